@@ -1,0 +1,29 @@
+"""What several tests need."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+# Without a GPU, Triton's kernels are interpreted; that is decided when triton is imported, so nobody may have done so.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
+
+# The tensors of tests are small: on shared cores, threads would wait for each other longer than they work.
+torch.set_num_threads(1)
+
+# Whoever is started in the background is deaf to Ctrl-C, and so are all whom it starts: some tests need ears.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of pictures, clips and reference weights beside the checkout."""
+    path = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip(f"no {path.name} folder beside the checkout: {path}")
+    return path

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import logging
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+
+from vsr_plugin.errors import DamagedInputError, InputError, UsageError
+from vsr_plugin.frames import ChromaLocation, Matrix, Range
+from vsr_plugin.stream import Source
+from vsr_plugin.stream.color import read_color
+
+from .conftest import Media, frame_times
+
+
+def _picture(width: int, height: int, fmt: str = "yuv420p") -> av.VideoFrame:
+    picture = av.VideoFrame(width, height, fmt)
+    picture.colorspace = 2
+    return picture
+
+
+@pytest.mark.parametrize(
+    ("size", "matrix"),
+    [
+        ((1280, 2), Matrix.BT709),
+        ((1278, 576), Matrix.SMPTE170M),
+        ((720, 578), Matrix.BT709),
+        ((480, 270), Matrix.SMPTE170M),
+    ],
+)
+def test_untagged_video_follows_the_rule(size: tuple[int, int], matrix: Matrix) -> None:
+    color, guesses = read_color(_picture(*size))
+    assert color.matrix is matrix
+    assert color.range is Range.LIMITED
+    assert guesses == ["BT.709" if matrix is Matrix.BT709 else "BT.601", "limited range"]
+
+
+def test_tags_are_believed() -> None:
+    picture = _picture(64, 64)
+    picture.colorspace, picture.color_range, picture.chroma_location = 9, 2, 3
+    picture.color_primaries, picture.color_trc = 9, 16
+    color, guesses = read_color(picture)
+    assert (color.matrix, color.range, color.chroma_location) == (Matrix.BT2020_NCL, Range.FULL, ChromaLocation.TOPLEFT)
+    assert (color.primaries, color.transfer) == (9, 16)
+    assert guesses == []
+
+
+@pytest.mark.parametrize(
+    ("fmt", "matrix", "color_range"),
+    [
+        ("rgb24", Matrix.RGB, Range.FULL),
+        ("gray", Matrix.SMPTE170M, Range.FULL),
+        ("yuvj420p", Matrix.SMPTE170M, Range.FULL),
+        ("nv12", Matrix.SMPTE170M, Range.LIMITED),
+    ],
+)
+def test_formats_say_what_tags_do_not(fmt: str, matrix: Matrix, color_range: Range) -> None:
+    color, _ = read_color(_picture(64, 64, fmt))
+    assert (color.matrix, color.range) == (matrix, color_range)
+
+
+def test_the_log_says_what_was_assumed(media: Media, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "vsr_plugin"):
+        list(Source(media("vfr.mp4")))
+        list(Source(media("plain.mp4")))
+    assert [record.getMessage() for record in caplog.records] == ["vfr.mp4: untagged, read as BT.601, limited range"]
+
+
+@pytest.mark.parametrize(
+    "name", ["plain.mp4", "vfr.mp4", "vfr.mkv", "late.mkv", "edited.mp4", "transport.ts", "odd.mkv"]
+)
+def test_times_are_ffprobes(media: Media, name: str) -> None:
+    source = Source(media(name))
+    times = [float(frame.pts * frame.time_base) for frame in source]
+    assert times == pytest.approx([float(time) for time in frame_times(media(name))], abs=1e-6)
+    assert source.damaged == 0
+
+
+def test_frames_are_what_the_decoder_gave(media: Media) -> None:
+    ours = list(Source(media("ten.mp4")))
+    with av.open(str(media("ten.mp4"))) as container:
+        theirs = list(container.decode(video=0))
+    assert len(ours) == len(theirs)
+    assert ours[3].color.depth == 10
+    assert ours[3].planes[0].numpy().tolist() == theirs[3].to_ndarray()[: ours[3].height].tolist()
+
+
+def test_a_part_begins_at_zero_and_ends_in_time(media: Media) -> None:
+    source = Source(media("plain.mp4"), start=Fraction(1, 2), duration=Fraction(1, 2))
+    times = [frame.pts * frame.time_base for frame in source]
+    assert times[0] == 0
+    assert source.shift == Fraction(12, 25)  # the frame on show at half a second
+    assert len(times) == 13
+    assert len(list(Source(media("plain.mp4"), frames=7))) == 7
+
+
+@pytest.mark.parametrize("start", ["1.1", "2.0", "2.3", "3.1"])
+def test_a_part_of_a_transport_stream_is_whole(media: Media, start: str) -> None:
+    source = Source(media("groups.ts"))
+    origin = source.container.start_time / 1_000_000
+    times = [float(frame.pts * frame.time_base) - origin for frame in source]
+    expected = [time for time in times if time + 0.04 > float(start) + 1e-6 and time < float(start) + 0.5 - 1e-6]
+    part = Source(media("groups.ts"), start=Fraction(start), duration=Fraction(1, 2))
+    got = [float(frame.pts * frame.time_base) for frame in part]
+    assert got == pytest.approx([time - expected[0] for time in expected], abs=1e-3)
+
+
+def test_cover_art_is_no_film(media: Media) -> None:
+    with pytest.raises(InputError, match="expected a video stream, got audio streams only"):
+        Source(media("song.mp3"))
+
+
+def test_a_frame_rate_is_for_what_has_no_clock(media: Media) -> None:
+    with pytest.raises(UsageError, match="has its own timestamps"):
+        Source(media("plain.mp4"), frame_rate=Fraction(10))
+
+
+def test_elementary_streams_count_frames(shared: Path) -> None:
+    frames = list(Source(shared / "video/openh264/SarVui.264"))
+    assert [frame.pts for frame in frames] == [48000 * index for index in range(17)]
+
+
+def test_interlaced_pictures_are_refused_with_the_remedy(media: Media) -> None:
+    with pytest.raises(InputError, match="--deinterlace"):
+        list(Source(media("interlaced.mkv")))
+
+
+def test_deinterlacing_keeps_count_and_time(media: Media) -> None:
+    plain = frame_times(media("interlaced.mkv"))
+    source = Source(media("interlaced.mkv"), deinterlace=True)
+    assert [float(frame.pts * frame.time_base) for frame in source] == pytest.approx([float(time) for time in plain])
+
+
+def test_a_change_of_size_midway_is_refused(shared: Path) -> None:
+    with pytest.raises(InputError, match="changes from 352×288 to 640×480"):
+        list(Source(shared / "video/openh264/Error_I_P.264"))
+
+
+@pytest.mark.parametrize("name", ["fast.mp4", "all.mkv"])
+def test_damage_is_counted_or_refused(media: Media, name: str) -> None:
+    file = media.cut(name, 0.6)
+    source = Source(file)
+    frames = list(source)
+    assert 0 < len(frames) < 38
+    assert source.damaged > 0
+    with pytest.raises(DamagedInputError):
+        list(Source(file, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("invalid-bitstream.webm", "not one frame"),
+        ("sample_ac3.mp4", "audio streams only"),
+        ("full_blocks.mkv", "subtitle streams only"),
+        ("subsample_encrypted_altref.webm", "not one frame"),
+        ("sample_with_sdt.ts", "not one frame|no frame"),
+    ],
+)
+def test_what_holds_no_picture_says_so(shared: Path, file: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        list(Source(shared / "video/exoplayer" / file))
+
+
+def test_missing_and_foreign_files_say_so(media: Media, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        Source(tmp_path / "nothing.mp4")
+    with pytest.raises(InputError, match="not a video or picture"):
+        Source(media.folder / "text.txt")
+    with pytest.raises(InputError, match="folder"):
+        Source(tmp_path)
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    with pytest.raises(InputError, match=r"empty\.mp4"):
+        Source(tmp_path / "empty.mp4")
+
+
+def test_a_source_closed_early_lets_go_of_its_file(media: Media) -> None:
+    source = Source(media("plain.mp4"))
+    next(source)
+    source.close()
+    source.close()
+    assert list(source) == []
+
+
+def test_a_codec_that_ffmpeg_lacks_is_named(media: Media) -> None:
+    strange = media.folder / "strange.mkv"
+    whole = media("vfr.mkv").read_bytes()
+    assert b"V_MPEG4/ISO/AVC" in whole
+    strange.write_bytes(whole.replace(b"V_MPEG4/ISO/AVC", b"V_STRANGE/CODEC"))
+    with pytest.raises(InputError, match=r"strange\.mkv: no decoder"):
+        Source(strange)
+
+
+def test_without_the_hardware_it_decodes_in_software(media: Media, caplog: pytest.LogCaptureFixture) -> None:
+    frames = list(Source(media("plain.mp4"), hwaccel="cuda"))
+    assert len(frames) == 38
+    unknown = list(Source(media("plain.mp4"), hwaccel="abacus"))
+    assert len(unknown) == 38
+    assert "decoding in software" in caplog.text
+
+
+def test_a_part_of_an_image_sequence(media: Media, tmp_path: Path) -> None:
+    picture = media("cover.png").read_bytes()
+    for index in range(10):
+        (tmp_path / f"f_{index}.png").write_bytes(picture)
+    part = list(Source(tmp_path / "f_%d.png", start=Fraction(2, 10), frame_rate=Fraction(10)))
+    assert [frame.pts for frame in part] == list(range(8))

@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+import torch
+
+from vsr_plugin.engine import Upscaler
+from vsr_plugin.errors import InputError, OutputError, UsageError
+from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
+from vsr_plugin.models import ModelSpec
+from vsr_plugin.stream import Encoding, Progress, Source, default_output, encode, upscale_file
+
+from .conftest import FAST, Media, frame_times, probe, video
+
+Enlarge = Callable[..., Path]
+
+
+def test_a_lossless_copy_holds_exactly_the_enlarged_samples(media: Media, enlarge: Enlarge, nearest: Upscaler) -> None:
+    before = media("lossless.mkv")
+    after = enlarge(before, "out.mkv", encoding=Encoding(codec="ffv1"))
+    expected = nearest.upscale(list(Source(before)))
+    got = list(Source(after))
+    assert len(got) == len(expected) == 12
+    for ours, theirs in zip(got, expected, strict=True):
+        assert ours.color == theirs.color
+        assert all(torch.equal(a, b) for a, b in zip(ours.planes, theirs.planes, strict=True))
+
+
+def test_the_picture_is_tagged_as_it_was_read(media: Media, enlarge: Enlarge) -> None:
+    keys = ("color_space", "color_primaries", "color_transfer", "color_range", "chroma_location")
+    before, after = media("plain.mp4"), enlarge(media("plain.mp4"), "out.mp4")
+    assert [video(after).get(key) for key in keys] == [video(before).get(key) for key in keys]
+    untagged = enlarge(media("vfr.mp4"), "vfr.mp4")  # or a player would read the larger picture as BT.709
+    assert (video(untagged)["color_space"], video(untagged)["color_range"]) == ("smpte170m", "tv")
+
+
+def test_aspect_ratio_survives(media: Media, enlarge: Enlarge) -> None:
+    assert video(enlarge(media("wide.mp4"), "out.mp4"))["sample_aspect_ratio"] == "32:27"
+
+
+def test_ten_bits_get_a_ten_bit_encoder(media: Media, enlarge: Enlarge) -> None:
+    found = video(enlarge(media("ten.mp4"), "out.mp4"))
+    assert (found["codec_name"], found["pix_fmt"]) == ("hevc", "yuv420p10le")
+
+
+def test_odd_sizes_stay_where_the_encoder_takes_them(shared: Path, media: Media, tmp_path: Path) -> None:
+    odd = shared / "video/exoplayer/bear-vp9-odd-dimensions.webm"
+    for codec, size in (("ffv1", (483, 363)), ("libx264", (484, 364))):
+        with Upscaler.from_module(
+            _Times3(), ModelSpec("nearest", "", "", {3: 0}), 3, backend="eager", device="cpu"
+        ) as three:
+            output = tmp_path / f"{codec}.mkv"
+            report = upscale_file(odd, output, three, encoding=Encoding(codec=codec), frames=2)
+        assert (report.width, report.height) == size
+        assert (video(output)["width"], video(output)["height"]) == size
+
+
+class _Times3(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.repeat_interleave(3, 2).repeat_interleave(3, 3)
+
+
+@pytest.mark.parametrize(
+    ("codec", "name", "options", "pix_fmt"),
+    [
+        ("libx265", "out.mkv", {}, "yuv420p"),
+        ("libsvtav1", "out.mp4", {"preset": "12"}, "yuv420p"),
+        ("libvpx-vp9", "out.webm", {"cpu-used": "8"}, "yuv420p"),
+        ("prores_ks", "out.mov", {}, "yuv422p10le"),
+        ("mpeg2video", "out.mkv", {"b": "2000000"}, "yuv420p"),
+        ("mpeg4", "out.avi", {"b": "2000000"}, "yuv420p"),
+    ],
+)
+def test_other_encoders(
+    media: Media, enlarge: Enlarge, codec: str, name: str, options: dict[str, str], pix_fmt: str
+) -> None:
+    after = enlarge(media("plain.mp4"), name, encoding=Encoding(codec=codec, options=options), frames=5)
+    assert video(after)["pix_fmt"] == pix_fmt
+    assert len(frame_times(after)) == 5
+
+
+def test_image_sequences_and_single_pictures(media: Media, enlarge: Enlarge, tmp_path: Path) -> None:
+    enlarge(media("plain.mp4"), "frame_%03d.png", encoding=Encoding(), frames=3)
+    names = [f"frame_{index:03d}.png" for index in (1, 2, 3)]
+    assert sorted(file.name for file in tmp_path.iterdir()) == names
+    with pytest.raises(OutputError, match="exists"):
+        enlarge(media("plain.mp4"), "frame_%03d.png", encoding=Encoding(), frames=3)
+    film = enlarge(tmp_path / "frame_%03d.png", "film.mkv", encoding=Encoding(codec="ffv1"), frame_rate=Fraction(10))
+    assert frame_times(film) == ["0.000000", "0.100000", "0.200000"]
+    picture = enlarge(media("cover.png"), "one.png", encoding=Encoding())
+    assert (video(picture)["width"], video(picture)["pix_fmt"]) == (128, "rgb24")
+    photo = enlarge(media("cover.png"), "one.jpg", encoding=Encoding())
+    assert video(photo)["codec_name"] == "mjpeg"
+    frame = next(Source(photo))
+    reds = frame.planes[2].float().mean().item()  # Cr of pure red, full range
+    assert abs(reds - 255) <= 3
+
+
+def test_a_film_is_not_one_picture(media: Media, nearest: Upscaler, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"add --frames 1, or name a pattern such as out_%04d\.png"):
+        upscale_file(media("plain.mp4"), tmp_path / "out.png", nearest)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sound_left_out_of_pictures_is_said(media: Media, enlarge: Enlarge, caplog: pytest.LogCaptureFixture) -> None:
+    enlarge(media("two_audio.mp4"), "out.y4m", encoding=Encoding())
+    assert "two_audio.mp4: dropping 2 audio streams: .y4m holds pictures only" in caplog.messages
+    with pytest.raises(OutputError, match="2 audio streams would be lost"):
+        enlarge(media("two_audio.mp4"), "strict.y4m", encoding=Encoding(), strict=True)
+
+
+def test_a_file_that_comes_to_exist_meanwhile_stays(media: Media, nearest: Upscaler, tmp_path: Path) -> None:
+    target = tmp_path / "out.mp4"
+
+    def meddle(done: Progress) -> None:
+        if done.written.frames == 3:
+            target.write_text("precious")
+
+    upscale_file(media("plain.mp4"), target, nearest, encoding=FAST, on_progress=meddle)
+    assert target.read_text() == "precious"
+    assert len(frame_times(tmp_path / "out-1.mp4")) == 38
+
+
+@pytest.mark.parametrize(
+    ("name", "pix_fmt"), [("ten.mp4", "yuv420p10le"), ("cover.png", "yuv444p"), ("vfr.mp4", "yuv420p")]
+)
+def test_y4m_takes_every_depth_rgb_and_variable_rates(media: Media, enlarge: Enlarge, name: str, pix_fmt: str) -> None:
+    after = enlarge(media(name), "out.y4m", encoding=Encoding())
+    assert video(after)["pix_fmt"] == pix_fmt
+    assert len(frame_times(after)) == len(frame_times(media(name)))
+
+
+def test_a_pattern_is_not_its_own_output(media: Media, nearest: Upscaler, tmp_path: Path) -> None:
+    shutil.copy(media("cover.png"), tmp_path / "f_1.png")
+    before = (tmp_path / "f_1.png").read_bytes()
+    with pytest.raises(UsageError, match="another name"):
+        upscale_file(tmp_path / "f_%d.png", tmp_path / "f_%d.png", nearest, overwrite=True)
+    assert (tmp_path / "f_1.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("color_range", [Range.LIMITED, Range.FULL])
+@pytest.mark.parametrize("pix_fmt", ["gbrp", "yuv444p", "yuv420p"])
+def test_white_stays_white_in_every_range(media: Media, tmp_path: Path, color_range: Range, pix_fmt: str) -> None:
+    source = Source(media("lossless.mkv"))
+    limited = color_range is Range.LIMITED
+    white = torch.full((32, 32), 235 if limited else 255, dtype=torch.uint8)
+    color = ColorSpec(matrix=Matrix.RGB, range=color_range)
+    frame = Frame((white, white, white), 0, Fraction(1, 25), 1, color)
+    encoding = Encoding(codec="libx265", options={"x265-params": "lossless=1"}, pixel_format=pix_fmt)
+    encode(iter([frame]), tmp_path / "out.mkv", source, encoding)
+    after = next(Source(tmp_path / "out.mkv"))
+    expected = 255 if pix_fmt == "gbrp" and not limited else 235
+    assert set(after.planes[0].flatten().tolist()) == {expected}
+    assert after.color.range is (color_range if pix_fmt == "gbrp" else Range.LIMITED)
+
+
+def test_transparency_survives_or_is_said(
+    shared: Path, media: Media, enlarge: Enlarge, caplog: pytest.LogCaptureFixture
+) -> None:
+    clip = shared / "video/moviepy/transparent.webm"
+    before = next(Source(clip))
+    assert before.has_alpha
+    film = enlarge(clip, "out.webm", encoding=Encoding(options={"cpu-used": "8"}), frames=2)
+    after = next(Source(film))
+    assert abs(after.planes[3].float().mean() - before.planes[3].float().mean()).item() < 1
+    enlarge(clip, "out.mp4", frames=2)
+    assert "transparent.webm: dropping the transparency: libx264 takes none in yuv420p" in caplog.messages
+
+
+def test_a_quality_beyond_the_scale_is_refused(media: Media, enlarge: Enlarge) -> None:
+    with pytest.raises(UsageError, match="at most 51"):
+        enlarge(media("plain.mp4"), "out.mp4", encoding=Encoding(crf=99))
+
+
+def test_nothing_is_overwritten_unasked(media: Media, enlarge: Enlarge, tmp_path: Path) -> None:
+    (tmp_path / "out.mp4").write_text("precious")
+    with pytest.raises(OutputError, match="add -y"):
+        enlarge(media("plain.mp4"), "out.mp4")
+    assert (tmp_path / "out.mp4").read_text() == "precious"
+    enlarge(media("plain.mp4"), "out.mp4", overwrite=True)
+    assert len(frame_times(tmp_path / "out.mp4")) == 38
+
+
+def test_the_input_is_never_its_own_output(media: Media, nearest: Upscaler, tmp_path: Path) -> None:
+    copy = shutil.copy(media("plain.mp4"), tmp_path)
+    with pytest.raises(UsageError, match="another name"):
+        upscale_file(copy, copy, nearest, overwrite=True)
+    assert Path(copy).read_bytes() == media("plain.mp4").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        (Encoding(codec="libfoo"), "Unknown encoder 'libfoo'"),
+        (Encoding(codec="aac"), "Expected a video encoder, got 'aac'"),
+        (Encoding(options={"foo": "1"}), "has no option 'foo'"),
+        (Encoding(preset="glacial"), "preset=glacial"),
+        (Encoding(options={"x264-params": "foo=1"}), "foo"),
+        (Encoding(crf=-700), "crf"),
+        (Encoding(pixel_format="yuv410p"), "It takes: yuv420p"),
+        (Encoding(codec="mpeg2video", crf=3), "has no option 'crf'"),
+    ],
+)
+def test_what_the_encoder_does_not_know_is_an_error(
+    media: Media, nearest: Upscaler, tmp_path: Path, encoding: Encoding, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        upscale_file(media("plain.mp4"), tmp_path / "out.mp4", nearest, encoding=encoding)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sizes_beyond_the_encoder_are_refused(media: Media, tmp_path: Path) -> None:
+    source = Source(media("plain.mp4"))
+    frame = next(source)
+    huge = replace(
+        frame,
+        planes=tuple(torch.zeros(shape, dtype=torch.uint8) for shape in ((32, 17000), (16, 8500), (16, 8500))),
+    )
+    with pytest.raises(OutputError, match="17000×32"):
+        encode(iter([huge]), tmp_path / "out.mp4", source, Encoding())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "message"), [("out.foo", "expected a name"), ("no/out.mp4", "No such folder")])
+def test_impossible_places_are_refused(
+    media: Media, nearest: Upscaler, tmp_path: Path, name: str, message: str
+) -> None:
+    with pytest.raises(OutputError, match=message):
+        upscale_file(media("plain.mp4"), tmp_path / name, nearest)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_codec_that_the_container_lacks_is_refused(media: Media, nearest: Upscaler, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot hold prores_ks"):
+        upscale_file(media("plain.mp4"), tmp_path / "out.mp4", nearest, encoding=Encoding(codec="prores_ks"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_midway_leaves_nothing(media: Media, tmp_path: Path) -> None:
+    closed = []
+
+    def breaking(source: Iterator[Frame]) -> Iterator[Frame]:
+        try:
+            for index, frame in enumerate(source):
+                if index == 5:
+                    raise InputError("broken here")
+                yield frame
+        finally:
+            closed.append(True)
+
+    source = Source(media("plain.mp4"))
+    with pytest.raises(InputError, match="broken here"):
+        encode(breaking(source), tmp_path / "out.mp4", source, FAST)
+    assert list(tmp_path.iterdir()) == []
+    assert closed == [True]
+
+
+def test_a_full_disk_is_one_error(media: Media, nearest: Upscaler, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no right to mount a small file system here")
+    try:
+        with pytest.raises(OutputError, match="No space left"):
+            upscale_file(media("plain.mp4"), small / "out.mp4", nearest, encoding=Encoding(preset="ultrafast", crf=0))
+        assert list(small.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_progress_counts_every_frame(media: Media, nearest: Upscaler, tmp_path: Path) -> None:
+    seen: list[tuple[int, int | None]] = []
+
+    def note(done: Progress) -> None:
+        seen.append((done.written.frames, done.source.expected_frames))
+
+    report = upscale_file(media("plain.mp4"), tmp_path / "out.mp4", nearest, encoding=FAST, on_progress=note)
+    assert seen == [(index, 38) for index in range(1, 39)]
+    assert (report.frames, report.width, report.height, report.damaged) == (38, 192, 108, 0)
+
+
+@pytest.mark.parametrize(
+    ("source", "folder", "expected"),
+    [
+        ("a/in.mp4", None, "a/in_espcn_x3.mp4"),
+        ("in.avi", None, "in_espcn_x3.mkv"),
+        ("a/in.webm", "b", "b/in_espcn_x3.webm"),
+        ("frame_%04d.png", None, "frame_espcn_x3_%04d.png"),
+        ("photo.JPG", None, "photo_espcn_x3.JPG"),
+    ],
+)
+def test_default_names(source: str, folder: str | None, expected: str) -> None:
+    assert str(default_output(source, "espcn", 3, folder)) == expected
+
+
+def test_y4m_out_holds_the_same_samples(media: Media, enlarge: Enlarge, nearest: Upscaler) -> None:
+    after = enlarge(media("lossless.mkv"), "out.y4m", encoding=Encoding())
+    expected = nearest.upscale(list(Source(media("lossless.mkv"))))
+    with av.open(str(after)) as container:
+        got = [frame.to_ndarray() for frame in container.decode(video=0)]
+    assert len(got) == 12
+    assert bool((torch.from_numpy(got[7][:108]) == expected[7].planes[0]).all())
+    assert probe(after, "-show_streams")["streams"][0]["r_frame_rate"] == "25/1"

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+import torch
+from av.video.format import names
+
+from vsr_plugin.errors import InputError, UsageError
+from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
+from vsr_plugin.stream.layout import layout, native_format, read_planes, readable, write_planes
+
+READABLE = sorted(name for name in names if layout(name) is not None)
+
+
+def _random_frame(name: str, height: int = 22, width: int = 34) -> Frame:
+    form = layout(name)
+    assert form is not None
+    color = ColorSpec(
+        matrix=Matrix.RGB if form.is_rgb else Matrix.BT709,
+        range=Range.FULL if form.is_rgb or form.full_range else Range.LIMITED,
+        depth=form.depth,
+        subsampling=form.subsampling,
+    )
+    draw = np.random.default_rng(0)
+    shapes = [(height, width)] * len(form.components)
+    if len(shapes) > 2:
+        shapes[1] = shapes[2] = color.chroma_shape(height, width)
+    dtype = np.uint8 if form.depth == 8 else np.uint16
+    planes = tuple(torch.from_numpy(draw.integers(0, color.peak + 1, shape).astype(dtype)) for shape in shapes)
+    return Frame(planes, 0, Fraction(1, 25), color=color)
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_samples_survive_every_layout(name: str) -> None:
+    frame = _random_frame(name)
+    picture = write_planes(frame, name)
+    assert picture.format.name == name
+    for got, want in zip(read_planes(picture), frame.planes, strict=True):
+        assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nv12", "nv21", "nv16", "nv24", "yuyv422", "uyvy422", "rgb24", "bgr24", "rgba", "abgr", "gbrp", "rgb48be", "ya8"],
+)
+def test_layouts_are_read_as_ffmpeg_reads_them(name: str) -> None:
+    frame = _random_frame(name)
+    theirs = write_planes(frame, native_format(frame)).reformat(format=name)
+    for got, want in zip(read_planes(theirs), frame.planes, strict=True):
+        assert torch.equal(got, want)
+
+
+def test_p010_keeps_its_samples_in_the_upper_bits() -> None:
+    frame = _random_frame("p010le")
+    stored = np.frombuffer(write_planes(frame, "p010le").planes[0], "<u2")
+    assert stored[0] == int(frame.planes[0][0, 0]) << 6
+
+
+@pytest.mark.parametrize("name", ["yuv420p", "yuv411p", "yuv440p", "nv12", "yuv420p10le"])
+def test_odd_sizes_have_their_last_chroma_sample(name: str) -> None:
+    frame = _random_frame(name, 21, 33)
+    assert [torch.equal(a, b) for a, b in zip(read_planes(write_planes(frame, name)), frame.planes, strict=True)] == [
+        True
+    ] * 3
+
+
+def test_palettes_and_bit_fields_become_what_can_be_read() -> None:
+    bits = av.VideoFrame.from_ndarray(np.tile(np.array([0, 255], np.uint8), (16, 8)), format="gray").reformat(
+        format="monob"
+    )
+    assert readable(bits).format.name == "gray"
+    assert readable(av.VideoFrame(16, 16, "pal8")).format.name == "rgba"
+    assert readable(av.VideoFrame(16, 16, "rgb565le")).format.name == "rgb24"
+    with pytest.raises(InputError, match="monob"):
+        read_planes(bits)
+
+
+@pytest.mark.parametrize(
+    ("source", "target"), [("yuv420p", "yuv420p10le"), ("gray", "gray12le"), ("yuv444p", "yuv444p16le")]
+)
+def test_limited_samples_gain_depth_by_shifting_and_come_back(source: str, target: str) -> None:
+    frame = _random_frame(source)
+    deeper = read_planes(write_planes(frame, target))
+    form = layout(target)
+    assert form is not None
+    for got, want in zip(deeper, frame.planes, strict=True):
+        assert torch.equal(got.int(), want.int() << (form.depth - 8))
+    back = Frame(deeper, 0, Fraction(1), color=ColorSpec(depth=form.depth, subsampling=frame.color.subsampling))
+    for got, want in zip(read_planes(write_planes(back, source)), frame.planes, strict=True):
+        assert torch.equal(got, want)
+
+
+def test_full_range_samples_are_rescaled() -> None:
+    frame = _random_frame("gbrp")
+    deeper = read_planes(write_planes(frame, "gbrp10le"))
+    assert max(int(plane.int().max()) for plane in deeper) <= 1023
+    assert torch.equal(deeper[0].int(), torch.round(frame.planes[0] * (1023 / 255)).int())
+
+
+def test_missing_alpha_is_opaque() -> None:
+    assert bool((read_planes(write_planes(_random_frame("rgb24"), "rgba"))[3] == 255).all())
+
+
+def test_rgb_becomes_yuv_by_bt709_in_limited_range() -> None:
+    red = Frame(
+        tuple(torch.full((16, 16), value, dtype=torch.uint8) for value in (255, 0, 0)),
+        0,
+        Fraction(1),
+        color=ColorSpec(matrix=Matrix.RGB, range=Range.FULL),
+    )
+    y, cb, cr = (int(plane[8, 8]) for plane in read_planes(write_planes(red, "yuv444p")))
+    assert abs(y - 63) <= 1  # 16 + 219 · 0.2126
+    assert abs(cb - 102) <= 1  # 128 − 224 · 0.1146
+    assert abs(cr - 240) <= 1  # 128 + 112
+
+
+@pytest.mark.parametrize("location", list(ChromaLocation))
+@pytest.mark.parametrize("depth", [8, 10])
+def test_conversion_sites_chroma_as_zimg_does(location: ChromaLocation, depth: int) -> None:
+    vs = pytest.importorskip("vapoursynth")
+    color = ColorSpec(matrix=Matrix.BT709, depth=depth, subsampling=(1, 1), chroma_location=location)
+    ramp = torch.arange(48).repeat(32, 1) * 4 + torch.arange(32)[:, None]
+    planes = [(plane << (depth - 8)).to(color.dtype) for plane in (torch.full((64, 96), 100), ramp, 250 - ramp)]
+    frame = Frame(tuple(planes), 0, Fraction(1), color=color)
+    ours = read_planes(write_planes(frame, "yuv444p" if depth == 8 else "yuv444p10le"))
+    kind = vs.YUV420P8 if depth == 8 else vs.YUV420P10
+    blank = vs.core.std.BlankClip(format=kind, width=96, height=64, length=1)
+
+    def fill(n, f):  # type: ignore[no-untyped-def]
+        out = f.copy()
+        for index, plane in enumerate(planes):
+            np.copyto(np.asarray(out[index]), plane.numpy())
+        return out
+
+    clip = vs.core.std.ModifyFrame(blank, blank, fill).std.SetFrameProps(
+        _ChromaLocation=list(ChromaLocation).index(location)
+    )
+    target = vs.YUV444P8 if depth == 8 else vs.YUV444P10
+    theirs = clip.resize.Bicubic(format=target, filter_param_a_uv=0, filter_param_b_uv=0.5).get_frame(0)
+    for index in range(3):
+        difference = ours[index].int() - torch.from_numpy(np.asarray(theirs[index]).astype(np.int32))
+        assert int(difference.abs().max()) <= 1
+
+
+def test_what_is_no_format_of_integers_is_refused() -> None:
+    with pytest.raises(UsageError, match="gbrpf32le"):
+        write_planes(_random_frame("gbrp"), "gbrpf32le")

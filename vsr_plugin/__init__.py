@@ -1,0 +1,75 @@
+"""Video super-resolution: neural networks that enlarge video, with exact colours and exact time.
+
+    import vsr_plugin as vsr
+
+    with vsr.Upscaler("espcn", 3) as upscaler:
+        vsr.upscale_file("in.mp4", "out.mp4", upscaler)
+
+| name | what it is |
+|---|---|
+| `Upscaler` | frames in, larger frames out, through one network on one device |
+| `upscale_file` | a file in, a larger file out; all else in it stays as it is |
+| `Encoding` | how `upscale_file` encodes |
+| `Report` | what `upscale_file` did |
+| `Frame` | one picture: native samples, and its time |
+| `ColorSpec` | how to read the samples of a picture |
+| `MODELS` | every model by name |
+| `ModelSpec` | what is known of a model before its weights are read |
+| `load_model` | a model with its weights, as a module of torch |
+| `VsrError` | the root of all errors that are raised on purpose |
+| `__version__` | the version of this package |
+
+Importing this package is cheap: torch is imported when the first name that needs it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .engine import Upscaler
+    from .errors import VsrError
+    from .frames import ColorSpec, Frame
+    from .models import MODELS, ModelSpec, load_model
+    from .stream import Encoding, Report, upscale_file
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ColorSpec": "frames",
+    "Encoding": "stream",
+    "Frame": "frames",
+    "MODELS": "models",
+    "ModelSpec": "models",
+    "Report": "stream",
+    "Upscaler": "engine",
+    "VsrError": "errors",
+    "load_model": "models",
+    "upscale_file": "stream",
+}
+__all__ = [
+    "MODELS",
+    "ColorSpec",
+    "Encoding",
+    "Frame",
+    "ModelSpec",
+    "Report",
+    "Upscaler",
+    "VsrError",
+    "__version__",
+    "load_model",
+    "upscale_file",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from its module when it is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

@@ -1,0 +1,5 @@
+"""``python -m vsr_plugin`` is ``vsr``."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,236 @@
+"""Between native samples and what a network sees.
+
+A network of luma gets Y as it is stored, and chroma waits to be enlarged bicubically; a network of RGB gets everything.
+The arithmetic is in `kernels`; here is what H.273 says about it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+
+from .errors import UsageError
+from .frames import ColorSpec, Matrix, Range
+from .kernels import enlarge, enlarge_samples, mix, planes_to_rgb, rgb_to_planes, to_samples, to_unit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+# (Kr, Kb) of H.273, table 4.
+_LUMA_WEIGHTS = {
+    Matrix.BT709: (0.2126, 0.0722),
+    Matrix.FCC: (0.30, 0.11),
+    Matrix.BT470BG: (0.299, 0.114),
+    Matrix.SMPTE170M: (0.299, 0.114),
+    Matrix.SMPTE240M: (0.212, 0.087),
+    Matrix.BT2020_NCL: (0.2627, 0.0593),
+}
+
+# MATLAB's rgb2ycbcr divided by 255: RGB in [0, 1] to studio-range Y, Cb, Cr, as networks of luma are trained.
+_STUDIO_601 = (
+    (65.481 / 255, 128.553 / 255, 24.966 / 255, 16 / 255),
+    (-37.797 / 255, -74.203 / 255, 112.0 / 255, 128 / 255),
+    (112.0 / 255, -93.786 / 255, -18.214 / 255, 128 / 255),
+)
+# The same for luma from 0 (black) to 1 (white): gain and black.
+_STUDIO_LUMA = (219 / 255, 16 / 255)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """The way of one kind of frame through one network: `split` before it, `join` after it.
+
+    Attributes:
+        color: How the frames are stored, before and after.
+        count: Planes of a frame: 1 gray, 3 YUV or RGB, one more with alpha.
+        channels: 1 for a network of luma, 3 for a network of RGB.
+        scale: The network's.
+
+    Raises:
+        UsageError: RGB is needed, and no matrix leads to it.
+    """
+
+    color: ColorSpec
+    count: int
+    channels: int
+    scale: int
+
+    def __post_init__(self) -> None:
+        if self.channels == 3:
+            _rgb_to_codes(self.color)
+
+    @property
+    def native(self) -> tuple[int, int] | None:
+        """(peak, depth) where a network of luma sees Y just as it is stored, divided by the peak; None elsewhere."""
+        as_stored = self.channels == 1 and self.color.matrix is not Matrix.RGB and not self.color.floating
+        return (_luma_peak(self.color), self.color.depth) if as_stored else None
+
+    def split(self, planes: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Make the input of the network, and set aside what does not pass through it.
+
+        Args:
+            planes: (N, H, W) native samples per component, chroma smaller by its subsampling.
+
+        Returns:
+            float32 (N, channels, H, W) in [0, 1], and the rest for `join`.
+        """
+        color = self.color
+        if color.floating:
+            planes = [plane.to(torch.float32) for plane in planes]
+        if self.channels == 3 and self.count <= 2:  # gray is R = G = B: only its range matters
+            matrix = _invert(_rgb_to_codes(replace(color, matrix=Matrix.RGB, subsampling=(0, 0))))
+            rgb = planes_to_rgb((planes[0], planes[0], planes[0]), matrix)
+            return rgb.clamp_(0, 1), tuple(planes[1:])
+        if self.channels == 3:
+            matrix = _invert(_rgb_to_codes(color))
+            rgb = planes_to_rgb((planes[0], planes[1], planes[2]), matrix, *_grid(color))
+            return rgb.clamp_(0, 1), tuple(planes[3:])
+        if color.matrix is Matrix.RGB:
+            matrix = _compose(torch.tensor(_STUDIO_601, dtype=torch.float64), _invert(_rgb_to_codes(color)))
+            ycc = planes_to_rgb((planes[0], planes[1], planes[2]), matrix)
+            return ycc[:, :1].clamp(0, 1), (ycc[:, 1:], *planes[3:])
+        if color.floating:
+            gain, black = _STUDIO_LUMA
+            return (planes[0] * gain + black).clamp_(0, 1)[:, None], tuple(planes[1:])
+        return to_unit(planes[0], _luma_peak(color))[:, None], tuple(planes[1:])
+
+    def join(self, x: Tensor, rest: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Make native samples of the network's output and of what `split` set aside.
+
+        Args:
+            x: (N, channels, H·scale, W·scale), floating point, not clamped; or native samples, finished.
+            rest: As `split` gave it for the same frames.
+
+        Returns:
+            ``count`` planes, (N, H·scale, W·scale), chroma subsampled as before.
+        """
+        color, scale = self.color, self.scale
+        height, width = x.shape[-2:]
+        alpha = [_enlarge_plane(rest[-1], scale, color, (height, width))] if self.count in (2, 4) else []
+        if self.channels == 3:
+            matrix = _rgb_to_codes(color)
+            if self.count <= 2:
+                matrix = matrix[:1]
+            return (*_store(x.clamp(0, 1), matrix, color), *alpha)
+        if color.matrix is Matrix.RGB:
+            # In float64, because torch lets CUDA round the factors of float32 convolutions to 10 bits.
+            chroma = enlarge(rest[0].to(torch.float64), scale, edges="symmetric").to(torch.float32)
+            ycc = torch.cat([x.clamp(0, 1), chroma], 1)
+            matrix = _compose(_rgb_to_codes(color), _invert(torch.tensor(_STUDIO_601, dtype=torch.float64)))
+            return (*_store(ycc, matrix, color), *alpha)
+        if color.floating:
+            gain, black = _STUDIO_LUMA
+            luma = ((x[:, 0].clamp(0, 1) - black) / gain).to(color.dtype)
+        elif x.is_floating_point():
+            luma = to_samples(x[:, 0], color.depth, peak=_luma_peak(color))
+        else:
+            luma = x[:, 0]
+        if self.count <= 2:
+            return (luma, *alpha)
+        (fy, fx), (oy, ox) = _grid(color)
+        shift = ((0.5 - (oy + 0.5) / fy) * (1 - 1 / scale), (0.5 - (ox + 0.5) / fx) * (1 - 1 / scale))
+        shape = color.chroma_shape(height, width)
+        return (luma, *(_enlarge_plane(plane, scale, color, shape, shift) for plane in rest[:2]), *alpha)
+
+
+def convert(planes: Sequence[Tensor], color: ColorSpec, target: ColorSpec) -> tuple[Tensor, ...]:
+    """Store a picture in another way at the same size: matrix, range, depth, subsampling; sited, and rounded once.
+
+    Args:
+        planes: Three (H, W) planes of native samples.
+        color: How to read them.
+        target: How to write them.
+
+    Raises:
+        UsageError: the matrices differ, and one of them is not linear.
+    """
+    if color.matrix is target.matrix and color.matrix is not Matrix.RGB:  # any will do where it is undone again
+        color, target = replace(color, matrix=Matrix.BT709), replace(target, matrix=Matrix.BT709)
+    matrix = _compose(_rgb_to_codes(target), _invert(_rgb_to_codes(color)))
+    y, cb, cr = (plane[None] for plane in planes)
+    codes = planes_to_rgb((y, cb, cr), matrix, *_grid(color))
+    same = torch.eye(3, 4, dtype=torch.float64)
+    return tuple(plane[0] for plane in rgb_to_planes(codes, same, target.depth, *_grid(target)))
+
+
+def _store(x: Tensor, matrix: Tensor, color: ColorSpec) -> tuple[Tensor, ...]:
+    """What a (P, 4) matrix makes of (N, 3, H, W), as P native planes; floating samples are not clamped."""
+    if color.floating:
+        return mix(x, matrix).to(color.dtype).unbind(1)
+    return rgb_to_planes(x, matrix, color.depth, *_grid(color))
+
+
+def _enlarge_plane(
+    plane: Tensor, scale: int, color: ColorSpec, shape: tuple[int, int], shift: tuple[float, float] = (0.0, 0.0)
+) -> Tensor:
+    """`enlarge_samples`, for floating samples, too."""
+    if not color.floating:
+        return enlarge_samples(plane, scale, color.depth, shape, shift)
+    # In float64 for the same reason as RGB's chroma.
+    x = enlarge(plane[:, None].to(torch.float64), scale, shift=shift, edges="symmetric")
+    return x[:, 0, : shape[0], : shape[1]].to(color.dtype)
+
+
+def _luma_peak(color: ColorSpec) -> int:
+    """The code value that a network of luma sees as 1: the same numbers for 8 and 10 bits, and as in training."""
+    return 255 << (color.depth - 8) if color.range is Range.LIMITED else color.peak
+
+
+def _grid(color: ColorSpec) -> tuple[tuple[int, int], tuple[float, float]]:
+    """(vertical, horizontal) luma samples per chroma sample, and where the first chroma sample sits among them."""
+    fx, fy = (1 << log2 for log2 in color.subsampling)
+    x, y = color.chroma_location.value
+    return (fy, fx), ((fy - 1) * (y + 1) / 2, (fx - 1) * (x + 1) / 2)
+
+
+@lru_cache(maxsize=64)
+def _rgb_to_codes(color: ColorSpec) -> Tensor:
+    """(3, 4) float64: RGB in [0, 1] to code values, before rounding and subsampling (H.273, section 8.3).
+
+    Raises:
+        UsageError: a matrix that is unspecified, or not linear.
+    """
+    if color.matrix is Matrix.RGB:
+        rows = torch.eye(3, dtype=torch.float64)
+    elif color.matrix is Matrix.YCGCO:
+        rows = torch.tensor([[0.25, 0.5, 0.25], [-0.25, 0.5, -0.25], [0.5, 0.0, -0.5]], dtype=torch.float64)
+    elif color.matrix in _LUMA_WEIGHTS:
+        kr, kb = _LUMA_WEIGHTS[color.matrix]
+        luma = torch.tensor([kr, 1 - kr - kb, kb], dtype=torch.float64)
+        red, blue = torch.eye(3, dtype=torch.float64)[[0, 2]]
+        rows = torch.stack([luma, (blue - luma) / (2 * (1 - kb)), (red - luma) / (2 * (1 - kr))])
+    else:
+        known = ", ".join(matrix.name for matrix in (Matrix.RGB, Matrix.YCGCO, *_LUMA_WEIGHTS))
+        raise UsageError(
+            f"Expected a matrix out of {known} for a network of RGB, got {color.matrix.name}: convert first"
+        )
+    has_chroma = color.matrix is not Matrix.RGB
+    if color.floating:
+        return torch.cat([rows, torch.zeros(3, 1, dtype=torch.float64)], 1)
+    one = 1 << (color.depth - 8)
+    if color.range is Range.LIMITED:
+        black, gain = 16.0 * one, 219.0 * one
+        chroma_gain = 224.0 * one if has_chroma and color.matrix is not Matrix.YCGCO else gain
+    else:
+        black, gain, chroma_gain = 0.0, float(color.peak), float(color.peak)
+    middle = 128.0 * one if has_chroma else black
+    gains = torch.tensor([gain, chroma_gain, chroma_gain], dtype=torch.float64)
+    constants = torch.tensor([black, middle, middle], dtype=torch.float64)
+    return torch.cat([rows * gains[:, None], constants[:, None]], 1)
+
+
+def _invert(matrix: Tensor) -> Tensor:
+    """The (3, 4) that undoes a (3, 4)."""
+    inverse = torch.linalg.inv(matrix[:, :3])
+    return torch.cat([inverse, -inverse @ matrix[:, 3:]], 1)
+
+
+def _compose(outer: Tensor, inner: Tensor) -> Tensor:
+    """The (3, 4) that does ``inner``, then ``outer``."""
+    constant = outer[:, :3] @ inner[:, 3:] + outer[:, 3:]
+    return torch.cat([outer[:, :3] @ inner[:, :3], constant], 1)

@@ -1,0 +1,189 @@
+"""One picture, and all that is needed to read its samples.
+
+A `Frame` holds native samples: what the decoder gave, before any conversion. `ColorSpec` says what they mean. Both are
+immutable and check themselves; neither knows a file, a codec or a network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from fractions import Fraction
+
+
+class Matrix(IntEnum):
+    """MatrixCoefficients of H.273 (table 4), under FFmpeg's names; `RGB` is H.273's identity (GBR)."""
+
+    RGB = 0
+    BT709 = 1
+    UNSPECIFIED = 2
+    FCC = 4
+    BT470BG = 5
+    SMPTE170M = 6
+    SMPTE240M = 7
+    YCGCO = 8
+    BT2020_NCL = 9
+    BT2020_CL = 10
+    SMPTE2085 = 11
+    CHROMA_DERIVED_NCL = 12
+    CHROMA_DERIVED_CL = 13
+    ICTCP = 14
+
+
+class Range(Enum):
+    """How code values map to [0, 1]: ``LIMITED`` (16…235 at 8 bits, "tv", "studio") or ``FULL`` (0…255, "pc")."""
+
+    LIMITED = "limited"
+    FULL = "full"
+
+
+class ChromaLocation(Enum):
+    """Where a subsampled chroma sample sits, as (horizontal, vertical) in H.273's and FFmpeg's words.
+
+    A value is the pair of offsets towards the first luma sample of the block: −1 on the first luma sample (left, top),
+    0 in the middle, +1 on the last one (bottom).
+    """
+
+    LEFT = (-1, 0)
+    CENTER = (0, 0)
+    TOPLEFT = (-1, -1)
+    TOP = (0, -1)
+    BOTTOMLEFT = (-1, 1)
+    BOTTOM = (0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ColorSpec:
+    """All that is needed to read samples; nothing in it is left unresolved that a conversion needs.
+
+    Attributes:
+        matrix: Matrix coefficients; `Matrix.RGB` for RGB planes. Gray keeps the matrix of its file.
+        range: Limited or full.
+        depth: Significant bits of a sample, 8 to 16, aligned to the least significant bit; 16 or 32 if ``floating``.
+        subsampling: (log2 horizontal, log2 vertical) chroma subsampling; (1, 1) is 4:2:0, (1, 0) 4:2:2, (0, 0) 4:4:4.
+        chroma_location: Where subsampled chroma sits.
+        primaries: ColourPrimaries of H.273; carried, never interpreted. 2 is unspecified.
+        transfer: TransferCharacteristics of H.273; carried, never interpreted. 2 is unspecified.
+        floating: Samples are floating point, and not subsampled: gray, luma and RGB from 0 (black) to 1 (white),
+            chroma from −0.5 to 0.5, as zimg has them. ``range`` then says nothing.
+
+    Raises:
+        UsageError: a depth or subsampling that no supported format has.
+    """
+
+    matrix: Matrix = Matrix.BT709
+    range: Range = Range.LIMITED
+    depth: int = 8
+    subsampling: tuple[int, int] = (0, 0)
+    chroma_location: ChromaLocation = ChromaLocation.LEFT
+    primaries: int = 2
+    transfer: int = 2
+    floating: bool = False
+
+    def __post_init__(self) -> None:
+        if self.floating and (self.depth not in (16, 32) or self.subsampling != (0, 0)):
+            raise UsageError(
+                f"Expected floating-point samples of 16 or 32 bits without subsampling, got {self.depth} bits "
+                f"and {self.subsampling}: convert the input first"
+            )
+        if not (self.floating or 8 <= self.depth <= 16):
+            raise UsageError(f"Expected samples of 8 to 16 bits, got {self.depth}: convert the input first")
+        if self.matrix is Matrix.RGB and self.subsampling != (0, 0):
+            raise UsageError(f"Expected RGB without subsampling, got {self.subsampling}")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The sample type: uint8 for 8 bits, uint16 above; float16 or float32."""
+        if self.floating:
+            return torch.float16 if self.depth == 16 else torch.float32
+        return torch.uint8 if self.depth == 8 else torch.uint16
+
+    @property
+    def peak(self) -> int:
+        """The largest code value, 2**depth − 1; 1 if floating."""
+        return 1 if self.floating else (1 << self.depth) - 1
+
+    def chroma_shape(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of a chroma plane below a luma plane of ``height`` × ``width``."""
+        horizontal, vertical = self.subsampling
+        return -(-height >> vertical), -(-width >> horizontal)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture in presentation order.
+
+    Attributes:
+        planes: One (H, W) tensor of native samples per component, in the order Y Cb Cr, R G B, or gray, each
+            optionally followed by alpha. A plane may be a strided view (NV12's chroma, packed RGB).
+        pts: Presentation time in units of ``time_base``.
+        time_base: Seconds per unit, exact.
+        duration: Display time in units of ``time_base``; 0 if the file does not say.
+        color: How to read the samples.
+        side_data: What travels with the picture untouched (HDR metadata): FFmpeg's name → its bytes.
+
+    Raises:
+        UsageError: planes whose number, shape or type contradicts ``color``.
+    """
+
+    planes: tuple[torch.Tensor, ...]
+    pts: int
+    time_base: Fraction
+    duration: int = 0
+    color: ColorSpec = field(default_factory=ColorSpec)
+    side_data: Mapping[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.planes) <= 4:
+            raise UsageError(
+                f"Expected 1 to 4 planes (gray, YUV or RGB, with or without alpha), got {len(self.planes)}"
+            )
+        if self.is_gray and self.color.matrix is Matrix.RGB:
+            raise UsageError("Expected three planes for RGB, got gray ones: give them the matrix of their file")
+        for index, plane in enumerate(self.planes):
+            chroma = not self.is_gray and index in (1, 2)
+            expected = self.color.chroma_shape(self.height, self.width) if chroma else (self.height, self.width)
+            if tuple(plane.shape) != expected:
+                raise UsageError(f"Expected plane {index} of shape {expected}, got {tuple(plane.shape)}")
+            if plane.dtype is not self.color.dtype:
+                raise UsageError(f"Expected {self.color.dtype} samples for {self.color.depth} bits, got {plane.dtype}")
+
+    @property
+    def height(self) -> int:
+        """Rows of the picture."""
+        return int(self.planes[0].shape[0])
+
+    @property
+    def width(self) -> int:
+        """Columns of the picture."""
+        return int(self.planes[0].shape[1])
+
+    @property
+    def is_gray(self) -> bool:
+        """Whether there is no colour: one plane, or two with alpha."""
+        return len(self.planes) <= 2
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether the last plane is alpha."""
+        return len(self.planes) in (2, 4)
+
+    @property
+    def geometry(self) -> tuple[Any, ...]:
+        """What frames of one batch must share: the shapes of the planes and how to read them."""
+        return (tuple(tuple(plane.shape) for plane in self.planes), self.color)
+
+    def __repr__(self) -> str:
+        kind = ("gray", "gray+alpha", "rgb" if self.color.matrix is Matrix.RGB else "yuv", "+alpha")[
+            len(self.planes) - 1
+        ]
+        depth = f"{self.color.depth}-bit{' float' if self.color.floating else ''}"
+        return f"Frame({self.width}×{self.height} {kind} {depth}, pts={self.pts}·{self.time_base}s)"

@@ -1,0 +1,358 @@
+"""`decode`: the source of the pipeline. A file, images or standard input become frames in presentation order."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import av
+from av.codec.hwaccel import HWAccel
+from av.error import FFmpegError
+from av.stream import Disposition
+
+from ..errors import DamagedInputError, InputError, UsageError
+from ..frames import Frame
+from .color import read_color
+from .deinterlace import deinterlaced
+from .input import average_rate, has_no_clock, is_cover, open_input
+from .layout import read_planes, readable
+
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
+
+log = logging.getLogger(__name__)
+
+# What a frame may say of the whole film.
+_SIDE_DATA = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "A53_CC")
+_SEEK_BACK = (0, 1, 4, 16)  # seconds: where a container has no index, seeking lands where it likes
+
+
+class Source(Iterator[Frame]):
+    """An iterator of frames that closes its file when closed, and at the end.
+
+    Args:
+        path: What `open_input` takes.
+        start: Where to begin, in seconds from the beginning of the file; the frames then count time from 0.
+        duration: How many seconds to take.
+        frames: How many frames to take at most.
+        deinterlace: Make whole pictures of fields (bwdif); without it interlaced input is refused.
+        hwaccel: Decode on this kind of device where it can, in software where it cannot.
+        strict: Raise at the first damaged packet instead of counting it.
+        frame_rate: Of image sequences and of streams without timestamps.
+
+    Attributes:
+        width, height: Of a frame, in pixels.
+        time_base: Of every frame, exact.
+        frame_rate: Average, or None for a single picture.
+        sample_aspect_ratio: Width : height of a pixel, or None.
+        expected_frames: How many frames there will be, as far as the file tells; None if it does not.
+        side_data: What the stream says of its pictures as a whole, FFmpeg's name → bytes (display_matrix, …).
+        stream_index: Of the picture among the file's streams.
+        companions: What other streams there are, in words; empty if none.
+        disposition: Of the stream.
+        tags: Of the stream.
+        file_tags: Of the file.
+        damaged: Packets and frames that did not decode cleanly, so far.
+        shift: Seconds taken off every timestamp: 0, or the time of the first frame if ``start`` is given.
+        end: Where to stop, in seconds of the file's own clock; None for its end.
+
+    Raises:
+        InputError: nothing to decode here, or the picture is interlaced, or changes its size midway.
+        DamagedInputError: with ``strict``, as soon as something does not decode.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        start: Fraction | None = None,
+        duration: Fraction | None = None,
+        frames: int | None = None,
+        deinterlace: bool = False,
+        hwaccel: str | None = None,
+        strict: bool = False,
+        frame_rate: Fraction | None = None,
+    ) -> None:
+        self.path = str(path)
+        self.name = "standard input" if self.path == "-" else Path(self.path).name
+        self._asked_rate = frame_rate
+        self.container = open_input(path, frame_rate)
+        try:
+            self.stream = self._video_stream()
+            self._prepare(start, duration, frames, frame_rate)
+        except BaseException:
+            self.container.close()
+            raise
+        self._deinterlace = deinterlace
+        self._strict = strict
+        self._hwaccel = hwaccel
+        self._said_color = self._said_size = self._said_interlaced = False
+        self._frames = self._read()
+
+    def _video_stream(self) -> VideoStream:
+        stream: Any = self.container.streams.best("video")
+        if stream is not None and stream.disposition & Disposition.attached_pic:
+            stream = next((other for other in self.container.streams.video if not is_cover(other)), None)
+        if stream is None:
+            kinds = (
+                " and ".join(sorted({other.type for other in self.container.streams if not is_cover(other)})) or "no"
+            )
+            raise InputError(f"{self.name}: expected a video stream, got {kinds} streams only")
+        if stream.codec_context is None:
+            raise InputError(f"{self.name}: no decoder for this video stream in PyAV's FFmpeg")
+        found: VideoStream = stream
+        return found
+
+    def _prepare(
+        self, start: Fraction | None, duration: Fraction | None, frames: int | None, frame_rate: Fraction | None
+    ) -> None:
+        stream, context = self.stream, self.stream.codec_context
+        self.width, self.height = context.width, context.height
+        self.time_base = Fraction(stream.time_base.numerator, stream.time_base.denominator)
+        if frame_rate and not has_no_clock(self.container):
+            raise UsageError(
+                f"Expected --frame-rate with images and raw streams only: {self.name} has its own timestamps"
+            )
+        self.frame_rate = frame_rate or average_rate(stream)
+        ratio = context.sample_aspect_ratio
+        self.sample_aspect_ratio = Fraction(ratio.numerator, ratio.denominator) if ratio else None
+        self.side_data: dict[str, bytes] = {str(name): data for name, data in context.coded_side_data.items()}
+        self.stream_index = stream.index
+        self.disposition = stream.disposition
+        others = [other for other in self.container.streams.video if other is not stream and not is_cover(other)]
+        if others:
+            log.info("%s: video stream %d is enlarged, the %d other copied", self.name, stream.index, len(others))
+        self.companions = " and ".join(
+            f"{count} {kind} stream{'s' * (count > 1)}"
+            for kind, count in Counter(other.type for other in self.container.streams if other is not stream).items()
+        )
+        self.tags = dict(stream.metadata)
+        self.file_tags = dict(self.container.metadata)
+        self.damaged = 0
+        self.shift = Fraction(0)
+        self._start = None if start is None else self._origin() + start
+        self.end = None if duration is None else (self._start or self._origin()) + duration
+        self._limit = frames
+        self.expected_frames = self._expected_frames(start, duration)
+
+    def _origin(self) -> Fraction:
+        return Fraction(self.container.start_time or 0, 1_000_000)
+
+    def _expected_frames(self, start: Fraction | None, duration: Fraction | None) -> int | None:
+        whole = None
+        if self.container.duration:
+            whole = Fraction(self.container.duration, 1_000_000)
+        count: int | None = self.stream.frames or None
+        if start is not None or duration is not None or count is None:
+            if whole is None or self.frame_rate is None:
+                return self._limit
+            left = max(whole - (start or 0), Fraction(0))
+            count = round(min(left, duration or left) * self.frame_rate)
+        return count if self._limit is None else min(count, self._limit)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Frame:
+        return next(self._frames)
+
+    def close(self) -> None:
+        """Close the file; harmless when called again."""
+        self._frames.close()
+        self.container.close()
+
+    def _read(self) -> Generator[Frame]:
+        pictures = self._pictures()
+        if self._deinterlace:
+            pictures = deinterlaced(pictures, self.stream)
+        count = 0
+        reached = Fraction(0)
+        shift: int | None = None if self._start is not None else 0
+        try:
+            for picture in pictures:
+                frame = self._frame(picture)
+                time = frame.pts * self.time_base
+                if self._start is not None and time + frame.duration * self.time_base <= self._start:
+                    continue
+                if self.end is not None and time >= self.end:
+                    break
+                if count == self._limit:
+                    self.end = time
+                    break
+                if shift is None:
+                    shift = frame.pts
+                    self.shift = time
+                yield replace(frame, pts=frame.pts - shift) if shift else frame
+                count += 1
+                reached = time + frame.duration * self.time_base
+            else:
+                if count and not self.damaged:
+                    self._check_end(reached)
+        finally:
+            self.container.close()
+        if count == 0 and not self.damaged:
+            raise InputError(f"{self.name}: no frame to enlarge in the part asked for")
+        if count == 0:
+            raise DamagedInputError(f"{self.name}: not one frame of the video stream decodes")
+
+    def _check_end(self, reached: Fraction) -> None:
+        """Count as damage that the pictures end long before the file's header says they do."""
+        clock = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", self.tags.get("DURATION", ""))
+        if clock:  # Matroska states the end of each stream
+            end = int(clock[1]) * 3600 + int(clock[2]) * 60 + Fraction(clock[3])
+        elif self.stream.duration:
+            end = (self.stream.start_time or 0) * self.time_base + self.stream.duration * self.time_base
+        else:
+            return
+        if reached < end - Fraction(1, 2):
+            self.damage(f"the pictures end at {float(reached):.3f} s, though its header says {float(end):.3f} s")
+
+    def _pictures(self) -> Iterator[av.VideoFrame]:
+        """Decoded pictures with a pts each; damage is counted, or raised if strict."""
+        self.stream.thread_type = "AUTO"
+        if self._start is not None and self.path != "-":
+            self._seek(self._start)
+        context = self._hardware_context() or self._alpha_context() or self.stream.codec_context
+        following = 0
+        step = round(1 / (self.frame_rate * self.time_base)) if self.frame_rate else 1
+        for packet in self._packets():
+            try:
+                pictures = context.decode(packet if packet.size else None)
+            except EOFError:
+                break
+            except FFmpegError as error:
+                self.damage(f"a packet near {self._clock(packet.pts)} does not decode ({error.strerror})")
+                continue
+            for picture in pictures:
+                if picture.pts is None:  # an elementary stream has no clock: count frames
+                    picture.pts = following
+                following = picture.pts + (picture.duration or step)
+                if picture.is_corrupt:
+                    self.damage(f"the frame at {self._clock(picture.pts)} is damaged")
+                self._check_size(picture)
+                yield picture
+
+    def _seek(self, start: Fraction) -> None:
+        """Go to where decoding has to begin for ``start`` to be seen; from the beginning if nothing else does."""
+        origin = self._origin()
+        for back in _SEEK_BACK:
+            target = start - back
+            if target <= origin:
+                break
+            try:
+                self.container.seek(int(target / self.time_base), stream=self.stream)
+            except FFmpegError:  # not every demuxer can
+                break
+            first = self._first_time()
+            self.stream.codec_context.flush_buffers()
+            if first is not None and first <= start:
+                self.container.seek(int(target / self.time_base), stream=self.stream)
+                return
+        self.container.close()
+        self.container = open_input(self.path, self._asked_rate)
+        self.stream = self._video_stream()
+        self.stream.thread_type = "AUTO"
+
+    def _first_time(self) -> Fraction | None:
+        """When the first picture from here on is shown."""
+        for packet in self.container.demux(self.stream):
+            try:
+                pictures = packet.decode()
+            except (EOFError, FFmpegError):
+                continue
+            for picture in pictures:
+                if picture.pts is not None:
+                    return Fraction(picture.pts) * self.time_base
+        return None
+
+    def _packets(self) -> Iterator[Any]:
+        demuxed = self.container.demux(self.stream)
+        while True:
+            try:
+                packet = next(demuxed)
+            except StopIteration:
+                return
+            except FFmpegError as error:
+                self.damage(f"the file cannot be read to its end ({error.strerror})")
+                return
+            if packet.is_corrupt:
+                self.damage(f"the packet near {self._clock(packet.pts)} is cut short")
+            yield packet
+
+    def _hardware_context(self) -> av.VideoCodecContext | None:
+        if self._hwaccel is None:
+            return None
+        try:
+            hwaccel = HWAccel(device_type=self._hwaccel, allow_software_fallback=True)
+            context: Any = av.CodecContext.create(self.stream.codec_context.codec.name, "r", hwaccel=hwaccel)
+            context.extradata = self.stream.codec_context.extradata
+            context.open()
+        except (FFmpegError, RuntimeError, NotImplementedError, ValueError, LookupError) as error:
+            log.warning("No %s decoder here (%s): decoding in software", self._hwaccel, error)
+            return None
+        opened: av.VideoCodecContext = context
+        return opened
+
+    def _alpha_context(self) -> av.VideoCodecContext | None:
+        """The decoder that sees the transparency of WebM; FFmpeg's own does not."""
+        name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(self.stream.codec_context.codec.canonical_name)
+        if name is None or self.tags.get("ALPHA_MODE", self.tags.get("alpha_mode")) != "1":
+            return None
+        try:
+            context: Any = av.CodecContext.create(name, "r")
+        except (FFmpegError, ValueError):
+            return None
+        opened: av.VideoCodecContext = context
+        return opened
+
+    def damage(self, what: str) -> None:
+        """Count something that does not decode cleanly, or raise DamagedInputError if strict."""
+        if self._strict:
+            raise DamagedInputError(f"{self.name}: {what}")
+        self.damaged += 1
+        level = logging.WARNING if self.damaged <= 3 else logging.DEBUG
+        log.log(level, "%s: %s; going on", self.name, what)
+
+    def _clock(self, pts: int | None) -> str:
+        return "an unknown time" if pts is None else f"{float(pts * self.time_base):.3f} s"
+
+    def _frame(self, picture: av.VideoFrame) -> Frame:
+        if picture.interlaced_frame and not self._deinterlace:
+            self._interlaced(picture)
+        picture = readable(picture)
+        color, guesses = read_color(picture)
+        if not self._said_color:
+            self._said_color = True
+            if guesses:
+                log.info("%s: untagged, read as %s", self.name, ", ".join(guesses))
+        stated = {kind.name for kind in picture.side_data}
+        side_data = {key: bytes(picture.side_data[key]) for key in _SIDE_DATA if key in stated}
+        assert picture.pts is not None
+        step = round(1 / (self.frame_rate * self.time_base)) if self.frame_rate else 0
+        return Frame(read_planes(picture), picture.pts, self.time_base, picture.duration or step, color, side_data)
+
+    def _check_size(self, picture: av.VideoFrame) -> None:
+        """The first picture's size counts, whatever the header says; after it, none may differ."""
+        if not self._said_size:
+            self._said_size = True
+            self.width, self.height = picture.width, picture.height
+        if (picture.width, picture.height) != (self.width, self.height):
+            raise InputError(
+                f"{self.name}: the picture changes from {self.width}×{self.height} to {picture.width}×"
+                f"{picture.height} at {self._clock(picture.pts)}: cut the file there and enlarge the parts"
+            )
+
+    def _interlaced(self, picture: av.VideoFrame) -> None:
+        if not self._said_color:
+            raise InputError(
+                f"{self.name} is interlaced: two fields in one picture would be enlarged as one. Add --deinterlace"
+            )
+        if not self._said_interlaced:
+            self._said_interlaced = True
+            log.warning("%s: interlaced from %s on; see --deinterlace", self.name, self._clock(picture.pts))

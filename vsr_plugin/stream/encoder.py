@@ -1,0 +1,248 @@
+"""Which encoder, which pixel format, which options; and an encoder opened with them, or one clear error."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import av
+import av.logging
+from av.codec.codec import find_best_pix_fmt_of_list
+from av.error import FFmpegError
+
+from ..errors import OutputError, UsageError
+from ..frames import ChromaLocation, Frame, Range
+from .layout import layout, native_format, stored_color
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from av.container import OutputContainer
+    from av.video.stream import VideoStream
+
+log = logging.getLogger(__name__)
+
+STILL_PICTURES = {
+    ".bmp": "bmp",
+    ".jpeg": "mjpeg",
+    ".jpg": "mjpeg",
+    ".png": "png",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".webp": "libwebp",
+}
+_CODECS = {**STILL_PICTURES, ".avif": "libsvtav1", ".webm": "libvpx-vp9", ".y4m": "rawvideo"}
+_Y4M = (
+    "gray", "gray9le", "gray10le", "gray12le", "gray16le", "yuv411p", "yuv420p", "yuv422p", "yuv444p", "yuva444p",
+    *(f"yuv{kind}p{depth}le" for kind in (420, 422, 444) for depth in (9, 10, 12, 14, 16)),
+)  # fmt: skip
+# Visually lossless; and quiet, for these libraries write to stderr by themselves.
+_DEFAULTS: Mapping[str, Mapping[str, str]] = {
+    "libx264": {"crf": "17"},
+    "libx265": {"crf": "18", "x265-params": "log-level=error"},
+    "libsvtav1": {"crf": "24", "preset": "6"},
+    "libvpx-vp9": {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "3", "row-mt": "1"},
+    "h264_nvenc": {"cq": "19", "rc": "vbr", "preset": "p5"},
+    "hevc_nvenc": {"cq": "20", "rc": "vbr", "preset": "p5"},
+    "mjpeg": {"qmin": "1", "qmax": "2"},
+    "libwebp": {"quality": "95"},
+}
+# Encoders that take odd sizes of subsampled pictures; the others want whole chroma samples.
+_ANY_SIZE = {"bmp", "ffv1", "ffvhuff", "libvpx", "libvpx-vp9", "libwebp", "mjpeg", "png", "rawvideo", "tiff"}
+_CONSTANT_RATE = {"mpeg1video", "mpeg2video", "mpeg4"}
+_WORST_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx": 63, "libvpx-vp9": 63}  # beyond, they cut it off
+_COMPLAINT = re.compile(r"(unknown|invalid|error parsing|bad).*(option|value|param)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How to encode; what is None or absent is chosen from the output's name and the source's depth.
+
+    Attributes:
+        codec: An encoder of PyAV's FFmpeg (libx264, libx265, libsvtav1, libvpx-vp9, ffv1, prores_ks, h264_nvenc, …).
+        crf: Constant rate factor (``cq`` for NVENC), in the encoder's own scale.
+        preset: Speed preset, in the encoder's own words.
+        options: Any further options of the encoder.
+        pixel_format: FFmpeg's name; by default the source's own if the encoder takes it, else its nearest.
+    """
+
+    codec: str | None = None
+    crf: float | None = None
+    preset: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    pixel_format: str | None = None
+
+
+def choose_codec(suffix: str, depth: int, asked: str | None) -> str:
+    """The encoder asked for, or the default for a file of this suffix and samples of this depth.
+
+    Raises:
+        UsageError: PyAV's FFmpeg has no video encoder of this name.
+    """
+    name = asked or _CODECS.get(suffix) or ("libx264" if depth == 8 else "libx265")
+    try:
+        codec = av.Codec(name, "w")
+    except ValueError as error:
+        raise UsageError(
+            f"Unknown encoder {name!r}: expected a video encoder of PyAV's FFmpeg, such as libx265"
+        ) from error
+    if codec.type != "video":
+        raise UsageError(f"Expected a video encoder, got {name!r} for {codec.type}")
+    return str(name)
+
+
+def choose_pixel_format(codec: str, frame: Frame, asked: str | None) -> str:
+    """The format asked for, or the frame's own layout if the encoder takes it, or the nearest that it takes.
+
+    Raises:
+        UsageError: the encoder does not take the format asked for.
+    """
+    supported = [fmt.name for fmt in av.Codec(codec, "w").video_formats or []]
+    if asked is not None:
+        if asked not in (supported or av.video.format.names) or layout(asked) is None:
+            known = ", ".join(name for name in supported if layout(name)) or "any"
+            raise UsageError(f"Encoder {codec} takes no pixel format {asked!r}. It takes: {known}")
+        return asked
+    native = native_format(frame)
+    readable = [name for name in supported if layout(name) is not None]
+    if codec == "mjpeg":  # JPEG is full range, whatever the film's
+        native = native.replace("yuv", "yuvj")
+    if codec == "rawvideo":  # y4m's own formats; --pix-fmt names any other for other containers
+        readable = supported = list(_Y4M)
+    if not supported or native in readable:
+        return native
+    form = layout(native)
+    assert form is not None
+    for name in readable:  # the same samples in another arrangement, such as rgb24 for gbrp
+        other = layout(name)
+        assert other is not None
+        if (other.depth, other.subsampling, other.is_rgb, len(other.components), other.full_range) == (
+            form.depth,
+            form.subsampling,
+            form.is_rgb,
+            len(form.components),
+            False,
+        ):
+            return name
+    best, _ = find_best_pix_fmt_of_list(readable, native, has_alpha=frame.has_alpha)
+    if best is None:
+        raise UsageError(f"Encoder {codec} takes no pixel format near {native}")
+    everywhere = "; --pix-fmt yuv420p plays everywhere" if "444" in best.name and "444" not in native else ""
+    log.info("%s takes no %s: encoding %s%s", codec, native, best.name, everywhere)
+    return str(best.name)
+
+
+def encoded_size(codec: str, pixel_format: str, width: int, height: int) -> tuple[int, int]:
+    """(width, height) as the encoder can take it: whole chroma samples, where it insists on them."""
+    form = layout(pixel_format)
+    if form is None or codec in _ANY_SIZE:
+        return width, height
+    horizontal, vertical = form.subsampling
+    return -(-width >> horizontal) << horizontal, -(-height >> vertical) << vertical
+
+
+def counts_frames(codec: str) -> bool:
+    """Whether the encoder's bitstream counts frames instead of time."""
+    return codec in _CONSTANT_RATE
+
+
+def add_encoder(
+    output: OutputContainer,
+    codec: str,
+    frame: Frame,
+    pixel_format: str,
+    encoding: Encoding,
+    *,
+    time_base: Fraction,
+    frame_rate: Fraction | None,
+    sample_aspect_ratio: Fraction | None,
+    hdr: Mapping[str, str],
+) -> VideoStream:
+    """Add a video stream to ``output`` and open its encoder.
+
+    Args:
+        output: Before its header is written.
+        codec: Of `choose_codec`.
+        frame: The first one: its size and colour are the stream's.
+        pixel_format: Of `choose_pixel_format`.
+        encoding: The user's wishes.
+        time_base: Of the timestamps, which are the frames' own.
+        frame_rate: Average, for rate control only.
+        sample_aspect_ratio: Of a pixel, or None.
+        hdr: Parameters that make the encoder repeat HDR metadata.
+
+    Raises:
+        UsageError: an option or value the encoder does not know.
+        OutputError: the container does not hold this codec, or the encoder does not take this size.
+    """
+    options = _options(codec, encoding, hdr)
+    try:
+        stream: Any = output.add_stream(codec, rate=frame_rate or Fraction(25), options=dict(options))
+    except ValueError as error:
+        raise OutputError(f"A {output.format.name} file cannot hold {codec}: choose another name or --codec") from error
+    context = stream.codec_context
+    context.width, context.height = encoded_size(codec, pixel_format, frame.width, frame.height)
+    context.pix_fmt = pixel_format
+    context.time_base = stream.time_base = time_base
+    if sample_aspect_ratio:
+        context.sample_aspect_ratio = sample_aspect_ratio
+    form = layout(pixel_format)
+    assert form is not None
+    color = stored_color(frame.color, form)
+    context.colorspace = int(color.matrix)
+    context.color_range = 1 if color.range is Range.LIMITED else 2
+    context.color_primaries = color.primaries
+    context.color_trc = color.transfer
+    if any(form.subsampling):
+        context.chroma_sample_location = list(ChromaLocation).index(color.chroma_location) + 1
+    if codec in ("libx265", "hevc_nvenc") and output.format.name in ("mp4", "mov"):
+        context.codec_tag = "hvc1"  # the form that Apple's players take
+    _open(context, codec, options)
+    return stream  # type: ignore[no-any-return]
+
+
+def _options(codec: str, encoding: Encoding, hdr: Mapping[str, str]) -> dict[str, str]:
+    options = dict(_DEFAULTS.get(codec, {}))
+    if encoding.crf is not None:
+        worst = _WORST_CRF.get(codec)
+        if worst is not None and encoding.crf > worst:
+            raise UsageError(f"Expected --crf of at most {worst} for {codec}, got {encoding.crf:g}")
+        options["cq" if codec.endswith("_nvenc") else "crf"] = f"{encoding.crf:g}"
+    if encoding.preset is not None:
+        options["preset"] = encoding.preset
+    for key, value in (*hdr.items(), *encoding.options.items()):
+        # One option carries all parameters of x264, x265 and SVT-AV1: what the user says comes last and wins.
+        options[key] = f"{options[key]}:{value}" if key.endswith("-params") and key in options else value
+    return options
+
+
+def _open(context: Any, codec: str, options: Mapping[str, str]) -> None:
+    """Open the encoder; options it leaves over, or complains about, are errors."""
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.WARNING)
+    try:
+        with av.logging.Capture() as said:
+            context.open()
+    except FFmpegError as error:
+        raise _refusal(context, codec, options, [line.strip() for _, _, line in said]) from error
+    finally:
+        av.logging.set_level(level)
+    complaints = [line.strip() for _, name, line in said if _COMPLAINT.search(line)]
+    if complaints:
+        raise UsageError(f"Encoder {codec}: {complaints[0]}")
+    unknown = sorted(set(options) & set(context.options))
+    if unknown:
+        raise UsageError(f"Encoder {codec} has no option {unknown[0]!r}")
+
+
+def _refusal(context: Any, codec: str, options: Mapping[str, str], said: list[str]) -> Exception:
+    size = f"{context.width}×{context.height} {context.pix_fmt}"
+    chosen = " ".join(f"{key}={value}" for key, value in options.items())
+    reason = f" ({said[0]})" if said else ""
+    limit = 16384 if codec in ("libx264", "libx265") else 65535
+    if max(context.width, context.height) > limit or "dimension" in reason.lower() or "resolution" in reason.lower():
+        return OutputError(f"Encoder {codec} cannot take {size}{reason}: choose a smaller scale or another --codec")
+    return UsageError(f"Encoder {codec} refuses {size} with {chosen or 'its defaults'}{reason}")

@@ -1,0 +1,63 @@
+"""Opening an input, and what its container tells of its streams before anything is decoded."""
+
+from __future__ import annotations
+
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+from av.error import FFmpegError
+from av.stream import Disposition
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+
+def open_input(path: str | Path, frame_rate: Fraction | None = None) -> InputContainer:
+    """Open a file, an image pattern (``frame_%04d.png``), or ``-`` for y4m on standard input.
+
+    Raises:
+        InputError: it does not exist, or FFmpeg cannot read it.
+    """
+    name = str(path)
+    options = {"framerate": str(frame_rate)} if frame_rate else {}
+    try:
+        if name == "-":
+            return av.open(sys.stdin.buffer, "r", format="yuv4mpegpipe")
+        return av.open(name if "://" in name else f"file:{name}", "r", options=options)
+    except FileNotFoundError as error:
+        raise InputError(f"No such file: {name}") from error
+    except IsADirectoryError as error:
+        raise InputError(f"Expected a file, got a folder: {name}") from error
+    except PermissionError as error:
+        raise InputError(f"Not allowed to read {name}") from error
+    except (FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{Path(name).name}: not a video or picture that FFmpeg can read ({reason})") from error
+
+
+def seconds(ticks: int, time_base: Any) -> Fraction:
+    """``ticks`` of a time base as exact seconds."""
+    return ticks * Fraction(time_base.numerator, time_base.denominator)
+
+
+def is_cover(stream: Any) -> bool:
+    """Whether a video stream is only a picture attached to the file."""
+    return bool(stream.type == "video" and stream.disposition & Disposition.attached_pic)
+
+
+def has_no_clock(container: InputContainer) -> bool:
+    """Whether nothing in the file says when a picture is shown: images, and elementary streams."""
+    name = container.format.name
+    return "image2" in name or name.endswith("_pipe") or name in ("h264", "hevc", "m4v", "mpegvideo", "rawvideo")
+
+
+def average_rate(stream: VideoStream) -> Fraction | None:
+    """The average rate; where that is a container's clock (1000 in FLV), the lowest that the timestamps allow."""
+    rates = [Fraction(rate.numerator, rate.denominator) for rate in (stream.average_rate, stream.guessed_rate) if rate]
+    return next((rate for rate in rates if rate <= 240), rates[0] if rates else None)
