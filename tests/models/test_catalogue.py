@@ -1,0 +1,197 @@
+"""The catalogue against the architectures, the published counts, and the shipped weights."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from importlib import resources
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from vsr_plugin.errors import UsageError, WeightsError
+from vsr_plugin.evaluation import evaluate
+from vsr_plugin.models import MODELS, build_model, find_model, load_model, manifest
+from vsr_plugin.models.cost import macs, parameters, radius
+from vsr_plugin.training.data import read_pictures
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# name: scale → (parameters without biases and slopes, all parameters, multiply-accumulates per input pixel); behind it
+# what the paper, or a later table of the same network, says.
+PUBLISHED = {
+    "srcnn-915": {2: (8_032, 8_129, 32_128), 3: (8_032, 8_129, 72_288), 4: (8_032, 8_129, 128_512)},  # 8,032
+    "srcnn": {2: (57_184, 57_281, 228_736), 3: (57_184, 57_281, 514_656), 4: (57_184, 57_281, 914_944)},  # 57 K
+    "fsrcnn": dict.fromkeys((2, 3, 4), (12_464, 12_809, 12_464)),  # 12,464
+    "fsrcnn-s": dict.fromkeys((2, 3, 4), (3_937, 4_086, 3_937)),  # 3,937
+    "espcn": {2: (21_184, 21_284, 21_184), 3: (22_624, 22_729, 22_624), 4: (24_640, 24_752, 24_640)},  # 20 to 25 K
+    "vdsr": {scale: (664_704, 665_921, scale**2 * 664_704) for scale in (2, 3, 4)},  # 665 K
+    "drcn": {scale: (1_774_080, 1_775_121, scale**2 * 19_503_360) for scale in (2, 3, 4)},  # 1,775 K
+    "red30": {scale: (4_131_072, 4_134_785, scale**2 * 4_131_072) for scale in (2, 3, 4)},  # 4,131 K
+    "drrn": {scale: (297_216, 297_216, scale**2 * 7_375_104) for scale in (2, 3, 4)},  # 297 K
+    "drrn-b1u9": {scale: (297_216, 297_216, scale**2 * 2_656_512) for scale in (2, 3, 4)},  # 297 K
+    "lapsrn": {  # ×4: 812 K
+        2: (406_672, 407_441, 408_400),
+        4: (812_768, 814_242, 2_039_696),
+        8: (665_904, 667_123, 4_694_160),
+    },
+    "srdensenet": {2: (2_067_840, 2_069_505, 2_074_752), 4: (2_657_664, 2_659_585, 4_461_696)},
+    "srdensenet-hl": {2: (1_256_832, 1_258_241, 1_263_744), 4: (1_846_656, 1_848_321, 3_650_688)},
+    "srdensenet-h": {2: (961_920, 963_329, 968_832), 4: (1_551_744, 1_553_409, 3_355_776)},
+    "srresnet": {2: (1_395_072, 1_399_637, 1_441_728), 4: (1_542_528, 1_547_350, 2_218_176)},  # ×4: 1.5 M
+    "srgan": {2: (1_395_072, 1_399_637, 1_441_728), 4: (1_542_528, 1_547_350, 2_218_176)},
+    "edsr-baseline": {  # 1.37, 1.55, 1.52 M
+        2: (1_367_424, 1_369_859, 1_372_608),
+        3: (1_551_744, 1_554_499, 1_565_568),
+        4: (1_514_880, 1_517_571, 1_983_168),
+    },
+    "edsr": {  # 40.7, 43.7, 43.1 M
+        2: (40_711_680, 40_729_603, 40_732_416),
+        3: (43_660_800, 43_680_003, 43_716_096),
+        4: (43_070_976, 43_089_923, 50_252_544),
+    },
+    "mdsr-baseline": {  # 3.23 M
+        scale: (3_222_912, 3_227_203, work) for scale, work in ((2, 1_782_208), (3, 1_975_168), (4, 2_392_768))
+    },
+    "mdsr": {  # 7.95 M
+        scale: (7_941_504, 7_953_987, work) for scale, work in ((2, 6_500_800), (3, 6_693_760), (4, 7_111_360))
+    },
+}
+
+# dB on Set5 that the shipped weights must have.
+SET5 = {
+    "srcnn": {2: 36.3, 3: 32.4, 4: 30.1},
+    "fsrcnn": {2: 36.94, 3: 33.06, 4: 30.55},
+    "espcn": {2: 36.65, 3: 32.70, 4: 30.35},
+}
+
+EVERY = [pytest.param(name, scale, id=f"{name}-x{scale}") for name, spec in MODELS.items() for scale in spec.scales]
+KEYS = [(name, scale) for name, spec in MODELS.items() for scale in spec.scales]
+PERTURBED = ("srcnn", "srcnn-915", "fsrcnn", "fsrcnn-s", "espcn", "lapsrn")  # one pixel does not drown in the others
+SHIPPED = [pytest.param(key, id=key) for key in manifest()]
+
+
+def test_every_model_is_in_the_table() -> None:
+    assert set(PUBLISHED) == set(MODELS)
+
+
+# Widths on which no receptive field depends: they only cost time.
+NARROW = {
+    "drcn": {"features": 4},
+    "red30": {"features": 4},
+    "drrn": {"features": 4},
+    "drrn-b1u9": {"features": 4},
+    "srdensenet": {"growth": 2},
+    "srdensenet-hl": {"growth": 2},
+    "srdensenet-h": {"growth": 2},
+    "edsr": {"features": 4},
+    "mdsr": {"features": 4},
+}
+
+
+@pytest.mark.parametrize(("name", "scale"), EVERY)
+def test_size_and_work_are_the_published_ones(name: str, scale: int) -> None:
+    module = build_model(MODELS[name], scale)
+    weights = sum(parameter.numel() for parameter in module.parameters() if parameter.ndim == 4)
+    assert (weights, parameters(module), macs(module)) == PUBLISHED[name][scale]
+
+
+@pytest.mark.parametrize(("name", "scale"), EVERY)
+def test_output_is_scale_times_larger(name: str, scale: int) -> None:
+    spec = MODELS[name]
+    module = build_model(replace(spec, options={**spec.options, **NARROW.get(name, {})}), scale)
+    output = module(torch.rand(2, spec.channels, 11, 14))
+    assert output.shape == (2, spec.channels, 11 * scale, 14 * scale)
+
+
+@pytest.mark.parametrize(("name", "scale"), EVERY)
+def test_overlap_is_how_far_an_output_sample_sees(name: str, scale: int) -> None:
+    spec = MODELS[name]
+    module = build_model(replace(spec, options={**spec.options, **NARROW.get(name, {})}), scale)
+    assert radius(module, scale, spec.channels) == spec.overlap[scale]
+
+
+@pytest.mark.parametrize(("name", "scale"), [(name, scale) for name, scale in KEYS if name in PERTURBED])
+def test_a_perturbed_pixel_is_seen_as_far_as_the_overlap_and_no_farther(name: str, scale: int) -> None:
+    spec = MODELS[name]
+    overlap = spec.overlap[scale]
+    torch.manual_seed(0)
+    module = build_model(spec, scale).double()
+    for parameter in module.parameters():
+        if parameter.ndim == 4:
+            torch.nn.init.uniform_(parameter, 0.01, 0.02)  # nothing cancels, no ReLU closes
+        else:
+            torch.nn.init.constant_(parameter, 0.25)
+    side = 2 * overlap + 5
+    middle = side // 2
+    x = torch.rand(1, spec.channels, side, side, dtype=torch.float64)
+    perturbed = x.clone()
+    perturbed[..., middle, middle] += 1
+    with torch.no_grad():
+        rows, columns = (module(x) - module(perturbed))[0, 0].nonzero().unbind(1)
+    for seen in (rows, columns):  # the input pixel in which an output sample lies
+        assert int((seen.div(scale, rounding_mode="floor") - middle).abs().max()) == overlap
+
+
+def test_an_unknown_model_or_scale_says_what_is_known() -> None:
+    with pytest.raises(UsageError, match=r"Unknown model 'espnc'\. Did you mean 'espcn'\? Known models: drcn, drrn, "):
+        find_model("espnc", 3)
+    with pytest.raises(UsageError, match=r"'espcn' has no scale 5\. Its scales: 2, 3, 4"):
+        find_model("espcn", 5)
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    file = tmp_path / "mine.safetensors"
+    save_file({"conv1.weight": torch.zeros(1)}, file)
+    with pytest.raises(WeightsError, match=r"mine\.safetensors does not fit espcn ×3: conv1\.bias"):
+        load_model("espcn", 3, file)
+    file.write_text("no tensors")
+    with pytest.raises(WeightsError, match=r"Cannot read weights from 'mine\.safetensors'"):
+        load_model("espcn", 3, file)
+    with pytest.raises(WeightsError, match=r"Cannot read weights from 'absent\.safetensors'"):
+        load_model("espcn", 3, tmp_path / "absent.safetensors")
+
+
+@pytest.mark.parametrize("key", SHIPPED)
+def test_shipped_weights_load_and_are_the_files_of_the_manifest(key: str) -> None:
+    row = manifest()[key]
+    assert key == f"{row['model']}_x{row['scale']}"
+    file = MODELS[row["model"]].weights(row["scale"])
+    assert file is not None
+    content = (resources.files("vsr_plugin.weights") / file).read_bytes()
+    assert hashlib.sha256(content).hexdigest() == row["sha256"]
+    load_model(row["model"], row["scale"])
+    assert not {"Set5", "Set14"} & {part for folder in row["trained_on"] for part in folder.split("/")}
+
+
+def test_every_weight_file_is_in_the_manifest() -> None:
+    files = {entry.name for entry in resources.files("vsr_plugin.weights").iterdir() if "safetensors" in entry.name}
+    assert files == {row.get("file", f"{key}.safetensors") for key, row in manifest().items()}
+
+
+def test_a_file_that_serves_all_scales_is_named_in_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {"vdsr_x2": {"file": "vsr.safetensors"}, "vdsr_x3": {"file": "vsr.safetensors"}, "espcn_x2": {}}
+    monkeypatch.setattr("vsr_plugin.models.manifest", lambda: rows)
+    assert [MODELS["vdsr"].weights(scale) for scale in (2, 3, 4)] == ["vsr.safetensors", "vsr.safetensors", None]
+    assert MODELS["espcn"].weights(2) == "espcn_x2.safetensors"
+
+
+def test_without_shipped_weights_the_command_that_trains_them_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vsr_plugin.models.manifest", dict)
+    with pytest.raises(WeightsError, match=r"fsrcnn-s ×3: .*--weights FILE.*`vsr train fsrcnn-s -x 3 --data FOLDER`"):
+        load_model("fsrcnn-s", 3)
+    with pytest.raises(WeightsError, match=r"mdsr ×3: .*`vsr train mdsr --data FOLDER`"):
+        load_model("mdsr", 3)
+
+
+@pytest.mark.parametrize(("name", "scale"), [(name, scale) for name, scales in SET5.items() for scale in scales])
+def test_shipped_weights_reach_the_papers(shared: Path, name: str, scale: int) -> None:
+    scores = evaluate(load_model(name, scale), scale, read_pictures(shared / "Set5" / "HR"))
+    assert scores.psnr >= SET5[name][scale]
+    row = manifest()[f"{name}_x{scale}"]
+    assert scores.psnr == pytest.approx(row["set5"]["psnr"], abs=0.005)
+    assert scores.ssim == pytest.approx(row["set5"]["ssim"], abs=0.0005)

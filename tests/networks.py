@@ -1,0 +1,45 @@
+"""Networks of the catalogue with weights of a seed, most of them with fewer layers and channels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from vsr_plugin.models import MODELS, ModelSpec, build_model
+from vsr_plugin.models.cost import radius
+
+if TYPE_CHECKING:
+    from torch import nn
+
+EVERY = [(name, scale) for name, spec in MODELS.items() for scale in spec.scales]
+# Architecture → fewer layers and channels of it. What a network is made of is all there.
+SMALL: dict[str, dict[str, Any]] = {
+    "vdsr:VDSR": {"layers": 4, "features": 8},
+    "drcn:DRCN": {"features": 8, "recursions": 3},
+    "red:RED": {"pairs": 4, "features": 8},
+    "drrn:DRRN": {"units": 3, "features": 8},
+    "lapsrn:LapSRN": {"depth": 2, "features": 8},
+    "srdensenet:SRDenseNet": {"blocks": 2, "layers": 2, "growth": 4},
+    "srresnet:SRResNet": {"blocks": 2, "features": 8},
+    "edsr:EDSR": {"blocks": 2, "features": 8},
+    "mdsr:MDSR": {"blocks": 2, "features": 8},
+}
+
+
+@cache
+def small(name: str, scale: int) -> ModelSpec:
+    """The row of a model for its small form, which sees less far."""
+    spec = MODELS[name]
+    if spec.architecture not in SMALL:
+        return spec
+    spec = replace(spec, options={**spec.options, **SMALL[spec.architecture]})
+    return replace(spec, overlap={scale: radius(build_model(spec, scale), scale, spec.channels)})
+
+
+def seeded(spec: ModelSpec, scale: int) -> nn.Module:
+    """A network as torch makes it, which is the same for every call."""
+    torch.manual_seed(scale)
+    return build_model(spec, scale).eval().requires_grad_(requires_grad=False)

@@ -1,0 +1,94 @@
+"""What is to know of how somebody else stores a network, and the ways to rename tensors.
+
+`luma` and `rgb` have a row for each of them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from torch import Tensor
+
+    Tensors = Mapping[str, Tensor]
+    # Their tensors → ours; and their tensors, ours → ours in our samples.
+    Rename = Callable[[Tensors], dict[str, Tensor]]
+    Fold = Callable[[Tensors, dict[str, Tensor]], dict[str, Tensor]]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """One way of others to store a network.
+
+    Attributes:
+        architecture: The class of ours.
+        mark: What the name of one of their tensors matches.
+        rename: Their tensors by our names and in our order of dimensions; unknown ones keep their names.
+        options: Of our class, that no shape tells.
+        fold: What has to be done to the numbers.
+        note: What is not the same in spite of all this.
+    """
+
+    architecture: str
+    mark: str
+    rename: Rename
+    options: Mapping[str, Any] = field(default_factory=dict)
+    fold: Fold = lambda _, state: state
+    note: str | None = None
+
+
+def table(*rows: tuple[str, str | Callable[[re.Match[str], Tensors], str] | None], hwio: bool = False) -> Rename:
+    """Rename by the first pattern that matches the whole name; what is renamed to None is left out.
+
+    With ``hwio``, filters are TensorFlow's, (rows, columns, in, out).
+    """
+
+    def rename(tensors: Tensors) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            own: str | None = name
+            for pattern, target in rows:
+                if found := re.fullmatch(pattern, name):
+                    own = target(found, tensors) if callable(target) else found.expand(target) if target else None
+                    break
+            if own is not None:
+                state[own] = tensor.permute(3, 2, 0, 1) if hwio and tensor.ndim == 4 else tensor
+        return state
+
+    return rename
+
+
+def numbered(**kinds: Callable[[int], Iterable[str]]) -> Rename:
+    """Rename layers that only have a number: the n-th of a kind has the n-th name of its list.
+
+    Args:
+        kinds: Kind of layer → how many of them there are → their names here.
+    """
+    parts = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_var": "running_var"}
+
+    def rename(tensors: Tensors) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = {}
+        found = {name: re.fullmatch(r"(?:arg|aux):([a-z]+)(\d+)_(\w+)", name) for name in tensors}
+        numbers = [(match[1], int(match[2])) for match in found.values() if match]
+        names = {kind: list(layers(len({n for k, n in numbers if k == kind}))) for kind, layers in kinds.items()}
+        for name, match in found.items():
+            if match and int(match[2]) < len(names.get(match[1], ())):
+                state[f"{names[match[1]][int(match[2])]}.{parts.get(match[3], match[3])}"] = tensors[name]
+            elif not name.endswith("DIV2K_mean"):
+                state[name] = tensors[name]
+        return state
+
+    return rename
+
+
+def in_unit_range(state: dict[str, Tensor], peak: float) -> dict[str, Tensor]:
+    """Make a network of samples in [0, peak] one of samples in [0, 1].
+
+    Exact where all that is not linear is ReLU: what goes through such a network may be divided by ``peak`` at the input
+    instead of at the output, if every bias is divided by it, too.
+    """
+    return {name: tensor / peak if name.endswith("bias") else tensor for name, tensor in state.items()}

@@ -1,0 +1,70 @@
+"""DRCN: one convolution applied sixteen times, a picture made after each, and a learnt mean of the pictures.
+
+Kim et al., "Deeply-Recursive Convolutional Network for Image Super-Resolution", CVPR 2016, sections 3.1 and 3.2.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import ACTIVATIONS, BicubicUpsample
+
+
+class DRCN(nn.Module):
+    """(N, 1, H, W) luma in [0, 1] → (N, 1, H·scale, W·scale).
+
+    Args:
+        scale: Of the enlargement in front; no weight depends on it.
+        features: Channels of every layer.
+        recursions: How often the convolution in the middle is applied.
+        skip: How the enlarged picture reaches the result: "add", as in the paper, or "concatenate" with what the last
+            convolution sees.
+        last: What every picture goes through, in networks that are not the paper's: "none", or a name in `ACTIVATIONS`.
+    """
+
+    def __init__(
+        self, scale: int, features: int = 256, recursions: int = 16, skip: str = "add", last: str = "none"
+    ) -> None:
+        super().__init__()
+        self.last = ACTIVATIONS.get(last)
+        self.recursions = recursions
+        self.skip = skip
+        self.upsample = BicubicUpsample(scale)
+        self.embedding = nn.Sequential(
+            nn.Conv2d(1, features, 3, padding=1), nn.ReLU(), nn.Conv2d(features, features, 3, padding=1), nn.ReLU()
+        )
+        self.inference = nn.Conv2d(features, features, 3, padding=1)
+        seen = features + 1 if skip == "concatenate" else features
+        self.reconstruction = nn.Sequential(
+            nn.Conv2d(features, features, 3, padding=1), nn.ReLU(), nn.Conv2d(seen, 1, 3, padding=1)
+        )
+        self.ensemble = nn.Parameter(torch.full((recursions,), 1 / recursions))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge ``x``."""
+        x = self.upsample(x)  # (N, 1, H·s, W·s)
+        h = self.embedding(x)  # (N, features, H·s, W·s)
+        result = torch.zeros_like(x)
+        for weight in self.ensemble:
+            h = F.relu(self.inference(h))
+            result = result + weight * self.reconstruct(h, x)
+        return result
+
+    def pictures(self, x: Tensor) -> list[Tensor]:
+        """What every recursion makes of ``x``: all of them are supervised in training (section 3.2)."""
+        x = self.upsample(x)
+        h = self.embedding(x)
+        made = []
+        for _ in range(self.recursions):
+            h = F.relu(self.inference(h))
+            made.append(self.reconstruct(h, x))
+        return made
+
+    def reconstruct(self, h: Tensor, x: Tensor) -> Tensor:
+        """The picture in the features ``h`` of the enlarged picture ``x``, (N, 1, H·s, W·s)."""
+        first, activation, last = self.reconstruction
+        h = activation(first(h))
+        result: Tensor = last(torch.cat([h, x], 1)) if self.skip == "concatenate" else x + last(h)
+        return result if self.last is None else self.last(result)

@@ -1,0 +1,47 @@
+"""ESPCN: convolutions at low resolution, and one sub-pixel convolution that makes the large picture.
+
+Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural
+Network", CVPR 2016, sections 2.2 and 3.2 (f1 = 5, n1 = 64, f2 = 3, n2 = 32, f3 = 3; tanh in place of ReLU).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .layers import ACTIVATIONS, mirror
+
+
+class ESPCN(nn.Module):
+    """(N, 1, H, W) luma in [0, 1] → (N, 1, H·scale, W·scale).
+
+    Args:
+        scale: 2, 3 or 4.
+        activation: Of the first two layers; a name in `ACTIVATIONS`.
+        last: What the result goes through, in networks that are not the paper's: "none", or a name in `ACTIVATIONS`.
+        edges: What is beyond the edge: zeros around every layer ("zeros"), or the picture mirrored ("mirror").
+    """
+
+    def __init__(self, scale: int, activation: str = "tanh", last: str = "none", edges: str = "zeros") -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]
+        self.last = ACTIVATIONS.get(last)
+        self.edges = edges
+        around = int(edges == "zeros")
+        self.conv1 = nn.Conv2d(1, 64, 5, padding=2 * around)
+        self.conv2 = nn.Conv2d(64, 32, 3, padding=around)
+        self.conv3 = nn.Conv2d(32, scale * scale, 3, padding=around)
+        self.shuffle = nn.PixelShuffle(scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge ``x``."""
+        x = self.shuffle(self.subpixels(x))  # (N, 1, H·s, W·s)
+        return x
+
+    def subpixels(self, x: Tensor) -> Tensor:
+        """The network before its shuffle, (N, scale², H, W): what training compares with pre-shuffled labels."""
+        if self.edges == "mirror":
+            x = mirror(x, 4)
+        x = self.activation(self.conv1(x))  # (N, 64, H, W)
+        x = self.activation(self.conv2(x))  # (N, 32, H, W)
+        x = self.conv3(x)  # (N, s², H, W)
+        return x if self.last is None else self.last(x)

@@ -1,0 +1,64 @@
+"""LapSRN: a pyramid that doubles the picture at every level, and adds a residual to each.
+
+Lai et al., "Deep Laplacian Pyramid Networks for Fast and Accurate Super-Resolution", CVPR 2017, section 3.1.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from .layers import CroppedDeconvolution
+
+
+class LapSRN(nn.Module):
+    """(N, 1, H, W) luma in [0, 1] → (N, 1, H·scale, W·scale).
+
+    Args:
+        scale: 2, 4 or 8: one level for each doubling.
+        depth: Convolutions of a level; by default the paper's: 10, and 5 for a scale of 8.
+        kernel: Of the deconvolution of features: 3 in the authors' network, 4 in the paper's text.
+        features: Channels of every layer.
+        bias: Whether the layers of features have one.
+    """
+
+    def __init__(
+        self, scale: int, depth: int | None = None, kernel: int = 3, features: int = 64, bias: bool = True
+    ) -> None:
+        super().__init__()
+        depth = depth or (5 if scale == 8 else 10)
+        self.input = nn.Sequential(nn.Conv2d(1, features, 3, padding=1, bias=bias), nn.LeakyReLU(0.2))
+        self.levels = nn.ModuleList(_Level(depth, kernel, features, bias) for _ in range(scale.bit_length() - 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge ``x``."""
+        return self.pyramid(x)[-1]
+
+    def pyramid(self, x: Tensor) -> list[Tensor]:
+        """``x`` enlarged by 2, 4, … in one pass: all are supervised in training (section 3.2)."""
+        features, pictures = self.input(x), [x]
+        for level in self.levels:
+            features, picture = level(features, pictures[-1])
+            pictures.append(picture)
+        return pictures[1:]
+
+
+class _Level(nn.Module):
+    """Features and picture at one size → both at twice the size."""
+
+    def __init__(self, depth: int, kernel: int, features: int, bias: bool) -> None:
+        super().__init__()
+        self.body = nn.Sequential()
+        for _ in range(depth):
+            self.body.extend([nn.Conv2d(features, features, 3, padding=1, bias=bias), nn.LeakyReLU(0.2)])
+        self.enlarge = (
+            CroppedDeconvolution(features, 3, 2, bias)
+            if kernel == 3
+            else nn.ConvTranspose2d(features, features, 4, 2, 1, bias=bias)
+        )
+        self.activation = nn.LeakyReLU(0.2)
+        self.residual = nn.Conv2d(features, 1, 3, padding=1, bias=bias)
+        self.picture = nn.ConvTranspose2d(1, 1, 4, 2, padding=1, bias=False)
+
+    def forward(self, features: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
+        features = self.activation(self.enlarge(self.body(features)))  # (N, 64, 2·H, 2·W)
+        return features, self.picture(picture) + self.residual(features)  # (N, 1, 2·H, 2·W)

@@ -1,0 +1,75 @@
+"""SRDenseNet: dense blocks at low resolution, dense skip connections between them, and deconvolutions.
+
+Tong et al., "Image Super-Resolution Using Dense Skip Connections", ICCV 2017, section 3: eight blocks of eight layers,
+growth rate 16.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class SRDenseNet(nn.Module):
+    """(N, 1, H, W) luma in [0, 1] → (N, 1, H·scale, W·scale).
+
+    Args:
+        scale: 2 or 4: one deconvolution for each doubling.
+        skip: What reaches the reconstruction: "all" features, through a bottleneck of 1 × 1; the "low" and the high
+            ones; or only the "high" ones. The paper's SRDenseNet_All, _HL and _H (section 3.4).
+        blocks: Dense blocks.
+        layers: Convolutions of a block.
+        growth: Channels that each of them adds; a block adds ``layers · growth``, as many as the first layer makes.
+        features: Channels of the bottleneck and the deconvolutions.
+    """
+
+    def __init__(
+        self, scale: int, skip: str = "all", blocks: int = 8, layers: int = 8, growth: int = 16, features: int = 256
+    ) -> None:
+        super().__init__()
+        width = layers * growth
+        self.skip = skip
+        self.input = nn.Sequential(nn.Conv2d(1, width, 3, padding=1), nn.ReLU())
+        self.blocks = nn.ModuleList(
+            _DenseBlock(width * (index + 1) if skip == "all" else width, layers, growth) for index in range(blocks)
+        )
+        seen = {"all": width * (blocks + 1), "low": 2 * width, "high": width}[skip]
+        self.bottleneck = nn.Sequential()
+        if skip == "all":
+            self.bottleneck.extend([nn.Conv2d(seen, features, 1), nn.ReLU()])
+            seen = features
+        self.enlarge = nn.Sequential()
+        for _ in range(scale.bit_length() - 1):
+            self.enlarge.extend([nn.ConvTranspose2d(seen, features, 3, 2, padding=1, output_padding=1), nn.ReLU()])
+            seen = features
+        self.output = nn.Conv2d(seen, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge ``x``."""
+        low = h = self.input(x)  # (N, 128, H, W)
+        for block in self.blocks:
+            h = torch.cat([h, block(h)], 1) if self.skip == "all" else block(h)
+        if self.skip == "low":
+            h = torch.cat([low, h], 1)  # (N, 256, H, W)
+        h = self.bottleneck(h)
+        h = self.enlarge(h)  # (N, 256, H·s, W·s)
+        result: Tensor = self.output(h)
+        return result
+
+
+class _DenseBlock(nn.Module):
+    """Each layer sees what the block's layers before it made, the first one what came in."""
+
+    def __init__(self, channels: int, layers: int, growth: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(growth * index if index else channels, growth, 3, padding=1), nn.ReLU())
+            for index in range(layers)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, *others = self.layers
+        made: Tensor = first(x)  # (N, 16, H, W)
+        for layer in others:
+            made = torch.cat([made, layer(made)], 1)
+        return made  # (N, 128, H, W)

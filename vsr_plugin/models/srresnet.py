@@ -1,0 +1,56 @@
+"""SRResNet: residual blocks at low resolution and sub-pixel convolutions; SRGAN's generator is the same network.
+
+Ledig et al., "Photo-Realistic Single Image Super-Resolution Using a Generative Adversarial Network", CVPR 2017, section
+2.1 and figure 4.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class SRResNet(nn.Module):
+    """(N, 3, H, W) RGB in [0, 1] → (N, 3, H·scale, W·scale).
+
+    Args:
+        scale: 2 or 4: one sub-pixel convolution for each doubling.
+        blocks: Residual blocks.
+        features: Channels of every layer.
+        slopes: Of every PReLU: "one", or one for "each" of the features; the paper does not say which.
+    """
+
+    def __init__(self, scale: int, blocks: int = 16, features: int = 64, slopes: str = "one") -> None:
+        super().__init__()
+        count = features if slopes == "each" else 1
+        self.head = nn.Sequential(nn.Conv2d(3, features, 9, padding=4), nn.PReLU(count))
+        self.blocks = nn.Sequential(*(_Block(features, count) for _ in range(blocks)))
+        self.body = nn.Sequential(nn.Conv2d(features, features, 3, padding=1, bias=False), nn.BatchNorm2d(features))
+        self.upsample = nn.Sequential()
+        for _ in range(scale.bit_length() - 1):
+            stage = [nn.Conv2d(features, 4 * features, 3, padding=1), nn.PixelShuffle(2), nn.PReLU(count)]
+            self.upsample.extend(stage)
+        self.tail = nn.Conv2d(features, 3, 9, padding=4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge ``x``."""
+        first = self.head(x)  # (N, 64, H, W)
+        h = first + self.body(self.blocks(first))
+        h = self.upsample(h)  # (N, 64, H·s, W·s)
+        result: Tensor = self.tail(h)  # RGB in [-1, 1], as the paper trains it
+        return 0.5 * result + 0.5
+
+
+class _Block(nn.Module):
+    def __init__(self, features: int, slopes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(features, features, 3, padding=1, bias=False),
+            nn.BatchNorm2d(features),
+            nn.PReLU(slopes),
+            nn.Conv2d(features, features, 3, padding=1, bias=False),
+            nn.BatchNorm2d(features),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = x + self.layers(x)
+        return result
