@@ -1,0 +1,121 @@
+"""The arithmetic of pictures, a leaf that anyone may import: torch, Triton where it is, and nothing of ours.
+
+`reference` says in plain torch what each kernel computes. What only the engine calls is computed by a kernel where
+the tensors are on CUDA and Triton works there; what networks call stays in torch, which can differentiate it, and a
+backend that runs networks on kernels chooses them itself, from `ops`.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from . import reference
+from .reference import (
+    Activation,
+    Edges,
+    Layer,
+    cubic,
+    enlarge,
+    exact_float32,
+    mix,
+    pixel_shuffle,
+    resample,
+    to_samples,
+    to_unit,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "AVAILABLE",
+    "Activation",
+    "Edges",
+    "Layer",
+    "cubic",
+    "enlarge",
+    "enlarge_samples",
+    "exact_float32",
+    "load_ops",
+    "mix",
+    "pixel_shuffle",
+    "planes_to_rgb",
+    "resample",
+    "rgb_to_planes",
+    "to_samples",
+    "to_unit",
+    "usable",
+]
+
+_log = logging.getLogger(__name__)
+
+AVAILABLE = find_spec("triton") is not None
+"""Whether the Triton kernels can be loaded."""
+
+
+def load_ops() -> Any:
+    """The module `ops`, which makes the kernels operators of torch; not before it is wanted, for it loads Triton."""
+    from . import ops
+
+    return ops
+
+
+@lru_cache(maxsize=64)
+def usable(device: torch.device) -> bool:
+    """Whether the kernels run on a device; tried once for each.
+
+    Triton builds at run time, and needs a C compiler for it: where it should run and does not, that is logged, and
+    what the engine computes on CUDA is computed by plain torch.
+    """
+    if not AVAILABLE or device.type != "cuda" or torch.cuda.get_device_capability(device) < (7, 5):
+        return False
+    try:
+        load_ops().probe(device)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, torch goes on without Triton
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        _log.warning("Triton does not work on %s, plain torch does instead: %s", device, reason)
+        return False
+    return True
+
+
+def enlarge_samples(
+    samples: Tensor, scale: int, depth: int, shape: tuple[int, int], shift: tuple[float, float] = (0.0, 0.0)
+) -> Tensor:
+    """`reference.enlarge_samples`."""
+    if usable(samples.device):
+        enlarged: Tensor = load_ops().enlarge_samples(samples, scale, depth, shape, shift)
+        return enlarged
+    return reference.enlarge_samples(samples, scale, depth, shape, shift)
+
+
+def planes_to_rgb(
+    planes: tuple[Tensor, Tensor, Tensor],
+    matrix: Tensor,
+    subsampling: tuple[int, int] = (1, 1),
+    offset: tuple[float, float] = (0.0, 0.0),
+) -> Tensor:
+    """`reference.planes_to_rgb`."""
+    if usable(planes[0].device) and not planes[0].is_floating_point():
+        rgb: Tensor = load_ops().planes_to_rgb(*planes, matrix.flatten().tolist(), subsampling, offset)
+        return rgb
+    return reference.planes_to_rgb(planes, matrix, subsampling, offset)
+
+
+def rgb_to_planes(
+    x: Tensor,
+    matrix: Tensor,
+    depth: int,
+    subsampling: tuple[int, int] = (1, 1),
+    offset: tuple[float, float] = (0.0, 0.0),
+) -> tuple[Tensor, ...]:
+    """`reference.rgb_to_planes`."""
+    if usable(x.device) and x.dtype != torch.float64 and len(matrix) in (1, 3):
+        return tuple(load_ops().rgb_to_planes(x, matrix.flatten().tolist(), depth, subsampling, offset))
+    return reference.rgb_to_planes(x, matrix, depth, subsampling, offset)

@@ -1,0 +1,336 @@
+"""Named inputs for every kernel: the tests check them, small, and `vsr bench --kernels` times them, large."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from . import color, espcn, fsrcnn, reference, sampling
+from .convolution import convolution, empty, pack
+from .reference import Layer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Work:
+    """One case of one size.
+
+    Attributes:
+        kernel: Calls the kernel; some take ``out``.
+        plain: Computes the same in plain torch, in a given dtype: float64 gives the truth.
+        result: Shape of the result, where the kernel takes ``out``; else None.
+        samples: Whether the result is samples.
+        bytes: What has to be read and written, each once.
+        flops: Two for each multiply-accumulate that has to be done.
+        layers: Of a whole network: the same, one kernel for each layer.
+    """
+
+    kernel: Callable[..., Any]
+    plain: Callable[[torch.dtype], Any]
+    result: tuple[int, ...] | None
+    samples: bool
+    bytes: int
+    flops: int = 0
+    layers: Callable[[], Any] | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """A kernel and how it is used.
+
+    Attributes:
+        kernel: Its name.
+        name: What is special about this use.
+        prepare: (n, height, width, dtype, device) → the work.
+        timed: Whether it is worth a line in the bench, which measures at (height, width) of 1080p input.
+    """
+
+    kernel: str
+    name: str
+    prepare: Callable[[int, int, int, torch.dtype, torch.device], Work]
+    timed: bool = False
+
+
+@lru_cache(maxsize=256)
+def in_dtype(layer: Layer, dtype: torch.dtype, device: torch.device | None = None) -> Layer:
+    """A layer with its numbers in another type, once: what is timed should not convert them."""
+    numbers = {name: getattr(layer, name) for name in ("weight", "bias", "slope")}
+    moved = {name: None if x is None else x.to(device, dtype) for name, x in numbers.items()}
+    return replace(layer, **moved | {"weight": moved["weight"].contiguous(memory_format=torch.channels_last)})
+
+
+def random_layer(out: int, channels: int, size: int, *, bias: bool = True, **rest: Any) -> Layer:
+    """A layer that keeps the size and about the contrast of what passes through it."""
+    generator = torch.Generator().manual_seed(out + channels + size)
+    weight = torch.randn(out, channels, size, size, generator=generator) * (0.7 / (size * channels**0.5))
+    if rest.get("activation") in ("leaky", "prelu"):
+        rest.setdefault("slope", torch.rand(out, generator=generator) * 0.5)
+    rest.setdefault("padding", size // 2)
+    return Layer(weight, torch.randn(out, generator=generator) * 0.1 if bias else None, **rest)
+
+
+def _random(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    generator = torch.Generator(device).manual_seed(sum(shape))
+    if dtype.is_floating_point:
+        x = torch.rand(shape, generator=generator, device=device)
+        if len(shape) == 4 and shape[1] > 1:
+            return empty(shape, dtype, device).copy_(x)  # type: ignore[arg-type] # four numbers
+        return x.to(dtype)
+    high = 256 if dtype == torch.uint8 else 1024
+    return torch.randint(0, high, shape, generator=generator, device=device).to(dtype)
+
+
+def _convolution(
+    layer: Layer,
+    n: int,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    stored: torch.dtype | None = None,
+    residual: bool = False,
+    depth: int | None = None,
+) -> Work:
+    out, channels, size, _ = layer.weight.shape
+    peak = None if stored is None or stored.is_floating_point else 255 if stored == torch.uint8 else 1020
+    out_peak = None if depth is None else (1 << depth) - 1
+    x = _random((n, channels, height, width), stored or dtype, device)
+    packed = pack(layer, dtype, device)
+    shape = packed.form.result(n, height, width)
+    added = _random(shape, dtype, device) if residual else None
+
+    def plain(dtype: torch.dtype) -> Tensor:
+        given = x if peak is not None else x.to(dtype)
+        other = None if added is None else added.to(dtype)
+        form = in_dtype(layer, dtype, device)
+        return reference.convolution(given, form, residual=other, peak=peak, depth=depth, out_peak=out_peak)
+
+    stores = (1 if depth == 8 else 2) if depth is not None else dtype.itemsize
+    moved = x.numel() * x.element_size() + torch.Size(shape).numel() * stores
+    moved += 0 if added is None else added.numel() * added.element_size()
+    pixels = n * shape[2] * shape[3] // layer.shuffle**2
+    kernel = partial(convolution, x, packed, residual=added, peak=peak, depth=depth, out_peak=out_peak)
+    return Work(kernel, plain, shape, depth is not None, moved, 2 * pixels * out * channels * size**2)
+
+
+def _chain(
+    name: str,
+    layers: tuple[Layer, ...],
+    n: int,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    stored: torch.dtype = torch.float32,
+    depth: int | None = None,
+) -> Work:
+    x = _random((n, 1, height, width), stored, device)
+    peak = None if stored.is_floating_point else 255 if stored == torch.uint8 else 1020
+    packed = tuple(pack(layer, dtype, device) for layer in layers)
+    r = layers[-1].shuffle
+    kernel: Any
+    if name == "espcn":
+        kernel = partial(espcn.espcn, x, (packed[0], packed[1], packed[2]))
+    else:
+        kernel = partial(fsrcnn.fsrcnn, x, (*packed[:2], *packed[-2:]), fsrcnn.join_maps(packed[2:-2]))
+
+    def plain(dtype: torch.dtype) -> Tensor:
+        given = x if peak is not None else x.to(dtype)
+        forms = tuple(in_dtype(layer, dtype, device) for layer in layers)
+        return reference.chain(given, forms, peak=peak, depth=depth, out_peak=peak)
+
+    def one_by_one() -> Tensor:
+        h = convolution(x, packed[0], peak=peak)
+        for layer in packed[1:-1]:
+            h = convolution(h, layer)
+        return convolution(h, packed[-1], depth=depth, out_peak=peak, dtype=torch.float32)
+
+    stores = (1 if depth == 8 else 2) if depth is not None else 4
+    moved = x.numel() * x.element_size() + x.numel() * r * r * stores
+    flops = 2 * x.numel() * sum(layer.weight.numel() for layer in layers)
+    result = (n, 1, height * r, width * r)
+    kernel = partial(kernel, peak=peak, depth=depth, out_peak=peak)
+    return Work(kernel, plain, result, depth is not None, moved, flops, one_by_one)
+
+
+def espcn_layers(scale: int, wide: int = 64, narrow: int = 32) -> tuple[Layer, ...]:
+    """Layers of ESPCN's shape."""
+    last = random_layer(scale * scale, narrow, 3, shuffle=scale)
+    return random_layer(wide, 1, 5, activation="tanh"), random_layer(narrow, wide, 3, activation="tanh"), last
+
+
+def fsrcnn_layers(scale: int, d: int = 56, s: int = 12, m: int = 4) -> tuple[Layer, ...]:
+    """Layers of FSRCNN's shape, the deconvolution as its phases."""
+    ends = (random_layer(d, 1, 5, activation="prelu"), random_layer(s, d, 1, activation="prelu"))
+    maps = [random_layer(s, s, 3, activation="prelu") for _ in range(m)]
+    last = random_layer(scale * scale, d, 5 if scale == 2 else 3, shuffle=scale)
+    return *ends, *maps, random_layer(d, s, 1, activation="prelu"), last
+
+
+def _shuffle(
+    channels: int,
+    r: int,
+    n: int,
+    height: int,
+    width: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    depth: int | None = None,
+    base: bool = False,
+) -> Work:
+    x = _random((n, channels * r * r, height, width), dtype, device)
+    result = (n, channels, height * r, width * r)
+    if depth is None:
+        moved = 2 * x.numel() * x.element_size()
+        kernel = partial(sampling.pixel_shuffle, x, r)
+        return Work(kernel, lambda dtype: reference.pixel_shuffle(x.to(dtype), r), result, False, moved)
+    peak = (1 << depth) - 1
+    bias = _random((channels * r * r,), torch.float32, device) - 0.5
+    added = _random(result, torch.float32, device) if base else None
+
+    def plain(dtype: torch.dtype) -> Tensor:
+        other = None if added is None else added.to(dtype)
+        return reference.shuffle_to_samples(x.to(dtype), r, depth, peak, bias=bias, base=other)
+
+    kernel = partial(sampling.shuffle_to_samples, x, r, depth, peak, bias=bias, base=added)
+    moved = x.numel() * (x.element_size() + (1 if depth == 8 else 2) + (4 if base else 0))
+    return Work(kernel, plain, result, True, moved)
+
+
+def _enlarge(
+    scale: int,
+    edges: Any,
+    shift: tuple[float, float],
+    n: int,
+    height: int,
+    width: int,
+    dtype: Any,
+    device: torch.device,
+) -> Work:
+    x = _random((n, 1, height, width), dtype, device)
+    kernel = partial(color.enlarge, x, scale, shift=shift, edges=edges)
+    moved = x.numel() * x.element_size() * (1 + scale**2)
+    return Work(
+        kernel, lambda dtype: reference.enlarge(x.to(dtype), scale, shift=shift, edges=edges), None, False, moved
+    )
+
+
+def _enlarge_samples(
+    scale: int, depth: int, shift: tuple[float, float], n: int, height: int, width: int, _: Any, device: torch.device
+) -> Work:
+    x = _random((n, height, width), torch.uint8 if depth == 8 else torch.uint16, device)
+    shape = (max(1, height * scale - 1), max(1, width * scale - scale + 1))
+    kernel = partial(color.enlarge_samples, x, scale, depth, shape, shift)
+    moved = x.element_size() * (x.numel() + n * shape[0] * shape[1])
+
+    def plain(_: torch.dtype) -> Tensor:
+        return reference.enlarge_samples(x, scale, depth, shape, shift)
+
+    return Work(kernel, plain, None, True, moved)
+
+
+# Rows as a color matrix has them, of code values to [0, 1] and back.
+_TO_RGB = (
+    (0.00456, 0.0, 0.00626, -0.874),
+    (0.00456, -0.00154, -0.00319, 0.532),
+    (0.00456, 0.00791, 0.0, -1.086),
+)
+_TO_YUV = ((65.5, 128.6, 25.0, 16.0), (-37.8, -74.2, 112.0, 128.0), (112.0, -93.8, -18.2, 128.0))
+
+
+def _planes_to_rgb(
+    f: tuple[int, int], offset: tuple[float, float], n: int, height: int, width: int, _: Any, device: torch.device
+) -> Work:
+    small = (n, -(-height // f[0]), -(-width // f[1]))
+    y, u, v = (_random(shape, torch.uint8, device) for shape in ((n, height, width), small, small))
+    matrix = torch.tensor(_TO_RGB, dtype=torch.float64)
+
+    def plain(dtype: torch.dtype) -> Tensor:
+        return reference.planes_to_rgb((y.to(dtype), u.to(dtype), v.to(dtype)), matrix, f, offset)
+
+    moved = y.numel() * 13 + 2 * u.numel()
+    return Work(partial(color.planes_to_rgb, (y, u, v), matrix, f, offset), plain, None, False, moved)
+
+
+def _rgb_to_planes(
+    planes: int,
+    f: tuple[int, int],
+    offset: tuple[float, float],
+    n: int,
+    height: int,
+    width: int,
+    _: Any,
+    device: torch.device,
+) -> Work:
+    x = _random((n, 3, height, width), torch.float32, device)
+    matrix = torch.tensor(_TO_YUV[:planes], dtype=torch.float64)
+
+    def plain(dtype: torch.dtype) -> tuple[Tensor, ...]:
+        return reference.rgb_to_planes(x.to(dtype), matrix, 8, f, offset)
+
+    moved = 4 * x.numel() + n * height * width * 3 // 2
+    return Work(partial(color.rgb_to_planes, x, matrix, 8, f, offset), plain, None, True, moved)
+
+
+def _layer(name: str, layer: Layer, *, timed: bool = False, **how: Any) -> Case:
+    return Case("convolution", name, partial(_convolution, layer, **how), timed)
+
+
+_U8, _U16, _F32 = torch.uint8, torch.uint16, torch.float32
+
+CASES: tuple[Case, ...] = (
+    Case("pixel_shuffle", "r 2", partial(_shuffle, 4, 2), True),
+    Case("pixel_shuffle", "r 3, one channel", partial(_shuffle, 1, 3), True),
+    Case("pixel_shuffle", "r 4", partial(_shuffle, 3, 4)),
+    Case("pixel_shuffle", "r 5", partial(_shuffle, 2, 5)),
+    Case("shuffle_to_samples", "r 3 to 8 bits", partial(_shuffle, 1, 3, depth=8), True),
+    Case("shuffle_to_samples", "r 2 to 10 bits, on a base", partial(_shuffle, 1, 2, depth=10, base=True), True),
+    Case("shuffle_to_samples", "r 1 to 16 bits, on a base", partial(_shuffle, 3, 1, depth=16, base=True)),
+    _layer("ESPCN 1→64 5×5, tanh, from 8 bits", random_layer(64, 1, 5, activation="tanh"), stored=_U8, timed=True),
+    _layer("ESPCN 64→32 3×3, tanh", random_layer(32, 64, 3, activation="tanh"), timed=True),
+    _layer("ESPCN 32→9 3×3, shuffle 3, to 8 bits", random_layer(9, 32, 3, shuffle=3), depth=8, timed=True),
+    _layer("FSRCNN 12→12 3×3, PReLU", random_layer(12, 12, 3, activation="prelu"), timed=True),
+    _layer("FSRCNN 56→12 1×1, PReLU", random_layer(12, 56, 1, activation="prelu"), timed=True),
+    _layer("SRCNN 1→64 9×9, ReLU, edges repeated", random_layer(64, 1, 9, activation="relu", edges="replicate",
+           padding=8), stored=_F32, timed=True),
+    _layer("SRCNN 64→32 5×5, ReLU, no padding", random_layer(32, 64, 5, activation="relu", padding=2), timed=True),
+    _layer("VDSR 64→64 3×3, ReLU", random_layer(64, 64, 3, activation="relu"), timed=True),
+    _layer("VDSR 64→1 3×3, residual", random_layer(1, 64, 3), residual=True, timed=True),
+    _layer("EDSR 128→128 3×3, × 0.1, residual", random_layer(128, 128, 3, scale=0.1), residual=True),
+    _layer("32→256 3×3, shuffle 2, PReLU", random_layer(256, 32, 3, activation="prelu", shuffle=2)),
+    _layer("16→144 3×3, shuffle 3, residual", random_layer(144, 16, 3, shuffle=3), residual=True),
+    _layer("20→16 5×5, shuffle 4, to 10 bits", random_layer(16, 20, 5, shuffle=4), depth=10),
+    _layer("32→4 3×3, shuffle 2, to 16 bits", random_layer(4, 32, 3, shuffle=2), depth=16),
+    _layer("3→48 9×9, leaky ReLU", random_layer(48, 3, 9, activation="leaky")),
+    _layer("1→16 3×3, sigmoid, from 10 bits", random_layer(16, 1, 3, activation="sigmoid"), stored=_U16),
+    _layer("1→8 1×1, no bias", random_layer(8, 1, 1, bias=False)),
+    _layer("24→24 1×1, residual, then ReLU", random_layer(24, 24, 1, activation="relu", after="relu"), residual=True),
+    _layer("32→3 9×9, edges repeated", random_layer(3, 32, 9, edges="replicate")),
+    Case("espcn", "×3, 8 bits", partial(_chain, "espcn", espcn_layers(3), stored=_U8, depth=8), True),
+    Case("espcn", "×2, float32", partial(_chain, "espcn", espcn_layers(2))),
+    Case("espcn", "×4, 10 bits", partial(_chain, "espcn", espcn_layers(4, 32, 16), stored=_U16, depth=10)),
+    Case("fsrcnn", "×3, 8 bits", partial(_chain, "fsrcnn", fsrcnn_layers(3), stored=_U8, depth=8), True),
+    Case("fsrcnn", "×2, float32", partial(_chain, "fsrcnn", fsrcnn_layers(2))),
+    Case("fsrcnn", "×4, (32, 5, 1)", partial(_chain, "fsrcnn", fsrcnn_layers(4, 32, 5, 1))),
+    Case("enlarge", "×3", partial(_enlarge, 3, "replicate", (0.0, 0.0)), True),
+    Case("enlarge", "×2, sited, mirrored", partial(_enlarge, 2, "symmetric", (0.125, -0.25))),
+    Case("enlarge_samples", "×3, 8 bits, sited", partial(_enlarge_samples, 3, 8, (0.0, -0.25)), True),
+    Case("enlarge_samples", "×4, 10 bits", partial(_enlarge_samples, 4, 10, (0.0, 0.0))),
+    Case("planes_to_rgb", "4:2:0, left", partial(_planes_to_rgb, (2, 2), (0.5, 0.0)), True),
+    Case("planes_to_rgb", "4:4:4", partial(_planes_to_rgb, (1, 1), (0.0, 0.0))),
+    Case("planes_to_rgb", "4:1:0, center", partial(_planes_to_rgb, (4, 4), (1.5, 1.5))),
+    Case("rgb_to_planes", "4:2:0, left", partial(_rgb_to_planes, 3, (2, 2), (0.5, 0.0)), True),
+    Case("rgb_to_planes", "4:2:2", partial(_rgb_to_planes, 3, (1, 2), (0.0, 0.0))),
+    Case("rgb_to_planes", "4:4:4", partial(_rgb_to_planes, 3, (1, 1), (0.0, 0.0))),
+    Case("rgb_to_planes", "gray", partial(_rgb_to_planes, 1, (1, 1), (0.0, 0.0))),
+)  # fmt: skip

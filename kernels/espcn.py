@@ -1,0 +1,160 @@
+"""ESPCN in one kernel, samples to samples: a convolution of one plane, two more, and a pixel shuffle.
+
+Any widths do, up to what fits: it is the shape of the chain that counts. See `strip` for how the layers stay on the
+chip.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import triton
+import triton.language as tl
+
+from . import strip
+from .convolution import storage
+from .epilogue import _activate
+from .launch import Tuned, numbers
+from .strip import _emit, _first_layer, _keep, _ring_layer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from .convolution import Form, Packed
+
+
+@triton.jit
+def _espcn_kernel(
+    x_ptr, out_ptr, scratch_ptr,
+    weight1_ptr, bias1_ptr, slope1_ptr, weight2_ptr, bias2_ptr, slope2_ptr, weight3_ptr, bias3_ptr, slope3_ptr,
+    height, width, segment, stride_xn, stride_xh, stride_xw, stride_on, stride_oh, stride_ow, x_peak, out_peak,
+    SIZE1: tl.constexpr, SIZE2: tl.constexpr, SIZE3: tl.constexpr,
+    OUT1: tl.constexpr, OUT2: tl.constexpr, OUT3: tl.constexpr, SCALE: tl.constexpr,
+    ACTIVATION1: tl.constexpr, ACTIVATION2: tl.constexpr, FROM_SAMPLES: tl.constexpr, TO_SAMPLES: tl.constexpr,
+    DTYPE: tl.constexpr, OPERAND: tl.constexpr, FAST: tl.constexpr, STRIP_W: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Shapes: x (N, height, width), out (N, height · SCALE, width · SCALE), scratch (programs, both rings)."""
+    REACH2: tl.constexpr = SIZE2 // 2
+    REACH3: tl.constexpr = SIZE3 // 2
+    HALO: tl.constexpr = REACH2 + REACH3
+    DEPTH1: tl.constexpr = ROWS + SIZE2 - 1
+    DEPTH2: tl.constexpr = ROWS + SIZE3 - 1
+    pid = tl.program_id(0)
+    ring1 = scratch_ptr + pid.to(tl.int64) * (STRIP_W * (DEPTH1 * OUT1 + DEPTH2 * OUT2))
+    ring2 = ring1 + STRIP_W * DEPTH1 * OUT1
+    strips = tl.cdiv(width, STRIP_W - 2 * HALO)
+    segments = tl.cdiv(height, segment)
+    left = pid % strips * (STRIP_W - 2 * HALO) - HALO
+    top = pid // strips % segments * segment
+    bottom = tl.minimum(top + segment, height)
+    picture = (pid // strips // segments).to(tl.int64)
+    x_ptr += picture * stride_xn
+    out_ptr += picture * stride_on
+
+    offs_m = tl.arange(0, ROWS * STRIP_W)
+    rows, x = offs_m // STRIP_W, left + offs_m % STRIP_W
+    wide = (x >= 0) & (x < width)
+    origin = top - HALO  # the picture's row that is row 0 of the rings
+    for first in tl.range(0, bottom - top + 2 * HALO, ROWS, num_stages=1):
+        y = origin + first + rows
+        a = _first_layer(
+            x_ptr, weight1_ptr, bias1_ptr, y, x, height, width, stride_xh, stride_xw, x_peak,
+            SIZE1, OUT1, FROM_SAMPLES, DTYPE, OPERAND,
+        )  # fmt: skip
+        a = _activate(a, tl.load(slope1_ptr + tl.arange(0, OUT1))[None, :], ACTIVATION1, FAST)
+        _keep(ring1, a, wide & (y >= 0) & (y < height), first, offs_m, OUT1, STRIP_W, DEPTH1)
+        tl.debug_barrier()
+        b = _ring_layer(
+            ring1, weight2_ptr, bias2_ptr, first - REACH2, offs_m, SIZE2, OUT1, OUT2, STRIP_W, DEPTH1, OPERAND
+        )
+        b = _activate(b, tl.load(slope2_ptr + tl.arange(0, OUT2))[None, :], ACTIVATION2, FAST)
+        y -= REACH2
+        _keep(ring2, b, wide & (y >= 0) & (y < height), first - REACH2, offs_m, OUT2, STRIP_W, DEPTH2)
+        tl.debug_barrier()
+        c = _ring_layer(
+            ring2, weight3_ptr, bias3_ptr, first - HALO, offs_m, SIZE3, OUT2, OUT3, STRIP_W, DEPTH2, OPERAND
+        )
+        _emit(
+            out_ptr, c, origin + first - HALO, top, bottom, left, width, stride_oh, stride_ow, out_peak,
+            SCALE, OUT3, HALO, TO_SAMPLES, STRIP_W, ROWS,
+        )  # fmt: skip
+
+
+_tuned = Tuned(
+    _espcn_kernel,
+    key=("SIZE1", "SIZE2", "SIZE3", "OUT1", "OUT2", "OUT3", "SCALE", "FROM_SAMPLES", "TO_SAMPLES"),
+)
+
+
+def fits(forms: Sequence[Form]) -> bool:
+    """Whether a chain of layers is of ESPCN's shape, and narrow enough."""
+    if len(forms) != 3 or not all(strip.is_plain(form) for form in forms):
+        return False
+    first, second, last = forms
+    return (
+        (first.inputs, second.inputs, last.inputs) == (1, first.outputs, second.outputs)
+        and max(form.size for form in forms) <= 9  # more halo than that leaves nothing of a strip
+        and first.outputs in (16, 32, 64)
+        and second.outputs in (16, 32, 64)
+        and first.shuffle == second.shuffle == 1
+        and last.activation == "none"
+        and last.shuffle in (2, 3, 4)
+        and last.to_plane
+    )
+
+
+def espcn(
+    x: Tensor,
+    layers: tuple[Packed, Packed, Packed],
+    *,
+    peak: int | None = None,
+    depth: int | None = None,
+    out_peak: int | None = None,
+    dtype: torch.dtype | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """As `reference.chain` of three layers that `fits` takes; ``out``, if given, is written, and may have any strides.
+
+    Args:
+        x: (N, 1, H, W), floating point; or with ``peak`` native samples.
+        layers: Packed, in one dtype.
+        peak: The sample that is 1.
+        depth: Store samples of so many bits, …
+        out_peak: … of which this one is 1.
+        dtype: What is stored otherwise; float32 by default.
+        out: (N, 1, H·scale, W·scale).
+    """
+    scale = layers[2].form.shuffle
+    sizes = [packed.form.size for packed in layers]
+    outs = [packed.weight.shape[1] for packed in layers]
+    halo = sizes[1] // 2 + sizes[2] // 2
+    n, _, height, width = x.shape
+    out = strip.result(x, scale, storage(depth, dtype or torch.float32)) if out is None else out
+    weight = layers[0].weight
+    choices = strip.EXACT_CONFIGS if weight.dtype == torch.float32 else strip.CONFIGS
+
+    segment = strip.segment_rows(n, height, width)
+
+    def count(meta: dict[str, Any]) -> int:
+        return int(n * triton.cdiv(height, segment) * triton.cdiv(width, meta["STRIP_W"] - 2 * halo))
+
+    def rings(meta: dict[str, Any]) -> int:
+        rows: int = meta["ROWS"]
+        return int(meta["STRIP_W"]) * ((rows + sizes[1] - 1) * outs[0] + (rows + sizes[2] - 1) * outs[1])
+
+    scratch = torch.empty(max(count(meta) * rings(meta) for meta in choices), dtype=weight.dtype, device=x.device)
+    _tuned(
+        lambda meta: (count(meta),),
+        choices,
+        x, out, scratch, *strip.arguments(layers),
+        height, width, segment,
+        x.stride(0), x.stride(2), x.stride(3), out.stride(0), out.stride(2), out.stride(3),
+        float(peak or 1), float(out_peak or 1),
+        SIZE1=sizes[0], SIZE2=sizes[1], SIZE3=sizes[2], OUT1=outs[0], OUT2=outs[1], OUT3=outs[2], SCALE=scale,
+        ACTIVATION1=layers[0].form.activation, ACTIVATION2=layers[1].form.activation,
+        FROM_SAMPLES=peak is not None, TO_SAMPLES=depth is not None, **numbers(weight.dtype),
+    )  # fmt: skip
+    return out

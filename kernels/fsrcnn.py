@@ -1,0 +1,199 @@
+"""FSRCNN in one kernel, samples to samples: features, shrinking, mapping, expanding, and the deconvolution's phases.
+
+Shrinking and expanding are 1 × 1: they follow the layer before them in registers, so that what is kept between layers
+is narrow, but for the last one. See `strip` for how the layers stay on the chip.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import triton
+import triton.language as tl
+
+from . import strip
+from .convolution import storage
+from .epilogue import _activate
+from .launch import Tuned, numbers
+from .strip import _emit, _first_layer, _keep, _ring_layer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from .convolution import Form, Packed
+
+
+@triton.jit
+def _one_by_one(
+    x, weight_ptr, bias_ptr, IN: tl.constexpr, OUT: tl.constexpr, DTYPE: tl.constexpr, OPERAND: tl.constexpr
+):
+    """(M, IN) float32 in registers to (M, OUT): a 1 × 1 convolution."""
+    offs_n = tl.arange(0, OUT)
+    weight = tl.load(weight_ptr + tl.arange(0, IN)[:, None] * OUT + offs_n[None, :])
+    total = tl.dot(x.to(DTYPE).to(OPERAND), weight.to(OPERAND), input_precision="ieee")
+    return total + tl.load(bias_ptr + offs_n)[None, :]
+
+
+@triton.jit
+def _fsrcnn_kernel(
+    x_ptr, out_ptr, scratch_ptr,
+    weight1_ptr, bias1_ptr, slope1_ptr, weight2_ptr, bias2_ptr, slope2_ptr,
+    maps_ptr, biases_ptr, slopes_ptr,
+    weight3_ptr, bias3_ptr, slope3_ptr, weight4_ptr, bias4_ptr, slope4_ptr,
+    height, width, segment, stride_xn, stride_xh, stride_xw, stride_on, stride_oh, stride_ow, x_peak, out_peak,
+    SIZE1: tl.constexpr, SIZE4: tl.constexpr, WIDE: tl.constexpr, NARROW: tl.constexpr, OUT: tl.constexpr,
+    MAPS: tl.constexpr, SCALE: tl.constexpr, FROM_SAMPLES: tl.constexpr, TO_SAMPLES: tl.constexpr,
+    DTYPE: tl.constexpr, OPERAND: tl.constexpr, FAST: tl.constexpr, STRIP_W: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Shapes: x (N, height, width), out (N, height · SCALE, width · SCALE), scratch (programs, all rings).
+
+    The MAPS mapping layers lie one behind the other in ``maps_ptr``, ``biases_ptr`` and ``slopes_ptr``.
+    """
+    REACH: tl.constexpr = SIZE4 // 2
+    HALO: tl.constexpr = MAPS + REACH
+    DEPTH: tl.constexpr = ROWS + 2
+    LAST_DEPTH: tl.constexpr = ROWS + SIZE4 - 1
+    RING: tl.constexpr = STRIP_W * DEPTH * NARROW
+    pid = tl.program_id(0)
+    rings = scratch_ptr + pid.to(tl.int64) * (MAPS * RING + STRIP_W * LAST_DEPTH * WIDE)
+    last_ring = rings + MAPS * RING
+    strips = tl.cdiv(width, STRIP_W - 2 * HALO)
+    segments = tl.cdiv(height, segment)
+    left = pid % strips * (STRIP_W - 2 * HALO) - HALO
+    top = pid // strips % segments * segment
+    bottom = tl.minimum(top + segment, height)
+    picture = (pid // strips // segments).to(tl.int64)
+    x_ptr += picture * stride_xn
+    out_ptr += picture * stride_on
+
+    offs_m = tl.arange(0, ROWS * STRIP_W)
+    rows, x = offs_m // STRIP_W, left + offs_m % STRIP_W
+    wide = (x >= 0) & (x < width)
+    offs_wide, offs_narrow = tl.arange(0, WIDE), tl.arange(0, NARROW)
+    origin = top - HALO  # the picture's row that is row 0 of the rings
+    for first in tl.range(0, bottom - top + 2 * HALO, ROWS, num_stages=1):
+        y = origin + first + rows
+        a = _first_layer(
+            x_ptr, weight1_ptr, bias1_ptr, y, x, height, width, stride_xh, stride_xw, x_peak,
+            SIZE1, WIDE, FROM_SAMPLES, DTYPE, OPERAND,
+        )  # fmt: skip
+        a = _activate(a, tl.load(slope1_ptr + offs_wide)[None, :], "prelu", FAST)
+        b = _one_by_one(a, weight2_ptr, bias2_ptr, WIDE, NARROW, DTYPE, OPERAND)
+        b = _activate(b, tl.load(slope2_ptr + offs_narrow)[None, :], "prelu", FAST)
+        _keep(rings, b, wide & (y >= 0) & (y < height), first, offs_m, NARROW, STRIP_W, DEPTH)
+        tl.debug_barrier()
+        for layer in tl.static_range(MAPS):
+            weights, at = maps_ptr + layer * 9 * NARROW * NARROW, layer * NARROW
+            b = _ring_layer(
+                rings + layer * RING, weights, biases_ptr + at, first - layer - 1, offs_m,
+                3, NARROW, NARROW, STRIP_W, DEPTH, OPERAND,
+            )  # fmt: skip
+            b = _activate(b, tl.load(slopes_ptr + at + offs_narrow)[None, :], "prelu", FAST)
+            y -= 1
+            inside = wide & (y >= 0) & (y < height)
+            if layer < MAPS - 1:
+                _keep(rings + (layer + 1) * RING, b, inside, first - layer - 1, offs_m, NARROW, STRIP_W, DEPTH)
+            else:
+                a = _one_by_one(b, weight3_ptr, bias3_ptr, NARROW, WIDE, DTYPE, OPERAND)
+                a = _activate(a, tl.load(slope3_ptr + offs_wide)[None, :], "prelu", FAST)
+                _keep(last_ring, a, inside, first - MAPS, offs_m, WIDE, STRIP_W, LAST_DEPTH)
+            tl.debug_barrier()
+        c = _ring_layer(
+            last_ring, weight4_ptr, bias4_ptr, first - HALO, offs_m, SIZE4, WIDE, OUT, STRIP_W, LAST_DEPTH, OPERAND
+        )
+        _emit(
+            out_ptr, c, origin + first - HALO, top, bottom, left, width, stride_oh, stride_ow, out_peak,
+            SCALE, OUT, HALO, TO_SAMPLES, STRIP_W, ROWS,
+        )  # fmt: skip
+
+
+_tuned = Tuned(
+    _fsrcnn_kernel,
+    key=("SIZE1", "SIZE4", "WIDE", "NARROW", "MAPS", "SCALE", "FROM_SAMPLES", "TO_SAMPLES"),
+)
+
+
+def fits(forms: Sequence[Form]) -> bool:
+    """Whether a chain of layers is of FSRCNN's shape, and narrow enough."""
+    if not 5 <= len(forms) <= 12 or not all(strip.is_plain(form) for form in forms):
+        return False
+    first, shrink, *maps, _, last = forms
+    d, s = first.outputs, shrink.outputs
+    shapes = [(form.inputs, form.outputs, form.size) for form in forms[:-1]]
+    return (
+        shapes == [(1, d, first.size), (d, s, 1), *[(s, s, 3)] * len(maps), (s, d, 1)]
+        and first.size <= 9
+        and 4 < s <= 16  # a narrower layer is packed in another order
+        and (16 < d <= 32 or 48 < d <= 64)  # what reads the others is not packed to a power of two
+        and all(form.activation == "prelu" and form.shuffle == 1 for form in forms[:-1])
+        and last.activation == "none"
+        and last.inputs == d
+        and last.shuffle in (2, 3, 4)
+        and last.to_plane
+        and last.size <= 5
+    )
+
+
+def join_maps(layers: Sequence[Packed]) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights, biases and slopes of the mapping layers, one behind the other, as the kernel reads them."""
+    weight = torch.cat([packed.weight for packed in layers])
+    return weight, torch.cat([packed.bias for packed in layers]), torch.cat([packed.slope for packed in layers])
+
+
+def fsrcnn(
+    x: Tensor,
+    ends: tuple[Packed, ...],
+    maps: tuple[Tensor, Tensor, Tensor],
+    *,
+    peak: int | None = None,
+    depth: int | None = None,
+    out_peak: int | None = None,
+    dtype: torch.dtype | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """As `reference.chain` of layers that `fits` takes; ``out``, if given, is written, and may have any strides.
+
+    Args:
+        x: (N, 1, H, W), floating point; or with ``peak`` native samples.
+        ends: The first two layers and the last two.
+        maps: What `join_maps` makes of those between them.
+        peak: The sample that is 1.
+        depth: Store samples of so many bits, …
+        out_peak: … of which this one is 1.
+        dtype: What is stored otherwise; float32 by default.
+        out: (N, 1, H·scale, W·scale).
+    """
+    first, shrink, _, last = ends
+    scale, size = last.form.shuffle, last.form.size
+    wide, narrow = first.weight.shape[1], shrink.weight.shape[1]
+    count_maps = len(maps[1]) // narrow
+    halo = count_maps + size // 2
+    n, _, height, width = x.shape
+    out = strip.result(x, scale, storage(depth, dtype or torch.float32)) if out is None else out
+    choices = strip.EXACT_CONFIGS if first.weight.dtype == torch.float32 else strip.CONFIGS
+    segment = strip.segment_rows(n, height, width)
+
+    def count(meta: dict[str, Any]) -> int:
+        return int(n * triton.cdiv(height, segment) * triton.cdiv(width, meta["STRIP_W"] - 2 * halo))
+
+    def rings(meta: dict[str, Any]) -> int:
+        rows = count_maps * (meta["ROWS"] + 2) * narrow + (meta["ROWS"] + size - 1) * wide
+        return int(meta["STRIP_W"] * rows)
+
+    size_of_all = max(count(meta) * rings(meta) for meta in choices)
+    scratch = torch.empty(size_of_all, dtype=first.weight.dtype, device=x.device)
+    _tuned(
+        lambda meta: (count(meta),),
+        choices,
+        x, out, scratch, *strip.arguments(ends[:2]), *maps, *strip.arguments(ends[2:]),
+        height, width, segment,
+        x.stride(0), x.stride(2), x.stride(3), out.stride(0), out.stride(2), out.stride(3),
+        float(peak or 1), float(out_peak or 1),
+        SIZE1=first.form.size, SIZE4=size, WIDE=wide, NARROW=narrow, OUT=last.weight.shape[1],
+        MAPS=count_maps, SCALE=scale, FROM_SAMPLES=peak is not None, TO_SAMPLES=depth is not None,
+        **numbers(first.weight.dtype),
+    )  # fmt: skip
+    return out

@@ -1,0 +1,111 @@
+"""How a kernel starts: on the current stream, in the configuration that was fastest, tuned once and kept on disk."""
+
+from __future__ import annotations
+
+import math
+import threading
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+import triton
+import triton.language as tl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+INTERPRETED: bool = triton.knobs.runtime.interpret  # on the CPU, in numpy: for tests
+
+LOCK = threading.RLock()
+"""Held while a kernel starts: Triton's autotuner keeps the arguments of a call in itself. Also to be held while a CUDA
+graph is recorded, for tuning in another thread would wait for the whole device, and end the recording."""
+
+_LEAST_PROGRAMS = 256  # about two for each multiprocessor of a large GPU
+
+_DTYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
+
+
+def numbers(dtype: torch.dtype) -> dict[str, Any]:
+    """The constants that say in which numbers a kernel multiplies.
+
+    DTYPE is what factors are rounded to, OPERAND what `tl.dot` then gets: float32 where bfloat16 is interpreted, for
+    numpy has none. FAST allows functions that are exact to 11 bits.
+    """
+    operand = tl.float32 if INTERPRETED and dtype == torch.bfloat16 else _DTYPES[dtype]
+    return {"DTYPE": _DTYPES[dtype], "OPERAND": operand, "FAST": not INTERPRETED and dtype != torch.float32}
+
+
+@triton.jit
+def _probe_kernel(x_ptr):
+    tl.store(x_ptr, 1.0)
+
+
+def probe(device: torch.device) -> None:
+    """Compile and start a kernel of one line; raises whatever keeps Triton from that."""
+    x = torch.zeros(1, device=device)
+    with torch.cuda.device(device):
+        _probe_kernel[(1,)](x)
+
+
+class Tuned:
+    """A kernel and the configurations it may run in; which one is measured at its first large call for each key.
+
+    A call of few programs takes the default: its times would say nothing, and be kept for all pictures to come.
+
+    Args:
+        kernel: The jitted function.
+        key: Names of the constants a measurement is valid for: never a height or a width; types of tensors count
+            anyway.
+    """
+
+    def __init__(self, kernel: Any, key: Sequence[str]) -> None:
+        self._kernel = kernel
+        self._key = list(key)
+        self._tuners: dict[str, Any] = {}
+
+    def __call__(
+        self,
+        grid: Callable[[dict[str, Any]], tuple[int, ...]],
+        choices: list[dict[str, Any]],
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Start the kernel.
+
+        Args:
+            grid: Number of programs, from all that is constant.
+            choices: What may be chosen, the default first.
+            args: Arguments of the kernel.
+            kwargs: ″, by name.
+
+        Raises:
+            RuntimeError: whatever keeps Triton from compiling or starting it.
+        """
+        tensors = (arg for arg in args if isinstance(arg, torch.Tensor))
+        device = next(tensors).device
+        if INTERPRETED:
+            self._kernel[grid](*args, **kwargs, **choices[0])
+            return
+        # A product and a sum are one operation, as in cuDNN; said aloud, for Triton is about to change its mind.
+        kwargs["enable_fp_fusion"] = True
+        with LOCK, torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+            try:
+                if len(choices) > 1 and math.prod(grid(choices[0])) >= _LEAST_PROGRAMS:
+                    self._tuner(choices)[grid](*args, **kwargs)
+                else:
+                    self._kernel[grid](*args, **kwargs, **choices[0])
+            except (RuntimeError, MemoryError):
+                raise
+            except Exception as error:  # Triton's own errors have no builtin above them; nor do those of its compilers
+                raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+    def _tuner(self, choices: list[dict[str, Any]]) -> Any:
+        name = repr(choices)
+        if name not in self._tuners:
+            configs = []
+            for choice in choices:
+                meta = dict(choice)
+                options = {option: meta.pop(option, None) for option in ("num_warps", "num_stages", "maxnreg")}
+                configs.append(triton.Config(meta, **options))
+            self._tuners[name] = triton.autotune(configs, key=self._key, cache_results=True)(self._kernel)
+        return self._tuners[name]

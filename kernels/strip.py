@@ -1,0 +1,148 @@
+"""What the whole-network kernels are made of: a program walks down a strip of the picture, and keeps the last rows.
+
+Every layer makes ROWS rows of STRIP_W columns at each step and leaves them in a ring of ROWS + SIZE − 1 rows, as many
+as the next layer needs. The rings of a program are some tens of kilobytes of memory that nobody else touches: few
+enough for the level-1 cache, so that of the picture only samples need travel. No row is computed twice but at the top
+of a segment; the columns that neighbouring strips share are: of STRIP_W, STRIP_W − 2 · halo are kept.
+
+Layers lag behind each other: what a layer makes at a step is one step's rows, moved up by the reach of all layers
+before it. A barrier separates them, for a ring is written by some threads and read by others.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import triton
+import triton.language as tl
+
+from .epilogue import _store, _to_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from .convolution import Form, Packed
+
+
+@triton.jit
+def _first_layer(
+    x_ptr, weight_ptr, bias_ptr, y, x, height, width, stride_h, stride_w, peak,
+    SIZE: tl.constexpr, OUT: tl.constexpr, FROM_SAMPLES: tl.constexpr, DTYPE: tl.constexpr, OPERAND: tl.constexpr,
+):  # fmt: skip
+    """(M, OUT) float32: the convolution of one plane, at places ``y`` and ``x`` (M,), with zeros around it."""
+    BLOCK_K: tl.constexpr = 32
+    offs_n = tl.arange(0, OUT)
+    acc = tl.zeros((y.shape[0], OUT), tl.float32)
+    for k in tl.static_range(0, SIZE * SIZE, BLOCK_K):
+        offs_k = k + tl.arange(0, BLOCK_K)
+        row = y[:, None] + (offs_k // SIZE - SIZE // 2)[None, :]
+        column = x[:, None] + (offs_k % SIZE - SIZE // 2)[None, :]
+        mask = (row >= 0) & (row < height) & (column >= 0) & (column < width) & (offs_k < SIZE * SIZE)[None, :]
+        a = tl.load(x_ptr + row * stride_h + column * stride_w, mask=mask, other=0)
+        if FROM_SAMPLES:
+            a = tl.minimum(a.to(tl.float32) / peak, 1.0)
+        b = tl.load(weight_ptr + offs_k[:, None] * OUT + offs_n[None, :])
+        acc = tl.dot(a.to(DTYPE).to(OPERAND), b.to(OPERAND), acc, input_precision="ieee")
+    return acc + tl.load(bias_ptr + offs_n)[None, :]
+
+
+@triton.jit
+def _ring_layer(
+    ring_ptr, weight_ptr, bias_ptr, first, offs_m,
+    SIZE: tl.constexpr, IN: tl.constexpr, OUT: tl.constexpr, STRIP_W: tl.constexpr, DEPTH: tl.constexpr,
+    OPERAND: tl.constexpr,
+):  # fmt: skip
+    """(M, OUT) float32: the convolution of a ring, of rows from ``first`` on, counted from the top of the segment."""
+    rows, columns = offs_m // STRIP_W, offs_m % STRIP_W
+    offs_c, offs_n = tl.arange(0, IN), tl.arange(0, OUT)
+    acc = tl.zeros((offs_m.shape[0], OUT), tl.float32)
+    for tap in tl.static_range(SIZE * SIZE):
+        # Rows above the segment are never used by what is stored; DEPTH keeps them from being negative.
+        slot = (rows + first + (tap // SIZE - SIZE // 2 + 16 * DEPTH)) % DEPTH
+        column = columns + (tap % SIZE - SIZE // 2)
+        mask = ((column >= 0) & (column < STRIP_W))[:, None]
+        offsets = ((slot * STRIP_W + column) * IN)[:, None] + offs_c[None, :]
+        a = tl.load(ring_ptr + offsets, mask=mask, other=0.0)
+        b = tl.load(weight_ptr + (tap * IN + offs_c)[:, None] * OUT + offs_n[None, :])
+        acc = tl.dot(a.to(OPERAND), b.to(OPERAND), acc, input_precision="ieee")
+    return acc + tl.load(bias_ptr + offs_n)[None, :]
+
+
+@triton.jit
+def _keep(ring_ptr, value, inside, first, offs_m, CHANNELS: tl.constexpr, STRIP_W: tl.constexpr, DEPTH: tl.constexpr):
+    """Leave (M, CHANNELS) in a ring, as rows from ``first`` on; beyond the picture there are zeros."""
+    slot = (offs_m // STRIP_W + first + 16 * DEPTH) % DEPTH
+    offsets = ((slot * STRIP_W + offs_m % STRIP_W) * CHANNELS)[:, None] + tl.arange(0, CHANNELS)[None, :]
+    tl.store(ring_ptr + offsets, tl.where(inside[:, None], value, 0.0).to(ring_ptr.dtype.element_ty))
+
+
+@triton.jit
+def _emit(
+    out_ptr, value, first, top, bottom, left, width, stride_h, stride_w, peak,
+    SCALE: tl.constexpr, COLUMNS: tl.constexpr, HALO: tl.constexpr, TO_SAMPLES: tl.constexpr,
+    STRIP_W: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Store the rows from ``first`` on of (M, COLUMNS), shuffled; only what this strip and segment must make."""
+    SIDE: tl.constexpr = 2 if SCALE == 2 else 4
+    value = _to_rows(value, ROWS, STRIP_W, COLUMNS, SIDE)
+    p, q = tl.arange(0, ROWS * SIDE), tl.arange(0, STRIP_W * SIDE)
+    y, i, x, j = first + p // SIDE, p % SIDE, q // SIDE, q % SIDE
+    mask_h = (i < SCALE) & (y >= top) & (y < bottom)
+    mask_w = (j < SCALE) & (x >= HALO) & (x < STRIP_W - HALO) & (left + x < width)
+    row = (y * SCALE + i).to(tl.int64) * stride_h
+    column = ((left + x) * SCALE + j) * stride_w
+    _store(out_ptr + row[:, None] + column[None, :], value, mask_h[:, None] & mask_w[None, :], TO_SAMPLES, peak, peak)
+
+
+# Registers for each thread are bounded where that lets more programs share a processor.
+CONFIGS: list[dict[str, Any]] = [
+    {"STRIP_W": columns, "ROWS": rows, "num_warps": warps, "num_stages": 1, "maxnreg": registers}
+    for columns, rows, warps, registers in (
+        (64, 2, 8, None),
+        (64, 2, 8, 128),
+        (64, 2, 4, 168),
+        (64, 4, 8, None),
+        (128, 1, 8, None),
+        (128, 2, 8, None),
+        (128, 2, 16, None),
+        (32, 2, 4, 128),
+    )
+]
+EXACT_CONFIGS: list[dict[str, Any]] = [{"STRIP_W": 32, "ROWS": 1, "num_warps": 4, "num_stages": 1}]
+
+_LEAST_SEGMENT = 32
+_TYPICAL_STRIP = 60
+_MANY_PROGRAMS = 2048  # several for each place on the largest chips, so that the last ones do not work alone
+
+
+def segment_rows(pictures: int, height: int, width: int) -> int:
+    """How many rows a program walks down: few enough to keep all of a chip busy, and not so few that warming up shows.
+
+    Args:
+        pictures: Of a batch.
+        height: Of a picture.
+        width: ″
+    """
+    strips = pictures * -(-width // _TYPICAL_STRIP)
+    segments = max(1, min(-(-_MANY_PROGRAMS // strips), height // _LEAST_SEGMENT))
+    return -(-height // segments)
+
+
+def is_plain(form: Form) -> bool:
+    """Whether a layer keeps the size of the picture, puts zeros around it, and adds nothing to it."""
+    plain = (form.size // 2, "zeros", 1.0, "none")
+    return form.size % 2 == 1 and (form.padding, form.edges, form.scale, form.after) == plain
+
+
+def arguments(layers: Sequence[Packed]) -> list[Tensor]:
+    """Weights, biases and slopes of layers, in the order of the kernels' arguments."""
+    return [tensor for packed in layers for tensor in (packed.weight, packed.bias, packed.slope)]
+
+
+def result(x: Tensor, scale: int, dtype: torch.dtype) -> Tensor:
+    """(N, 1, H·scale, W·scale), not filled."""
+    n, _, h, w = x.shape
+    return torch.empty((n, 1, h * scale, w * scale), dtype=dtype, device=x.device)

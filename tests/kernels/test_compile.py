@@ -1,0 +1,81 @@
+"""Every kernel assembles for every architecture, where the code differs in every configuration; no GPU is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton")
+
+# Turing to Blackwell, and the shared memory that a program may have there, in bytes.
+SHARED = {75: 65_536, 80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448, 100: 232_448, 120: 101_376}
+MATRIX_KERNELS = {"_convolution_kernel", "_espcn_kernel", "_fsrcnn_kernel"}
+
+
+def compiled(architectures: list[int], how: str) -> list[dict[str, Any]]:
+    """In a process where Triton does not interpret."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    program = Path(__file__).with_name("compile_all.py")
+    command = [sys.executable, "-W", "ignore", str(program), ",".join(map(str, architectures)), how]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def check_defaults(lines: list[dict[str, Any]]) -> None:
+    for line in lines:
+        if line["default"]:
+            assert line["shared"] <= SHARED[line["architecture"]], line
+            if line["dtype"] == "torch.float16" and line["architecture"] == 90:
+                assert (line["stack"], line["local"]) == (0, 0), f"registers are spilled: {line}"
+
+
+@pytest.mark.slow
+def test_the_default_of_every_case_fits_hopper_and_spills_nothing() -> None:
+    lines = compiled([90], "default")
+    check_defaults(lines)
+    matrix = [line for line in lines if line["kernel"] in MATRIX_KERNELS]
+    assert {line["kernel"] for line in matrix} == MATRIX_KERNELS
+    assert all(line["matrix"] == ["wgmma.mma_async"] for line in matrix)
+
+
+@pytest.fixture(scope="module")
+def everything() -> dict[int, list[dict[str, Any]]]:
+    """Every kernel in every configuration, by architecture."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(SHARED, pool.map(lambda one: compiled([one], "everything"), SHARED), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", SHARED)
+def test_every_kernel_assembles_in_every_configuration(
+    architecture: int, everything: dict[int, list[dict[str, Any]]]
+) -> None:
+    lines = everything[architecture]
+    check_defaults(lines)
+    assert len({line["case"] for line in lines}) == len({line["kernel"] for line in lines}) + 2  # two share kernels
+    if architecture >= 80:  # on Turing Triton multiplies without the matrix units
+        for line in lines:
+            if line["kernel"] in MATRIX_KERNELS and line["dtype"] != "torch.float32":
+                assert line["matrix"], line
+
+
+def test_compiled_for_hopper_a_kernel_uses_its_matrix_units() -> None:
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import compile_all, vsr_plugin.kernels.cases as c;"
+        "c.CASES = tuple(case for case in c.CASES if case.name.startswith('VDSR 64→64'));"
+        "compile_all.main([90], everything=False)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-W", "ignore", "-c", script, str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    (line,) = map(json.loads, done.stdout.splitlines())
+    check_defaults([line])
+    assert line["matrix"] == ["wgmma.mma_async"]

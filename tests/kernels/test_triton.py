@@ -1,0 +1,288 @@
+"""Every Triton kernel against its plain twin: interpreted on the CPU, or on the device where there is one."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+pytest.importorskip("triton")
+
+CASES: Any = import_module("vsr_plugin.kernels.cases").CASES
+TRITON_ERROR: Any = import_module("triton.errors").TritonError
+LAUNCH: Any = import_module("vsr_plugin.kernels.launch")
+STRIP: Any = import_module("vsr_plugin.kernels.strip")
+SAMPLING: Any = import_module("vsr_plugin.kernels.sampling")
+CONVOLUTION: Any = import_module("vsr_plugin.kernels.convolution")
+REFERENCE: Any = import_module("vsr_plugin.kernels.reference")
+ESPCN: Any = import_module("vsr_plugin.kernels.espcn")
+OPS: Any = import_module("vsr_plugin.kernels.ops")
+KERNEL_CASES: Any = import_module("vsr_plugin.kernels.cases")
+
+DEVICES = [
+    pytest.param("cpu", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device checks them")),
+    pytest.param(
+        "cuda",
+        marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")],
+    ),
+]
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return torch.device(request.param)
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory that is not written holds NaN or 0xAB…, and so does memory that must not be written."""
+    real = torch.empty
+
+    def empty(*args: Any, **kwargs: Any) -> Tensor:
+        return poison(real(*args, **kwargs))
+
+    monkeypatch.setattr(torch, "empty", empty)
+    monkeypatch.setattr(STRIP, "_LEAST_SEGMENT", 4)  # so that small pictures have more than one segment
+
+
+def poison(x: Tensor) -> Tensor:
+    if x.dtype.is_floating_point:
+        return x.fill_(float("nan"))
+    return x.fill_(0xAB if x.dtype == torch.uint8 else 0xABAB)
+
+
+def judge(result: Tensor, plain: Tensor, truth: Tensor, *, samples: bool, dtype: torch.dtype) -> None:
+    """Rule 2: no further from the truth than twice plain torch in the same dtype; samples within 1, few of them."""
+    assert result.shape == truth.shape
+    if samples:
+        away, theirs = ((x.int() - truth.int()).abs() for x in (result, plain))
+        assert int(away.max()) <= max(1, 2 * int(theirs.max()))  # half precision has not the bits of 16-bit samples
+        # Among few samples one that falls on the other side of a half is many.
+        allowed = max(2 * int((theirs > 0).sum()), round(0.001 * truth.numel()), 2)
+        assert int((away > 0).sum()) <= allowed
+        return
+    error = float((result.double() - truth).abs().max())
+    # Other orders of summing have other luck: a thousandth of a code value of 8 bits, or one unit in the last place of
+    # the largest number, is nobody's fault.
+    luck = max(2**-18, torch.finfo(dtype).eps * float(truth.abs().max()))
+    # Interpreted, bfloat16 is cut off where a GPU rounds, which is twice the error.
+    cut = 2 if dtype == torch.bfloat16 and LAUNCH.INTERPRETED else 1
+    assert error <= cut * max(2 * float((plain.double() - truth).abs().max()), luck)
+
+
+SIZES = {torch.float16: [(1, 1, 1), (2, 3, 5), (1, 9, 37)], torch.bfloat16: [(2, 3, 5)], torch.float32: [(2, 3, 5)]}
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kernel}: {case.name}")
+def test_a_kernel_is_as_near_the_truth_as_plain_torch(case: Any, dtype: torch.dtype, device: torch.device) -> None:
+    for n, height, width in SIZES[dtype]:
+        work = case.prepare(n, height, width, dtype, device)
+        found, plain, truth = work.kernel(), work.plain(dtype), work.plain(torch.float64)
+        if isinstance(found, Tensor):
+            found, plain, truth = (found,), (plain,), (truth,)
+        for result, expected, exact in zip(found, plain, truth, strict=True):
+            judge(result, expected, exact, samples=work.samples, dtype=dtype)
+
+
+WITH_OUT = [case for case in CASES if case.prepare(1, 2, 2, torch.float32, torch.device("cpu")).result is not None]
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("case", WITH_OUT, ids=lambda case: f"{case.kernel}: {case.name}")
+def test_a_plane_with_a_pitch_is_written_and_nothing_around_it(case: Any, device: torch.device) -> None:
+    work = case.prepare(2, 3, 7, torch.float16, device)
+    expected = work.kernel()
+    n, c, h, w = expected.shape
+    around = torch.empty((n, c, h + 2, w + 5), dtype=expected.dtype, device=device)
+    before = around.clone()
+    out = around[:, :, 1:-1, 2:-3]
+    assert work.kernel(out=out) is out
+    assert torch.equal(out, expected)
+    out.copy_(before[:, :, 1:-1, 2:-3])
+    assert torch.equal(around.view(torch.uint8), before.view(torch.uint8))
+
+
+@pytest.mark.parametrize("depth", [8, 9, 10, 12, 16])
+def test_samples_are_rounded_as_torch_rounds_them(depth: int, device: torch.device) -> None:
+    peak = (1 << depth) - 1
+    x = (torch.arange(-3, 4 * peak, max(1, peak // 97), device=device) / 2 / peak)[None, None, None]
+    found = SAMPLING.shuffle_to_samples(x, 1, depth, peak)
+    assert torch.equal(found.int(), REFERENCE.shuffle_to_samples(x, 1, depth, peak).int())
+
+
+def test_any_strides_are_read(device: torch.device) -> None:
+    x = torch.rand(1, 8, 6, 5, device=device)
+    expected = SAMPLING.pixel_shuffle(x, 2)
+    assert torch.equal(expected, REFERENCE.pixel_shuffle(x, 2))
+    for other in (x.to(memory_format=torch.channels_last), x.transpose(2, 3).contiguous().transpose(2, 3)):
+        assert torch.equal(SAMPLING.pixel_shuffle(other, 2), expected)
+    packed = CONVOLUTION.pack(KERNEL_CASES.random_layer(16, 8, 3), torch.float32, device)
+    expected = CONVOLUTION.convolution(x, packed)
+    for other in (x.to(memory_format=torch.channels_last), x.transpose(2, 3).contiguous().transpose(2, 3)):
+        assert torch.equal(CONVOLUTION.convolution(other, packed), expected)
+
+
+@pytest.mark.usefixtures("poisoned")
+def test_more_than_one_tile_each_way(device: torch.device) -> None:
+    layers = KERNEL_CASES.espcn_layers(2, 16, 16)
+    packed = tuple(CONVOLUTION.pack(layer, torch.float32, device) for layer in layers)
+    x = torch.rand(1, 1, 9, 65, device=device)
+    truth = REFERENCE.chain(x.double(), tuple(KERNEL_CASES.in_dtype(layer, torch.float64, device) for layer in layers))
+    assert torch.allclose(ESPCN.espcn(x, packed).double(), truth, rtol=0, atol=1e-5)
+    h = x
+    for layer in packed:
+        h = CONVOLUTION.convolution(h, layer)
+    assert torch.allclose(h.double(), truth, rtol=0, atol=1e-5)
+
+
+def wide_espcn(size: int) -> tuple[Any, ...]:
+    first, _, last = KERNEL_CASES.espcn_layers(2, 16, 16)
+    return first, KERNEL_CASES.random_layer(16, 16, size, activation="tanh"), last
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "fits"),
+    [
+        *(("fsrcnn", KERNEL_CASES.fsrcnn_layers(2, d, 12, 1), True) for d in (20, 49)),
+        *(("fsrcnn", KERNEL_CASES.fsrcnn_layers(2, d, 12, 1), False) for d in (16, 40, 48, 65)),
+        ("espcn", wide_espcn(9), True),
+        ("espcn", wide_espcn(31), False),
+    ],
+)
+def test_a_network_that_is_said_to_fit_is_computed(name: str, layers: Any, fits: bool, device: torch.device) -> None:
+    packed = tuple(CONVOLUTION.pack(layer, torch.float32, device) for layer in layers)
+    forms = [one.form for one in packed]
+    assert OPS.WHOLE[name](forms) is fits
+    if fits:
+        x = torch.rand(1, 1, 3, 5, device=device)
+        tensors = OPS.tensors_of(name, packed)
+        found = OPS.whole(x, tensors, name, OPS.to_text(*forms), None, None, None, torch.float32)
+        exact = tuple(KERNEL_CASES.in_dtype(layer, torch.float64, device) for layer in layers)
+        assert torch.allclose(found.double(), REFERENCE.chain(x.double(), exact), rtol=0, atol=1e-5)
+
+
+def test_the_choices_of_autotune_are_few_and_have_no_size_in_their_key() -> None:
+    for channels in (16, 32, 48, 64, 128, 192, 256, 576):
+        for dtype in DTYPES:
+            choices = CONVOLUTION.configs(channels, dtype)
+            assert 1 <= len(choices) <= 8
+            assert all(channels % choice["BLOCK_N"] == 0 for choice in choices)
+    assert len(STRIP.CONFIGS) <= 8
+    for name in ("convolution", "sampling", "color", "espcn", "fsrcnn"):
+        module = import_module(f"vsr_plugin.kernels.{name}")
+        tuned = [value for key, value in vars(module).items() if key.endswith("tuned")]
+        assert tuned
+        for one in tuned:
+            assert not {"height", "width", "out_height", "out_width", "pictures"} & set(one._key)
+
+
+class Launches:
+    """Stands for an autotuned kernel: says whether two threads were ever in it at once."""
+
+    def __init__(self) -> None:
+        self.inside, self.most, self.both = 0, 0, threading.Event()
+
+    def __getitem__(self, _: Any) -> Any:
+        return self
+
+    def __call__(self, *_: Any, **__: Any) -> None:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        if self.inside == 2:
+            self.both.set()
+        self.both.wait(0.2)
+        self.inside -= 1
+
+
+def tuned(kernel: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(LAUNCH, "INTERPRETED", False)
+    return LAUNCH.Tuned(kernel, key=())
+
+
+def test_kernels_are_started_by_one_thread_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    launches, x = Launches(), torch.empty(1)
+    one, other = (tuned(launches, monkeypatch) for _ in range(2))
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda start: start(lambda _: (1,), [{}], x), (one, other)))
+    assert launches.most == 1
+
+
+@pytest.mark.parametrize(("programs", "tunes"), [(255, False), (256, True)])
+def test_only_large_pictures_are_measured(programs: int, tunes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+
+    class Kernel:
+        def __getitem__(self, _: Any) -> Any:
+            return lambda *_, **constants: started.append(constants.get("BLOCK", "tuned"))
+
+    one = tuned(Kernel(), monkeypatch)
+    monkeypatch.setattr(one, "_tuner", lambda _: Kernel())
+    one(lambda meta: (programs * meta["BLOCK"] // 16,), [{"BLOCK": 16}, {"BLOCK": 32}], torch.empty(1))
+    assert started == ["tuned" if tunes else 16]
+
+
+CHEAP = {"espcn", "convolution", "pixel_shuffle", "shuffle_to_samples", "enlarge"}  # interpreted, the others take long
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("choice", range(8))
+def test_every_choice_of_autotune_computes_the_same(
+    choice: int, device: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = LAUNCH.Tuned.__call__
+
+    def start_one(self: Any, grid: Any, choices: Any, *args: Any, **kwargs: Any) -> None:
+        start(self, grid, [choices[choice % len(choices)]], *args, **kwargs)
+
+    monkeypatch.setattr(LAUNCH.Tuned, "__call__", start_one)
+    interpreted = device.type == "cpu"
+    seen: set[str] = set()
+    for case in CASES:
+        if interpreted and (case.kernel in seen or case.kernel not in CHEAP):
+            continue
+        seen.add(case.kernel)
+        # On a device many programs run at once, and strips have many segments.
+        work = case.prepare(*((1, 5, 37) if interpreted else (2, 67, 261)), torch.float16, device)
+        found, plain, truth = work.kernel(), work.plain(torch.float16), work.plain(torch.float64)
+        if isinstance(found, Tensor):
+            found, plain, truth = (found,), (plain,), (truth,)
+        for result, expected, exact in zip(found, plain, truth, strict=True):
+            judge(result, expected, exact, samples=work.samples, dtype=torch.float16)
+
+
+def test_errors_of_triton_are_errors_of_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise TRITON_ERROR("no such instruction")
+
+    with pytest.raises(RuntimeError, match="TritonError: no such instruction"):
+        tuned({(1,): fail}, monkeypatch)((1,), [{}], torch.empty(1))
+
+
+def test_a_layer_that_is_padded_is_read_without_its_padding(device: torch.device) -> None:
+    x = CONVOLUTION.empty((1, 12, 4, 5), torch.float16, device)
+    assert x.stride() == (16 * 20, 1, 16 * 5, 16)
+    x.untyped_storage().fill_(0xFF)  # NaN, where no channel is
+    x.copy_(torch.rand(1, 12, 4, 5))
+    packed = CONVOLUTION.pack(KERNEL_CASES.random_layer(16, 12, 3), torch.float16, device)
+    assert bool(CONVOLUTION.convolution(x, packed).isfinite().all())
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.skipif(shutil.which("compute-sanitizer") is None, reason="no compute-sanitizer")
+def test_no_kernel_touches_memory_that_is_not_its_own() -> None:
+    tests = [sys.executable, "-m", "pytest", "-m", "cuda", __file__, "-k", "truth and float16 or pitch"]
+    watched = ["compute-sanitizer", "--error-exitcode", "9", "--kernel-regex", "kns=_kernel", *tests]
+    done = subprocess.run(watched, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]

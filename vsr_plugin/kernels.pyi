@@ -1,0 +1,2 @@
+from kernels import *
+from kernels import __all__ as __all__
