@@ -1,0 +1,158 @@
+"""Every backend keeps the contract of `Backend` and `Network`."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.networks import EVERY, seeded, small
+from vsr_plugin.backends import BACKEND_NAMES, Precision, open_backend
+from vsr_plugin.backends.memory import translated_errors
+from vsr_plugin.errors import BackendError, OutOfMemoryError, UsageError
+from vsr_plugin.models import MODELS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CPU = torch.device("cpu")
+ESPCN = MODELS["espcn"]
+NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+# Interpreting kernels takes long: test_triton.py asks the same of them in other ways.
+@pytest.mark.parametrize("backend", [name for name in BACKEND_NAMES if name != "triton"])
+@pytest.mark.parametrize(("name", "scale"), EVERY)
+def test_float32_is_as_near_the_truth_as_plain_torch(backend: str, name: str, scale: int) -> None:
+    spec = small(name, scale)
+    module = seeded(spec, scale)
+    x = torch.rand(2, spec.channels, 21, 34)
+    plain = module(x)
+    truth = seeded(spec, scale).double()(x.double())
+    network = open_backend(backend).compile(module, spec, (2, spec.channels, 21, 34), "float32", CPU)
+    result = network(x)
+    assert result.dtype == torch.float32
+    assert result.shape == truth.shape
+    # Other orders of summing have other luck: a thousandth of a code value of 8 bits is nobody's fault.
+    tolerance = max(2 * float((plain - truth).abs().max()), 2**-18)
+    assert float((result - truth).abs().max()) <= tolerance
+    network.close()
+
+
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
+def test_a_result_stays_when_the_network_is_called_again(backend: str) -> None:
+    network = open_backend(backend).compile(seeded(ESPCN, 2), ESPCN, (1, 1, 8, 9), "float32", CPU)
+    first, second = torch.rand(1, 1, 8, 9), torch.rand(1, 1, 8, 9)
+    result = network(first)
+    before = result.clone()
+    network(second)
+    assert torch.equal(result, before)
+    assert torch.equal(network(first), before)
+
+
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
+def test_the_callers_module_is_left_alone(backend: str) -> None:
+    module = seeded(MODELS["fsrcnn"], 3)
+    before = {name: (value.dtype, value.clone()) for name, value in module.state_dict().items()}
+    for precision in open_backend(backend).precisions:
+        open_backend(backend).compile(module, MODELS["fsrcnn"], (1, 1, 8, 8), precision, CPU)
+    for name, value in module.state_dict().items():
+        assert value.dtype == before[name][0]
+        assert torch.equal(value, before[name][1])
+
+
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
+def test_every_precision_takes_and_gives_float32(backend: str) -> None:
+    x = torch.rand(1, 1, 12, 12)
+    truth = seeded(ESPCN, 2)(x)
+    for precision in open_backend(backend).precisions:
+        network = open_backend(backend).compile(seeded(ESPCN, 2), ESPCN, (1, 1, 12, 12), precision, CPU)
+        result = network(x)
+        assert result.dtype == torch.float32
+        assert float((result - truth).abs().max()) < 0.05
+
+
+SCRIPT = """
+import torch
+from vsr_plugin.backends import open_backend
+from vsr_plugin.models import MODELS, build_model
+
+spec = MODELS["espcn"]
+open_backend("openvino").compile(build_model(spec, 2), spec, (1, 1, 8, 8), "float32", torch.device("cpu"))
+"""
+
+
+def test_openvino_says_nothing_and_reports_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], env={**os.environ, "HOME": str(tmp_path)}, capture_output=True, check=True
+    )
+    assert (done.stdout, done.stderr) == (b"", b"")
+    assert list(tmp_path.iterdir()) == []  # it would keep the number that it reports under here
+
+
+def test_a_missing_openvino_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *rest: Any, **more: Any) -> Any:
+        if name.split(".")[0] == "openvino":
+            raise ImportError(name)
+        return real(name, *rest, **more)
+
+    for name in [name for name in sys.modules if name.split(".")[0] == "openvino"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(BackendError, match="pip install openvino"):
+        open_backend("openvino")
+
+
+def test_an_unknown_backend_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"Unknown backend 'tensorflow'. Known backends: eager, openvino, triton"):
+        open_backend("tensorflow")
+
+
+class Broken(nn.Module):
+    """Fails when it runs."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise RuntimeError("first line\nthe second line says why")
+
+
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
+def test_failures_are_backend_errors_of_one_line(backend: str) -> None:
+    with pytest.raises(BackendError, match="says why") as caught:
+        open_backend(backend).compile(Broken(), ESPCN, (1, 1, 8, 8), "float32", CPU)(torch.rand(1, 1, 8, 8))
+    assert "\n" not in str(caught.value)
+    assert not isinstance(caught.value, OutOfMemoryError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried"),
+        RuntimeError("could not create a primitive"),
+        RuntimeError("Exception from src/inference/src/cpp/infer_request.cpp:223:\nstd::bad_alloc"),
+    ],
+)
+def test_every_way_to_have_no_room_is_one_error(error: Exception) -> None:
+    with pytest.raises(OutOfMemoryError, match="no room in memory"), translated_errors("eager: running espcn"):
+        raise error
+
+
+@NEEDS_CUDA
+@pytest.mark.cuda
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+def test_eager_on_cuda_agrees_with_the_cpu(precision: Precision) -> None:
+    device = torch.device("cuda")
+    network = open_backend("eager").compile(seeded(ESPCN, 2), ESPCN, (2, 1, 33, 40), precision, device)
+    x = torch.rand(2, 1, 33, 40)
+    result = network(x.to(device)).cpu().numpy()
+    np.testing.assert_allclose(result, seeded(ESPCN, 2)(x).numpy(), atol=0.05 if precision == "bfloat16" else 5e-3)

@@ -1,0 +1,97 @@
+"""The geometric self-ensemble: the mean of eight runs, whatever runs them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+from tests.networks import seeded, small
+from vsr_plugin.backends import open_backend
+from vsr_plugin.backends.ensemble import SelfEnsemble, mean_of_eight
+from vsr_plugin.engine import Upscaler
+from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CPU = torch.device("cpu")
+
+
+def the_eight(x: Tensor) -> list[Tensor]:
+    """The group written out: four quarter turns of the picture, and of its mirror image."""
+    return [torch.rot90(side, quarter, (2, 3)) for side in (x, x.flip(3)) for quarter in range(4)]
+
+
+def back(results: list[Tensor]) -> list[Tensor]:
+    turned = [torch.rot90(result, -(index % 4), (2, 3)) for index, result in enumerate(results)]
+    return [result if index < 4 else result.flip(3) for index, result in enumerate(turned)]
+
+
+@pytest.mark.parametrize("backend", ["eager", "openvino"])
+@pytest.mark.parametrize(("name", "scale"), [("espcn", 3), ("lapsrn", 2), ("edsr-baseline", 2), ("mdsr-baseline", 3)])
+def test_it_is_the_mean_of_the_eight_runs(backend: str, name: str, scale: int) -> None:
+    spec = small(name, scale)
+    module = seeded(spec, scale)
+    x = torch.rand(2, spec.channels, 14, 23)
+    shape = (2, spec.channels, 14, 23)
+    lying = (2, spec.channels, 23, 14)
+    compiled = [open_backend(backend).compile(module, spec, size, "float32", CPU) for size in (shape, lying)]
+    result = SelfEnsemble(*compiled)(x)
+    explicit = torch.stack(back([module(way) for way in the_eight(x)]))
+    torch.testing.assert_close(result, explicit.mean(0), atol=1e-5, rtol=0)
+    assert float((explicit[1] - explicit[0]).abs().max()) > 1e-3  # no network treats all eight alike
+
+
+def test_what_is_symmetric_stays_as_it_is() -> None:
+    x = torch.rand(1, 1, 5, 8)
+    torch.testing.assert_close(mean_of_eight(x, lambda y: y, lambda y: y), x)
+
+
+def picture(height: int, width: int, matrix: Matrix) -> Frame:
+    generator = torch.Generator().manual_seed(5)
+    planes = tuple(torch.randint(0, 256, (height, width), dtype=torch.uint8, generator=generator) for _ in range(3))
+    return Frame(planes, 0, Fraction(1, 25), color=ColorSpec(matrix, Range.FULL))
+
+
+@pytest.mark.parametrize("backend", ["eager", "openvino"])
+@pytest.mark.parametrize(("name", "scale"), [("fsrcnn", 2), ("edsr-baseline", 2), ("vdsr", 3)])
+def test_the_upscaler_gives_the_mean_whole_and_in_tiles(backend: str, name: str, scale: int) -> None:
+    spec = small(name, scale)
+    module, frame = seeded(spec, scale), picture(47, 62, Matrix.RGB if name.startswith("edsr") else Matrix.BT709)
+    how: dict[str, Any] = {"backend": backend, "device": "cpu", "precision": "float32"}
+    results = {}
+    for tile, ensemble in ("off", False), ("off", True), (32, True):
+        how |= {"tile": tile, "self_ensemble": ensemble}
+        with Upscaler.from_module(module, spec, scale, **how) as upscaler:
+            assert upscaler.self_ensemble is ensemble
+            results[tile, ensemble] = torch.stack([p.int() for p in upscaler.upscale([frame])[0].planes])
+    whole, tiled = results["off", True], results[32, True]
+    assert int((whole - tiled).abs().max()) <= 1
+    assert float((whole == tiled).double().mean()) > 0.999
+    assert not torch.equal(whole, results["off", False])
+    if name.startswith("edsr"):
+        low = torch.stack([plane.float() / 255 for plane in frame.planes])[None]
+    else:
+        low = frame.planes[0].float()[None, None] / 255
+    expected = torch.stack(back([module(way) for way in the_eight(low)])).mean(0)[0] * 255
+    off = (whole[: len(expected)] - expected.clamp(0, 255)).abs()
+    assert float(off.max()) <= 0.51
+
+
+def test_closing_it_frees_both() -> None:
+    closed = []
+
+    class Network:
+        def __call__(self, x: Tensor) -> Tensor:
+            return x
+
+        def close(self) -> None:
+            closed.append(self)
+
+    upright, lying = Network(), Network()
+    SelfEnsemble(upright, lying).close()
+    SelfEnsemble(upright, upright).close()
+    assert closed == [upright, lying, upright]

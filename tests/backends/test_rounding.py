@@ -1,0 +1,131 @@
+"""bfloat16: what it changes, and what it costs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.networks import EVERY, seeded, small
+from vsr_plugin.backends import Precision, open_backend
+from vsr_plugin.backends.openvino import OpenVINOBackend
+from vsr_plugin.backends.rounding import for_bfloat16
+from vsr_plugin.evaluation import evaluate
+from vsr_plugin.models import MODELS, manifest, read_model
+from vsr_plugin.training.data import Picture, read_picture
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+CPU = torch.device("cpu")
+# Residual networks, and one of RGB, that others have trained.
+OTHERS = {
+    ("vdsr", 2): "vdsr/twtygqyy/model_epoch_50.npz",
+    ("lapsrn", 4): "lapsrn/twtygqyy/model_epoch_100.npz",
+    ("srresnet", 4): "srgan/srzoo_srresnet_pytorch/SRResNet_4x-0000.npz",
+    ("edsr-baseline", 2): "edsr/srzoo_krasserm/EDSR-8-x2-0000.npz",
+}
+
+
+def capability() -> bool:
+    backend = cast("OpenVINOBackend", open_backend("openvino"))
+    return "BF16" in backend._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+NEEDS_BFLOAT16 = pytest.mark.skipif(not capability(), reason="this processor has no bfloat16")
+
+
+def test_the_form_for_bfloat16_changes_weights_by_their_rounding_only() -> None:
+    for name, scale in EVERY:
+        spec = small(name, scale)
+        module = seeded(spec, scale)
+        x = torch.rand(1, spec.channels, 11, 13)
+        # Half a unit of 8 bits for every weight, and as much again for the neighbour's that it makes up for.
+        assert float((for_bfloat16(module)(x) - module(x)).abs().max()) < 2**-6
+
+
+def test_rounded_kernels_keep_their_sum() -> None:
+    layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 8, 5), nn.Conv2d(8, 4, 3)).requires_grad_(
+        requires_grad=False
+    )
+    middle = cast("nn.Conv2d", layers[1])
+    rounded = cast("nn.Conv2d", cast("nn.Sequential", for_bfloat16(layers))[1]).weight
+    assert torch.equal(rounded.to(torch.bfloat16).float(), rounded)
+    error = (rounded.sum((2, 3)) - middle.weight.sum((2, 3))).abs()
+    assert float(error.max()) <= 2**-8 * float(middle.weight.abs().max())  # no more than one tap's rounding
+    plain = (middle.weight.to(torch.bfloat16).float().sum((2, 3)) - middle.weight.sum((2, 3))).abs()
+    assert float(error.mean()) < float(plain.mean()) / 2
+
+
+def pictures(shared: Path, channels: int) -> list[Picture]:
+    """Three of Set14, the middle of large ones; in what bfloat16 costs they are like all fourteen."""
+    found = []
+    for path in sorted((shared / "Set14" / "HR").glob("*.bmp"))[4:10:2]:
+        picture = read_picture(path, channels)
+        middle = tuple(slice(max(0, (n - 288) // 2), (n + 288) // 2) for n in picture.luma.shape)
+        rgb = None if picture.rgb is None else picture.rgb[middle]
+        found.append(replace(picture, luma=picture.luma[middle], rgb=rgb))
+    return found
+
+
+def cost(name: str, scale: int, weights: Path | None, shared: Path) -> float:
+    """dB of PSNR that OpenVINO's bfloat16 loses against its float32."""
+    spec, module = read_model(name, scale, weights)
+    measured = pictures(shared, spec.channels)
+
+    def psnr(how: Precision) -> float:
+        networks: dict[Any, Callable[[Tensor], Tensor]] = {}
+
+        def run(x: Tensor) -> Tensor:
+            shape = cast("tuple[int, int, int, int]", tuple(x.shape))
+            if shape not in networks:
+                networks[shape] = open_backend("openvino").compile(module, spec, shape, how, CPU)
+            return networks[shape](x)
+
+        return evaluate(run, scale, measured, spec.channels).psnr
+
+    return psnr("float32") - psnr("bfloat16")
+
+
+@NEEDS_BFLOAT16
+@pytest.mark.parametrize("key", sorted(manifest()) or ["none shipped"])
+def test_bfloat16_costs_our_weights_at_most_002_db(key: str, shared: Path) -> None:
+    assert cost(manifest()[key]["model"], int(manifest()[key]["scale"]), None, shared) <= 0.02
+
+
+@NEEDS_BFLOAT16
+@pytest.mark.parametrize(("name", "scale"), list(OTHERS))
+def test_bfloat16_costs_the_weights_of_others_at_most_002_db(name: str, scale: int, shared: Path) -> None:
+    assert cost(name, scale, shared / "reference_weights" / OTHERS[name, scale], shared) <= 0.02
+
+
+@NEEDS_BFLOAT16
+def test_without_the_form_for_bfloat16_it_would_cost_more(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vsr_plugin.backends.openvino.for_bfloat16", lambda module: module)
+    assert cost("fsrcnn", 2, None, shared) > 0.02
+
+
+@pytest.mark.parametrize(
+    ("maker", "capabilities", "amx", "precision"),
+    [
+        ("AMD EPYC 9B14", ["FP32", "BF16"], False, "bfloat16"),
+        ("AMD EPYC 7763", ["FP32"], False, "float32"),
+        ("Intel(R) Xeon(R) Platinum 8481C", ["FP32", "BF16"], True, "bfloat16"),
+        ("Intel(R) Xeon(R) Processor", ["FP32", "BF16"], False, "float32"),  # has it, and is slower in it
+    ],
+)
+def test_bfloat16_is_the_default_where_it_is_faster(
+    monkeypatch: pytest.MonkeyPatch, maker: str, capabilities: list[str], amx: bool, precision: Precision
+) -> None:
+    class Core:
+        def get_property(self, device: str, name: str) -> object:
+            return {"FULL_DEVICE_NAME": maker, "OPTIMIZATION_CAPABILITIES": capabilities}[name]
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+    backend = open_backend("openvino")
+    monkeypatch.setattr(backend, "_core", Core())
+    assert backend.default_precision(MODELS["espcn"], CPU) == precision

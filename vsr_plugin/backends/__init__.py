@@ -1,0 +1,134 @@
+"""The contract between the engine and whatever runs a network.
+
+A `Backend` compiles a network for one shape; the `Network` it gives is called for every batch. Adding a backend is one
+file beside this one and one row in `_BACKENDS`; its third-party import stays inside that file.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+    from torch import Tensor, nn
+
+    from ..models import ModelSpec
+
+Precision = Literal["float32", "float16", "bfloat16"]
+
+
+class Network(Protocol):
+    """A compiled network: same input, same output; enqueues on the current stream and never synchronises."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Run one batch.
+
+        Args:
+            x: float32 samples in [0, 1] of exactly the shape the network was compiled for, on its device.
+
+        Returns:
+            float32 (N, C, H·scale, W·scale) on the same device, not clamped.
+
+        Raises:
+            OutOfMemoryError: the device has no room.
+            BackendError: anything else that went wrong.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free what the network holds; it must not be called afterwards."""
+        ...
+
+
+@runtime_checkable
+class SamplesNetwork(Network, Protocol):
+    """A network of luma that also takes samples as they are stored, and leaves them as they will be."""
+
+    def upscale_samples(self, x: Tensor, peak: int, depth: int) -> Tensor:
+        """Run one batch.
+
+        Args:
+            x: uint8 or uint16 (N, 1, H, W) of the shape the network was compiled for, on its device, in any strides.
+            peak: The sample that is 1; larger ones are clamped.
+            depth: Bits of a sample.
+
+        Returns:
+            (N, 1, H·scale, W·scale) in the same type, clamped to [0, peak], and rounded.
+
+        Raises:
+            OutOfMemoryError: the device has no room.
+            BackendError: anything else that went wrong.
+        """
+        ...
+
+
+class Backend(Protocol):
+    """Compiles networks.
+
+    Attributes:
+        precisions: What `compile` takes.
+        devices: Types of torch devices it runs on.
+        own_threads: Whether it computes on CPU threads of its own, that torch's should keep out of the way of.
+        has_cache: Whether it is made with a folder in which it keeps what it has compiled.
+        reads_samples: Whether what it compiles are networks of the kind `SamplesNetwork`.
+    """
+
+    precisions: tuple[Precision, ...]
+    devices: tuple[str, ...]
+    own_threads: bool
+    has_cache: bool
+    reads_samples: bool
+
+    def default_precision(self, spec: ModelSpec, device: torch.device) -> Precision:
+        """The fastest precision that loses at most 0.02 dB of PSNR against float32."""
+        ...
+
+    def compile(
+        self,
+        module: nn.Module,
+        spec: ModelSpec,
+        shape: tuple[int, int, int, int],
+        precision: Precision,
+        device: torch.device,
+    ) -> Network:
+        """Make ``module`` run on ``device`` for inputs of ``shape`` (N, C, H, W).
+
+        May be slow, and may cache on disk under a key of everything it depends on.
+
+        Raises:
+            OutOfMemoryError: the device has no room for this shape.
+            BackendError: anything else that went wrong.
+        """
+        ...
+
+
+_BACKENDS = {
+    "eager": "eager:EagerBackend",
+    "openvino": "openvino:OpenVINOBackend",
+    "triton": "triton:TritonBackend",
+}
+BACKEND_NAMES = tuple(_BACKENDS)
+
+
+def open_backend(name: str, cache_dir: Path | None = None) -> Backend:
+    """The backend of this name.
+
+    Args:
+        name: Out of `BACKEND_NAMES`.
+        cache_dir: A folder where a backend that compiles keeps the result for the next time; others keep nothing.
+
+    Raises:
+        UsageError: an unknown name.
+        BackendError: the package it needs is not installed.
+    """
+    if name not in _BACKENDS:
+        raise UsageError(f"Unknown backend {name!r}. Known backends: {', '.join(BACKEND_NAMES)}")
+    module_name, class_name = _BACKENDS[name].split(":")
+    backend_class = getattr(import_module(f".{module_name}", __name__), class_name)
+    backend: Backend = backend_class(cache_dir) if backend_class.has_cache else backend_class()
+    return backend

@@ -1,0 +1,389 @@
+"""The `Upscaler`: frames in, larger frames out, through one network on one device.
+
+Native samples go to the device as they are; conversion, tiling, the network and rounding happen there. What has to be
+known of a network is in its `ModelSpec`, what has to be known of a picture in its `ColorSpec`.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import torch
+
+from . import tiling
+from .backends import Network, Precision, SamplesNetwork, open_backend
+from .backends.ensemble import SelfEnsemble
+from .backends.memory import translated_errors
+from .color import Conversion
+from .errors import OutOfMemoryError, UsageError
+from .kernels import usable as kernels_usable
+from .models import find_model, read_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from torch import Tensor, nn
+
+    from .frames import Frame
+    from .models import ModelSpec
+
+_log = logging.getLogger(__name__)
+
+MIN_TILE = 32
+# Larger tiles gain nothing and smaller ones cost more than a few percent, on every CPU and network measured.
+_AUTO_TILE = 512
+_LARGEST_BATCH = 16
+# What a network is expected to hold per output pixel: two layers of 128 channels at high resolution. When it needs
+# more than that, or than there is, running out of memory mends the batch and the tile.
+_BYTES_PER_PIXEL = 1024
+_CPU_BUDGET = 4 << 30  # not asked of the machine, so that the same frames take the same memory everywhere
+
+
+class Upscaler:
+    """Enlarges frames with one network on one device; a context manager.
+
+    Not for several threads at once.
+
+    Attributes:
+        spec: What is known of the model.
+        scale: The enlargement.
+        backend: The name of what runs the network.
+        device: Where it runs.
+        precision: In which arithmetic; samples enter and leave the network in float32.
+        batch: Pictures (windows, of a tiled picture) that the network takes at once; None before the first batch.
+        tile: Input samples a side that are taken from a window; None when pictures go through whole.
+        self_ensemble: Whether the result is the mean over the eight ways to turn and mirror the picture.
+
+    Args:
+        model: A name out of `MODELS`.
+        scale: One that the model has.
+        weights: A file in place of the shipped weights, as `load_model` takes it.
+        backend: A name out of `BACKEND_NAMES`; by default openvino on the CPU and triton on CUDA.
+        device: "cpu", "cuda", "cuda:1"; by default CUDA where there is one.
+        precision: By default the fastest that costs no more than 0.02 dB.
+        batch: By default chosen for the device and the size of the frames.
+        tile: "auto", "off", or input samples a side, at least 32. Out of memory makes it smaller, but not with "off".
+        cache_dir: A folder where a backend that compiles keeps the result for the next time; others keep nothing.
+        self_ensemble: Take the mean over the eight ways to turn and mirror the picture: a little better, eight times
+            the work.
+
+    Raises:
+        UsageError: an argument out of its range; the message says what would do.
+        WeightsError: weights that are missing or do not fit.
+        BackendError: a backend that is not installed.
+    """
+
+    def __init__(
+        self,
+        model: str = "espcn",
+        scale: int = 2,
+        *,
+        weights: str | Path | None = None,
+        backend: str | None = None,
+        device: str | None = None,
+        precision: Precision | None = None,
+        batch: int | None = None,
+        tile: int | Literal["auto", "off"] = "auto",
+        cache_dir: Path | None = None,
+        self_ensemble: bool = False,
+    ) -> None:
+        self._configure(find_model(model, scale), scale, backend, device, precision, batch, tile, cache_dir)
+        self.self_ensemble = self_ensemble
+        self.spec, self._module = read_model(model, scale, weights)
+
+    @classmethod
+    def from_module(
+        cls,
+        module: nn.Module,
+        spec: ModelSpec,
+        scale: int,
+        *,
+        backend: str | None = None,
+        device: str | None = None,
+        precision: Precision | None = None,
+        batch: int | None = None,
+        tile: int | Literal["auto", "off"] = "auto",
+        self_ensemble: bool = False,
+    ) -> Self:
+        """An upscaler for a network of the caller's own.
+
+        Args:
+            module: (N, C, H, W) → (N, C, H·scale, W·scale), samples in [0, 1].
+            spec: Its channels, its overlap at ``scale`` and what its input's size must be a multiple of.
+            scale: The enlargement.
+            backend: As in the constructor, like all that follows.
+            device: ″
+            precision: ″
+            batch: ″
+            tile: ″
+            self_ensemble: ″
+        """
+        self = cls.__new__(cls)
+        self._configure(spec, scale, backend, device, precision, batch, tile)
+        self.self_ensemble = self_ensemble
+        self._module = module
+        return self
+
+    def _configure(
+        self,
+        spec: ModelSpec,
+        scale: int,
+        backend: str | None,
+        device: str | None,
+        precision: Precision | None,
+        batch: int | None,
+        tile: int | Literal["auto", "off"],
+        cache_dir: Path | None = None,
+    ) -> None:
+        self.spec = spec
+        self.scale = scale
+        self.device = find_device(device)
+        self.backend = backend or default_backend(self.device)
+        self._backend = open_backend(self.backend, cache_dir)
+        if self.device.type not in self._backend.devices:
+            runs_on = " and ".join(self._backend.devices)
+            raise UsageError(
+                f"Backend {self.backend!r} runs on {runs_on}, not on {self.device.type}: use another --backend"
+            )
+        if precision is not None and precision not in self._backend.precisions:
+            known = ", ".join(self._backend.precisions)
+            raise UsageError(f"Backend {self.backend!r} has no precision {precision!r}. Its precisions: {known}")
+        self.precision: Precision = precision or self._backend.default_precision(spec, self.device)
+        if batch is not None and batch < 1:
+            raise UsageError(f"Expected a batch of 1 or more frames, got {batch}")
+        if isinstance(tile, str):
+            if tile not in ("auto", "off"):
+                raise UsageError(f"Expected a tile of 'auto', 'off' or {MIN_TILE} and more samples, got {tile!r}")
+        elif tile < MIN_TILE:
+            raise UsageError(f"Expected a tile of {MIN_TILE} or more input samples a side, got {tile}")
+        self.batch = self._asked_batch = batch
+        self._asked_tile = tile
+        self.tile = tile if isinstance(tile, int) else None
+        self._geometry: tuple[Any, ...] | None = None
+        self._network: Network | None = None
+        self._shape: tuple[int, int, int, int] | None = None
+        self._closed = False
+
+    def upscale(self, frames: Sequence[Frame]) -> list[Frame]:
+        """Enlarge frames of one geometry.
+
+        Args:
+            frames: Any number; what exceeds the batch is taken in turns.
+
+        Returns:
+            As many frames in the same order, on the CPU; all but planes is as it was.
+
+        Raises:
+            UsageError: frames of different geometry; a matrix that a network of RGB cannot use.
+            OutOfMemoryError: no room for the smallest tile.
+            BackendError: anything else that goes wrong in the backend.
+        """
+        if self._closed:
+            raise UsageError("Expected an open upscaler, got one that is closed: make another")
+        if any(frame.geometry != frames[0].geometry for frame in frames):
+            raise UsageError(
+                "Expected frames of one geometry, got different ones: use Upscaler.stage, or upscale them apart"
+            )
+        done: list[Frame] = []
+        while len(done) < len(frames):
+            batch = self._fit(frames[0])
+            failure = None
+            try:
+                done += self._upscale_batch(frames[len(done) : len(done) + batch])
+            except OutOfMemoryError as error:
+                failure = error.with_traceback(None)  # the traceback holds the tensors that are in the way
+            if failure is not None:
+                self._shrink(frames[0], failure)
+        return done
+
+    def stage(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Enlarge a stream of frames, in order.
+
+        Asks for input only when output is wanted, holds at most one batch before and one after, and closes ``frames``
+        when it ends or is closed. A change of geometry, or the end, closes a batch.
+        """
+        held: list[Frame] = []
+        try:
+            for frame in frames:
+                if held and frame.geometry != held[0].geometry:
+                    full, held = held, []
+                    yield from self.upscale(full)
+                held.append(frame)
+                if len(held) >= self._fit(frame):
+                    full, held = held, []
+                    yield from self.upscale(full)
+            if held:
+                yield from self.upscale(held)
+        finally:
+            close = getattr(frames, "close", None)
+            if close is not None:
+                close()
+
+    def close(self) -> None:
+        """Free the network; the upscaler must not be used afterwards."""
+        self._closed = True
+        self._drop_network()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _drop_network(self) -> None:
+        if self._network is not None:
+            self._network.close()
+        self._network = self._shape = None
+
+    def _fit(self, frame: Frame) -> int:
+        """Choose batch and tile for frames like this one, when they are new; give the batch in force."""
+        if self.batch is None or frame.geometry != self._geometry:
+            self._geometry = frame.geometry
+            need = frame.height * frame.width * self.scale**2 * _BYTES_PER_PIXEL
+            on_cpu = self.device.type == "cpu"
+            budget = _CPU_BUDGET if on_cpu else torch.cuda.mem_get_info(self.device)[0] // 2
+            # On a CPU one frame keeps all cores busy, and more of them only take memory.
+            self.batch = self._asked_batch or (1 if on_cpu else max(1, min(_LARGEST_BATCH, budget // need)))
+            if self._asked_tile == "auto":
+                self.tile = None if need * self.batch <= budget else _AUTO_TILE
+        return self.batch
+
+    def _shrink(self, frame: Frame, failure: OutOfMemoryError) -> None:
+        """Halve the batch, then the tile, and say so; raise where there is nothing to halve."""
+        self._drop_network()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        assert self.batch is not None
+        smaller = max(MIN_TILE, (self.tile or max(frame.height, frame.width)) // 2)
+        if self.batch > 1:
+            self.batch //= 2
+        elif self._asked_tile != "off" and smaller != self.tile:
+            self.tile = smaller
+        else:
+            how = (
+                "without tiles: use --tile auto" if self.tile is None else f"in tiles of {smaller}: use a smaller model"
+            )
+            raise OutOfMemoryError(
+                f"{self.backend}: no room to enlarge {frame.width}×{frame.height} {how}, or close other programs"
+            ) from failure
+        tiles = "whole pictures" if self.tile is None else f"tiles of {self.tile}"
+        _log.warning("out of memory: going on with a batch of %d and %s", self.batch, tiles)
+
+    def _upscale_batch(self, frames: Sequence[Frame]) -> list[Frame]:
+        first = frames[0]
+        conversion = Conversion(first.color, len(first.planes), self.spec.channels, self.scale)
+        task = f"{self.backend}: enlarging {first.width}×{first.height}"
+        with torch.inference_mode(), translated_errors(task), _torch_threads(1 if self._backend.own_threads else None):
+            planes = [self._upload([frame.planes[index] for frame in frames]) for index in range(len(first.planes))]
+            reads = self._backend.reads_samples and self.spec.multiple_of == 1 and not self.self_ensemble
+            native = conversion.native if reads else None
+            x, rest = conversion.split(planes) if native is None else (planes[0][:, None], tuple(planes[1:]))
+            x = self._run(x, native)
+            results = [self._download(plane) for plane in conversion.join(x, rest)]
+            if self.device.type == "cuda":
+                torch.cuda.current_stream(self.device).synchronize()
+        return [replace(frame, planes=tuple(plane[index] for plane in results)) for index, frame in enumerate(frames)]
+
+    def _upload(self, planes: Sequence[Tensor]) -> Tensor:
+        """(H, W) on the CPU → (N, H, W) on the device, in native samples."""
+        if self.device.type == "cpu":
+            return torch.stack(list(planes))
+        pinned = torch.empty((len(planes), *planes[0].shape), dtype=planes[0].dtype, pin_memory=True)
+        for index, plane in enumerate(planes):
+            pinned[index].copy_(plane)
+        return pinned.to(self.device, non_blocking=True)
+
+    def _download(self, planes: Tensor) -> Tensor:
+        """To the CPU; not there before the device is synchronised."""
+        if self.device.type == "cpu":
+            return planes
+        pinned = torch.empty(planes.shape, dtype=planes.dtype, pin_memory=True)
+        return pinned.copy_(planes, non_blocking=True)
+
+    def _run(self, x: Tensor, native: tuple[int, int] | None) -> Tensor:
+        """(N, C, H, W) → (N, C, H·scale, W·scale), by windows and in groups of one compiled shape.
+
+        Args:
+            x: float32; or with ``native`` samples as they are stored, of this (peak, depth), and so is the result.
+            native: ″
+        """
+        assert self.batch is not None
+        height, width = x.shape[-2:]
+        scale = self.scale
+        x = tiling.pad(x, self.spec.multiple_of)
+        grid = tiling.plan(x.shape[2], x.shape[3], self.tile, self.spec.overlap[scale], self.spec.multiple_of)
+        compiled = self._compiled((self.batch, x.shape[1], *grid.size))
+        network: Callable[[Tensor], Tensor] = compiled
+        if native is not None:
+            assert isinstance(compiled, SamplesNetwork)
+            network = partial(compiled.upscale_samples, peak=native[0], depth=native[1])
+        if len(grid) == 1 and len(x) == self.batch:
+            return network(x)[..., : height * scale, : width * scale]
+        out = x.new_empty((len(x), x.shape[1], x.shape[2] * scale, x.shape[3] * scale))
+        windows = list(tiling.cut(x, grid))
+        for begin in range(0, len(windows), self.batch):
+            group = windows[begin : begin + self.batch]
+            missing = self.batch - len(group)
+            for index, result in enumerate(network(torch.stack(group + group[-1:] * missing))[: len(group)], begin):
+                tiling.place(result, index, out, grid, scale)
+        return out[..., : height * scale, : width * scale]
+
+    def _compiled(self, shape: tuple[int, int, int, int]) -> Network:
+        if self._network is None or self._shape != shape:
+            self._drop_network()
+            self._network = self._compile(shape)
+            if self.self_ensemble:
+                n, channels, height, width = shape
+                square = height == width
+                lying = self._network if square else self._compile((n, channels, width, height))
+                self._network = SelfEnsemble(self._network, lying)
+            self._shape = shape
+        return self._network
+
+    def _compile(self, shape: tuple[int, int, int, int]) -> Network:
+        return self._backend.compile(self._module, self.spec, shape, self.precision, self.device)
+
+
+def default_backend(device: torch.device) -> str:
+    """The name of the backend that runs networks on a device, if nothing else is asked for."""
+    if device.type != "cuda":
+        return "openvino"
+    # On Turing the kernels run, too, but Triton does not use its matrix units.
+    return "triton" if torch.cuda.get_device_capability(device) >= (8, 0) and kernels_usable(device) else "eager"
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device of this name, or the one to use where none is named.
+
+    Raises:
+        UsageError: a name that is none, or a device that is not there.
+    """
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"Unknown device {name!r}. Expected 'cpu', 'cuda' or 'cuda:1'") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"No device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"Device {name!r} is not supported. Expected 'cpu', 'cuda' or 'cuda:1'")
+    return device
+
+
+@contextmanager
+def _torch_threads(number: int | None) -> Iterator[None]:
+    """Let torch compute on so many threads: those of OpenMP go on spinning after their work, and slow others down."""
+    before = torch.get_num_threads()
+    if number is not None and number != before:
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
