@@ -1,0 +1,217 @@
+"""A run: learns, resumes to the same numbers, refuses what contradicts it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vsr_plugin.errors import InputError, OutputError, UsageError, WeightsError
+from vsr_plugin.models import MODELS, build_model, load_model, set_scale
+from vsr_plugin.training.losses import LOSSES
+from vsr_plugin.training.recipes import RECIPES
+from vsr_plugin.training.settings import Settings
+from vsr_plugin.training.trainer import VALIDATIONS, Progress, Trainer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def settings(folder: Path, tmp_path: Path) -> Settings:
+    return Settings("espcn", (2,), (folder,), tmp_path / "run", steps=80)
+
+
+def finish(trainer: Trainer) -> list[Progress]:
+    return list(trainer.run())
+
+
+def test_a_run_learns_and_keeps_its_best_weights(settings: Settings) -> None:
+    trainer = Trainer(settings)
+    bicubic = trainer.validate()
+    history = finish(trainer)
+    assert len(history) == VALIDATIONS
+    assert history[-1].best > bicubic + 0.5
+    report = json.loads((settings.out / "run.json").read_text())
+    assert max(progress["psnr"] for progress in report["history"]) == history[-1].best
+    assert str(settings.data[0].parent) not in json.dumps(report)
+    load_model("espcn", 2, settings.out / "best.safetensors")
+
+
+def beginning(model: str, path: Path) -> Path | None:
+    """Weights for SRGAN, which does not start from nothing."""
+    if model != "srgan":
+        return None
+    torch.manual_seed(0)
+    save_file(build_model(MODELS["srresnet"], 2).state_dict(), path)
+    return path
+
+
+def test_srgan_starts_from_srresnet(settings: Settings, small_networks: None) -> None:
+    with pytest.raises(UsageError, match="Expected --from with weights of srresnet ×2"):
+        Trainer(replace(settings, model="srgan"))
+
+
+@pytest.mark.parametrize(("model", "recipe"), list(RECIPES))
+def test_every_recipe_learns(settings: Settings, small_networks: None, model: str, recipe: str) -> None:
+    spec = MODELS[model]
+    scales = spec.scales if spec.shared else spec.scales[:1]
+    start = beginning(model, settings.out.with_name("srresnet.safetensors"))
+    trainer = Trainer(replace(settings, model=model, scales=scales, recipe=recipe, steps=None, start=start))
+    view, loss = trainer._view, LOSSES[trainer.recipe.loss]
+    probe = [trainer._patches.draw(12, scale, torch.Generator(), view.divisors(scale)) for scale in scales]
+
+    def measure() -> float:
+        total = 0.0
+        for scale, (small, targets) in zip(scales, probe, strict=True):
+            set_scale(trainer.module, scale)
+            with torch.no_grad():
+                comparisons = view.compare(trainer.module, small, targets, 0.0)
+            total += sum(each.weight * float(loss(each.output, each.target)) for each in comparisons)
+        return total
+
+    before = measure()
+    for step in range(40):
+        trainer._step(step, step / trainer.steps)
+    assert measure() < before
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe"),
+    [
+        ("espcn", "fast"),
+        ("fsrcnn-s", "paper"),
+        ("vdsr", "paper"),
+        ("drcn", "fast"),
+        ("lapsrn", "fast"),
+        ("mdsr", "fast"),
+        ("srresnet", "fast"),
+        ("srgan", "paper"),
+    ],
+)
+def test_a_resumed_run_gives_the_numbers_of_an_uninterrupted_one(
+    settings: Settings, small_networks: None, model: str, recipe: str
+) -> None:
+    spec = MODELS[model]
+    scales = spec.scales if spec.shared else spec.scales[:1]
+    start = beginning(model, settings.out.with_name("srresnet.safetensors"))
+    settings = replace(settings, model=model, scales=scales, recipe=recipe, steps=20, start=start)
+    whole = finish(Trainer(settings))
+    interrupted = replace(settings, out=settings.out.with_name("interrupted"))
+    for _ in zip(range(8), Trainer(interrupted).run(), strict=False):
+        pass
+    resumed = Trainer(interrupted, resume=True)
+    finish(resumed)
+    assert [(p.step, p.loss, p.psnr) for p in resumed.history] == [(p.step, p.loss, p.psnr) for p in whole]
+    first, second = (load_file(s.out / "best.safetensors") for s in (settings, interrupted))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_minutes_end_a_run(settings: Settings) -> None:
+    history = finish(Trainer(replace(settings, steps=None, minutes=0.01)))
+    assert history[-1].part == 1.0
+    assert 0.6 <= history[-1].seconds < 5
+
+
+def test_another_scale_keeps_what_is_shared(settings: Settings) -> None:
+    first = replace(settings, model="fsrcnn-s", steps=5)
+    finish(Trainer(first))
+    weights = first.out / "best.safetensors"
+    second = replace(
+        first, scales=(3,), recipe="deconvolution", start=weights, out=first.out.with_name("x3"), steps=VALIDATIONS
+    )
+    finish(Trainer(second))
+    old, new = load_file(weights), load_file(second.out / "best.safetensors")
+    for name in old:
+        assert torch.equal(old[name], new[name]) == (not name.startswith("deconvolution")), name
+
+
+def test_a_rate_that_diverges_says_so(settings: Settings) -> None:
+    with pytest.raises(UsageError, match=r"Expected a finite loss, got (nan|inf) by step \d+: lower --lr"):
+        finish(Trainer(replace(settings, model="fsrcnn", lr=1e6)))
+
+
+def test_weights_of_another_model_are_refused(settings: Settings) -> None:
+    finish(Trainer(replace(settings, steps=1)))
+    start = settings.out / "best.safetensors"
+    with pytest.raises(WeightsError, match=r"best.safetensors does not fit this network at ×2: conv1"):
+        Trainer(replace(settings, model="fsrcnn", start=start, out=settings.out / "b"))
+    start.write_bytes(b"nothing")
+    with pytest.raises(WeightsError, match="Cannot read weights"):
+        Trainer(replace(settings, start=start, out=settings.out / "b"))
+
+
+def test_a_folder_holds_one_run(settings: Settings) -> None:
+    with pytest.raises(InputError, match="Nothing to resume"):
+        Trainer(settings, resume=True)
+    finish(Trainer(replace(settings, steps=1)))
+    with pytest.raises(OutputError, match="holds a run already: give --resume"):
+        Trainer(replace(settings, steps=1))
+    with pytest.raises(UsageError, match="seed: 0 → 1"):
+        Trainer(replace(settings, steps=1, seed=1), resume=True)
+
+
+def test_a_damaged_checkpoint_is_said(settings: Settings) -> None:
+    finish(Trainer(replace(settings, steps=1)))
+    checkpoint = settings.out / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(InputError, match=r"checkpoint\.pt', which is damaged"):
+        Trainer(replace(settings, steps=1), resume=True)
+
+
+def test_a_run_that_cannot_be_written_says_so(settings: Settings) -> None:
+    settings.out.write_text("a file where the folder should be")
+    with pytest.raises(OutputError, match="Cannot write the run into"):
+        finish(Trainer(replace(settings, steps=1)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "espnc"}, "Did you mean 'espcn'"),
+        ({"scales": (5,)}, "has no scale 5"),
+        ({"recipe": "slow"}, "Unknown recipe 'slow'"),
+        ({"minutes": 1.0}, "got both"),
+        ({"lr": -1.0}, "Expected a positive learning rate, got -1.0"),
+        ({"lr": float("nan")}, "Expected a positive learning rate, got nan"),
+        ({"precision": "float16"}, "Known precisions: float32, bfloat16"),
+        ({"device": "tpu"}, "Known devices: cpu, cuda"),
+    ],
+)
+def test_settings_that_make_no_sense_are_usage_errors(
+    settings: Settings, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        Trainer(replace(settings, **change))  # type: ignore[arg-type]
+
+
+def test_the_curve_is_drawn_or_its_absence_explained(settings: Settings) -> None:
+    trainer = Trainer(replace(settings, steps=2))
+    finish(trainer)
+    said = trainer.draw_curve()
+    curve = settings.out / "curve.png"
+    if curve.exists():
+        assert curve.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+        assert said == f"Loss curve: {curve}"
+    else:
+        assert "without matplotlib: pip install" in said
+
+
+def test_bfloat16_trains_float32_weights(settings: Settings) -> None:
+    trainer = Trainer(replace(settings, precision="bfloat16", steps=2))
+    finish(trainer)
+    assert {value.dtype for value in load_file(settings.out / "best.safetensors").values()} == {torch.float32}
+
+
+def test_one_network_learns_all_scales_at_once(settings: Settings, small_networks: None) -> None:
+    trainer = Trainer(replace(settings, model="vdsr", scales=(2, 3, 4), steps=2))
+    finish(trainer)
+    for scale in (2, 3, 4):
+        set_scale(trainer.average, scale)
+        assert trainer.average(torch.rand(1, 1, 5, 6)).shape == (1, 1, 5 * scale, 6 * scale)
+    with pytest.raises(UsageError, match="Expected one scale for lapsrn"):
+        Trainer(replace(settings, model="lapsrn", scales=(2, 4), out=settings.out / "b"))

@@ -1,0 +1,200 @@
+"""SRGAN's training: a discriminator that learns to tell made pictures from real ones, and a content loss of features.
+
+Ledig et al., CVPR 2017, section 2.1 with figure 4 (the discriminator), 2.2 (the losses) and 3.2 (what
+they are measured in).
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import UsageError, WeightsError
+from ..models.convert import read_weights
+from ..models.srresnet import SRResNet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_ADVERSARIAL = 1e-3  # of its loss beside the content's
+_WIDTHS = (64, 64, 128, 128, 256, 256, 512, 512)
+# Convolutions between the poolings of VGG19 (Simonyan and Zisserman, ICLR 2015, table 1, column E).
+_VGG19 = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Discriminator(nn.Module):
+    """(N, 3, side, side) RGB in [0, 1] → (N, 1): how real it looks, as a logit; ``side`` is a multiple of 16."""
+
+    def __init__(self, side: int = 96) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential()
+        channels = 3
+        for index, width in enumerate(_WIDTHS):
+            stride = 1 + index % 2
+            self.convolutions.append(nn.Conv2d(channels, width, 3, stride, padding=1, bias=index == 0))
+            if index:
+                self.convolutions.append(nn.BatchNorm2d(width))
+            self.convolutions.append(nn.LeakyReLU(0.2))
+            channels = width
+        self.judge = nn.Sequential(
+            nn.Flatten(), nn.Linear(channels * (side // 16) ** 2, 1024), nn.LeakyReLU(0.2), nn.Linear(1024, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Judge ``x``."""
+        x = self.convolutions(2 * x - 1)  # (N, 512, side/16, side/16)
+        result: Tensor = self.judge(x)
+        return result
+
+
+class VGG19(nn.Module):
+    """The features φ_block,layer of VGG19, after the activation: (N, 3, H, W) RGB in [0, 1] → (N, C, H/2ᵏ, W/2ᵏ).
+
+    Divided by 12.75, which brings their loss to the size of the samples' (section 3.2).
+
+    Args:
+        block: 1 to 5.
+        layer: Convolution in the block, from 1.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, block: int, layer: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).reshape(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_IMAGENET_STD).reshape(3, 1, 1), persistent=False)
+        self.features = nn.Sequential()
+        channels = 3
+        for number, widths in enumerate(_VGG19[:block], 1):
+            if number > 1:
+                self.features.append(nn.MaxPool2d(2))
+            for width in widths[: layer if number == block else None]:
+                self.features.extend([nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()])
+                channels = width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The features of ``x``."""
+        result: Tensor = self.features((x - self.mean) / self.std) / 12.75
+        return result
+
+
+class Samples(nn.Module):
+    """The samples themselves: RGB in [0, 1] → in [−1, 1], whose squared error the paper takes (section 3.2)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The samples of ``x``."""
+        return 2 * x - 1
+
+
+class Body(nn.Module):
+    """In place of VGG19's: the features after the residual blocks of a trained SRResNet, which looks at large pictures.
+
+    (N, 3, H, W) RGB in [0, 1] → (N, 64, H, W).
+    """
+
+    def __init__(self, network: SRResNet) -> None:
+        super().__init__()
+        self.features = nn.Sequential(deepcopy(network.head), deepcopy(network.blocks))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The features of ``x``."""
+        result: Tensor = self.features(x)
+        return result
+
+
+def open_features(content: str, vgg: Path | None, network: nn.Module) -> nn.Module:
+    """What content is compared by, frozen.
+
+    Args:
+        content: "mse" for the samples themselves, "vgg22" or "vgg54".
+        vgg: torchvision's weights of VGG19; without them the network's own features as it is now take their place.
+        network: That is about to be trained.
+
+    Raises:
+        UsageError: weights that are not needed, or a network that has no features to offer.
+        WeightsError: weights that cannot be read, or are not those of VGG19.
+    """
+    features: nn.Module
+    if content == "mse":
+        if vgg is not None:
+            raise UsageError("Expected no --vgg for a recipe that compares samples: leave it out")
+        features = Samples()
+    elif vgg is None:
+        if not isinstance(network, SRResNet):
+            raise UsageError("Expected --vgg FILE: only SRResNet's own features can stand in for VGG19's")
+        features = Body(network)
+    else:
+        features = VGG19(int(content[-2]), int(content[-1]))
+        _load_vgg(features, vgg)
+    return features.eval().requires_grad_(requires_grad=False)
+
+
+def _load_vgg(features: nn.Module, path: Path) -> None:
+    wanted = features.state_dict()
+    state = {key: value for key, value in read_weights(path).tensors.items() if key in wanted}
+    misfits = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
+    if misfits:
+        raise WeightsError(f"{path.name} is not torchvision's VGG19: {misfits[0]} is missing or of another shape")
+    features.load_state_dict(state)
+
+
+class Adversary:
+    """The discriminator with its optimizer, and the loss that the network gets from it.
+
+    Args:
+        features: As `open_features` gives them.
+        side: Of the large patches: a multiple of 16.
+        device: Where they are.
+        generator: On the CPU, for the first weights.
+    """
+
+    def __init__(self, features: nn.Module, side: int, device: torch.device, generator: torch.Generator) -> None:
+        self._features = features.to(device)
+        self.discriminator = Discriminator(side)
+        with torch.no_grad():
+            for layer in self.discriminator.modules():
+                if isinstance(layer, nn.Conv2d | nn.Linear):
+                    layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator))
+                    layer.weight.mul_((2.0 / layer.weight[0].numel()) ** 0.5)
+                    if layer.bias is not None:
+                        layer.bias.zero_()
+        self.discriminator.to(device)
+        self._optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=1e-4, betas=(0.9, 0.999))
+
+    def loss(self, output: Tensor, target: Tensor) -> Tensor:
+        """What the network is to make small: the distance of the features, and −log D (section 2.2)."""
+        content = F.mse_loss(self._features(output), self._features(target))
+        self.discriminator.requires_grad_(requires_grad=False)
+        looks_real = self.discriminator(output)
+        self.discriminator.requires_grad_(requires_grad=True)
+        return content + _ADVERSARIAL * F.softplus(-looks_real).mean()
+
+    def learn(self, output: Tensor, target: Tensor, lr: float) -> None:
+        """Take one step towards telling the two apart; ``output`` is detached."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+        real, made = self.discriminator(target), self.discriminator(output)
+        loss = F.softplus(-real).mean() + F.softplus(made).mean()
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that is needed to go on, the features included: they may be the network's own as it was."""
+        return {
+            "discriminator": self.discriminator.state_dict(),
+            "features": self._features.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.discriminator.load_state_dict(state["discriminator"])
+        self._features.load_state_dict(state["features"])
+        self._optimizer.load_state_dict(state["optimizer"])

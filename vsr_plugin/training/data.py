@@ -1,0 +1,243 @@
+"""Pictures for training and measuring: reading them, and drawing patches from all of them at once."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError, UsageError
+from .degradation import imresize, rgb_to_luma
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+_log = logging.getLogger(__name__)
+
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A high-resolution picture.
+
+    Attributes:
+        name: Of its file.
+        luma: (H, W) uint8: studio-range BT.601 of a color picture, the samples themselves of a gray one.
+        rgb: (H, W, 3) uint8, full range; None where nobody asked for it.
+        gray: Whether the file has no color; then ``rgb`` is ``luma`` three times.
+    """
+
+    name: str
+    luma: NDArray[np.uint8]
+    rgb: NDArray[np.uint8] | None = None
+    gray: bool = False
+
+    def samples(self, channels: int) -> NDArray[np.uint8]:
+        """What a network of 1 or 3 channels is to make: (H, W, channels)."""
+        if channels == 1:
+            return self.luma[..., None]
+        assert self.rgb is not None
+        return self.rgb
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The image files directly in ``folder``, sorted by name.
+
+    Raises:
+        InputError: no such folder, or no image in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"Expected a folder of images, got {str(folder)!r}: no such folder")
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise InputError(f"No images in {str(folder)!r}: expected files named {', '.join(sorted(SUFFIXES))}")
+    return paths
+
+
+def read_picture(path: Path, channels: int = 1) -> Picture:
+    """Read an image file, with its RGB samples for ``channels`` = 3.
+
+    Raises:
+        InputError: the file cannot be opened or decoded.
+    """
+    try:
+        with av.open(path) as container:
+            frame = next(container.decode(video=0))
+            samples: NDArray[Any] = frame.to_ndarray(
+                format="gray" if frame.format.name.startswith(("gray", "ya")) else "rgb24"
+            )
+            palette = frame.format.name == "pal8"
+    except (av.FFmpegError, StopIteration, IndexError) as error:
+        raise InputError(f"Cannot read the image {str(path)!r}: {error}") from error
+    if palette and bool((samples == samples[..., :1]).all()):
+        samples = samples[..., 0]  # a gray picture that was stored with a palette of grays
+    if samples.ndim == 2:
+        luma = np.ascontiguousarray(samples)
+        return Picture(path.name, luma, np.stack([luma] * 3, 2) if channels == 3 else None, gray=True)
+    return Picture(path.name, rgb_to_luma(samples), samples if channels == 3 else None)
+
+
+def read_pictures(folder: Path, channels: int = 1) -> list[Picture]:
+    """All pictures of a folder, sorted by name.
+
+    Raises:
+        InputError: no such folder, no image in it, or one that cannot be read.
+    """
+    return [read_picture(path, channels) for path in list_images(folder)]
+
+
+def split(pictures: Sequence[Picture], held_out: int) -> tuple[list[Picture], list[Picture]]:
+    """Part a folder's pictures for training from ``held_out`` of them, evenly spaced, at most a tenth, for validation.
+
+    The same files on every call: what validates one run has never trained another.
+    """
+    count = min(held_out, len(pictures) // 10)
+    chosen = {(2 * index + 1) * len(pictures) // (2 * count) for index in range(count)}
+    kept = [picture for index, picture in enumerate(pictures) if index not in chosen]
+    return kept, [pictures[index] for index in sorted(chosen)]
+
+
+def crop_to_multiple(picture: NDArray[np.uint8], multiple: int, largest: int | None = None) -> NDArray[np.uint8]:
+    """The top left part whose sides are multiples of ``multiple``; or the middle part, of at most ``largest``."""
+    height, width = (min(side, largest or side) // multiple * multiple for side in picture.shape[:2])
+    if largest is None:
+        return picture[:height, :width]
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    return picture[top : top + height, left : left + width]
+
+
+def shrink(picture: NDArray[np.uint8], scale: int) -> Tensor:
+    """What a network gets to enlarge: (H, W, C) uint8 → (C, H/scale, W/scale) float32 in [0, 1].
+
+    As the papers have it: luma is shrunk in float64 and not rounded, RGB is rounded to 8 bits, as image files are. Both
+    sides must be multiples of ``scale``.
+    """
+    if picture.shape[2] == 1:
+        small = torch.from_numpy(imresize(picture.astype(np.float64) / 255.0, 1 / scale)).float()
+    else:
+        small = torch.from_numpy(imresize(picture, 1 / scale)).float() / 255.0
+    return small.permute(2, 0, 1)
+
+
+class Patches:
+    """Patches of many pictures at several sizes, drawn as one gather from flat memory, on the CPU or a GPU.
+
+    The small pictures are made from whole large ones, never from patches, so that no patch has a border the picture
+    does not have. Every folder is drawn from equally often, and within it every position. Pictures that are smaller
+    than a patch are left out, and a folder that has no others is named in the log.
+
+    Args:
+        folders: The pictures of each folder.
+        channels: 1 for luma, 3 for RGB.
+        sides: Scale → rows and columns of a small patch at this scale.
+        divisors: In between, pictures shrunk by these are wanted, too.
+        sizes: Each picture is there at each of these sizes, resized beforehand; at most 1.
+        device: Where the patches are wanted.
+
+    Raises:
+        UsageError: no picture that is large enough.
+    """
+
+    def __init__(
+        self,
+        folders: Iterable[Sequence[Picture]],
+        channels: int,
+        sides: Mapping[int, int],
+        divisors: Iterable[int] = (),
+        sizes: Sequence[float] = (1.0,),
+        device: torch.device | None = None,
+    ) -> None:
+        self._sides = sides
+        shrunk = sorted({*sides, *divisors} - {1})
+        self._unit = math.lcm(*shrunk)
+        largest = max(scale * side for scale, side in sides.items())
+        kept: dict[int, list[Tensor]] = {divisor: [] for divisor in (1, *shrunk)}
+        shapes: list[tuple[int, int]] = []
+        weights: list[Tensor] = []
+        for pictures in folders:
+            areas: list[float] = []
+            for picture in pictures:
+                for size in sizes:
+                    samples = picture.samples(channels)
+                    samples = crop_to_multiple(samples if size == 1 else imresize(samples, size), self._unit)
+                    if min(samples.shape[:2]) < largest:
+                        continue
+                    kept[1].append(torch.from_numpy(samples.reshape(-1, channels)))
+                    for divisor in shrunk:
+                        small = shrink(samples, divisor).flatten(1).T
+                        # RGB is of 8 bits, and takes a quarter of the memory as such.
+                        kept[divisor].append(small if channels == 1 else (small * 255.0).round().byte())
+                    shapes.append((samples.shape[0], samples.shape[1]))
+                    areas.append(samples.size)
+            if pictures and not areas:
+                _log.warning(
+                    "%s and all else in its folder is smaller than %d × %d: nothing of it is trained on",
+                    pictures[0].name,
+                    largest,
+                    largest,
+                )
+            weights.append(torch.tensor(areas, dtype=torch.float64) / sum(areas, 0.0))
+        if not shapes:
+            raise UsageError(f"Expected a picture of at least {largest} × {largest} samples to train on, got none")
+        self._shapes = torch.tensor(shapes, device=device)  # (P, 2)
+        areas_before = self._shapes.prod(1)
+        self._offsets = areas_before.cumsum(0) - areas_before  # of large samples
+        self._memory = {divisor: torch.cat(parts).to(device) for divisor, parts in kept.items()}
+        self._weights = torch.cat(weights)
+
+    def draw(
+        self, count: int, scale: int, generator: torch.Generator, divisors: Sequence[int] = (1,)
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Draw random patches in one of eight orientations each.
+
+        Args:
+            count: N.
+            scale: One of those there are sides for.
+            generator: On the CPU.
+            divisors: Of the targets: 1 for the large patch, 2 for one half as large.
+
+        Returns:
+            (N, C, side, side), and a target (N, C, side·scale/divisor, side·scale/divisor) for each divisor; float32 in
+            [0, 1], on the device.
+        """
+        device, side = self._shapes.device, self._sides[scale]
+        chosen = torch.multinomial(self._weights, count, replacement=True, generator=generator)
+        where = torch.rand(count, 2, generator=generator, dtype=torch.float64)
+        flips = torch.randint(2, (3, count, 1, 1), generator=generator).to(device)
+        shapes = self._shapes[chosen.to(device)]
+        corners = (where.to(device) * (shapes // scale - side + 1)).long() * scale  # (N, 2), in large samples
+        widths, offsets = shapes[:, 1], self._offsets[chosen.to(device)]
+        small, *targets = (
+            self._gather(
+                self._memory[divisor],
+                offsets // divisor**2,
+                widths // divisor,
+                corners // divisor,
+                side * scale // divisor,
+                flips,
+            )
+            for divisor in (scale, *divisors)
+        )
+        return small, targets
+
+    @staticmethod
+    def _gather(samples: Tensor, offsets: Tensor, widths: Tensor, corners: Tensor, side: int, flips: Tensor) -> Tensor:
+        steps = torch.arange(side, device=samples.device)
+        rows = torch.where(flips[0] == 1, steps.flip(0)[:, None], steps[:, None])  # (N, side, 1)
+        columns = torch.where(flips[1] == 1, steps.flip(0), steps)  # (N, 1, side)
+        rows, columns = rows.expand(-1, -1, side), columns.expand(-1, side, -1)
+        rows, columns = torch.where(flips[2] == 1, columns, rows), torch.where(flips[2] == 1, rows, columns)
+        rows, columns = rows + corners[:, 0, None, None], columns + corners[:, 1, None, None]
+        index = offsets[:, None, None] + rows * widths[:, None, None] + columns
+        patches = samples[index].permute(0, 3, 1, 2)  # (N, C, side, side)
+        return patches.float() / 255.0 if patches.dtype == torch.uint8 else patches

@@ -1,0 +1,111 @@
+"""What a step compares, and how: views of a network's outputs beside their targets, and the losses between them.
+
+A *view* says which targets it wants, and makes comparisons of a network's outputs with them; a *loss* makes one number
+of each. Both are chosen by name in a recipe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """An output of the network, what it should have been, both (N, C, H, W), and what their loss counts."""
+
+    output: Tensor
+    target: Tensor
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is compared.
+
+    Attributes:
+        compare: (network, small, targets, part of the run that is over) → comparisons, whose losses are added up.
+        divisors: Scale → of the targets wanted: 1 for the large picture, 2 for one half as large.
+    """
+
+    compare: Callable[[Any, Tensor, Sequence[Tensor], float], list[Comparison]]
+    divisors: Callable[[int], tuple[int, ...]] = lambda _: (1,)
+
+
+def _whole(network: Any, small: Tensor, targets: Sequence[Tensor], part: float) -> list[Comparison]:
+    """The network's picture beside the large one, (N, C, H·s, W·s) both."""
+    return [Comparison(network(small), targets[0])]
+
+
+def _subpixels(network: Any, small: Tensor, targets: Sequence[Tensor], part: float) -> list[Comparison]:
+    """ESPCN without its shuffle beside labels shuffled beforehand, (N, s², H, W) both (Shi et al., section 2.2)."""
+    labels = F.pixel_unshuffle(targets[0], targets[0].shape[2] // small.shape[2])
+    return [Comparison(network.subpixels(small), labels)]
+
+
+def _valid(network: Any, small: Tensor, targets: Sequence[Tensor], part: float) -> list[Comparison]:
+    """SRCNN's convolutions without padding over the bicubic enlargement, beside the middle of the large picture.
+
+    The enlargement's outermost ``2·s`` samples, which saw the patch's edge, are cut off, then the network's border.
+    """
+    edge = 2 * (targets[0].shape[2] // small.shape[2])
+    output = network.refine(network.upsample(small)[..., edge:-edge, edge:-edge])
+    cut = edge + network.border
+    return [Comparison(output, targets[0][..., cut:-cut, cut:-cut])]
+
+
+def _recursions(network: Any, small: Tensor, targets: Sequence[Tensor], part: float) -> list[Comparison]:
+    """DRCN's every recursion and the learnt mean of them (Kim et al., CVPR 2016, equations 7 to 9).
+
+    What the recursions count falls from 1 to 0 in the first four tenths of the run, what the mean counts rises.
+    """
+    made = torch.stack(network.pictures(small))  # (D, N, 1, H·s, W·s)
+    mean = torch.einsum("d,dnchw->nchw", network.ensemble.to(made.dtype), made)
+    alpha = max(0.0, 1.0 - part / 0.4)
+    every = Comparison(made.flatten(0, 1), targets[0].repeat(len(made), 1, 1, 1), alpha)
+    return [every, Comparison(mean, targets[0], 1.0 - alpha)]
+
+
+def _pyramid(network: Any, small: Tensor, targets: Sequence[Tensor], part: float) -> list[Comparison]:
+    """Every level of LapSRN beside the large picture at its size (Lai et al., equation 2)."""
+    return [Comparison(*pair) for pair in zip(network.pyramid(small), targets, strict=True)]
+
+
+VIEWS: Mapping[str, View] = {
+    "whole": View(_whole),
+    "subpixels": View(_subpixels),
+    "valid": View(_valid),
+    "recursions": View(_recursions),
+    "pyramid": View(_pyramid, lambda scale: tuple(scale >> level for level in range(1, scale.bit_length()))),
+}
+
+
+def euclidean(output: Tensor, target: Tensor) -> Tensor:
+    """Caffe's Euclidean loss, which the papers' learning rates belong to: half the squared error, summed per patch."""
+    return 0.5 * F.mse_loss(output, target, reduction="sum") / output.shape[0]
+
+
+def charbonnier(output: Tensor, target: Tensor) -> Tensor:
+    """The smooth absolute error √(d² + ε²), ε = 0.001, as a mean (Lai et al., section 3.2)."""
+    return torch.sqrt((output - target) ** 2 + 1e-6).mean()
+
+
+def charbonnier_sum(output: Tensor, target: Tensor) -> Tensor:
+    """The same summed per patch, which LapSRN's learning rates belong to."""
+    return torch.sqrt((output - target) ** 2 + 1e-6).sum() / output.shape[0]
+
+
+LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": F.mse_loss,
+    "l1": F.l1_loss,
+    "charbonnier": charbonnier,
+    "charbonnier sum": charbonnier_sum,
+    "euclidean": euclidean,
+}

@@ -1,0 +1,110 @@
+"""What a run is asked to do."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import InputError, OutputError, UsageError
+
+BEST = "best.safetensors"  # of every run
+CHECKPOINT = "checkpoint.pt"
+_PRECISIONS = ("float32", "bfloat16")
+_DEVICES = ("cpu", "cuda")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user asked for.
+
+    Attributes:
+        model: Name in the catalogue.
+        scales: One that the model has; all that are wanted, of a model whose weights serve all of them.
+        data: Folders of images, drawn from equally often.
+        out: Folder of the run.
+        recipe: Name in the recipes of the model.
+        steps: How many; None for the recipe's.
+        minutes: Wall time of training instead of a number of steps.
+        start: Weights to start from, of this model or a sibling, at this scale or another.
+        lr: Peak learning rate; None for the recipe's.
+        seed: Of the first weights and of the draws.
+        device: ``cpu`` or ``cuda``.
+        precision: ``float32`` or ``bfloat16``, of the network's arithmetic; all else is float32.
+        vgg: torchvision's weights of VGG19, for a recipe that compares its features.
+    """
+
+    model: str
+    scales: tuple[int, ...]
+    data: tuple[Path, ...]
+    out: Path
+    recipe: str = "fast"
+    steps: int | None = None
+    minutes: float | None = None
+    start: Path | None = None
+    lr: float | None = None
+    seed: int = 0
+    device: str = "cpu"
+    precision: str = "float32"
+    vgg: Path | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What a resumed run must have in common with the interrupted one; nothing of where the machine keeps it."""
+        folders = [folder.resolve() for folder in self.data]
+        above = Path(os.path.commonpath([folder.parent for folder in folders]))
+        names = {
+            "scales": list(self.scales),
+            "data": [folder.relative_to(above).as_posix() for folder in folders],
+            "start": self.start and _name(self.start),
+            "vgg": self.vgg and self.vgg.name,
+        }
+        return {key: value for key, value in (asdict(self) | names).items() if key not in ("out", "device")}
+
+    @property
+    def best(self) -> Path:
+        """Where the run keeps the weights that validated best."""
+        return self.out / BEST
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a run to go on with."""
+        return (self.out / CHECKPOINT).exists()
+
+    def check_folder(self, *, resume: bool) -> None:
+        """See that there is a run to go on with, or none in the way.
+
+        Raises:
+            InputError: nothing to resume.
+            OutputError: the folder holds a run already.
+        """
+        if resume and not self.begun:
+            raise InputError(f"Nothing to resume in {str(self.out)!r}: start the run without --resume")
+        if self.begun and not resume:
+            raise OutputError(f"{str(self.out)!r} holds a run already: give --resume, or another --out")
+
+    def check(self) -> torch.device:
+        """The device, once the settings that are looked up in no table have been found to make sense.
+
+        Raises:
+            UsageError: they do not.
+        """
+        if self.steps is not None and self.minutes is not None:
+            raise UsageError("Expected a number of steps or minutes, got both: leave one out")
+        if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):
+            raise UsageError(f"Expected a positive learning rate, got {self.lr}: leave --lr out for the recipe's")
+        if self.precision not in _PRECISIONS:
+            raise UsageError(f"Unknown precision {self.precision!r}. Known precisions: {', '.join(_PRECISIONS)}")
+        if self.device not in _DEVICES:
+            raise UsageError(f"Unknown device {self.device!r}. Known devices: {', '.join(_DEVICES)}")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise UsageError("Expected a CUDA device, and torch sees none: leave --device out")
+        return torch.device(self.device)
+
+
+def _name(weights: Path) -> str:
+    """Every run calls its weights the same; the name of its folder tells them apart."""
+    return f"{weights.parent.name}/{weights.name}" if weights.name == BEST else weights.name
