@@ -1,0 +1,31 @@
+"""Enlarge pictures of your own, from any source: no file is read, none is written."""
+
+from fractions import Fraction
+
+import torch
+
+import vsr_plugin as vsr
+
+HEIGHT, WIDTH, RATE = 90, 120, 25
+
+
+def moving_rings(index: int) -> vsr.Frame:
+    """One 8-bit 4:2:0 picture of rings that wander to the right, of limited range as most video is."""
+    y, x = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
+    rings = torch.cos((((x - 40 - index) ** 2 + (y - 45) ** 2) / 40).float())
+    luma = (126 + 80 * rings).to(torch.uint8)
+    chroma = torch.full((HEIGHT // 2, WIDTH // 2), 128, dtype=torch.uint8)
+    color = vsr.ColorSpec(subsampling=(1, 1))
+    return vsr.Frame((luma, chroma, chroma), pts=index, time_base=Fraction(1, RATE), color=color)
+
+
+def main() -> None:
+    """Enlarge a stream of pictures as they come."""
+    frames = (moving_rings(index) for index in range(5))
+    with vsr.Upscaler("espcn", 3) as upscaler:
+        for frame in upscaler.stage(frames):
+            print(frame)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""Every frame is computed once, however VapourSynth asks: what a counting computer sees."""
+
+from __future__ import annotations
+
+import gc
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import vapoursynth as vs
+
+from vsr_plugin.errors import BackendError
+from vsr_plugin.vapoursynth.graph import enlarged
+
+from .vapoursynth_source import Counter, computed, numbered
+
+type View = Callable[[vs.VideoNode], vs.VideoNode]
+
+LENGTH = 101  # not a multiple of any block
+
+
+@pytest.fixture(autouse=True)
+def _core() -> Iterator[None]:
+    """Every test may set the core as it likes."""
+    threads, cache = vs.core.num_threads, vs.core.max_cache_size
+    yield
+    vs.core.num_threads, vs.core.max_cache_size = threads, cache
+
+
+def play(
+    block: int, streams: int = 1, requests: int = 1, view: View | None = None, length: int = LENGTH
+) -> tuple[list[int], list[Counter]]:
+    """Play a numbered clip; gives the numbers that came, and who computed them."""
+    counters = [Counter() for _ in range(streams)]
+    clip = enlarged(numbered(length), counters, 1, block)
+    shown = view(clip) if view else clip
+    numbers = []
+    for frame in shown.frames(prefetch=requests, backlog=requests, close=False):
+        number = frame.props["number"]
+        assert frame[0][0, 0] == number % 251
+        numbers.append(number)
+        frame.close()
+    return numbers, counters
+
+
+@pytest.mark.parametrize(("block", "streams"), [(1, 1), (4, 1), (8, 2)])
+@pytest.mark.parametrize("threads", [1, 2, 4, 8])
+@pytest.mark.parametrize("requests", [1, 3, 8, 32])
+def test_playing_computes_every_frame_once(block: int, streams: int, threads: int, requests: int) -> None:
+    vs.core.num_threads = threads
+    numbers, counters = play(block, streams, requests)
+    assert numbers == list(range(LENGTH))
+    assert computed(counters) == numbers
+    batches = [batch for counter in counters for batch in counter.batches]
+    assert max(map(len, batches)) == block
+    # The first frame is alone, for nobody knows yet whether others will follow; so are a few that come out of order.
+    assert len(batches) <= -(-LENGTH // block) + 1 + (requests > 1) * threads
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_small_cache_makes_no_difference(threads: int) -> None:
+    vs.core.num_threads, vs.core.max_cache_size = threads, 1
+    numbers, counters = play(8, 2, 8)
+    assert computed(counters) == numbers == list(range(LENGTH))
+
+
+def test_frames_here_and_there_are_computed_alone() -> None:
+    order = random.Random(5).sample(range(0, 2000, 2), 200)
+    counter = Counter()
+    clip = enlarged(numbered(2000), [counter], 1, 8)
+    for number in order:
+        assert clip.get_frame(number).props["number"] == number
+    assert counter.batches == [[number] for number in order]
+
+
+def test_random_frames_cost_little_more_than_themselves() -> None:
+    chance = random.Random(6)
+    order = [chance.randrange(1000) for _ in range(200)]
+    counter = Counter()
+    clip = enlarged(numbered(1000), [counter], 1, 8)
+    assert [clip.get_frame(number).props["number"] for number in order] == order
+    assert set(order) <= set(computed([counter]))
+    # Two that happen to be neighbors begin to play: two blocks at most.
+    neighbors = sum(any(abs(a - b) == 1 for b in order[max(0, i - 32) : i]) for i, a in enumerate(order))
+    assert len(computed([counter])) <= len(order) + 16 * neighbors
+
+
+@pytest.mark.parametrize("requests", [1, 8])
+def test_every_third_frame_computes_every_third_frame(requests: int) -> None:
+    numbers, counters = play(8, requests=requests, view=lambda clip: clip[::3])
+    assert computed(counters) == numbers == list(range(0, LENGTH, 3))
+
+
+VIEWS: dict[str, View] = {
+    "backwards": lambda clip: clip.std.Reverse(),
+    "two halves at once": lambda clip: vs.core.std.Interleave([clip[:50], clip[50:100]]),
+    "neighbors, too": lambda clip: clip.std.AverageFrames([1, 2, 1]),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+@pytest.mark.parametrize("cache", [1, 1000])
+def test_other_orders_compute_every_frame_once(name: str, cache: int) -> None:
+    vs.core.num_threads, vs.core.max_cache_size = 4, cache
+    _, counters = play(8, requests=4, view=VIEWS[name])
+    assert computed(counters) == list(range(LENGTH))
+
+
+def test_what_is_played_again_is_computed_in_blocks_again() -> None:
+    vs.core.num_threads = 1
+    _, [counter] = play(8, view=lambda clip: clip[:80] + clip[:80])
+    assert len(computed([counter])) <= 2 * 80 + 8
+    assert len(counter.batches) <= 2 * 10 + 3
+
+
+def test_blocks_are_computed_side_by_side() -> None:
+    together = threading.Barrier(2, timeout=20)
+
+    class Pair(Counter):
+        def __call__(self, frames: Any) -> Any:
+            if len(frames) == 4:
+                together.wait()  # breaks unless another block is being computed
+            return super().__call__(frames)
+
+    counters = [Pair(), Pair()]
+    clip = enlarged(numbered(36), counters, 1, 4)  # one frame, three, and an even number of blocks of 4
+    shown = [frame.props["number"] for frame in clip.frames(prefetch=1, close=True)]
+    assert shown == list(range(36))
+
+
+def test_the_next_block_is_on_its_way_before_this_one_is_awaited() -> None:
+    begun = threading.Event()
+
+    class Waits(Counter):
+        def __call__(self, frames: Any) -> Any:
+            if frames[0].pts >= 8:
+                begun.set()
+            return super().__call__(frames)
+
+    clip = enlarged(numbered(32), [Waits()], 1, 4)
+    for number in range(5):  # the frames of one block and the first of the next; the third follows unasked
+        clip.get_frame(number)
+    assert begun.wait(20)
+
+
+def test_frames_live_as_long_as_they_are_computed() -> None:
+    go = threading.Event()
+    seen: list[tuple[int, list[int]]] = []
+
+    class Late(Counter):
+        def __call__(self, frames: Any) -> Any:
+            if len(frames) == 8:
+                assert go.wait(20)
+            seen.extend((frame.pts, frame.planes[0].unique().tolist()) for frame in frames)
+            return super().__call__(frames)
+
+    clip = enlarged(numbered(64, 640, 480), [Late()], 1, 8)
+    for number in range(3):  # frames 8 to 15 are wanted, but nobody waits for them
+        clip.get_frame(number)
+    other = numbered(200, 640, 480)
+    vs.core.clear_cache()
+    for number in range(200):  # takes whatever memory has become free
+        other.std.Invert().get_frame(number)
+    go.set()
+    clip.get_frame(15)
+    assert sorted(seen) == [(number, [number]) for number in range(16)]
+
+
+def test_an_error_is_said_for_its_frames_and_the_others_go_on() -> None:
+    counter = Counter(BackendError("Boom: the device is gone"), bad=9)
+    clip = enlarged(numbered(40), [counter], 1, 4)
+    for number in range(8):
+        clip.get_frame(number)
+    with pytest.raises(vs.Error) as caught:
+        clip.get_frame(9)
+    assert str(caught.value).strip() == "vapoursynth.Error: vsr.upscale: boom: the device is gone"
+    counter._error = None
+    assert clip.get_frame(9).props["number"] == 9
+    assert clip.get_frame(20).props["number"] == 20
+
+
+def names() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("vsr upscale")]
+
+
+def test_no_thread_outlives_the_clip() -> None:
+    clip = enlarged(numbered(20), [Counter(), Counter()], 1, 4)
+    for frame in clip.frames(close=True):
+        frame.props  # noqa: B018
+    assert names()
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith("vsr upscale")]
+    del clip, frame
+    gc.collect()
+    for thread in threads:
+        thread.join(20)
+    assert not names()
+
+
+CORES = """
+import sys, threading
+sys.path.insert(0, sys.argv[1])
+import vapoursynth as vs
+from vapoursynth_source import Counter, numbered
+from vsr_plugin.vapoursynth.graph import enlarged
+
+class Policy(vs.EnvironmentPolicy):
+    current = None
+    def on_policy_registered(self, api): self.api = api
+    def on_policy_cleared(self): pass
+    def get_current_environment(self): return self.current
+    def set_environment(self, environment): self.current, before = environment, self.current; return before
+    def is_alive(self, environment): return True
+
+policy = Policy()
+vs.register_policy(policy)
+for _ in range(3):
+    data = policy.api.create_environment()
+    with policy.api.wrap_environment(data).use():
+        counters = [Counter(), Counter()]
+        clip = enlarged(numbered(50), counters, 1, 4)
+        for number in (*range(20), 40, 7):
+            assert clip.get_frame(number).props["number"] == number
+    assert not any(counter.closed for counter in counters)
+    policy.api.destroy_environment(data)
+    assert all(counter.closed for counter in counters)  # though the script still holds its clip
+    assert not [thread for thread in threading.enumerate() if "vsr" in thread.name]
+    del clip
+print("three cores", file=sys.stderr)
+"""
+
+
+def test_everything_ends_with_the_core() -> None:
+    command = [sys.executable, "-c", CORES, str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "three cores" in done.stderr
