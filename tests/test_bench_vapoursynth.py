@@ -1,0 +1,54 @@
+"""`vsr bench --vapoursynth` measures what it says, through vspipe; how fast is not asked here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+import vapoursynth as vs
+from typer.testing import CliRunner
+
+from vsr_plugin.bench import vapoursynth as filter_bench
+from vsr_plugin.cli.bench import bench as command
+from vsr_plugin.errors import BackendError
+
+
+@pytest.fixture
+def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What ``vapoursynth config`` does for vspipe, in a folder of the test's own."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    subprocess.run([Path(sys.executable).with_name("vapoursynth"), "config"], capture_output=True, check=True)
+
+
+def test_every_script_of_the_filter_runs_and_is_measured(configured: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts = {name: (script, 3, note) for name, (script, _, note) in filter_bench._SCRIPTS.items()}
+    monkeypatch.setattr(filter_bench, "_SCRIPTS", scripts)
+    app = typer.Typer()
+    app.command()(command)
+    result = CliRunner().invoke(app, ["--vapoursynth", "--runs", "1", "--json"])
+    rows = json.loads(result.stdout)
+    assert [row["name"] for row in rows] == list(scripts)
+    assert all(row["median"] > 0 and len(row["seconds"]) == 1 for row in rows)
+
+
+def test_a_filter_that_vspipe_cannot_run_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with pytest.raises(BackendError, match=r"vspipe does not run our scripts: .*`vapoursynth config`"):
+        filter_bench.measure(1)
+    monkeypatch.setattr(filter_bench, "find_vspipe", lambda: None)
+    with pytest.raises(BackendError, match="There is no vspipe: pip install"):
+        filter_bench.measure(1)
+
+
+def test_the_usual_pattern_makes_the_same_picture_but_for_its_round_trip() -> None:
+    clip = vs.core.std.BlankClip(format=vs.YUV420P8, width=64, height=48, length=2, color=[90, 120, 140])
+    clip = clip.std.SetFrameProps(_Matrix=1, _Range=0, _ChromaLocation=0)
+    large = filter_bench.one_by_one(clip)
+    assert (large.format.id, large.width, large.height) == (vs.YUV420P8, 128, 96)
+    frame = large.get_frame(1)
+    assert [round(float(np.asarray(frame[plane]).mean())) for plane in range(3)] == [90, 120, 140]

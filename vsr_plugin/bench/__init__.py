@@ -1,0 +1,121 @@
+"""What this machine does with a model, beside the machine's own limit and beside what people use instead.
+
+`settings` say what to measure; `inference` measures the network and the machine's ceiling, `job` whole files, `peers`
+other programs at the same job; `report` puts all of it together, and `chart` draws it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Literal
+
+    from ..backends import Precision
+
+__all__ = ["Absent", "Ceiling", "Settings", "Timing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to measure.
+
+    Attributes:
+        model: Name.
+        scale: Whole number.
+        width: Of the small picture, in pixels; even, for it is 4:2:0.
+        height: ″
+        frames: Length of the clip.
+        runs: How often each thing is measured.
+        weights: A file in place of the shipped weights, as `load_model` takes it.
+        backend: As for `Upscaler`, like all that follows.
+        device: ″
+        precision: ″
+        batch: ″
+        tile: ″
+    """
+
+    model: str = "espcn"
+    scale: int = 3
+    width: int = 480
+    height: int = 270
+    frames: int = 60
+    runs: int = 5
+    weights: Path | None = None
+    backend: str | None = None
+    device: str | None = None
+    precision: Precision | None = None
+    batch: int | None = None
+    tile: int | Literal["auto", "off"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long a frame took, in each of several runs.
+
+    Attributes:
+        name: What was measured.
+        seconds: Per frame, one for each run.
+        flops: Floating-point operations a frame needs; 0 if none are counted.
+        bytes: Samples that go in and come out per frame; 0 if not counted.
+        codec: The encoder at the end; empty if nothing is encoded.
+        note: What else must be known to read the figure.
+    """
+
+    name: str
+    seconds: tuple[float, ...]
+    flops: int = 0
+    bytes: int = 0
+    codec: str = ""
+    note: str = ""
+
+    @property
+    def median(self) -> float:
+        """The middle of the runs, in seconds."""
+        return median(self.seconds)
+
+    @property
+    def fps(self) -> float:
+        """Frames per second, of the middle run."""
+        return 1 / self.median
+
+    @property
+    def gflops(self) -> float | None:
+        """10⁹ operations per second, of the middle run."""
+        return self.flops / self.median / 1e9 if self.flops else None
+
+    @property
+    def gigabytes(self) -> float | None:
+        """10⁹ bytes per second, of the middle run."""
+        return self.bytes / self.median / 1e9 if self.bytes else None
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """Something that could not be measured here.
+
+    Attributes:
+        name: What.
+        why: The reason, in a few words.
+        remedy: The command that mends it; empty if there is none.
+    """
+
+    name: str
+    why: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The most this machine does, measured in the same run.
+
+    Attributes:
+        gflops: Of a large matrix product in the network's precision.
+        gigabytes: Per second read and written by a large copy.
+    """
+
+    gflops: float
+    gigabytes: float

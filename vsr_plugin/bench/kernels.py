@@ -1,0 +1,198 @@
+"""Our kernels one by one, beside what the machine could do at best and what torch does, all in the same run."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib import import_module, metadata
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..errors import UsageError
+from . import Ceiling, inference
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..backends import Precision
+
+_log = logging.getLogger(__name__)
+
+_LEAST_SECONDS = 0.1  # of a run
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTiming:
+    """One kernel on one kind of input.
+
+    Attributes:
+        kernel: Its name.
+        case: What is special about this use.
+        seconds: Of a call; the middle of the runs.
+        bytes: What has to be read and written, each once.
+        flops: What has to be computed.
+        floor: Seconds that the machine needs for that at best: for the slower of the two.
+        rivals: Seconds of others for the same work, by name; what could not run is left out.
+    """
+
+    kernel: str
+    case: str
+    seconds: float
+    bytes: int
+    flops: int
+    floor: float
+    rivals: dict[str, float]
+
+    @property
+    def of_floor(self) -> float:
+        """How near the floor it is: 1 is the machine's own limit."""
+        return self.floor / self.seconds
+
+    @property
+    def speedup(self) -> float | None:
+        """How many times as fast as the best of torch's."""
+        others = [seconds for name, seconds in self.rivals.items() if name != "our layers"]
+        return min(others) / self.seconds if others else None
+
+
+@dataclass(frozen=True, slots=True)
+class KernelReport:
+    """What was measured.
+
+    Attributes:
+        device: Its name.
+        versions: Of torch, Triton, CUDA and the driver.
+        size: (batch, height, width) of the inputs.
+        precision: Of the arithmetic.
+        ceiling: The machine's own, measured in the same run.
+        timings: One for each case.
+    """
+
+    device: str
+    versions: dict[str, str]
+    size: tuple[int, int, int]
+    precision: str
+    ceiling: Ceiling
+    timings: tuple[KernelTiming, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; times in seconds."""
+        data = asdict(self)
+        for row, timing in zip(data["timings"], self.timings, strict=True):
+            row |= {"of_floor": timing.of_floor, "speedup": timing.speedup}
+        return data
+
+
+def measure_kernels(
+    device: torch.device,
+    *,
+    precision: Precision = "float16",
+    batch: int = 8,
+    height: int = 1080,
+    width: int = 1920,
+    runs: int = 5,
+    compiled: bool = True,
+) -> KernelReport:
+    """Time every kernel that is worth it.
+
+    Args:
+        device: A CUDA device; the CPU where Triton interprets its kernels, which is for tests.
+        precision: Of the arithmetic.
+        batch: Pictures at once.
+        height: Of a picture, before it is enlarged.
+        width: ″
+        runs: How often each thing is measured.
+        compiled: Whether torch.compile, too, is measured, which takes minutes.
+
+    Raises:
+        UsageError: a device that the kernels do not run on.
+    """
+    from ..backends import open_backend
+
+    if device.type not in open_backend("triton").devices:
+        raise UsageError(f"Expected a CUDA device for the kernels, got {device.type}: run this where there is one")
+    ceiling = inference.ceiling(precision, device, runs)
+    dtype: torch.dtype = getattr(torch, precision)
+    timings = []
+    for case in import_module("vsr_plugin.kernels.cases").CASES:
+        if not case.timed:
+            continue
+        _log.info("%s: %s", case.kernel, case.name)
+        with torch.inference_mode(), _tuned_cudnn():
+            work = case.prepare(batch, height, width, dtype, device)
+            seconds = _time(work.kernel, device, runs)
+            rivals = {}
+            for name, rival in _rivals(work, dtype, compiled=compiled):
+                try:
+                    rivals[name] = _time(rival, device, runs)
+                except Exception as error:  # noqa: BLE001 - whatever keeps another from running is its own affair
+                    _log.info("%s: %s does not run: %s", case.name, name, (str(error).splitlines() or [""])[0])
+        floor = max(work.bytes / (ceiling.gigabytes * 1e9), work.flops / (ceiling.gflops * 1e9))
+        timings.append(KernelTiming(case.kernel, case.name, seconds, work.bytes, work.flops, floor, rivals))
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    return KernelReport(_name(device), _versions(device), (batch, height, width), precision, ceiling, tuple(timings))
+
+
+def _rivals(work: Any, dtype: torch.dtype, *, compiled: bool) -> Iterator[tuple[str, Callable[[], object]]]:
+    if work.layers is not None:
+        yield "our layers", work.layers
+    yield "eager", lambda: work.plain(dtype)
+    if compiled:
+        torch.compiler.reset()
+        # Without its CUDA graphs, for here everybody is recorded in one.
+        yield "torch.compile", torch.compile(lambda: work.plain(dtype), mode="max-autotune-no-cudagraphs")
+
+
+@contextmanager
+def _tuned_cudnn() -> Iterator[None]:
+    """Let cuDNN measure which of its algorithms is fastest, as our kernels do."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+def _time(work: Callable[[], object], device: torch.device, runs: int) -> float:
+    """Seconds of a call, without the time that Python takes to launch it where a CUDA graph can record it."""
+    for _ in range(3):
+        work()  # compiles, tunes, warms up
+    once = inference.seconds(work, device)
+    calls = max(1, round(_LEAST_SECONDS / max(once, 1e-6)))
+    repeat: Callable[[], object] = work
+    each = 1
+    if device.type == "cuda":
+        graph, each = torch.cuda.CUDAGraph(), 10
+        with torch.cuda.graph(graph):
+            for _ in range(each):
+                work()
+        repeat = graph.replay
+    replays = -(-calls // each)
+    repeat()
+    times = [inference.seconds(lambda: [repeat() for _ in range(replays)], device) for _ in range(runs)]
+    return median(times) / replays / each
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu, interpreted"
+
+
+def _versions(device: torch.device) -> dict[str, str]:
+    versions = {"torch": torch.__version__, "triton": metadata.version("triton"), "cuda": str(torch.version.cuda)}
+    if device.type == "cuda":
+        versions["driver"] = _driver()
+    return versions
+
+
+def _driver() -> str:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]  # noqa: S603
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return "unknown"

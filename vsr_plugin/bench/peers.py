@@ -1,0 +1,225 @@
+"""What people use instead, at the same job on the same clip: run here and now, or named with what is missing."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..errors import BackendError
+from ..models import find_model
+from . import Absent, Timing
+from .ffmpeg_model import ffmpeg_model
+from .inference import load_network
+from .job import CODEC, CRF, PLAIN_CODEC, PRESET
+from .pictures import RATE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import nn
+
+    from . import Settings
+
+_INSTALL_BENCH = "pip install 'vsr-plugin[bench]'"
+_INSTALL_FFMPEG = "apt-get install ffmpeg"
+_PATIENCE = 600  # seconds for one run of another program
+
+
+def compare(clip: Path, settings: Settings, device: torch.device) -> Iterator[Timing | Absent]:
+    """Run each of the others on ``clip``, one after the other.
+
+    Args:
+        clip: Of ``settings.width`` × ``settings.height``, 8-bit 4:2:0.
+        settings: Model, scale, runs.
+        device: Where torch runs.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        yield _torch_loop(clip, Path(folder), settings, device)
+        yield _opencv_loop(clip, Path(folder), settings)
+        yield _ffmpeg_scale(clip, Path(folder), settings)
+        yield _ffmpeg_sr(clip, Path(folder), settings)
+
+
+def _torch_loop(clip: Path, folder: Path, settings: Settings, device: torch.device) -> Timing | Absent:
+    name = f"eager torch on {device.type}, frame by frame"
+    module = load_network(settings)[1].to(device)
+
+    def network(luma: Any) -> Any:
+        x = torch.from_numpy(luma).to(device)
+        with torch.inference_mode():
+            return module(x).cpu().numpy()
+
+    return _loop(name, clip, folder, settings, lambda _: network)
+
+
+def _opencv_loop(clip: Path, folder: Path, settings: Settings) -> Timing | Absent:
+    name = "OpenCV dnn, frame by frame"
+
+    def prepare(cv2: Any) -> Callable[[Any], Any]:
+        model = folder / "network.onnx"
+        _export_onnx(load_network(settings)[1], settings, model)
+        net = cv2.dnn.readNetFromONNX(str(model))
+
+        def network(luma: Any) -> Any:
+            net.setInput(luma)
+            return net.forward()
+
+        return network
+
+    return _loop(name, clip, folder, settings, prepare)
+
+
+def _loop(
+    name: str, clip: Path, folder: Path, settings: Settings, prepare: Callable[[Any], Callable[[Any], Any]]
+) -> Timing | Absent:
+    """The loop that every tutorial has: read, enlarge luma by the network and chroma bicubically, write."""
+    try:
+        import cv2
+        import numpy as np
+    except ImportError:
+        return Absent(name, "no OpenCV", _INSTALL_BENCH)
+    scale = settings.scale
+    channels = find_model(settings.model, scale).channels
+    size = (settings.width * scale, settings.height * scale)
+
+    def enlarge(picture: Any) -> Any:
+        if channels == 3:
+            x = np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1)[None], np.float32) / 255
+            return (network(x)[0].clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)[..., ::-1]
+        picture = cv2.cvtColor(picture, cv2.COLOR_BGR2YCrCb)
+        x = picture[None, None, ..., 0].astype(np.float32) / 255
+        luma = (network(x)[0, 0].clip(0, 1) * 255).round().astype(np.uint8)
+        chroma = cv2.resize(picture[..., 1:], size, interpolation=cv2.INTER_CUBIC)
+        return cv2.cvtColor(np.dstack([luma, chroma]), cv2.COLOR_YCrCb2BGR)
+
+    def job() -> float:
+        began, count = perf_counter(), 0
+        reader = cv2.VideoCapture(str(clip))
+        writer = cv2.VideoWriter(str(folder / "loop.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), RATE, size)
+        while True:
+            there, picture = reader.read()
+            if not there:
+                break
+            writer.write(enlarge(picture))
+            count += 1
+        writer.release()
+        return (perf_counter() - began) / count
+
+    try:
+        network = prepare(cv2)
+        runs = tuple(job() for _ in range(settings.runs))
+    except ImportError as error:
+        return Absent(name, f"no {error.name}", _INSTALL_BENCH)
+    except (cv2.error, RuntimeError) as error:
+        return Absent(name, f"fails: {str(error).strip().splitlines()[-1].strip()}")
+    note = f"OpenCV {cv2.__version__} reads and writes; its builds have no {CODEC}, so it writes MPEG-4 part 2"
+    return Timing(name, runs, codec=PLAIN_CODEC, note=note)
+
+
+def _export_onnx(module: nn.Module, settings: Settings, path: Path) -> None:
+    import onnx  # noqa: F401 - said here, for torch tells of it only in the middle of the export
+    import onnxscript  # noqa: F401
+
+    channels = find_model(settings.model, settings.scale).channels
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nobody needs here
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations inside the exporter
+        example = torch.zeros(1, channels, settings.height, settings.width)
+        torch.onnx.export(module, (example,), str(path), external_data=False, verbose=False)
+
+
+def _ffmpeg_scale(clip: Path, folder: Path, settings: Settings) -> Timing | Absent:
+    name = "FFmpeg scale (bicubic, no network)"
+    version = _ffmpeg_version()
+    if version is None:
+        return Absent(name, "no ffmpeg", _INSTALL_FFMPEG)
+    filters = f"scale=iw*{settings.scale}:ih*{settings.scale}:flags=bicubic"
+    try:
+        runs = tuple(_convert(clip, folder, filters) / settings.frames for _ in range(settings.runs))
+    except subprocess.SubprocessError as error:
+        return _failed(name, error)
+    return Timing(name, runs, codec=CODEC, note=f"ffmpeg {version}, {CODEC} {PRESET} crf {CRF}")
+
+
+def _ffmpeg_sr(clip: Path, folder: Path, settings: Settings) -> Timing | Absent:
+    name = "FFmpeg sr (native backend)"
+    version = _ffmpeg_version()
+    if version is None:
+        return Absent(name, "no ffmpeg", _INSTALL_FFMPEG)
+    if not re.search(r"^\s+native\s", _ffmpeg("-hide_banner", "-h", "filter=sr"), re.MULTILINE):
+        return Absent(name, f"ffmpeg {version} has no native backend: 4.3 to 6.0 have it")
+    model = folder / "network.model"
+    try:
+        model.write_bytes(ffmpeg_model(load_network(settings)[1]))
+        filters = f"sr=dnn_backend=native:scale_factor={settings.scale}:model={model}"
+        runs = tuple(_intervals(clip, folder, filters, min(settings.runs, 3)))
+    except BackendError as error:
+        return Absent(name, str(error))
+    except subprocess.SubprocessError as error:
+        return _failed(name, error)
+    note = f"ffmpeg {version}, {CODEC} {PRESET} crf {CRF}; {len(runs)} frames, start-up not counted"
+    return Timing(name, runs, codec=CODEC, note=note)
+
+
+def _intervals(clip: Path, folder: Path, filters: str, count: int) -> Iterator[float]:
+    """Seconds between each frame that leaves the filters and the next: for what takes seconds to a frame."""
+    words = _words(clip, folder, f"{filters},showinfo", "-frames:v", str(count + 1))
+    before = None
+    with subprocess.Popen([_program(), *words, "-v", "info"], stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+        assert process.stderr is not None
+        last = ""
+        for last in process.stderr:
+            if re.search(r"showinfo.* n: *\d", last):
+                now = perf_counter()
+                if before is not None:
+                    yield now - before
+                before = now
+    if process.returncode or before is None:
+        raise subprocess.CalledProcessError(process.returncode, "ffmpeg", stderr=last)
+
+
+def _convert(clip: Path, folder: Path, filters: str) -> float:
+    """Seconds for the whole of ``clip``."""
+    began = perf_counter()
+    _ffmpeg(*_words(clip, folder, filters))
+    return perf_counter() - began
+
+
+def _words(clip: Path, folder: Path, filters: str, *options: str) -> list[str]:
+    encoder = ["-c:v", CODEC, "-crf", str(CRF), "-preset", PRESET]
+    output = str(folder / "ffmpeg.mp4")
+    return ["-v", "error", "-nostdin", "-y", "-i", str(clip), "-vf", filters, *options, *encoder, output]
+
+
+def _ffmpeg_version() -> str | None:
+    """As ffmpeg says it, without the distribution's suffix; None if there is no ffmpeg."""
+    if shutil.which("ffmpeg") is None:
+        return None
+    found = re.match(r"ffmpeg version ([\w.]+)", _ffmpeg("-version"))
+    return found.group(1) if found else "of unknown version"
+
+
+def _ffmpeg(*words: str) -> str:
+    """What the program says; SubprocessError where it fails or takes too long."""
+    done = subprocess.run([_program(), *words], check=True, capture_output=True, text=True, timeout=_PATIENCE)  # noqa: S603
+    return done.stdout
+
+
+def _program() -> str:
+    return shutil.which("ffmpeg") or "ffmpeg"
+
+
+def _failed(name: str, error: subprocess.SubprocessError) -> Absent:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return Absent(name, f"took more than {_PATIENCE // 60} minutes")
+    said = str(getattr(error, "stderr", "") or error).strip().splitlines()
+    return Absent(name, f"fails: {said[-1] if said else 'without a word'}")

@@ -1,0 +1,79 @@
+"""Which part of a picture is compared, and cutting it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+
+if TYPE_CHECKING:
+    from ..frames import Frame
+
+_STEP = 4  # samples between the places that are tried
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A rectangle, in pixels: printed and typed as 160x120+40+32."""
+
+    width: int
+    height: int
+    x: int
+    y: int
+
+    @property
+    def right(self) -> int:
+        """The first column behind it."""
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> int:
+        """The first row below it."""
+        return self.y + self.height
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}+{self.x}+{self.y}"
+
+
+def busiest(frame: Frame, width: int, height: int) -> Crop:
+    """The part with most detail: where neighbouring samples of the first plane differ most.
+
+    Args:
+        frame: Any.
+        width: Of the part, in pixels; all of a frame that has fewer.
+        height: ″
+    """
+    width, height = min(width, frame.width), min(height, frame.height)
+    luma = frame.planes[0].to(torch.float32)
+    detail = torch.zeros_like(luma)
+    detail[:, 1:] += (luma[:, 1:] - luma[:, :-1]).abs()
+    detail[1:] += (luma[1:] - luma[:-1]).abs()
+    means = F.avg_pool2d(detail[None, None], (height, width), _STEP)[0, 0]
+    y, x = divmod(int(means.argmax()), means.shape[1])
+    return Crop(width, height, x * _STEP, y * _STEP)
+
+
+def cut(frame: Frame, crop: Crop, margin: int) -> tuple[Frame, int, int]:
+    """A window around a crop, and where the crop lies in it.
+
+    Args:
+        frame: What is cut.
+        crop: Inside of it.
+        margin: How far around the crop the window reaches, at least, where the frame does.
+
+    Returns:
+        The window; x and y of the crop in it.
+    """
+    horizontal, vertical = frame.color.subsampling
+    # Chroma, too, is enlarged by its neighbours, and a window begins at a chroma sample.
+    across, down = (margin + (4 << log2) for log2 in (horizontal, vertical))
+    left, top = max(0, crop.x - across) >> horizontal << horizontal, max(0, crop.y - down) >> vertical << vertical
+    right, bottom = min(frame.width, crop.right + across), min(frame.height, crop.bottom + down)
+    planes = []
+    for plane in frame.planes:
+        small = tuple(plane.shape) != (frame.height, frame.width)
+        fx, fy = (horizontal, vertical) if small else (0, 0)
+        planes.append(plane[top >> fy : -(-bottom >> fy), left >> fx : -(-right >> fx)])
+    return replace(frame, planes=tuple(planes)), crop.x - left, crop.y - top
