@@ -1,0 +1,146 @@
+"""``vsr compare``: what is in the pictures, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.stream.conftest import Media, frame_times, video
+from vsr_plugin import cli
+from vsr_plugin.color import Conversion
+from vsr_plugin.compare.crop import Crop, busiest, cut
+from vsr_plugin.compare.page import Page
+from vsr_plugin.engine import Upscaler
+from vsr_plugin.frames import ColorSpec, Frame, Matrix
+from vsr_plugin.stream import Source
+
+pytest.importorskip("matplotlib")
+
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """``run("in.mp4", "-m", "espcn")``: the exit code of vsr compare in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["vsr", "compare", "--backend", "eager", "--device", "cpu", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return int(stop.value.code or 0)
+
+    return command
+
+
+def rgb(frame: Frame) -> torch.Tensor:
+    x, _ = Conversion(frame.color, len(frame.planes), 3, 1).split([plane[None] for plane in frame.planes])
+    return (x[0] * 255).round().to(torch.uint8).permute(1, 2, 0)
+
+
+def holds(page: torch.Tensor, panel: torch.Tensor) -> bool:
+    """Whether a panel stands somewhere on a page, sample for sample."""
+    height, width = panel.shape[:2]
+    row = np.lib.stride_tricks.sliding_window_view(page.numpy(), (1, width, 3))[:, :, 0, 0]
+    starts = np.argwhere((row == panel[0].numpy()).all((2, 3)))
+    return any(torch.equal(page[y : y + height, x : x + width], panel) for y, x in starts)
+
+
+def test_panels_are_what_the_models_make_of_the_whole_picture(
+    media: Media, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(media("two_audio.mp4"), "in.mp4")
+    assert run("in.mp4", "-m", "espcn,fsrcnn+", "-x", 3, "--at", "0.5", "--crop", "30x20+33+17") == 0
+    assert capfd.readouterr().out == "in_compare_x3.png\n"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["in.mp4", "in_compare_x3.png"]
+    page = rgb(next(Source("in_compare_x3.png")))
+    frame = next(Source("in.mp4", start=Fraction(1, 2)))
+    how = {"backend": "eager", "device": "cpu"}
+    for name, ensemble in ("espcn", False), ("fsrcnn", True):
+        with Upscaler(name, 3, self_ensemble=ensemble, **how) as upscaler:  # type: ignore[arg-type]
+            whole = rgb(upscaler.upscale([frame])[0])
+        panel = whole[17 * 3 : 37 * 3, 33 * 3 : 63 * 3].repeat_interleave(4, 0).repeat_interleave(4, 1)
+        assert holds(page, panel)
+        assert not holds(page, panel.flip(0))
+
+
+def test_a_video_keeps_its_times(media: Media, run: Run) -> None:
+    source = media("vfr.mp4")
+    assert run(source, "-m", "espcn", "--duration", "99", "--at", "0", "-o", "side.mp4") == 0
+    assert frame_times(Path("side.mp4")) == frame_times(source)
+    found = video(Path("side.mp4"))
+    assert (found["codec_name"], found["pix_fmt"]) == ("h264", "yuv420p")
+    assert (int(found["width"]) % 2, int(found["height"]) % 2) == (0, 0)
+
+
+def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("out.png").write_text("precious")
+    assert run(media("plain.mp4"), "-m", "espcn", "-o", "out.png") == 1
+    assert Path("out.png").read_text() == "precious"
+    assert capfd.readouterr().err == "Error: out.png exists: add -y to overwrite it\n"
+    assert run(media("plain.mp4"), "-m", "espcn", "-o", "out.png", "-y") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("nothing.mp4", "-m", "espcn"), 1, "No such file: nothing.mp4"),
+        (("{plain}", "-m", "espnc"), 2, "Unknown model 'espnc'. Did you mean 'espcn'?"),
+        (("{plain}", "-m", "espcn,lapsrn", "-x", "3"), 2, "Model 'lapsrn' has no scale 3"),
+        (("{plain}", "-m", "espcn", "--crop", "30x20"), 2, "Expected --crop as 160x120+40+32, of 8x8 or more"),
+        (("{plain}", "-m", "espcn", "--crop", "30x20+90+0"), 2, "Expected a crop inside of 96×54, got 30x20+90+0"),
+        (("{plain}", "-m", "espcn", "--at", "soon"), 2, "Expected --at as seconds or HH:MM:SS, got 'soon'"),
+        (("{plain}", "-m", "espcn="), 2, "Expected --models NAME=FILE, got 'espcn='"),
+        (("{plain}", "-m", "espcn", "--duration", "2"), 2, "Expected --duration with a video, got the picture"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    media: Media, run: Run, capfd: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, message: str
+) -> None:
+    filled = [word.replace("{plain}", str(media("plain.mp4"))) for word in words]
+    assert run(*filled, "-o", "out.png") == code
+    said = capfd.readouterr().err.strip().splitlines()
+    assert said[-1].startswith("Error: ")
+    assert message in said[-1]
+    assert not Path("out.png").exists()
+
+
+def test_the_busiest_part_is_found() -> None:
+    luma = torch.full((90, 120), 80, dtype=torch.uint8)
+    luma[40:60, 64:92] = torch.randint(0, 255, (20, 28), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    found = busiest(Frame((luma,), 0, Fraction(1)), 28, 20)
+    assert (found.x, found.y, found.width, found.height) == (64, 40, 28, 20)
+    assert busiest(Frame((luma,), 0, Fraction(1)), 500, 400) == Crop(120, 90, 0, 0)
+
+
+def test_a_window_holds_the_crop_and_whole_chroma_samples() -> None:
+    color = ColorSpec(Matrix.BT709, subsampling=(1, 1))
+    luma = torch.arange(50 * 61).reshape(50, 61).remainder(251).to(torch.uint8)
+    chroma = torch.arange(25 * 31).reshape(25, 31).remainder(241).to(torch.uint8)
+    frame = Frame((luma, chroma, chroma), 0, Fraction(1), color=color)
+    window, x, y = cut(frame, Crop(10, 9, 23, 21), 3)
+    assert torch.equal(window.planes[0][y : y + 9, x : x + 10], luma[21:30, 23:33])
+    left, top = 23 - x, 21 - y
+    assert (left % 2, top % 2) == (0, 0)
+    assert window.planes[1][0, 0] == chroma[top // 2, left // 2]
+    edge, x, y = cut(frame, Crop(61, 50, 0, 0), 3)
+    assert (x, y, edge.width, edge.height) == (0, 0, 61, 50)
+
+
+def test_labels_are_written_above_their_panels() -> None:
+    page = Page(["one", "another"], 400, 100)
+    empty = page.compose([torch.zeros(100, 400, 3, dtype=torch.uint8)] * 2, "")
+    assert empty.shape == (*page.shape, 3)
+    other = Page(["one", "different"], 400, 100).compose([torch.zeros(100, 400, 3, dtype=torch.uint8)] * 2, "")
+    changed = (empty != other).any(2).nonzero()
+    assert len(changed)
+    assert int(changed[:, 1].min()) > 400  # above the second panel alone
+    titled = page.compose([torch.zeros(100, 400, 3, dtype=torch.uint8)] * 2, "0:00:01.500")
+    assert not torch.equal(titled, empty)

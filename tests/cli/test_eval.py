@@ -1,0 +1,147 @@
+"""``vsr eval``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+import pytest
+import typer
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from tests.networks import seeded
+from vsr_plugin.backends.ensemble import mean_of_eight
+from vsr_plugin.cli.eval import evaluate
+from vsr_plugin.errors import OutputError, UsageError
+from vsr_plugin.evaluation import bicubic
+from vsr_plugin.evaluation import evaluate as measure
+from vsr_plugin.models import MODELS, build_model, load_model
+from vsr_plugin.training.data import read_pictures
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def app() -> typer.Typer:
+    app = typer.Typer()
+    app.command()(evaluate)
+    return app
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "pictures"
+    path.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("a", "bb"):
+        luma = np.kron(rng.integers(0, 256, (10, 12), dtype=np.uint8), np.ones((4, 4), np.uint8))
+        av.VideoFrame.from_ndarray(luma, format="gray").save(path / f"{name}.png")
+    return path
+
+
+def test_a_table_ends_with_the_mean(app: typer.Typer, folder: Path) -> None:
+    result = CliRunner().invoke(app, ["bicubic", "-x", "2", "--data", str(folder)], catch_exceptions=False)
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert [line[0] for line in lines] == ["a.png", "bb.png", "mean"]
+    psnrs = [float(line[1]) for line in lines]
+    assert psnrs[2] == pytest.approx((psnrs[0] + psnrs[1]) / 2, abs=0.001)
+
+
+def test_json_holds_every_picture(app: typer.Typer, folder: Path) -> None:
+    result = CliRunner().invoke(app, ["bicubic", "-x", "3", "--data", str(folder), "--json"], catch_exceptions=False)
+    report = json.loads(result.stdout)
+    assert (report["model"], report["scale"]) == ("bicubic", 3)
+    assert [picture["name"] for picture in report["pictures"]] == ["a.png", "bb.png"]
+    assert report["psnr"] == pytest.approx(sum(picture["psnr"] for picture in report["pictures"]) / 2)
+
+
+def test_a_backend_measures_what_the_module_does(app: typer.Typer, folder: Path, tmp_path: Path) -> None:
+    save_file(build_model(MODELS["espcn"], 2).state_dict(), tmp_path / "w.safetensors")
+    words = ["espcn", "-x", "2", "--data", str(folder), "--weights", str(tmp_path / "w.safetensors"), "--json"]
+    plain = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
+    eager = json.loads(CliRunner().invoke(app, [*words, "--backend", "eager"], catch_exceptions=False).stdout)
+    rough = [*words, "--backend", "eager", "--precision", "bfloat16"]
+    bfloat16 = json.loads(CliRunner().invoke(app, rough, catch_exceptions=False).stdout)
+    assert eager["psnr"] == pytest.approx(plain["psnr"], abs=0.01)
+    assert bfloat16["psnr"] != plain["psnr"]
+
+
+def test_a_network_of_rgb_is_measured_in_rgb(app: typer.Typer, folder: Path, tmp_path: Path) -> None:
+    spec = MODELS["edsr-baseline"]
+    module = seeded(spec, 2)
+    save_file(module.state_dict(), tmp_path / "w.safetensors")
+    words = ["edsr-baseline", "-x", "2", "--data", str(folder), "--weights", str(tmp_path / "w.safetensors"), "--json"]
+    found = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
+    assert found["psnr"] == pytest.approx(measure(module, 2, read_pictures(folder, 3), 3).psnr, abs=1e-6)
+
+
+def test_the_self_ensemble_is_measured(app: typer.Typer, folder: Path) -> None:
+    words = ["espcn", "-x", "2", "--data", str(folder), "--json", "--self-ensemble"]
+    found = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
+    network = load_model("espcn", 2)
+    expected = measure(lambda x: mean_of_eight(x, network, network), 2, read_pictures(folder))
+    assert found["psnr"] == pytest.approx(expected.psnr)
+    assert found["psnr"] != pytest.approx(measure(network, 2, read_pictures(folder)).psnr)
+
+
+@pytest.fixture
+def survey(app: typer.Typer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What --all writes of bicubic and ESPCN ×3, of pictures in a folder that is named like a benchmark."""
+    folder = folder.rename(tmp_path / "Set5")
+    monkeypatch.setattr("vsr_plugin.bench.survey.MODELS", {"espcn": MODELS["espcn"]})
+    words = ["--all", "-x", "3", "--data", str(folder), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert [line.split()[:2] for line in result.stdout.splitlines()[:3]] == [
+        ["model", "scale"],
+        ["bicubic", "×3"],
+        ["espcn", "×3"],
+    ]
+    return tmp_path / "out"
+
+
+def test_all_writes_what_it_measures_beside_the_papers_figures(survey: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    data = json.loads((survey / "models.json").read_text(encoding="utf-8"))
+    assert (data["benchmark"], data["pictures"]) == ("Set5", 2)
+    by_name = {row["model"]: row for row in data["rows"]}
+    assert by_name["bicubic"]["psnr"] == pytest.approx(measure(bicubic(3), 3, read_pictures(tmp_path / "Set5")).psnr)
+    espcn = by_name["espcn"]
+    assert espcn["psnr"] == pytest.approx(measure(load_model("espcn", 3), 3, read_pictures(tmp_path / "Set5")).psnr)
+    assert espcn["published"] == 33.13
+    assert espcn["difference"] == pytest.approx(espcn["psnr"] - 33.13)
+    assert espcn["fps"] > 0
+    text = (survey / "models.md").read_text(encoding="utf-8")
+    assert f"| espcn | {espcn['psnr']:.2f} | {espcn['ssim']:.4f} | 33.13 | " in text
+    with av.open(str(survey / "models.png")) as container:
+        assert next(container.decode(video=0)).width > 500
+
+
+def test_all_overwrites_nothing_unasked(app: typer.Typer, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "models.md").write_text("precious")
+    error = CliRunner().invoke(app, ["--all", "--data", str(folder), "--out", str(tmp_path)]).exception
+    assert isinstance(error, OutputError)
+    assert "add -y" in str(error)
+    assert (tmp_path / "models.md").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["espnc", "-x", "2"], "Unknown model"),
+        (["espcn", "-x", "2", "--precision", "float16"], "together with --backend"),
+        (["espcn"], "Expected a model and its scale"),
+        (["--all", "espcn"], "Expected --all without a model"),
+        (["--all", "-x", "5"], "Expected a scale that there are weights for (2, 3, 4, 8), got 5"),
+        (["espcn", "-x", "2", "--backend", "eager", "--device", "tpu"], "Unknown device 'tpu'"),
+        (["espcn", "-x", "2", "--out", "there"], "Expected --out together with --all"),
+        (["bicubic", "-x", "2", "--backend", "eager"], "neither --weights nor --backend"),
+    ],
+)
+def test_mistakes_are_usage_errors(app: typer.Typer, folder: Path, words: list[str], message: str) -> None:
+    error = CliRunner().invoke(app, [*words, "--data", str(folder)]).exception
+    assert isinstance(error, UsageError)
+    assert message in str(error)

@@ -1,0 +1,86 @@
+"""``vsr models`` and ``vsr models convert``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from vsr_plugin.cli.models import models
+from vsr_plugin.errors import OutputError, UsageError, WeightsError
+from vsr_plugin.models import MODELS, build_model, load_model, manifest
+from vsr_plugin.models.listing import models_markdown
+
+
+def app() -> typer.Typer:
+    app = typer.Typer()
+    app.add_typer(models)
+    app.command("other")(lambda: None)
+    return app
+
+
+def test_json_lists_every_model_and_scale_with_what_was_measured() -> None:
+    rows = json.loads(CliRunner().invoke(app(), ["models", "--json"], catch_exceptions=False).stdout)
+    assert [(row["model"], row["scale"]) for row in rows] == [(m.name, s) for m in MODELS.values() for s in m.scales]
+    for row in rows:
+        shipped = manifest().get(f"{row['model']}_x{row['scale']}")
+        assert row["set5"] == (shipped and shipped["set5"])
+        assert (row["weights"] is None) == (shipped is None)
+    by_key = {(row["model"], row["scale"]): row for row in rows}
+    assert by_key["espcn", 3]["parameters"] == 22_729
+    assert by_key["fsrcnn", 2]["fps_class"] == "60+"
+    assert by_key["srcnn", 4]["fps_class"] == "1+"
+
+
+def test_the_table_has_a_line_per_model_and_scale() -> None:
+    lines = CliRunner().invoke(app(), ["models"], catch_exceptions=False).stdout.splitlines()
+    assert lines[0].split()[:3] == ["model", "scale", "parameters"]
+    assert len(lines) == 1 + sum(len(spec.scales) for spec in MODELS.values())
+
+
+def test_markdown_is_what_the_readme_shows() -> None:
+    out = CliRunner().invoke(app(), ["models", "--markdown"], catch_exceptions=False).stdout
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    assert out in readme
+    for name, spec in MODELS.items():
+        missing = [scale for scale in spec.scales if spec.weights(scale) is None]
+        assert (f"`vsr train {name} " in out) == bool(missing)
+
+
+def test_markdown_says_what_is_below_its_paper(monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = {"fsrcnn_x2": 37.13, "fsrcnn_x3": 33.104, "espcn_x2": 36.9, "espcn_x3": 33.13}
+    rows = {key: {"set5": {"psnr": psnr}} for key, psnr in figures.items()}
+    monkeypatch.setattr("vsr_plugin.models.listing.manifest", lambda: rows)
+    text = models_markdown()
+    espcn, fsrcnn = "Shi, CVPR 2016", "Dong, ECCV 2016 (56, 12, 4)"
+    assert f"| `fsrcnn` | {fsrcnn} | 37.13 (37.00, +0.13) | 33.10 (33.16, −0.06) |" in text
+    assert f"| `espcn` | {espcn} | 36.90 | 33.13 (33.13, ±0.00) |" in text
+    assert "Below their papers: `fsrcnn` ×3. `vsr train MODEL -x SCALE --from shipped" in text
+    assert f"| `espcn` | {espcn} | ×4 30.90 | `vsr train espcn -x 4 --data FOLDER` |" in text
+
+
+def test_convert_makes_weights_that_load(tmp_path: Path) -> None:
+    own = build_model(MODELS["espcn"], 3).state_dict()
+    filters = {f"f{i}": own[f"conv{i}.weight"].permute(2, 3, 1, 0).numpy() for i in (1, 2, 3)}
+    biases = {f"b{i}": own[f"conv{i}.bias"].numpy() for i in (1, 2, 3)}
+    np.savez(tmp_path / "theirs.npz", **filters, **biases)
+    source, target = str(tmp_path / "theirs.npz"), tmp_path / "ours.safetensors"
+    words = ["models", "convert", source, str(target), "--model", "espcn", "-x", "3"]
+    result = CliRunner().invoke(app(), words, catch_exceptions=False)
+    assert result.stdout == f"{target}\n"
+    assert result.stderr.startswith("These weights were trained on full-range luma")
+    loaded = load_model("espcn", 3, target).state_dict()
+    assert all(torch.equal(loaded[name], own[name]) for name in own)
+    again = CliRunner().invoke(app(), words)
+    assert isinstance(again.exception, OutputError)
+    assert "add -y to overwrite it" in str(again.exception)
+    CliRunner().invoke(app(), [*words, "-y"], catch_exceptions=False)
+    elsewhere = CliRunner().invoke(app(), [*words[:3], str(tmp_path / "ours.pth"), *words[4:]])
+    assert isinstance(elsewhere.exception, UsageError)
+    wrong = CliRunner().invoke(app(), [*words[:-1], "2", "-y"])
+    assert isinstance(wrong.exception, WeightsError)

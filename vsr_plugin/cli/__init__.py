@@ -1,0 +1,81 @@
+"""The command line: ``vsr …``, and ``vsr-encode`` as a name of its own. One file per command.
+
+Commands print their results to stdout and everything else to stderr, and import torch only when work starts. Every
+`VsrError` travels to `_run`, the one place that turns it into a line and an exit code: 2 for usage, 1 for failure;
+Ctrl-C is 130.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from typing import Any
+
+import typer
+
+from ..errors import UsageError, VsrError
+from .bench import bench
+from .compare import compare
+from .doctor import doctor
+from .encode import encode
+from .eval import evaluate
+from .models import models
+from .train import train
+
+# Help without boxes: it comes twice as fast, and brackets in it stay brackets.
+_STYLE: dict[str, Any] = {
+    "rich_markup_mode": None,
+    "no_args_is_help": True,
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+
+
+def main() -> None:
+    """Entry point of ``vsr``."""
+    about = "Enlarge video with neural networks: exact colours, exact time, bounded memory."
+    app = typer.Typer(name="vsr", help=about, **_STYLE)
+    app.command("encode")(encode)
+    app.command("compare")(compare)
+    app.add_typer(models, name="models")
+    app.command("doctor")(doctor)
+    app.command("bench")(bench)
+    app.command("eval")(evaluate)
+    app.command("train")(train)
+    _run(app)
+
+
+def main_encode() -> None:
+    """Entry point of ``vsr-encode``."""
+    app = typer.Typer(name="vsr-encode", **_STYLE)
+    app.command()(encode)
+    _run(app)
+
+
+def _run(app: typer.Typer) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be ended is to be interrupted: nothing half is left
+    try:
+        app()
+    except SystemExit as stop:
+        if stop.code != 130:
+            raise
+        # Everything is put away; saying goodbye to torch and OpenVINO would take longer than Ctrl-C may.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
+    except VsrError as error:
+        _say(error, str(error))
+        raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
+    except Exception as error:  # noqa: BLE001 - the last stop: a bug, too, ends in one line
+        _say(error, f"Unexpected {type(error).__name__}: {error} (--verbose shows where; please report it)")
+        raise SystemExit(1) from None
+
+
+def _say(error: Exception, line: str) -> None:
+    if logging.getLogger("vsr_plugin").isEnabledFor(logging.DEBUG):
+        traceback.print_exception(error)
+    print(f"Error: {line}", file=sys.stderr)  # noqa: T201 - the command line's own voice

@@ -1,0 +1,248 @@
+"""``vsr bench``: what this machine does with a model, beside the machine's own limit."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path  # noqa: TC003 - typer reads the annotations when the command is registered
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import UsageError
+from ..models import find_model
+from .encode import tile_side
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..bench import Absent, Ceiling, Timing
+    from ..bench.report import Report
+
+
+def bench(
+    model: Annotated[str, typer.Argument(help="Network; `vsr models` lists them.")] = "espcn",
+    scale: Annotated[int, typer.Option("-x", "--scale", help="How many times larger; `vsr models` says which.")] = 3,
+    size: Annotated[str, typer.Option(metavar="WxH", help="Of the small picture.")] = "480x270",
+    frames: Annotated[int, typer.Option("--frames", "-n", min=2, help="Length of the clip.")] = 60,
+    runs: Annotated[int, typer.Option(min=1, help="Measure everything this often; medians are compared.")] = 5,
+    weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
+    backend: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
+    device: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
+    precision: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="As in `vsr encode`.")] = None,
+    tile: Annotated[str, typer.Option(metavar="auto|N|off", help="As in `vsr encode`.")] = "auto",
+    compare: Annotated[bool, typer.Option("--compare", help="Run what people use instead, on the same clip.")] = False,
+    vapoursynth: Annotated[
+        bool, typer.Option("--vapoursynth", help="Only what the VapourSynth filter costs beside its network.")
+    ] = False,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw a bar chart.")] = None,
+    kernels: Annotated[bool, typer.Option("--kernels", help="Our Triton kernels one by one, beside torch's.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Only say which kernel runs each layer, and what runs as torch.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print an object instead of a table.")] = False,
+) -> None:
+    """Measure inference and the whole job on this machine, beside the machine's own limit."""
+    from .terminal import speak
+
+    speak(quiet=False, verbose=False)
+    if vapoursynth:
+        _filter(runs, as_json=as_json)
+        return
+    find_model(model, scale)
+    width, height = _size(size)
+    if kernels:
+        _kernels(device, precision, batch, runs, as_json=as_json)
+        return
+    if explain:
+        _explain(model, scale, weights, as_json=as_json)
+        return
+
+    from ..bench import Settings
+    from ..bench.report import measure
+
+    settings = Settings(
+        model,
+        scale,
+        width,
+        height,
+        frames,
+        runs,
+        weights,
+        backend,
+        device,
+        precision,  # type: ignore[arg-type] # the backend names the ones it has
+        batch,
+        tile_side(tile),
+    )
+    report = measure(settings, others=compare)
+    if as_json:
+        typer.echo(json.dumps(report.as_dict(), indent=1, ensure_ascii=False))
+    else:
+        _print(report)
+    if plot is not None:
+        from ..bench.chart import draw
+
+        draw(report, plot)
+
+
+def _kernels(device: str | None, precision: str | None, batch: int | None, runs: int, *, as_json: bool) -> None:
+    from ..bench.kernels import measure_kernels
+    from ..engine import find_device
+
+    report = measure_kernels(
+        find_device(device),
+        precision=precision or "float16",  # type: ignore[arg-type] # any dtype of torch that the kernels have
+        batch=batch or 8,
+        runs=runs,
+    )
+    if as_json:
+        typer.echo(json.dumps(report.as_dict(), indent=1, ensure_ascii=False))
+        return
+    from rich.table import Table
+
+    console = _console()
+    batch, height, width = report.size
+    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    console.print(f"{report.device}, {versions}; {batch} pictures of {width}×{height}, {report.precision}")
+    console.print(_ceiling(report.ceiling))
+    console.print()
+    table = Table(box=None, pad_edge=False)
+    for title in ("kernel", "case"):
+        table.add_column(title, no_wrap=True)
+    for title in ("ms", "GB/s", "TFLOP/s", "floor ms", "of floor"):
+        table.add_column(title, justify="right")
+    table.add_column("others, ms")
+    table.add_column("× the best", justify="right")
+    for timing in report.timings:
+        table.add_row(
+            timing.kernel,
+            timing.case,
+            f"{1000 * timing.seconds:.4g}",
+            f"{timing.bytes / timing.seconds / 1e9:,.0f}",
+            f"{timing.flops / timing.seconds / 1e12:,.1f}" if timing.flops else "",
+            f"{1000 * timing.floor:.4g}",
+            f"{timing.of_floor:.0%}",
+            ", ".join(f"{name} {1000 * seconds:.4g}" for name, seconds in timing.rivals.items()),
+            f"{timing.speedup:.2f}" if timing.speedup else "",
+        )
+    console.print(table)
+
+
+def _explain(model: str, scale: int, weights: Path | None, *, as_json: bool) -> None:
+    from ..backends.triton import explain
+    from ..models import MODELS, build_model, load_model
+
+    spec = MODELS[model]
+    side = 16 * spec.multiple_of
+    # What runs a layer depends on its shape alone: a model without weights can be explained, too.
+    has_weights = weights is not None or spec.weights(scale) is not None
+    module = load_model(model, scale, weights) if has_weights else build_model(spec, scale)
+    steps = explain(module, (1, spec.channels, side, side))
+    if as_json:
+        rows = [dict(zip(("runs", "computes", "covers"), step, strict=True)) for step in steps]
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    from rich.table import Table
+
+    table = Table("runs on", "computes", "for", box=None, pad_edge=False)
+    for step in steps:
+        table.add_row(*step)
+    _console().print(table)
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+
+
+def _ceiling(ceiling: Ceiling) -> str:
+    matrix = f"{ceiling.gflops:,.0f} GFLOP/s (matrix product in the same precision)"
+    return f"this machine at best: {matrix}, {ceiling.gigabytes:.1f} GB/s (copy)"
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)[x×](\d+)", text)
+    if found is None:
+        raise UsageError(f"Expected --size as 480x270, got {text!r}")
+    width, height = int(found.group(1)), int(found.group(2))
+    if min(width, height) < 16 or width % 2 or height % 2:
+        raise UsageError(f"Expected an even --size of 16x16 or more, for 4:2:0 video, got {text!r}")
+    return width, height
+
+
+def _filter(runs: int, *, as_json: bool) -> None:
+    from ..bench.vapoursynth import measure
+
+    timings = measure(runs)
+    if as_json:
+        rows = [asdict(timing) | {"median": timing.median, "fps": timing.fps} for timing in timings]
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    for timing in timings:
+        typer.echo(f"{timing.name:27} {1000 * timing.median:8.3f} ms/frame {timing.fps:9.1f} fps   {timing.note}")
+
+
+def _print(report: Report) -> None:
+    from ..bench import Timing
+
+    settings = report.settings
+    console = _console()
+    console.print(f"{settings.model} ×{settings.scale} at {settings.width}×{settings.height}, {settings.frames} frames")
+    console.print(f"{report.processor}: {report.upscaler}")
+    console.print(_ceiling(report.ceiling))
+    console.print()
+    console.print(_table(report))
+    console.print()
+    if report.overlap is not None:
+        console.print(f"whole job ÷ (upscale + decode-scale-encode) = {report.overlap:.2f}")
+    for timing in (*report.own, *report.others):
+        if isinstance(timing, Timing) and timing.note:
+            console.print(f"{timing.name}: {timing.note}", style="dim")
+
+
+def _table(report: Report) -> Table:
+    from rich.table import Table
+
+    from ..bench import Absent
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for title in ("ms/frame", "min–max", "fps", "GFLOP/s", "of ceiling", "GB/s"):
+        table.add_column(title, justify="right")
+    if report.others:
+        table.add_column("our whole job is")
+    for timing in report.own:
+        table.add_row(*_cells(timing, report))
+    for other in report.others:
+        if isinstance(other, Absent):
+            table.add_row(other.name, *_absence(other))
+        else:
+            table.add_row(*_cells(other, report), f"{report.speedup(other):.3g} × as fast")
+    return table
+
+
+def _cells(timing: Timing, report: Report) -> tuple[str, ...]:
+    times = [1000 * second for second in timing.seconds]
+    spread = f"{min(times):.4g}–{max(times):.4g}" if len(times) > 1 else ""
+    work = timing.gflops
+    part = f"{work / report.ceiling.gflops:.0%}" if work else ""
+    traffic = f"{timing.gigabytes:.2f}" if timing.gigabytes else ""
+    return (
+        timing.name,
+        f"{1000 * timing.median:.4g}",
+        spread,
+        f"{timing.fps:.3g}",
+        f"{work:,.0f}" if work else "",
+        part,
+        traffic,
+    )
+
+
+def _absence(other: Absent) -> tuple[str, ...]:
+    return ("not available", *[""] * 5, other.why + (f": {other.remedy}" if other.remedy else ""))

@@ -1,0 +1,112 @@
+"""``vsr compare``: models side by side on a part of a picture or a video, to choose by eye."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import InputError, UsageError
+from ..models import find_model
+from .encode import parse_time
+
+if TYPE_CHECKING:
+    from ..compare import Candidate, Crop
+
+_SECONDS = Fraction(5)
+
+
+def compare(
+    clip: Annotated[str, typer.Argument(metavar="CLIP", help="A picture or a video.", show_default=False)],
+    models: Annotated[
+        str,
+        typer.Option(
+            "--models",
+            "-m",
+            metavar="A,B,…",
+            help="Names; `vsr models` lists them. NAME=FILE has weights of your own, NAME+ is with --self-ensemble.",
+        ),
+    ],
+    scale: Annotated[int, typer.Option("--scale", "-x", help="How many times larger: one that all of them have.")] = 2,
+    at: Annotated[
+        str | None, typer.Option(metavar="TIME", help="The moment: seconds or HH:MM:SS. [default: the middle]")
+    ] = None,
+    duration: Annotated[str | None, typer.Option(metavar="TIME", help="Of a video. [default: 5 seconds]")] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(metavar="WxH+X+Y", help="The part, in pixels of CLIP. [default: the one with most detail]"),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A picture, or a video. [default: in_compare_x3.png beside in.mp4]"),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace existing files.")] = False,
+    backend: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
+    device: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
+) -> None:
+    """Write the same part of a picture or video through several models, side by side; bicubic is the first.
+
+    The path of the result goes to stdout.
+    """
+    from ..stream.encode import check_output
+    from .terminal import speak
+
+    speak(quiet=False, verbose=False)
+    candidates = [_candidate(word, scale) for word in models.split(",")]
+    part = _crop(crop)
+    moment, length = parse_time("--at", at), parse_time("--duration", duration)
+    if not Path(clip).exists():
+        raise InputError(f"No such file: {clip}")
+    path = Path(clip)
+    target = output or path.with_name(f"{path.stem}_compare_x{scale}.png")
+    check_output(target, overwrite=overwrite)
+
+    from ..compare import compare as write
+    from ..stream.encoder import STILL_PICTURES
+
+    if target.suffix.lower() in STILL_PICTURES:
+        if length is not None:
+            raise UsageError(f"Expected --duration with a video, got the picture {target}")
+    elif length is None:
+        length = _SECONDS
+    shown = write(
+        clip,
+        target,
+        candidates,
+        scale,
+        at=moment,
+        duration=length,
+        crop=part,
+        backend=backend,
+        device=device,
+        overwrite=overwrite,
+    )
+    if part is None:
+        typer.echo(f"--crop {shown}", err=True)
+    typer.echo(target)
+
+
+def _candidate(word: str, scale: int) -> Candidate:
+    from ..compare import Candidate
+
+    name, equals, weights = word.strip().partition("=")
+    model = name.removesuffix("+")
+    find_model(model, scale)
+    if equals and not weights:
+        raise UsageError(f"Expected --models NAME=FILE, got {word!r}")
+    return Candidate(model, Path(weights) if weights else None, self_ensemble=name.endswith("+"))
+
+
+def _crop(text: str | None) -> Crop | None:
+    from ..compare import Crop
+
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)[x×](\d+)\+(\d+)\+(\d+)", text)
+    width, height, x, y = (int(part) for part in found.groups()) if found else (0, 0, 0, 0)
+    if min(width, height) < 8:
+        raise UsageError(f"Expected --crop as 160x120+40+32, of 8x8 or more, got {text!r}")
+    return Crop(width, height, x, y)

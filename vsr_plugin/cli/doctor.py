@@ -1,0 +1,297 @@
+"""``vsr doctor``: what is installed, what works, and the command that mends what does not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib import import_module, metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+State = Literal["ok", "absent", "broken"]
+
+_REINSTALL = "pip install --force-reinstall --no-deps vsr-plugin"
+# Distribution, module, the command that installs it, and whether vsr_plugin needs it.
+_PACKAGES = (
+    ("torch", "torch", "pip install torch", True),
+    ("numpy", "numpy", "pip install numpy", True),
+    ("av", "av", "pip install av", True),
+    ("safetensors", "safetensors", "pip install safetensors", True),
+    ("openvino", "openvino", "pip install openvino", True),
+    ("rich", "rich", "pip install rich", True),
+    ("typer", "typer", "pip install typer", True),
+    ("triton", "triton", "pip install triton", False),
+    ("tensorrt", "tensorrt", "pip install tensorrt", False),
+    ("tensorrt_rtx", "tensorrt_rtx", "pip install tensorrt-rtx", False),
+    ("vapoursynth", "vapoursynth", "pip install 'vsr-plugin[vapoursynth]'", False),
+    ("opencv-python", "cv2", "pip install 'vsr-plugin[bench]'", False),
+    ("onnx", "onnx", "pip install 'vsr-plugin[bench]'", False),
+    ("matplotlib", "matplotlib", "pip install 'vsr-plugin[bench]'", False),
+)
+# Encoders of the formats that people ask for, and whether the defaults of `vsr encode` rest on them.
+_ENCODERS = (
+    ("libx264", True),
+    ("libx265", True),
+    ("libsvtav1", False),
+    ("libvpx-vp9", False),
+    ("ffv1", False),
+    ("prores_ks", False),
+    ("h264_nvenc", False),
+    ("hevc_nvenc", False),
+    ("av1_nvenc", False),
+)
+_CPU_FEATURES = ("avx2", "avx512_f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
+# A smooth picture looks the same however it is enlarged: networks leave bicubic by less than this, on average.
+_SMOOTH_DIFFERENCE = 4.0  # code values of 8 bits
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the examination.
+
+    Attributes:
+        part: What is examined: versions, devices, encoders, weights, pictures, vapoursynth.
+        name: Of the thing.
+        state: ``absent`` is no harm, ``broken`` is: something that is needed is missing or does not work.
+        detail: Its version, its size, or what is wrong.
+        remedy: The command that mends it; empty if there is nothing to mend.
+    """
+
+    part: str
+    name: str
+    state: State
+    detail: str
+    remedy: str = ""
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects instead of a table.")] = False,
+) -> None:
+    """Examine this installation and enlarge a test picture; exit code 1 if something needed is broken."""
+    findings = list(examine())
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
+    else:
+        _print(findings)
+    if any(finding.state == "broken" for finding in findings):
+        raise typer.Exit(1)
+
+
+def examine() -> Iterator[Finding]:
+    """Examine everything, one finding after the other; nothing is raised for what is broken."""
+    yield from _versions()
+    if any(_import_error(module) for _, module, _, needed in _PACKAGES if needed):
+        return  # what follows would only fail for the same reason
+    yield from _devices()
+    yield from _encoders()
+    yield from _weights()
+    yield from _pictures()
+    yield from _vapoursynth()
+
+
+def _versions() -> Iterator[Finding]:
+    from .. import __version__
+
+    yield Finding("versions", "vsr_plugin", "ok", __version__)
+    yield Finding("versions", "python", "ok", sys.version.split()[0])
+    for distribution, module, remedy, needed in _PACKAGES:
+        why = _import_error(module)
+        if why:
+            yield Finding("versions", distribution, "broken" if needed else "absent", why, remedy)
+            continue
+        try:
+            version = metadata.version(distribution)
+        except metadata.PackageNotFoundError:  # another distribution of the same module, such as opencv-python-headless
+            version = str(getattr(import_module(module), "__version__", "of unknown version"))
+        libraries = getattr(import_module(module), "library_versions", {}) if module == "av" else {}
+        parts = (f"{name} {'.'.join(map(str, number))}" for name, number in libraries.items())
+        yield Finding("versions", distribution, "ok", ", ".join([version, *parts]))
+
+
+def _import_error(module: str) -> str:
+    """Why ``module`` cannot be imported, in one line; empty if it can."""
+    from ..backends import open_backend
+
+    try:
+        if module == "openvino":  # imported by itself it reports to its makers; the backend sees to that
+            open_backend(module)
+        import_module(module)
+    except ModuleNotFoundError as error:
+        return "not installed" if error.name == module else f"does not load: {error}"
+    except Exception as error:  # noqa: BLE001 - a foreign package may fail in any way; here that is a finding
+        return f"does not load: {(str(error).splitlines() or [type(error).__name__])[0]}"
+    return ""
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    able = torch.cpu.get_capabilities()
+    features = [name for name in _CPU_FEATURES if able.get(name)]
+    cores = f"{able.get('num_physical_cores', '?')} cores, {torch.get_num_threads()} threads"
+    yield Finding(
+        "devices", "cpu", "ok", f"{able.get('cpu_name', 'unknown')}, {cores}, {' '.join(features) or 'plain'}"
+    )
+    if not torch.cuda.is_available():
+        yield Finding("devices", "cuda", "absent", "no CUDA device that torch can use")
+    for index in range(torch.cuda.device_count()):
+        gpu = torch.cuda.get_device_properties(index)
+        memory, ability = f"{gpu.total_memory / 2**30:.0f} GiB", f"compute capability {gpu.major}.{gpu.minor}"
+        yield Finding("devices", f"cuda:{index}", "ok", f"{gpu.name}, {memory}, {ability}")
+
+
+def _encoders() -> Iterator[Finding]:
+    from ..errors import UsageError
+    from ..stream.encoder import choose_codec
+
+    for name, needed in _ENCODERS:
+        try:
+            choose_codec("", 8, name)
+        except UsageError:
+            remedy = "pip install --force-reinstall --only-binary av av" if needed else ""
+            yield Finding("encoders", name, "broken" if needed else "absent", "not in this build of PyAV", remedy)
+        else:
+            detail = "there; needs an NVIDIA GPU and its driver" if name.endswith("_nvenc") else "there"
+            yield Finding("encoders", name, "ok", detail)
+
+
+def _weights() -> Iterator[Finding]:
+    from hashlib import sha256
+
+    from ..models import manifest
+
+    if not manifest():
+        yield Finding("weights", "all", "broken", "none in this installation", _REINSTALL)
+    folder = resources.files("vsr_plugin.weights")
+    for name, row in manifest().items():
+        file = folder / f"{name}.safetensors"
+        try:
+            intact = sha256(file.read_bytes()).hexdigest() == row["sha256"]
+        except OSError:
+            yield Finding("weights", name, "broken", "the file is missing", _REINSTALL)
+        else:
+            state: State = "ok" if intact else "broken"
+            detail = f"sha256 {row['sha256'][:12]}…" if intact else "not the file that was shipped"
+            yield Finding("weights", name, state, detail, "" if intact else _REINSTALL)
+
+
+def _pictures() -> Iterator[Finding]:
+    """Enlarge a picture through every backend, on every kind of device it runs on, the default first."""
+    import torch
+
+    from ..backends import BACKEND_NAMES, open_backend
+    from ..errors import BackendError
+    from ..models import MODELS
+
+    shipped = [(name, scale) for name, spec in MODELS.items() for scale in spec.scales if spec.weights(scale)]
+    if not shipped:
+        return
+    model, scale = ("espcn", 3) if ("espcn", 3) in shipped else shipped[0]
+    yield _picture("default", model, scale, None, None)
+    for name in BACKEND_NAMES:
+        try:
+            devices = open_backend(name).devices
+        except BackendError as error:
+            yield Finding("pictures", name, "absent", str(error))
+            continue
+        here = [device for device in devices if device != "cuda" or torch.cuda.is_available()]
+        for device in here:
+            yield _picture(f"{name} on {device}", model, scale, name, device)
+        if not here:
+            yield Finding("pictures", name, "absent", "runs on CUDA, and there is no CUDA device that torch can use")
+
+
+def _picture(name: str, model: str, scale: int, backend: str | None, device: str | None) -> Finding:
+    from fractions import Fraction
+    from time import perf_counter
+
+    import torch
+
+    from ..engine import Upscaler
+    from ..errors import VsrError
+    from ..frames import Frame
+    from ..kernels import enlarge
+
+    y, x = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
+    picture: Tensor = (126 + 60 * torch.sin(x / 9) * torch.cos(y / 7)).round().to(torch.uint8)
+    try:
+        with Upscaler(model, scale, backend=backend, device=device, batch=1) as upscaler:
+            began = perf_counter()
+            [large] = upscaler.upscale([Frame((picture,), pts=0, time_base=Fraction(1, 25))])
+            took = perf_counter() - began
+            how = f"{upscaler.backend} on {upscaler.device}, {upscaler.precision}"
+    except VsrError as error:
+        return Finding(
+            "pictures", name, "broken", str(error), "vsr encode --backend eager works without any other backend"
+        )
+    expected = enlarge(picture[None, None].float(), scale)[0, 0]
+    distance = (large.planes[0].float() - expected).abs().mean().item()
+    what = f"{model} ×{scale}, {how}: {distance:.2f} code values from bicubic, {took * 1000:.0f} ms"
+    if not distance < _SMOOTH_DIFFERENCE:
+        return Finding("pictures", name, "broken", f"{what}; expected less than {_SMOOTH_DIFFERENCE:g}", _REINSTALL)
+    return Finding("pictures", name, "ok", what)
+
+
+_SCRIPT = """
+import vapoursynth as vs
+import vsr_plugin.vapoursynth as vsr
+vsr.upscale(vs.core.std.BlankClip(width=48, height=32, length=2, format=vs.YUV420P8)).set_output()
+"""
+
+
+def _vapoursynth() -> Iterator[Finding]:
+    """Run a script of two frames through vspipe, which must be told where this Python is before it can."""
+    part = "vapoursynth"
+    from ..bench.vapoursynth import find_vspipe
+
+    if _import_error("vapoursynth"):
+        return  # the versions say what installs it
+    vspipe = find_vspipe()
+    if vspipe is None:
+        remedy = "pip install --force-reinstall --no-deps vapoursynth"
+        yield Finding(part, "vspipe", "absent", "not beside this Python, nor on the path", remedy)
+        return
+    yield Finding(part, "vspipe", "ok", vspipe)
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder) / "script.vpy"
+        script.write_text(_SCRIPT, encoding="utf-8")
+        done = subprocess.run([vspipe, script, "--"], capture_output=True, text=True, check=False)  # noqa: S603 - ours
+    if done.returncode == 0:
+        yield Finding(part, "filter", "ok", "vspipe runs it")
+        return
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()] or ["it says nothing"]
+    if "VSScript" in done.stderr:
+        yield Finding(part, "filter", "absent", "vspipe does not know this Python yet", "vapoursynth config")
+    elif "No module named 'vsr_plugin'" in done.stderr:
+        detail = "vspipe runs another Python, without vsr_plugin"
+        yield Finding(part, "filter", "absent", detail, "vapoursynth config, with the Python that has vsr_plugin")
+    else:
+        yield Finding(part, "filter", "broken", f"vspipe: {lines[-1]}", "pip install -U vapoursynth")
+
+
+def _print(findings: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    colors = {"ok": "green", "absent": "dim", "broken": "bold red"}
+    table = Table("", "", "", "", box=None, show_header=False, pad_edge=False)
+    part = ""
+    for finding in findings:
+        detail = finding.detail + (f"  →  {finding.remedy}" if finding.remedy else "")
+        state = f"[{colors[finding.state]}]{finding.state}[/]"
+        table.add_row("" if finding.part == part else finding.part, finding.name, state, detail.replace("[", r"\["))
+        part = finding.part
+    console = Console(highlight=False)
+    console.print(table)
+    broken = sum(finding.state == "broken" for finding in findings)
+    console.print(f"{broken} broken: see the arrows" if broken else "All that is needed works.")

@@ -1,0 +1,270 @@
+"""``vsr encode`` and ``vsr-encode``: enlarge video files and leave everything else in them as it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from contextlib import ExitStack
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ..errors import InputError, OutputError, UsageError, VsrError
+from ..models import find_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..engine import Upscaler
+    from ..stream import Encoding, Report
+
+_VIDEOS = {
+    ".264", ".265", ".3gp", ".avi", ".avif", ".flv", ".gif", ".h264", ".hevc", ".ivf", ".m2ts", ".m4v", ".mkv", ".mov",
+    ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+}  # fmt: skip
+
+
+def encode(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT [OUTPUT]",
+            help="A video, a picture, frame_%04d.png, or - for y4m on standard input; then where it goes. "
+            "With -o FOLDER: any number of inputs and folders.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[str, typer.Option("--model", "-m", help="Network; `vsr models` lists them.")] = "espcn",
+    scale: Annotated[int, typer.Option("--scale", "-x", help="How many times larger; `vsr models` says which.")] = 2,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File, frame_%04d.png, - for y4m on standard output, or a folder. "
+            "[default: in_espcn_x3.mp4 beside in.mp4]",
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace existing files.")] = False,
+    weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="eager, openvino or triton. [default: openvino on the CPU, triton on a GPU]")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1. [default: a GPU where there is one]")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16. [default: the fastest that costs under 0.02 dB]")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Frames at a time. [default: what fits]")] = None,
+    tile: Annotated[str, typer.Option(metavar="auto|N|off", help="Side of a tile in input pixels.")] = "auto",
+    self_ensemble: Annotated[
+        bool, typer.Option("--self-ensemble", help="Mean over 8 flips and turns: a little better, 8 times the work.")
+    ] = False,
+    codec: Annotated[
+        str | None, typer.Option("--codec", "-c", help="Any encoder of PyAV. [default: libx264; libx265 above 8 bits]")
+    ] = None,
+    crf: Annotated[float | None, typer.Option(help="Quality; less is better. [default: visually lossless]")] = None,
+    preset: Annotated[str | None, typer.Option(help="Speed, in the encoder's words.")] = None,
+    encoder_option: Annotated[
+        list[str] | None, typer.Option("--encoder-option", "-e", metavar="KEY=VALUE", help="Any option of the encoder.")
+    ] = None,
+    pixel_format: Annotated[
+        str | None, typer.Option("--pix-fmt", help="FFmpeg's name. [default: the input's own]")
+    ] = None,
+    start: Annotated[str | None, typer.Option(metavar="TIME", help="Begin here: seconds or HH:MM:SS.")] = None,
+    duration: Annotated[str | None, typer.Option(metavar="TIME", help="Take this much; sound is cut along.")] = None,
+    frames: Annotated[int | None, typer.Option("--frames", "-n", min=1, help="Take this many frames at most.")] = None,
+    frame_rate: Annotated[
+        str | None, typer.Option("--frame-rate", "-r", help="Of image sequences: 25, 30000/1001. [default: 25]")
+    ] = None,
+    deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Make whole pictures of fields.")] = False,
+    hwaccel: Annotated[str | None, typer.Option(help="Decode on this kind of device, such as cuda.")] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse damaged input, and refuse to drop any stream.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say everything; errors with traceback.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A summary for programs on standard output.")] = False,
+) -> None:
+    """Enlarge video with a neural network; sound, subtitles, chapters, timestamps and colours stay as they are."""
+    from ..stream.encoder import choose_codec
+    from .terminal import speak
+
+    speak(quiet=quiet, verbose=verbose)
+    find_model(model, scale)
+    cut = {
+        "start": parse_time("--start", start),
+        "duration": parse_time("--duration", duration),
+        "frames": frames,
+        "frame_rate": _rate(frame_rate),
+        "deinterlace": deinterlace,
+        "hwaccel": hwaccel,
+        "strict": strict,
+        "overwrite": overwrite,
+    }
+    encoder_options = _options(encoder_option or [])
+    jobs = _jobs(inputs, output, model, scale)
+    if as_json and any(target == "-" for _, target in jobs):
+        raise UsageError("Expected --json or y4m on standard output, got both")
+    if codec is not None:
+        choose_codec("", 8, codec)
+    if len(jobs) == 1:
+        _check(*jobs[0], overwrite=overwrite)
+
+    from ..engine import Upscaler
+    from ..stream import Encoding
+
+    encoding = Encoding(codec, crf, preset, encoder_options, pixel_format)
+    failed = 0
+    with ExitStack() as cleanup:
+        upscaler = cleanup.enter_context(
+            Upscaler(
+                model,
+                scale,
+                weights=weights,
+                backend=backend,
+                device=device,
+                precision=precision,  # type: ignore[arg-type] # the backend names the ones it has
+                batch=batch,
+                tile=tile_side(tile),
+                self_ensemble=self_ensemble,
+            )
+        )
+        for source, target in jobs:
+            try:
+                _check(source, target, overwrite=overwrite)
+                report = _encode_one(source, target, upscaler, encoding, cut, quiet=quiet)
+            except VsrError as error:
+                if len(jobs) == 1:
+                    raise
+                failed += 1
+                typer.echo(f"Error: {error}", err=True)
+                continue
+            failed += report.damaged > 0
+            if as_json:
+                typer.echo(json.dumps({**dataclasses.asdict(report), "fps": round(report.fps, 3)}))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _encode_one(
+    source: str, target: str, upscaler: Upscaler, encoding: Encoding, cut: Mapping[str, Any], *, quiet: bool
+) -> Report:
+    from ..stream import upscale_file
+    from .terminal import console, progress
+
+    with progress(Path(source).name, quiet=quiet) as show:
+        report = upscale_file(source, target, upscaler, encoding=encoding, on_progress=show, **cut)
+    if not quiet:
+        tile = f"tiles of {report.tile}" if report.tile else "whole pictures"
+        console.print(
+            f"{report.input} → {report.output}: {report.frames} frames, {report.width}×{report.height}, "
+            f"{report.codec} {report.pixel_format}, in {report.seconds:.1f} s ({report.fps:.1f} fps; {report.model} "
+            f"×{report.scale}, {report.backend} on {report.device}, {report.precision}, batch {report.batch}, {tile})",
+            markup=False,
+        )
+    if report.damaged:
+        typer.echo(f"Error: {report.input} is damaged in {report.damaged} places; what decodes was encoded", err=True)
+    return report
+
+
+def _jobs(inputs: list[str], output: str | None, model: str, scale: int) -> list[tuple[str, str]]:
+    """What goes where: two names are an input and its output; with -o, or three and more, every name is an input."""
+    from ..stream import default_output
+
+    if output is None and len(inputs) == 2 and not Path(inputs[0]).is_dir():
+        return [(inputs[0], inputs[1])]
+    folder = output is not None and output != "-" and (Path(output).is_dir() or output.endswith(("/", "\\")))
+    sources = [file for name in inputs for file in _files(name, f"_{model}_x{scale}")]
+    if output is not None and not folder:
+        if len(sources) > 1 and not Path(output).exists() and not Path(output).suffix and output != "-":
+            folder = True
+        elif len(sources) > 1:
+            raise UsageError(f"Expected a folder for {len(sources)} inputs, got -o {output}")
+        else:
+            return [(sources[0], output)]
+    if folder:
+        assert output is not None
+        try:
+            Path(output).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"Cannot make the folder {output}: {error.strerror}") from error
+    jobs = [(source, str(default_output(source, model, scale, output))) for source in sources]
+    if len({target for _, target in jobs}) < len(jobs):
+        raise UsageError(f"Expected inputs of different names, got two that would both go to one file in {output}")
+    return jobs
+
+
+def _files(name: str, ours: str) -> list[str]:
+    """The name itself, or the videos and pictures in a folder but those that end in ``ours``: earlier results."""
+    from ..stream.encoder import STILL_PICTURES
+
+    folder = Path(name)
+    if name == "-" or not folder.is_dir():
+        return [name]
+    known = _VIDEOS | STILL_PICTURES.keys()
+    files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in known and file.name[0] != "."]
+    found = [str(file) for file in files if not file.stem.endswith(ours)]
+    if not found:
+        raise InputError(f"No video or picture in the folder {name}")
+    return found
+
+
+def _check(source: str, target: str, *, overwrite: bool) -> None:
+    """Say what is wrong with the names before torch is loaded and a network compiled."""
+    from ..stream.encode import check_output
+
+    if source != "-" and "%" not in source and "://" not in source and not Path(source).exists():
+        raise InputError(f"No such file: {source}")
+    if target != "-":
+        check_output(Path(target), overwrite=overwrite)
+
+
+def _options(pairs: list[str]) -> dict[str, str]:
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise UsageError(f"Expected --encoder-option KEY=VALUE, got {pair!r}")
+        options[key] = value
+    return options
+
+
+def parse_time(name: str, text: str | None) -> Fraction | None:
+    """Seconds, MM:SS or HH:MM:SS, with decimals, exactly."""
+    if text is None:
+        return None
+    try:
+        parts = [Fraction(part) for part in text.split(":")]
+    except (ValueError, ZeroDivisionError):
+        parts = []
+    if not 1 <= len(parts) <= 3 or any(part < 0 for part in parts):
+        raise UsageError(f"Expected {name} as seconds or HH:MM:SS, got {text!r}")
+    total = Fraction(0)
+    for part in parts:
+        total = total * 60 + part
+    return total
+
+
+def _rate(text: str | None) -> Fraction | None:
+    if text is None:
+        return None
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if rate <= 0:
+        raise UsageError(f"Expected --frame-rate as 25 or 30000/1001, got {text!r}")
+    return rate
+
+
+def tile_side(text: str) -> int | Literal["auto", "off"]:
+    """What ``--tile`` says."""
+    if text == "auto":
+        return "auto"
+    if text == "off":
+        return "off"
+    if not text.isdigit():
+        raise UsageError(f"Expected --tile auto, off or a number of pixels, got {text!r}")
+    return int(text)

@@ -1,0 +1,167 @@
+"""``vsr eval``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path  # noqa: TC003 — typer reads the annotations when the command is registered
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from ..bench.survey import Survey
+    from ..models import ModelSpec
+
+_FILES = ("models.md", "models.json", "models.png")
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Folder of large images; the small ones are made from them.")],
+    model: Annotated[str | None, typer.Argument(help="Name of the model, or bicubic.", show_default=False)] = None,
+    scale: Annotated[int | None, typer.Option("-x", "--scale", min=2, help="How many times larger.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every model that has weights, beside its paper, and its speed here.")
+    ] = False,
+    weights: Annotated[Path | None, typer.Option(help="Weights instead of the shipped ones.")] = None,
+    self_ensemble: Annotated[bool, typer.Option("--self-ensemble", help="The mean over 8 flips and turns.")] = False,
+    backend: Annotated[str | None, typer.Option(help="Measure through a backend instead of plain float32.")] = None,
+    precision: Annotated[str | None, typer.Option(help="With --backend: float32, bfloat16 or float16.")] = None,
+    device: Annotated[str, typer.Option(help="With --backend: cpu or cuda.")] = "cpu",
+    out: Annotated[
+        Path | None, typer.Option(help="With --all: a folder for models.md, models.json and models.png.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace what is in --out.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print an object instead of a table.")] = False,
+) -> None:
+    """Measure PSNR and SSIM the papers' way: studio-range luma, 8 bits, a border of SCALE samples cropped."""
+    if every:
+        if model is not None or weights is not None or backend is not None or precision is not None or device != "cpu":
+            raise UsageError("Expected --all without a model, --weights, --backend, --precision and --device")
+        _survey(data, scale, out, self_ensemble=self_ensemble, overwrite=overwrite, as_json=as_json)
+        return
+    if model is None or scale is None:
+        raise UsageError("Expected a model and its scale (`vsr eval espcn -x 3`), or --all")
+    if out is not None:
+        raise UsageError("Expected --out together with --all, got no --all")
+    if backend is None and (precision is not None or device != "cpu"):
+        raise UsageError("Expected --precision and --device together with --backend, got no --backend")
+    if model == "bicubic" and (backend is not None or weights is not None):
+        raise UsageError("Expected neither --weights nor --backend for bicubic, which is no network")
+    _one(model, scale, data, weights, backend, precision, device, self_ensemble=self_ensemble, as_json=as_json)
+
+
+def _one(
+    model: str,
+    scale: int,
+    data: Path,
+    weights: Path | None,
+    backend: str | None,
+    precision: str | None,
+    device: str,
+    *,
+    self_ensemble: bool,
+    as_json: bool,
+) -> None:
+    from ..backends.ensemble import mean_of_eight
+    from ..evaluation import bicubic
+    from ..evaluation import evaluate as measure
+    from ..models import read_model
+    from ..training.data import read_pictures
+
+    network: Callable[[Tensor], Tensor]
+    channels = 1
+    if model == "bicubic":
+        network = bicubic(scale)
+    else:
+        spec, module = read_model(model, scale, weights)
+        channels = spec.channels
+        network = module if backend is None else _through(backend, module, spec, precision, device)
+    if self_ensemble:
+        network = partial(mean_of_eight, upright=network, lying=network)
+    scores = measure(network, scale, read_pictures(data, channels), channels)
+    if as_json:
+        header = {"model": model, "scale": scale, "psnr": scores.psnr, "ssim": scores.ssim}
+        typer.echo(json.dumps(header | {"pictures": [asdict(score) for score in scores.pictures]}, indent=1))
+        return
+    width = max(len(score.name) for score in scores.pictures)
+    for score in scores.pictures:
+        typer.echo(f"{score.name.ljust(width)}  {score.psnr:7.3f} dB  {score.ssim:.4f}")
+    typer.echo(f"{'mean'.ljust(width)}  {scores.psnr:7.3f} dB  {scores.ssim:.4f}")
+
+
+def _through(
+    backend_name: str, module: nn.Module, spec: ModelSpec, precision: str | None, device_name: str
+) -> Callable[[Tensor], Tensor]:
+    """The network as a backend runs it, compiled anew for each shape."""
+    from ..backends import open_backend
+    from ..engine import find_device
+
+    backend, device = open_backend(backend_name), find_device(device_name)
+    known = {name: name for name in backend.precisions}
+    if precision is not None and precision not in known:
+        raise UsageError(f"Expected a precision that {backend_name} has ({', '.join(known)}), got {precision!r}")
+    chosen = known[precision] if precision else backend.default_precision(spec, device)
+
+    def run(x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        network = backend.compile(module, spec, (1, spec.channels, height, width), chosen, device)
+        try:
+            return network(x.to(device)).cpu()
+        finally:
+            network.close()
+
+    return run
+
+
+def _survey(
+    data: Path, scale: int | None, out: Path | None, *, self_ensemble: bool, overwrite: bool, as_json: bool
+) -> None:
+    from .terminal import speak
+
+    speak(quiet=False, verbose=False)
+    if out is not None:
+        there = [name for name in _FILES if (out / name).exists()]
+        if there and not overwrite:
+            raise OutputError(f"{out / there[0]} exists: add -y to overwrite it")
+    from ..bench.survey import measure
+
+    survey = measure(data, () if scale is None else (scale,), self_ensemble=self_ensemble)
+    if as_json:
+        typer.echo(json.dumps(survey.as_dict(), indent=1, ensure_ascii=False))
+    else:
+        typer.echo(_table(survey))
+    if out is not None:
+        _write(survey, out)
+
+
+def _table(survey: Survey) -> str:
+    from ..bench.survey import cells
+
+    lines: list[tuple[str, ...]] = [("model", "scale", "PSNR", "SSIM", "paper", "difference", "fps")]
+    for row in survey.rows:
+        name, *figures = cells(row)
+        lines.append((name, f"×{row.scale}", *figures))
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*table, "", survey.legend])
+
+
+def _write(survey: Survey, out: Path) -> None:
+    from ..bench.scatter import draw
+
+    markdown, data, picture = (out / name for name in _FILES)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        markdown.write_text(survey.as_markdown(), encoding="utf-8")
+        data.write_text(json.dumps(survey.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"Cannot write to {out}: {error.strerror}") from error
+    draw(survey, picture)

@@ -1,0 +1,101 @@
+"""What the commands say while they work: all of it on stderr, for stdout may be a video."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..stream import Progress as Done
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def speak(*, quiet: bool, verbose: bool) -> None:
+    """Send the package's log to stderr: what was assumed and dropped; ``verbose`` everything, ``quiet`` errors only."""
+    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO
+    logger = logging.getLogger("vsr_plugin")
+    logger.setLevel(level)
+    if not logger.handlers:
+        logger.addHandler(_AboveTheBar())
+
+
+class _AboveTheBar(logging.Handler):
+    """Log lines on the console, which keeps a progress bar below them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        console.print(self.format(record), markup=False)
+
+
+@contextmanager
+def progress(label: str, *, quiet: bool) -> Iterator[Callable[[Done], None]]:
+    """A bar on a terminal, a plain line every few seconds elsewhere, nothing if ``quiet``."""
+    if quiet:
+        yield lambda _: None
+    elif console.is_terminal:
+        with _bar() as bar:
+            task = bar.add_task(label, total=None, fps="", size="")
+
+            def show(done: Done) -> None:
+                elapsed = bar.tasks[0].elapsed or 0.0
+                bar.update(
+                    task,
+                    completed=done.written.frames,
+                    total=_total(done),
+                    fps=f"{done.written.frames / elapsed:.1f} fps" if elapsed else "",
+                    size=_megabytes(done.written.size),
+                )
+
+            yield show
+    else:
+        yield _Lines(label).show
+
+
+class _Lines:
+    """Progress where nobody sees a bar move: a log file, a pipe."""
+
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._began = self._said = time.monotonic()
+
+    def show(self, done: Done) -> None:
+        now = time.monotonic()
+        if now - self._said < _SECONDS_BETWEEN_LINES:
+            return
+        self._said = now
+        frames, total = done.written.frames, _total(done)
+        fps = frames / (now - self._began)
+        left = f", {(total - frames) / fps:.0f} s left" if total and fps else ""
+        of = f"{frames} of {total}" if total else f"{frames}"
+        console.print(f"{self._label}: {of} frames{left}, {fps:.1f} fps, {_megabytes(done.written.size)}", markup=False)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[fps]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[size]}"),
+        console=console,
+        transient=True,
+    )
+
+
+def _total(done: Done) -> int | None:
+    expected = done.source.expected_frames
+    return None if expected is None else max(expected, done.written.frames)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

@@ -1,0 +1,80 @@
+"""``vsr train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names; `vsr models` lists them.")],
+    data: Annotated[list[Path], typer.Option(help="Folder of images; repeat for several, drawn from equally often.")],
+    scales: Annotated[
+        list[int] | None, typer.Option("-x", "--scale", help="How many times larger; repeatable [all of the model's].")
+    ] = None,
+    recipe: Annotated[str, typer.Option(help="fast (ours), paper, or one that only this model has.")] = "fast",
+    start: Annotated[
+        Path | None, typer.Option("--from", help="Weights to start from; `shipped` for those that come with vsr.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="How many, instead of the recipe's.")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Wall time of training instead of steps, shared out to the runs.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate instead of the recipe's.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the first weights and of the draws.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    vgg: Annotated[Path | None, typer.Option(help="SRGAN: torchvision's VGG19 (.pth), to compare features by.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run [runs/MODEL_xSCALE]; of several runs, what they lie in.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where it was interrupted; runs that are done stay as they are.")
+    ] = False,
+) -> None:
+    """Train networks; progress goes to stderr, the path of the best weights of each run to stdout.
+
+    A model whose weights serve all scales takes one run, another one for each scale. The best weights by validation,
+    on pictures that are kept out of training, are what a run leaves in its folder.
+    """
+    from ..errors import InputError
+    from ..training.plan import plan_runs
+    from ..training.settings import Settings
+    from ..training.trainer import Trainer
+
+    common = Settings(
+        models[0],
+        (),
+        tuple(data),
+        out or Path("runs"),
+        recipe=recipe,
+        steps=steps,
+        minutes=minutes,
+        start=start,
+        lr=lr,
+        seed=seed,
+        device=device,
+        precision=precision,
+        vgg=vgg,
+    )
+    runs = plan_runs(models, scales or (), common, named=out is None)
+    if not resume:
+        for run in runs:
+            run.check_folder(resume=False)
+    begun = [run.begun for run in runs]
+    if resume and not any(begun):
+        raise InputError(f"Nothing to resume in {str(runs[0].out)!r}: start the run without --resume")
+    for run, again in zip(runs, begun, strict=True):
+        if len(runs) > 1:
+            typer.echo(f"{run.out.name}:", err=True)
+        trainer = Trainer(run, resume=again)
+        for now in trainer.run():
+            typer.echo(
+                f"{now.part:4.0%}  step {now.step}  loss {now.loss:.3e}  validation {now.psnr:.3f} dB"
+                f"  best {now.best:.3f} dB  {now.seconds:.0f} s",
+                err=True,
+            )
+        typer.echo(trainer.draw_curve(), err=True)
+        typer.echo(run.best)
