@@ -1,0 +1,167 @@
+"""Who may import whom: the source is read, not run, so that imports inside functions count, too."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parents[1]
+
+_BELOW_ENGINE = {"backends", "color", "errors", "frames", "kernels", "models", "tiling"}
+_BELOW_FRONT_ENDS = {*_BELOW_ENGINE, "engine", "stream"}
+# Room → the rooms it may import. A room is a module or a sub-package of vsr_plugin; all may import themselves.
+ROOMS = {
+    "errors": set[str](),
+    "kernels": set[str](),
+    "weights": set[str](),
+    "tiling": set[str](),
+    "frames": {"errors"},
+    "models": {"errors", "frames", "kernels", "weights"},
+    "color": {"errors", "frames", "kernels"},
+    "backends": {"errors", "frames", "kernels", "models"},
+    "engine": _BELOW_ENGINE,
+    "stream": {*_BELOW_ENGINE, "engine"},
+    "vapoursynth": {*_BELOW_ENGINE, "engine"},
+    "preview": _BELOW_FRONT_ENDS,
+    "bench": {*_BELOW_FRONT_ENDS, "evaluation", "training.data"},
+    "compare": _BELOW_FRONT_ENDS,
+    "training": {"errors", "evaluation", "frames", "kernels", "models", "weights"},
+    "evaluation": {"errors", "frames", "kernels", "models", "training.data", "training.degradation"},
+    "cli": {*_BELOW_FRONT_ENDS, "bench", "compare", "evaluation", "preview", "training", "weights", ""},
+    "__main__": {"cli"},
+    "": {"engine", "errors", "frames", "models", "stream", "vapoursynth"},  # vsr_plugin/__init__.py, lazily
+}
+# Who may import what is not ours; files and folders below the root.
+THIRD_PARTIES = {
+    "torch": ("vsr_plugin", "kernels"),
+    "numpy": ("vsr_plugin", "kernels"),
+    "av": ("vsr_plugin/stream", "vsr_plugin/training/data.py"),
+    "vapoursynth": ("vsr_plugin/vapoursynth",),
+    "tensorrt": ("vsr_plugin/backends/tensorrt.py",),
+    "tensorrt_rtx": ("vsr_plugin/backends/tensorrt.py",),
+    "openvino": ("vsr_plugin/backends/openvino.py",),
+    "triton": ("kernels",),
+    "typer": ("vsr_plugin/cli",),
+    "rich": ("vsr_plugin/cli",),
+    "safetensors": ("vsr_plugin/models", "vsr_plugin/training"),
+    "cv2": ("vsr_plugin/bench",),
+    "onnx": ("vsr_plugin/bench",),
+    "onnxscript": ("vsr_plugin/bench",),
+    "matplotlib": ("vsr_plugin/bench", "vsr_plugin/compare", "vsr_plugin/training/curve.py"),
+}
+
+
+def sources() -> list[Path]:
+    return sorted(file for folder in ("vsr_plugin", "kernels", "weights") for file in (ROOT / folder).rglob("*.py"))
+
+
+def module_name(file: Path) -> str:
+    """``vsr_plugin.models.espcn`` of its file; kernels/ and weights/ are sub-packages of vsr_plugin."""
+    parts = list(file.relative_to(ROOT).with_suffix("").parts)
+    if parts[0] != "vsr_plugin":
+        parts.insert(0, "vsr_plugin")
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(file) for file in sources()}
+
+
+def imports(text: str, module: str, *, is_package: bool) -> Iterator[str]:
+    """The full name of every module that ``module`` imports, wherever in its text; of ``from x import y`` also x.y."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                package = parts[: len(parts) - node.level + is_package]
+                origin = ".".join([*package, origin]) if origin else ".".join(package)
+            inner = [f"{origin}.{alias.name}" for alias in node.names]
+            found = [name for name in inner if name in MODULES]
+            yield from found
+            if len(found) < len(inner):
+                yield origin
+
+
+def room(module: str) -> str:
+    return module.removeprefix("vsr_plugin").removeprefix(".").partition(".")[0]
+
+
+def complaints(text: str, file: str, module: str, *, is_package: bool = False) -> list[str]:
+    """What is wrong with the imports of one file."""
+    wrong = []
+    for name in imports(text, module, is_package=is_package):
+        top = name.partition(".")[0]
+        if top == "vsr_plugin":
+            inside = name.removeprefix("vsr_plugin").removeprefix(".")
+            allowed = ROOMS[room(module)]
+            if room(name) not in {room(module), *allowed} and inside not in allowed:
+                wrong.append(f"{file} imports {name}")
+        elif top not in sys.stdlib_module_names:
+            places = THIRD_PARTIES.get(top, ())
+            if not any(file == place or file.startswith(f"{place}/") for place in places):
+                wrong.append(f"{file} imports {name}")
+    return wrong
+
+
+@pytest.mark.parametrize("file", sources(), ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_file_imports_only_what_lies_below_it(file: Path) -> None:
+    module = module_name(file)
+    assert room(module) in ROOMS, f"{room(module)!r} has no place in the house: add it to ROOMS"
+    place = file.relative_to(ROOT).as_posix()
+    is_package = file.name == "__init__.py"
+    assert complaints(file.read_text(encoding="utf-8"), place, module, is_package=is_package) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("models.espcn", "from ..engine import Upscaler"),
+        ("models.espcn", "def f():\n    import vsr_plugin.stream.decode"),
+        ("frames", "from .models import MODELS"),
+        ("engine", "from . import bench"),
+        ("evaluation", "from .training.trainer import Trainer"),
+        ("stream.decode", "from ..cli.terminal import console"),
+        ("engine", "import av"),
+        ("backends.eager", "from openvino import Core"),
+        ("models.espcn", "import kernels"),
+        ("stream.encode", "import requests"),
+    ],
+)
+def test_a_wrong_import_is_seen(module: str, line: str) -> None:
+    file = f"vsr_plugin/{module.replace('.', '/')}.py"
+    assert complaints(line, file, f"vsr_plugin.{module}") != []
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("evaluation", "from .training.degradation import imresize"),
+        ("evaluation", "from .training import degradation"),
+        ("stream.decode", "import av.filter"),
+        ("engine", "from . import tiling"),
+        ("cli.bench", "from ..bench.report import measure"),
+        ("models.espcn", "from .layers import BicubicUpsample"),
+    ],
+)
+def test_a_right_import_is_let_through(module: str, line: str) -> None:
+    file = f"vsr_plugin/{module.replace('.', '/')}.py"
+    assert complaints(line, file, f"vsr_plugin.{module}") == []
+
+
+def test_no_room_reaches_itself_through_others() -> None:
+    def below(name: str, seen: tuple[str, ...] = ()) -> set[str]:
+        assert name not in seen, f"a circle: {' → '.join([*seen, name])}"
+        allowed = {rooms for rooms in ROOMS[name] if "." not in rooms}
+        return allowed.union(*(below(other, (*seen, name)) for other in allowed))
+
+    for name in ROOMS.keys() - {"", "cli", "__main__"}:  # the package itself names everything, and the cli its version
+        assert not below(name) & {"cli", "preview", "vapoursynth", "bench"}
