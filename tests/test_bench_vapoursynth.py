@@ -38,6 +38,7 @@ def test_every_script_of_the_filter_runs_and_is_measured(configured: None, monke
 
 def test_a_filter_that_vspipe_cannot_run_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))  # vspipe would find the python of an activated environment by itself
     with pytest.raises(BackendError, match=r"vspipe does not run our scripts: .*`vapoursynth config`"):
         filter_bench.measure(1)
     monkeypatch.setattr(filter_bench, "find_vspipe", lambda: None)

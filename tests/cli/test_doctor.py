@@ -135,6 +135,7 @@ def test_vspipe_that_does_not_know_this_python_comes_with_the_command(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))  # vspipe would find the python of an activated environment by itself
     finding = filter_finding()
     assert (finding.state, finding.remedy) == ("absent", "vapoursynth config")
     subprocess.run([Path(sys.executable).with_name("vapoursynth"), "config"], capture_output=True, check=True)
