@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -159,6 +161,20 @@ def test_white_stays_white_in_every_range(media: Media, tmp_path: Path, color_ra
     expected = 255 if pix_fmt == "gbrp" and not limited else 235
     assert set(after.planes[0].flatten().tolist()) == {expected}
     assert after.color.range is (color_range if pix_fmt == "gbrp" else Range.LIMITED)
+
+
+_TWO_FRAMES = """
+import sys
+from vsr_plugin.stream import Encoding, Source, encode
+source = Source(sys.argv[1])
+encode((next(source) for _ in range(2)), sys.argv[2], source, Encoding(codec="libx265"))
+"""
+
+
+def test_two_frames_of_hevc_have_times_whatever_the_memory_held(media: Media, tmp_path: Path) -> None:
+    command = (sys.executable, "-c", _TWO_FRAMES, media("lossless.mkv"), tmp_path / "out.mkv")
+    subprocess.run(command, env={**os.environ, "MALLOC_PERTURB_": "1"}, check=True)  # glibc fills memory with it
+    assert frame_times(tmp_path / "out.mkv") == frame_times(media("lossless.mkv"))[:2]
 
 
 def test_transparency_survives_or_is_said(

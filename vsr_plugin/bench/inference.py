@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from . import Settings
 
 _REPEATS, _LONGEST = 7, 5.0  # of a frame, and seconds after which fewer are enough
+_BUSY, _LARGEST = 0.02, 8192  # seconds and side of a matrix product that shows how fast the device is
 _LEAST_SECONDS = 0.25  # of a run: shorter ones measure the clock and the scheduler
 
 
@@ -112,10 +113,13 @@ def ceiling(precision: Precision, device: torch.device, runs: int) -> Ceiling:
         device: Where.
         runs: How often.
     """
-    n = 8192 if device.type == "cuda" else 2048
     dtype: torch.dtype = getattr(torch, precision)
-    a, b = torch.rand(n, n, device=device).to(dtype), torch.rand(n, n, device=device).to(dtype)
-    product = torch.empty_like(a)
+
+    def product(n: int) -> Callable[[], object]:
+        a, b = torch.rand(n, n, device=device).to(dtype), torch.rand(n, n, device=device).to(dtype)
+        c = torch.empty_like(a)
+        return lambda: torch.mm(a, b, out=c)
+
     source = torch.zeros(2**28 if device.type == "cuda" else 2**26, dtype=torch.float32, device=device)
     target = torch.empty_like(source)
 
@@ -124,7 +128,9 @@ def ceiling(precision: Precision, device: torch.device, runs: int) -> Ceiling:
         return min(seconds(work, device) for _ in range(max(3, runs)))
 
     with torch.inference_mode():
-        multiply = best(lambda: torch.mm(a, b, out=product))
+        n = 256  # doubled until it keeps the device busy: what some do in a millisecond takes others minutes
+        while (multiply := best(product(n))) < _BUSY and n < _LARGEST:
+            n *= 2
         copy = best(lambda: target.copy_(source))
     return Ceiling(2 * n**3 / multiply / 1e9, 2 * source.numel() * source.element_size() / copy / 1e9)
 

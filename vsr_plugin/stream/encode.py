@@ -248,7 +248,11 @@ class _Writer:
 
     def finish(self) -> None:
         """Write what is left, and the trailer."""
-        self._mux(self._context.encode(None))
+        packets = self._context.encode(None)
+        if self.written.frames <= 2:  # too few to reorder, and x265 then leaves dts uninitialised
+            for packet in packets:
+                packet.dts = packet.pts
+        self._mux(packets)
         if self._remux is not None:
             self._remux.until(None)
         self._output.close()
