@@ -198,7 +198,8 @@ def test_frames_come_out_as_through_eager_whole_and_tiled(depth: int, device: to
     for index in range(3):
         for plane in range(3):
             expected, one, other = (result[index].planes[plane].int() for result in (eager, whole, tiled))
-            assert torch.equal(one, other)
+            # Where a row lies in a tile decides in what order some matrix products sum; half precision may show it.
+            assert int((one - other).abs().max()) <= (0 if depth == 8 else 1)
             assert int((one - expected).abs().max()) <= 1 << max(0, depth - 9)
 
 
