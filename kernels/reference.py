@@ -315,6 +315,9 @@ def to_unit(samples: Tensor, peak: int) -> Tensor:
     return samples.to(torch.float32).div_(peak).clamp_(max=1.0)
 
 
+_STRIP = 1 << 18  # samples: 1 MiB of float32
+
+
 def to_samples(x: Tensor, depth: int, *, peak: int | None = None) -> Tensor:
     """Floating samples of any shape to integers of ``depth`` bits: rounded to the nearest, never truncated.
 
@@ -323,11 +326,16 @@ def to_samples(x: Tensor, depth: int, *, peak: int | None = None) -> Tensor:
         depth: 8 gives uint8, 9 to 16 uint16.
         peak: The code value of 1.0.
     """
-    largest = (1 << depth) - 1 if peak is None else peak
-    x = x.clamp(0, largest) if peak is None else (x * peak).clamp_(0, largest)
-    x = x.round_()
-    # By way of int16, because torch has no fast way from floating point to bytes.
-    return x.to(torch.int16).to(torch.uint8) if depth == 8 else x.to(torch.uint16)
+    result = torch.empty(x.shape, dtype=torch.uint8 if depth == 8 else torch.uint16, device=x.device)
+    # Large pictures on a CPU in strips, so that what lies between does not leave the cache: nearly twice as fast.
+    dim = max(0, x.dim() - 2)
+    rows = x.shape[dim] if not x.is_cpu or x.numel() <= 8 * _STRIP else max(1, _STRIP * x.shape[dim] // x.numel())
+    for samples, strip in zip(result.split(rows, dim), x.split(rows, dim), strict=True):
+        code = strip.clamp(0, (1 << depth) - 1) if peak is None else (strip * peak).clamp_(0, peak)
+        code = code.round_()
+        # By way of int16, because torch has no fast way from floating point to bytes.
+        samples.copy_(code.to(torch.int16) if depth == 8 else code)
+    return result
 
 
 def planes_to_rgb(

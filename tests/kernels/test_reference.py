@@ -79,6 +79,8 @@ def test_a_picture_of_one_sample_is_flat() -> None:
 def test_samples_are_rounded_and_clamped() -> None:
     x = torch.tensor([-3.0, 0.4, 0.6, 254.4, 254.6, 300.0])
     assert kernels.to_samples(x, 8).tolist() == [0, 0, 1, 254, 255, 255]
+    large = torch.linspace(-3, 1026, 2_100_000).reshape(2, 750, 1400)  # rounded in strips
+    assert torch.equal(kernels.to_samples(large, 10), large.clamp(0, 1023).round().to(torch.uint16))
     assert kernels.to_samples(x / 255, 8, peak=255).tolist() == [0, 0, 1, 254, 255, 255]
     assert kernels.to_samples(torch.tensor([2.0, 0.5]), 10, peak=1020).tolist() == [1020, 510]
     assert kernels.to_samples(torch.tensor([7e4]), 16).tolist() == [65535]
