@@ -26,6 +26,7 @@ from vsr_plugin.bench.kernels import measure_kernels
 from vsr_plugin.bench.pictures import RATE
 from vsr_plugin.bench.report import Report, measure
 from vsr_plugin.cli.bench import bench as command
+from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError, OutputError, UsageError
 from vsr_plugin.models import MODELS, ModelSpec, build_model
 from vsr_plugin.models.cost import macs
@@ -65,10 +66,22 @@ def test_the_report_is_plain_data(report: Report) -> None:
     assert data["whole_over_parts"] == pytest.approx(report.overlap, abs=1e-3)
 
 
+def raises(error: Exception) -> Any:
+    """A function that does nothing else."""
+
+    def function(*_: object, **__: object) -> None:
+        raise error
+
+    return function
+
+
 def made_up() -> Report:
     """A report of round figures."""
     one = Timing("network alone", (0.1, 0.3, 0.2), flops=10**9, bytes=10**8)
-    others = (Timing("slow", (2.0,), note="slow because"), Absent("gone", "no gone", "pip install gone"))
+    others = (
+        Timing("slow", (2.0,), codec="libx264", note="slow because"),
+        Absent("gone", "no gone", "pip install gone"),
+    )
     parts = (replace(one, name="upscale alone"), replace(one, name="decode, scale, encode"))
     whole = replace(one, name="whole job", seconds=(0.4, 0.5, 0.6), codec="libx264")
     return Report(Settings(), "a machine", "eager", Ceiling(50.0, 10.0), one, *parts, whole, others=others)
@@ -84,7 +97,7 @@ def test_without_pyav_what_needs_no_file_is_measured(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("vsr_plugin.bench.report.find_spec", lambda _: None)
     for name in ("av", "vsr_plugin.bench.job", "vsr_plugin.bench.peers"):
         monkeypatch.setitem(__import__("sys").modules, name, None)
-    report = measure(TINY, others=True)
+    report = measure(TINY, others=False)
     assert [timing.name for timing in report.own] == ["network alone", "upscale alone"]
     assert report.as_dict()["whole_over_parts"] is None
 
@@ -97,6 +110,7 @@ def test_others_are_compared_with_the_job_of_the_same_encoder() -> None:
     report = replace(made_up(), plain_whole=Timing("whole job, as MPEG-4 part 2", (0.25,), codec="mpeg4"))
     assert report.speedup(Timing("a loop", (1.0,), codec="mpeg4")) == pytest.approx(4)
     assert report.speedup(Timing("ffmpeg", (1.0,), codec="libx264")) == pytest.approx(2)
+    assert report.speedup(Timing("network alone, eager", (1.0,))) == pytest.approx(5)
 
 
 @pytest.mark.parametrize("name", ["edsr-baseline", "vdsr"])
@@ -196,6 +210,24 @@ def test_ffmpeg_computes_what_our_network_computes(tmp_path: Path) -> None:
 
 
 # The others
+
+
+def test_the_network_runs_in_other_hands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "BACKEND_NAMES", ("eager", "openvino"))
+    monkeypatch.setattr(torch, "compile", lambda module, *, mode: module)  # it takes a minute
+    with Upscaler("espcn", 3, backend="openvino", device="cpu", precision="float32") as upscaler:
+        found = list(inference.rivals(TINY, upscaler))
+    assert [other.name for other in found] == ["network alone, eager", "network alone, torch.compile"]
+    assert [other.note.split(",")[0] for other in found if isinstance(other, Timing)] == ["float32", "float32"]
+
+
+def test_whoever_cannot_run_the_network_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "BACKEND_NAMES", ("eager", "openvino"))
+    monkeypatch.setattr("vsr_plugin.backends.eager.EagerBackend.compile", raises(BackendError("eager: broken")))
+    monkeypatch.setattr(torch, "compile", raises(RuntimeError("no compiler\nat all")))
+    with Upscaler("espcn", 3, backend="openvino", device="cpu") as upscaler:
+        found = list(inference.rivals(TINY, upscaler))
+    assert [other.why for other in found if isinstance(other, Absent)] == ["eager: broken", "fails: no compiler"]
 
 
 def test_what_is_missing_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -183,9 +183,9 @@ def frames(depth: int, count: int) -> list[Frame]:
     return made
 
 
-@pytest.mark.parametrize("depth", [8, 10])
-def test_frames_come_out_as_through_eager_whole_and_tiled(depth: int, device: torch.device) -> None:
-    module, spec = seeded(MODELS["espcn"], 2), MODELS["espcn"]
+@pytest.mark.parametrize(("name", "depth"), [("espcn", 8), ("espcn", 10), ("fsrcnn", 8)])
+def test_frames_come_out_as_through_eager_whole_and_tiled(name: str, depth: int, device: torch.device) -> None:
+    module, spec = seeded(MODELS[name], 2), MODELS[name]
     made = frames(depth, 3)
     found = []
     for backend, tile in (("eager", "off"), ("triton", "off"), ("triton", 32)):

@@ -35,7 +35,9 @@ def bench(
     precision: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="As in `vsr encode`.")] = None,
     tile: Annotated[str, typer.Option(metavar="auto|N|off", help="As in `vsr encode`.")] = "auto",
-    compare: Annotated[bool, typer.Option("--compare", help="Run what people use instead, on the same clip.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Run what people use instead: other backends, torch.compile, programs.")
+    ] = False,
     vapoursynth: Annotated[
         bool, typer.Option("--vapoursynth", help="Only what the VapourSynth filter costs beside its network.")
     ] = False,
@@ -216,7 +218,7 @@ def _table(report: Report) -> Table:
     for title in ("ms/frame", "min–max", "fps", "GFLOP/s", "of ceiling", "GB/s"):
         table.add_column(title, justify="right")
     if report.others:
-        table.add_column("our whole job is")
+        table.add_column("ours is")
     for timing in report.own:
         table.add_row(*_cells(timing, report))
     for other in report.others:
