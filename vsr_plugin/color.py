@@ -88,7 +88,7 @@ class Conversion:
             return rgb.clamp_(0, 1), tuple(planes[1:])
         if self.channels == 3:
             matrix = _invert(_rgb_to_codes(color))
-            rgb = planes_to_rgb((planes[0], planes[1], planes[2]), matrix, *_grid(color))
+            rgb = planes_to_rgb((planes[0], planes[1], planes[2]), matrix, *chroma_grid(color))
             return rgb.clamp_(0, 1), tuple(planes[3:])
         if color.matrix is Matrix.RGB:
             matrix = _compose(torch.tensor(_STUDIO_601, dtype=torch.float64), _invert(_rgb_to_codes(color)))
@@ -132,7 +132,7 @@ class Conversion:
             luma = x[:, 0]
         if self.count <= 2:
             return (luma, *alpha)
-        (fy, fx), (oy, ox) = _grid(color)
+        (fy, fx), (oy, ox) = chroma_grid(color)
         shift = ((0.5 - (oy + 0.5) / fy) * (1 - 1 / scale), (0.5 - (ox + 0.5) / fx) * (1 - 1 / scale))
         shape = color.chroma_shape(height, width)
         return (luma, *(_enlarge_plane(plane, scale, color, shape, shift) for plane in rest[:2]), *alpha)
@@ -153,16 +153,16 @@ def convert(planes: Sequence[Tensor], color: ColorSpec, target: ColorSpec) -> tu
         color, target = replace(color, matrix=Matrix.BT709), replace(target, matrix=Matrix.BT709)
     matrix = _compose(_rgb_to_codes(target), _invert(_rgb_to_codes(color)))
     y, cb, cr = (plane[None] for plane in planes)
-    codes = planes_to_rgb((y, cb, cr), matrix, *_grid(color))
+    codes = planes_to_rgb((y, cb, cr), matrix, *chroma_grid(color))
     same = torch.eye(3, 4, dtype=torch.float64)
-    return tuple(plane[0] for plane in rgb_to_planes(codes, same, target.depth, *_grid(target)))
+    return tuple(plane[0] for plane in rgb_to_planes(codes, same, target.depth, *chroma_grid(target)))
 
 
 def _store(x: Tensor, matrix: Tensor, color: ColorSpec) -> tuple[Tensor, ...]:
     """What a (P, 4) matrix makes of (N, 3, H, W), as P native planes; floating samples are not clamped."""
     if color.floating:
         return mix(x, matrix).to(color.dtype).unbind(1)
-    return rgb_to_planes(x, matrix, color.depth, *_grid(color))
+    return rgb_to_planes(x, matrix, color.depth, *chroma_grid(color))
 
 
 def _enlarge_plane(
@@ -181,7 +181,7 @@ def _luma_peak(color: ColorSpec) -> int:
     return 255 << (color.depth - 8) if color.range is Range.LIMITED else color.peak
 
 
-def _grid(color: ColorSpec) -> tuple[tuple[int, int], tuple[float, float]]:
+def chroma_grid(color: ColorSpec) -> tuple[tuple[int, int], tuple[float, float]]:
     """(vertical, horizontal) luma samples per chroma sample, and where the first chroma sample sits among them."""
     fx, fy = (1 << log2 for log2 in color.subsampling)
     x, y = color.chroma_location.value
@@ -222,6 +222,15 @@ def _rgb_to_codes(color: ColorSpec) -> Tensor:
     gains = torch.tensor([gain, chroma_gain, chroma_gain], dtype=torch.float64)
     constants = torch.tensor([black, middle, middle], dtype=torch.float64)
     return torch.cat([rows * gains[:, None], constants[:, None]], 1)
+
+
+def codes_to_rgb(color: ColorSpec) -> Tensor:
+    """(3, 4) float64: code values at one place to RGB in [0, 1], the inverse of H.273, section 8.3.
+
+    Raises:
+        UsageError: a matrix that is unspecified, or not linear.
+    """
+    return _invert(_rgb_to_codes(color))
 
 
 def _invert(matrix: Tensor) -> Tensor:

@@ -278,7 +278,7 @@ class Upscaler:
         first = frames[0]
         conversion = Conversion(first.color, len(first.planes), self.spec.channels, self.scale)
         task = f"{self.backend}: enlarging {first.width}×{first.height}"
-        with torch.inference_mode(), translated_errors(task), _torch_threads(1 if self._backend.own_threads else None):
+        with torch.inference_mode(), translated_errors(task), torch_threads(1 if self._backend.own_threads else None):
             planes = [self._upload([frame.planes[index] for frame in frames]) for index in range(len(first.planes))]
             reads = self._backend.reads_samples and self.spec.multiple_of == 1 and not self.self_ensemble
             native = conversion.native if reads else None
@@ -377,7 +377,7 @@ def find_device(name: str | None) -> torch.device:
 
 
 @contextmanager
-def _torch_threads(number: int | None) -> Iterator[None]:
+def torch_threads(number: int | None) -> Iterator[None]:
     """Let torch compute on so many threads: those of OpenMP go on spinning after their work, and slow others down."""
     before = torch.get_num_threads()
     if number is not None and number != before:

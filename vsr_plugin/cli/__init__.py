@@ -1,4 +1,4 @@
-"""The command line: ``vsr …``, and ``vsr-encode`` as a name of its own. One file per command.
+"""The command line: ``vsr …``, and ``vsr-encode`` and ``vsr-preview`` as names of their own. One file per command.
 
 Commands print their results to stdout and everything else to stderr, and import torch only when work starts. Every
 `VsrError` travels to `_run`, the one place that turns it into a line and an exit code: 2 for usage, 1 for failure;
@@ -23,6 +23,7 @@ from .doctor import doctor
 from .encode import encode
 from .eval import evaluate
 from .models import models
+from .preview import preview
 from .train import train
 
 # Help without boxes: it comes twice as fast, and brackets in it stay brackets.
@@ -40,6 +41,7 @@ def main() -> None:
     about = "Enlarge video with neural networks: exact colours, exact time, bounded memory."
     app = typer.Typer(name="vsr", help=about, **_STYLE)
     app.command("encode")(encode)
+    app.command("preview")(preview)
     app.command("compare")(compare)
     app.add_typer(models, name="models")
     app.command("doctor")(doctor)
@@ -53,6 +55,13 @@ def main_encode() -> None:
     """Entry point of ``vsr-encode``."""
     app = typer.Typer(name="vsr-encode", **_STYLE)
     app.command()(encode)
+    _run(app)
+
+
+def main_preview() -> None:
+    """Entry point of ``vsr-preview``."""
+    app = typer.Typer(name="vsr-preview", **_STYLE)
+    app.command()(preview)
     _run(app)
 
 

@@ -45,6 +45,7 @@ class Source(Iterator[Frame]):
         hwaccel: Decode on this kind of device where it can, in software where it cannot.
         strict: Raise at the first damaged packet instead of counting it.
         frame_rate: Of image sequences and of streams without timestamps.
+        form: FFmpeg's name of the format, where neither name nor content tells.
 
     Attributes:
         width, height: Of a frame, in pixels.
@@ -78,11 +79,12 @@ class Source(Iterator[Frame]):
         hwaccel: str | None = None,
         strict: bool = False,
         frame_rate: Fraction | None = None,
+        form: str | None = None,
     ) -> None:
         self.path = str(path)
         self.name = "standard input" if self.path == "-" else Path(self.path).name
-        self._asked_rate = frame_rate
-        self.container = open_input(path, frame_rate)
+        self._opening = (path, frame_rate, form)
+        self.container = open_input(*self._opening)
         try:
             self.stream = self._video_stream()
             self._prepare(start, duration, frames, frame_rate)
@@ -175,11 +177,8 @@ class Source(Iterator[Frame]):
         reached = Fraction(0)
         shift: int | None = None if self._start is not None else 0
         try:
-            for picture in pictures:
-                frame = self._frame(picture)
+            for frame in self._from_start(pictures):
                 time = frame.pts * self.time_base
-                if self._start is not None and time + frame.duration * self.time_base <= self._start:
-                    continue
                 if self.end is not None and time >= self.end:
                     break
                 if count == self._limit:
@@ -200,6 +199,26 @@ class Source(Iterator[Frame]):
             raise InputError(f"{self.name}: no frame to enlarge in the part asked for")
         if count == 0:
             raise DamagedInputError(f"{self.name}: not one frame of the video stream decodes")
+
+    def _from_start(self, pictures: Iterator[av.VideoFrame]) -> Iterator[Frame]:
+        """Frames from the one that is seen at the start on: the last that is not after it, for durations may be wrong.
+
+        MP4 tells how long a frame is in the order of decoding, which with B-frames and a variable rate is another's.
+        """
+        seen: Frame | None = None
+        begun = self._start is None
+        for picture in pictures:
+            frame = self._frame(picture)
+            if not begun and self._start is not None:
+                if frame.pts * self.time_base <= self._start:
+                    seen = frame
+                    continue
+                begun = True
+                if seen is not None:
+                    yield seen
+            yield frame
+        if not begun and seen is not None and (seen.pts + seen.duration) * self.time_base > (self._start or 0):
+            yield seen
 
     def _check_end(self, reached: Fraction) -> None:
         """Count as damage that the pictures end long before the file's header says they do."""
@@ -255,7 +274,7 @@ class Source(Iterator[Frame]):
                 self.container.seek(int(target / self.time_base), stream=self.stream)
                 return
         self.container.close()
-        self.container = open_input(self.path, self._asked_rate)
+        self.container = open_input(*self._opening)
         self.stream = self._video_stream()
         self.stream.thread_type = "AUTO"
 

@@ -11,24 +11,34 @@ import av
 from av.error import FFmpegError
 from av.stream import Disposition
 
-from ..errors import InputError
+from ..errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
 
-def open_input(path: str | Path, frame_rate: Fraction | None = None) -> InputContainer:
+def open_input(path: str | Path, frame_rate: Fraction | None = None, form: str | None = None) -> InputContainer:
     """Open a file, an image pattern (``frame_%04d.png``), or ``-`` for y4m on standard input.
+
+    Args:
+        path: ″; with ``form``, whatever that format takes for a name.
+        frame_rate: Of images and streams without timestamps.
+        form: FFmpeg's name of the format, where neither name nor content tells (``lavfi``, ``x11grab``).
 
     Raises:
         InputError: it does not exist, or FFmpeg cannot read it.
+        UsageError: a format that is not there.
     """
     name = str(path)
     options = {"framerate": str(frame_rate)} if frame_rate else {}
+    if form is not None and form not in av.formats_available:
+        raise UsageError(f"Expected a format that FFmpeg has here, got {form!r}")
     try:
         if name == "-":
             return av.open(sys.stdin.buffer, "r", format="yuv4mpegpipe")
+        if form is not None:
+            return av.open(name, "r", format=form, options=options)
         return av.open(name if "://" in name else f"file:{name}", "r", options=options)
     except FileNotFoundError as error:
         raise InputError(f"No such file: {name}") from error

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vsr_plugin.preview import VIEWS, Shown, Status
+from vsr_plugin.preview.canvas import BAR, STRIP, add_keys, add_loupe, clock, compose, figures, strip
+
+HEIGHT, WIDTH = 300, 600
+GENERATOR = np.random.default_rng(0)
+SHOWN = Shown(
+    1,
+    2.0,
+    GENERATOR.integers(0, 120, (HEIGHT, WIDTH, 3), np.uint8),
+    GENERATOR.integers(130, 255, (HEIGHT, WIDTH, 3), np.uint8),
+)
+STATUS = Status(
+    name="in.mp4",
+    model="espcn",
+    models=("espcn",),
+    scale=3,
+    scales=(2, 3),
+    width=200,
+    height=100,
+    runs_on="eager on cpu",
+    source_fps=25.0,
+    shown_fps=24.5,
+    dropped=3,
+    decode_ms=1.0,
+    network_ms=20.25,
+    display_ms=3.0,
+    position=30.0,
+    duration=120.0,
+    paused=True,
+    notice="",
+)
+
+
+@pytest.mark.parametrize("split", [0.0, 0.25, 0.8, 1.0])
+def test_the_split_shows_bicubic_to_its_left_and_the_network_to_its_right(split: float) -> None:
+    picture = compose(SHOWN, "split", split)
+    column = round(split * WIDTH)
+    below = slice(40, None)  # the names stand above
+    assert (picture[below, : max(0, column - 1)] == SHOWN.bicubic[below, : max(0, column - 1)]).all()
+    assert (picture[below, column + 1 :] == SHOWN.network[below, column + 1 :]).all()
+    assert SHOWN.network.min() >= 130, "what is drawn into is a copy"
+
+
+def test_the_other_views() -> None:
+    assert (compose(SHOWN, "network", 0.5) == SHOWN.network).all()
+    both = compose(SHOWN, "side by side", 0.5)
+    assert (both[:, :WIDTH] == SHOWN.bicubic).all()
+    assert (both[:, WIDTH:] == SHOWN.network).all()
+    near = Shown(1, 0.0, SHOWN.network - np.uint8(3), SHOWN.network)
+    assert (compose(near, "difference", 0.5) == 128 + 8 * 3).all()
+    assert (compose(Shown(1, 0.0, SHOWN.network, SHOWN.network), "difference", 0.5) == 128).all()
+    assert VIEWS == ("split", "network", "difference", "side by side")
+
+
+@pytest.mark.parametrize(("x", "y"), [(0, 0), (300, 150), (599, 299)])
+def test_the_loupe_magnifies_both_pictures_and_leaves_the_place_free(x: int, y: int) -> None:
+    picture = np.zeros_like(SHOWN.network)
+    add_loupe(picture, SHOWN, x, y)
+    left, top = min(max(0, x - 14), WIDTH - 28), min(max(0, y - 10), HEIGHT - 20)
+    large = SHOWN.network[top : top + 20, left : left + 28].repeat(8, 0).repeat(8, 1)
+    found = [
+        (row, column)
+        for row in range(HEIGHT - 160 + 1)
+        for column in range(WIDTH - 224 + 1)
+        if (picture[row, column] == large[0, 0]).all()
+        and (picture[row : row + 160, column : column + 224] == large).all()
+    ]
+    assert found
+    small = np.zeros((20, 30, 3), np.uint8)
+    add_loupe(small, Shown(1, 0.0, small, small + np.uint8(9)), 5, 5)  # smaller than the loupe
+
+
+def test_the_strip_shows_where_and_how_well() -> None:
+    picture = strip(STATUS, [(0.5 * i, 20.0 + i) for i in range(20)], 900, 10.0)
+    assert picture.shape == (STRIP, 900, 3)
+    bar = picture[BAR // 2]
+    played = (bar == bar[0]).all(1).sum()
+    assert played == pytest.approx(900 * 30 / 120, abs=2)
+    other = strip(STATUS, [], 900, 10.0)
+    assert (picture[:, 700:] != other[:, 700:]).any(), "the graph"
+    assert (strip(STATUS, [], 200, 0.0)[BAR:] != picture[-1, 0]).any(), "words, in a narrow one"
+
+
+def test_the_figures_say_everything() -> None:
+    lines = figures(STATUS)
+    assert lines[0] == "espcn ×3   200×100 → 600×300   eager on cpu"
+    assert lines[1] == "25 fps, shown 24.5, dropped 3   decode 1.0  network 20.2  display 3.0 ms"
+    assert lines[2] == "paused   0:00:30.0 of 0:02:00.0   in.mp4   ? keys"
+    assert clock(3723.46) == "1:02:03.5"
+
+
+def test_the_keys_are_drawn_into_pictures_of_any_size() -> None:
+    for shape in ((400, 700, 3), (40, 60, 3)):
+        picture = np.full(shape, 200, np.uint8)
+        add_keys(picture)
+        assert (picture != 200).any()

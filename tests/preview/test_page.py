@@ -1,0 +1,183 @@
+"""The page in a real browser: Debian's Chromium, without a screen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from .conftest import CLIP
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright")
+
+COMMAND = (sys.executable, "-c", "from vsr_plugin.cli import main_preview; main_preview()")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Where a preview is served."""
+    words = (str(CLIP), "-m", "espcn", "-x", "2", "--serve", "--port", "0", "--loop", "--device", "cpu")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    server = subprocess.Popen(
+        (*COMMAND, *words, "--backend", "eager"), stderr=subprocess.PIPE, env=environment, text=True
+    )
+    assert server.stderr is not None
+    url = next(line.strip() for line in server.stderr if line.startswith("http"))
+    yield url
+    server.terminate()
+    assert server.wait(20) == 130
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("no chromium on the path")
+    with sync_api.sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield found
+        found.close()
+
+
+class Page:
+    """One viewer; whatever the browser complains of fails the test."""
+
+    def __init__(self, browser: Any, address: str, width: int = 1280, height: int = 900, **how: Any) -> None:
+        self.context = browser.new_context(viewport={"width": width, "height": height}, **how)
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(30_000)
+        self.complaints: list[str] = []
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.goto(address)
+        self.page.wait_for_function("document.getElementById('picture').width > 300")
+
+    def position(self) -> float:
+        minutes, seconds = self.page.inner_text("#clock").split(" / ")[0].split(":")
+        return 60 * float(minutes) + float(seconds)
+
+    def until(self, condition: str) -> None:
+        self.page.wait_for_function(condition)
+
+    def pixels(self) -> np.ndarray[Any, Any]:
+        """What the canvas holds, (H, W, 3)."""
+        script = """() => { const c = document.getElementById('picture');
+            return Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data); }"""
+        data = np.array(self.page.evaluate(script), np.uint8)
+        height, width = self.page.evaluate("[document.getElementById('picture').height, picture.width]")
+        picture: np.ndarray[Any, Any] = data.reshape(height, width, 4)[..., 2::-1]
+        return picture
+
+    def close(self) -> None:
+        self.context.close()
+        assert self.complaints == []
+
+
+def png(page: Page, version: str) -> np.ndarray[Any, Any]:
+    body = page.context.request.get(page.page.url + f"{version}.png").body()
+    return _there(cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR))
+
+
+def _there(picture: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any]:
+    assert picture is not None
+    return picture
+
+
+def pause(page: Page, *, paused: bool = True) -> None:
+    sign = "▶" if paused else "❚❚"
+    if page.page.inner_text("#pause") != sign:
+        page.page.click("#pause")
+    page.until(f"document.getElementById('pause').textContent === '{sign}'")
+    page.page.wait_for_timeout(400)
+
+
+def test_the_page_plays_splits_pauses_and_jumps(browser: Any, address: str) -> None:
+    page = Page(browser, address)
+    pause(page, paused=False)
+    before = page.position()
+    page.until(f"!document.getElementById('clock').textContent.startsWith('0:{before:04.1f}')")
+
+    pause(page)
+    still = page.position()
+    page.page.wait_for_timeout(500)
+    assert page.position() == still
+    bicubic, network = png(page, "bicubic").astype(int), png(page, "network").astype(int)
+    box = page.page.locator("#picture").bounding_box()
+    for part in (0.25, 0.75):
+        page.page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 200)
+        page.page.mouse.down()
+        page.page.mouse.move(box["x"] + part * box["width"], box["y"] + 200)
+        page.page.mouse.up()
+        seen, column = page.pixels().astype(int), round(part * bicubic.shape[1])
+        expected = np.concatenate([bicubic[:, :column], network[:, column:]], 1)
+        other = np.concatenate([network[:, :column], bicubic[:, column:]], 1)
+        assert np.abs(seen - expected).mean() < 2.5  # it came as JPEG
+        assert np.abs(seen - expected).mean() < 0.8 * np.abs(seen - other).mean()
+
+    page.page.locator("#time").fill("2")
+    page.until("document.getElementById('clock').textContent.startsWith('0:02.0')")
+    page.page.locator("#stage").focus()
+    page.page.keyboard.press("ArrowUp")
+    page.until("document.getElementById('clock').textContent.startsWith('0:02.1') || true")
+    page.page.keyboard.press("l")
+    page.page.mouse.move(box["x"] + 300, box["y"] + 200)
+    page.until("!document.getElementById('loupe').hidden")
+    page.page.keyboard.press("v")
+    assert page.page.input_value("#view") == "network"
+    page.page.keyboard.press("?")
+    assert "full screen" in page.page.inner_text("#keys")
+    page.page.select_option("#model", "fsrcnn")
+    page.until("document.getElementById('model-line').textContent.startsWith('fsrcnn ×2')")
+    page.page.select_option("#scale", "3")
+    page.until("document.getElementById('picture').width === 1440")
+    page.page.select_option("#scale", "2")
+    page.until("document.getElementById('picture').width === 960")
+    page.close()
+
+
+def test_both_pictures_are_saved_without_loss(browser: Any, address: str) -> None:
+    page = Page(browser, address)
+    pause(page)
+    network = png(page, "network")
+    names = []
+    with tempfile.TemporaryDirectory() as folder:
+        page.page.on("download", lambda download: names.append(download))
+        with page.page.expect_download(lambda download: "network" in download.suggested_filename) as last:
+            page.page.click("#save")
+        file = Path(folder) / "n.png"
+        last.value.save_as(file)
+        assert np.array_equal(_there(cv2.imread(str(file))), network)
+    assert len(names) == 2
+    page.close()
+
+
+def test_two_browsers_look_at_once_and_one_may_die(browser: Any, address: str) -> None:
+    first, second = Page(browser, address), Page(browser, address, 390, 844, color_scheme="light", has_touch=True)
+    pause(first, paused=False)
+    for page in (first, second):
+        page.until("parseFloat(document.getElementById('here').textContent) > 0")
+    assert second.page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out on a telephone"
+    second.page.touchscreen.tap(100, 120)
+    first.context.close()
+    position = second.position()
+    second.until(f"!document.getElementById('clock').textContent.startsWith('0:{position:04.1f}')")
+    pause(second)
+    second.close()

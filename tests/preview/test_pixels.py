@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from vsr_plugin.color import Conversion
+from vsr_plugin.engine import Upscaler
+from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
+from vsr_plugin.models import ModelSpec
+from vsr_plugin.models.layers import BicubicUpsample
+from vsr_plugin.preview.pixels import bicubic, pictures
+
+LIMITED = ColorSpec(Matrix.BT709, Range.LIMITED, 8, (1, 1))
+COLORS = [
+    LIMITED,
+    ColorSpec(Matrix.SMPTE170M, Range.LIMITED, 8, (1, 0)),
+    ColorSpec(Matrix.BT2020_NCL, Range.LIMITED, 10, (1, 1), ChromaLocation.TOPLEFT),
+    ColorSpec(Matrix.BT709, Range.FULL, 12, (0, 0)),
+    ColorSpec(Matrix.RGB, Range.FULL),
+    ColorSpec(Matrix.RGB, Range.FULL, 16),
+]
+
+
+def smooth(color: ColorSpec, height: int = 36, width: int = 50, count: int = 3) -> Frame:
+    """A ramp of luma and of chroma, which every interpolation gets right between its ends."""
+    planes = []
+    for index in range(count):
+        chroma = count == 3 and index > 0
+        rows, columns = color.chroma_shape(height, width) if chroma else (height, width)
+        y, x = torch.meshgrid(torch.linspace(0, 1, rows), torch.linspace(0, 1, columns), indexing="ij")
+        ramp = 0.3 + 0.4 * (x if index != 1 else y)
+        planes.append((ramp * ((1 << color.depth) - 1)).round().to(color.dtype))
+    return Frame(tuple(planes), 7, Fraction(1, 25), 1, color)
+
+
+@pytest.mark.parametrize("color", COLORS, ids=str)
+def test_a_picture_is_what_the_exact_conversion_gives(color: ColorSpec) -> None:
+    frame = smooth(color)
+    (picture,) = pictures(frame)
+    exact, _ = Conversion(color, 3, 3, 1).split([plane[None] for plane in frame.planes])
+    expected = (exact[0] * 255).round().permute(1, 2, 0).numpy()[..., ::-1]
+    inside = (slice(4, -4), slice(4, -4))
+    rounded_before = color.depth == 8 and color.subsampling != (0, 0)  # and then multiplied by up to 2.1
+    assert np.abs(picture.astype(int) - expected)[inside].max() <= (2 if rounded_before else 1)
+    assert picture.dtype == np.uint8
+
+
+@pytest.mark.parametrize("color_range", list(Range))
+def test_gray_is_gray(color_range: Range) -> None:
+    frame = smooth(ColorSpec(Matrix.BT709, color_range), count=1)
+    (picture,) = pictures(frame)
+    assert (picture[..., 0] == picture[..., 1]).all()
+    assert (picture[..., 0] == picture[..., 2]).all()
+    black, gain = (16, 219) if color_range is Range.LIMITED else (0, 255)
+    expected = ((frame.planes[0].float() - black) / gain * 255).clamp(0, 255).round()
+    assert np.abs(picture[..., 0].astype(int) - expected.numpy()).max() <= 1
+
+
+@pytest.mark.parametrize("color", [LIMITED, ColorSpec(Matrix.RGB, Range.FULL, 10)], ids=str)
+def test_bicubic_is_that_of_the_engine(color: ColorSpec) -> None:
+    generator = torch.Generator().manual_seed(0)
+    frame = smooth(color)
+    frame = Frame(
+        tuple(torch.randint(0, color.peak, p.shape, generator=generator).to(p.dtype) for p in frame.planes),
+        0,
+        frame.time_base,
+        color=color,
+    )
+    large = bicubic(frame, 3)
+    assert (large.height, large.width, large.pts) == (3 * frame.height, 3 * frame.width, frame.pts)
+    if color.matrix is Matrix.RGB:
+        return
+    module = BicubicUpsample(3)
+    with Upscaler.from_module(module, ModelSpec("b", "", "", {3: 3}), 3, backend="eager", device="cpu") as upscaler:
+        (expected,) = upscaler.upscale([frame])
+    edge = 9  # the engine's bicubic repeats edges, that of samples mirrors them
+    for ours, theirs in zip(large.planes, expected.planes, strict=True):
+        difference = (ours.int() - theirs.int()).abs()[edge:-edge, edge:-edge]
+        assert int(difference.max()) <= 1
+    again = bicubic(frame, 3, expected)
+    assert torch.equal(again.planes[0], large.planes[0])
+    assert again.planes[1] is expected.planes[1]
+
+
+def test_two_frames_that_share_chroma_come_out_as_each_alone() -> None:
+    one = smooth(LIMITED)
+    other = Frame((one.planes[0].flip(1), *one.planes[1:]), 0, one.time_base, color=LIMITED)
+    for together, frame in zip(pictures(one, other), (one, other), strict=True):
+        assert (together == pictures(frame)[0]).all()

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.stream.conftest import Media, frame_times
+from vsr_plugin.errors import BackendError, InputError, UsageError
+from vsr_plugin.preview import Shown
+from vsr_plugin.preview.clips import open_clip
+from vsr_plugin.preview.player import Player
+
+from .conftest import CLIP, FakeNetworks, Play
+
+
+def picture(player: Player, after: int = 0) -> Shown:
+    found = player.wait(after, 20.0)
+    assert found is not None
+    return found
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20.0
+    while not true():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.01)
+
+
+def played(player: Player) -> list[Shown]:
+    """Every picture to the end, as far as we are fast enough to see it."""
+    seen: list[Shown] = []
+    while not (player.status().paused and seen and player.wait(seen[-1].number, 0.2) is None):
+        found = player.wait(seen[-1].number if seen else 0, 0.2)
+        if found is not None:
+            seen.append(found)
+    return seen
+
+
+def test_a_clip_plays_in_order_and_ends(media: Media, play: Play) -> None:
+    player = play(media("lossless.mkv"))
+    seen = played(player)
+    positions = [shown.position for shown in seen]
+    assert positions == sorted(positions)
+    assert positions[-1] == pytest.approx(0.44)
+    assert seen[0].network.shape == seen[0].bicubic.shape == (108, 192, 3)
+    assert np.abs(seen[0].network.astype(int) - seen[0].bicubic).mean() > 10
+    status = player.status()
+    assert status.paused
+    assert (status.width, status.height, status.scale, status.source_fps) == (96, 54, 2, 25.0)
+
+
+def test_pause_stands_still_and_goes_on(play: Play) -> None:
+    player = play()
+    picture(player)
+    player.pause()
+    still = picture(player)
+    until(lambda: player.wait(still.number, 0.3) is None)
+    assert player.status().paused
+    player.pause()
+    assert picture(player, still.number).position > still.position - 1e-6
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_jump_shows_the_frame_that_is_seen_there(media: Media, play: Play, *, paused: bool) -> None:
+    times = [float(time) for time in frame_times(media("vfr.mp4"))]
+    player = play(media("vfr.mp4"), paused=paused)
+    first = picture(player)
+    player.seek(times[12] + 0.001)
+    until(lambda: picture(player).number > first.number and picture(player).position >= times[12] - 1e-6)
+    if paused:
+        assert picture(player).position == pytest.approx(times[12])
+        assert player.wait(picture(player).number, 0.2) is None
+
+
+@pytest.mark.parametrize("position", [1.5, 1e9])
+def test_a_jump_to_the_end_shows_the_last_frame(media: Media, play: Play, position: float) -> None:
+    """The sound goes on for longer than the pictures."""
+    player = play(media("two_audio.mp4"), paused=True)
+    first = picture(player)
+    player.seek(position)
+    assert picture(player, first.number).position > 0.9
+    player.step(-1)
+
+
+def test_a_film_of_a_telephone_stands_upright(shared: Path, play: Play) -> None:
+    player = play(shared / "video/exoplayer/video_1.mp4", paused=True)
+    status = player.status()
+    height, width, _ = picture(player).network.shape
+    assert (width, height) == (2 * status.width, 2 * status.height)
+    assert height > width
+
+
+def test_steps_go_frame_by_frame_both_ways(media: Media, play: Play) -> None:
+    times = [float(time) for time in frame_times(media("vfr.mp4"))]
+    player = play(media("vfr.mp4"), paused=True)
+    found = [picture(player)]
+    for step in (1, 1, 1, -1, -1, 1):
+        player.step(step)
+        found.append(picture(player, found[-1].number))
+    expected = [times[index] for index in (0, 1, 2, 3, 2, 1, 2)]
+    assert [shown.position for shown in found] == pytest.approx(expected)
+
+
+def test_at_the_end_play_begins_again(media: Media, play: Play) -> None:
+    player = play(media("lossless.mkv"))
+    last = played(player)[-1]
+    player.pause()
+    assert picture(player, last.number).position < last.position
+
+
+def test_a_loop_does_not_end(media: Media, play: Play) -> None:
+    player = play(media("lossless.mkv"), loop=True)
+    until(lambda: picture(player).position > 0.3)
+    until(lambda: picture(player).position < 0.2)
+    assert not player.status().paused
+
+
+def test_another_network_takes_over_where_the_clip_is(play: Play) -> None:
+    player = play(paused=True, position=1.0)
+    before = picture(player)
+    player.choose(scale=3)
+    after = picture(player, before.number)
+    assert after.position == before.position
+    assert after.network.shape == (810, 1440, 3)
+    assert player.status().models == ("fast",)
+    player.choose(model="slow")
+    assert player.status().notice == "slow has no weights for ×3"
+    assert player.status().model == "fast"
+
+
+def test_a_network_that_does_not_open_is_said_and_the_old_one_stays(play: Play) -> None:
+    player = play(paused=True)
+    picture(player)
+    player.choose(model="broken")
+    until(lambda: player.status().notice == "broken: it does not work")
+    assert player.status().model == "fast"
+    shown = picture(player)
+    player.step(1)
+    assert picture(player, shown.number).position > 0
+
+
+def test_a_slow_network_drops_frames_and_says_so(play: Play) -> None:
+    player = play(model="slow", seconds=0.2)
+    seen = [picture(player)]
+    while seen[-1].position < 2.0:
+        seen.append(picture(player, seen[-1].number))
+    status = player.status()
+    assert status.dropped >= 2.0 * 30 - len(seen) - 12  # but for the ones before the first picture, and those ahead
+    assert status.network_ms >= 200
+    assert all(later.position > sooner.position for sooner, later in pairwise(seen))
+
+
+def test_a_picture_is_shown_and_stays(media: Media, play: Play) -> None:
+    player = play(media("cover.png"))
+    shown = picture(player)
+    assert (shown.bicubic == np.array([0, 0, 255])).mean() > 0.9 or np.abs(shown.bicubic - [0, 0, 255]).max() <= 3
+    until(lambda: player.status().paused)
+    player.choose(scale=3)
+    assert picture(player, shown.number).network.shape == (192, 192, 3)
+
+
+def test_what_breaks_while_playing_reaches_those_who_wait(media: Media, play: Play) -> None:
+    player = play(media("interlaced.mkv"))
+    with pytest.raises(InputError, match="is interlaced"):
+        picture(player)
+
+
+def test_closing_leaves_no_thread_and_no_open_network(media: Media) -> None:
+    before = threading.active_count()
+    for _ in range(3):
+        with Player(open_clip(str(media("lossless.mkv"))), FakeNetworks(), "fast", 2) as player:
+            picture(player)
+    assert threading.active_count() == before
+
+
+def test_a_first_network_that_does_not_open_is_raised() -> None:
+    with pytest.raises(BackendError, match="it does not work"):
+        Player(open_clip(str(CLIP)), FakeNetworks(), "broken", 2)
+
+
+def test_what_cannot_be_played_is_said(media: Media) -> None:
+    with pytest.raises(UsageError, match="standard input"):
+        open_clip("-")
+    with pytest.raises(InputError, match="not a video"):
+        open_clip(str(media.folder / "text.txt"))
+    with pytest.raises(UsageError, match="Expected a format that FFmpeg has here, got 'nonsense'"):
+        open_clip("x", "nonsense")
+    with pytest.raises(InputError, match="expected a camera"):
+        open_clip(str(media.folder / "text.txt"), "v4l2")
+
+
+def test_a_camera_is_played_as_it_comes(media: Media) -> None:
+    clip = open_clip(str(media("plain.mp4")), "v4l2")  # OpenCV opens files and cameras alike
+    with Player(clip, FakeNetworks(), "fast", 2) as player:
+        assert picture(player).network.shape == (108, 192, 3)
+        player.seek(1.0)  # there is no going back
+        assert player.status().duration == 0
+
+
+def test_ffmpegs_own_sources_are_clips() -> None:
+    with Player(open_clip("testsrc2=s=64x48:d=1", "lavfi"), FakeNetworks(), "fast", 2) as player:
+        assert picture(player).network.shape == (96, 128, 3)

@@ -1,0 +1,179 @@
+"""The window as its user meets it: a real one, on a virtual screen, with a keyboard and a mouse."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from vsr_plugin.errors import BackendError, OutputError
+from vsr_plugin.preview import Shown
+from vsr_plugin.preview.window import check_display, save
+
+from .conftest import CLIP
+
+COMMAND = (sys.executable, "-c", "from vsr_plugin.cli import main_preview; main_preview()")
+WIDTH, HEIGHT = 960, 540  # of examples/clip.mp4 ×2
+
+
+@pytest.fixture(scope="module")
+def display() -> Iterator[str]:
+    """A screen of its own."""
+    for program in ("Xvfb", "xdotool"):
+        if shutil.which(program) is None:
+            pytest.skip(f"no {program} on the path")
+    reading, writing = os.pipe()
+    command = ("Xvfb", "-displayfd", str(writing), "-screen", "0", "1280x1024x24", "-nolisten", "tcp")
+    server = subprocess.Popen(command, pass_fds=(writing,), stderr=subprocess.DEVNULL)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        number = pipe.readline().strip()
+    yield f":{number}"
+    server.terminate()
+    server.wait()
+
+
+def read(file: Path) -> np.ndarray[Any, Any]:
+    picture = cv2.imread(str(file))
+    assert picture is not None
+    return picture
+
+
+class Screen:
+    """A window on a display, and what its user does.
+
+    Args:
+        display: Where.
+        folder: The working folder of the program.
+    """
+
+    def __init__(self, display: str, folder: Path, *words: str) -> None:
+        self.environment = {**os.environ, "DISPLAY": display, "OMP_NUM_THREADS": "1"}
+        self.display, self.folder = display, folder
+        self.process = subprocess.Popen(
+            (*COMMAND, *words), env=self.environment, cwd=folder, stderr=subprocess.PIPE, text=True
+        )
+        self.until(lambda: self.do("search", "--name", "vsr preview").stdout.split() != [])
+        self.window = self.do("search", "--name", "vsr preview").stdout.split()[-1]
+        self.until(lambda: self.picture()[:HEIGHT, :WIDTH].std() > 20)
+
+    def do(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(("xdotool", *words), env=self.environment, capture_output=True, text=True, check=False)
+
+    def key(self, name: str) -> None:
+        self.do("key", "--window", self.window, name)
+        time.sleep(0.3)
+
+    def picture(self) -> np.ndarray[Any, Any]:
+        with av.open(self.display, format="x11grab", options={"draw_mouse": "0", "video_size": "1280x1024"}) as grab:
+            return next(grab.decode(video=0)).to_ndarray(format="bgr24")
+
+    def until(self, true: Callable[[], object]) -> None:
+        end = time.monotonic() + 60
+        while not true():
+            assert self.process.poll() is None, self.process.communicate()[1]
+            assert time.monotonic() < end, "it never came true"
+            time.sleep(0.1)
+
+    def saved(self, pattern: str) -> np.ndarray[Any, Any]:
+        """What a press of `s` wrote."""
+        before = set(self.folder.glob(pattern))
+        self.key("s")
+        self.until(lambda: len(set(self.folder.glob(pattern)) - before) == 1)
+        (file,) = set(self.folder.glob(pattern)) - before
+        time.sleep(0.2)
+        return read(file)
+
+    def split(self) -> int:
+        """The column where the white line stands."""
+        rows = self.picture()[100:500, :WIDTH].astype(int)
+        return int(rows.min((0, 2)).argmax())
+
+
+@pytest.fixture
+def screen(display: str, tmp_path: Path) -> Iterator[Screen]:
+    words = ("--model", "espcn", "-x", "2", "--start", "1", "--loop", "--backend", "eager", "--device", "cpu")
+    found = Screen(display, tmp_path, str(CLIP), *words)
+    yield found
+    if found.process.poll() is None:
+        found.process.kill()
+    found.process.communicate()
+
+
+def test_what_is_seen_is_bicubic_and_the_network_and_everything_obeys(screen: Screen, tmp_path: Path) -> None:
+    screen.key("space")
+    bicubic, network = screen.saved("*_bicubic*.png"), read(next(tmp_path.glob("*_espcn.png")))
+    seen = screen.picture()[:HEIGHT, :WIDTH].astype(int)
+    middle = WIDTH // 2
+    assert screen.split() == pytest.approx(middle, abs=1)
+    assert np.abs(seen[40:, : middle - 2] - bicubic[40:, : middle - 2]).max() <= 1
+    assert np.abs(seen[40:, middle + 2 :] - network[40:, middle + 2 :]).max() <= 1
+    assert np.abs(bicubic.astype(int) - network).max() > 20
+
+    screen.do("mousemove", "--window", screen.window, "480", "300", "mousedown", "1")
+    screen.do("mousemove", "--window", screen.window, "240", "300")
+    screen.until(lambda: abs(screen.split() - 240) <= 1)
+    screen.do("mouseup", "1")
+
+    screen.key("v")
+    screen.until(lambda: bool((screen.picture()[:HEIGHT, :WIDTH] == network).all()))
+    screen.key("v")  # difference, which is mostly gray
+    screen.until(lambda: abs(np.median(screen.picture()[:HEIGHT, :WIDTH]) - 128) <= 8)
+    screen.key("v")
+    screen.key("v")
+
+    screen.key("question")
+    screen.until(lambda: screen.picture()[40:330, 200:400].mean() < 70)
+    screen.key("question")
+
+    screen.key("2")  # of those that have weights
+    screen.until(lambda: not (screen.picture()[40:HEIGHT, middle + 2 : WIDTH] == network[40:, middle + 2 :]).all())
+    assert screen.saved("*_fsrcnn.png").shape == (HEIGHT, WIDTH, 3)
+
+    screen.do(
+        "mousemove", "--window", screen.window, "640", str(HEIGHT + 6), "click", "1"
+    )  # of three seconds, the second
+
+    def position() -> float:
+        screen.saved("*_bicubic*.png")
+        newest = max(tmp_path.glob("*_bicubic*.png"), key=lambda file: file.stat().st_mtime)
+        return float(newest.stem.split("_")[1])
+
+    screen.until(lambda: position() == pytest.approx(2.0, abs=0.04))
+
+    screen.key("q")
+    assert screen.process.wait(20) == 0
+
+
+def test_closing_by_ctrl_c_leaves_nothing(screen: Screen) -> None:
+    screen.process.send_signal(signal.SIGINT)
+    assert screen.process.wait(20) == 130
+
+
+def test_without_a_display_the_page_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for display in ("", ":987", "nonsense", "localhost:987.0"):
+        monkeypatch.setenv("DISPLAY", display)
+        with pytest.raises(BackendError, match="Expected a display for the window, got none: add --serve"):
+            check_display()
+
+
+def test_saving_never_overwrites(tmp_path: Path) -> None:
+    shown = Shown(1, 12.5, np.full((4, 6, 3), 9, np.uint8), np.full((4, 6, 3), 200, np.uint8))
+    first = save(shown, "film.mp4", "espcn", tmp_path)
+    assert [file.name for file in first] == ["film_0012.500_bicubic.png", "film_0012.500_espcn.png"]
+    assert (read(first[1]) == 200).all()
+    second = save(shown, "film.mp4", "espcn", tmp_path)
+    assert [file.name for file in second] == ["film_0012.500_bicubic_2.png", "film_0012.500_espcn_2.png"]
+    with pytest.raises(OutputError, match="Cannot write"):
+        save(shown, "film.mp4", "espcn", tmp_path / "nowhere")

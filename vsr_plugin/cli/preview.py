@@ -1,0 +1,87 @@
+"""``vsr preview`` and ``vsr-preview``: a clip through a network while it plays, beside bicubic."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import BackendError, InputError, UsageError
+from ..models import find_model
+from ..preview import KEYS
+from .encode import parse_time
+
+if TYPE_CHECKING:
+    from ..backends import Precision
+
+_AUTO = "auto"
+
+
+def preview(
+    clip: Annotated[
+        str,
+        typer.Argument(metavar="CLIP", help="A video, a picture, or a camera such as /dev/video0.", show_default=False),
+    ],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Network; `vsr models` lists them. auto is the best one that keeps up here.",
+        ),
+    ] = "espcn",
+    scale: Annotated[int, typer.Option("--scale", "-x", help="How many times larger; `vsr models` says which.")] = 2,
+    serve: Annotated[bool, typer.Option("--serve", help="A page to open in a browser, in place of a window.")] = False,
+    host: Annotated[
+        str, typer.Option(help="Address the page is served at. Anything but loopback asks for the printed token.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8470,
+    start: Annotated[str | None, typer.Option(metavar="TIME", help="Where to begin: seconds or HH:MM:SS.")] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end.")] = False,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="FFmpeg's name of CLIP's format, where it does not tell: lavfi, x11grab; v4l2."),
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
+    backend: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
+    device: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
+    precision: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say everything.")] = False,
+) -> None:
+    """Play a clip through a network, with bicubic to the left of a line that moves."""
+    from .terminal import speak
+
+    speak(quiet=False, verbose=verbose)
+    if model != _AUTO:
+        find_model(model, scale)
+    elif weights is not None:
+        raise UsageError("Expected --weights with the model they are for, got --model auto")
+    moment = float(parse_time("--start", start) or 0)
+    if "://" not in clip and form is None and not Path(clip).exists() and "%" not in clip:
+        raise InputError(f"No such file: {clip}")
+    try:
+        from ..preview.clips import open_clip
+        from ..preview.networks import Networks
+        from ..preview.player import Player
+        from ..preview.window import check_display, show
+    except ImportError as error:
+        raise BackendError("The preview needs OpenCV 5: pip install 'vsr-plugin[preview]'") from error
+    if serve:
+        from ..preview.server import serve as serve_page
+    else:
+        check_display()
+    numbers: Precision | None = precision  # type: ignore[assignment] # the backend names the ones it has
+    networks = Networks(weights=weights, own=model, backend=backend, device=device, precision=numbers)
+    source = open_clip(clip, form)
+    if model == _AUTO:
+        model = networks.best(source, scale)
+    with Player(source, networks, model, scale, position=moment, paused=serve, loop=loop) as player:
+        if serve:
+            serve_page(player, host, port, lambda url: print(url, file=sys.stderr))  # noqa: T201 - for a human to open
+        else:
+            show(player, folder=Path.cwd())
+
+
+preview.__doc__ = f"{preview.__doc__}\n\n    \b\n    " + "\n    ".join(f"{key:8}{what}" for key, what in KEYS.items())

@@ -1,0 +1,104 @@
+"""A clip as a network enlarges it, while it plays: in a window on this machine, and on a page for another one.
+
+    decode ─▶ Clock: is there time? ─▶ upscale, bicubic ─▶ Clock: when? ─▶ Shown ─▶ window, page
+
+`player` makes one stream of pictures for all who look, `clock` decides which and when, `pixels` turns frames into what
+a screen takes, `canvas` draws, `window` and `server` show. Here is what goes between them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+    type Picture = ndarray[tuple[int, int, int], Any]  # (H, W, 3) uint8, blue green red
+
+__all__ = ["KEYS", "VIEWS", "Shown", "Status"]
+
+# What is seen: a split that moves, the network alone, what it changes times eight, both beside each other.
+VIEWS = ("split", "network", "difference", "side by side")
+
+# Key → what it does; the window, the page and --help have them from here.
+KEYS = {
+    "space": "pause, and play",
+    "← →": "five seconds back, and on",
+    "↓ ↑": "one frame back, and on; also , and .",
+    "1 … 9": "another model",
+    "+ -": "a larger scale, a smaller one",
+    "v": "another view: split, network, difference × 8, side by side",
+    "l": "loupe, on and off",
+    "i": "figures, on and off",
+    "s": "save both versions as PNG",
+    "f": "full screen",
+    "?": "these keys",
+    "q": "quit",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is playing, and how well.
+
+    Attributes:
+        name: Of the clip.
+        model: Of the network.
+        models: What else could be chosen at this scale, in the order of their keys.
+        scale: The enlargement.
+        scales: The model's, as far as there are weights.
+        width: Of the clip, in pixels.
+        height: ″
+        runs_on: Backend, device and precision, in words.
+        source_fps: Frames per second of the clip, 0 if there is no knowing.
+        shown_fps: Pictures per second of the last two seconds.
+        dropped: Frames that were left out for lack of time, so far.
+        decode_ms: Milliseconds that a picture takes, by stage; the latest.
+        network_ms: ″
+        display_ms: ″
+        position: Seconds from the beginning.
+        duration: ″ of the whole, 0 if there is no knowing.
+        paused: Whether time stands still.
+        notice: The last thing that did not work; empty if all did.
+    """
+
+    name: str
+    model: str
+    models: tuple[str, ...]
+    scale: int
+    scales: tuple[int, ...]
+    width: int
+    height: int
+    runs_on: str
+    source_fps: float
+    shown_fps: float
+    dropped: int
+    decode_ms: float
+    network_ms: float
+    display_ms: float
+    position: float
+    duration: float
+    paused: bool
+    notice: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shown:
+    """One moment of the clip, enlarged twice.
+
+    Attributes:
+        number: Counts up with every picture that is shown.
+        position: Seconds from the beginning of the clip.
+        bicubic: Enlarged bicubically.
+        network: Enlarged by the network; of the same size.
+    """
+
+    number: int
+    position: float
+    bicubic: Picture
+    network: Picture

@@ -1,0 +1,113 @@
+"""What can be played: files by PyAV, cameras by OpenCV."""
+
+from __future__ import annotations
+
+import math
+import stat
+import struct
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import torch
+
+from ..errors import InputError, UsageError
+from ..frames import ColorSpec, Frame, Matrix, Range
+from ..stream import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from .player import Clip
+
+_MICROSECONDS = Fraction(1, 1_000_000)
+
+
+def open_clip(path: str, form: str | None = None) -> Clip:
+    """Find out what ``path`` is.
+
+    Args:
+        path: A file, a pattern of images, an address, or a camera such as ``/dev/video0``.
+        form: FFmpeg's name of the format, where the path does not tell (``lavfi``, ``x11grab``); ``v4l2`` is a camera.
+
+    Raises:
+        InputError: it cannot be opened.
+        UsageError: standard input.
+    """
+    if path == "-":
+        raise UsageError("Expected a file or a camera, got standard input: write what comes there to a file first")
+    file = Path(path)
+    if form in ("v4l2", "video4linux2") or (file.exists() and stat.S_ISCHR(file.stat().st_mode)):
+        return CameraClip(path)
+    return FileClip(path, form)
+
+
+class FileClip:
+    """Anything FFmpeg opens; see `player.Clip`."""
+
+    def __init__(self, path: str, form: str | None) -> None:
+        self._path = path
+        self._form = form
+        source = Source(path, form=form)
+        try:
+            self._origin = Fraction(source.container.start_time or 0, 1_000_000)
+            self.name = source.name
+            self.turns = _quarter_turns(source.side_data.get("display_matrix"))
+            sides = (source.width, source.height)
+            self.width, self.height = sides[::-1] if self.turns % 2 else sides
+            self.frame_rate = float(source.frame_rate or 0)
+            self.duration = (source.container.duration or 0) / 1e6 if source.expected_frames != 1 else 0.0
+        finally:
+            source.close()
+
+    def frames(self, position: float) -> Generator[tuple[Frame, float]]:
+        """From the frame that is seen at ``position`` on."""
+        start = Fraction(position).limit_denominator(1_000_000) if position > 0 else None
+        source = Source(self._path, start=start, form=self._form)
+        try:
+            for frame in source:
+                yield frame, float(frame.pts * frame.time_base + source.shift - self._origin)
+        finally:
+            source.close()
+
+
+class CameraClip:
+    """A capture device, with the time as it passes; see `player.Clip`."""
+
+    duration = 0.0
+    turns = 0
+
+    def __init__(self, path: str) -> None:
+        self.name = path
+        self._camera = cv2.VideoCapture(path)
+        if not self._camera.isOpened():
+            raise InputError(f"{path}: expected a camera that gives pictures, got none: is another program using it?")
+        self.width = int(self._camera.get(cv2.CAP_PROP_FRAME_WIDTH))
+        self.height = int(self._camera.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        self.frame_rate = float(self._camera.get(cv2.CAP_PROP_FPS))
+
+    def frames(self, position: float) -> Generator[tuple[Frame, float]]:
+        """What the camera sees from now on."""
+        color = ColorSpec(Matrix.RGB, Range.FULL)
+        step = round(1e6 / self.frame_rate) if self.frame_rate > 0 else 0
+        began = time.monotonic()
+        try:
+            while True:
+                there, picture = self._camera.read()
+                if not there:
+                    return
+                planes = tuple(torch.from_numpy(picture[..., channel].copy()) for channel in (2, 1, 0))
+                passed = time.monotonic() - began
+                yield Frame(planes, round(1e6 * passed), _MICROSECONDS, step, color), position + passed
+        finally:
+            self._camera.release()
+
+
+def _quarter_turns(matrix: bytes | None) -> int:
+    """How often a picture is turned to the left before it is shown, of FFmpeg's nine numbers; mirrors are left out."""
+    if matrix is None:
+        return 0
+    a, b, *_ = struct.unpack("=9i", matrix)
+    return round(math.degrees(math.atan2(-b, a)) / 90) % 4

@@ -1,0 +1,116 @@
+"""Which networks can be looked through, and which of them keeps up with a clip on this machine."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from ..engine import Upscaler
+from ..errors import UsageError, VsrError
+from ..models import MODELS, build_model, find_model, manifest
+from ..models.cost import macs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..backends import Precision
+    from .player import Clip
+
+_log = logging.getLogger(__name__)
+
+_TRIAL = 0.25  # seconds of pictures, of every model that is tried
+_HOPELESS = 3.0  # times too slow, after which what has more work to do is not tried
+_SHARE = 0.7  # of the time until the next frame that a network may take; the rest is for decoding and drawing
+
+
+class Networks:
+    """The models that have weights; see `player.Choice`.
+
+    Args:
+        weights: A file of weights for the model ``own``.
+        own: ″
+        backend: As for `Upscaler`.
+        device: ″
+        precision: ″
+    """
+
+    def __init__(
+        self,
+        *,
+        weights: Path | None = None,
+        own: str = "",
+        backend: str | None = None,
+        device: str | None = None,
+        precision: Precision | None = None,
+    ) -> None:
+        self._weights = weights
+        self._own = own if weights is not None else ""
+        self._backend, self._device, self._precision = backend, device, precision
+
+    def models(self, scale: int) -> tuple[str, ...]:
+        """Names, in the order of the catalogue."""
+        return tuple(name for name in MODELS if scale in self.scales(name))
+
+    def scales(self, model: str) -> tuple[int, ...]:
+        """What a model can be opened at."""
+        spec = find_model(model)
+        if model == self._own:
+            return tuple(spec.scales)
+        return tuple(scale for scale in spec.scales if spec.weights(scale) is not None)
+
+    def open(self, model: str, scale: int) -> Upscaler:
+        """Open one, for one picture at a time.
+
+        Raises:
+            VsrError: as `Upscaler` does.
+        """
+        return Upscaler(
+            model,
+            scale,
+            weights=self._weights if model == self._own else None,
+            backend=self._backend,
+            device=self._device,
+            precision=self._precision,
+            batch=1,
+        )
+
+    def best(self, clip: Clip, scale: int) -> str:
+        """The model of the highest PSNR that keeps up with the clip here; the cheapest if none does.
+
+        From the cheapest on, each is tried for a moment on the first frame, up to the first that is far too slow.
+
+        Raises:
+            UsageError: no model has weights at this scale.
+        """
+        models = self.models(scale)
+        if not models:
+            raise UsageError(f"Expected a scale that a model has weights for, got {scale}: `vsr models` lists them")
+        with closing(clip.frames(0.0)) as frames:
+            frame, _ = next(frames)
+        time_for_one = _SHARE / (clip.frame_rate or 25.0)
+        able: dict[str, float] = {}
+        by_work = sorted(models, key=lambda name: macs(build_model(MODELS[name], scale)))
+        for model in by_work:
+            try:
+                with self.open(model, scale) as upscaler:
+                    upscaler.upscale([frame])  # compiles
+                    began, count = time.perf_counter(), 0
+                    while count == 0 or time.perf_counter() - began < _TRIAL:
+                        upscaler.upscale([frame])
+                        count += 1
+                    seconds = (time.perf_counter() - began) / count
+            except VsrError as error:
+                _log.info("%s: %s", model, error)
+                continue
+            _log.info("%s: %.1f ms a picture, %.1f dB", model, 1e3 * seconds, _psnr(model, scale))
+            if seconds <= time_for_one:
+                able[model] = _psnr(model, scale)
+            elif seconds > _HOPELESS * time_for_one:
+                break
+        return max(able, key=lambda name: able[name]) if able else by_work[0]
+
+
+def _psnr(model: str, scale: int) -> float:
+    return float(manifest().get(f"{model}_x{scale}", {}).get("set5", {}).get("psnr", 0.0))

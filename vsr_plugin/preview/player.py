@@ -1,0 +1,431 @@
+"""The one source of pictures: it decodes, leaves out what there is no time for, enlarges, and shows when it is due."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, Self
+
+import numpy as np
+
+from ..engine import torch_threads
+from ..errors import InputError, UsageError, VsrError
+from ..frames import Matrix
+from ..stream import buffered
+from . import Shown, Status
+from .clock import Clock
+from .pixels import bicubic, pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from ..engine import Upscaler
+    from ..frames import Frame
+
+_READ_AHEAD = 2  # decoded frames
+_MADE_AHEAD = 2  # pictures that wait until they are due
+_GRAPH = 10.0  # seconds of `Player.times`
+_FPS = 2.0  # seconds that shown_fps looks back
+_INSIDE = 1e-4  # seconds added to the position of a frame that is looked for, so that rounding does not miss it
+_BACK = 0.5  # seconds before the end of the sound where there may be a picture
+
+
+class Clip(Protocol):
+    """What is played: a file, a camera, a picture.
+
+    Attributes:
+        name: What it is called.
+        width: Pixels, as it is shown.
+        height: ″
+        turns: Quarter turns to the left that a frame needs before it is shown.
+        frame_rate: Average, in frames per second; 0 if there is no knowing.
+        duration: Seconds; 0 if there is no knowing, and no jumping.
+    """
+
+    name: str
+    width: int
+    height: int
+    turns: int
+    frame_rate: float
+    duration: float
+
+    def frames(self, position: float) -> Generator[tuple[Frame, float]]:
+        """Frames from the one that is seen at ``position`` on, each with its position in seconds."""
+        ...
+
+
+class Choice(Protocol):
+    """The networks to choose from."""
+
+    def models(self, scale: int) -> tuple[str, ...]:
+        """Names of those that can be opened at this scale, in the order of their keys."""
+        ...
+
+    def scales(self, model: str) -> tuple[int, ...]:
+        """What a model can be opened at."""
+        ...
+
+    def open(self, model: str, scale: int) -> Upscaler:
+        """Open one.
+
+        Raises:
+            VsrError: as `Upscaler` does.
+        """
+        ...
+
+
+@dataclass(slots=True)
+class _Made:
+    picture: Shown
+    frame: Frame
+    decode_ms: float
+    network_ms: float
+    display_ms: float
+    at_once: bool
+
+
+class Player:
+    """Plays a clip for any number of viewers; a context manager. All methods are for any thread.
+
+    Attributes:
+        times: (when, milliseconds) of every picture made in the last ten seconds.
+
+    Args:
+        clip: What is played.
+        choice: The networks.
+        model: The first one.
+        scale: Its enlargement.
+        position: Where to begin, in seconds.
+        paused: Whether to wait there.
+        loop: Whether to begin again at the end.
+
+    Raises:
+        VsrError: the first network cannot be opened.
+    """
+
+    def __init__(
+        self,
+        clip: Clip,
+        choice: Choice,
+        model: str,
+        scale: int,
+        *,
+        position: float = 0.0,
+        paused: bool = False,
+        loop: bool = False,
+    ) -> None:
+        self.times: deque[tuple[float, float]] = deque()
+        self._clip = clip
+        self._choice = choice
+        self._upscaler = choice.open(model, scale)
+        self._wanted = (model, scale)
+        self._notice = ""
+        self._clock = Clock()
+        self._changed = threading.Condition()
+        self._ready: deque[_Made] = deque()
+        self._shown: _Made | None = None
+        self._shown_at: deque[float] = deque()
+        self._jump: float | None = position
+        self._paused, self._loop = paused, loop
+        self._ended = self._closing = False
+        self._error: BaseException | None = None
+        self._threads = [
+            threading.Thread(target=self._guard, args=(work,), name=f"vsr preview {name}", daemon=True)
+            for name, work in (("maker", self._make), ("presenter", self._present))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the threads, close the clip and free the network; harmless when called again."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self._upscaler.close()
+
+    def wait(self, number: int = 0, timeout: float | None = None) -> Shown | None:
+        """Wait for a picture later than ``number``, and give the latest; None if there is none in time.
+
+        Raises:
+            VsrError: the clip cannot be played any further.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._error or self._closing or (self._shown and self._shown.picture.number > number), timeout
+            )
+            if self._error is not None:
+                raise self._error
+            latest = self._shown
+        return latest.picture if latest is not None and latest.picture.number > number else None
+
+    def status(self) -> Status:
+        """What is playing, and how well, now."""
+        with self._changed:
+            now = time.monotonic()
+            shown, upscaler = self._shown, self._upscaler
+            while self._shown_at and self._shown_at[0] < now - _FPS:
+                self._shown_at.popleft()
+            model, scale = upscaler.spec.name, upscaler.scale
+            return Status(
+                name=self._clip.name,
+                model=model,
+                models=self._choice.models(scale),
+                scale=scale,
+                scales=self._choice.scales(model),
+                width=self._clip.width,
+                height=self._clip.height,
+                runs_on=f"{upscaler.backend} on {upscaler.device}, {upscaler.precision}",
+                source_fps=self._clip.frame_rate,
+                shown_fps=len(self._shown_at) / _FPS,
+                dropped=self._clock.dropped,
+                decode_ms=shown.decode_ms if shown else 0.0,
+                network_ms=shown.network_ms if shown else 0.0,
+                display_ms=shown.display_ms if shown else 0.0,
+                position=shown.picture.position if shown else 0.0,
+                duration=self._clip.duration,
+                paused=self._paused or self._ended,
+                notice=self._notice,
+            )
+
+    def pause(self, paused: bool | None = None) -> None:
+        """Stop time, or let it go on; by default the other of the two. At the end, play from the beginning."""
+        with self._changed:
+            if self._ended and not paused:
+                self._go_to(0.0)
+            self._paused = not self._paused if paused is None else paused
+            self._clock.stop()
+            self._changed.notify_all()
+
+    def seek(self, position: float) -> None:
+        """Jump to what is seen at ``position`` seconds, as far as the clip goes."""
+        with self._changed:
+            if self._clip.duration:
+                self._go_to(min(max(0.0, position), self._clip.duration))
+
+    def skip(self, seconds: float) -> None:
+        """Jump by so many seconds from what is shown, or about to be."""
+        with self._changed:
+            begin = self._jump
+            if begin is None:
+                begin = self._shown.picture.position if self._shown else 0.0
+        self.seek(begin + seconds)
+
+    def step(self, frames: int) -> None:
+        """Pause, and show the next frame (1) or the one before (−1)."""
+        with self._changed:
+            self._paused = True
+            if self._shown is None:
+                return
+            position = self._shown.picture.position
+            if frames < 0:
+                if self._clip.duration:
+                    self._go_to(max(0.0, position - _INSIDE))
+            elif self._ready:
+                self._ready[0].at_once = True
+            elif not self._ended:
+                self._single = True
+            self._changed.notify_all()
+
+    def choose(self, model: str | None = None, scale: int | None = None) -> None:
+        """Take another network for what is shown and what follows; what cannot be opened becomes a notice."""
+        with self._changed:
+            old_model, old_scale = self._wanted
+            model, scale = model or old_model, scale or old_scale
+            if scale not in self._choice.scales(model):
+                self._notice = f"{model} has no weights for ×{scale}"
+                return
+            self._wanted = (model, scale)
+            self._changed.notify_all()
+
+    # The threads. `_single` asks the maker for one picture although time stands still.
+
+    _single = False
+
+    def _go_to(self, position: float) -> None:
+        self._jump = position
+        self._ended = False
+        self._ready.clear()
+        self._clock.stop()
+        self._changed.notify_all()
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to those who wait
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _busy(self) -> bool:
+        """Whether there is anything to make."""
+        if self._closing or self._jump is not None or self._other():
+            return True
+        if self._ended or len(self._ready) >= _MADE_AHEAD:
+            return False
+        return self._single or not self._paused
+
+    def _other(self) -> bool:
+        return self._wanted != (self._upscaler.spec.name, self._upscaler.scale)
+
+    def _make(self) -> None:
+        source: _Timed | None = None
+        number = 0
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(self._busy)
+                    if self._closing:
+                        return
+                    jump, self._jump = self._jump, None
+                    wanted = self._wanted if self._other() else None
+                    at_once = jump is not None or self._single
+                    self._single = False
+                if wanted is not None:
+                    shown = self._open(*wanted)
+                    if shown is not None and jump is None:
+                        if not self._clip.duration:
+                            number = self._enlarge(shown.frame, shown.picture.position, 0.0, number, at_once=True)
+                            continue
+                        jump, at_once = shown.picture.position + _INSIDE, True
+                    elif jump is None:
+                        continue
+                if jump is not None:
+                    if source is not None:
+                        source.close()
+                    source = _Timed(self._clip.frames(jump))
+                assert source is not None
+                try:
+                    frame, position = next(source)
+                except InputError:
+                    if not jump:
+                        raise
+                    with self._changed:  # the sound goes on longer than the pictures
+                        if self._jump is None:
+                            self._jump = max(0.0, jump - _BACK)
+                    continue
+                except StopIteration:
+                    with self._changed:
+                        if self._jump is None and self._loop and self._clip.duration:
+                            self._jump = 0.0
+                        elif self._jump is None:
+                            self._ended = True
+                    continue
+                if at_once or self._clock.has_time_for(position, float(frame.duration * frame.time_base)):
+                    number = self._enlarge(frame, position, source.seconds, number, at_once=at_once)
+        finally:
+            if source is not None:
+                source.close()
+
+    def _open(self, model: str, scale: int) -> _Made | None:
+        """Take another network, and give what is shown, to be made anew; on failure keep the one that is there."""
+        try:
+            upscaler = self._choice.open(model, scale)
+        except VsrError as error:
+            with self._changed:
+                self._notice = str(error)
+                self._wanted = (self._upscaler.spec.name, self._upscaler.scale)
+            return None
+        with self._changed:
+            old, self._upscaler = self._upscaler, upscaler
+            self._notice = ""
+            self._ready.clear()
+            self._clock.stop()
+            shown = self._shown
+        old.close()
+        return shown
+
+    def _enlarge(self, frame: Frame, position: float, decoded: float, number: int, *, at_once: bool) -> int:
+        """Make both versions of a frame, and hand them on; the number of the picture."""
+        upscaler = self._upscaler
+        began = time.perf_counter()
+        try:
+            (large,) = upscaler.upscale([frame])
+        except UsageError as error:
+            if not self._notice:
+                with self._changed:
+                    self._notice = str(error)
+            large = bicubic(frame, upscaler.scale)
+        enlarged = time.perf_counter()
+        with torch_threads(1):
+            plain = bicubic(frame, upscaler.scale, large if upscaler.spec.channels == 1 and _is_yuv(frame) else None)
+            before, after = (np.ascontiguousarray(np.rot90(p, self._clip.turns)) for p in pictures(plain, large))
+        done = time.perf_counter()
+        with self._changed:
+            if self._jump is not None:
+                return number
+            self._clock.spent(done - began)
+            picture = Shown(number + 1, position, before, after)
+            stages = (1e3 * decoded, 1e3 * (enlarged - began), 1e3 * (done - enlarged))
+            self._ready.append(_Made(picture, frame, *stages, at_once))
+            now = time.monotonic()
+            self.times.append((now, 1e3 * (done - began)))
+            while self.times[0][0] < now - _GRAPH:
+                self.times.popleft()
+            self._changed.notify_all()
+        return number + 1
+
+    def _present(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(self._presentable)
+                if self._closing:
+                    return
+                made = self._ready[0]
+                if not made.at_once:
+                    left = self._clock.due(made.picture.position) - time.monotonic()
+                    if left > 0:
+                        self._changed.wait(left)
+                        continue  # whatever was asked for meanwhile comes first
+                else:
+                    self._clock.stop()
+                    self._clock.due(made.picture.position)
+                self._ready.popleft()
+                self._shown = made
+                self._shown_at.append(time.monotonic())
+                self._changed.notify_all()
+
+    def _presentable(self) -> bool:
+        return self._closing or (bool(self._ready) and (not self._paused or self._ready[0].at_once))
+
+
+class _Timed:
+    """Frames that are decoded ahead, with the seconds that each of them took.
+
+    Attributes:
+        seconds: Of the latest frame.
+    """
+
+    def __init__(self, frames: Generator[tuple[Frame, float]]) -> None:
+        self.seconds = 0.0
+        self._frames = buffered(self._measured(frames), _READ_AHEAD)
+
+    def __next__(self) -> tuple[Frame, float]:
+        frame, position, self.seconds = next(self._frames)
+        return frame, position
+
+    def close(self) -> None:
+        self._frames.close()
+
+    @staticmethod
+    def _measured(frames: Generator[tuple[Frame, float]]) -> Generator[tuple[Frame, float, float]]:
+        with closing(frames):
+            began = time.perf_counter()
+            for frame, position in frames:
+                yield frame, position, time.perf_counter() - began
+                began = time.perf_counter()
+
+
+def _is_yuv(frame: Frame) -> bool:
+    """Whether a network of luma leaves bicubic chroma of the same planes."""
+    return not frame.is_gray and frame.color.matrix is not Matrix.RGB

@@ -1,0 +1,239 @@
+"""The preview in a window of this machine, with OpenCV."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from ..errors import BackendError, OutputError
+from . import VIEWS
+from .canvas import BAR, STRIP, add_keys, add_loupe, compose, strip
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from . import Picture, Shown
+    from .player import Player
+
+_TICK = 0.01  # seconds between looks at keyboard and mouse
+_REFRESH = 0.1  # seconds between figures while no new picture comes
+_SKIP = 5.0  # seconds
+_DISPLAY_PATIENCE = 5.0  # seconds for an X server elsewhere to answer
+# Arrows as X11, Windows and macOS number them.
+_LEFT, _UP = (0xFF51, 0x250000, 63234), (0xFF52, 0x260000, 63232)
+_RIGHT, _DOWN = (0xFF53, 0x270000, 63235), (0xFF54, 0x280000, 63233)
+_ESCAPE = 27
+
+
+def show(player: Player, *, folder: Path) -> None:
+    """Show what is played until the user quits or closes the window.
+
+    Args:
+        player: What is played.
+        folder: Where `s` saves.
+
+    Raises:
+        BackendError: there is no display.
+        VsrError: the clip cannot be played any further.
+    """
+    check_display()
+    Window(player, folder).run()
+
+
+def check_display() -> None:
+    """Find out whether a window can be opened, for OpenCV ends the whole program where it cannot.
+
+    Raises:
+        BackendError: it cannot.
+    """
+    if sys.platform.startswith("linux") and not _display_answers(os.environ.get("DISPLAY", "")):
+        raise BackendError("Expected a display for the window, got none: add --serve, and open the page it prints")
+
+
+def _display_answers(display: str) -> bool:
+    """Whether an X server is there: ``:0``, ``host:10.0``."""
+    host, _, number = display.rpartition(":")
+    number = number.partition(".")[0]
+    if not number.isdigit():
+        return False
+    if host in ("", "unix"):
+        for address in (f"/tmp/.X11-unix/X{number}", f"\0/tmp/.X11-unix/X{number}"):  # noqa: S108 - where X listens
+            with socket.socket(socket.AF_UNIX) as unix, suppress(OSError):
+                unix.connect(address)
+                return True
+        return False
+    with suppress(OSError), socket.create_connection((host, 6000 + int(number)), _DISPLAY_PATIENCE):
+        return True
+    return False
+
+
+class Window:
+    """One window; what it shows of the player's pictures is its own.
+
+    Args:
+        player: What is played.
+        folder: Where `s` saves.
+    """
+
+    def __init__(self, player: Player, folder: Path) -> None:
+        self._player = player
+        self._folder = folder
+        self._name = f"vsr preview: {player.status().name}"
+        self._view = VIEWS[0]
+        self._split = 0.5
+        self._mouse = (0, 0)
+        self._loupe = self._keys = self._full = self._closed = False
+        self._figures = True
+        self._shown: Shown | None = None
+        self._size = (0, 0)  # (width, height) of the picture without the strip
+        self._said = ""
+        self._actions: dict[int, Callable[[], object]] = {
+            ord(" "): player.pause,
+            ord(","): lambda: player.step(-1),
+            ord("."): lambda: player.step(1),
+            **dict.fromkeys(_LEFT, lambda: player.skip(-_SKIP)),
+            **dict.fromkeys(_RIGHT, lambda: player.skip(_SKIP)),
+            **dict.fromkeys(_DOWN, lambda: player.step(-1)),
+            **dict.fromkeys(_UP, lambda: player.step(1)),
+            ord("+"): lambda: self._rescale(1),
+            ord("="): lambda: self._rescale(1),
+            ord("-"): lambda: self._rescale(-1),
+            ord("v"): self._next_view,
+            ord("l"): lambda: self._toggle("_loupe"),
+            ord("i"): lambda: self._toggle("_figures"),
+            ord("?"): lambda: self._toggle("_keys"),
+            ord("f"): self._toggle_full,
+            ord("s"): self._save,
+            ord("q"): lambda: self._toggle("_closed"),
+            _ESCAPE: lambda: self._toggle("_closed"),
+        }
+
+    def run(self) -> None:
+        """Show, until closed."""
+        cv2.namedWindow(self._name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+        try:
+            cv2.setMouseCallback(self._name, self._on_mouse)
+            drawn = 0.0
+            while not self._closed:
+                picture = self._player.wait(self._shown.number if self._shown else 0, _TICK)
+                if picture is not None:
+                    self._shown = picture
+                if picture is not None or time.monotonic() - drawn > _REFRESH:
+                    self._draw()
+                    drawn = time.monotonic()
+                self._press(cv2.waitKeyEx(1))
+                if cv2.getWindowProperty(self._name, cv2.WND_PROP_VISIBLE) < 1:
+                    return
+        finally:
+            cv2.destroyAllWindows()
+            cv2.waitKey(1)
+
+    def _draw(self) -> None:
+        if self._shown is None:
+            return
+        picture = compose(self._shown, self._view, self._split)
+        if self._loupe:
+            add_loupe(picture, self._shown, *self._pixel())
+        if self._keys:
+            add_keys(picture)
+        whole = self._with_strip(picture)
+        size = (whole.shape[1], whole.shape[0])
+        if size != self._size:
+            self._size = size
+            cv2.resizeWindow(self._name, *size)
+        cv2.imshow(self._name, whole)
+
+    def _with_strip(self, picture: Picture) -> Picture:
+        if not self._figures:
+            return picture
+        now = time.monotonic()
+        return np.concatenate([picture, strip(self._player.status(), list(self._player.times), picture.shape[1], now)])
+
+    def _pixel(self) -> tuple[int, int]:
+        """Where the mouse is, in one of the two pictures."""
+        assert self._shown is not None
+        height, width = self._shown.network.shape[:2]
+        return self._mouse[0] % width, min(self._mouse[1], height - 1)
+
+    def _on_mouse(self, event: int, x: int, y: int, flags: int, _: Any) -> None:
+        if self._shown is None:
+            return
+        self._mouse = (max(0, x), max(0, y))
+        if not flags & cv2.EVENT_FLAG_LBUTTON and event != cv2.EVENT_LBUTTONDOWN:
+            return
+        height, width = self._size[1] - STRIP * self._figures, self._size[0]
+        if y < height:
+            self._split = min(max(0.0, x / width), 1.0)
+            self._draw()
+        elif event == cv2.EVENT_LBUTTONDOWN and y < height + BAR:
+            self._player.seek(x / width * self._player.status().duration)
+
+    def _press(self, key: int) -> None:
+        if key < 0:
+            return
+        status = self._player.status()
+        if ord("1") <= key <= ord("9"):
+            if key - ord("1") < len(status.models):
+                self._player.choose(model=status.models[key - ord("1")])
+        elif key in self._actions:
+            self._actions[key]()
+        self._draw()
+
+    def _rescale(self, by: int) -> None:
+        status = self._player.status()
+        scales = sorted(status.scales)
+        place = scales.index(status.scale) + by
+        if 0 <= place < len(scales):
+            self._player.choose(scale=scales[place])
+
+    def _next_view(self) -> None:
+        self._view = VIEWS[(VIEWS.index(self._view) + 1) % len(VIEWS)]
+
+    def _toggle(self, what: str) -> None:
+        setattr(self, what, not getattr(self, what))
+
+    def _toggle_full(self) -> None:
+        self._full = not self._full
+        state = cv2.WINDOW_FULLSCREEN if self._full else cv2.WINDOW_NORMAL
+        cv2.setWindowProperty(self._name, cv2.WND_PROP_FULLSCREEN, state)
+
+    def _save(self) -> None:
+        if self._shown is not None:
+            for path in save(self._shown, self._player.status().name, self._player.status().model, self._folder):
+                print(path, file=sys.stderr)  # noqa: T201 - the window has no other voice
+
+
+def save(shown: Shown, name: str, model: str, folder: Path) -> list[Path]:
+    """Write both versions as PNG, under names that are not taken.
+
+    Args:
+        shown: The pictures.
+        name: Of the clip.
+        model: Of the network.
+        folder: Where.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    stem = f"{Path(name).stem}_{shown.position:08.3f}"
+    paths = []
+    for version, picture in (("bicubic", shown.bicubic), (model, shown.network)):
+        path, number = folder / f"{stem}_{version}.png", 1
+        while path.exists():
+            number += 1
+            path = folder / f"{stem}_{version}_{number}.png"
+        done, data = cv2.imencode(".png", picture)
+        try:
+            path.write_bytes(data.tobytes() if done else b"")
+        except OSError as error:
+            raise OutputError(f"Cannot write {path}: {error.strerror}") from error
+        paths.append(path)
+    return paths
