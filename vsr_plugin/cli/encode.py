@@ -62,7 +62,12 @@ def encode(
         bool, typer.Option("--self-ensemble", help="Mean over 8 flips and turns: a little better, 8 times the work.")
     ] = False,
     codec: Annotated[
-        str | None, typer.Option("--codec", "-c", help="Any encoder of PyAV. [default: libx264; libx265 above 8 bits]")
+        str | None,
+        typer.Option(
+            "--codec",
+            "-c",
+            help="Any encoder of PyAV. [default: libx264; libx265 above 8 bits; in WebM libvpx-vp9; libsvtav1 above 8 bits]",
+        ),
     ] = None,
     crf: Annotated[float | None, typer.Option(help="Quality; less is better. [default: visually lossless]")] = None,
     preset: Annotated[str | None, typer.Option(help="Speed, in the encoder's words.")] = None,
