@@ -24,7 +24,7 @@ def macs(module: nn.Module) -> int:
     """Multiply-accumulates of the convolutions per input pixel, borders not counted: the figure papers compare.
 
     Args:
-        module: A network whose first layer tells the number of channels it wants.
+        module: A network whose first layer tells the number of channels it wants; its weights are not read.
     """
     first = next(layer for layer in module.modules() if isinstance(layer, nn.Conv2d))
     counting = _Counting()
