@@ -190,7 +190,17 @@ def test_svt_av1_is_quiet_and_one_frame_is_no_frames(
     media: Media, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SVT_LOG", raising=False)
-    words = [*ENCODE, media("plain.mp4"), tmp_path / "out.webm", "-c", "libsvtav1", "--preset", "12", "-n", "1"]
+    words = [
+        *ENCODE,
+        str(media("plain.mp4")),
+        str(tmp_path / "out.webm"),
+        "-c",
+        "libsvtav1",
+        "--preset",
+        "12",
+        "-n",
+        "1",
+    ]
     done = subprocess.run([*words, "--backend", "eager"], capture_output=True, text=True, check=True)
     assert "Svt" not in done.stderr
     assert ": 1 frame, 192×108" in done.stderr
