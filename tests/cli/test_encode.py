@@ -108,7 +108,7 @@ def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.
         (("{plain}", "out.mp4", "--tile", "small"), 2, "Expected --tile auto, off or a number of pixels, got 'small'"),
         (("{plain}", "out.mp4", "--tile", "4"), 2, "Expected a tile"),
         (("{plain}", "out.mp4", "--precision", "float8"), 2, "float8"),
-        (("{plain}", "out.mp4", "--weights", "nothing.safetensors"), 1, "nothing.safetensors"),
+        (("{plain}", "out.mp4", "--weights", "nothing.safetensors"), 1, "No such file: nothing.safetensors"),
         (("{plain}", "no/out.mp4"), 1, "No such folder: no"),
         (("{plain}", "out.foo"), 1, "Cannot write out.foo: expected a name that ends in .mp4"),
         (("{plain}", "-o", "-", "--json"), 2, "Expected --json or y4m on standard output, got both"),
@@ -142,8 +142,10 @@ def test_what_is_wrong_is_said_in_one_line(
 
 def test_unknown_options_are_usage_errors(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     assert run("in.mp4", "--modle", "espcn") == 2
-    assert "--modle" in capfd.readouterr().err
+    assert capfd.readouterr().err.startswith("Error: No such option: --modle")
     assert run("in.mp4", "--batch", "0") == 2
+    said = capfd.readouterr().err
+    assert (said[:7], said.count("\n")) == ("Error: ", 1)
 
 
 def test_verbose_shows_where(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
@@ -184,15 +186,37 @@ def test_being_ended_leaves_nothing(shared: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_all_its_videos(media: Media, run: Run, tmp_path: Path) -> None:
+def test_svt_av1_is_quiet_and_one_frame_is_no_frames(
+    media: Media, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SVT_LOG", raising=False)
+    words = [
+        *ENCODE,
+        str(media("plain.mp4")),
+        str(tmp_path / "out.webm"),
+        "-c",
+        "libsvtav1",
+        "--preset",
+        "12",
+        "-n",
+        "1",
+    ]
+    done = subprocess.run([*words, "--backend", "eager"], capture_output=True, text=True, check=True)
+    assert "Svt" not in done.stderr
+    assert ": 1 frame, 192×108" in done.stderr
+
+
+def test_a_folder_is_all_its_videos(media: Media, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "films").mkdir()
     shutil.copy(media("plain.mp4"), "films/a.mp4")
     shutil.copy(media("vfr.mkv"), "films/b.mkv")
     (tmp_path / "films/notes.txt").write_text("not a film")
-    assert run("films", "-n", 2) == 0
+    assert run("films", "-n", 2) == 2
+    assert "Expected -o FOLDER with the folder films" in capfd.readouterr().err
+    assert run("films", "-n", 2, "-o", "films") == 0
     after = ["a.mp4", "a_espcn_x2.mp4", "b.mkv", "b_espcn_x2.mkv", "notes.txt"]
     assert _there(tmp_path / "films") == after
-    assert run("films", "-n", 2, "-y") == 0  # the results are not enlarged again
+    assert run("films", "-n", 2, "-o", "films", "-y") == 0  # the results are not enlarged again
     assert _there(tmp_path / "films") == after
 
 

@@ -76,6 +76,8 @@ def test_convert_makes_weights_that_load(tmp_path: Path) -> None:
     assert result.stderr.startswith("These weights were trained on full-range luma")
     loaded = load_model("espcn", 3, target).state_dict()
     assert all(torch.equal(loaded[name], own[name]) for name in own)
+    (tmp_path / "other").touch()
+    assert target.stat().st_mode == (tmp_path / "other").stat().st_mode  # as the umask has it
     again = CliRunner().invoke(app(), words)
     assert isinstance(again.exception, OutputError)
     assert "add -y to overwrite it" in str(again.exception)

@@ -315,3 +315,10 @@ def test_what_does_not_fit_says_which_tensor_and_why(tmp_path: Path) -> None:
         load_model("espcn", 2, tmp_path / "c.pth")
     with pytest.raises(UsageError, match="Unknown model"):
         convert_file(tmp_path / "a.npz", tmp_path / "b.safetensors", "waifu", 3)
+
+
+def test_weights_of_another_model_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    save_file(build_model(MODELS["vdsr"], 2).state_dict(), file, {"model": "vdsr", "options": '{"layers": 20}'})
+    with pytest.raises(WeightsError, match=r"Expected weights of espcn, got a\.safetensors of vdsr: give --model vdsr"):
+        load_model("espcn", 2, file)

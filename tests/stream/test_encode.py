@@ -47,9 +47,35 @@ def test_aspect_ratio_survives(media: Media, enlarge: Enlarge) -> None:
     assert video(enlarge(media("wide.mp4"), "out.mp4"))["sample_aspect_ratio"] == "32:27"
 
 
+def test_aspect_ratio_survives_y4m(media: Media, enlarge: Enlarge) -> None:
+    through = enlarge(media("wide.mp4"), "out.y4m", encoding=Encoding(), frames=1)
+    assert through.read_bytes().partition(b"\n")[0].split()[5] == b"A32:27"
+    assert video(enlarge(through, "back.mkv"))["sample_aspect_ratio"] == "32:27"
+
+
+def test_an_aspect_ratio_without_a_place_is_said(
+    media: Media, enlarge: Enlarge, caplog: pytest.LogCaptureFixture
+) -> None:
+    enlarge(media("wide.mp4"), "out.mkv", encoding=Encoding(codec="ffv1"), frames=1)
+    assert "dropping the pixel aspect ratio 32:27: matroska with ffv1 has no place for it" in caplog.text
+    caplog.clear()
+    for name, codec in (("out.mp4", "libsvtav1"), ("out.avi", "mpeg4")):  # in the header, and in the bitstream
+        after = enlarge(media("wide.mp4"), name, encoding=Encoding(codec=codec), frames=1)
+        assert video(after)["sample_aspect_ratio"] == "32:27"
+    assert "aspect" not in caplog.text
+
+
+def test_every_picture_says_its_colors(media: Media, enlarge: Enlarge) -> None:
+    after = enlarge(media("plain.mp4"), "out.mov", encoding=Encoding(codec="prores_ks"), frames=1)
+    keys = ("color_space", "color_primaries", "color_transfer", "color_range")
+    assert [video(after)[key] for key in keys] == ["bt709", "bt709", "bt709", "tv"]
+
+
 def test_ten_bits_get_a_ten_bit_encoder(media: Media, enlarge: Enlarge) -> None:
     found = video(enlarge(media("ten.mp4"), "out.mp4"))
     assert (found["codec_name"], found["pix_fmt"]) == ("hevc", "yuv420p10le")
+    found = video(enlarge(media("ten.mp4"), "out.webm", encoding=Encoding(preset="12"), frames=2))
+    assert (found["codec_name"], found["pix_fmt"]) == ("av1", "yuv420p10le")
 
 
 def test_odd_sizes_stay_where_the_encoder_takes_them(shared: Path, media: Media, tmp_path: Path) -> None:
@@ -186,6 +212,7 @@ def test_transparency_survives_or_is_said(
     film = enlarge(clip, "out.webm", encoding=Encoding(options={"cpu-used": "8"}), frames=2)
     after = next(Source(film))
     assert abs(after.planes[3].float().mean() - before.planes[3].float().mean()).item() < 1
+    assert (video(film)["color_primaries"], video(film)["color_transfer"]) == ("bt709", "bt709")
     enlarge(clip, "out.mp4", frames=2)
     assert "transparent.webm: dropping the transparency: libx264 takes none in yuv420p" in caplog.messages
 

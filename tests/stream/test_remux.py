@@ -112,6 +112,13 @@ def test_a_part_takes_its_sound_and_chapters_along(media: Media, enlarge: Enlarg
     assert {digest for _, digest in packets(after, "a:0")} < whole
 
 
+def test_a_copied_film_begins_with_a_key_frame(shared: Path, media: Media, enlarge: Enlarge) -> None:
+    after = enlarge(shared / "video/torchcodec/nasa_13013.mp4", "out.mp4", start=Fraction(33, 10), frames=2)
+    found = probe(after, "-select_streams", "v", "-show_entries", "packet=stream_index,flags")["packets"]
+    first = {packet["stream_index"]: packet["flags"] for packet in reversed(found)}
+    assert all(flags.startswith("K") for flags in first.values())
+
+
 def test_a_number_of_frames_takes_as_much_sound(media: Media, enlarge: Enlarge) -> None:
     after = enlarge(media("two_audio.mp4"), "out.mp4", frames=10)
     assert [float(stream["duration"]) for stream in streams(after)] == pytest.approx([0.4] * 3, abs=0.05)

@@ -15,6 +15,7 @@ import traceback
 from typing import Any
 
 import typer
+from typer.exceptions import TyperException
 
 from ..errors import UsageError, VsrError
 from .bench import bench
@@ -68,20 +69,22 @@ def main_preview() -> None:
 def _run(app: typer.Typer) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be ended is to be interrupted: nothing half is left
     try:
-        app()
-    except SystemExit as stop:
-        if stop.code != 130:
-            raise
-        # Everything is put away; saying goodbye to torch and OpenVINO would take longer than Ctrl-C may.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(130)
+        code = app(standalone_mode=False) or 0
     except VsrError as error:
         _say(error, str(error))
         raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
+    except TyperException as error:  # the parser's own; without arguments, its message is the help
+        line = error.format_message() if hasattr(error, "format_message") else str(error)
+        print(line if "\n" in line else f"Error: {line}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(getattr(error, "exit_code", 1)) from None
     except Exception as error:  # noqa: BLE001 - the last stop: a bug, too, ends in one line
         _say(error, f"Unexpected {type(error).__name__}: {error} (--verbose shows where; please report it)")
         raise SystemExit(1) from None
+    if code == 130:  # everything is put away; saying goodbye to torch and OpenVINO would take longer than Ctrl-C may
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(130)
+    raise SystemExit(code)
 
 
 def _say(error: Exception, line: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -62,7 +63,13 @@ def encode(
         bool, typer.Option("--self-ensemble", help="Mean over 8 flips and turns: a little better, 8 times the work.")
     ] = False,
     codec: Annotated[
-        str | None, typer.Option("--codec", "-c", help="Any encoder of PyAV. [default: libx264; libx265 above 8 bits]")
+        str | None,
+        typer.Option(
+            "--codec",
+            "-c",
+            help="Any encoder of PyAV. "
+            "[default: libx264; libx265 above 8 bits. WebM: libvpx-vp9; libsvtav1 above 8 bits]",
+        ),
     ] = None,
     crf: Annotated[float | None, typer.Option(help="Quality; less is better. [default: visually lossless]")] = None,
     preset: Annotated[str | None, typer.Option(help="Speed, in the encoder's words.")] = None,
@@ -92,6 +99,7 @@ def encode(
     from .terminal import speak
 
     speak(quiet=quiet, verbose=verbose)
+    os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 otherwise talks to stderr by itself; 1 is errors only
     find_model(model, scale)
     cut = {
         "start": parse_time("--start", start),
@@ -157,9 +165,10 @@ def _encode_one(
     with progress(Path(source).name, quiet=quiet) as show:
         report = upscale_file(source, target, upscaler, encoding=encoding, on_progress=show, **cut)
     if not quiet:
+        count = f"{report.frames} frame{'s' * (report.frames != 1)}"
         tile = f"tiles of {report.tile}" if report.tile else "whole pictures"
         console.print(
-            f"{report.input} → {report.output}: {report.frames} frames, {report.width}×{report.height}, "
+            f"{report.input} → {report.output}: {count}, {report.width}×{report.height}, "
             f"{report.codec} {report.pixel_format}, in {report.seconds:.1f} s ({report.fps:.1f} fps; {report.model} "
             f"×{report.scale}, {report.backend} on {report.device}, {report.precision}, batch {report.batch}, {tile})",
             markup=False,
@@ -173,6 +182,8 @@ def _jobs(inputs: list[str], output: str | None, model: str, scale: int) -> list
     """What goes where: two names are an input and its output; with -o, or three and more, every name is an input."""
     from ..stream import default_output
 
+    if output is None and (folders := [name for name in inputs if Path(name).is_dir()]):
+        raise UsageError(f"Expected -o FOLDER with the folder {folders[0]}, got none: say where the results go")
     if output is None and len(inputs) == 2 and not Path(inputs[0]).is_dir():
         return [(inputs[0], inputs[1])]
     folder = output is not None and output != "-" and (Path(output).is_dir() or output.endswith(("/", "\\")))

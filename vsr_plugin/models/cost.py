@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-_SIDE = 32  # of the probe: large enough that a layer's padding does not change its rounded enlargement
+_SIDE = 20  # of the probe: large enough that a layer's padding does not change its rounded enlargement
 _ROWS = 4  # of the strip whose gradient is taken: rows see as far as columns, and mirrored edges need as many
 
 
@@ -24,13 +24,20 @@ def macs(module: nn.Module) -> int:
     """Multiply-accumulates of the convolutions per input pixel, borders not counted: the figure papers compare.
 
     Args:
-        module: A network whose first layer tells the number of channels it wants.
+        module: A network whose first layer tells the number of channels it wants; its weights are not read.
     """
     first = next(layer for layer in module.modules() if isinstance(layer, nn.Conv2d))
     counting = _Counting()
     with counting:
         module(torch.zeros(1, first.in_channels, _SIDE, _SIDE))
     return counting.macs
+
+
+class Undrawn(TorchFunctionMode):
+    """Networks built inside have the right shapes at once: their first weights are whatever the memory held."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func in (Tensor.uniform_, Tensor.normal_) else func(*args, **(kwargs or {}))
 
 
 class _Counting(TorchFunctionMode):

@@ -122,7 +122,7 @@ class Source(Iterator[Frame]):
                 f"Expected --frame-rate with images and raw streams only: {self.name} has its own timestamps"
             )
         self.frame_rate = frame_rate or average_rate(stream)
-        ratio = context.sample_aspect_ratio
+        ratio = stream.sample_aspect_ratio  # of the container, or of the codec where that is silent
         self.sample_aspect_ratio = Fraction(ratio.numerator, ratio.denominator) if ratio else None
         self.side_data: dict[str, bytes] = {str(name): data for name, data in context.coded_side_data.items()}
         self.stream_index = stream.index
@@ -311,6 +311,7 @@ class Source(Iterator[Frame]):
             hwaccel = HWAccel(device_type=self._hwaccel, allow_software_fallback=True)
             context: Any = av.CodecContext.create(self.stream.codec_context.codec.name, "r", hwaccel=hwaccel)
             context.extradata = self.stream.codec_context.extradata
+            self._tag(context)
             context.open()
         except (FFmpegError, RuntimeError, NotImplementedError, ValueError, LookupError) as error:
             log.warning("No %s decoder here (%s): decoding in software", self._hwaccel, error)
@@ -327,8 +328,14 @@ class Source(Iterator[Frame]):
             context: Any = av.CodecContext.create(name, "r")
         except (FFmpegError, ValueError):
             return None
+        self._tag(context)
         opened: av.VideoCodecContext = context
         return opened
+
+    def _tag(self, context: Any) -> None:
+        """Tell a decoder of our own what the container says of the colors, for pictures that are silent."""
+        for name in ("color_primaries", "color_trc", "colorspace", "color_range", "chroma_sample_location"):
+            setattr(context, name, getattr(self.stream.codec_context, name))
 
     def damage(self, what: str) -> None:
         """Count something that does not decode cleanly, or raise DamagedInputError if strict."""

@@ -31,10 +31,12 @@ from .encoder import (
     choose_pixel_format,
     counts_frames,
     encoded_size,
+    states_aspect,
 )
 from .layout import layout, write_planes
 from .remux import Remux, drop, metadata_options
 from .side_data import SideData, template
+from .y4m import AspectWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -215,6 +217,11 @@ class _Writer:
         rate = self._source.frame_rate or Fraction(25)
         self._time_base = 1 / rate if self._counts else frame.time_base
         self._output = self._container()
+        ratio = self._source.sample_aspect_ratio
+        if ratio not in (None, 1) and not states_aspect(codec, self._output.format.name):
+            why = f"{self._output.format.name} with {codec} has no place for it"
+            what = f"the pixel aspect ratio {ratio.numerator}:{ratio.denominator}"
+            drop(self._source, what, why, strict=self._strict)
         pictures_only = self._suffix in STILL_PICTURES or self._suffix == ".y4m"
         if pictures_only and self._source.companions:
             drop(self._source, self._source.companions, f"{self._suffix} holds pictures only", strict=self._strict)
@@ -285,14 +292,21 @@ class _Writer:
             if self._source.time_base.numerator == 1:
                 options["video_track_timescale"] = str(self._source.time_base.denominator)
         try:
-            file = str(self._file) if isinstance(self._file, Path) else self._file
-            output = av.open(file, "w", format=kind, container_options=options)
+            output = av.open(self._target(), "w", format=kind, container_options=options)
         except (FFmpegError, ValueError) as error:
             raise OutputError(
                 f"Cannot write {self.name}: expected a name that ends in .mp4, .mkv, .mov, .webm, .png, …"
             ) from error
         self._closing.callback(output.close)
         return output
+
+    def _target(self) -> Any:
+        """What PyAV writes to: a name, or an open file."""
+        ratio = self._source.sample_aspect_ratio
+        if self._suffix == ".y4m" and ratio:
+            file = self._closing.enter_context(self._file.open("wb")) if isinstance(self._file, Path) else self._file
+            return AspectWriter(file, ratio)
+        return str(self._file) if isinstance(self._file, Path) else self._file
 
     def _add_stream(self, output: OutputContainer, frame: Frame, hdr: Mapping[str, str]) -> VideoStream:
         return add_encoder(

@@ -14,14 +14,15 @@ from av.codec.codec import find_best_pix_fmt_of_list
 from av.error import FFmpegError
 
 from ..errors import OutputError, UsageError
-from ..frames import ChromaLocation, Frame, Range
-from .layout import layout, native_format, stored_color
+from .layout import layout, native_format, stored_color, tag
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from av.container import OutputContainer
     from av.video.stream import VideoStream
+
+    from ..frames import Frame
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ STILL_PICTURES = {
     ".webp": "libwebp",
 }
 _CODECS = {**STILL_PICTURES, ".avif": "libsvtav1", ".webm": "libvpx-vp9", ".y4m": "rawvideo"}
+_DEEP_CODECS = {".webm": "libsvtav1"}  # above 8 bits, which PyAV's libvpx-vp9 does not take
 _Y4M = (
     "gray", "gray9le", "gray10le", "gray12le", "gray16le", "yuv411p", "yuv420p", "yuv422p", "yuv444p", "yuva444p",
     *(f"yuv{kind}p{depth}le" for kind in (420, 422, 444) for depth in (9, 10, 12, 14, 16)),
@@ -52,6 +54,8 @@ _DEFAULTS: Mapping[str, Mapping[str, str]] = {
 }
 # Encoders that take odd sizes of subsampled pictures; the others want whole chroma samples.
 _ANY_SIZE = {"bmp", "ffv1", "ffvhuff", "libvpx", "libvpx-vp9", "libwebp", "mjpeg", "png", "rawvideo", "tiff"}
+# Codecs whose own bitstream states the shape of a pixel; of containers, MOV, MP4 and y4m do.
+_STATING_ASPECT = {"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "png", "tiff", "wmv2"}
 _CONSTANT_RATE = {"mpeg1video", "mpeg2video", "mpeg4"}
 _WORST_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx": 63, "libvpx-vp9": 63}  # beyond, they cut it off
 _COMPLAINT = re.compile(r"(unknown|invalid|error parsing|bad).*(option|value|param)", re.IGNORECASE)
@@ -82,7 +86,8 @@ def choose_codec(suffix: str, depth: int, asked: str | None) -> str:
     Raises:
         UsageError: PyAV's FFmpeg has no video encoder of this name.
     """
-    name = asked or _CODECS.get(suffix) or ("libx264" if depth == 8 else "libx265")
+    name = asked or (_DEEP_CODECS if depth > 8 else {}).get(suffix) or _CODECS.get(suffix)
+    name = name or ("libx265" if depth > 8 else "libx264")
     try:
         codec = av.Codec(name, "w")
     except ValueError as error:
@@ -149,6 +154,12 @@ def counts_frames(codec: str) -> bool:
     return codec in _CONSTANT_RATE
 
 
+def states_aspect(codec: str, container: str) -> bool:
+    """Whether a file of this codec in this container says how wide a pixel is."""
+    stated = av.Codec(codec, "w").canonical_name in _STATING_ASPECT
+    return stated or container in ("ipod", "mov", "mp4", "yuv4mpegpipe")
+
+
 def add_encoder(
     output: OutputContainer,
     codec: str,
@@ -191,13 +202,7 @@ def add_encoder(
         context.sample_aspect_ratio = sample_aspect_ratio
     form = layout(pixel_format)
     assert form is not None
-    color = stored_color(frame.color, form)
-    context.colorspace = int(color.matrix)
-    context.color_range = 1 if color.range is Range.LIMITED else 2
-    context.color_primaries = color.primaries
-    context.color_trc = color.transfer
-    if any(form.subsampling):
-        context.chroma_sample_location = list(ChromaLocation).index(color.chroma_location) + 1
+    tag(context, stored_color(frame.color, form))
     if codec in ("libx265", "hevc_nvenc") and output.format.name in ("mp4", "mov"):
         context.codec_tag = "hvc1"  # the form that Apple's players take
     _open(context, codec, options)

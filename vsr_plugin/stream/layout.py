@@ -157,7 +157,7 @@ def readable(picture: av.VideoFrame) -> av.VideoFrame:
 
 
 def write_planes(frame: Frame, name: str) -> av.VideoFrame:
-    """Lay a frame's samples out as the pixel format ``name``.
+    """Lay a frame's samples out as the pixel format ``name``; the picture is tagged with how to read them.
 
     The same components at the same depth are copied as they are, and a different depth is shifted up or rounded down.
     Other subsampling, another range and RGB ↔ YUV are computed with exact siting; gray becomes colour, and colour
@@ -169,13 +169,32 @@ def write_planes(frame: Frame, name: str) -> av.VideoFrame:
     form = layout(name)
     if form is None:
         raise UsageError(f"Expected a pixel format of 8- to 16-bit integers, got {name!r}")
+    picture = _laid_out(frame, form)
+    tag(picture, stored_color(frame.color, form))
+    return picture
+
+
+def tag(target: Any, color: ColorSpec) -> None:
+    """Say how to read the samples of a picture, or of all pictures of a codec's context."""
+    target.colorspace = int(color.matrix)
+    target.color_range = 1 if color.range is Range.LIMITED else 2
+    target.color_primaries = color.primaries
+    target.color_trc = color.transfer
+    if any(color.subsampling):
+        siting = "chroma_location" if isinstance(target, av.VideoFrame) else "chroma_sample_location"
+        setattr(target, siting, list(ChromaLocation).index(color.chroma_location) + 1)
+
+
+def _laid_out(frame: Frame, form: Layout) -> av.VideoFrame:
     if (len(form.components) <= 2) != frame.is_gray:
-        return write_planes(frame, native_format(frame)).reformat(format=name)
+        native = layout(native_format(frame))
+        assert native is not None
+        return _laid_out(frame, native).reformat(format=form.name)
     stored = stored_color(frame.color, form)
     if not frame.is_gray and replace(stored, depth=frame.color.depth) != frame.color:
         alpha = [torch.from_numpy(_at_depth(plane.numpy(), frame.color, form.depth)) for plane in frame.planes[3:]]
         frame = replace(frame, planes=(*convert(frame.planes[:3], frame.color, stored), *alpha), color=stored)
-    picture = av.VideoFrame(frame.width, frame.height, name)
+    picture = av.VideoFrame(frame.width, frame.height, form.name)
     for index in range(len(form.components)):
         target = _component(picture, form, index)
         if index < len(frame.planes):
@@ -219,7 +238,7 @@ def stored_color(color: ColorSpec, form: Layout) -> ColorSpec:
             else replace(color, matrix=Matrix.RGB, range=Range.FULL, subsampling=(0, 0))
         )
     if len(form.components) <= 2:
-        return color
+        return replace(color, subsampling=(0, 0))
     if color.matrix is Matrix.RGB:
         color = replace(color, matrix=Matrix.BT709, range=Range.LIMITED, chroma_location=ChromaLocation.LEFT)
     return replace(color, range=Range.FULL if form.full_range else color.range, subsampling=form.subsampling)

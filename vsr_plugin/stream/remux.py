@@ -182,6 +182,8 @@ class Remux:
 
     def _demux(self, streams: list[Any]) -> Iterator[Packet[Any]]:
         demuxed = self._input.demux(streams)
+        # A cut begins where the enlarged picture does, and a copied one decodes only from its next key frame on.
+        undecodable = {stream.index for stream in streams if stream.type == "video" and self._source.shift}
         while True:
             try:
                 packet = next(demuxed, None)
@@ -204,6 +206,10 @@ class Remux:
                 and seconds(start, packet.time_base) >= self._source.end
             ):
                 continue
+            if packet.stream.index in undecodable:
+                if not packet.is_keyframe:
+                    continue
+                undecodable.remove(packet.stream.index)
             yield packet
 
     def _time(self, packet: Packet[Any]) -> Fraction:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import InputError, OutputError, UsageError
@@ -238,7 +238,9 @@ class Trainer:
         if improved:
             state = {key: value.contiguous().cpu() for key, value in self.average.state_dict().items()}
             scales = " ".join(map(str, settings.scales))
-            save_file(state, self.settings.best, {"model": settings.model, "scale": scales})
+            partial = settings.best.with_suffix(".part")
+            partial.write_bytes(save(state, {"model": settings.model, "scale": scales}))
+            partial.replace(settings.best)
         history = [asdict(progress) for progress in self.history]
         state = {
             "module": self.module.state_dict(),
@@ -267,7 +269,10 @@ class Trainer:
             f"{key}: {begun.get(key)} → {value}" for key, value in asked.items() if begun.get(key) != value
         )
         if changed:
-            raise UsageError(f"Expected the settings that the run began with, got others ({changed})")
+            raise UsageError(
+                f"Expected the settings that the run began with, got others ({changed}): resume with those, or go on "
+                f"from its weights in another run, with --from {self.settings.best} --out ANOTHER"
+            )
         self.module.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])

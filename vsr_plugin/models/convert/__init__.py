@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ...errors import OutputError, UsageError, WeightsError
-from .. import ModelSpec, build_model, find_model
+from .. import MODELS, ModelSpec, build_model, find_model
 from ..cost import radius
 from . import luma, rgb
 from .files import WeightsFile, read_weights
@@ -81,7 +81,7 @@ def convert_file(source: Path, target: Path, model: str, scale: int, *, overwrit
     if converted.spec.options != spec.options:
         metadata["options"] = json.dumps(dict(converted.spec.options))
     try:
-        save_file(converted.state, target, metadata)
+        target.write_bytes(save(converted.state, metadata))
     except (OSError, SafetensorError) as error:
         raise OutputError(f"Cannot write {str(target)!r}: {error}") from error
     return converted.note
@@ -94,6 +94,11 @@ def convert(file: WeightsFile, spec: ModelSpec, scale: int) -> Converted:
         WeightsError: a tensor is missing, unknown, or of another shape.
     """
     layout = None if "model" in file.metadata else _find_layout(spec.architecture, file.tensors)
+    theirs = MODELS.get(file.metadata.get("model", ""))
+    if theirs is not None and theirs.architecture != spec.architecture:
+        raise WeightsError(
+            f"Expected weights of {spec.name}, got {file.name} of {theirs.name}: give --model {theirs.name}"
+        )
     state = dict(file.tensors)
     if layout is not None:
         state = layout.fold(file.tensors, layout.rename(file.tensors))

@@ -48,6 +48,8 @@ def read_weights(path: Path) -> WeightsFile:
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise WeightsError(f"Expected a file named {', '.join(_READERS)}, got {path.name!r}")
+    if not path.exists():
+        raise WeightsError(f"No such file: {path}")
     try:
         state, metadata = reader(path)
     except pickle.UnpicklingError as error:

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
     from .layout import Tensors
 
-_FULL_RANGE = "These weights were trained on full-range luma; they get luma as the video stores it"
+_FULL_RANGE = (
+    "These weights were trained on full-range luma; they get luma as the video stores it, of a little less contrast: "
+    "`vsr eval` measures how well they do, `vsr train --from` adapts them"
+)
 
 
 def _drcn_of_jiny2001(_: Tensors, state: dict[str, Tensor]) -> dict[str, Tensor]:
