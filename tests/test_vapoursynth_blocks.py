@@ -287,6 +287,28 @@ def test_what_was_all_handed_out_is_not_held() -> None:
     assert max(held) <= 2 * 8 + 8 + 4  # two blocks ahead, one of which some are given, and what is kept
 
 
+# What the filter asks of the clip before it.
+
+
+@pytest.mark.parametrize(
+    ("view", "at_most"),
+    [
+        (lambda clip: clip, 240),
+        (lambda clip: vs.core.std.Interleave([clip[part * 60 : part * 60 + 60] for part in range(4)]), 240 + 3 * 48),
+    ],
+    ids=["played", "four parts at once"],
+)
+@pytest.mark.parametrize(("block", "streams"), [(8, 1), (16, 2)])
+def test_frames_of_the_source_are_made_once(view: View, at_most: int, block: int, streams: int) -> None:
+    made: list[int] = []
+    source = numbered(240)
+    counted = source.std.ModifyFrame(source, lambda n, f: made.append(n) or f)  # type: ignore[func-returns-value]
+    for _ in view(enlarged(counted, [Counter() for _ in range(streams)], 1, block)).frames(prefetch=32, close=True):
+        pass
+    assert set(made) == set(range(240))
+    assert len(made) <= at_most
+
+
 def names() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("vsr upscale")]
 
