@@ -7,6 +7,7 @@ with the centre of the first one at 0; a picture's edge is at −0.5.
 from __future__ import annotations
 
 import math
+import threading
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,9 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_exact_lock = threading.Lock()
+_exact_now, _allowed_before = 0, True
 
 Edges = Literal["replicate", "symmetric"]
 Activation = Literal["none", "relu", "leaky", "prelu", "tanh", "sigmoid"]
@@ -229,12 +233,20 @@ def exact_float32(x: Tensor) -> AbstractContextManager[None]:
 
 @contextmanager
 def _exact() -> Iterator[None]:
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    """Of several threads at once the first sets what torch has once for all of them, and the last puts it back."""
+    global _exact_now, _allowed_before
+    with _exact_lock:
+        if _exact_now == 0:
+            _allowed_before = torch.backends.cudnn.allow_tf32
+            torch.backends.cudnn.allow_tf32 = False
+        _exact_now += 1
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        with _exact_lock:
+            _exact_now -= 1
+            if _exact_now == 0:
+                torch.backends.cudnn.allow_tf32 = _allowed_before
 
 
 def _phase_kernel(numbers: tuple[float, ...], shape: tuple[int, int, int, int], x: Tensor) -> Tensor:

@@ -498,3 +498,15 @@ def test_cuda_chooses_a_batch() -> None:
         upscaler.upscale([noise(0, 270, 480)])
         assert upscaler.batch is not None
         assert upscaler.batch > 1
+
+
+def test_a_closed_upscaler_gives_the_memory_of_its_device_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(True))
+    upscaler = Upscaler("espcn", 2, backend="eager", device="cpu")
+    upscaler.close()
+    assert not given_back
+    upscaler = Upscaler("espcn", 2, backend="eager", device="cpu")
+    upscaler.device = torch.device("cuda")
+    upscaler.close()
+    assert given_back

@@ -226,6 +226,30 @@ def test_alpha_is_enlarged_too(form: int, alpha: int) -> None:
             np.testing.assert_array_equal(plane, wanted)
 
 
+def test_the_properties_of_alpha_survive() -> None:
+    mask = noise(vs.GRAY8).std.SetFrameProps(_Range=1, mask="by hand", numbers=[1, 2])
+    clip = noise(vs.YUV420P8).std.ClipToProp(mask, prop="_Alpha")
+    large = vsr.upscale(clip, scale=2, backend="eager", device_index=-1)
+    for before, after in zip(mask.frames(), large.frames(), strict=True):
+        assert dict(after.props["_Alpha"].props) == dict(before.props)
+
+
+@pytest.mark.parametrize(
+    "props",
+    [{"_Matrix": [1, 9]}, {"_ChromaLocation": [1, 2]}, {"_Range": 0.5}, {"_FieldBased": "top"}, {"_Alpha": 3}],
+    ids=str,
+)
+def test_a_tag_of_the_wrong_kind_says_nothing_and_survives(props: dict[str, Any]) -> None:
+    clip = noise(vs.YUV420P8, length=1)
+    plain, odd = (
+        vsr.upscale(node, scale=2, backend="eager", device_index=-1).get_frame(0)
+        for node in (clip, clip.std.SetFrameProps(**props))
+    )
+    for plane, wanted in zip(arrays(odd), arrays(plain), strict=True):
+        np.testing.assert_array_equal(plane, wanted)
+    assert {key: odd.props[key] for key in props} == props
+
+
 def failure(clip: vs.VideoNode, number: int = 0) -> str:
     with pytest.raises(vs.Error) as caught:
         clip.get_frame(number)

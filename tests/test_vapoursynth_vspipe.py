@@ -209,6 +209,8 @@ def test_an_error_of_the_script_is_said_with_its_remedy(vspipe: Pipe) -> None:
     done = vspipe("vsr.upscale(numbered(9), model='espnc').set_output()", "--")
     assert done.returncode == 1
     assert b"vsr.upscale: expected a model out of" in done.stderr
+    assert b"script.vpy" in done.stderr  # and where
+    assert b"vsr.upscale(numbered(9), model='espnc')" in done.stderr
 
 
 LOUD = """
@@ -260,7 +262,6 @@ def test_every_example_is_short_and_run_here() -> None:
 @pytest.fixture
 def example(vspipe: Pipe) -> Callable[[str], tuple[str, list[bytes]]]:
     """The first two frames of an example, as y4m."""
-    pytest.importorskip("vapoursynth")
     if not hasattr(vs.core, "bs"):
         pytest.skip("no BestSource to read clips with: pip install vapoursynth-bestsource")
 

@@ -225,9 +225,11 @@ class Upscaler:
                 close()
 
     def close(self) -> None:
-        """Free the network; the upscaler must not be used afterwards."""
+        """Free the network, and the memory of its device for others; the upscaler must not be used afterwards."""
         self._closed = True
         self._drop_network()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def __enter__(self) -> Self:
         return self

@@ -28,7 +28,7 @@ from ..backends import BACKEND_NAMES, open_backend
 from ..engine import MIN_TILE, Upscaler, default_backend
 from ..errors import UsageError, VsrError
 from ..models import MODELS
-from .graph import Worker, complaint, enlarged
+from .graph import Worker, enlarged, sentence
 from .pictures import blank, check_clip
 from .quiet import quiet_descriptor
 
@@ -115,7 +115,7 @@ def upscale(
                 for _ in range(num_streams or (1 if device == "cpu" else 2))
             ]
     except VsrError as error:
-        raise complaint(error) from error
+        raise vs.Error(sentence(error)) from None
     return enlarged(clip, workers, scale, workers[0].batch)
 
 

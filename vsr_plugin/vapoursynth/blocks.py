@@ -7,24 +7,26 @@ around it. Pictures are computed by threads of our own, which never wait for Vap
 from __future__ import annotations
 
 import weakref
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..errors import UsageError, VsrError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from ..frames import Frame
 
     type Read = Callable[[int], Frame]
 
-# How far apart VapourSynth asks for what it needs at the same time: twice the requests of a machine with 16 threads.
-_DISORDER = 32
-_REMEMBERED = 8 * _DISORDER  # numbers of frames that were handed out, so that no block computes them again
+# A block that nobody asked for, or came near to, for so many requests is done with: four times the requests of a
+# machine with 16 threads, which come in any order, and more than the places at which a clip is played at once.
+_MEMORY = 64
+_PLACES = 6  # at which a clip may be played at once, each with all its blocks ahead
 _KEPT = 4  # frames that were handed out, for a filter that asks for them again
 
 
@@ -40,12 +42,42 @@ class Computer(Protocol):
         ...
 
 
+class _Share(NamedTuple):
+    """Where a frame will be: in what is computed together."""
+
+    future: Future[list[Frame]]
+    place: int
+    alone: bool  # nothing else is computed with it
+
+
+@dataclass(slots=True)
+class _Block:
+    """What is known of the frames of a block.
+
+    Attributes:
+        touched: The last request that was for one of them, or for one of a block shortly before.
+        ahead: Those that are computed, or will be, and were not handed out.
+        given: Those that were.
+        begun: No others are to be computed together.
+    """
+
+    touched: int = 0
+    ahead: dict[int, _Share] = field(default_factory=dict)
+    given: set[int] = field(default_factory=set)
+    begun: bool = False
+
+
 class Blocks:
     """Hands out enlarged frames by their number, each computed once as long as they are asked for in about their order.
 
-    A frame whose neighbor was asked for shortly before is part of a playback: its block is computed as a whole, and
-    before anyone waits for it, the following blocks, as many as there are computers, are on their way. Any other frame
-    is computed alone. Blocks are aligned, and leave out what was computed or handed out before.
+    A frame is part of a playback if its neighbor was asked for shortly before, or the block before its own: its block
+    is computed as a whole, and before anyone waits for it, the following blocks, as many as there are computers, are on
+    their way. Any other frame is computed alone. Blocks are aligned, and leave out what was computed or handed out
+    before. Where a block cannot be computed, its frames are computed alone, so that the error is that of its frame.
+
+    Of a block whose frames were all handed out no picture is held, but for a few of the last that were. Other blocks
+    are held until nobody came near to them for a while, or until there are too many: those of six places at which the
+    clip is played, and a few for requests that are late.
 
     `get` is for one thread at a time.
 
@@ -63,15 +95,15 @@ class Blocks:
         self._streams = len(computers)
         self._block = block
         self._length = length
+        self._limit = _PLACES * (self._streams + 1) + -(-_MEMORY // block)
         self._idle: SimpleQueue[Computer] = SimpleQueue()
         for computer in computers:
             self._idle.put(computer)
         self._pool = ThreadPoolExecutor(len(computers), "vsr upscale")
         self.close = weakref.finalize(self, _close, self._pool, computers)
-        self._asked: deque[int] = deque(maxlen=_DISORDER)
-        self._ahead: OrderedDict[int, tuple[Future[list[Frame]], int]] = OrderedDict()
+        self._requests = 0
+        self._blocks: OrderedDict[int, _Block] = OrderedDict()  # by their first frames, the last touched last
         self._kept: OrderedDict[int, Frame] = OrderedDict()
-        self._given: OrderedDict[int, None] = OrderedDict()
 
     @property
     def window(self) -> int:
@@ -88,60 +120,97 @@ class Blocks:
         Raises:
             VsrError: this frame cannot be read or computed; another attempt is made when it is asked for again.
         """
-        playing = any(abs(number - other) == 1 for other in self._asked)
-        self._asked.append(number)
+        self._requests += 1
+        first = number - number % self._block
+        before = self._blocks.get(first - self._block)
+        playing = self._was_given(number - 1) or self._was_given(number + 1) or (before is not None and before.begun)
+        if first not in self._blocks:
+            for begin in self._held()[: -self._limit]:
+                del self._blocks[begin]
+        block = self._touch(first)
         if number in self._kept:
             return self._kept[number]
-        first = number - number % self._block
-        if number not in self._ahead:
-            if number in self._given:  # asked for again: so is, probably, what comes after it
-                self._given.clear()
-            self._submit(range(first, first + self._block) if playing else (number,), read, number)
+        if number in block.given:  # asked for again: so is, probably, what comes after it
+            self._forget_given(first)
+        if number not in block.ahead:
+            self._begin(first, block, read, number, together=playing)
         if playing:
-            for begin in range(first + self._block, first + self.window, self._block):
-                self._submit(range(begin, begin + self._block), read)
-        future, index = self._ahead.pop(number)
-        try:
-            result = future.result()[index]
-        except CancelledError:
-            raise UsageError("Expected a core that is in use, got one that is freed: load the script again") from None
-        except BaseException:
-            self._ahead = OrderedDict(item for item in self._ahead.items() if item[1][0] is not future)
-            raise
-        self._keep(number, result)
+            self._look_ahead(first, read)
+        result = self._result(number, block, read)
+        block.given.add(number)
+        self._kept[number] = result
+        if len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
         return result
 
-    def _submit(self, numbers: Iterable[int], read: Read, wanted: int | None = None) -> None:
-        """Have frames computed together that are not yet; only ``wanted`` must be readable."""
-        frames, fresh = [], []
-        for number in numbers:
-            if number >= self._length or number in self._ahead or number in self._given:
-                continue
-            try:
-                frames.append(read(number))
-            except VsrError:
-                if number == wanted:
-                    raise
-            else:
-                fresh.append(number)
+    def _was_given(self, number: int) -> bool:
+        block = self._blocks.get(number - number % self._block)
+        return block is not None and number in block.given
+
+    def _touch(self, first: int) -> _Block:
+        """The block that begins there, now the last to be dropped; drops those that nobody came near to."""
+        block = self._blocks.setdefault(first, _Block())
+        block.touched = self._requests
+        self._blocks.move_to_end(first)
+        while next(iter(self._blocks.values())).touched < self._requests - _MEMORY:
+            self._blocks.popitem(last=False)
+        return block
+
+    def _held(self) -> list[int]:
+        """The first frames of the blocks that hold pictures; that of the next to be dropped is the first."""
+        return [begin for begin, block in self._blocks.items() if block.ahead]
+
+    def _forget_given(self, first: int) -> None:
+        for begin in range(first, first + self.window, self._block):
+            if begin in self._blocks:
+                self._blocks[begin].given.clear()
+                self._blocks[begin].begun = False
+
+    def _look_ahead(self, first: int, read: Read) -> None:
+        for begin in range(first + self._block, min(first + self.window, self._length), self._block):
+            if begin not in self._blocks and len(self._held()) >= self._limit:
+                return  # what is waited for at other places is worth more
+            self._begin(begin, self._touch(begin), read)
+
+    def _begin(
+        self, first: int, block: _Block, read: Read, wanted: int | None = None, *, together: bool = True
+    ) -> None:
+        """Have the frames of a block computed that are not yet, or ``wanted`` alone, which only must be readable."""
+        if wanted is not None and (block.begun or not together):
+            self._submit(block, {wanted: read(wanted)})
+        elif not block.begun:
+            frames = {} if wanted is None else {wanted: read(wanted)}
+            for number in range(first, min(first + self._block, self._length)):
+                if number not in block.ahead and number not in block.given and number != wanted:
+                    with suppress(VsrError):  # said when it is asked for
+                        frames[number] = read(number)
+            self._submit(block, dict(sorted(frames.items())))
+            block.begun = True
+
+    def _submit(self, block: _Block, frames: dict[int, Frame]) -> None:
         if not frames:
             return
         try:
-            future = self._pool.submit(_compute, self._idle, frames)
+            future = self._pool.submit(_compute, self._idle, list(frames.values()))
         except RuntimeError:  # the pool is shut down
             future = Future()
             future.cancel()
-        self._ahead.update((number, (future, index)) for index, number in enumerate(fresh))
-        while len(self._ahead) > _DISORDER + 2 * self.window:
-            self._ahead.popitem(last=False)
+        alone = len(frames) == 1
+        block.ahead.update((number, _Share(future, place, alone)) for place, number in enumerate(frames))
 
-    def _keep(self, number: int, result: Frame) -> None:
-        self._kept[number] = result
-        self._given[number] = None
-        if len(self._kept) > _KEPT:
-            self._kept.popitem(last=False)
-        if len(self._given) > _REMEMBERED:
-            self._given.popitem(last=False)
+    def _result(self, number: int, block: _Block, read: Read) -> Frame:
+        """Wait for a frame that is ahead, and take it out."""
+        share = block.ahead.pop(number)
+        try:
+            return share.future.result()[share.place]
+        except CancelledError:
+            raise UsageError("Expected a core that is in use, got one that is freed: load the script again") from None
+        except BaseException as error:
+            block.ahead = {other: its for other, its in block.ahead.items() if its.future is not share.future}
+            if share.alone or not isinstance(error, VsrError):
+                raise
+        self._submit(block, {number: read(number)})  # and so will those that were to be computed with it
+        return self._result(number, block, read)
 
 
 def _compute(idle: SimpleQueue[Computer], frames: list[Frame]) -> list[Frame]:

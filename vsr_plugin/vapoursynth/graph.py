@@ -54,16 +54,16 @@ class Worker:
 
 
 class Error(vs.Error):  # type: ignore[misc] # VapourSynth's types are not known to mypy
-    """A sentence for the user of vspipe: to an error of a callback VapourSynth adds its traceback, where it has one."""
+    """A sentence for the user of vspipe from a callback: to an error with a traceback VapourSynth adds it."""
 
     __module__ = "vapoursynth"
     __traceback__ = property(lambda _: None, lambda *_: None)
 
 
-def complaint(error: VsrError) -> Error:
+def sentence(error: VsrError) -> str:
     """The same in the words of VapourSynth's filters."""
     text = str(error)
-    return Error(f"vsr.upscale: {text[0].lower()}{text[1:]}")
+    return f"vsr.upscale: {text[0].lower()}{text[1:]}"
 
 
 def enlarged(clip: vs.VideoNode, computers: Sequence[Computer], scale: int, block: int) -> vs.VideoNode:
@@ -79,7 +79,7 @@ def enlarged(clip: vs.VideoNode, computers: Sequence[Computer], scale: int, bloc
         try:
             large = blocks.get(n, lambda number: read(f[number - first], number))
         except VsrError as error:
-            raise complaint(error) from None
+            raise Error(sentence(error)) from None
         return write(large, f[n - first])
 
     vs.register_on_destroy(blocks.close)
@@ -93,8 +93,9 @@ def _windows(clip: vs.VideoNode, block: int, window: int) -> list[vs.VideoNode]:
     The last frame of ``clip`` stands for those beyond its end.
     """
     padded = clip + clip[-1] * (window + block)
-    # All the places ask this one node for the same frames, more than VapourSynth keeps by itself.
-    padded.std.SetVideoCache(mode=1, maxsize=window + block)
+    # All the places ask this one node for the same frames, more than VapourSynth keeps by itself: a window for each of
+    # several parts that are played at once, and what many requests, out of their order, are apart.
+    padded.std.SetVideoCache(mode=1, maxsize=4 * window + 64)
     if block == 1:
         return [padded[place:] for place in range(window)]
     begins = [padded[begin:] for begin in range(0, window, block)]

@@ -41,7 +41,7 @@ def check_clip(clip: object) -> None:
         known = 8 <= form.bits_per_sample <= 16
     if form.color_family not in (vs.GRAY, vs.YUV, vs.RGB) or not known:
         raise UsageError(f"Expected a clip of {_FORMATS}, got {form.name}: convert it with resize.Bicubic")
-    if clip.gpu_resident:
+    if getattr(clip, "gpu_resident", False):  # which R80 brought
         raise UsageError("Expected a clip in main memory, got one on a GPU: download it first")
 
 
@@ -60,21 +60,17 @@ def read(frame: vs.VideoFrame, number: int) -> Frame:
         UsageError: the frame holds two fields, or an `_Alpha` that does not go with it.
     """
     props = frame.props
-    if props.get("_FieldBased", 0) > 0:
+    fields = _tag(props, "_FieldBased") or 0
+    if fields > 0:
         raise UsageError(
-            f"Expected progressive frames, got fields in frame {number} (_FieldBased={int(props['_FieldBased'])}): "
+            f"Expected progressive frames, got fields in frame {number} (_FieldBased={fields}): "
             "deinterlace the clip first, or, if the mark is wrong, std.SetFieldBased(clip, 0)"
         )
-    value = props.get("_Range")
-    if (
-        value is None and "_ColorRange" in props
-    ):  # the old name, with the new numbers, as all that can be run here has it
-        value = props["_ColorRange"]
-    matrix, location = props.get("_Matrix"), props.get("_ChromaLocation")
+    matrix, value, location = (_tag(props, name) for name in ("_Matrix", "_Range", "_ChromaLocation"))
     color = _color(frame.format.id, frame.width, frame.height, matrix, value, location)
     planes = [_plane(frame, index, color.dtype) for index in range(frame.format.num_planes)]
     alpha = props.get("_Alpha")
-    if alpha is not None:
+    if isinstance(alpha, vs.VideoFrame):
         form = frame.format.replace(color_family=vs.GRAY, subsampling_w=0, subsampling_h=0)
         if (alpha.format.id, alpha.width, alpha.height) != (form.id, frame.width, frame.height):
             raise UsageError(
@@ -92,10 +88,18 @@ def write(large: Frame, source: vs.VideoFrame) -> vs.VideoFrame:
         np.copyto(np.asarray(frame[index]), large.planes[index].numpy())
     frame.props = source.props
     if large.has_alpha:
-        alpha = vs.core.create_video_frame(source.props["_Alpha"].format, large.width, large.height)
+        small = source.props["_Alpha"]
+        alpha = vs.core.create_video_frame(small.format, large.width, large.height)
         np.copyto(np.asarray(alpha[0]), large.planes[-1].numpy())
+        alpha.props = small.props
         frame.props["_Alpha"] = alpha
     return frame
+
+
+def _tag(props: vs.FrameProps, name: str) -> int | None:
+    """What a frame says, in a number; None if in none, or in several, which no filter of VapourSynth writes."""
+    value = props.get(name)
+    return value if isinstance(value, int) else None
 
 
 @lru_cache(maxsize=64)

@@ -1,6 +1,6 @@
 """Keeping stdout for the video: what a backend says goes to stderr.
 
-Both work for all threads of the process, as there is but one stdout, and may be entered by several at once.
+Any number of threads may be inside at once, in any order.
 """
 
 from __future__ import annotations
@@ -9,55 +9,94 @@ import ctypes
 import os
 import sys
 import threading
-from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _lock = threading.Lock()
-_inside = 0
-_stdout: IO[str] | Any = None
+_here = threading.local()  # `depth`: how often this thread is inside
+_inside = 0  # threads that keep quiet
+_loading = 0  # those for which the descriptor is turned, too
+_saved: int | None = None  # where descriptor 1 went before
+
+
+class _Stdout:
+    """In place of a stdout: stderr for threads that keep quiet, and for others what it stands for.
+
+    `contextlib.redirect_stdout` of another thread may put it back when nobody is inside: it changes nothing then.
+    """
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr if getattr(_here, "depth", 0) else self._real, name)
 
 
 @contextmanager
 def quiet_python() -> Iterator[None]:
-    """Send what Python code prints to stderr; the video of vspipe, which goes another way, passes."""
-    global _inside, _stdout
+    """Send what Python code prints in this thread to stderr; other threads print where they did."""
+    global _inside
     with _lock:
-        if _inside == 0:
-            _stdout, sys.stdout = sys.stdout, sys.stderr
         _inside += 1
+        if sys.stdout is not None and sys.stderr is not None and not isinstance(sys.stdout, _Stdout):
+            sys.stdout = _Stdout(sys.stdout)
+    _here.depth = getattr(_here, "depth", 0) + 1
     try:
         yield
     finally:
+        _here.depth -= 1
         with _lock:
             _inside -= 1
-            if _inside == 0:
-                sys.stdout, _stdout = _stdout, None
+            if _inside == 0 and isinstance(sys.stdout, _Stdout):
+                sys.stdout = sys.stdout._real
 
 
 @contextmanager
 def quiet_descriptor() -> Iterator[None]:
-    """Send what any code writes to file descriptor 1 to stderr: for while a script is loaded, before there is video."""
+    """Send what any code of the process writes to file descriptor 1 to stderr.
+
+    For while a script is loaded, before there is video: the last to leave gives it back.
+    """
+    global _loading, _saved
     with quiet_python():
-        try:
-            _flush()
-            saved = os.dup(1)
-            os.dup2(2, 1)
-        except OSError:  # a program without a console has neither
-            yield
-            return
+        with _lock:
+            if _loading == 0:
+                _flush()
+                _saved = _turned()
+            _loading += 1
         try:
             yield
         finally:
-            _flush()
-            os.dup2(saved, 1)
-            os.close(saved)
+            with _lock:
+                _loading -= 1
+                if _loading == 0 and _saved is not None:
+                    _flush()
+                    os.dup2(_saved, 1)
+                    os.close(_saved)
+                    _saved = None
+
+
+def _turned() -> int | None:
+    """Make descriptor 1 another name of stderr; gives what it was, or None in a program that lacks one of both."""
+    try:
+        saved = os.dup(1)
+    except OSError:
+        return None
+    try:
+        os.dup2(2, 1)
+    except OSError:
+        os.close(saved)
+        return None
+    return saved
 
 
 def _flush() -> None:
-    """Write out what C code, and the Python code before us, has buffered for stdout."""
-    if _stdout is not None:
-        _stdout.flush()
+    """Write out what C code, and the Python code of other threads, has buffered for stdout."""
+    stdout = sys.stdout._real if isinstance(sys.stdout, _Stdout) else sys.stdout
+    if stdout is not None:
+        with suppress(ValueError):  # closed
+            stdout.flush()
     ctypes.CDLL("ucrtbase" if os.name == "nt" else None).fflush(None)
