@@ -21,6 +21,7 @@ from .bench import bench
 from .compare import compare
 from .doctor import doctor
 from .encode import encode
+from .engine import cache, engine
 from .eval import evaluate
 from .models import models
 from .train import train
@@ -46,6 +47,8 @@ def main() -> None:
     app.command("bench")(bench)
     app.command("eval")(evaluate)
     app.command("train")(train)
+    app.add_typer(engine, name="engine")
+    app.add_typer(cache, name="cache")
     _run(app)
 
 
