@@ -168,6 +168,8 @@ def _device(backend: object, index: object) -> str:
     count = torch.cuda.device_count() if "cuda" in able and torch.cuda.is_available() else 0
     if 0 <= index < count:
         return f"cuda:{index}"
+    if count == 0 and "cpu" not in able:
+        raise UsageError(f"Backend {backend!r} runs on CUDA, and there is no CUDA device: leave it out")
     if index > 0 or "cpu" not in able:
         there = f"{count} CUDA device{'s' * (count != 1)}" if "cuda" in able else f"{backend}, which runs on the CPU"
         raise UsageError(
