@@ -18,6 +18,7 @@ from vsr_plugin.backends.tensorrt.cache import COMPILED, ENGINE, Cache, default_
 from vsr_plugin.backends.tensorrt.listing import clear, kept
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SHAPE = (1, 1, 270, 480)
@@ -91,7 +92,7 @@ def test_an_engine_whose_profile_covers_the_shape_is_taken_the_smallest_first(tm
     assert found(tmp_path, RECIPE) == b"exact"
 
 
-BAD = {
+BAD: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda data: b"",
     "truncated": lambda data: data[:-1],
     "cut in the header": lambda data: data[:40],
