@@ -19,7 +19,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from tests.networks import small
-from vsr_plugin.bench import Absent, Ceiling, Settings, Timing, inference, job, peers
+from vsr_plugin.bench import Absent, Ceiling, Settings, Timing, backends, inference, job, peers
 from vsr_plugin.bench.chart import draw
 from vsr_plugin.bench.ffmpeg_model import ffmpeg_model
 from vsr_plugin.bench.kernels import measure_kernels
@@ -288,6 +288,36 @@ def test_a_size_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, size: s
 def test_the_module_of_the_command_imports_no_torch_by_itself() -> None:
     source = Path(str(import_module("vsr_plugin.cli.bench").__file__)).read_text(encoding="utf-8")
     assert "import torch" not in source
+
+
+def test_every_backend_is_timed_beside_torch_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda module, **_: module)  # which takes longer than all the rest
+    monkeypatch.setattr(backends, "BACKEND_NAMES", ("eager", "openvino", "tensorrt"))  # no kernels interpreted
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    app = typer.Typer()
+    app.command()(command)
+    words = ["espcn", "-x", "2", "--size", "32x16", "--runs", "2", "--backends", "--precision", "bfloat16"]
+    result = CliRunner().invoke(app, [*words, "--json"])
+    assert result.exit_code == 0, result.output
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    assert next(iter(rows)) == "openvino"
+    assert list(rows)[-2:] == ["eager", "torch.compile"]
+    timed = {name: row["note"] for name, row in rows.items() if "seconds" in row}
+    assert timed.items() >= {"openvino": "bfloat16", "eager": "bfloat16", "torch.compile": "bfloat16"}.items()
+    assert {len(rows[name]["seconds"]) for name in timed} == {2}
+    assert "why" in rows["tensorrt"]
+    plain = CliRunner().invoke(app, words)
+    assert "not available: " in plain.stdout
+
+
+def test_what_torch_compile_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no compiler\nin this place")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    monkeypatch.setattr(backends, "BACKEND_NAMES", ())
+    [last] = backends.measure_backends(replace(TINY, device="cpu"))
+    assert last == Absent("torch.compile", "no compiler")
 
 
 def test_explain_says_what_runs_every_layer() -> None:

@@ -73,15 +73,17 @@ def network(settings: Settings, upscaler: Upscaler) -> Timing:
     x = torch.rand(shape, device=upscaler.device)
     samples = settings.width * settings.height * spec.channels * (1 + settings.scale**2)
     try:
-        once = min(seconds(lambda: compiled(x), upscaler.device) for _ in range(3))  # the first ones warm up
-        calls = max(1, round(_LEAST_SECONDS / once))
-        runs = tuple(
-            seconds(lambda: [compiled(x) for _ in range(calls)], upscaler.device) / calls / batch * len(grid)
-            for _ in range(settings.runs)
-        )
+        runs = tuple(taken * len(grid) for taken in repeat(lambda: compiled(x), upscaler.device, batch, settings.runs))
     finally:
         compiled.close()
     return Timing("network alone", runs, flops_per_frame(settings), samples * x.element_size())
+
+
+def repeat(work: Callable[[], object], device: torch.device, batch: int, runs: int) -> tuple[float, ...]:
+    """Seconds per picture of ``work``, which takes ``batch`` of them: so often per run that the clock can tell."""
+    once = min(seconds(work, device) for _ in range(3))  # the first ones warm up
+    calls = max(1, round(_LEAST_SECONDS / once))
+    return tuple(seconds(lambda: [work() for _ in range(calls)], device) / calls / batch for _ in range(runs))
 
 
 def upscale(upscaler: Upscaler, frames: Sequence[Frame]) -> float:
