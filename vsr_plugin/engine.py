@@ -68,6 +68,7 @@ class Upscaler:
         batch: By default chosen for the device and the size of the frames.
         tile: "auto", "off", or input samples a side, at least 32. Out of memory makes it smaller, but not with "off".
         cache_dir: A folder where a backend that compiles keeps the result for the next time; others keep nothing.
+            By default tensorrt keeps its engines in the user's cache folder, and openvino nothing.
         self_ensemble: Take the mean over the eight ways to turn and mirror the picture: a little better, eight times
             the work.
 

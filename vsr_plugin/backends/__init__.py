@@ -124,6 +124,7 @@ def open_backend(name: str, cache_dir: Path | None = None) -> Backend:
     Args:
         name: Out of `BACKEND_NAMES`.
         cache_dir: A folder where a backend that compiles keeps the result for the next time; others keep nothing.
+            By default tensorrt keeps its engines in the user's cache folder, and openvino nothing.
 
     Raises:
         UsageError: an unknown name.

@@ -77,6 +77,7 @@ def upscale(
         tile: Input samples a side that the network takes at once, 32 or more; 0 for whole pictures; by default what
             fits.
         cache_dir: Where a backend that compiles keeps the result for the next time; others have nothing to keep.
+            By default tensorrt keeps its engines in the user's cache folder, and openvino nothing.
 
     Returns:
         A clip of the same format, length, frame rate and properties, ``scale`` times as wide and high; `_Alpha` is

@@ -172,7 +172,7 @@ def test_what_is_built_is_told(tmp_path: Path, flavor: FakeFlavor, caplog: pytes
     [told] = [message for message in caplog.messages if message.startswith("building")]
     assert told == (
         "building the engine of espcn ×2 for 16×12, up to 4 at a time, float32, by tensorrt_rtx 1.0 for compute "
-        "capability 8.9: this is kept, and happens once"
+        "capability 8.9, this first time only"
     )
 
 

@@ -42,7 +42,7 @@ def test_what_is_built_and_for_how_long_is_told(
         now[0] += 6
         watch.step("Building engine", 4)
     assert caplog.messages == [
-        "building the engine of espcn: this is kept, and happens once",
+        "building the engine of espcn, this first time only",
         "still building the engine of espcn after 6 s: building engine 3/6",
         "still building the engine of espcn after 16 s: building engine 4/6, timing tactics 13/40",
         "still building the engine of espcn after 22 s: building engine 5/6",
@@ -92,7 +92,7 @@ def test_a_build_is_told_when_nobody_has_set_up_logging() -> None:
     program = "from vsr_plugin.backends.tensorrt.builds import watched\nwith watched('an engine'): print('at it')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "at it\n"
-    assert re.fullmatch(r"building an engine: .*\nbuilt in \d+\.\d s\n", done.stderr)
+    assert re.fullmatch(r"building an engine, .*\nbuilt in \d+\.\d s\n", done.stderr)
 
 
 def test_ctrl_c_ends_a_real_build_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

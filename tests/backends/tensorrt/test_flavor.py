@@ -90,6 +90,9 @@ def test_targets_hold_what_engines_depend_on(monkeypatch: pytest.MonkeyPatch) ->
     assert rtx.target_ahead("12.0") == Target("tensorrt_rtx", "1.7.1", "12.0")
     with pytest.raises(UsageError, match=r"builds for \(7.5, 8.9, 12.0\), got '9.0'"):
         rtx.target_ahead("9.0")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    with pytest.raises(BackendError, match=r"does not build for NVIDIA L4, of compute capability 9.0: pip install"):
+        rtx.target(device)
 
 
 def test_the_driver_is_unknown_where_nobody_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:

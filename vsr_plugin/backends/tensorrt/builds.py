@@ -77,7 +77,7 @@ def watched(what: str) -> Iterator[Watch]:
         what: Is built, in words.
     """
     watch = Watch(what)
-    _log.warning("building %s: this is kept, and happens once", what)
+    _log.warning("building %s, this first time only", what)
     with _signals_to(watch):
         yield watch
     if watch.stopped:

@@ -80,12 +80,22 @@ class Flavor:
         self._ear = _ear(library)
 
     def target(self, device: torch.device) -> Target:
-        """What engines for a CUDA device are built for."""
+        """What engines for a CUDA device are built for.
+
+        Raises:
+            BackendError: one that the library does not build for.
+        """
         major, minor = torch.cuda.get_device_capability(device)
-        target = self.target_ahead(f"{major}.{minor}")
-        if self.name == "tensorrt_rtx":
-            return target
-        return Target(self.name, self.version, target.capability, torch.cuda.get_device_name(device), _driver())
+        capability, gpu = f"{major}.{minor}", torch.cuda.get_device_name(device)
+        if self.name == "tensorrt":
+            return Target(self.name, self.version, capability, gpu, _driver())
+        try:
+            return self.target_ahead(capability)
+        except UsageError as error:
+            raise BackendError(
+                f"TensorRT-RTX {self.version} does not build for {gpu}, of compute capability {capability}: "
+                "pip install 'vsr-plugin[tensorrt]', or use another --backend"
+            ) from error
 
     def target_ahead(self, capability: str) -> Target:
         """What engines for any GPU of a compute capability are built for.
@@ -98,7 +108,7 @@ class Flavor:
             if capability not in known:
                 raise UsageError(
                     f"Expected a compute capability that TensorRT-RTX {self.version} builds for "
-                    f"({', '.join(known)}), got {capability!r}: use another --backend there"
+                    f"({', '.join(known)}), got {capability!r}"
                 )
         return Target(self.name, self.version, capability)
 
