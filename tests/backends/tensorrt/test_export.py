@@ -155,6 +155,23 @@ def test_bfloat16_is_written_into_the_graph() -> None:
     assert {tensor.data_type for tensor in model.graph.initializer} == {onnx.TensorProto.BFLOAT16}
 
 
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_every_convolution_has_weights_of_its_inputs_type(precision: Precision) -> None:
+    graph = exported("srresnet", 4, precision)  # has batch normalisations, which the exporter folds into weights
+    inferred = onnx.shape_inference.infer_shapes(onnx.load_from_string(graph.onnx)).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*inferred.input, *inferred.value_info)}
+    types |= {tensor.name: tensor.data_type for tensor in inferred.initializer}
+    convolutions = [node for node in inferred.node if node.op_type == "Conv"]
+    assert len(convolutions) > 5
+    assert {len({types[name] for name in node.input}) for node in convolutions} == {1}
+
+
+@pytest.mark.parametrize(("name", "scale"), [("srresnet", 4), ("fsrcnn", 4)])
+def test_an_engine_in_bfloat16_is_built_without_a_gpu(name: str, scale: int) -> None:
+    rtx_flavor()
+    assert len(engine_of(exported(name, scale, "bfloat16"), MODELS[name].channels)) > 10_000
+
+
 def test_the_last_shuffle_is_left_to_the_kernel_that_stores() -> None:
     graph = exported("espcn", 3)
     model = onnx.load_from_string(graph.onnx)

@@ -77,6 +77,7 @@ def export(module: nn.Module, spec: ModelSpec, precision: Precision) -> Graph:
     except Exception as error:  # the exporter's have no common root
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         raise BackendError(f"tensorrt: exporting {spec.name} to ONNX failed: {lines[-1]}") from error
+    _match_weights(proto)
     shuffle = _cut_shuffle(proto.graph)
     _strip(proto)
     onnx.checker.check_model(proto)
@@ -127,6 +128,24 @@ def _export(module: nn.Module, example: Tensor) -> Any:
         logger.setLevel(before)
     assert program is not None
     return program.model_proto
+
+
+def _match_weights(proto: Any) -> None:
+    """Give weights the type of what they meet: the exporter folds batch normalisations into wider ones."""
+    import onnx
+
+    tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
+    graph = onnx.shape_inference.infer_shapes(proto).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info)}
+    dtypes = {getattr(onnx.TensorProto, name.upper()): getattr(torch, name) for name in ("float16", "bfloat16")}
+    for node in proto.graph.node:
+        wanted = types.get(node.input[0]) if node.op_type in ("Conv", "ConvTranspose") else None
+        for tensor in (tensors[name] for name in node.input[1:] if wanted in dtypes and name in tensors):
+            if tensor.data_type == onnx.TensorProto.FLOAT:
+                values = torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy()).to(dtypes[wanted])
+                narrow = onnx.TensorProto(name=tensor.name, data_type=wanted, dims=tensor.dims)
+                narrow.raw_data = values.view(torch.int16).numpy().astype("<i2").tobytes()
+                tensor.CopyFrom(narrow)
 
 
 def _cut_shuffle(graph: Any) -> int:
