@@ -19,7 +19,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from tests.networks import small
-from vsr_plugin.bench import Absent, Ceiling, Settings, Timing, inference, job, peers
+from vsr_plugin.bench import Absent, Ceiling, Settings, Timing, backends, inference, job, peers
 from vsr_plugin.bench.chart import draw
 from vsr_plugin.bench.ffmpeg_model import ffmpeg_model
 from vsr_plugin.bench.kernels import measure_kernels
@@ -66,15 +66,6 @@ def test_the_report_is_plain_data(report: Report) -> None:
     assert data["whole_over_parts"] == pytest.approx(report.overlap, abs=1e-3)
 
 
-def raises(error: Exception) -> Any:
-    """A function that does nothing else."""
-
-    def function(*_: object, **__: object) -> None:
-        raise error
-
-    return function
-
-
 def made_up() -> Report:
     """A report of round figures."""
     one = Timing("network alone", (0.1, 0.3, 0.2), flops=10**9, bytes=10**8)
@@ -110,7 +101,6 @@ def test_others_are_compared_with_the_job_of_the_same_encoder() -> None:
     report = replace(made_up(), plain_whole=Timing("whole job, as MPEG-4 part 2", (0.25,), codec="mpeg4"))
     assert report.speedup(Timing("a loop", (1.0,), codec="mpeg4")) == pytest.approx(4)
     assert report.speedup(Timing("ffmpeg", (1.0,), codec="libx264")) == pytest.approx(2)
-    assert report.speedup(Timing("network alone, eager", (1.0,))) == pytest.approx(5)
 
 
 @pytest.mark.parametrize("name", ["edsr-baseline", "vdsr"])
@@ -130,7 +120,6 @@ def test_a_model_without_weights_is_measured_with_random_ones(
 
 
 def test_windows_of_tiles_are_all_counted() -> None:
-    from vsr_plugin.engine import Upscaler
 
     settings = replace(TINY, width=96, height=96, tile=32, batch=1, runs=1)
     with Upscaler("espcn", 3, backend="eager", tile=32, batch=1) as upscaler:
@@ -210,24 +199,6 @@ def test_ffmpeg_computes_what_our_network_computes(tmp_path: Path) -> None:
 
 
 # The others
-
-
-def test_the_network_runs_in_other_hands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "BACKEND_NAMES", ("eager", "openvino"))
-    monkeypatch.setattr(torch, "compile", lambda module, *, mode: module)  # it takes a minute
-    with Upscaler("espcn", 3, backend="openvino", device="cpu", precision="float32") as upscaler:
-        found = list(inference.rivals(TINY, upscaler))
-    assert [other.name for other in found] == ["network alone, eager", "network alone, torch.compile"]
-    assert [other.note.split(",")[0] for other in found if isinstance(other, Timing)] == ["float32", "float32"]
-
-
-def test_whoever_cannot_run_the_network_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inference, "BACKEND_NAMES", ("eager", "openvino"))
-    monkeypatch.setattr("vsr_plugin.backends.eager.EagerBackend.compile", raises(BackendError("eager: broken")))
-    monkeypatch.setattr(torch, "compile", raises(RuntimeError("no compiler\nat all")))
-    with Upscaler("espcn", 3, backend="openvino", device="cpu") as upscaler:
-        found = list(inference.rivals(TINY, upscaler))
-    assert [other.why for other in found if isinstance(other, Absent)] == ["eager: broken", "fails: no compiler"]
 
 
 def test_what_is_missing_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -320,6 +291,37 @@ def test_a_size_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, size: s
 def test_the_module_of_the_command_imports_no_torch_by_itself() -> None:
     source = Path(str(import_module("vsr_plugin.cli.bench").__file__)).read_text(encoding="utf-8")
     assert "import torch" not in source
+
+
+def test_every_backend_is_timed_beside_torch_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda module, **_: module)  # which takes longer than all the rest
+    monkeypatch.setattr(backends, "BACKEND_NAMES", ("eager", "openvino", "tensorrt"))  # no kernels interpreted
+    monkeypatch.setattr(inference, "_LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    app = typer.Typer()
+    app.command()(command)
+    words = ["espcn", "-x", "2", "--size", "32x16", "--runs", "2", "--backends", "--precision", "bfloat16"]
+    result = CliRunner().invoke(app, [*words, "--json"])
+    assert result.exit_code == 0, result.output
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    assert next(iter(rows)) == "openvino"
+    assert list(rows)[-2:] == ["eager", "torch.compile"]
+    timed = {name: row["note"] for name, row in rows.items() if "seconds" in row}
+    assert timed.items() >= {"openvino": "bfloat16", "eager": "bfloat16", "torch.compile": "bfloat16"}.items()
+    assert {len(rows[name]["seconds"]) for name in timed} == {2}
+    assert "why" in rows["tensorrt"]
+    plain = CliRunner().invoke(app, words)
+    assert "not available: " in plain.stdout
+
+
+def test_what_torch_compile_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no compiler\nin this place")
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    monkeypatch.setattr(backends, "BACKEND_NAMES", ())
+    [last] = backends.measure_backends(replace(TINY, device="cpu"))
+    assert last == Absent("torch.compile", "no compiler")
 
 
 def test_explain_says_what_runs_every_layer() -> None:

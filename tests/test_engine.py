@@ -284,7 +284,7 @@ def test_tiles_and_batches_give_the_same_samples(name: str, scale: int) -> None:
         ({"batch": 0}, "Expected a batch of 1 or more frames, got 0"),
         ({"tile": 31}, "Expected a tile of 32 or more input samples a side, got 31"),
         ({"tile": "on"}, "Expected a tile of 'auto', 'off' or 32 and more samples, got 'on'"),
-        ({"backend": "onnx"}, "Unknown backend 'onnx'. Known backends: eager, openvino, triton"),
+        ({"backend": "onnx"}, "Unknown backend 'onnx'. Known backends: eager, openvino, tensorrt, triton"),
         ({"backend": "openvino", "precision": "float16"}, "Backend 'openvino' has no precision 'float16'"),
         ({"backend": "eager", "precision": "int8"}, "Backend 'eager' has no precision 'int8'"),
         ({"device": "gpu"}, "Unknown device 'gpu'. Expected 'cpu', 'cuda' or 'cuda:1'"),

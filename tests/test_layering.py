@@ -44,8 +44,10 @@ THIRD_PARTIES = {
     "numpy": ("vsr_plugin", "kernels"),
     "av": ("vsr_plugin/stream", "vsr_plugin/training/data.py"),
     "vapoursynth": ("vsr_plugin/vapoursynth",),
-    "tensorrt": ("vsr_plugin/backends/tensorrt.py",),
-    "tensorrt_rtx": ("vsr_plugin/backends/tensorrt.py",),
+    "tensorrt": ("vsr_plugin/backends/tensorrt/flavor.py",),
+    "tensorrt_rtx": ("vsr_plugin/backends/tensorrt/flavor.py",),
+    "filelock": ("vsr_plugin/backends/tensorrt/cache.py",),
+    "platformdirs": ("vsr_plugin/backends/tensorrt/cache.py",),
     "openvino": ("vsr_plugin/backends/openvino.py",),
     "triton": ("kernels",),
     "typer": ("vsr_plugin/cli",),
@@ -53,8 +55,8 @@ THIRD_PARTIES = {
     "safetensors": ("vsr_plugin/models", "vsr_plugin/training"),
     "cv2": ("vsr_plugin/bench", "vsr_plugin/preview"),
     "aiohttp": ("vsr_plugin/preview/server.py",),
-    "onnx": ("vsr_plugin/bench",),
-    "onnxscript": ("vsr_plugin/bench",),
+    "onnx": ("vsr_plugin/bench", "vsr_plugin/backends/tensorrt/export.py"),
+    "onnxscript": ("vsr_plugin/bench", "vsr_plugin/backends/tensorrt/export.py"),
     "matplotlib": ("vsr_plugin/bench", "vsr_plugin/compare", "vsr_plugin/training/curve.py"),
 }
 

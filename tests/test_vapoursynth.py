@@ -336,6 +336,13 @@ def test_a_wrong_argument_is_one_sentence_at_once(name: str) -> None:
     assert "--" not in said  # options are the command line's
 
 
+def test_a_backend_of_gpus_says_that_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("vsr_plugin.backends.tensorrt.backend.find_flavor", lambda **_: None)
+    with pytest.raises(vs.Error, match=r"^vsr\.upscale: .*'tensorrt' runs on CUDA, and there is no CUDA device: leave"):
+        vsr.upscale(GRAY, backend="tensorrt")
+
+
 def test_a_model_without_weights_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vsr_plugin.models.manifest", dict)
     with pytest.raises(vs.Error, match=r"vsr\.upscale: expected model_path, as espcn ×2 comes without weights"):

@@ -37,7 +37,6 @@ _log = logging.getLogger(__name__)
 MIN_TILE = 32
 # Larger tiles gain nothing and smaller ones cost more than a few percent, on every CPU and network measured.
 _AUTO_TILE = 512
-_LARGEST_BATCH = 16
 # What a network is expected to hold per output pixel: two layers of 128 channels at high resolution. When it needs
 # more than that, or than there is, running out of memory mends the batch and the tile.
 _BYTES_PER_PIXEL = 1024
@@ -69,6 +68,7 @@ class Upscaler:
         batch: By default chosen for the device and the size of the frames.
         tile: "auto", "off", or input samples a side, at least 32. Out of memory makes it smaller, but not with "off".
         cache_dir: A folder where a backend that compiles keeps the result for the next time; others keep nothing.
+            By default tensorrt keeps its engines in the user's cache folder, and openvino nothing.
         self_ensemble: Take the mean over the eight ways to turn and mirror the picture: a little better, eight times
             the work.
 
@@ -147,9 +147,9 @@ class Upscaler:
         self._backend = open_backend(self.backend, cache_dir)
         if self.device.type not in self._backend.devices:
             runs_on = " and ".join(self._backend.devices)
-            raise UsageError(
-                f"Backend {self.backend!r} runs on {runs_on}, not on {self.device.type}: use another --backend"
-            )
+            missing = device is None and self._backend.devices == ("cuda",)
+            why = "and there is no CUDA device that torch can use" if missing else f"not on {self.device.type}"
+            raise UsageError(f"Backend {self.backend!r} runs on {runs_on}, {why}: use another --backend")
         if precision is not None and precision not in self._backend.precisions:
             known = ", ".join(self._backend.precisions)
             raise UsageError(f"Backend {self.backend!r} has no precision {precision!r}. Its precisions: {known}")
@@ -250,7 +250,9 @@ class Upscaler:
             on_cpu = self.device.type == "cpu"
             budget = _CPU_BUDGET if on_cpu else torch.cuda.mem_get_info(self.device)[0] // 2
             # On a CPU one frame keeps all cores busy, and more of them only take memory.
-            self.batch = self._asked_batch or (1 if on_cpu else max(1, min(_LARGEST_BATCH, budget // need)))
+            self.batch = self._asked_batch or (
+                1 if on_cpu else max(1, min(self._backend.largest_batch, budget // need))
+            )
             if self._asked_tile == "auto":
                 self.tile = None if need * self.batch <= budget else _AUTO_TILE
         return self.batch

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from vsr_plugin.errors import BackendError
 from vsr_plugin.models import MODELS
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def healthy() -> list[dict[str, str]]:
 def test_a_healthy_installation_has_nothing_broken(healthy: list[dict[str, str]]) -> None:
     assert [finding for finding in healthy if finding["state"] == "broken"] == []
     parts = list(dict.fromkeys(finding["part"] for finding in healthy))
-    assert parts == ["versions", "devices", "encoders", "weights", "pictures", "vapoursynth"]
+    assert parts == ["versions", "devices", "encoders", "weights", "pictures", "engines", "vapoursynth"]
 
 
 def test_every_backend_that_is_there_enlarges_a_picture(healthy: list[dict[str, str]]) -> None:
@@ -120,6 +122,23 @@ def test_a_backend_that_fails_is_broken_not_an_exception() -> None:
     finding = module._picture("openvino on cuda", "espcn", 3, "openvino", "cuda")
     assert finding.state == "broken"
     assert finding.remedy
+
+
+def test_the_library_behind_tensorrt_and_its_engines_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from vsr_plugin.backends.tensorrt import cache, flavor
+
+    def missing(**_: object) -> None:
+        raise BackendError("Backend 'tensorrt' is not installed")
+
+    monkeypatch.setattr(flavor, "find_flavor", missing)
+    [absent] = module._engines()
+    assert (absent.state, absent.remedy) == ("absent", flavor.INSTALL)
+    monkeypatch.setattr(cache, "default_folder", lambda: tmp_path)
+    cache.Cache(tmp_path).write("one.engine", {}, bytes(2_000_000))
+    monkeypatch.setattr(flavor, "find_flavor", lambda: SimpleNamespace(name="tensorrt_rtx", version="1.7"))
+    [found] = module._engines()
+    assert found.state == "ok"
+    assert found.detail == f"by tensorrt_rtx 1.7; 1 files, 2.0 MB, in {tmp_path}"
 
 
 # VapourSynth: vspipe must be told where this Python is.

@@ -76,6 +76,7 @@ class Backend(Protocol):
         own_threads: Whether it computes on CPU threads of its own, that torch's should keep out of the way of.
         has_cache: Whether it is made with a folder in which it keeps what it has compiled.
         reads_samples: Whether what it compiles are networks of the kind `SamplesNetwork`.
+        largest_batch: Of how many pictures a batch is at most, if nobody says so.
     """
 
     precisions: tuple[Precision, ...]
@@ -83,6 +84,7 @@ class Backend(Protocol):
     own_threads: bool
     has_cache: bool
     reads_samples: bool
+    largest_batch: int
 
     def default_precision(self, spec: ModelSpec, device: torch.device) -> Precision:
         """The fastest precision that loses at most 0.02 dB of PSNR against float32."""
@@ -110,6 +112,7 @@ class Backend(Protocol):
 _BACKENDS = {
     "eager": "eager:EagerBackend",
     "openvino": "openvino:OpenVINOBackend",
+    "tensorrt": "tensorrt.backend:TensorRTBackend",
     "triton": "triton:TritonBackend",
 }
 BACKEND_NAMES = tuple(_BACKENDS)
@@ -121,6 +124,7 @@ def open_backend(name: str, cache_dir: Path | None = None) -> Backend:
     Args:
         name: Out of `BACKEND_NAMES`.
         cache_dir: A folder where a backend that compiles keeps the result for the next time; others keep nothing.
+            By default tensorrt keeps its engines in the user's cache folder, and openvino nothing.
 
     Raises:
         UsageError: an unknown name.

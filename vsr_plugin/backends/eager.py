@@ -25,6 +25,7 @@ class EagerBackend:
     own_threads = False
     has_cache = False
     reads_samples = False
+    largest_batch = 16
 
     def default_precision(self, spec: ModelSpec, device: torch.device) -> Precision:
         """float16 on CUDA, which cost no model more than 0.003 dB; float32 on the CPU, where bfloat16 costs 0.06."""

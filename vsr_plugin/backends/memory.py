@@ -12,7 +12,7 @@ from ..errors import BackendError, OutOfMemoryError, VsrError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What torch's CPU allocator, oneDNN, OpenVINO and the C++ library say when an allocation fails.
+# What torch's CPU allocator, oneDNN, OpenVINO, TensorRT and the C++ library say when an allocation fails.
 _NO_ROOM = (
     "bad_alloc",
     "bad alloc",
@@ -26,6 +26,7 @@ _NO_ROOM = (
     "failed to allocate",
     "not enough memory",
     "out of memory",
+    "outofmemory",
 )
 
 

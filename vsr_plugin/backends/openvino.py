@@ -36,6 +36,7 @@ class OpenVINOBackend:
     own_threads = True
     has_cache = True
     reads_samples = False
+    largest_batch = 16
 
     def __init__(self, cache_dir: Path | None = None) -> None:
         # OpenVINO reports every import to its makers, in a process of its own; without this package it does not.

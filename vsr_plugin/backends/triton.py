@@ -51,6 +51,7 @@ class TritonBackend:
     own_threads = False
     has_cache = False
     reads_samples = True
+    largest_batch = 16
 
     def __init__(self) -> None:
         if not AVAILABLE:

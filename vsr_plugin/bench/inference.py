@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import replace
-from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -12,18 +9,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from .. import tiling
-from ..backends import BACKEND_NAMES, open_backend
-from ..errors import VsrError
+from ..backends import open_backend
 from ..models import build_model, find_model, read_model
 from ..models.cost import macs
-from . import Absent, Ceiling, Timing
+from . import Ceiling, Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
-    from torch import Tensor, nn
+    from torch import nn
 
-    from ..backends import Network, Precision
+    from ..backends import Precision
     from ..engine import Upscaler
     from ..frames import Frame
     from ..models import ModelSpec
@@ -68,87 +64,27 @@ def flops_per_frame(settings: Settings) -> int:
 
 def network(settings: Settings, upscaler: Upscaler) -> Timing:
     """The compiled network by itself, on all windows of a picture: no colour conversion, no cutting and joining."""
-    spec, module = load_network(settings)
-    return _alone("network alone", settings, upscaler, _compiler(upscaler.backend, module, spec, upscaler.precision))
-
-
-def rivals(settings: Settings, upscaler: Upscaler) -> Iterator[Timing | Absent]:
-    """The same network in every other backend that this device has, and through torch.compile, which takes minutes."""
-    spec, module = load_network(settings)
-    for backend in BACKEND_NAMES:
-        if backend == upscaler.backend:
-            continue
-        name = f"network alone, {backend}"
-        try:
-            able = open_backend(backend)
-            if upscaler.device.type not in able.devices:
-                continue
-            same = upscaler.precision in able.precisions
-            precision = upscaler.precision if same else able.default_precision(spec, upscaler.device)
-            compile_network = _compiler(backend, module, spec, precision)
-            yield replace(_alone(name, settings, upscaler, compile_network), note=precision)
-        except VsrError as error:
-            yield Absent(name, str(error).splitlines()[0])
-    name = "network alone, torch.compile"
-    mode = "max-autotune" if upscaler.device.type == "cuda" else "default"
-    try:
-        timing = _alone(name, settings, upscaler, partial(_TorchCompiled, module, mode, upscaler.precision))
-    except Exception as error:  # noqa: BLE001 - whatever keeps it from running is its own affair
-        yield Absent(name, f"fails: {(str(error).splitlines() or [type(error).__name__])[0]}")
-    else:
-        yield replace(timing, note=f"{upscaler.precision}, channels last, mode {mode}")
-
-
-class _TorchCompiled:
-    """A module as torch.compile runs it; called like any `Network`."""
-
-    def __init__(
-        self, module: nn.Module, mode: str, precision: Precision, _: tuple[int, ...], device: torch.device
-    ) -> None:
-        self._dtype: torch.dtype = getattr(torch, precision)
-        module = copy.deepcopy(module).to(device, self._dtype).to(memory_format=torch.channels_last)
-        self._module = torch.compile(module, mode=mode)
-
-    @torch.inference_mode()
-    def __call__(self, x: Tensor) -> Tensor:
-        result: Tensor = self._module(x.to(self._dtype, memory_format=torch.channels_last))
-        return result.to(torch.float32)
-
-    def close(self) -> None:
-        torch.compiler.reset()
-
-
-def _compiler(
-    backend: str, module: nn.Module, spec: ModelSpec, precision: Precision
-) -> Callable[[tuple[int, int, int, int], torch.device], Network]:
-    return lambda shape, device: open_backend(backend).compile(module, spec, shape, precision, device)
-
-
-def _alone(
-    name: str,
-    settings: Settings,
-    upscaler: Upscaler,
-    compile_network: Callable[[tuple[int, int, int, int], torch.device], Network],
-) -> Timing:
-    """A network on the windows that the `Upscaler` would give it."""
     spec = upscaler.spec
     height, width = (-(-length // spec.multiple_of) * spec.multiple_of for length in (settings.height, settings.width))
     grid = tiling.plan(height, width, upscaler.tile, spec.overlap[settings.scale], spec.multiple_of)
     batch = upscaler.batch or 1
     shape = (batch, spec.channels, *grid.size)
+    module = load_network(settings)[1]
+    compiled = open_backend(upscaler.backend).compile(module, spec, shape, upscaler.precision, upscaler.device)
     x = torch.rand(shape, device=upscaler.device)
     samples = settings.width * settings.height * spec.channels * (1 + settings.scale**2)
-    compiled = compile_network(shape, upscaler.device)
     try:
-        once = min(seconds(lambda: compiled(x), upscaler.device) for _ in range(3))  # the first ones warm up
-        calls = max(1, round(_LEAST_SECONDS / once))
-        runs = tuple(
-            seconds(lambda: [compiled(x) for _ in range(calls)], upscaler.device) / calls / batch * len(grid)
-            for _ in range(settings.runs)
-        )
+        runs = tuple(taken * len(grid) for taken in repeat(lambda: compiled(x), upscaler.device, batch, settings.runs))
     finally:
         compiled.close()
-    return Timing(name, runs, flops_per_frame(settings), samples * x.element_size())
+    return Timing("network alone", runs, flops_per_frame(settings), samples * x.element_size())
+
+
+def repeat(work: Callable[[], object], device: torch.device, batch: int, runs: int) -> tuple[float, ...]:
+    """Seconds per picture of ``work``, which takes ``batch`` of them: so often per run that the clock can tell."""
+    once = min(seconds(work, device) for _ in range(3))  # the first ones warm up
+    calls = max(1, round(_LEAST_SECONDS / once))
+    return tuple(seconds(lambda: [work() for _ in range(calls)], device) / calls / batch for _ in range(runs))
 
 
 def upscale(upscaler: Upscaler, frames: Sequence[Frame]) -> float:

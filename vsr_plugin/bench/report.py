@@ -39,7 +39,7 @@ class Report:
         plain: Decode, bicubic enlargement, encode; None where there is no PyAV, like the next.
         whole: The whole job.
         plain_whole: The whole job with the encoder that OpenCV has; None without ``others``.
-        others: What people use instead: the network in other hands, and whole jobs, which have a codec.
+        others: What people use instead.
     """
 
     settings: Settings
@@ -67,8 +67,11 @@ class Report:
         return self.whole.median / (self.upscale.median + self.plain.median)
 
     def speedup(self, other: Timing) -> float:
-        """How many times as fast ours is: our network for a network, our whole job with the same encoder for a job."""
-        alike = next(own for own in (self.plain_whole, self.whole, self.network) if own and own.codec == other.codec)
+        """How many times as fast our whole job is, with the same encoder."""
+        alike = (
+            self.plain_whole if self.plain_whole is not None and other.codec == self.plain_whole.codec else self.whole
+        )
+        assert alike is not None, "others are measured only where the whole job is"
         return other.median / alike.median
 
     def as_dict(self) -> dict[str, Any]:
@@ -124,8 +127,7 @@ def measure(settings: Settings, *, others: bool) -> Report:
         frames = made_up(settings)
         inference.upscale(upscaler, frames[: 2 * (upscaler.batch or 1)])  # compiles, and warms up
         upscale = tuple(inference.upscale(upscaler, frames) for _ in range(settings.runs))
-        report = _report(settings, upscaler, upscale, frames)
-        return replace(report, others=tuple(_said(inference.rivals(settings, upscaler)))) if others else report
+        return _report(settings, upscaler, upscale, frames)
 
 
 def _with_files(settings: Settings, upscaler: Upscaler, *, others: bool) -> Report:
@@ -155,7 +157,7 @@ def _with_files(settings: Settings, upscaler: Upscaler, *, others: bool) -> Repo
             plain=Timing("decode, scale, encode", plain, note=f"bicubic in place of the network, {encoder}"),
             whole=Timing("whole job", whole, report.network.flops, codec=job.CODEC, note=encoder),
             plain_whole=_plain_whole(clip, output, settings, upscaler) if others else None,
-            others=tuple(_said(_others(clip, settings, upscaler))) if others else (),
+            others=tuple(_others(clip, settings, upscaler.device)) if others else (),
         )
 
 
@@ -178,15 +180,10 @@ def _plain_whole(clip: Path, output: Path, settings: Settings, upscaler: Upscale
     return Timing("whole job, as MPEG-4 part 2", runs, codec=job.PLAIN_CODEC, note="as OpenCV would write it")
 
 
-def _others(clip: Path, settings: Settings, upscaler: Upscaler) -> Iterator[Timing | Absent]:
+def _others(clip: Path, settings: Settings, device: torch.device) -> Iterator[Timing | Absent]:
     from . import peers
 
-    yield from inference.rivals(settings, upscaler)
-    yield from peers.compare(clip, settings, upscaler.device)
-
-
-def _said(others: Iterator[Timing | Absent]) -> Iterator[Timing | Absent]:
-    for other in others:
+    for other in peers.compare(clip, settings, device):
         _log.info(
             "%s: %s", other.name, other.why if isinstance(other, Absent) else f"{other.fps:.3g} frames per second"
         )

@@ -22,6 +22,7 @@ from .bench import bench
 from .compare import compare
 from .doctor import doctor
 from .encode import encode
+from .engine import cache, engine
 from .eval import evaluate
 from .models import models
 from .preview import preview
@@ -49,6 +50,8 @@ def main() -> None:
     app.command("bench")(bench)
     app.command("eval")(evaluate)
     app.command("train")(train)
+    app.add_typer(engine, name="engine")
+    app.add_typer(cache, name="cache")
     _run(app)
 
 

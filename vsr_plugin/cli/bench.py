@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from ..bench import Absent, Ceiling, Timing
+    from ..bench import Absent, Ceiling, Settings, Timing
     from ..bench.report import Report
 
 
@@ -35,8 +35,9 @@ def bench(
     precision: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="As in `vsr encode`.")] = None,
     tile: Annotated[str, typer.Option(metavar="auto|N|off", help="As in `vsr encode`.")] = "auto",
-    compare: Annotated[
-        bool, typer.Option("--compare", help="Run what people use instead: other backends, torch.compile, programs.")
+    compare: Annotated[bool, typer.Option("--compare", help="Run what people use instead, on the same clip.")] = False,
+    backends: Annotated[
+        bool, typer.Option("--backends", help="Only the network, by every backend of the device and torch.compile.")
     ] = False,
     vapoursynth: Annotated[
         bool, typer.Option("--vapoursynth", help="Only what the VapourSynth filter costs beside its network.")
@@ -81,6 +82,9 @@ def bench(
         batch,
         tile_side(tile),
     )
+    if backends:
+        _backends(settings, as_json=as_json)
+        return
     report = measure(settings, others=compare)
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=1, ensure_ascii=False))
@@ -90,6 +94,29 @@ def bench(
         from ..bench.chart import draw
 
         draw(report, plot)
+
+
+def _backends(settings: Settings, *, as_json: bool) -> None:
+    from rich.table import Table
+
+    from ..bench import Absent
+    from ..bench.backends import measure_backends
+
+    rows = list(measure_backends(settings))
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
+        return
+    table = Table("", "precision", box=None, pad_edge=False)
+    for title in ("ms/frame", "min–max", "fps", "GFLOP/s"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        if isinstance(row, Absent):
+            table.add_row(row.name, "not available: " + row.why)
+            continue
+        least, most = 1000 * min(row.seconds), 1000 * max(row.seconds)
+        figures = (f"{1000 * row.median:.4g}", f"{least:.4g}–{most:.4g}", f"{row.fps:.4g}", f"{row.gflops or 0:,.0f}")
+        table.add_row(row.name, row.note, *figures)
+    _console().print(table)
 
 
 def _kernels(device: str | None, precision: str | None, batch: int | None, runs: int, *, as_json: bool) -> None:
@@ -218,7 +245,7 @@ def _table(report: Report) -> Table:
     for title in ("ms/frame", "min–max", "fps", "GFLOP/s", "of ceiling", "GB/s"):
         table.add_column(title, justify="right")
     if report.others:
-        table.add_column("ours is")
+        table.add_column("our whole job is")
     for timing in report.own:
         table.add_row(*_cells(timing, report))
     for other in report.others:

@@ -31,8 +31,8 @@ _PACKAGES = (
     ("rich", "rich", "pip install rich", True),
     ("typer", "typer", "pip install typer", True),
     ("triton", "triton", "pip install triton", False),
-    ("tensorrt", "tensorrt", "pip install tensorrt", False),
-    ("tensorrt_rtx", "tensorrt_rtx", "pip install tensorrt-rtx", False),
+    ("tensorrt", "tensorrt", "pip install 'vsr-plugin[tensorrt]'", False),
+    ("tensorrt_rtx", "tensorrt_rtx", "pip install 'vsr-plugin[tensorrt-rtx]'", False),
     ("vapoursynth", "vapoursynth", "pip install 'vsr-plugin[vapoursynth]'", False),
     ("opencv-python", "cv2", "pip install 'vsr-plugin[bench]'", False),
     ("onnx", "onnx", "pip install 'vsr-plugin[bench]'", False),
@@ -60,7 +60,7 @@ class Finding:
     """One line of the examination.
 
     Attributes:
-        part: What is examined: versions, devices, encoders, weights, pictures, vapoursynth.
+        part: What is examined: versions, devices, encoders, weights, pictures, engines, vapoursynth.
         name: Of the thing.
         state: ``absent`` is no harm, ``broken`` is: something that is needed is missing or does not work.
         detail: Its version, its size, or what is wrong.
@@ -96,6 +96,7 @@ def examine() -> Iterator[Finding]:
     yield from _encoders()
     yield from _weights()
     yield from _pictures()
+    yield from _engines()
     yield from _vapoursynth()
 
 
@@ -240,6 +241,24 @@ def _picture(name: str, model: str, scale: int, backend: str | None, device: str
     if not distance < _SMOOTH_DIFFERENCE:
         return Finding("pictures", name, "broken", f"{what}; expected less than {_SMOOTH_DIFFERENCE:g}", _REINSTALL)
     return Finding("pictures", name, "ok", what)
+
+
+def _engines() -> Iterator[Finding]:
+    """Say which of TensorRT's libraries is used, and what is kept of their engines."""
+    from ..backends.tensorrt.cache import default_folder
+    from ..backends.tensorrt.flavor import INSTALL, find_flavor
+    from ..backends.tensorrt.listing import kept
+    from ..errors import BackendError
+
+    try:
+        flavor = find_flavor()
+    except BackendError:
+        yield Finding("engines", "tensorrt", "absent", "neither TensorRT nor TensorRT-RTX loads", INSTALL)
+        return
+    files = kept(default_folder())
+    size = sum(file.size for file in files) / 1e6
+    detail = f"by {flavor.name} {flavor.version}; {len(files)} files, {size:.1f} MB, in {default_folder()}"
+    yield Finding("engines", "tensorrt", "ok", detail)
 
 
 _SCRIPT = """

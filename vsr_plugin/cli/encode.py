@@ -51,7 +51,8 @@ def encode(
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace existing files.")] = False,
     weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
     backend: Annotated[
-        str | None, typer.Option(help="eager, openvino or triton. [default: openvino on the CPU, triton on a GPU]")
+        str | None,
+        typer.Option(help="eager, openvino, triton or tensorrt. [default: openvino on the CPU, triton on a GPU]"),
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1. [default: a GPU where there is one]")] = None,
     precision: Annotated[

@@ -77,6 +77,7 @@ def upscale(
         tile: Input samples a side that the network takes at once, 32 or more; 0 for whole pictures; by default what
             fits.
         cache_dir: Where a backend that compiles keeps the result for the next time; others have nothing to keep.
+            By default tensorrt keeps its engines in the user's cache folder, and openvino nothing.
 
     Returns:
         A clip of the same format, length, frame rate and properties, ``scale`` times as wide and high; `_Alpha` is
@@ -168,6 +169,8 @@ def _device(backend: object, index: object) -> str:
     count = torch.cuda.device_count() if "cuda" in able and torch.cuda.is_available() else 0
     if 0 <= index < count:
         return f"cuda:{index}"
+    if count == 0 and "cpu" not in able:
+        raise UsageError(f"Backend {backend!r} runs on CUDA, and there is no CUDA device: leave it out")
     if index > 0 or "cpu" not in able:
         there = f"{count} CUDA device{'s' * (count != 1)}" if "cuda" in able else f"{backend}, which runs on the CPU"
         raise UsageError(

@@ -1,0 +1,115 @@
+"""`vsr engine build` and `vsr cache`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vsr_plugin import cli, tiling
+from vsr_plugin.models import MODELS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def vsr(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """The exit code of ``vsr``."""
+    monkeypatch.setattr(sys, "argv", ["vsr", *map(str, words)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+def test_an_engine_is_built_listed_and_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    pytest.importorskip("onnxscript")
+    wish = ["engine", "build", "espcn", "-x", 3, "--size", "64x48", "--cache-dir", tmp_path]
+    assert vsr(monkeypatch, *wish, "--compute-capability", "8.9") == 0
+    said = capsys.readouterr()
+    [engine] = tmp_path.glob("*.engine")
+    assert said.out == f"{engine}\n"
+    assert "building the engine of espcn ×3 for 64×48" in said.err
+    assert vsr(monkeypatch, *wish, "--compute-capability", "8.9") == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == (f"{engine}\n", "It was there already.\n")
+    assert vsr(monkeypatch, *wish, "--compute-capability", "8.9", "--tile", 32, "-q") == 0
+    assert vsr(monkeypatch, *wish, "--compute-capability", "8.9", "--dynamic", "-q") == 0
+    assert vsr(monkeypatch, *wish, "--compute-capability", "9.0") == 2
+    assert "Expected a compute capability that TensorRT-RTX" in capsys.readouterr().err
+
+    assert vsr(monkeypatch, "cache", "ls", "--cache-dir", tmp_path, "--json") == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["kind"] for row in rows].count("engine") == 3
+    sizes = {row["what"].split(", ")[1] for row in rows if row["kind"] == "engine"}
+    height, width = tiling.plan(48, 64, 32, MODELS["espcn"].overlap[3], 1).size
+    assert sizes == {"64×48", f"{width}×{height}", "16×16 to 64×48"}
+    assert vsr(monkeypatch, "cache", "ls", "--cache-dir", tmp_path) == 0
+    said = capsys.readouterr()
+    assert engine.stem[:12] in said.out
+    assert said.err.startswith("4 files, ")
+    assert vsr(monkeypatch, "cache", "clear", "--cache-dir", tmp_path) == 0
+    assert list(tmp_path.glob("*.engine")) == []
+    assert capsys.readouterr().err.startswith("Removed 4 files, ")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["espcn", "-x", "5", "--size", "64x48"], "Model 'espcn' has no scale 5"),
+        (["espcn", "-x", "3", "--size", "64"], "Expected --size as 480x270, got '64'"),
+        (["espcn", "-x", "3", "--size", "0x8"], "Expected --size as 480x270, got '0x8'"),
+        (
+            ["espcn", "-x", "3", "--size", "64x48", "--compute-capability", "sm89"],
+            "Expected --compute-capability as 8.9, got 'sm89'",
+        ),
+    ],
+)
+def test_a_wrong_wish_ends_in_one_line(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert vsr(monkeypatch, "engine", "build", *words) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"Error: {message}")
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "No GPU here to build for: name one that is elsewhere, with --compute-capability 8.9"),
+        (["--compute-capability", "8.9"], "Expected no --compute-capability with TensorRT, which builds on the GPU"),
+        (
+            ["--precision", "float8"],
+            "Expected a precision that tensorrt has (float16, bfloat16, float32), got 'float8'",
+        ),
+    ],
+)
+def test_what_cannot_be_built_here_says_what_can(
+    more: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import torch
+
+    from tests.backends.tensorrt.fakes import FakeFlavor
+    from vsr_plugin.backends.tensorrt import backend
+
+    gpu = "--precision" in more
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(backend, "find_flavor", lambda **_: FakeFlavor(name="tensorrt"))
+    words = ["espcn", "-x", "3", "--size", "64x48", "--cache-dir", str(tmp_path), *more]
+    assert vsr(monkeypatch, "engine", "build", *words) == 2
+    assert capsys.readouterr().err.startswith(f"Error: {message}")
+
+
+def test_an_empty_cache_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert vsr(monkeypatch, "cache", "ls", "--cache-dir", tmp_path / "nowhere") == 0
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", f"0 files, 0.0 MB, in {tmp_path / 'nowhere'}\n")

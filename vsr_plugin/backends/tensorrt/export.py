@@ -1,0 +1,232 @@
+"""A network as an ONNX graph: batch, height and width open, features in the precision asked for, pictures in float32.
+
+TensorRT takes types as they are (strongly typed networks), so the precision is written into the graph. As in the
+Triton backend, what has up to four channels is a picture and stays in float32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import pickle
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata, resources
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ...errors import BackendError, OutOfMemoryError
+from ..deconvolution import with_subpixel_deconvolutions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ...models import ModelSpec
+    from .. import Precision
+
+OPSET = 20
+INPUT, OUTPUT = "x", "y"
+
+_PICTURE_CHANNELS = 4
+_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+_WITH_WEIGHTS = (*_CONVOLUTIONS, nn.PReLU, nn.BatchNorm2d)
+# What decides about the graph of a network of ours, besides the network itself.
+_SOURCES = ("models", "kernels", "backends", "backends/tensorrt")
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """An exported network.
+
+    Attributes:
+        onnx: float32 (N, C, H, W) → (N, C·shuffle², …), the same bytes for the same network.
+        shuffle: The pixel shuffle that is left to do; 1 is none.
+        scale: The enlargement, with the shuffle.
+    """
+
+    onnx: bytes
+    shuffle: int
+    scale: int
+
+
+def export(module: nn.Module, spec: ModelSpec, precision: Precision) -> Graph:
+    """Write a network as a graph; its last pixel shuffle, if it ends with one, is left to who stores the result.
+
+    Raises:
+        BackendError: a package is not there, or the network cannot be exported.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 - said here, for torch tells of it only in the middle of the export
+    except ImportError as error:
+        command = "pip install 'vsr-plugin[tensorrt-rtx]' or 'vsr-plugin[tensorrt]'"
+        raise BackendError(f"Backend 'tensorrt' needs {error.name} to read networks: {command}") from error
+    module = with_subpixel_deconvolutions(module).to("cpu", torch.float32).eval().requires_grad_(requires_grad=False)
+    side = 8 * spec.multiple_of
+    try:
+        with torch.no_grad():
+            scale = module(torch.zeros(1, spec.channels, side, side)).shape[2] // side
+        _set_types(module, getattr(torch, precision))
+        proto = _export(module, torch.zeros(2, spec.channels, 3 * side, 4 * side))
+    except MemoryError as error:
+        raise OutOfMemoryError(f"tensorrt: exporting {spec.name}: no room in memory: close other programs") from error
+    except Exception as error:  # the exporter's have no common root
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        raise BackendError(f"tensorrt: exporting {spec.name} to ONNX failed: {lines[-1]}") from error
+    _match_weights(proto)
+    shuffle = _cut_shuffle(proto.graph)
+    _strip(proto)
+    onnx.checker.check_model(proto)
+    return Graph(proto.SerializeToString(deterministic=True), shuffle, scale)
+
+
+def _set_types(module: nn.Module, dtype: torch.dtype) -> None:
+    """Make layers compute in ``dtype``, except those from pictures to pictures; what is between follows its inputs."""
+    for layer in module.modules():
+        if not isinstance(layer, _WITH_WEIGHTS):
+            continue
+        if isinstance(layer, _CONVOLUTIONS):
+            if max(layer.in_channels, layer.out_channels) <= _PICTURE_CHANNELS:
+                continue
+            if layer.out_channels <= _PICTURE_CHANNELS:
+                layer.register_forward_hook(_to_float32)
+        layer.to(dtype)
+        layer.register_forward_pre_hook(_to_type_of_weights)
+
+
+def _to_type_of_weights(layer: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (args[0].to(layer.weight.dtype), *args[1:])
+
+
+def _to_float32(_: nn.Module, __: Any, result: Tensor) -> Tensor:
+    return result.to(torch.float32)
+
+
+def _export(module: nn.Module, example: Tensor) -> Any:
+    open_length = torch.export.Dim.DYNAMIC
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)  # it misses torchvision, which nobody needs here
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # deprecations inside the exporter
+            program = torch.onnx.export(
+                module,
+                (example,),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                opset_version=OPSET,
+                dynamic_shapes=({0: open_length, 2: open_length, 3: open_length},),
+                external_data=False,
+                verbose=False,
+            )
+    finally:
+        logger.setLevel(before)
+    assert program is not None
+    return program.model_proto
+
+
+def _match_weights(proto: Any) -> None:
+    """Give weights the type of what they meet: the exporter folds batch normalisations into wider ones."""
+    import onnx
+
+    tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
+    graph = onnx.shape_inference.infer_shapes(proto).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info)}
+    dtypes = {getattr(onnx.TensorProto, name.upper()): getattr(torch, name) for name in ("float16", "bfloat16")}
+    for node in proto.graph.node:
+        wanted = types.get(node.input[0]) if node.op_type in ("Conv", "ConvTranspose") else None
+        for tensor in (tensors[name] for name in node.input[1:] if wanted in dtypes and name in tensors):
+            if tensor.data_type == onnx.TensorProto.FLOAT:
+                values = torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy()).to(dtypes[wanted])
+                narrow = onnx.TensorProto(name=tensor.name, data_type=wanted, dims=tensor.dims)
+                narrow.raw_data = values.view(torch.int16).numpy().astype("<i2").tobytes()
+                tensor.CopyFrom(narrow)
+
+
+def _cut_shuffle(graph: Any) -> int:
+    """Take the pixel shuffle off the end of a graph; gives its r, or 1 where there is none."""
+    [output] = graph.output
+    last = next(node for node in graph.node if output.name in node.output)
+    options = {attribute.name: attribute for attribute in last.attribute}
+    readers = [node for node in graph.node if output.name in node.input]
+    if last.op_type != "DepthToSpace" or options["mode"].s != b"CRD" or readers:
+        return 1
+    r = int(options["blocksize"].i)
+    before = last.input[0]
+    inner = next(value for value in graph.value_info if value.name == before)
+    output.CopyFrom(inner)
+    output.name = OUTPUT
+    graph.node.remove(last)
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == before:
+                    names[index] = OUTPUT
+    return r
+
+
+def _strip(proto: Any) -> None:
+    """Drop what is no part of the computation: places in source files, names of versions, shapes in between."""
+    for part in (proto, proto.graph, *proto.graph.node, *proto.graph.initializer, *proto.graph.input):
+        for name in ("metadata_props", "doc_string", "producer_name", "producer_version"):
+            if name in part.DESCRIPTOR.fields_by_name:
+                part.ClearField(name)
+    proto.graph.ClearField("value_info")
+
+
+def digest_of_weights(module: nn.Module) -> str:
+    """sha256 of names, types, shapes and values of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {_digest_of_tensor(value)}\n".encode())
+    return digest.hexdigest()
+
+
+def _digest_of_tensor(value: Tensor) -> str:
+    content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(content.data).hexdigest()}"
+
+
+def digest_before_export(module: nn.Module, spec: ModelSpec, precision: Precision) -> str | None:
+    """sha256 of all that decides about a graph, for exporting takes seconds, and need not be done twice.
+
+    None for a network with code that is neither ours nor torch's, for nobody knows what that depends on.
+    """
+    for part in module.modules():
+        if type(part).__module__.partition(".")[0] not in ("torch", "vsr_plugin"):
+            return None
+    content = BytesIO()
+    try:
+        _Structure(content).dump(module)
+    except (pickle.PicklingError, AttributeError, TypeError):  # something in it cannot be written down
+        return None
+    digest = hashlib.sha256(content.getvalue())
+    digest.update(f"{spec.channels} {spec.multiple_of} {precision} {OPSET} {_digest_of_code()}".encode())
+    return digest.hexdigest()
+
+
+class _Structure(pickle.Pickler):
+    """Writes a network down, with digests in place of tensors, which torch writes differently each time."""
+
+    def persistent_id(self, value: Any) -> str | None:
+        return _digest_of_tensor(value) if isinstance(value, torch.Tensor) else None
+
+
+@cache
+def _digest_of_code() -> str:
+    digest = hashlib.sha256()
+    for name in ("torch", "onnx", "onnxscript"):
+        try:
+            digest.update(f"{name} {metadata.version(name)}\n".encode())
+        except metadata.PackageNotFoundError:
+            digest.update(f"no {name}\n".encode())
+    for folder in _SOURCES:
+        package = resources.files(f"vsr_plugin.{folder.replace('/', '.')}")
+        for file in sorted((file for file in package.iterdir() if file.name.endswith(".py")), key=lambda f: f.name):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()

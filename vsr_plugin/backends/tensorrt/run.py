@@ -1,0 +1,127 @@
+"""Running an engine: on memory of torch, on the caller's stream, as a CUDA graph, with the tail in our own kernel."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ...kernels import AVAILABLE, load_ops, pixel_shuffle, to_samples, to_unit, usable
+from ..memory import translated_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from . import Executable, Shape
+
+
+class EngineNetwork:
+    """A `SamplesNetwork` of one shape, that keeps one input and one output on the device.
+
+    Args:
+        executable: The engine, on ``device``.
+        shape: (N, C, H, W).
+        shuffle: The pixel shuffle that the engine leaves to do; 1 is none.
+        device: Of CUDA; the CPU for engines that run there, which are those of tests.
+        name: Of the network, for messages.
+        on_close: Is given the engine before it is freed.
+    """
+
+    def __init__(
+        self,
+        executable: Executable,
+        shape: Shape,
+        shuffle: int,
+        device: torch.device,
+        name: str,
+        on_close: Callable[[Executable], None] = lambda _: None,
+    ) -> None:
+        self._executable, self._shuffle, self._device, self._name = executable, shuffle, device, name
+        self._on_close = on_close
+        with _current(device):
+            binding = executable.bind(shape)
+        self._x = torch.zeros(shape, device=device)
+        self._y = torch.empty(binding.shape, dtype=binding.dtype, device=device)
+        self._workspace = torch.empty(max(1, binding.workspace), dtype=torch.uint8, device=device)
+        self._last: torch.cuda.Stream | None = None
+        self._replay = _record(self._enqueue, device) if device.type == "cuda" else lambda: self._enqueue(0)
+
+    @torch.inference_mode()
+    def __call__(self, x: Tensor) -> Tensor:
+        """Run one batch."""
+        with translated_errors(f"tensorrt: running {self._name}"):
+            self._run(x)
+            picture = self._picture()
+            own = picture.data_ptr() == self._y.data_ptr()
+            return picture.clone() if own else picture  # the next run writes over what the engine keeps
+
+    @torch.inference_mode()
+    def upscale_samples(self, x: Tensor, peak: int, depth: int) -> Tensor:
+        """Run one batch of native samples, as `SamplesNetwork` says: shuffled, rounded and stored in one kernel."""
+        with translated_errors(f"tensorrt: running {self._name}"):
+            self._run(to_unit(x, peak))
+            if usable(self._device):
+                samples: Tensor = load_ops().shuffle_to_samples(self._y, self._shuffle, depth, peak)
+                return samples
+            return to_samples(self._picture(), depth, peak=peak)
+
+    def close(self) -> None:
+        """Free the engine and its memory, once the device is done with them."""
+        if self._last is not None:
+            self._last.synchronize()
+        with _current(self._device):
+            self._on_close(self._executable)
+            del self._replay, self._x, self._y, self._workspace
+            self._executable.close()
+
+    def _picture(self) -> Tensor:
+        """float32 (N, C, H·scale, W·scale), perhaps in the memory of the output."""
+        y = pixel_shuffle(self._y, self._shuffle) if self._shuffle > 1 else self._y
+        return y.to(torch.float32)
+
+    def _run(self, x: Tensor) -> None:
+        if self._device.type == "cuda":
+            stream = torch.cuda.current_stream(self._device)
+            if self._last is not None and self._last != stream:
+                stream.wait_stream(self._last)  # input, output and workspace are still that one's
+            self._last = stream
+        self._x.copy_(x)
+        self._replay()
+
+    def _enqueue(self, stream: int) -> None:
+        self._executable.enqueue(self._x.data_ptr(), self._y.data_ptr(), self._workspace.data_ptr(), stream)
+
+
+def _current(device: torch.device) -> AbstractContextManager[Any]:
+    """Make a device of CUDA the one that libraries mean if they are not told."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+def _record(enqueue: Callable[[int], None], device: torch.device) -> Callable[[], None]:
+    """Make a CUDA graph of what ``enqueue`` enqueues; gives what replays it on the current stream.
+
+    An engine that no graph can be made of is enqueued each time: on a stream of its own, for on the default stream
+    TensorRT would wait for the whole device.
+    """
+    own = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def aside() -> None:
+        current = torch.cuda.current_stream(device)
+        own.wait_stream(current)
+        with _current(device):
+            enqueue(own.cuda_stream)
+        current.wait_stream(own)
+
+    aside()  # compiles, and lets libraries settle
+    graph = torch.cuda.CUDAGraph()
+    try:
+        # Other threads may go on using the device meanwhile, but for one that tunes kernels.
+        tuning = load_ops().LOCK if AVAILABLE else nullcontext()
+        with tuning, torch.cuda.graph(graph, stream=own, capture_error_mode="thread_local"):
+            enqueue(own.cuda_stream)
+    except RuntimeError:
+        return aside
+    return graph.replay

@@ -1,0 +1,89 @@
+"""One network through every backend that runs on a device, beside what torch.compile makes of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..backends import BACKEND_NAMES, open_backend
+from ..engine import default_backend, find_device
+from ..errors import BackendError
+from . import Absent, Settings, Timing, inference
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor, nn
+
+    from ..backends import Precision
+    from ..models import ModelSpec
+
+_BATCH = 4
+
+
+def measure_backends(settings: Settings) -> Iterator[Timing | Absent]:
+    """Time the network alone, whole pictures: the default backend first, plain torch and torch.compile last.
+
+    Args:
+        settings: Model, scale, size, runs; device, precision and batch, if they are not to be chosen. A backend that
+            has not the precision takes its default, which is in its note.
+    """
+    device = find_device(settings.device)
+    spec, module = inference.load_network(settings)
+    m = spec.multiple_of
+    height, width = (-(-length // m) * m for length in (settings.height, settings.width))
+    shape = (settings.batch or (_BATCH if device.type == "cuda" else 1), spec.channels, height, width)
+    first = default_backend(device)
+    for name in sorted(BACKEND_NAMES, key=lambda name: (name == "eager", name != first)):
+        yield _backend(name, module, spec, shape, settings, device)
+    yield _compiled(module, shape, settings, device)
+
+
+def _backend(
+    name: str,
+    module: nn.Module,
+    spec: ModelSpec,
+    shape: tuple[int, int, int, int],
+    settings: Settings,
+    device: torch.device,
+) -> Timing | Absent:
+    try:
+        backend = open_backend(name)
+        if device.type not in backend.devices:
+            return Absent(name, f"runs on {' and '.join(backend.devices)}")
+        default = backend.default_precision(spec, device)
+        precision = settings.precision if settings.precision in backend.precisions else default
+        assert precision is not None
+        network = backend.compile(module, spec, shape, precision, device)
+        try:
+            x = torch.rand(shape, device=device)
+            runs = inference.repeat(lambda: network(x), device, shape[0], settings.runs)
+        finally:
+            network.close()
+    except BackendError as error:
+        return Absent(name, str(error))
+    return Timing(name, runs, inference.flops_per_frame(settings), note=precision)
+
+
+def _compiled(
+    module: nn.Module, shape: tuple[int, int, int, int], settings: Settings, device: torch.device
+) -> Timing | Absent:
+    name = "torch.compile"
+    default: Precision = "float16" if device.type == "cuda" else "float32"
+    precision = settings.precision or default
+    dtype: torch.dtype = getattr(torch, precision)
+    module = module.to(device, dtype).to(memory_format=torch.channels_last)
+    x = torch.rand(shape, device=device).to(dtype, memory_format=torch.channels_last)
+    try:
+        function = torch.compile(module, mode="max-autotune" if device.type == "cuda" else "default")
+
+        @torch.inference_mode()
+        def run() -> Tensor:
+            result: Tensor = function(x)
+            return result
+
+        runs = inference.repeat(run, device, shape[0], settings.runs)
+    except Exception as error:  # noqa: BLE001 - it needs a compiler, and fails in many ways
+        return Absent(name, (str(error).strip().splitlines() or [type(error).__name__])[0])
+    return Timing(name, runs, inference.flops_per_frame(settings), note=precision)

@@ -1,0 +1,144 @@
+"""``vsr engine``: build TensorRT's engine files before they are needed; ``vsr cache``: what is kept of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path  # noqa: TC003 - typer reads the annotations when the command is registered
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..errors import UsageError
+from ..models import find_model
+
+if TYPE_CHECKING:
+    from ..backends import Precision
+    from ..backends.tensorrt import Target
+    from ..backends.tensorrt.backend import TensorRTBackend
+
+engine = typer.Typer(name="engine", help="Build engine files of TensorRT ahead of time.", add_completion=False)
+cache = typer.Typer(name="cache", help="What backends keep on disk: list it, remove it.", add_completion=False)
+
+_CACHE_DIR = typer.Option(help="The folder. [default: vsr_plugin/engines in the user's cache folder]")
+
+
+@engine.callback()
+def _engine() -> None:
+    """Keeps `build` a word of its own, though it is the only one."""
+
+
+@engine.command()
+def build(
+    model: Annotated[str, typer.Argument(help="Network; `vsr models` lists them.")],
+    scale: Annotated[int, typer.Option("-x", "--scale", help="How many times larger; `vsr models` says which.")],
+    size: Annotated[str, typer.Option(metavar="WxH", help="Of the small pictures.")],
+    compute_capability: Annotated[
+        str | None,
+        typer.Option(metavar="8.9", help="Of the GPU it is for, which TensorRT-RTX need not see. [default: this GPU]"),
+    ] = None,
+    precision: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic", help="One engine for all sizes up to --size; a little slower.")
+    ] = False,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures at a time, if --batch of `vsr encode` is above 4.")] = 1,
+    tile: Annotated[
+        int | None, typer.Option(min=32, metavar="N", help="As in `vsr encode`. [default: whole pictures]")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
+    cache_dir: Annotated[Path | None, _CACHE_DIR] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say everything; errors with traceback.")] = False,
+) -> None:
+    """Build the engine file that `--backend tensorrt` will look for, and print its name."""
+    from .terminal import speak
+
+    speak(quiet=quiet, verbose=verbose)
+    find_model(model, scale)
+    width, height = _size(size)
+    if compute_capability is not None and not re.fullmatch(r"\d+\.\d", compute_capability):
+        raise UsageError(f"Expected --compute-capability as 8.9, got {compute_capability!r}")
+
+    from .. import tiling
+    from ..backends.tensorrt.backend import TensorRTBackend, fixed, ranged
+    from ..models import read_model
+
+    spec, module = read_model(model, scale, weights)
+    backend = TensorRTBackend(cache_dir, ahead=compute_capability is not None)
+    target = _target(backend, compute_capability)
+    m = spec.multiple_of
+    grid = tiling.plan(-(-height // m) * m, -(-width // m) * m, tile, spec.overlap[scale], m)
+    shape = (batch, spec.channels, *grid.size)
+    path, new = backend.build(
+        module, spec, ranged(shape) if dynamic else fixed(shape), _precision(backend, precision), target
+    )
+    if not new and not quiet:
+        typer.echo("It was there already.", err=True)
+    typer.echo(path)
+
+
+def _target(backend: TensorRTBackend, capability: str | None) -> Target:
+    import torch
+
+    if capability is None:
+        if not torch.cuda.is_available():
+            raise UsageError("No GPU here to build for: name one that is elsewhere, with --compute-capability 8.9")
+        return backend.flavor.target(torch.device("cuda", torch.cuda.current_device()))
+    if backend.flavor.name != "tensorrt_rtx":
+        raise UsageError(
+            "Expected no --compute-capability with TensorRT, which builds on the GPU it is for: leave it out, "
+            "or pip install 'vsr-plugin[tensorrt-rtx]'"
+        )
+    return backend.flavor.target_ahead(capability)
+
+
+def _precision(backend: TensorRTBackend, asked: str | None) -> Precision:
+    known = {name: name for name in backend.precisions}
+    if asked is not None and asked not in known:
+        raise UsageError(f"Expected a precision that tensorrt has ({', '.join(known)}), got {asked!r}")
+    return known[asked] if asked else backend.precisions[0]
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)[x×](\d+)", text)
+    if found is None or "0" in (found.group(1), found.group(2)):
+        raise UsageError(f"Expected --size as 480x270, got {text!r}")
+    return int(found.group(1)), int(found.group(2))
+
+
+@cache.command("ls")
+def list_cache(
+    cache_dir: Annotated[Path | None, _CACHE_DIR] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects instead of a table.")] = False,
+) -> None:
+    """List engine files and what lies beside them, the newest first."""
+    from ..backends.tensorrt.cache import default_folder
+    from ..backends.tensorrt.listing import kept
+
+    folder = cache_dir or default_folder()
+    files = kept(folder)
+    if as_json:
+        rows = [
+            {"path": str(f.path), "kind": f.kind, "what": f.what, "size": f.size, "modified": f.modified.isoformat()}
+            for f in files
+        ]
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    for file in files:
+        when = file.modified.astimezone()
+        typer.echo(f"{file.short:12}  {file.size / 1e6:8.2f} MB  {when:%Y-%m-%d %H:%M}  {file.kind:20}  {file.what}")
+    typer.echo(f"{_count(len(files), sum(file.size for file in files))} in {folder}", err=True)
+
+
+@cache.command("clear")
+def clear_cache(cache_dir: Annotated[Path | None, _CACHE_DIR] = None) -> None:
+    """Remove what `vsr cache ls` lists; it is made again when it is needed."""
+    from ..backends.tensorrt.cache import default_folder
+    from ..backends.tensorrt.listing import clear
+
+    folder = cache_dir or default_folder()
+    typer.echo(f"Removed {_count(*clear(folder))} from {folder}", err=True)
+
+
+def _count(number: int, size: int) -> str:
+    return f"{number} file{'s' * (number != 1)}, {size / 1e6:.1f} MB,"
