@@ -10,7 +10,7 @@ import logging
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import torch
 
@@ -164,7 +164,7 @@ class Upscaler:
         self.batch = self._asked_batch = batch
         self._asked_tile = tile
         self.tile = tile if isinstance(tile, int) else None
-        self._geometry: tuple[Any, ...] | None = None
+        self._fitted: tuple[int, int] | None = None
         self._network: Network | None = None
         self._shape: tuple[int, int, int, int] | None = None
         self._closed = False
@@ -243,9 +243,9 @@ class Upscaler:
         self._network = self._shape = None
 
     def _fit(self, frame: Frame) -> int:
-        """Choose batch and tile for frames like this one, when they are new; give the batch in force."""
-        if self.batch is None or frame.geometry != self._geometry:
-            self._geometry = frame.geometry
+        """Choose batch and tile for frames of this size, when it is new; give the batch in force."""
+        if self.batch is None or (frame.height, frame.width) != self._fitted:
+            self._fitted = (frame.height, frame.width)
             need = frame.height * frame.width * self.scale**2 * _BYTES_PER_PIXEL
             on_cpu = self.device.type == "cpu"
             budget = _CPU_BUDGET if on_cpu else torch.cuda.mem_get_info(self.device)[0] // 2

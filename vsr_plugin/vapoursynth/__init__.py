@@ -63,7 +63,9 @@ def upscale(
         clip: Progressive, of constant size and format: GRAY, YUV or RGB in integers of 8 to 16 bits; GRAY, YUV444 or
             RGB in half or single precision. `_Matrix`, `_Range` and `_ChromaLocation` are read from every frame.
             Untagged YUV is BT.709 if at least 1280 wide or more than 576 high, else BT.601; untagged chroma sits left,
-            and untagged samples have limited range, but RGB's full, as in VapourSynth's own filters.
+            and untagged samples have limited range, but RGB's full, as in VapourSynth's own filters (where
+            ``vsr encode`` takes untagged gray for full). A frame that is asked for out of order is computed alone, but
+            VapourSynth fetches what would follow it, too: ``batch_size=1`` suits previews.
         model: A name that ``vsr models`` lists.
         scale: One that the model has.
         model_path: A file of weights in place of the shipped ones.
@@ -98,23 +100,22 @@ def upscale(
         backend = backend or default_backend(torch.device(device))
         precision = _precision(clip.format, backend, precision)
         with quiet_descriptor():
-            workers = [
-                Worker(
-                    Upscaler(
-                        model,
-                        scale,
-                        weights=weights,
-                        backend=backend,
-                        device=device,
-                        precision=precision,
-                        batch=batch_size,
-                        tile="auto" if tile is None else tile or "off",
-                        cache_dir=cache,
-                    ),
-                    blank(clip),
+            workers: list[Worker] = []
+            for _ in range(num_streams or (1 if device == "cpu" else 2)):
+                if workers:  # the others find less memory free, but blocks are of one size
+                    batch_size = workers[0].batch
+                upscaler = Upscaler(
+                    model,
+                    scale,
+                    weights=weights,
+                    backend=backend,
+                    device=device,
+                    precision=precision,
+                    batch=batch_size and min(batch_size, clip.num_frames),
+                    tile="auto" if tile is None else tile or "off",
+                    cache_dir=cache,
                 )
-                for _ in range(num_streams or (1 if device == "cpu" else 2))
-            ]
+                workers.append(Worker(upscaler, blank(clip)))
     except VsrError as error:
         raise vs.Error(sentence(error)) from None
     return enlarged(clip, workers, scale, workers[0].batch)
@@ -129,11 +130,10 @@ def _check_model(model: object, scale: object) -> None:
 
 
 def _check_number(name: str, value: object, least: int, *, or_else: int | None = None) -> None:
-    if value is None or (or_else is not None and value == or_else):
+    if value is None or (type(value) is int and (value >= least or value == or_else)):
         return
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        wanted = f"{least} or more" if or_else is None else f"{or_else}, or {least} and more"
-        raise UsageError(f"Expected {name} to be a whole number, {wanted}, got {value!r}")
+    wanted = f"{least} or more" if or_else is None else f"{or_else}, or {least} and more"
+    raise UsageError(f"Expected {name} to be a whole number, {wanted}, got {value!r}")
 
 
 def _weights(model: str, scale: int, path: object) -> Path | None:
@@ -172,6 +172,8 @@ def _device(backend: object, index: object) -> str:
     if count == 0 and "cpu" not in able:
         raise UsageError(f"Backend {backend!r} runs on CUDA, and there is no CUDA device: leave it out")
     if index > 0 or "cpu" not in able:
+        if count == 0 and index == 0:
+            raise UsageError(f"Expected a backend that runs on the CPU, as there is no CUDA device, got {backend!r}")
         there = f"{count} CUDA device{'s' * (count != 1)}" if "cuda" in able else f"{backend}, which runs on the CPU"
         raise UsageError(
             f"Expected device_index to name a device that is there, got {index} with {there}: leave it out"
