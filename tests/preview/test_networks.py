@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.stream.conftest import Media
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import UsageError
 from vsr_plugin.frames import Frame
 from vsr_plugin.models import MODELS
+from vsr_plugin.preview import measure
 from vsr_plugin.preview.clips import open_clip
+from vsr_plugin.preview.measure import DnnNetworks
 from vsr_plugin.preview.networks import Networks
 
 from .conftest import CLIP, FakeNetworks
@@ -61,3 +64,18 @@ def test_auto_is_the_best_that_keeps_up(monkeypatch: pytest.MonkeyPatch, costs: 
 def test_a_scale_without_any_weights_is_said() -> None:
     with pytest.raises(UsageError, match="Expected a scale that a model has weights for, got 7"):
         Networks().best(open_clip(str(CLIP)), 7)
+
+
+def test_the_bench_plays_by_us_and_by_opencv(monkeypatch: pytest.MonkeyPatch, media: Media) -> None:
+    monkeypatch.setenv("DISPLAY", "")
+    monkeypatch.setattr(measure, "_WARM_UP", 0.1)
+    for choice in (Networks(backend="eager", device="cpu"), DnnNetworks()):
+        played = measure.measure(media("lossless.mkv"), choice, "espcn", 2, 0.5)
+        assert played.shown_fps > 0
+        assert (played.source_fps, played.where) == (25.0, "memory, without a display")
+    assert played.name.startswith("OpenCV dnn")
+    frame, _ = next(open_clip(str(media("lossless.mkv"))).frames(0.0))
+    with Networks(backend="eager", device="cpu").open("espcn", 2) as ours:
+        (a,), (b,) = DnnNetworks().open("espcn", 2).upscale([frame]), ours.upscale([frame])
+    for one, other in zip(a.planes, b.planes, strict=True):
+        assert int((one.int() - other.int()).abs().max()) <= 1

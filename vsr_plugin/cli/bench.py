@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from dataclasses import asdict
-from pathlib import Path  # noqa: TC003 - typer reads the annotations when the command is registered
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from ..bench import Absent, Ceiling, Settings, Timing
     from ..bench.report import Report
+
+_PREVIEW_SECONDS = 2.0  # for each of --runs
 
 
 def bench(
@@ -41,6 +43,9 @@ def bench(
     ] = False,
     vapoursynth: Annotated[
         bool, typer.Option("--vapoursynth", help="Only what the VapourSynth filter costs beside its network.")
+    ] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Only whether `vsr preview` keeps up with a clip.")
     ] = False,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw a bar chart.")] = None,
     kernels: Annotated[bool, typer.Option("--kernels", help="Our Triton kernels one by one, beside torch's.")] = False,
@@ -85,6 +90,9 @@ def bench(
     if backends:
         _backends(settings, as_json=as_json)
         return
+    if preview:
+        _preview(settings, as_json=as_json)
+        return
     report = measure(settings, others=compare)
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=1, ensure_ascii=False))
@@ -94,6 +102,36 @@ def bench(
         from ..bench.chart import draw
 
         draw(report, plot)
+
+
+def _preview(settings: Settings, *, as_json: bool) -> None:
+    import tempfile
+
+    from ..bench.job import make_clip
+    from ..preview.measure import DnnNetworks, measure
+    from ..preview.networks import Networks
+
+    networks = Networks(
+        weights=settings.weights,
+        own=settings.model,
+        backend=settings.backend,
+        device=settings.device,
+        precision=settings.precision,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        clip = make_clip(Path(folder), settings)
+        rows = [
+            measure(clip, choice, settings.model, settings.scale, settings.runs * _PREVIEW_SECONDS)
+            for choice in (networks, DnnNetworks())
+        ]
+    if as_json:
+        typer.echo(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
+        return
+    for row in rows:
+        typer.echo(
+            f"{row.name:30} {row.source_fps:g} fps, shown {row.shown_fps:.1f} in {row.where}, dropped {row.dropped} in "
+            f"{row.seconds:.0f} s, {row.picture_ms:.1f} ms a picture"
+        )
 
 
 def _backends(settings: Settings, *, as_json: bool) -> None:

@@ -116,13 +116,14 @@ class Window:
             _ESCAPE: lambda: self._toggle("_closed"),
         }
 
-    def run(self) -> None:
-        """Show, until closed."""
+    def run(self, seconds: float | None = None) -> None:
+        """Show, until closed, or for so long."""
+        end = None if seconds is None else time.monotonic() + seconds
         cv2.namedWindow(self._name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         try:
             cv2.setMouseCallback(self._name, self._on_mouse)
             drawn = 0.0
-            while not self._closed:
+            while not self._closed and (end is None or time.monotonic() < end):
                 picture = self._player.wait(self._shown.number if self._shown else 0, _TICK)
                 if picture is not None:
                     self._shown = picture

@@ -1,0 +1,144 @@
+"""Whether this machine keeps up: a clip played as in the window, by a network of ours and by OpenCV's dnn."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+
+from ..errors import BackendError
+from ..models import find_model, load_model
+from .canvas import compose, strip
+from .clips import FileClip
+from .pixels import bicubic
+from .player import Player
+from .window import Window, check_display
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..engine import Upscaler
+    from ..frames import Frame
+    from .player import Choice
+
+_WARM_UP = 1.0  # seconds that do not count
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """How well a clip was played.
+
+    Attributes:
+        name: By what.
+        seconds: That were looked at.
+        source_fps: Frames per second of the clip.
+        shown_fps: Pictures per second that were shown.
+        dropped: Frames left out.
+        picture_ms: Milliseconds of a picture, from the decoded frame on: the middle of the last ten seconds.
+        where: A window, or memory where there is no display.
+    """
+
+    name: str
+    seconds: float
+    source_fps: float
+    shown_fps: float
+    dropped: int
+    picture_ms: float
+    where: str
+
+
+def measure(path: Path, choice: Choice, model: str, scale: int, seconds: float) -> Played:
+    """Play a clip again and again for so long, in a window where there is a display.
+
+    Raises:
+        VsrError: as `Player` does.
+    """
+    try:
+        check_display()
+    except BackendError:
+        where = "memory, without a display"
+    else:
+        where = "a window"
+    with Player(FileClip(str(path), None), choice, model, scale, loop=True) as player:
+        window = Window(player, path.parent) if where == "a window" else None
+        _look(player, window, _WARM_UP)
+        before, first = player.status().dropped, player.wait()
+        began = time.monotonic()
+        _look(player, window, seconds)
+        taken = time.monotonic() - began
+        status, last = player.status(), player.wait()
+        picture_ms = median(picture for _, picture in player.times)
+    assert first is not None
+    assert last is not None
+    shown_fps = (last.number - first.number) / taken
+    return Played(status.runs_on, taken, status.source_fps, shown_fps, status.dropped - before, picture_ms, where)
+
+
+def _look(player: Player, window: Window | None, seconds: float) -> None:
+    """Draw everything that is shown."""
+    if window is not None:
+        window.run(seconds)
+        return
+    end, number = time.monotonic() + seconds, 0
+    while time.monotonic() < end:
+        shown = player.wait(number, 0.2)
+        if shown is not None:
+            number = shown.number
+            picture = compose(shown, "split", 0.5)
+            now = time.monotonic()
+            np.concatenate([picture, strip(player.status(), list(player.times), picture.shape[1], now)])
+
+
+class DnnNetworks:
+    """Models of luma as OpenCV's dnn module runs them; see `player.Choice`."""
+
+    def models(self, scale: int) -> tuple[str, ...]:
+        """None to switch to."""
+        return ()
+
+    def scales(self, model: str) -> tuple[int, ...]:
+        """As of the weights."""
+        return tuple(find_model(model).scales)
+
+    def open(self, model: str, scale: int) -> Upscaler:
+        """Export a model, and read it with OpenCV."""
+        network: Any = _DnnUpscaler(model, scale)
+        return network  # type: ignore[no-any-return] # what a player asks of an upscaler is there
+
+
+class _DnnUpscaler:
+    backend, device, precision = "OpenCV dnn", "cpu", "float32"
+
+    def __init__(self, model: str, scale: int) -> None:
+        self.spec, self.scale = find_model(model, scale), scale
+        self._module = load_model(model, scale)
+        self._net: Any = None
+
+    def upscale(self, frames: Sequence[Frame]) -> list[Frame]:
+        """Luma by the network, chroma bicubically."""
+        (frame,) = frames
+        x = frame.planes[0].numpy()[None, None].astype(np.float32) / 255
+        if self._net is None:
+            self._net = self._read(x.shape)
+        self._net.setInput(x)
+        luma = torch.from_numpy((self._net.forward()[0, 0].clip(0, 1) * 255).round().astype(np.uint8))
+        large = bicubic(frame, self.scale)
+        return [replace(large, planes=(luma, *large.planes[1:]))]
+
+    def _read(self, shape: tuple[int, ...]) -> Any:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # deprecations inside the exporter
+            path = Path(folder) / "network.onnx"
+            torch.onnx.export(self._module, (torch.zeros(shape),), str(path), external_data=False, verbose=False)
+            return cv2.dnn.readNetFromONNX(str(path))
+
+    def close(self) -> None:
+        """Nothing is held."""
