@@ -307,7 +307,7 @@ def test_openvino_is_refused_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_missing_weights_are_told(tmp_path: Any) -> None:
-    with pytest.raises(WeightsError, match="Cannot read weights"):
+    with pytest.raises(WeightsError, match="No such file"):
         Upscaler(weights=tmp_path / "none.safetensors")
 
 

@@ -152,7 +152,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     file.write_text("no tensors")
     with pytest.raises(WeightsError, match=r"Cannot read weights from 'mine\.safetensors'"):
         load_model("espcn", 3, file)
-    with pytest.raises(WeightsError, match=r"Cannot read weights from 'absent\.safetensors'"):
+    with pytest.raises(WeightsError, match=r"No such file: .*absent\.safetensors"):
         load_model("espcn", 3, tmp_path / "absent.safetensors")
 
 

@@ -140,7 +140,7 @@ def test_files_that_are_not_such_weights_are_refused(tmp_path: Path) -> None:
         pass
     with pytest.raises(WeightsError, match="Expected a dictionary of tensors"):
         read_weights(tmp_path / "a.npz")
-    with pytest.raises(WeightsError, match=r"Cannot read weights from 'absent\.npz'"):
+    with pytest.raises(WeightsError, match=r"No such file: .*absent\.npz"):
         read_weights(tmp_path / "absent.npz")
 
 

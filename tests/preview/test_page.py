@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,17 +66,21 @@ class Page:
         self.page = self.context.new_page()
         self.page.set_default_timeout(30_000)
         self.complaints: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.goto(address)
-        self.page.wait_for_function("document.getElementById('picture').width > 300")
+        self.until("document.getElementById('picture').width > 300")
 
     def position(self) -> float:
         minutes, seconds = self.page.inner_text("#clock").split(" / ")[0].split(":")
         return 60 * float(minutes) + float(seconds)
 
     def until(self, condition: str) -> None:
-        self.page.wait_for_function(condition)
+        """Wait for it; Playwright's own way evaluates strings in the page, which the page forbids."""
+        end = time.monotonic() + 30
+        while not self.page.evaluate(condition):
+            assert time.monotonic() < end, f"it never came true: {condition}"
+            self.page.wait_for_timeout(50)
 
     def pixels(self) -> np.ndarray[Any, Any]:
         """What the canvas holds, (H, W, 3)."""
