@@ -66,10 +66,14 @@ class Page:
         self.page = self.context.new_page()
         self.page.set_default_timeout(30_000)
         self.complaints: list[str] = []
-        self.page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.goto(address)
         self.until("document.getElementById('picture').width > 300")
+
+    def _hear(self, message: Any) -> None:
+        if message.type == "error":
+            self.complaints.append(message.text)
 
     def position(self) -> float:
         minutes, seconds = self.page.inner_text("#clock").split(" / ")[0].split(":")
