@@ -9,14 +9,19 @@ a screen takes, `canvas` draws, `window` and `server` show. Here is what goes be
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from numpy import ndarray
+
+    from ..engine import Upscaler
+    from ..frames import Frame
 
     type Picture = ndarray[tuple[int, int, int], Any]  # (H, W, 3) uint8, blue green red
 
-__all__ = ["KEYS", "VIEWS", "Shown", "Status"]
+__all__ = ["KEYS", "VIEWS", "Choice", "Clip", "Shown", "Status"]
 
 # What is seen: a split that moves, the network alone, what it changes times eight, both beside each other.
 VIEWS = ("split", "network", "difference", "side by side")
@@ -102,3 +107,47 @@ class Shown:
     position: float
     bicubic: Picture
     network: Picture
+
+
+class Clip(Protocol):
+    """What is played: a file, a camera, a picture.
+
+    Attributes:
+        name: What it is called.
+        width: Pixels, as it is shown.
+        height: ″
+        turns: Quarter turns to the left that a frame needs before it is shown.
+        frame_rate: Average, in frames per second; 0 if there is no knowing.
+        duration: Seconds; 0 if there is no knowing, and no jumping.
+    """
+
+    name: str
+    width: int
+    height: int
+    turns: int
+    frame_rate: float
+    duration: float
+
+    def frames(self, position: float) -> Generator[tuple[Frame, float]]:
+        """Frames from the one that is seen at ``position`` on, each with its position in seconds."""
+        ...
+
+
+class Choice(Protocol):
+    """The networks to choose from."""
+
+    def models(self, scale: int) -> tuple[str, ...]:
+        """Names of those that can be opened at this scale, in the order of their keys."""
+        ...
+
+    def scales(self, model: str) -> tuple[int, ...]:
+        """What a model can be opened at."""
+        ...
+
+    def open(self, model: str, scale: int) -> Upscaler:
+        """Open one.
+
+        Raises:
+            VsrError: as `Upscaler` does.
+        """
+        ...

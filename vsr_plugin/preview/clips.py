@@ -20,7 +20,7 @@ from ..stream import Source
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from .player import Clip
+    from . import Clip
 
 _MICROSECONDS = Fraction(1, 1_000_000)
 
@@ -45,7 +45,7 @@ def open_clip(path: str, form: str | None = None) -> Clip:
 
 
 class FileClip:
-    """Anything FFmpeg opens; see `player.Clip`."""
+    """Anything FFmpeg opens; see `preview.Clip`."""
 
     def __init__(self, path: str, form: str | None) -> None:
         self._path = path
@@ -74,7 +74,7 @@ class FileClip:
 
 
 class CameraClip:
-    """A capture device, with the time as it passes; see `player.Clip`."""
+    """A capture device, with the time as it passes; see `preview.Clip`."""
 
     duration = 0.0
     turns = 0

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ..engine import Upscaler
     from ..frames import Frame
-    from .player import Choice
+    from . import Choice
 
 _WARM_UP = 1.0  # seconds that do not count
 
@@ -98,7 +98,7 @@ def _look(player: Player, window: Window | None, seconds: float) -> None:
 
 
 class DnnNetworks:
-    """Models of luma as OpenCV's dnn module runs them; see `player.Choice`."""
+    """Models of luma as OpenCV's dnn module runs them; see `preview.Choice`."""
 
     def models(self, scale: int) -> tuple[str, ...]:
         """None to switch to."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..backends import Precision
-    from .player import Clip
+    from . import Clip
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _SHARE = 0.7  # of the time until the next frame that a network may take; the re
 
 
 class Networks:
-    """The models that have weights; see `player.Choice`.
+    """The models that have weights; see `preview.Choice`.
 
     Args:
         weights: A file of weights for the model ``own``.

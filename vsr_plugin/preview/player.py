@@ -7,7 +7,7 @@ import time
 from collections import deque
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -22,8 +22,8 @@ from .pixels import bicubic, pictures
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from ..engine import Upscaler
     from ..frames import Frame
+    from . import Choice, Clip
 
 _READ_AHEAD = 2  # decoded frames
 _MADE_AHEAD = 2  # pictures that wait until they are due
@@ -31,50 +31,6 @@ _GRAPH = 10.0  # seconds of `Player.times`
 _FPS = 2.0  # seconds that shown_fps looks back
 _INSIDE = 1e-4  # seconds added to the position of a frame that is looked for, so that rounding does not miss it
 _BACK = 0.5  # seconds before the end of the sound where there may be a picture
-
-
-class Clip(Protocol):
-    """What is played: a file, a camera, a picture.
-
-    Attributes:
-        name: What it is called.
-        width: Pixels, as it is shown.
-        height: ″
-        turns: Quarter turns to the left that a frame needs before it is shown.
-        frame_rate: Average, in frames per second; 0 if there is no knowing.
-        duration: Seconds; 0 if there is no knowing, and no jumping.
-    """
-
-    name: str
-    width: int
-    height: int
-    turns: int
-    frame_rate: float
-    duration: float
-
-    def frames(self, position: float) -> Generator[tuple[Frame, float]]:
-        """Frames from the one that is seen at ``position`` on, each with its position in seconds."""
-        ...
-
-
-class Choice(Protocol):
-    """The networks to choose from."""
-
-    def models(self, scale: int) -> tuple[str, ...]:
-        """Names of those that can be opened at this scale, in the order of their keys."""
-        ...
-
-    def scales(self, model: str) -> tuple[int, ...]:
-        """What a model can be opened at."""
-        ...
-
-    def open(self, model: str, scale: int) -> Upscaler:
-        """Open one.
-
-        Raises:
-            VsrError: as `Upscaler` does.
-        """
-        ...
 
 
 @dataclass(slots=True)
@@ -131,6 +87,7 @@ class Player:
         self._jump: float | None = position
         self._paused, self._loop = paused, loop
         self._ended = self._closing = False
+        self._single = False  # one picture is wanted although time stands still
         self._error: BaseException | None = None
         self._threads = [
             threading.Thread(target=self._guard, args=(work,), name=f"vsr preview {name}", daemon=True)
@@ -247,10 +204,6 @@ class Player:
                 return
             self._wanted = (model, scale)
             self._changed.notify_all()
-
-    # The threads. `_single` asks the maker for one picture although time stands still.
-
-    _single = False
 
     def _go_to(self, position: float) -> None:
         self._jump = position
