@@ -107,9 +107,10 @@ def bench(
 def _preview(settings: Settings, *, as_json: bool) -> None:
     import tempfile
 
-    from ..bench.job import make_clip
-    from ..preview.measure import DnnNetworks, measure
+    from ..preview.measure import DnnNetworks, measure  # first, for OpenCV opens no window once PyAV is there
     from ..preview.networks import Networks
+
+    from ..bench.job import make_clip  # isort: skip
 
     networks = Networks(
         weights=settings.weights,

@@ -54,8 +54,14 @@ def check_display() -> None:
     Raises:
         BackendError: it cannot.
     """
-    if sys.platform.startswith("linux") and not _display_answers(os.environ.get("DISPLAY", "")):
+    if not sys.platform.startswith("linux"):
+        return
+    if not _display_answers(os.environ.get("DISPLAY", "")):
         raise BackendError("Expected a display for the window, got none: add --serve, and open the page it prints")
+    # Both wheels bring an X library of the same name, the first one serves both, and with PyAV's OpenCV waits for ever.
+    imported = list(sys.modules)
+    if "av" in imported and imported.index("av") < imported.index("cv2"):
+        raise BackendError("Expected cv2 imported before av, got av first: import vsr_plugin.preview.window earlier")
 
 
 def _display_answers(display: str) -> bool:
