@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -168,6 +169,31 @@ def test_without_a_display_the_page_is_named(monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv("DISPLAY", display)
         with pytest.raises(BackendError, match="Expected a display for the window, got none: add --serve"):
             check_display()
+
+
+def test_opencv_comes_before_pyav_or_it_is_said(display: str) -> None:
+    program = "import av; from vsr_plugin.preview.window import check_display; check_display()"
+    environment = {**os.environ, "DISPLAY": display}
+    done = subprocess.run((sys.executable, "-c", program), env=environment, capture_output=True, text=True, check=False)
+    assert "BackendError: Expected cv2 imported before av, got av first" in done.stderr
+
+
+def test_the_bench_opens_a_window(display: str) -> None:
+    program = "from vsr_plugin.cli import main; main()"
+    words = ("bench", "espcn", "-x", "2", "--size", "96x64", "--preview", "--runs", "1", "--json")
+    environment = {**os.environ, "DISPLAY": display, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        (sys.executable, "-c", program, *words),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    ours, dnn = json.loads(done.stdout)
+    assert ours["where"] == dnn["where"] == "a window"
+    assert ours["shown_fps"] > 0
+    assert dnn["shown_fps"] > 0
 
 
 def test_saving_never_overwrites(tmp_path: Path) -> None:
