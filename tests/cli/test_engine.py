@@ -63,6 +63,7 @@ def test_an_engine_is_built_listed_and_removed(
         (["espcn", "-x", "5", "--size", "64x48"], "Model 'espcn' has no scale 5"),
         (["espcn", "-x", "3", "--size", "64"], "Expected --size as 480x270, got '64'"),
         (["espcn", "-x", "3", "--size", "0x8"], "Expected --size as 480x270, got '0x8'"),
+        (["espcn", "-x", "3", "--size", "480x00"], "Expected --size as 480x270, got '480x00'"),
         (
             ["espcn", "-x", "3", "--size", "64x48", "--compute-capability", "sm89"],
             "Expected --compute-capability as 8.9, got 'sm89'",
@@ -113,3 +114,17 @@ def test_an_empty_cache_is_said(
     assert vsr(monkeypatch, "cache", "ls", "--cache-dir", tmp_path / "nowhere") == 0
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", f"0 files, 0.0 MB, in {tmp_path / 'nowhere'}\n")
+
+
+@pytest.mark.parametrize("command", ["ls", "clear"])
+def test_a_file_is_no_cache_folder(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"mine")
+    assert vsr(monkeypatch, "cache", command, "--cache-dir", file) == 2
+    assert (
+        capsys.readouterr().err
+        == f"Error: Expected a folder, got {file}, which is a file: give the folder with --cache-dir\n"
+    )
+    assert file.read_bytes() == b"mine"

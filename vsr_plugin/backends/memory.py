@@ -30,6 +30,11 @@ _NO_ROOM = (
 )
 
 
+def means_no_room(words: str) -> bool:
+    """Whether a library's words for what went wrong are those for an allocation that failed."""
+    return any(word in words.lower() for word in _NO_ROOM)
+
+
 @contextmanager
 def translated_errors(task: str) -> Iterator[None]:
     """Raise whatever goes wrong inside as `OutOfMemoryError` or `BackendError`.
@@ -45,6 +50,6 @@ def translated_errors(task: str) -> Iterator[None]:
         raise OutOfMemoryError(f"{task}: no room in memory: use a smaller tile or batch") from error
     except RuntimeError as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        if any(word in str(error).lower() for word in _NO_ROOM):
+        if means_no_room(str(error)):
             raise OutOfMemoryError(f"{task}: no room in memory: use a smaller tile or batch") from error
         raise BackendError(f"{task} failed: {lines[-1].strip()}") from error

@@ -61,11 +61,16 @@ def build(
 
     from .. import tiling
     from ..backends.tensorrt.backend import TensorRTBackend, fixed, ranged
+    from ..backends.tensorrt.flavor import find_flavor
     from ..models import read_model
 
     spec, module = read_model(model, scale, weights)
     backend = TensorRTBackend(cache_dir, ahead=compute_capability is not None)
     target = _target(backend, compute_capability)
+    if compute_capability is not None and find_flavor().name != target.flavor:
+        typer.echo(
+            "TensorRT is here, too, and `--backend tensorrt` takes it first: this engine is for elsewhere", err=True
+        )
     m = spec.multiple_of
     grid = tiling.plan(-(-height // m) * m, -(-width // m) * m, tile, spec.overlap[scale], m)
     shape = (batch, spec.channels, *grid.size)
@@ -101,7 +106,7 @@ def _precision(backend: TensorRTBackend, asked: str | None) -> Precision:
 
 def _size(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"(\d+)[x×](\d+)", text)
-    if found is None or "0" in (found.group(1), found.group(2)):
+    if found is None or int(found.group(1)) == 0 or int(found.group(2)) == 0:
         raise UsageError(f"Expected --size as 480x270, got {text!r}")
     return int(found.group(1)), int(found.group(2))
 
@@ -115,7 +120,7 @@ def list_cache(
     from ..backends.tensorrt.cache import default_folder
     from ..backends.tensorrt.listing import kept
 
-    folder = cache_dir or default_folder()
+    folder = _folder(cache_dir or default_folder())
     files = kept(folder)
     if as_json:
         rows = [
@@ -136,8 +141,14 @@ def clear_cache(cache_dir: Annotated[Path | None, _CACHE_DIR] = None) -> None:
     from ..backends.tensorrt.cache import default_folder
     from ..backends.tensorrt.listing import clear
 
-    folder = cache_dir or default_folder()
+    folder = _folder(cache_dir or default_folder())
     typer.echo(f"Removed {_count(*clear(folder))} from {folder}", err=True)
+
+
+def _folder(path: Path) -> Path:
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"Expected a folder, got {path}, which is a file: give the folder with --cache-dir")
+    return path
 
 
 def _count(number: int, size: int) -> str:

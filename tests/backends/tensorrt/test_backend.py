@@ -215,6 +215,7 @@ def test_on_cuda_every_network_agrees_with_eager(
 ) -> None:
     try:
         backend = TensorRTBackend(tmp_path_factory.mktemp("engines"))
+        backend.flavor.target(torch.device("cuda"))
     except BackendError as error:
         pytest.skip(str(error))
     device = torch.device("cuda")

@@ -88,6 +88,9 @@ def test_an_engine_whose_profile_covers_the_shape_is_taken_the_smallest_first(tm
     assert found(tmp_path, RECIPE) == b"540"
     assert found(tmp_path, RECIPE, (1, 1, 600, 600)) == b"1080"
     assert found(tmp_path, RECIPE, (5, 1, 270, 480)) is None  # more at a time than any of them takes
+    more = Profile((1, 1, 16, 16), (1, 1, 2000, 2000), (1, 1, 2000, 2000))  # fewer at a time, but larger
+    keep(cache, replace(RECIPE, profile=more), b"2000")
+    assert found(tmp_path, RECIPE) == b"540"
     keep(cache, RECIPE, b"exact")
     assert found(tmp_path, RECIPE) == b"exact"
 
@@ -100,6 +103,7 @@ BAD: dict[str, Callable[[bytes], bytes]] = {
     "of a version to come": lambda data: data.replace(b"sealed 1", b"sealed 2"),
     "foreign": lambda data: b"\x7fELF" + bytes(1000),
     "foreign text": lambda data: b"vsr_plugin sealed 1\n[1, 2]\nengine",
+    "nested without end": lambda data: b"vsr_plugin sealed 1\n" + b"[" * 60000 + b"\n",
     "longer": lambda data: data + b"x",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -98,6 +99,24 @@ def test_targets_hold_what_engines_depend_on(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_driver_is_unknown_where_nobody_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
     assert flavor._driver() == "unknown"
+    monkeypatch.setattr("shutil.which", lambda _: "/bin/false")  # says nothing, and fails
+    assert flavor._driver() == "unknown"
+
+
+@pytest.mark.parametrize(("words", "kept"), [("CUDA out of memory", True), ("a magic number is missing", False)])
+def test_an_engine_that_finds_no_room_is_no_bad_file(words: str, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
+
+    class Runtime:
+        def __init__(self, ear: Any) -> None:
+            self.ear = ear
+
+        def deserialize_cuda_engine(self, _: bytes) -> None:
+            self.ear.heard = words
+
+    library = Flavor(Library("10.9.0", Runtime=Runtime), "tensorrt")
+    with pytest.raises(RuntimeError, match=words) if kept else nullcontext():
+        assert library.load(b"engine", b"", torch.device("cuda")) is None
 
 
 class Context:

@@ -14,7 +14,7 @@ from .builds import watched
 from .cache import COMPILED, ENGINE, GRAPH, TIMING, Cache, Sealed, default_folder, key
 from .export import Graph, digest_before_export, digest_of_weights, export
 from .flavor import OPTIONS, find_flavor
-from .run import EngineNetwork
+from .run import EngineNetwork, current
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +69,7 @@ class TensorRTBackend:
         device: torch.device,
     ) -> EngineNetwork:
         """Load an engine for this shape; where there is none, build one for its height and width."""
-        with translated_errors(f"tensorrt: compiling {spec.name}"):
+        with translated_errors(f"tensorrt: compiling {spec.name}"), current(device):  # which is the one it measures on
             graph = self._graph(module, spec, precision)
             recipe = self._recipe(module, graph, precision, self.flavor.target(device), fixed(shape))
             sealed = self.cache.find(recipe, shape)
@@ -100,7 +100,7 @@ class TensorRTBackend:
             graph = self._graph(module, spec, precision)
             sealed, new = self._build(graph, spec, self._recipe(module, graph, precision, target, profile))
         path = self.cache.folder / sealed.name
-        if not path.exists():
+        if self.cache.read(sealed.name) is None:
             raise OutputError(f"Cannot keep the engine in {self.cache.folder}: choose another --cache-dir")
         return path, new
 
@@ -108,7 +108,7 @@ class TensorRTBackend:
         """The network as a graph; exported once, if all that it depends on is known."""
         known = digest_before_export(module, spec, precision)
         kept = None if known is None else self.cache.read(f"{known}{GRAPH}")
-        if kept is not None:
+        if kept is not None and {"shuffle", "scale"} <= kept.header.keys():
             return Graph(kept.content, kept.header["shuffle"], kept.header["scale"])
         _log.info("exporting %s to ONNX", spec.name)
         graph = export(module, spec, precision)

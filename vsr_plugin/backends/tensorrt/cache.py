@@ -107,8 +107,9 @@ class Cache:
             header = read_header(path)
             profile = header and _profile_for(header, recipe)
             if profile and profile.covers(shape):
-                found.append((profile.largest, path.name))
-        for _, name in sorted(found):
+                n, _, height, width = profile.largest
+                found.append((height * width, n, path.name))
+        for *_, name in sorted(found):
             sealed = self.read(name)
             if sealed is not None:
                 return sealed
@@ -201,7 +202,7 @@ def _split(data: bytes) -> tuple[Mapping[str, Any], bytes] | None:
         return None
     try:
         header = json.loads(data[len(_MAGIC) : end])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return (header, data[end + 1 :]) if isinstance(header, dict) else None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...errors import BackendError, UsageError
+from ..memory import means_no_room
 from . import Binding, Target
 from .export import INPUT, OUTPUT
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 INSTALL = "pip install 'vsr-plugin[tensorrt-rtx]' (RTX GPUs) or 'vsr-plugin[tensorrt]' (all NVIDIA GPUs)"
+_PATIENCE = 10.0  # seconds for the driver to say its version
 _OLDEST = 10  # of TensorRT; TensorRT-RTX counts on its own
 # Types are as in the graph, and float32 keeps all its bits.
 OPTIONS = ("strongly typed", "no TF32")
@@ -39,13 +41,17 @@ def find_flavor(*, ahead: bool = False) -> Flavor:
     broken = ""
     for name in names:
         try:
-            return Flavor(_load(name), name)
+            flavor = Flavor(_load(name), name)
         except ModuleNotFoundError as error:
             if error.name != name:
                 broken = broken or f"{name} does not load: {error}"
         except (ImportError, OSError, RuntimeError, AttributeError) as error:  # its libraries, or those of the driver
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             broken = broken or f"{name} does not load: {reason}"
+        else:
+            if broken:
+                _log.warning("%s: taking %s", broken, name)
+            return flavor
     raise BackendError(f"Backend 'tensorrt' is not installed: {broken or INSTALL}, or choose --backend eager")
 
 
@@ -164,10 +170,16 @@ class Flavor:
             engine: What `build` made.
             compiled: What `Executable.compiled` gave earlier, or nothing.
             device: Where.
+
+        Raises:
+            RuntimeError: there is no room for it; the library's own words.
         """
         with torch.cuda.device(device):
             runtime = self._library.Runtime(self._ear)
+            self._ear.heard = ""
             loaded = runtime.deserialize_cuda_engine(engine)
+            if loaded is None and means_no_room(self._ear.heard):  # the file is good
+                raise RuntimeError(self._ear.heard)
             return None if loaded is None else LoadedEngine(self._library, self._ear, runtime, loaded, compiled)
 
 
@@ -262,5 +274,8 @@ def _driver() -> str:
     if program is None:
         return "unknown"
     words = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603 - the driver's own
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=_PATIENCE)  # noqa: S603 - the driver's own
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
     return (done.stdout.split() or ["unknown"])[0]

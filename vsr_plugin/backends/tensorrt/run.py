@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from . import Executable, Shape
+
+_log = logging.getLogger(__name__)
 
 
 class EngineNetwork:
@@ -41,7 +44,7 @@ class EngineNetwork:
     ) -> None:
         self._executable, self._shuffle, self._device, self._name = executable, shuffle, device, name
         self._on_close = on_close
-        with _current(device):
+        with current(device):
             binding = executable.bind(shape)
         self._x = torch.zeros(shape, device=device)
         self._y = torch.empty(binding.shape, dtype=binding.dtype, device=device)
@@ -72,10 +75,12 @@ class EngineNetwork:
         """Free the engine and its memory, once the device is done with them."""
         if self._last is not None:
             self._last.synchronize()
-        with _current(self._device):
-            self._on_close(self._executable)
-            del self._replay, self._x, self._y, self._workspace
-            self._executable.close()
+        with current(self._device):
+            try:
+                self._on_close(self._executable)
+            finally:
+                del self._replay, self._x, self._y, self._workspace
+                self._executable.close()
 
     def _picture(self) -> Tensor:
         """float32 (N, C, H·scale, W·scale), perhaps in the memory of the output."""
@@ -95,7 +100,7 @@ class EngineNetwork:
         self._executable.enqueue(self._x.data_ptr(), self._y.data_ptr(), self._workspace.data_ptr(), stream)
 
 
-def _current(device: torch.device) -> AbstractContextManager[Any]:
+def current(device: torch.device) -> AbstractContextManager[Any]:
     """Make a device of CUDA the one that libraries mean if they are not told."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
@@ -109,11 +114,11 @@ def _record(enqueue: Callable[[int], None], device: torch.device) -> Callable[[]
     own = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def aside() -> None:
-        current = torch.cuda.current_stream(device)
-        own.wait_stream(current)
-        with _current(device):
+        caller = torch.cuda.current_stream(device)
+        own.wait_stream(caller)
+        with current(device):
             enqueue(own.cuda_stream)
-        current.wait_stream(own)
+        caller.wait_stream(own)
 
     aside()  # compiles, and lets libraries settle
     graph = torch.cuda.CUDAGraph()
@@ -122,6 +127,9 @@ def _record(enqueue: Callable[[int], None], device: torch.device) -> Callable[[]
         tuning = load_ops().LOCK if AVAILABLE else nullcontext()
         with tuning, torch.cuda.graph(graph, stream=own, capture_error_mode="thread_local"):
             enqueue(own.cuda_stream)
-    except RuntimeError:
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        _log.warning("no CUDA graph of this engine, so it runs a little slower: %s", error)
         return aside
     return graph.replay
