@@ -110,7 +110,9 @@ def test_at_the_end_play_begins_again(media: Media, play: Play) -> None:
     player = play(media("lossless.mkv"))
     last = played(player)[-1]
     player.pause()
-    assert picture(player, last.number).position < last.position
+    first = picture(player, last.number)
+    assert first.position < last.position
+    assert picture(player, first.number).position > first.position  # and goes on
 
 
 def test_a_loop_does_not_end(media: Media, play: Play) -> None:

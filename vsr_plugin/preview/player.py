@@ -160,6 +160,7 @@ class Player:
         with self._changed:
             if self._ended and not paused:
                 self._go_to(0.0)
+                paused = False
             self._paused = not self._paused if paused is None else paused
             self._clock.stop()
             self._changed.notify_all()

@@ -236,7 +236,7 @@ addEventListener("resize", draw);
 
 $("pause").onclick = () => send({ do: "pause" });
 $("time").oninput = () => { seeking = true; };
-$("time").onchange = () => { seeking = false; send({ do: "seek", to: +$("time").value }); };
+$("time").onchange = () => { seeking = false; send({ do: "seek", to: +$("time").value }); $("time").blur(); };
 $("model").onchange = () => { send({ do: "model", to: $("model").value }); $("model").blur(); };
 $("scale").onchange = () => { send({ do: "scale", to: +$("scale").value }); $("scale").blur(); };
 $("view").onchange = () => { setView($("view").value); $("view").blur(); };
