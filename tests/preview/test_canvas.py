@@ -11,6 +11,7 @@ GENERATOR = np.random.default_rng(0)
 SHOWN = Shown(
     1,
     2.0,
+    "espcn",
     GENERATOR.integers(0, 120, (HEIGHT, WIDTH, 3), np.uint8),
     GENERATOR.integers(130, 255, (HEIGHT, WIDTH, 3), np.uint8),
 )
@@ -22,6 +23,7 @@ STATUS = Status(
     scales=(2, 3),
     width=200,
     height=100,
+    pixel_aspect=1.0,
     runs_on="eager on cpu",
     source_fps=25.0,
     shown_fps=24.5,
@@ -51,9 +53,9 @@ def test_the_other_views() -> None:
     both = compose(SHOWN, "side by side", 0.5)
     assert (both[:, :WIDTH] == SHOWN.bicubic).all()
     assert (both[:, WIDTH:] == SHOWN.network).all()
-    near = Shown(1, 0.0, SHOWN.network - np.uint8(3), SHOWN.network)
+    near = Shown(1, 0.0, "espcn", SHOWN.network - np.uint8(3), SHOWN.network)
     assert (compose(near, "difference", 0.5) == 128 + 8 * 3).all()
-    assert (compose(Shown(1, 0.0, SHOWN.network, SHOWN.network), "difference", 0.5) == 128).all()
+    assert (compose(Shown(1, 0.0, "espcn", SHOWN.network, SHOWN.network), "difference", 0.5) == 128).all()
     assert VIEWS == ("split", "network", "difference", "side by side")
 
 
@@ -72,7 +74,7 @@ def test_the_loupe_magnifies_both_pictures_and_leaves_the_place_free(x: int, y: 
     ]
     assert found
     small = np.zeros((20, 30, 3), np.uint8)
-    add_loupe(small, Shown(1, 0.0, small, small + np.uint8(9)), 5, 5)  # smaller than the loupe
+    add_loupe(small, Shown(1, 0.0, "espcn", small, small + np.uint8(9)), 5, 5)  # smaller than the loupe
 
 
 def test_the_strip_shows_where_and_how_well() -> None:

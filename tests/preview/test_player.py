@@ -2,17 +2,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import torch
 
 from tests.stream.conftest import Media, frame_times
 from vsr_plugin.errors import BackendError, InputError, UsageError
+from vsr_plugin.frames import ColorSpec, Frame
 from vsr_plugin.preview import Shown
 from vsr_plugin.preview.clips import open_clip
+from vsr_plugin.preview.networks import Networks
 from vsr_plugin.preview.player import Player
 
 from .conftest import CLIP, FakeNetworks, Play
@@ -77,14 +82,28 @@ def test_a_jump_shows_the_frame_that_is_seen_there(media: Media, play: Play, *, 
         assert player.wait(picture(player).number, 0.2) is None
 
 
-@pytest.mark.parametrize("position", [1.5, 1e9])
+@pytest.mark.parametrize("position", [1.6, 3.0, 1e9])
 def test_a_jump_to_the_end_shows_the_last_frame(media: Media, play: Play, position: float) -> None:
     """The sound goes on for longer than the pictures."""
-    player = play(media("two_audio.mp4"), paused=True)
+    last = float(frame_times(media("long_sound.mp4"))[-1])
+    player = play(media("long_sound.mp4"), paused=True)
     first = picture(player)
+    assert player.status().duration > last + 2
     player.seek(position)
-    assert picture(player, first.number).position > 0.9
-    player.step(-1)
+    assert picture(player, first.number).position == pytest.approx(last)
+
+
+def test_jumps_that_come_fast_add_up(play: Play) -> None:
+    player = play(model="slow", seconds=0.2, paused=True)
+    first = picture(player)
+    for _ in range(3):
+        player.skip(0.5)
+        time.sleep(0.05)  # the first of them is being made
+    until(lambda: picture(player, first.number).position == pytest.approx(1.5, abs=0.04))
+    for _ in range(3):
+        player.step(-1)
+        time.sleep(0.05)
+    until(lambda: picture(player).position == pytest.approx(1.4, abs=0.001))
 
 
 def test_a_film_of_a_telephone_stands_upright(shared: Path, play: Play) -> None:
@@ -106,6 +125,23 @@ def test_steps_go_frame_by_frame_both_ways(media: Media, play: Play) -> None:
     assert [shown.position for shown in found] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("moment", [0.02, 0.15, 0.28])
+def test_a_step_shows_the_next_frame_whatever_was_left_out(play: Play, moment: float) -> None:
+    """While a picture is made, while one waits, and after frames were dropped."""
+    player = play(model="slow", seconds=0.3)
+    seen = picture(player, picture(player).number)
+    time.sleep(moment)
+    player.step(1)
+    here = picture(player)  # the one above, if no other was shown meanwhile
+    after = here if here.number > seen.number and here.position < seen.position + 0.04 else picture(player, here.number)
+    before = seen if after is here else here
+    assert after.position - before.position == pytest.approx(1 / 30, abs=0.002)
+    player.step(1)
+    player.step(1)
+    until(lambda: picture(player).position == pytest.approx(after.position + 2 / 30, abs=0.002))
+    assert player.wait(picture(player).number, 0.5) is None
+
+
 def test_at_the_end_play_begins_again(media: Media, play: Play) -> None:
     player = play(media("lossless.mkv"))
     last = played(player)[-1]
@@ -120,6 +156,29 @@ def test_a_loop_does_not_end(media: Media, play: Play) -> None:
     until(lambda: picture(player).position > 0.3)
     until(lambda: picture(player).position < 0.2)
     assert not player.status().paused
+
+
+class Slides:
+    """Three frames of 0.3 s each; see `preview.Clip`."""
+
+    name, width, height, turns, pixel_aspect, frame_rate, duration = "slides", 8, 8, 0, 1.0, 1 / 0.3, 0.9
+
+    def frames(self, position: float) -> Generator[tuple[Frame, float]]:
+        for index in range(int(position / 0.3), 3):
+            plane = torch.full((8, 8), 50 * index, dtype=torch.uint8)
+            yield Frame((plane,), 3 * index, Fraction(1, 10), 3, ColorSpec()), 0.3 * index
+
+
+def test_in_a_loop_the_last_frame_stands_as_long_as_the_others() -> None:
+    with Player(Slides(), FakeNetworks(), "fast", 2, loop=True) as player:
+        last = picture(player)
+        while last.position < 0.5:
+            last = picture(player, last.number)
+        began = time.monotonic()
+        first = picture(player, last.number)
+        assert first.position == 0
+        assert time.monotonic() - began > 0.2
+        assert picture(player, first.number).position == pytest.approx(0.3)
 
 
 def test_another_network_takes_over_where_the_clip_is(play: Play) -> None:
@@ -202,6 +261,30 @@ def test_a_camera_is_played_as_it_comes(media: Media) -> None:
         assert picture(player).network.shape == (108, 192, 3)
         player.seek(1.0)  # there is no going back
         assert player.status().duration == 0
+
+
+def test_auto_leaves_the_camera_to_the_player(media: Media) -> None:
+    clip = open_clip(str(media("plain.mp4")), "v4l2")
+    assert Networks().best(clip, 2) in Networks().models(2)
+    with Player(clip, FakeNetworks(), "fast", 2) as player:
+        assert picture(player).network.shape == (108, 192, 3)
+
+
+def test_a_camera_that_gives_nothing_is_said(media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = open_clip(str(media("plain.mp4")), "v4l2")
+    monkeypatch.setattr(cv2.VideoCapture, "read", lambda _: (False, None))
+    with Player(clip, FakeNetworks(), "fast", 2) as player, pytest.raises(InputError, match="expected a camera that"):
+        picture(player)
+
+
+def test_fields_are_made_whole_if_asked(media: Media) -> None:
+    with Player(open_clip(str(media("interlaced.mkv")), deinterlace=True), FakeNetworks(), "fast", 2) as player:
+        assert picture(player).network.shape == (108, 192, 3)
+
+
+def test_pixels_that_are_not_square_are_said(media: Media, play: Play) -> None:
+    assert play(media("wide.mp4")).status().pixel_aspect == pytest.approx(32 / 27)
+    assert play(media("plain.mp4")).status().pixel_aspect == 1.0
 
 
 def test_ffmpegs_own_sources_are_clips() -> None:

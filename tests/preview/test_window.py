@@ -197,11 +197,11 @@ def test_the_bench_opens_a_window(display: str) -> None:
 
 
 def test_saving_never_overwrites(tmp_path: Path) -> None:
-    shown = Shown(1, 12.5, np.full((4, 6, 3), 9, np.uint8), np.full((4, 6, 3), 200, np.uint8))
-    first = save(shown, "film.mp4", "espcn", tmp_path)
+    shown = Shown(1, 12.5, "espcn", np.full((4, 6, 3), 9, np.uint8), np.full((4, 6, 3), 200, np.uint8))
+    first = save(shown, "film.mp4", tmp_path)
     assert [file.name for file in first] == ["film_0012.500_bicubic.png", "film_0012.500_espcn.png"]
     assert (read(first[1]) == 200).all()
-    second = save(shown, "film.mp4", "espcn", tmp_path)
+    second = save(shown, "film.mp4", tmp_path)
     assert [file.name for file in second] == ["film_0012.500_bicubic_2.png", "film_0012.500_espcn_2.png"]
     with pytest.raises(OutputError, match="Cannot write"):
-        save(shown, "film.mp4", "espcn", tmp_path / "nowhere")
+        save(shown, "film.mp4", tmp_path / "nowhere")

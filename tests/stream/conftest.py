@@ -117,6 +117,7 @@ _RECIPES = {
     "late.mp4": "-itsoffset 1.0 -i two_audio.mp4 -i two_audio.mp4 -map 0:v -map 1:a:0 -c copy",
     "late.mkv": "-itsoffset 0.7 -i two_audio.mp4 -map 0 -c copy -copyts",
     "edited.mp4": "-ss 0.5 -i two_audio.mp4 -c copy",
+    "long_sound.mp4": f"{_PICTURE} -f lavfi -i sine=440:d=4 {_H264} {_TAGGED} -c:a aac",
     "cover.png": "-f lavfi -i color=red:s=64x64 -frames:v 1",
     "cover.mp4": "-i two_audio.mp4 -i cover.png -map 0 -map 1 -c copy -disposition:v:1 attached_pic",
     "cover.mkv": "-i two_audio.mp4 -c copy -attach cover.png -metadata:s:t mimetype=image/png "

@@ -44,6 +44,7 @@ def preview(
         str | None,
         typer.Option("--format", help="FFmpeg's name of CLIP's format, where it does not tell: lavfi, x11grab; v4l2."),
     ] = None,
+    deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Make whole pictures of fields.")] = False,
     weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
     backend: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     device: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
@@ -74,7 +75,7 @@ def preview(
         check_display()
     numbers: Precision | None = precision  # type: ignore[assignment] # the backend names the ones it has
     networks = Networks(weights=weights, own=model, backend=backend, device=device, precision=numbers)
-    source = open_clip(clip, form)
+    source = open_clip(clip, form, deinterlace=deinterlace)
     if model == _AUTO:
         model = networks.best(source, scale)
     with Player(source, networks, model, scale, position=moment, paused=serve, loop=loop) as player:

@@ -9,6 +9,7 @@ a screen takes, `canvas` draws, `window` and `server` show. Here is what goes be
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Status:
         scales: The model's, as far as there are weights.
         width: Of the clip, in pixels.
         height: ″
+        pixel_aspect: Width of a pixel over its height, as it is shown.
         runs_on: Backend, device and precision, in words.
         source_fps: Frames per second of the clip, 0 if there is no knowing.
         shown_fps: Pictures per second of the last two seconds.
@@ -75,6 +77,7 @@ class Status:
     scales: tuple[int, ...]
     width: int
     height: int
+    pixel_aspect: float
     runs_on: str
     source_fps: float
     shown_fps: float
@@ -99,14 +102,25 @@ class Shown:
     Attributes:
         number: Counts up with every picture that is shown.
         position: Seconds from the beginning of the clip.
+        model: The network's name.
         bicubic: Enlarged bicubically.
         network: Enlarged by the network; of the same size.
     """
 
     number: int
     position: float
+    model: str
     bicubic: Picture
     network: Picture
+
+    def file_names(self, clip: str) -> tuple[str, str]:
+        """What PNGs of both versions are called, bicubic first.
+
+        Args:
+            clip: Its name.
+        """
+        stem = f"{Path(clip).stem}_{self.position:08.3f}"
+        return f"{stem}_bicubic.png", f"{stem}_{self.model}.png"
 
 
 class Clip(Protocol):
@@ -117,6 +131,7 @@ class Clip(Protocol):
         width: Pixels, as it is shown.
         height: ″
         turns: Quarter turns to the left that a frame needs before it is shown.
+        pixel_aspect: Width of a pixel over its height, as it is shown.
         frame_rate: Average, in frames per second; 0 if there is no knowing.
         duration: Seconds; 0 if there is no knowing, and no jumping.
     """
@@ -125,6 +140,7 @@ class Clip(Protocol):
     width: int
     height: int
     turns: int
+    pixel_aspect: float
     frame_rate: float
     duration: float
 

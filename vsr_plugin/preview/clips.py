@@ -6,6 +6,7 @@ import math
 import stat
 import struct
 import time
+from collections import deque
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,14 +24,16 @@ if TYPE_CHECKING:
     from . import Clip
 
 _MICROSECONDS = Fraction(1, 1_000_000)
+_BACK = 0.5  # seconds before the end of the sound where the last frame is looked for first
 
 
-def open_clip(path: str, form: str | None = None) -> Clip:
+def open_clip(path: str, form: str | None = None, *, deinterlace: bool = False) -> Clip:
     """Find out what ``path`` is.
 
     Args:
         path: A file, a pattern of images, an address, or a camera such as ``/dev/video0``.
         form: FFmpeg's name of the format, where the path does not tell (``lavfi``, ``x11grab``); ``v4l2`` is a camera.
+        deinterlace: Make whole pictures of fields.
 
     Raises:
         InputError: it cannot be opened.
@@ -41,15 +44,16 @@ def open_clip(path: str, form: str | None = None) -> Clip:
     file = Path(path)
     if form in ("v4l2", "video4linux2") or (file.exists() and stat.S_ISCHR(file.stat().st_mode)):
         return CameraClip(path)
-    return FileClip(path, form)
+    return FileClip(path, form, deinterlace=deinterlace)
 
 
 class FileClip:
     """Anything FFmpeg opens; see `preview.Clip`."""
 
-    def __init__(self, path: str, form: str | None) -> None:
+    def __init__(self, path: str, form: str | None = None, *, deinterlace: bool = False) -> None:
         self._path = path
         self._form = form
+        self._deinterlace = deinterlace
         source = Source(path, form=form)
         try:
             self._origin = Fraction(source.container.start_time or 0, 1_000_000)
@@ -57,15 +61,40 @@ class FileClip:
             self.turns = _quarter_turns(source.side_data.get("display_matrix"))
             sides = (source.width, source.height)
             self.width, self.height = sides[::-1] if self.turns % 2 else sides
+            self.pixel_aspect = float(source.sample_aspect_ratio or 1) ** (-1 if self.turns % 2 else 1)
             self.frame_rate = float(source.frame_rate or 0)
             self.duration = (source.container.duration or 0) / 1e6 if source.expected_frames != 1 else 0.0
         finally:
             source.close()
 
     def frames(self, position: float) -> Generator[tuple[Frame, float]]:
-        """From the frame that is seen at ``position`` on."""
+        """From the frame that is seen at ``position`` on: the last one, where sound goes on without pictures."""
+        found = False
+        try:
+            for item in self._from(position):
+                found = True
+                yield item
+        except InputError:
+            if found or position <= 0:
+                raise
+            yield self._last(position)
+
+    def _last(self, position: float) -> tuple[Frame, float]:
+        """The last frame before ``position``."""
+        back = _BACK
+        while True:
+            try:
+                (last,) = deque(self._from(max(0.0, position - back)), 1)
+            except InputError:
+                if back >= position:
+                    raise
+                back *= 4
+            else:
+                return last
+
+    def _from(self, position: float) -> Generator[tuple[Frame, float]]:
         start = Fraction(position).limit_denominator(1_000_000) if position > 0 else None
-        source = Source(self._path, start=start, form=self._form)
+        source = Source(self._path, start=start, form=self._form, deinterlace=self._deinterlace)
         try:
             for frame in source:
                 yield frame, float(frame.pts * frame.time_base + source.shift - self._origin)
@@ -78,31 +107,45 @@ class CameraClip:
 
     duration = 0.0
     turns = 0
+    pixel_aspect = 1.0
 
     def __init__(self, path: str) -> None:
         self.name = path
-        self._camera = cv2.VideoCapture(path)
-        if not self._camera.isOpened():
-            raise InputError(f"{path}: expected a camera that gives pictures, got none: is another program using it?")
-        self.width = int(self._camera.get(cv2.CAP_PROP_FRAME_WIDTH))
-        self.height = int(self._camera.get(cv2.CAP_PROP_FRAME_HEIGHT))
-        self.frame_rate = float(self._camera.get(cv2.CAP_PROP_FPS))
+        camera = self._opened()
+        self.width = int(camera.get(cv2.CAP_PROP_FRAME_WIDTH))
+        self.height = int(camera.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        self.frame_rate = float(camera.get(cv2.CAP_PROP_FPS))
+        self._camera: cv2.VideoCapture | None = camera
 
     def frames(self, position: float) -> Generator[tuple[Frame, float]]:
         """What the camera sees from now on."""
         color = ColorSpec(Matrix.RGB, Range.FULL)
         step = round(1e6 / self.frame_rate) if self.frame_rate > 0 else 0
+        camera, self._camera = self._camera or self._opened(), None
         began = time.monotonic()
+        seen = False
         try:
             while True:
-                there, picture = self._camera.read()
+                there, picture = camera.read()
+                if not there and not seen:
+                    raise self._silent()
                 if not there:
                     return
+                seen = True
                 planes = tuple(torch.from_numpy(picture[..., channel].copy()) for channel in (2, 1, 0))
                 passed = time.monotonic() - began
                 yield Frame(planes, round(1e6 * passed), _MICROSECONDS, step, color), position + passed
         finally:
-            self._camera.release()
+            camera.release()
+
+    def _opened(self) -> cv2.VideoCapture:
+        camera = cv2.VideoCapture(self.name)
+        if not camera.isOpened():
+            raise self._silent()
+        return camera
+
+    def _silent(self) -> InputError:
+        return InputError(f"{self.name}: expected a camera that gives pictures, got none: is another program using it?")
 
 
 def _quarter_turns(matrix: bytes | None) -> int:

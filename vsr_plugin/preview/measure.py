@@ -67,7 +67,7 @@ def measure(path: Path, choice: Choice, model: str, scale: int, seconds: float) 
         where = "memory, without a display"
     else:
         where = "a window"
-    with Player(FileClip(str(path), None), choice, model, scale, loop=True) as player:
+    with Player(FileClip(str(path)), choice, model, scale, loop=True) as player:
         window = Window(player, path.parent) if where == "a window" else None
         _look(player, window, _WARM_UP)
         before, first = player.status().dropped, player.wait()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from ..engine import torch_threads
-from ..errors import InputError, UsageError, VsrError
+from ..errors import UsageError, VsrError
 from ..frames import Matrix
 from ..stream import buffered
 from . import Shown, Status
@@ -30,17 +30,32 @@ _MADE_AHEAD = 2  # pictures that wait until they are due
 _GRAPH = 10.0  # seconds of `Player.times`
 _FPS = 2.0  # seconds that shown_fps looks back
 _INSIDE = 1e-4  # seconds added to the position of a frame that is looked for, so that rounding does not miss it
-_BACK = 0.5  # seconds before the end of the sound where there may be a picture
+_USUAL = 1 / 25  # seconds of a frame, where the clip does not say
 
 
 @dataclass(slots=True)
 class _Made:
+    """A picture that waits to be shown.
+
+    Attributes:
+        picture: What is shown.
+        frame: What it was made of.
+        due: When, in seconds of the clock; they go on where a loop begins again.
+        at_once: Whether it is shown as soon as it is there: after a jump.
+        follows: Whether no frame was left out before it.
+        decode_ms: What it took.
+        network_ms: ″
+        display_ms: ″
+    """
+
     picture: Shown
     frame: Frame
+    due: float
+    at_once: bool
+    follows: bool
     decode_ms: float
     network_ms: float
     display_ms: float
-    at_once: bool
 
 
 class Player:
@@ -84,10 +99,12 @@ class Player:
         self._ready: deque[_Made] = deque()
         self._shown: _Made | None = None
         self._shown_at: deque[float] = deque()
-        self._jump: float | None = position
+        self._jump: _Jump | None = _Jump(position)
+        self._aim: float | None = position  # of the last jump, until its picture is shown
+        self._gap = False  # whether frames were left out since the last picture made
+        self._steps = 0  # pictures that are wanted although time stands still
         self._paused, self._loop = paused, loop
         self._ended = self._closing = False
-        self._single = False  # one picture is wanted although time stands still
         self._error: BaseException | None = None
         self._threads = [
             threading.Thread(target=self._guard, args=(work,), name=f"vsr preview {name}", daemon=True)
@@ -142,6 +159,7 @@ class Player:
                 scales=self._choice.scales(model),
                 width=self._clip.width,
                 height=self._clip.height,
+                pixel_aspect=self._clip.pixel_aspect,
                 runs_on=f"{upscaler.backend} on {upscaler.device}, {upscaler.precision}",
                 source_fps=self._clip.frame_rate,
                 shown_fps=len(self._shown_at) / _FPS,
@@ -162,6 +180,7 @@ class Player:
                 self._go_to(0.0)
                 paused = False
             self._paused = not self._paused if paused is None else paused
+            self._steps = 0
             self._clock.stop()
             self._changed.notify_all()
 
@@ -174,10 +193,7 @@ class Player:
     def skip(self, seconds: float) -> None:
         """Jump by so many seconds from what is shown, or about to be."""
         with self._changed:
-            begin = self._jump
-            if begin is None:
-                begin = self._shown.picture.position if self._shown else 0.0
-        self.seek(begin + seconds)
+            self.seek(self._position() + seconds)
 
     def step(self, frames: int) -> None:
         """Pause, and show the next frame (1) or the one before (−1)."""
@@ -185,15 +201,22 @@ class Player:
             self._paused = True
             if self._shown is None:
                 return
-            position = self._shown.picture.position
-            if frames < 0:
-                if self._clip.duration:
-                    self._go_to(max(0.0, position - _INSIDE))
-            elif self._ready:
-                self._ready[0].at_once = True
-            elif not self._ended:
-                self._single = True
+            if frames > 0:
+                self._step_on()
+            elif self._clip.duration:
+                back = _INSIDE if self._aim is None else self._frame_seconds(self._shown.frame)
+                self._go_to(max(0.0, self._position() - back))
             self._changed.notify_all()
+
+    def _step_on(self) -> None:
+        """What comes next may have been left out for lack of time; then it is fetched."""
+        assert self._shown is not None
+        follows = self._ready[0].follows if self._ready else not self._gap
+        if self._jump is None and not follows and self._clip.duration:
+            self._go_to(self._shown.picture.position + _INSIDE, after=True)
+            self._steps = 1
+        elif not self._ended:
+            self._steps += 1
 
     def choose(self, model: str | None = None, scale: int | None = None) -> None:
         """Take another network for what is shown and what follows; what cannot be opened becomes a notice."""
@@ -206,9 +229,20 @@ class Player:
             self._wanted = (model, scale)
             self._changed.notify_all()
 
-    def _go_to(self, position: float) -> None:
-        self._jump = position
+    def _position(self) -> float:
+        """Of what is shown, or about to be."""
+        if self._aim is not None:
+            return self._aim
+        return self._shown.picture.position if self._shown else 0.0
+
+    def _frame_seconds(self, frame: Frame) -> float:
+        stated = float(frame.duration * frame.time_base)
+        return stated or (1 / self._clip.frame_rate if self._clip.frame_rate else _USUAL)
+
+    def _go_to(self, position: float, *, after: bool = False) -> None:
+        self._jump, self._aim = _Jump(position, after), position
         self._ended = False
+        self._steps = 0
         self._ready.clear()
         self._clock.stop()
         self._changed.notify_all()
@@ -227,14 +261,15 @@ class Player:
             return True
         if self._ended or len(self._ready) >= _MADE_AHEAD:
             return False
-        return self._single or not self._paused
+        return self._steps > len(self._ready) or not self._paused
 
     def _other(self) -> bool:
         return self._wanted != (self._upscaler.spec.name, self._upscaler.scale)
 
     def _make(self) -> None:
-        source: _Timed | None = None
+        frames: _Timed | None = None
         number = 0
+        end = begun = 0.0  # of the frame before; on the clock, where the clip began: later with every loop
         try:
             while True:
                 with self._changed:
@@ -242,44 +277,58 @@ class Player:
                     if self._closing:
                         return
                     jump, self._jump = self._jump, None
+                    if jump is not None:
+                        self._gap = False
                     wanted = self._wanted if self._other() else None
-                    at_once = jump is not None or self._single
-                    self._single = False
                 if wanted is not None:
                     shown = self._open(*wanted)
-                    if shown is not None and jump is None:
-                        if not self._clip.duration:
-                            number = self._enlarge(shown.frame, shown.picture.position, 0.0, number, at_once=True)
+                    if jump is None:
+                        if shown is None:
                             continue
-                        jump, at_once = shown.picture.position + _INSIDE, True
-                    elif jump is None:
-                        continue
+                        position = shown.picture.position
+                        if not self._clip.duration:
+                            number = self._enlarge(shown.frame, position, shown.due, 0.0, number, at_once=True)
+                            continue
+                        jump = _Jump(position + _INSIDE)
                 if jump is not None:
-                    if source is not None:
-                        source.close()
-                    source = _Timed(self._clip.frames(jump))
-                assert source is not None
+                    if frames is not None:
+                        frames.close()
+                    frames = _Timed(self._clip.frames(jump.position))
+                    begun = 0.0
+                assert frames is not None
                 try:
-                    frame, position = next(source)
-                except InputError:
-                    if not jump:
-                        raise
-                    with self._changed:  # the sound goes on longer than the pictures
-                        if self._jump is None:
-                            self._jump = max(0.0, jump - _BACK)
-                    continue
+                    frame, position = next(frames)
+                    if jump is not None and jump.after:
+                        frame, position = next(frames)
                 except StopIteration:
-                    with self._changed:
-                        if self._jump is None and self._loop and self._clip.duration:
-                            self._jump = 0.0
-                        elif self._jump is None:
-                            self._ended = True
+                    if self._loop and self._clip.duration and end:
+                        frames.close()
+                        frames, begun, end = _Timed(self._clip.frames(0.0)), begun + end, 0.0
+                    else:
+                        self._end()
                     continue
-                if at_once or self._clock.has_time_for(position, float(frame.duration * frame.time_base)):
-                    number = self._enlarge(frame, position, source.seconds, number, at_once=at_once)
+                end = position + self._frame_seconds(frame)
+                at_once = jump is not None and not jump.after
+                if at_once or self._wants(begun + position, end - position):
+                    number = self._enlarge(frame, position, begun + position, frames.seconds, number, at_once=at_once)
         finally:
-            if source is not None:
-                source.close()
+            if frames is not None:
+                frames.close()
+
+    def _end(self) -> None:
+        with self._changed:
+            if self._jump is None:
+                self._ended = True
+                self._aim = None
+                self._steps = 0
+
+    def _wants(self, due: float, duration: float) -> bool:
+        """Whether a frame is made into a picture, or left out."""
+        with self._changed:
+            if self._steps > len(self._ready) or self._clock.has_time_for(due, duration):
+                return True
+            self._gap = self._jump is None
+            return False
 
     def _open(self, model: str, scale: int) -> _Made | None:
         """Take another network, and give what is shown, to be made anew; on failure keep the one that is there."""
@@ -294,12 +343,13 @@ class Player:
             old, self._upscaler = self._upscaler, upscaler
             self._notice = ""
             self._ready.clear()
+            self._gap = False
             self._clock.stop()
             shown = self._shown
         old.close()
         return shown
 
-    def _enlarge(self, frame: Frame, position: float, decoded: float, number: int, *, at_once: bool) -> int:
+    def _enlarge(self, frame: Frame, position: float, due: float, decoded: float, number: int, *, at_once: bool) -> int:
         """Make both versions of a frame, and hand them on; the number of the picture."""
         upscaler = self._upscaler
         began = time.perf_counter()
@@ -319,9 +369,10 @@ class Player:
             if self._jump is not None:
                 return number
             self._clock.spent(done - began)
-            picture = Shown(number + 1, position, before, after)
+            picture = Shown(number + 1, position, upscaler.spec.name, before, after)
             stages = (1e3 * decoded, 1e3 * (enlarged - began), 1e3 * (done - enlarged))
-            self._ready.append(_Made(picture, frame, *stages, at_once))
+            self._ready.append(_Made(picture, frame, due, at_once, not self._gap, *stages))
+            self._gap = False
             now = time.monotonic()
             self.times.append((now, 1e3 * (done - began)))
             while self.times[0][0] < now - _GRAPH:
@@ -336,21 +387,35 @@ class Player:
                 if self._closing:
                     return
                 made = self._ready[0]
-                if not made.at_once:
-                    left = self._clock.due(made.picture.position) - time.monotonic()
+                if made.at_once or self._steps:
+                    self._clock.stop()
+                    self._clock.due(made.due)
+                    self._steps -= not made.at_once
+                else:
+                    left = self._clock.due(made.due) - time.monotonic()
                     if left > 0:
                         self._changed.wait(left)
                         continue  # whatever was asked for meanwhile comes first
-                else:
-                    self._clock.stop()
-                    self._clock.due(made.picture.position)
                 self._ready.popleft()
-                self._shown = made
+                self._shown, self._aim = made, None
                 self._shown_at.append(time.monotonic())
                 self._changed.notify_all()
 
     def _presentable(self) -> bool:
-        return self._closing or (bool(self._ready) and (not self._paused or self._ready[0].at_once))
+        return self._closing or (bool(self._ready) and (not self._paused or self._steps > 0 or self._ready[0].at_once))
+
+
+@dataclass(frozen=True, slots=True)
+class _Jump:
+    """A place to go to.
+
+    Attributes:
+        position: Seconds of the clip.
+        after: Whether the frame after the one that is seen there is meant.
+    """
+
+    position: float
+    after: bool = False
 
 
 class _Timed:

@@ -12,13 +12,15 @@ import json
 import secrets
 import struct
 import time
+from contextlib import suppress
 from importlib import resources
 from ipaddress import ip_address
+from socket import AF_INET, AF_INET6, SOCK_DGRAM, gethostname, socket
 from typing import TYPE_CHECKING, Any
 
 import cv2
 
-from ..errors import BackendError, UsageError, VsrError
+from ..errors import BackendError, UsageError
 from . import KEYS, VIEWS
 
 try:
@@ -29,7 +31,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from . import Picture, Shown
+    from . import Shown
     from .player import Player
 
     type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -40,10 +42,11 @@ _FILES = {
     "/style.css": ("style.css", "text/css"),
 }
 _KEYS = {key: what for key, what in KEYS.items() if key != "q"}  # a tab is closed by its browser
-_COOKIE = "vsr_preview_token"
+_COOKIE = "vsr_preview_token"  # and the port, which cookies do not know
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 _STALLED = 60.0  # seconds without an answer after which a viewer is let go
 _POLL = 0.25  # seconds between figures while no new picture comes
+_FAREWELL = 1.0  # seconds to tell viewers why it ends
 _LARGEST_MESSAGE = 4096  # bytes of a command
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
@@ -70,11 +73,13 @@ class Server:
         self._player = player
         self._host, self._port = host, port
         self._token = "" if _is_loopback(host) else secrets.token_urlsafe(16)
-        self._encoded: tuple[int, bytes] = (0, b"")
+        self._encoded: tuple[int, list[bytes]] = (0, [])
         self._encoding = asyncio.Lock()
         self._begun = False
+        self._cookie = ""
         self._latest: Shown | None = None
-        self._error = ""
+        self._failure: Exception | None = None
+        self._senders: set[asyncio.Task[None]] = set()
         self._news = asyncio.Condition()
         self._watcher: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None
@@ -87,7 +92,7 @@ class Server:
         """
         app = web.Application(middlewares=[self._guarded])
         app.router.add_get("/ws", self._talk)
-        app.router.add_get("/{version:bicubic|network}.png", self._png)
+        app.router.add_get("/moment", self._moment)
         for path in _FILES:
             app.router.add_get(path, self._file)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
@@ -101,8 +106,35 @@ class Server:
             ) from error
         self._watcher = asyncio.create_task(self._watch())
         port = self._runner.addresses[0][1]
-        name = f"[{self._host}]" if ":" in self._host else self._host
-        self.url = f"http://{name}:{port}/" + (f"?token={self._token}" if self._token else "")
+        name = _name(self._host)
+        self._cookie = f"{_COOKIE}_{port}"
+        self.url = f"http://{f'[{name}]' if ':' in name else name}:{port}/"
+        if self._token:
+            self.url += f"?token={self._token}"
+
+    async def until_shown(self) -> None:
+        """Wait for the first picture.
+
+        Raises:
+            VsrError: there will be none.
+        """
+        async with self._news:
+            await self._news.wait_for(lambda: self._latest or self._failure)
+        if self._failure is not None:
+            raise self._failure
+
+    async def until_failed(self) -> None:
+        """Wait until the clip cannot be played any further, if ever, and tell everyone why.
+
+        Raises:
+            VsrError: always.
+        """
+        async with self._news:
+            await self._news.wait_for(lambda: self._failure)
+        if self._senders:
+            await asyncio.wait(self._senders, timeout=_FAREWELL)
+        assert self._failure is not None
+        raise self._failure
 
     async def stop(self) -> None:
         """Let everyone go, and close the port."""
@@ -117,14 +149,14 @@ class Server:
         """Whoever has no token, or comes by another site's name, gets nothing."""
         if not self._token and not _is_loopback(request.url.host or ""):
             return web.Response(status=403, text="Expected this machine's own address in the URL.")
-        given = request.query.get("token") or request.cookies.get(_COOKIE, "")
-        if self._token and not hmac.compare_digest(given.encode(), self._token.encode()):
+        given = request.query.get("token") or request.cookies.get(self._cookie, "")
+        if self._token and not hmac.compare_digest(given.encode(errors="replace"), self._token.encode()):
             return web.Response(status=403, text="Expected the token of the printed URL.")
         response = await handler(request)
         if not response.prepared:
             response.headers.update(_HEADERS)
             if self._token and request.path == "/":
-                response.set_cookie(_COOKIE, self._token, httponly=True, samesite="Strict")
+                response.set_cookie(self._cookie, self._token, httponly=True, samesite="Strict")
         return response
 
     async def _file(self, request: web.Request) -> web.Response:
@@ -132,21 +164,23 @@ class Server:
         text = (resources.files(__package__) / "page" / name).read_text(encoding="utf-8")
         return web.Response(text=text, content_type=kind)
 
-    async def _png(self, request: web.Request) -> web.Response:
-        if self._latest is None:
+    async def _moment(self, request: web.Request) -> web.Response:
+        """What is shown now, without loss: laid out as on the WebSocket, with PNGs, and what to call them."""
+        shown = self._latest
+        if shown is None:
             return web.Response(status=404, text="Nothing is shown yet.")
-        picture = self._latest.bicubic if request.match_info["version"] == "bicubic" else self._latest.network
-        data = await asyncio.to_thread(_encode, ".png", picture, [])
-        return web.Response(body=data, content_type="image/png")
+        words = {"names": shown.file_names(self._player.status().name)}
+        body = _packed(words, await asyncio.to_thread(_encoded, shown, ".png", []))
+        return web.Response(body=body, content_type="application/octet-stream")
 
     async def _watch(self) -> None:
         """Wait for pictures, once for all viewers, who would take a thread each."""
-        while not self._error:
+        while self._failure is None:
             number = self._latest.number if self._latest else 0
             try:
                 shown = await asyncio.to_thread(self._player.wait, number, _POLL)
-            except VsrError as error:
-                self._error = str(error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is told to those who look
+                self._failure = error
             else:
                 self._latest = shown or self._latest
             async with self._news:
@@ -165,6 +199,7 @@ class Server:
         wanted = asyncio.Event()
         wanted.set()
         sender = asyncio.create_task(self._send(socket, wanted))
+        self._senders.add(sender)
         try:
             async for message in socket:
                 if message.type is not WSMsgType.TEXT:
@@ -175,8 +210,10 @@ class Server:
                 else:
                     self._obey(command)
         finally:
+            self._senders.discard(sender)
             sender.cancel()
-            await asyncio.gather(sender, return_exceptions=True)
+            with suppress(asyncio.CancelledError):
+                await sender
         return socket
 
     async def _send(self, socket: web.WebSocketResponse, wanted: asyncio.Event) -> None:
@@ -184,38 +221,37 @@ class Server:
         number = 0
         try:
             await socket.send_str(json.dumps({"keys": _KEYS, "views": VIEWS}))
-            while not socket.closed and not self._error:
+            while not socket.closed and self._failure is None:
                 async with asyncio.timeout(_STALLED):
                     await wanted.wait()
                 async with self._news:
+                    if self._failure is not None:
+                        break
                     await self._news.wait()
                     shown = self._latest
-                figures = json.dumps({"status": self._player.status().as_dict(), "times": self._times()})
+                figures = {"status": self._player.status().as_dict(), "times": self._times()}
                 if shown is None or shown.number == number:
-                    await socket.send_str(figures)
+                    await socket.send_str(json.dumps(figures))
                     continue
                 wanted.clear()
                 number = shown.number
-                words = figures.encode()
-                await socket.send_bytes(struct.pack(">I", len(words)) + words + await self._pictures(shown))
-            await socket.send_str(json.dumps({"error": self._error}))
-        except ConnectionError:
-            return  # they are gone
-        except TimeoutError:
-            pass
-        await socket.close()
+                await socket.send_bytes(_packed(figures, await self._jpegs(shown)))
+            await socket.send_str(json.dumps({"error": str(self._failure)}))
+        except (ConnectionError, TimeoutError):
+            return  # they are gone, or fast asleep
+        finally:
+            await socket.close()
 
     def _times(self) -> list[tuple[float, float]]:
         """(seconds ago, milliseconds) of the latest pictures."""
         now = time.monotonic()
         return [(round(now - when, 3), round(taken, 2)) for when, taken in list(self._player.times)]
 
-    async def _pictures(self, shown: Shown) -> bytes:
-        """Both pictures as JPEG, the length of the first before it; made once for all viewers."""
+    async def _jpegs(self, shown: Shown) -> list[bytes]:
+        """Both pictures, made once for all viewers."""
         async with self._encoding:
             if self._encoded[0] != shown.number:
-                both = [await asyncio.to_thread(_encode, ".jpg", p, _QUALITY) for p in (shown.bicubic, shown.network)]
-                self._encoded = (shown.number, struct.pack(">I", len(both[0])) + both[0] + both[1])
+                self._encoded = (shown.number, await asyncio.to_thread(_encoded, shown, ".jpg", _QUALITY))
             return self._encoded[1]
 
     def _obey(self, command: dict[str, Any]) -> None:
@@ -224,20 +260,20 @@ class Server:
         match command:
             case {"do": "pause"}:
                 player.pause()
-            case {"do": "seek", "to": int() | float() as position}:
-                player.seek(float(position))
-            case {"do": "skip", "by": int() | float() as seconds}:
-                player.skip(float(seconds))
-            case {"do": "step", "by": 1 | -1 as frames}:
-                player.step(frames)
+            case {"do": "seek", "to": float() as position}:
+                player.seek(position)
+            case {"do": "skip", "by": float() as seconds}:
+                player.skip(seconds)
+            case {"do": "step", "by": 1.0 | -1.0 as frames}:
+                player.step(int(frames))
             case {"do": "model", "to": str() as model} if model in status.models:
                 player.choose(model=model)
-            case {"do": "scale", "to": int() as scale} if scale in status.scales:
-                player.choose(scale=scale)
+            case {"do": "scale", "to": float() as scale} if scale in status.scales:
+                player.choose(scale=int(scale))
 
 
 def serve(player: Player, host: str, port: int, say: Callable[[str], None]) -> None:
-    """Serve until interrupted.
+    """Serve until interrupted, from the first picture on.
 
     Args:
         player: What is played.
@@ -247,14 +283,16 @@ def serve(player: Player, host: str, port: int, say: Callable[[str], None]) -> N
 
     Raises:
         UsageError: as `Server.start`.
+        VsrError: the clip cannot be played, or not any further.
     """
 
     async def run() -> None:
         server = Server(player, host, port)
         await server.start()
-        say(server.url)
         try:
-            await asyncio.Event().wait()
+            await server.until_shown()
+            say(server.url)
+            await server.until_failed()
         finally:
             await server.stop()
 
@@ -268,14 +306,36 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _name(host: str) -> str:
+    """What other machines call ``host``: of all addresses, the one that leads out."""
     try:
-        command = json.loads(text)
+        address = ip_address(host)
     except ValueError:
+        return host
+    if not address.is_unspecified:
+        return host
+    family, elsewhere = (AF_INET, "192.0.2.1") if address.version == 4 else (AF_INET6, "2001:db8::1")
+    with socket(family, SOCK_DGRAM) as probe:
+        try:
+            probe.connect((elsewhere, 9))  # sends nothing
+        except OSError:
+            return gethostname()
+        return str(probe.getsockname()[0])
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """A command, in which every number is a float; empty if it is none."""
+    try:
+        command = json.loads(text, parse_int=float)
+    except (ValueError, RecursionError):
         return {}
     return command if isinstance(command, dict) else {}
 
 
-def _encode(kind: str, picture: Picture, options: list[int]) -> bytes:
-    _, data = cv2.imencode(kind, picture, options)
-    return data.tobytes()
+def _encoded(shown: Shown, kind: str, options: list[int]) -> list[bytes]:
+    return [cv2.imencode(kind, picture, options)[1].tobytes() for picture in (shown.bicubic, shown.network)]
+
+
+def _packed(words: dict[str, Any], files: list[bytes]) -> bytes:
+    """Words as JSON, and files, each with its length in four bytes before it."""
+    return b"".join(struct.pack(">I", len(part)) + part for part in (json.dumps(words).encode(), *files))

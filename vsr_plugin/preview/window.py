@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from . import Picture, Shown
     from .player import Player
+
+_log = logging.getLogger(__name__)
 
 _TICK = 0.01  # seconds between looks at keyboard and mouse
 _REFRESH = 0.1  # seconds between figures while no new picture comes
@@ -93,6 +97,7 @@ class Window:
         self._player = player
         self._folder = folder
         self._name = f"vsr preview: {player.status().name}"
+        self._aspect = player.status().pixel_aspect
         self._view = VIEWS[0]
         self._split = 0.5
         self._mouse = (0, 0)
@@ -100,7 +105,7 @@ class Window:
         self._figures = True
         self._shown: Shown | None = None
         self._size = (0, 0)  # (width, height) of the picture without the strip
-        self._said = ""
+        self._said = ""  # what came of the last key, until the next one
         self._actions: dict[int, Callable[[], object]] = {
             ord(" "): player.pause,
             ord(","): lambda: player.step(-1),
@@ -147,6 +152,8 @@ class Window:
         if self._shown is None:
             return
         picture = compose(self._shown, self._view, self._split)
+        if self._aspect != 1.0:
+            picture = cv2.resize(picture, (round(picture.shape[1] * self._aspect), picture.shape[0]))
         if self._loupe:
             add_loupe(picture, self._shown, *self._pixel())
         if self._keys:
@@ -161,14 +168,15 @@ class Window:
     def _with_strip(self, picture: Picture) -> Picture:
         if not self._figures:
             return picture
-        now = time.monotonic()
-        return np.concatenate([picture, strip(self._player.status(), list(self._player.times), picture.shape[1], now)])
+        status, now = self._player.status(), time.monotonic()
+        status = replace(status, notice=self._said or status.notice)
+        return np.concatenate([picture, strip(status, list(self._player.times), picture.shape[1], now)])
 
     def _pixel(self) -> tuple[int, int]:
         """Where the mouse is, in one of the two pictures."""
         assert self._shown is not None
         height, width = self._shown.network.shape[:2]
-        return self._mouse[0] % width, min(self._mouse[1], height - 1)
+        return round(self._mouse[0] / self._aspect) % width, min(self._mouse[1], height - 1)
 
     def _on_mouse(self, event: int, x: int, y: int, flags: int, _: Any) -> None:
         if self._shown is None:
@@ -186,6 +194,7 @@ class Window:
     def _press(self, key: int) -> None:
         if key < 0:
             return
+        self._said = ""
         status = self._player.status()
         if ord("1") <= key <= ord("9"):
             if key - ord("1") < len(status.models):
@@ -213,34 +222,40 @@ class Window:
         cv2.setWindowProperty(self._name, cv2.WND_PROP_FULLSCREEN, state)
 
     def _save(self) -> None:
-        if self._shown is not None:
-            for path in save(self._shown, self._player.status().name, self._player.status().model, self._folder):
-                print(path, file=sys.stderr)  # noqa: T201 - the window has no other voice
+        if self._shown is None:
+            return
+        try:
+            paths = save(self._shown, self._player.status().name, self._folder)
+        except OutputError as error:
+            self._said = str(error)
+        else:
+            self._said = f"saved {paths[0].name}, {paths[1].name}"
+        _log.info("%s", self._said)
 
 
-def save(shown: Shown, name: str, model: str, folder: Path) -> list[Path]:
+def save(shown: Shown, clip: str, folder: Path) -> list[Path]:
     """Write both versions as PNG, under names that are not taken.
 
     Args:
         shown: The pictures.
-        name: Of the clip.
-        model: Of the network.
+        clip: Its name.
         folder: Where.
 
     Raises:
         OutputError: they cannot be written.
     """
-    stem = f"{Path(name).stem}_{shown.position:08.3f}"
     paths = []
-    for version, picture in (("bicubic", shown.bicubic), (model, shown.network)):
-        path, number = folder / f"{stem}_{version}.png", 1
+    for name, picture in zip(shown.file_names(clip), (shown.bicubic, shown.network), strict=True):
+        path, number = folder / name, 1
         while path.exists():
             number += 1
-            path = folder / f"{stem}_{version}_{number}.png"
-        done, data = cv2.imencode(".png", picture)
+            path = folder / f"{Path(name).stem}_{number}.png"
+        _, data = cv2.imencode(".png", picture)
         try:
-            path.write_bytes(data.tobytes() if done else b"")
+            path.write_bytes(data.tobytes())
         except OSError as error:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
             raise OutputError(f"Cannot write {path}: {error.strerror}") from error
         paths.append(path)
     return paths

@@ -5,7 +5,7 @@ const stage = $("stage"), picture = $("picture"), line = $("line"), loupe = $("l
 const PATCH = { width: 28, height: 20, zoom: 8 };
 const SKIP = 5; // seconds that an arrow key jumps
 
-let socket, status = null, times = [];
+let socket, status = null, times = [], ended = false;
 let bicubic = null, network = null; // ImageBitmaps of the moment that is shown
 let split = 0.5, view = "split", mouse = null, dragging = false, seeking = false;
 const arrivals = []; // when pictures came, for "this page"
@@ -20,11 +20,15 @@ function connect() {
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
   socket.binaryType = "arraybuffer";
   socket.onmessage = ({ data }) => (typeof data === "string" ? words(JSON.parse(data)) : pictures(data));
-  socket.onclose = () => { say("The connection is lost; trying again…"); setTimeout(connect, 1000); };
+  socket.onclose = () => {
+    if (ended) return;
+    say("The connection is lost; trying again…");
+    setTimeout(connect, 1000);
+  };
 }
 
 function words(message) {
-  if (message.error) say(message.error);
+  if (message.error) { ended = true; say(message.error); }
   if (message.keys) {
     $("keys").replaceChildren(...Object.entries(message.keys).flatMap(([key, what]) => {
       const dt = document.createElement("dt"), dd = document.createElement("dd");
@@ -36,11 +40,20 @@ function words(message) {
   if (message.status) { status = message.status; times = message.times; figures(); }
 }
 
+// Words and two files, each with its length in four bytes before it.
+function unpacked(buffer) {
+  const parts = [], bytes = new DataView(buffer);
+  for (let at = 0; at < buffer.byteLength; at += 4 + bytes.getUint32(at)) {
+    parts.push(buffer.slice(at + 4, at + 4 + bytes.getUint32(at)));
+  }
+  const [text, ...files] = parts;
+  return [JSON.parse(new TextDecoder().decode(text)), ...files];
+}
+
 async function pictures(buffer) {
-  const bytes = new DataView(buffer), end = 4 + bytes.getUint32(0), first = bytes.getUint32(end);
-  const decode = (begin, stop) => createImageBitmap(new Blob([buffer.slice(begin, stop)], { type: "image/jpeg" }));
-  words(JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, end - 4))));
-  const both = await Promise.all([decode(end + 4, end + 4 + first), decode(end + 4 + first)]);
+  const [message, ...files] = unpacked(buffer);
+  words(message);
+  const both = await Promise.all(files.map((file) => createImageBitmap(new Blob([file], { type: "image/jpeg" }))));
   bicubic?.close(); network?.close();
   [bicubic, network] = both;
   arrivals.push(performance.now());
@@ -66,6 +79,7 @@ function draw() {
     const column = Math.round(split * width);
     if (view === "split" && column > 0) context.drawImage(bicubic, 0, 0, column, height, 0, 0, column, height);
   }
+  picture.style.setProperty("--ratio", (picture.width * status.pixel_aspect) / height);
   line.hidden = view !== "split";
   const place = picture.getBoundingClientRect(), around = stage.getBoundingClientRect();
   line.style.left = `${place.left - around.left + split * place.width}px`;
@@ -171,13 +185,14 @@ function moveSplit(x) {
 function setView(name) { view = name; $("view").value = name; draw(); }
 
 async function save() {
-  for (const version of ["bicubic", "network"]) {
-    const data = await (await fetch(`/${version}.png`)).blob(), link = document.createElement("a");
-    link.href = URL.createObjectURL(data);
-    link.download = `${status.name.replace(/\.\w+$/, "")}_${status.position.toFixed(3)}_${version}.png`;
+  const [{ names }, ...files] = unpacked(await (await fetch("/moment")).arrayBuffer());
+  names.forEach((name, i) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([files[i]], { type: "image/png" }));
+    link.download = name;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  }
+  });
 }
 
 function full() { document.fullscreenElement ? document.exitFullscreen() : stage.requestFullscreen(); }
