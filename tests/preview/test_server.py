@@ -2,20 +2,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import cv2
 import numpy as np
 import pytest
+from yarl import URL
 
 from tests.stream.conftest import Media
-from vsr_plugin.errors import UsageError
+from vsr_plugin.engine import Upscaler
+from vsr_plugin.errors import InputError, UsageError
 from vsr_plugin.preview.player import Player
-from vsr_plugin.preview.server import Server
+from vsr_plugin.preview.server import Server, serve
 
 from .conftest import CLIP, Play
 
@@ -38,6 +42,11 @@ async def serving(player: Player, host: str = "127.0.0.1") -> AsyncIterator[tupl
         await server.stop()
 
 
+async def until(true: Callable[[], object]) -> None:
+    while not true():
+        await asyncio.sleep(0.02)
+
+
 async def received(socket: Any) -> tuple[dict[str, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """The next message with pictures, taken apart."""
     while True:
@@ -45,14 +54,21 @@ async def received(socket: Any) -> tuple[dict[str, Any], np.ndarray[Any, Any], n
         if message.type is aiohttp.WSMsgType.BINARY:
             break
         assert message.type is aiohttp.WSMsgType.TEXT, message
-    (length,) = struct.unpack_from(">I", message.data)
-    (first,) = struct.unpack_from(">I", message.data, 4 + length)
-    begin = 8 + length
-    parts = (message.data[begin : begin + first], message.data[begin + first :])
-    both = [cv2.imdecode(np.frombuffer(part, np.uint8), cv2.IMREAD_COLOR) for part in parts]
-    assert both[0] is not None
-    assert both[1] is not None
-    return json.loads(message.data[4 : 4 + length]), both[0], both[1]
+    return unpacked(message.data)
+
+
+def unpacked(data: bytes) -> tuple[dict[str, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Words and two pictures."""
+    parts = []
+    while data:
+        end = 4 + struct.unpack_from(">I", data)[0]
+        parts.append(data[4:end])
+        data = data[end:]
+    words, *files = parts
+    bicubic, network = (cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_COLOR) for file in files)
+    assert bicubic is not None
+    assert network is not None
+    return json.loads(words), bicubic, network
 
 
 def test_a_viewer_gets_both_pictures_and_what_is_playing(play: Play) -> None:
@@ -87,9 +103,20 @@ def test_the_first_viewer_starts_the_clip_and_commands_are_obeyed(play: Play) ->
             await socket.send_json({"do": "pause"})
             await socket.send_json({"do": "seek", "to": 2.0})
             await socket.send_json({"do": "scale", "to": 3})
-            for nonsense in ('{"do": "model", "to": "../etc"}', '{"do": "step", "by": 99}', '{"a": 1}', "[1]", '"x"'):
+            digits = "9" * 400
+            for nonsense in (
+                '{"do": "model", "to": "../etc"}',
+                '{"do": "step", "by": 99}',
+                '{"do": "scale", "to": 99}',
+                f'{{"do": "step", "by": {digits}}}',
+                '{"do": "seek", "to": [1]}',
+                '{"a": 1}',
+                "[1]",
+                '"x"',
+                "no json",
+                4000 * "[",
+            ):
                 await socket.send_str(nonsense)
-            await socket.send_str("no json")
             while True:
                 await socket.send_json({"do": "next"})
                 said, _, network = await received(socket)
@@ -157,19 +184,21 @@ def test_nothing_else_is_served(play: Play) -> None:
     run(work)
 
 
-def test_a_picture_can_be_had_without_loss(play: Play) -> None:
-    player = play(paused=True)
+def test_one_moment_can_be_had_without_loss(play: Play) -> None:
+    player = play(paused=True, position=1.0)
 
     async def work() -> None:
         async with serving(player) as (server, session):
-            shown = player.wait(0, 20)
+            await server.until_shown()
+            shown = player.wait()
             assert shown is not None
-            while (await session.get(f"{server.url}network.png")).status == 404:
-                await asyncio.sleep(0.05)
-            for version in ("bicubic", "network"):
-                data = await (await session.get(f"{server.url}{version}.png")).read()
-                found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-                assert (found == getattr(shown, version)).all()
+            words, bicubic, network = unpacked(await (await session.get(f"{server.url}moment")).read())
+            assert (bicubic == shown.bicubic).all()
+            assert (network == shown.network).all()
+            assert words["names"] == [
+                f"clip_{shown.position:08.3f}_bicubic.png",
+                f"clip_{shown.position:08.3f}_fast.png",
+            ]
 
     run(work)
 
@@ -193,14 +222,24 @@ def test_beyond_this_machine_a_token_is_asked_for(play: Play) -> None:
 
     async def work() -> None:
         async with serving(player, "0.0.0.0") as (server, session):
-            base, _, token = server.url.replace("0.0.0.0", "127.0.0.1").partition("?token=")
+            printed, _, token = server.url.partition("?token=")
             assert len(token) > 15
-            for url in (base, f"{base}?token=wrong", f"{base}app.js", f"{base}network.png", f"{base}ws?token=%C3%A9"):
+            assert "0.0.0.0" not in printed, "no browser elsewhere would find it"
+            port = URL(printed).port
+            base = f"http://127.0.0.1:{port}/"
+            name = f"vsr_preview_token_{port}"  # a second preview on this machine has its own
+            for url in (base, f"{base}?token=wrong", f"{base}app.js", f"{base}moment", f"{base}ws?token=%C3%A9"):
                 assert (await session.get(url)).status == 403, url
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)  # clients would not send this
+            writer.write(
+                b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nCookie: " + name.encode() + b"=\xff\r\n\r\n"
+            )
+            assert b" 403 " in await reader.readline()
+            writer.close()
             page = await session.get(f"{base}?token={token}")
             assert page.status == 200
-            assert page.cookies["vsr_preview_token"]["httponly"]
-            cookie = {"Cookie": f"vsr_preview_token={token}"}
+            assert page.cookies[name]["httponly"]
+            cookie = {"Cookie": f"{name}={token}"}
             assert (await session.get(f"{base}app.js", headers=cookie)).status == 200
             async with session.ws_connect(f"{base}ws", headers=cookie) as socket:
                 await received(socket)
@@ -225,10 +264,87 @@ def test_what_breaks_is_said_on_the_page(media: Media, play: Play) -> None:
 
     async def work() -> None:
         async with serving(player) as (server, session), session.ws_connect(f"{server.url}ws") as socket:
-            async for message in socket:
-                if "error" in (said := json.loads(message.data)):
-                    assert "is interlaced" in said["error"]
-                    return
-            pytest.fail("nothing was said")
+            assert "is interlaced" in await complaint(socket)
+            with pytest.raises(InputError, match="is interlaced"):
+                await server.until_shown()
 
     run(work)
+
+
+async def complaint(socket: Any) -> str:
+    """What is said at the end."""
+    async for message in socket:
+        if message.type is aiohttp.WSMsgType.BINARY:
+            await socket.send_json({"do": "next"})
+        elif "error" in (said := json.loads(message.data)):
+            return str(said["error"])
+    pytest.fail("nothing was said")
+
+
+def test_a_network_that_breaks_midway_ends_it_for_everyone(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    player = play(loop=True)
+
+    async def work() -> None:
+        async with serving(player) as (server, session):
+            await server.until_shown()
+            awake = await session.ws_connect(f"{server.url}ws")
+            stalled = await session.ws_connect(f"{server.url}ws")
+            await received(awake)
+            await received(stalled)
+            await awake.send_json({"do": "next"})
+            ended = asyncio.create_task(server.until_failed())
+            monkeypatch.setattr(Upscaler, "upscale", broken)
+            assert await complaint(awake) == "out of luck"
+            with pytest.raises(RuntimeError, match="out of luck"):
+                await ended
+
+    run(work)
+
+
+def broken(*_: object) -> None:
+    raise RuntimeError("out of luck")
+
+
+def test_nothing_is_printed_that_cannot_be_looked_at(media: Media, play: Play) -> None:
+    said: list[str] = []
+    with pytest.raises(InputError, match="is interlaced"):
+        serve(play(media("interlaced.mkv"), paused=True), "127.0.0.1", 0, said.append)
+    assert said == []
+
+
+def test_viewers_who_do_not_read_cost_no_memory(play: Play) -> None:
+    """Fifty of them, while as many pictures go by as would fill gigabytes."""
+    player = play(loop=True)
+
+    async def work() -> None:
+        async with serving(player) as (server, _):
+            await server.until_shown()
+            port = URL(server.url).port
+            stalled = []
+            for _ in range(50):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+                writer.write(
+                    f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+                )
+                for _ in range(100):  # they ask for all there is, and read nothing
+                    writer.write(b'\x81\x8d\0\0\0\0{"do":"next"}')
+                stalled.append((reader, writer))
+            await asyncio.sleep(2)
+            number, before = shown_number(player), resident()
+            await until(lambda: shown_number(player) > number + 60)
+            assert resident() - before < 50e6
+            for _, writer in stalled:
+                writer.transport.abort()
+
+    run(work)
+
+
+def shown_number(player: Player) -> int:
+    shown = player.wait()
+    return shown.number if shown is not None else 0
+
+
+def resident() -> float:
+    """Bytes of this process in memory."""
+    return float(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()

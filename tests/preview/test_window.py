@@ -17,8 +17,10 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.stream.conftest import Media
 from vsr_plugin.errors import BackendError, OutputError
 from vsr_plugin.preview import Shown
+from vsr_plugin.preview.canvas import STRIP
 from vsr_plugin.preview.window import check_display, save
 
 from .conftest import CLIP
@@ -27,21 +29,34 @@ COMMAND = (sys.executable, "-c", "from vsr_plugin.cli import main_preview; main_
 WIDTH, HEIGHT = 960, 540  # of examples/clip.mp4 ×2
 
 
-@pytest.fixture(scope="module")
-def display() -> Iterator[str]:
-    """A screen of its own."""
-    for program in ("Xvfb", "xdotool", "ffmpeg"):
+# Without a window manager, Qt sometimes leaves a window black for ever. This one adds nothing to it.
+OPENBOX = """<openbox_config xmlns="http://openbox.org/3.4/rc"><theme><keepBorder>no</keepBorder></theme>
+<applications><application class="*"><decor>no</decor><position force="yes"><x>0</x><y>0</y></position></application>
+</applications></openbox_config>
+"""
+
+
+@pytest.fixture
+def display(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A screen of its own with a window manager: a key that is down when its window closes stays down for the next."""
+    for program in ("Xvfb", "openbox", "xdotool", "ffmpeg"):
         if shutil.which(program) is None:
             pytest.skip(f"no {program} on the path")
     reading, writing = os.pipe()
-    command = ("Xvfb", "-displayfd", str(writing), "-screen", "0", "1280x1024x24", "-nolisten", "tcp")
+    command = ("Xvfb", "-displayfd", str(writing), "-screen", "0", "1280x1024x24", "-nolisten", "tcp", "-noreset")
     server = subprocess.Popen(command, pass_fds=(writing,), stderr=subprocess.DEVNULL)
     os.close(writing)
     with os.fdopen(reading) as pipe:
-        number = pipe.readline().strip()
-    yield f":{number}"
-    server.terminate()
-    server.wait()
+        name = f":{pipe.readline().strip()}"
+    config = tmp_path_factory.mktemp("openbox") / "rc.xml"
+    config.write_text(OPENBOX)
+    manager = subprocess.Popen(
+        ("openbox", "--config-file", str(config)), env={**os.environ, "DISPLAY": name}, stderr=subprocess.DEVNULL
+    )
+    yield name
+    for process in (manager, server):
+        process.terminate()
+        process.wait(20)
 
 
 def read(file: Path) -> np.ndarray[Any, Any]:
@@ -64,12 +79,17 @@ class Screen:
         self.process = subprocess.Popen(
             (*COMMAND, *words), env=self.environment, cwd=folder, stderr=subprocess.PIPE, text=True
         )
+
+    def open(self) -> None:
+        """Wait for the first picture."""
         self.until(lambda: self.do("search", "--name", "vsr preview").stdout.split() != [])
         self.window = self.do("search", "--name", "vsr preview").stdout.split()[-1]
         self.until(lambda: self.picture()[:HEIGHT, :WIDTH].std() > 20)
 
     def do(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(("xdotool", *words), env=self.environment, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            ("xdotool", *words), env=self.environment, capture_output=True, text=True, check=False, timeout=30
+        )
 
     def key(self, name: str) -> None:
         self.do("key", "--window", self.window, name)
@@ -79,7 +99,9 @@ class Screen:
         """All that is on the screen."""
         grab = ("ffmpeg", "-v", "error", "-f", "x11grab", "-draw_mouse", "0", "-video_size", "1280x1024")
         output = ("-i", self.display, "-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "bgr24", "-")
-        data = subprocess.run((*grab, *output), stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
+        data = subprocess.run(
+            (*grab, *output), stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=30
+        ).stdout
         return np.frombuffer(data, np.uint8).reshape(1024, 1280, 3)
 
     def until(self, true: Callable[[], object]) -> None:
@@ -108,10 +130,12 @@ class Screen:
 def screen(display: str, tmp_path: Path) -> Iterator[Screen]:
     words = ("--model", "espcn", "-x", "2", "--start", "1", "--loop", "--backend", "eager", "--device", "cpu")
     found = Screen(display, tmp_path, str(CLIP), *words)
-    yield found
-    if found.process.poll() is None:
+    try:
+        found.open()
+        yield found
+    finally:
         found.process.kill()
-    found.process.communicate()
+        found.process.wait()
 
 
 def test_what_is_seen_is_bicubic_and_the_network_and_everything_obeys(screen: Screen, tmp_path: Path) -> None:
@@ -194,6 +218,31 @@ def test_the_bench_opens_a_window(display: str) -> None:
     assert ours["where"] == dnn["where"] == "a window"
     assert ours["shown_fps"] > 0
     assert dnn["shown_fps"] > 0
+
+
+def test_what_cannot_be_saved_is_said_below_the_picture(screen: Screen, tmp_path: Path) -> None:
+    screen.key("space")
+    strip = slice(HEIGHT + 60, HEIGHT + 84)  # its last line
+    before = screen.picture()[strip, :600].copy()
+    tmp_path.rename(tmp_path.with_name("elsewhere"))
+    screen.key("s")
+    screen.until(lambda: bool((screen.picture()[strip, :600] != before).any()))
+    screen.key("q")
+    _, said = screen.process.communicate(timeout=20)
+    assert screen.process.returncode == 0
+    assert f"Cannot write {tmp_path}" in said
+
+
+def test_pixels_that_are_not_square_are_shown_as_wide_as_they_are(media: Media, display: str, tmp_path: Path) -> None:
+    screen = Screen(display, tmp_path, str(media("wide.mp4")), "--loop", "--backend", "eager", "--device", "cpu")
+    try:
+        screen.until(lambda: screen.do("search", "--name", "vsr preview").stdout.split() != [])
+        window = screen.do("search", "--name", "vsr preview").stdout.split()[-1]
+        expected = f"{round(192 * 32 / 27)}x{108 + STRIP}"
+        screen.until(lambda: expected in screen.do("getwindowgeometry", window).stdout)
+    finally:
+        screen.process.kill()
+        screen.process.wait()
 
 
 def test_saving_never_overwrites(tmp_path: Path) -> None:
