@@ -128,11 +128,12 @@ def test_the_library_behind_tensorrt_and_its_engines_are_told(monkeypatch: pytes
     from vsr_plugin.backends.tensorrt import cache, flavor
 
     def missing(**_: object) -> None:
-        raise BackendError("Backend 'tensorrt' is not installed")
+        raise BackendError("tensorrt_rtx does not load: libnvinfer.so: cannot open")
 
     monkeypatch.setattr(flavor, "find_flavor", missing)
     [absent] = module._engines()
     assert (absent.state, absent.remedy) == ("absent", flavor.INSTALL)
+    assert absent.detail == "tensorrt_rtx does not load: libnvinfer.so: cannot open"
     monkeypatch.setattr(cache, "default_folder", lambda: tmp_path)
     cache.Cache(tmp_path).write("one.engine", {}, bytes(2_000_000))
     monkeypatch.setattr(flavor, "find_flavor", lambda: SimpleNamespace(name="tensorrt_rtx", version="1.7"))

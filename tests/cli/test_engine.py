@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from vsr_plugin import cli, tiling
+from vsr_plugin.backends.tensorrt.cache import Cache
 from vsr_plugin.models import MODELS
 
 if TYPE_CHECKING:
@@ -55,6 +58,26 @@ def test_an_engine_is_built_listed_and_removed(
     assert vsr(monkeypatch, "cache", "clear", "--cache-dir", tmp_path) == 0
     assert list(tmp_path.glob("*.engine")) == []
     assert capsys.readouterr().err.startswith("Removed 4 files, ")
+
+
+def test_two_at_once_build_once(tmp_path: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    pytest.importorskip("onnxscript")
+    words = ("engine", "build", "espcn", "-x", "3", "--size", "64x48", "--compute-capability", "8.9", "--cache-dir")
+    command = (sys.executable, "-c", "from vsr_plugin.cli import main; main()", *words, str(tmp_path))
+    said = [tmp_path.parent / f"{tmp_path.name}_{number}.txt" for number in range(2)]
+    with Cache(tmp_path).lock():
+        both = [subprocess.Popen(command, stderr=file.open("w"), stdout=subprocess.DEVNULL) for file in said]
+        end = time.monotonic() + 120
+        while not all("another process builds an engine" in file.read_text() for file in said):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    assert [process.wait(120) for process in both] == [0, 0]
+    endings = sorted(file.read_text().splitlines()[-1] for file in said)
+    assert endings[0] == "It was there already."
+    assert "building the engine" in " ".join(file.read_text() for file in said)
+    assert endings[1] != endings[0]
+    assert len(list(tmp_path.glob("*.engine"))) == 1
 
 
 @pytest.mark.parametrize(

@@ -252,8 +252,8 @@ def _engines() -> Iterator[Finding]:
 
     try:
         flavor = find_flavor()
-    except BackendError:
-        yield Finding("engines", "tensorrt", "absent", "neither TensorRT nor TensorRT-RTX loads", INSTALL)
+    except BackendError as error:  # which says why a library that is there does not load
+        yield Finding("engines", "tensorrt", "absent", str(error), INSTALL)
         return
     files = kept(default_folder())
     size = sum(file.size for file in files) / 1e6

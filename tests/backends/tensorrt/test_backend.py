@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import torch
@@ -25,6 +26,7 @@ pytest.importorskip("onnxscript")
 from tests.backends.tensorrt.fakes import FakeFlavor
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from torch import nn
@@ -91,6 +93,32 @@ def test_an_engine_is_built_once(with_engine: Path, flavor: FakeFlavor) -> None:
     assert (len(flavor.built), len(flavor.loaded)) == (1, loaded + 3)
     profile, _, _ = flavor.built[0]
     assert (profile.smallest, profile.largest) == ((1, 1, 12, 16), (LARGEST_BATCH, 1, 12, 16))
+
+
+def test_engines_are_built_and_loaded_on_their_own_device(
+    tmp_path: Path, flavor: FakeFlavor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The libraries measure on the device that is current, which of two GPUs may be the other one."""
+    inside: list[torch.device] = []
+
+    @contextmanager
+    def current(device: torch.device) -> Iterator[None]:
+        inside.append(device)
+        yield
+        inside.pop()
+
+    def watched(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            assert inside == [CPU]
+            return method(*args)
+
+        return call
+
+    monkeypatch.setattr(module, "current", current)
+    monkeypatch.setattr(flavor, "build", watched(flavor.build))
+    monkeypatch.setattr(flavor, "load", watched(flavor.load))
+    run_once(tmp_path)
+    assert len(flavor.built) == len(flavor.loaded) == 1
 
 
 def test_what_was_compiled_and_measured_is_used_again(with_engine: Path, flavor: FakeFlavor) -> None:

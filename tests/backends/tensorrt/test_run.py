@@ -116,12 +116,20 @@ class FakeCuda:
 
     def __init__(self, *, capturable: bool = True) -> None:
         self.events: list[str] = []
-        self.stream = FakeStream(self, "caller's", 0)
+        self.now = FakeStream(self, "caller's", 0)
         self.recording = False
         self._capturable = capturable
 
     def current_stream(self, _: object) -> FakeStream:
-        return self.stream
+        return self.now
+
+    @contextmanager
+    def stream(self, stream: FakeStream) -> Iterator[None]:
+        before, self.now = self.now, stream
+        try:
+            yield
+        finally:
+            self.now = before
 
     def Stream(self, _: object) -> FakeStream:  # noqa: N802 - as torch calls it
         return FakeStream(self, "own", 77)
@@ -137,6 +145,7 @@ class FakeCuda:
         assert capture_error_mode == "thread_local"
         self.events.append(f"record on {stream.name}")
         if not self._capturable:
+            self.now = stream  # as torch leaves it
             raise RuntimeError("operation not permitted when stream is capturing")
         self.recording = True
         yield
@@ -223,7 +232,7 @@ def test_another_stream_waits_for_the_one_before(monkeypatch: pytest.MonkeyPatch
     cuda, network = on_fake_cuda(monkeypatch)
     network(torch.rand(1, 1, 4, 4))
     cuda.events.clear()
-    cuda.stream = FakeStream(cuda, "another", 5)
+    cuda.now = FakeStream(cuda, "another", 5)
     network(torch.rand(1, 1, 4, 4))
     network(torch.rand(1, 1, 4, 4))
     assert cuda.events == ["another waits for caller's", "replay", "replay"]

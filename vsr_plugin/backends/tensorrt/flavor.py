@@ -52,7 +52,9 @@ def find_flavor(*, ahead: bool = False) -> Flavor:
             if broken:
                 _log.warning("%s: taking %s", broken, name)
             return flavor
-    raise BackendError(f"Backend 'tensorrt' is not installed: {broken or INSTALL}, or choose --backend eager")
+    if broken:
+        raise BackendError(f"Backend 'tensorrt' cannot be used: {broken}; install it again, or choose --backend eager")
+    raise BackendError(f"Backend 'tensorrt' is not installed: {INSTALL}, or choose --backend eager")
 
 
 def _load(name: FlavorName) -> Any:

@@ -122,10 +122,11 @@ def _record(enqueue: Callable[[int], None], device: torch.device) -> Callable[[]
 
     aside()  # compiles, and lets libraries settle
     graph = torch.cuda.CUDAGraph()
+    # Other threads may go on using the device meanwhile, but for one that tunes kernels.
+    tuning = load_ops().LOCK if AVAILABLE else nullcontext()
+    again = torch.cuda.stream(torch.cuda.current_stream(device))  # which a capture that does not begin leaves changed
     try:
-        # Other threads may go on using the device meanwhile, but for one that tunes kernels.
-        tuning = load_ops().LOCK if AVAILABLE else nullcontext()
-        with tuning, torch.cuda.graph(graph, stream=own, capture_error_mode="thread_local"):
+        with tuning, again, torch.cuda.graph(graph, stream=own, capture_error_mode="thread_local"):
             enqueue(own.cuda_stream)
     except torch.OutOfMemoryError:
         raise
