@@ -194,6 +194,16 @@ def test_another_network_takes_over_where_the_clip_is(play: Play) -> None:
     assert player.status().model == "fast"
 
 
+def test_another_network_while_a_jump_is_made_goes_where_the_jump_goes(play: Play) -> None:
+    player = play(model="slow", seconds=0.3, paused=True)
+    first = picture(player)
+    player.seek(2.0)
+    time.sleep(0.1)
+    player.choose(model="fast")
+    until(lambda: picture(player, first.number).model == "fast")
+    assert picture(player).position == pytest.approx(2.0, abs=0.04)
+
+
 def test_a_network_that_does_not_open_is_said_and_the_old_one_stays(play: Play) -> None:
     player = play(paused=True)
     picture(player)

@@ -280,16 +280,12 @@ class Player:
                     if jump is not None:
                         self._gap = False
                     wanted = self._wanted if self._other() else None
-                if wanted is not None:
-                    shown = self._open(*wanted)
-                    if jump is None:
-                        if shown is None:
-                            continue
-                        position = shown.picture.position
-                        if not self._clip.duration:
-                            number = self._enlarge(shown.frame, position, shown.due, 0.0, number, at_once=True)
-                            continue
-                        jump = _Jump(position + _INSIDE)
+                if wanted is not None and self._open(*wanted) and jump is None and (jump := self._again()) is None:
+                    made = self._shown
+                    assert made is not None
+                    number = self._enlarge(made.frame, made.picture.position, made.due, 0.0, number, at_once=True)
+                if wanted is not None and jump is None:
+                    continue
                 if jump is not None:
                     if frames is not None:
                         frames.close()
@@ -330,24 +326,30 @@ class Player:
             self._gap = self._jump is None
             return False
 
-    def _open(self, model: str, scale: int) -> _Made | None:
-        """Take another network, and give what is shown, to be made anew; on failure keep the one that is there."""
+    def _again(self) -> _Jump | None:
+        """Where to go for the picture that is shown, or about to be, to be made anew; None where there is no going."""
+        with self._changed:
+            if self._aim is not None:
+                return _Jump(self._aim)
+            return _Jump(self._position() + _INSIDE) if self._clip.duration else None
+
+    def _open(self, model: str, scale: int) -> bool:
+        """Take another network; on failure keep the one that is there."""
         try:
             upscaler = self._choice.open(model, scale)
         except VsrError as error:
             with self._changed:
                 self._notice = str(error)
                 self._wanted = (self._upscaler.spec.name, self._upscaler.scale)
-            return None
+            return False
         with self._changed:
             old, self._upscaler = self._upscaler, upscaler
             self._notice = ""
             self._ready.clear()
             self._gap = False
             self._clock.stop()
-            shown = self._shown
         old.close()
-        return shown
+        return True
 
     def _enlarge(self, frame: Frame, position: float, due: float, decoded: float, number: int, *, at_once: bool) -> int:
         """Make both versions of a frame, and hand them on; the number of the picture."""
