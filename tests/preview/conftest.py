@@ -37,24 +37,30 @@ class _Slow(nn.Module):
         return 1.0 - large  # unlike bicubic everywhere
 
 
+class _Bursting(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no room")
+
+
 class FakeNetworks:
-    """Two models: "fast" has ×2 and ×3, "slow" takes its time and has ×2; "broken" cannot be opened."""
+    """Models: "fast" has ×2 and ×3, "slow" takes its time; "broken" cannot be opened, "bursting" cannot be run."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.seconds = seconds
         self.opened: list[tuple[str, int]] = []
 
     def models(self, scale: int) -> tuple[str, ...]:
-        return tuple(name for name in ("fast", "slow", "broken") if scale in self.scales(name))
+        return tuple(name for name in ("fast", "slow", "broken", "bursting") if scale in self.scales(name))
 
     def scales(self, model: str) -> tuple[int, ...]:
         return (2, 3) if model == "fast" else (2,)
 
     def open(self, model: str, scale: int) -> Upscaler:
         if model == "broken":
+            time.sleep(self.seconds)
             raise BackendError("broken: it does not work")
         self.opened.append((model, scale))
-        module = _Slow(scale, self.seconds if model == "slow" else 0.0)
+        module = _Bursting() if model == "bursting" else _Slow(scale, self.seconds if model == "slow" else 0.0)
         return Upscaler.from_module(
             module, ModelSpec(model, "", "", {scale: 0}), scale, backend="eager", device="cpu", batch=1
         )

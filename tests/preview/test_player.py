@@ -161,12 +161,104 @@ def test_a_loop_does_not_end(media: Media, play: Play) -> None:
 class Slides:
     """Three frames of 0.3 s each; see `preview.Clip`."""
 
-    name, width, height, turns, pixel_aspect, frame_rate, duration = "slides", 8, 8, 0, 1.0, 1 / 0.3, 0.9
+    name, width, height, turns, pixel_aspect, frame_rate = "slides", 8, 8, 0, 1.0, 1 / 0.3
+    duration, live = 0.9, False
 
     def frames(self, position: float) -> Generator[tuple[Frame, float]]:
         for index in range(int(position / 0.3), 3):
-            plane = torch.full((8, 8), 50 * index, dtype=torch.uint8)
-            yield Frame((plane,), 3 * index, Fraction(1, 10), 3, ColorSpec()), 0.3 * index
+            yield slide(index), 0.3 * index
+
+
+def slide(index: int) -> Frame:
+    plane = torch.full((8, 8), index % 200, dtype=torch.uint8)
+    return Frame((plane,), 3 * index, Fraction(1, 10), 3, ColorSpec())
+
+
+class Camera(Slides):
+    """Fifty frames per second, of which a driver keeps four until they are read."""
+
+    duration, live = 0.0, True
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+
+    def frames(self, position: float) -> Generator[tuple[Frame, float]]:
+        count = 0
+        while True:
+            now = int(50 * (time.monotonic() - self.began))
+            if count >= now:
+                time.sleep(0.005)
+                continue
+            count = max(count, now - 4) + 1
+            yield slide(count), count / 50
+
+
+class Silent(Slides):
+    """A stream whose sender is gone after the first frame."""
+
+    def frames(self, position: float) -> Generator[tuple[Frame, float]]:
+        yield slide(0), 0.0
+        time.sleep(30)
+
+
+def test_a_camera_shows_what_is_now_also_after_a_pause() -> None:
+    camera = Camera()
+    with Player(camera, FakeNetworks(), "fast", 2, paused=True) as player:
+        picture(player)
+        time.sleep(1.0)
+        player.pause(paused=False)
+        number = picture(player).number
+        for _ in range(30):
+            shown = picture(player, number)
+            assert time.monotonic() - camera.began - shown.position < 0.3
+            number = shown.number
+        assert player.status().dropped < 30  # but for the pause
+
+
+def test_a_slow_network_leaves_out_what_a_camera_sent_meanwhile() -> None:
+    camera = Camera()
+    with Player(camera, FakeNetworks(0.2), "slow", 2) as player:
+        number = 0
+        for _ in range(4):
+            shown = picture(player, number)
+            assert time.monotonic() - camera.began - shown.position < 0.7
+            number = shown.number
+        assert player.status().dropped > 15
+
+
+def test_closing_does_not_wait_for_a_silent_source() -> None:
+    began = time.monotonic()
+    with Player(Silent(), FakeNetworks(), "fast", 2) as player:
+        shown = picture(player)
+        player.choose(scale=3)
+        assert picture(player, shown.number).network.shape == (24, 24, 3)
+    assert time.monotonic() - began < 10
+
+
+def test_the_last_frames_are_stepped_through_and_then_it_is_over() -> None:
+    with Player(Slides(), FakeNetworks(), "fast", 2) as player:
+        until(lambda: picture(player).position == pytest.approx(0.3))
+        assert not player.status().paused  # though all is decoded
+        player.step(1)
+        assert picture(player, 2).position == pytest.approx(0.6)
+        player.pause()
+        assert picture(player, 3).position == 0
+
+
+def test_steps_that_come_at_once_are_frame_by_frame(play: Play) -> None:
+    player = play(model="slow", seconds=0.1, position=0.0)
+    picture(player, 4)
+    with player._changed:  # as messages that arrive together
+        before = picture(player)
+        player.step(1)
+        player.step(1)
+    until(lambda: picture(player).position == pytest.approx(before.position + 2 / 30, abs=0.002))
+    assert player.wait(picture(player).number, 0.5) is None
+    with player._changed:
+        player.step(1)
+        player.step(-1)
+    time.sleep(0.5)
+    assert picture(player).position == pytest.approx(before.position + 2 / 30, abs=0.002)
 
 
 def test_in_a_loop_the_last_frame_stands_as_long_as_the_others() -> None:
@@ -213,6 +305,39 @@ def test_a_network_that_does_not_open_is_said_and_the_old_one_stays(play: Play) 
     shown = picture(player)
     player.step(1)
     assert picture(player, shown.number).position > 0
+
+
+def test_a_network_that_cannot_run_is_said_and_the_old_one_stays(play: Play) -> None:
+    player = play(paused=True)
+    shown = picture(player)
+    player.choose(model="bursting")
+    until(lambda: "no room" in player.status().notice)
+    assert player.status().model == "fast"
+    player.step(1)
+    assert picture(player, shown.number).position > 0
+    player.choose(model="fast")
+    assert player.status().notice == ""
+
+
+def test_a_choice_made_while_another_fails_counts(play: Play) -> None:
+    player = play(seconds=0.3, paused=True)
+    picture(player)
+    player.choose(model="broken")
+    time.sleep(0.1)
+    player.choose(model="slow")
+    until(lambda: player.status().model == "slow")
+
+
+def test_a_jump_survives_a_network_that_does_not_open(play: Play) -> None:
+    player = play(paused=True)
+    first = picture(player)
+    for moment in (0.0, 0.005, 0.01, 0.02):
+        player.seek(2.0)
+        time.sleep(moment)
+        player.choose(model="broken")
+        until(lambda: picture(player).position == pytest.approx(2.0, abs=0.04))
+        player.seek(0.0)
+        until(lambda: picture(player, first.number).position == 0)
 
 
 def test_a_slow_network_drops_frames_and_says_so(play: Play) -> None:

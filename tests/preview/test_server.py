@@ -4,6 +4,7 @@ import asyncio
 import json
 import resource
 import struct
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,11 +14,13 @@ import aiohttp
 import cv2
 import numpy as np
 import pytest
+from aiohttp import web
 from yarl import URL
 
 from tests.stream.conftest import Media
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import InputError, UsageError
+from vsr_plugin.preview import server as module
 from vsr_plugin.preview.player import Player
 from vsr_plugin.preview.server import Server, serve
 
@@ -208,8 +211,9 @@ def test_other_names_and_other_sites_are_refused(play: Play) -> None:
 
     async def work() -> None:
         async with serving(player) as (server, session):
-            foreign = await session.get(server.url, headers={"Host": "evil.example"})
-            assert foreign.status == 403
+            for name in ("evil.example", "a:b:c", "127.0.0.1:x", "127.0.0.1:99999999"):
+                foreign = await session.get(server.url, headers={"Host": name})
+                assert foreign.status in (400, 403), name
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                 await session.ws_connect(f"{server.url}ws", headers={"Origin": "http://evil.example"})
             assert refused.value.status == 403
@@ -255,6 +259,16 @@ def test_a_port_that_is_taken_is_said(play: Play) -> None:
             port = int(server.url.split(":")[2].rstrip("/"))
             with pytest.raises(UsageError, match=rf"Cannot listen at 127\.0\.0\.1:{port} .*give another --port"):
                 await Server(player, "127.0.0.1", port).start()
+
+    run(work)
+
+
+def test_a_host_that_is_none_is_said(play: Play) -> None:
+    player = play(paused=True)
+
+    async def work() -> None:
+        with pytest.raises(UsageError, match=r"Cannot listen at a\.\.b:0"):
+            await Server(player, "a..b", 0).start()
 
     run(work)
 
@@ -312,30 +326,80 @@ def test_nothing_is_printed_that_cannot_be_looked_at(media: Media, play: Play) -
     assert said == []
 
 
-def test_viewers_who_do_not_read_cost_no_memory(play: Play) -> None:
-    """Fifty of them, while as many pictures go by as would fill gigabytes."""
+def test_viewers_who_do_not_read_cost_no_memory(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty who ask for every picture and read none, while as many go by as would fill gigabytes."""
+    player, sent = play(loop=True), []
+    send = web.WebSocketResponse.send_bytes
+
+    async def counted(self: web.WebSocketResponse, data: bytes, compress: int | None = None) -> None:
+        sent.append(len(data))
+        await send(self, data, compress)
+
+    monkeypatch.setattr(web.WebSocketResponse, "send_bytes", counted)
+
+    async def work() -> None:
+        async with serving(player) as (server, _):
+            await server.until_shown()
+            stalled = [await asleep(server) for _ in range(50)]
+            before = number = 0.0
+            began = time.monotonic()
+            while number == 0 or shown_number(player) < number + 60:
+                for _, writer in stalled:
+                    writer.write(NEXT)
+                await asyncio.sleep(0.05)
+                if not before and time.monotonic() - began > 3:
+                    before, number = resident(), shown_number(player)
+            assert resident() - before < 50e6
+            assert len(sent) > 2 * len(stalled), "more than fits between two programs"
+            for _, writer in stalled:
+                writer.transport.abort()
+
+    run(work)
+
+
+def test_viewers_who_do_not_read_are_let_go(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_STALLED", 0.5)
     player = play(loop=True)
 
     async def work() -> None:
         async with serving(player) as (server, _):
             await server.until_shown()
-            port = URL(server.url).port
-            stalled = []
-            for _ in range(50):
-                reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
-                writer.write(
-                    f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
-                )
-                for _ in range(100):  # they ask for all there is, and read nothing
-                    writer.write(b'\x81\x8d\0\0\0\0{"do":"next"}')
-                stalled.append((reader, writer))
-            await asyncio.sleep(2)
-            number, before = shown_number(player), resident()
-            await until(lambda: shown_number(player) > number + 60)
-            assert resident() - before < 50e6
-            for _, writer in stalled:
-                writer.transport.abort()
+            _, writer = await asleep(server)
+            await until(lambda: server._senders)
+            while server._senders:  # in vain it is said that more is wanted
+                writer.write(NEXT)
+                await asyncio.sleep(0.05)
+
+    run(work)
+
+
+NEXT = b'\x81\x8d\0\0\0\0{"do":"next"}'
+
+
+async def asleep(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A viewer who reads nothing."""
+    port = URL(server.url).port
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+    writer.write(
+        f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+    )
+    return reader, writer
+
+
+def test_a_viewer_a_little_slower_than_the_clip_sees_most_of_it(play: Play) -> None:
+    player = play(loop=True)
+
+    async def work() -> None:
+        async with serving(player) as (server, session), session.ws_connect(f"{server.url}ws") as socket:
+            await received(socket)
+            began, first = time.monotonic(), shown_number(player)
+            for _ in range(30):
+                await asyncio.sleep(0.04)
+                await socket.send_json({"do": "next"})
+                await received(socket)
+            passed = shown_number(player) - first
+            assert 30 / passed > 0.58, f"30 of {passed} in {time.monotonic() - began:.1f} s"
 
     run(work)
 

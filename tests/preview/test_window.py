@@ -21,9 +21,9 @@ from tests.stream.conftest import Media
 from vsr_plugin.errors import BackendError, OutputError
 from vsr_plugin.preview import Shown
 from vsr_plugin.preview.canvas import STRIP
-from vsr_plugin.preview.window import check_display, save
+from vsr_plugin.preview.window import Window, check_display, save
 
-from .conftest import CLIP
+from .conftest import CLIP, Play
 
 COMMAND = (sys.executable, "-c", "from vsr_plugin.cli import main_preview; main_preview()")
 WIDTH, HEIGHT = 960, 540  # of examples/clip.mp4 ×2
@@ -243,6 +243,21 @@ def test_pixels_that_are_not_square_are_shown_as_wide_as_they_are(media: Media, 
     finally:
         screen.process.kill()
         screen.process.wait()
+
+
+def test_a_window_that_is_opened_again_has_its_size_again(monkeypatch: pytest.MonkeyPatch, play: Play) -> None:
+    """As the bench does: one moment to warm up, one to look at."""
+    sizes: list[tuple[int, int]] = []
+    for name in ("namedWindow", "setMouseCallback", "imshow", "destroyAllWindows", "waitKey"):
+        monkeypatch.setattr(cv2, name, lambda *_: None)
+    monkeypatch.setattr(cv2, "waitKeyEx", lambda _: -1)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
+    monkeypatch.setattr(cv2, "resizeWindow", lambda _, *size: sizes.append(size))
+    window = Window(play(paused=True), Path())
+    for count in (1, 2):
+        while len(sizes) < count:
+            window.run(0.3)
+    assert sizes == [(WIDTH, HEIGHT + STRIP)] * 2
 
 
 def test_saving_never_overwrites(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def preview(
     elif weights is not None:
         raise UsageError("Expected --weights with the model they are for, got --model auto")
     moment = float(parse_time("--start", start) or 0)
-    if "://" not in clip and form is None and not Path(clip).exists() and "%" not in clip:
+    if clip != "-" and "://" not in clip and form is None and not Path(clip).exists() and "%" not in clip:
         raise InputError(f"No such file: {clip}")
     try:
         from ..preview.clips import open_clip

@@ -134,6 +134,7 @@ class Clip(Protocol):
         pixel_aspect: Width of a pixel over its height, as it is shown.
         frame_rate: Average, in frames per second; 0 if there is no knowing.
         duration: Seconds; 0 if there is no knowing, and no jumping.
+        live: Whether frames come as time passes, so that the newest is shown as soon as it is made.
     """
 
     name: str
@@ -143,6 +144,7 @@ class Clip(Protocol):
     pixel_aspect: float
     frame_rate: float
     duration: float
+    live: bool
 
     def frames(self, position: float) -> Generator[tuple[Frame, float]]:
         """Frames from the one that is seen at ``position`` on, each with its position in seconds."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from . import Clip
 
 _MICROSECONDS = Fraction(1, 1_000_000)
+_DEVICES = ("x11grab", "gdigrab", "avfoundation", "dshow", "fbdev", "kmsgrab")  # FFmpeg's, that grab as time passes
 _BACK = 0.5  # seconds before the end of the sound where the last frame is looked for first
 
 
@@ -41,8 +42,7 @@ def open_clip(path: str, form: str | None = None, *, deinterlace: bool = False) 
     """
     if path == "-":
         raise UsageError("Expected a file or a camera, got standard input: write what comes there to a file first")
-    file = Path(path)
-    if form in ("v4l2", "video4linux2") or (file.exists() and stat.S_ISCHR(file.stat().st_mode)):
+    if form in ("v4l2", "video4linux2") or (form is None and _is_device(Path(path))):
         return CameraClip(path)
     return FileClip(path, form, deinterlace=deinterlace)
 
@@ -54,6 +54,7 @@ class FileClip:
         self._path = path
         self._form = form
         self._deinterlace = deinterlace
+        self.live = form in _DEVICES
         source = Source(path, form=form)
         try:
             self._origin = Fraction(source.container.start_time or 0, 1_000_000)
@@ -108,6 +109,7 @@ class CameraClip:
     duration = 0.0
     turns = 0
     pixel_aspect = 1.0
+    live = True
 
     def __init__(self, path: str) -> None:
         self.name = path
@@ -146,6 +148,10 @@ class CameraClip:
 
     def _silent(self) -> InputError:
         return InputError(f"{self.name}: expected a camera that gives pictures, got none: is another program using it?")
+
+
+def _is_device(path: Path) -> bool:
+    return path.exists() and stat.S_ISCHR(path.stat().st_mode)
 
 
 def _quarter_turns(matrix: bytes | None) -> int:

@@ -94,7 +94,7 @@ def _look(player: Player, window: Window | None, seconds: float) -> None:
             number = shown.number
             picture = compose(shown, "split", 0.5)
             now = time.monotonic()
-            np.concatenate([picture, strip(player.status(), list(player.times), picture.shape[1], now)])
+            np.concatenate([picture, strip(player.status(), player.times, picture.shape[1], now)])
 
 
 class DnnNetworks:

@@ -7,14 +7,13 @@ import time
 from collections import deque
 from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from ..engine import torch_threads
 from ..errors import UsageError, VsrError
 from ..frames import Matrix
-from ..stream import buffered
 from . import Shown, Status
 from .clock import Clock
 from .pixels import bicubic, pictures
@@ -22,6 +21,7 @@ from .pixels import bicubic, pictures
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
+    from ..engine import Upscaler
     from ..frames import Frame
     from . import Choice, Clip
 
@@ -30,6 +30,7 @@ _MADE_AHEAD = 2  # pictures that wait until they are due
 _GRAPH = 10.0  # seconds of `Player.times`
 _FPS = 2.0  # seconds that shown_fps looks back
 _INSIDE = 1e-4  # seconds added to the position of a frame that is looked for, so that rounding does not miss it
+_SILENT = 1.0  # seconds to wait for a source to close
 _USUAL = 1 / 25  # seconds of a frame, where the clip does not say
 
 
@@ -61,9 +62,6 @@ class _Made:
 class Player:
     """Plays a clip for any number of viewers; a context manager. All methods are for any thread.
 
-    Attributes:
-        times: (when, milliseconds) of every picture made in the last ten seconds.
-
     Args:
         clip: What is played.
         choice: The networks.
@@ -88,9 +86,10 @@ class Player:
         paused: bool = False,
         loop: bool = False,
     ) -> None:
-        self.times: deque[tuple[float, float]] = deque()
+        self._times: deque[tuple[float, float]] = deque()
         self._clip = clip
         self._choice = choice
+        self._reader: _Reader | None = None
         self._upscaler = choice.open(model, scale)
         self._wanted = (model, scale)
         self._notice = ""
@@ -98,7 +97,7 @@ class Player:
         self._changed = threading.Condition()
         self._ready: deque[_Made] = deque()
         self._shown: _Made | None = None
-        self._shown_at: deque[float] = deque()
+        self._shown_at: deque[tuple[float, int]] = deque()  # with the number of the picture
         self._jump: _Jump | None = _Jump(position)
         self._aim: float | None = position  # of the last jump, until its picture is shown
         self._gap = False  # whether frames were left out since the last picture made
@@ -128,6 +127,13 @@ class Player:
             thread.join()
         self._upscaler.close()
 
+    @property
+    def times(self) -> list[tuple[float, float]]:
+        """(when, milliseconds) of every picture made in the last ten seconds."""
+        with self._changed:
+            _forget(self._times, time.monotonic() - _GRAPH)
+            return list(self._times)
+
     def wait(self, number: int = 0, timeout: float | None = None) -> Shown | None:
         """Wait for a picture later than ``number``, and give the latest; None if there is none in time.
 
@@ -148,8 +154,7 @@ class Player:
         with self._changed:
             now = time.monotonic()
             shown, upscaler = self._shown, self._upscaler
-            while self._shown_at and self._shown_at[0] < now - _FPS:
-                self._shown_at.popleft()
+            _forget(self._shown_at, now - _FPS)
             model, scale = upscaler.spec.name, upscaler.scale
             return Status(
                 name=self._clip.name,
@@ -169,19 +174,22 @@ class Player:
                 display_ms=shown.display_ms if shown else 0.0,
                 position=shown.picture.position if shown else 0.0,
                 duration=self._clip.duration,
-                paused=self._paused or self._ended,
+                paused=self._paused or self._over(),
                 notice=self._notice,
             )
 
     def pause(self, paused: bool | None = None) -> None:
         """Stop time, or let it go on; by default the other of the two. At the end, play from the beginning."""
         with self._changed:
-            if self._ended and not paused:
+            if self._over() and not paused:
                 self._go_to(0.0)
                 paused = False
             self._paused = not self._paused if paused is None else paused
             self._steps = 0
             self._clock.stop()
+            if self._clip.live and self._reader is not None:  # what comes while time stands still is not missed
+                self._ready.clear()
+                self._reader.missed = 0
             self._changed.notify_all()
 
     def seek(self, position: float) -> None:
@@ -203,6 +211,8 @@ class Player:
                 return
             if frames > 0:
                 self._step_on()
+            elif self._steps:
+                self._steps -= 1
             elif self._clip.duration:
                 back = _INSIDE if self._aim is None else self._frame_seconds(self._shown.frame)
                 self._go_to(max(0.0, self._position() - back))
@@ -211,11 +221,13 @@ class Player:
     def _step_on(self) -> None:
         """What comes next may have been left out for lack of time; then it is fetched."""
         assert self._shown is not None
-        follows = self._ready[0].follows if self._ready else not self._gap
+        coming = self._steps + sum(made.at_once for made in self._ready)  # pictures that will be shown already
+        follows = self._ready[coming].follows if coming < len(self._ready) else not self._gap
         if self._jump is None and not follows and self._clip.duration:
-            self._go_to(self._shown.picture.position + _INSIDE, after=True)
+            last = self._ready[coming - 1] if coming else self._shown
+            self._go_to(last.picture.position + _INSIDE, after=True)
             self._steps = 1
-        elif not self._ended:
+        elif not self._ended or coming < len(self._ready):
             self._steps += 1
 
     def choose(self, model: str | None = None, scale: int | None = None) -> None:
@@ -227,7 +239,12 @@ class Player:
                 self._notice = f"{model} has no weights for ×{scale}"
                 return
             self._wanted = (model, scale)
+            self._notice = ""
             self._changed.notify_all()
+
+    def _over(self) -> bool:
+        """Whether the last picture of the clip is shown."""
+        return self._ended and not self._ready
 
     def _position(self) -> float:
         """Of what is shown, or about to be."""
@@ -267,7 +284,6 @@ class Player:
         return self._wanted != (self._upscaler.spec.name, self._upscaler.scale)
 
     def _make(self) -> None:
-        frames: _Timed | None = None
         number = 0
         end = begun = 0.0  # of the frame before; on the clock, where the clip began: later with every loop
         try:
@@ -287,29 +303,52 @@ class Player:
                 if wanted is not None and jump is None:
                     continue
                 if jump is not None:
-                    if frames is not None:
-                        frames.close()
-                    frames = _Timed(self._clip.frames(jump.position))
+                    self._read(jump.position)
                     begun = 0.0
-                assert frames is not None
-                try:
-                    frame, position = next(frames)
-                    if jump is not None and jump.after:
-                        frame, position = next(frames)
-                except StopIteration:
+                if not self._await(jump):
+                    continue
+                found = self._take()
+                if found is not None and jump is not None and jump.after:
+                    if not self._await(jump):
+                        continue
+                    found = self._take()
+                if found is None:
                     if self._loop and self._clip.duration and end:
-                        frames.close()
-                        frames, begun, end = _Timed(self._clip.frames(0.0)), begun + end, 0.0
+                        self._read(0.0)
+                        begun, end = begun + end, 0.0
                     else:
                         self._end()
                     continue
+                frame, position, seconds = found
                 end = position + self._frame_seconds(frame)
                 at_once = jump is not None and not jump.after
                 if at_once or self._wants(begun + position, end - position):
-                    number = self._enlarge(frame, position, begun + position, frames.seconds, number, at_once=at_once)
+                    number = self._enlarge(frame, position, begun + position, seconds, number, at_once=at_once)
         finally:
-            if frames is not None:
-                frames.close()
+            if self._reader is not None:
+                self._reader.close()
+
+    def _read(self, position: float) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = _Reader(self._clip.frames(position), self._changed, live=self._clip.live)
+
+    def _await(self, jump: _Jump | None) -> bool:
+        """Wait for a frame, or the end; False if something else is wanted first, and the jump to be made after that."""
+        reader = self._reader
+        assert reader is not None
+        with self._changed:
+            self._changed.wait_for(lambda: reader.ready or self._closing or self._jump is not None or self._other())
+            self._clock.dropped += reader.missed
+            reader.missed = 0
+            if not (self._closing or self._jump is not None or self._other()):
+                return True
+            self._jump = self._jump or jump
+            return False
+
+    def _take(self) -> tuple[Frame, float, float] | None:
+        assert self._reader is not None
+        return self._reader.take()
 
     def _end(self) -> None:
         with self._changed:
@@ -321,7 +360,7 @@ class Player:
     def _wants(self, due: float, duration: float) -> bool:
         """Whether a frame is made into a picture, or left out."""
         with self._changed:
-            if self._steps > len(self._ready) or self._clock.has_time_for(due, duration):
+            if self._clip.live or self._steps > len(self._ready) or self._clock.has_time_for(due, duration):
                 return True
             self._gap = self._jump is None
             return False
@@ -334,17 +373,22 @@ class Player:
             return _Jump(self._position() + _INSIDE) if self._clip.duration else None
 
     def _open(self, model: str, scale: int) -> bool:
-        """Take another network; on failure keep the one that is there."""
+        """Take another network, once it has made a picture; on failure keep the one that is there."""
+        upscaler: Upscaler | None = None
         try:
             upscaler = self._choice.open(model, scale)
+            if self._shown is not None:
+                upscaler.upscale([self._shown.frame])  # compiles
         except VsrError as error:
+            if upscaler is not None:
+                upscaler.close()
             with self._changed:
-                self._notice = str(error)
-                self._wanted = (self._upscaler.spec.name, self._upscaler.scale)
+                if self._wanted == (model, scale):
+                    self._notice = str(error)
+                    self._wanted = (self._upscaler.spec.name, self._upscaler.scale)
             return False
         with self._changed:
             old, self._upscaler = self._upscaler, upscaler
-            self._notice = ""
             self._ready.clear()
             self._gap = False
             self._clock.stop()
@@ -376,9 +420,8 @@ class Player:
             self._ready.append(_Made(picture, frame, due, at_once, not self._gap, *stages))
             self._gap = False
             now = time.monotonic()
-            self.times.append((now, 1e3 * (done - began)))
-            while self.times[0][0] < now - _GRAPH:
-                self.times.popleft()
+            self._times.append((now, 1e3 * (done - began)))
+            _forget(self._times, now - _GRAPH)
             self._changed.notify_all()
         return number + 1
 
@@ -389,10 +432,10 @@ class Player:
                 if self._closing:
                     return
                 made = self._ready[0]
-                if made.at_once or self._steps:
+                if made.at_once or self._steps or self._clip.live:
                     self._clock.stop()
                     self._clock.due(made.due)
-                    self._steps -= not made.at_once
+                    self._steps -= self._steps > 0 and not made.at_once
                 else:
                     left = self._clock.due(made.due) - time.monotonic()
                     if left > 0:
@@ -400,7 +443,9 @@ class Player:
                         continue  # whatever was asked for meanwhile comes first
                 self._ready.popleft()
                 self._shown, self._aim = made, None
-                self._shown_at.append(time.monotonic())
+                now = time.monotonic()
+                self._shown_at.append((now, made.picture.number))
+                _forget(self._shown_at, now - _FPS)
                 self._changed.notify_all()
 
     def _presentable(self) -> bool:
@@ -420,31 +465,80 @@ class _Jump:
     after: bool = False
 
 
-class _Timed:
-    """Frames that are decoded ahead, with the seconds that each of them took.
+class _Reader:
+    """Frames that a thread of its own decodes ahead; of what is live, the newest alone is kept.
 
     Attributes:
-        seconds: Of the latest frame.
+        missed: Frames that a newer one has pushed out.
+
+    Args:
+        frames: What is read, and closed.
+        changed: Guards everything here, and hears of it.
+        live: Whether frames come as time passes.
     """
 
-    def __init__(self, frames: Generator[tuple[Frame, float]]) -> None:
-        self.seconds = 0.0
-        self._frames = buffered(self._measured(frames), _READ_AHEAD)
+    def __init__(
+        self, frames: Generator[tuple[Frame, float]], changed: threading.Condition, *, live: bool = False
+    ) -> None:
+        self.missed = 0
+        self._frames, self._changed, self._live = frames, changed, live
+        self._found: deque[tuple[Frame, float, float]] = deque()
+        self._error: BaseException | None = None
+        self._done = self._closed = False
+        self._thread = threading.Thread(target=self._work, name="vsr preview reader", daemon=True)
+        self._thread.start()
 
-    def __next__(self) -> tuple[Frame, float]:
-        frame, position, self.seconds = next(self._frames)
-        return frame, position
+    @property
+    def ready(self) -> bool:
+        """Whether `take` need not wait."""
+        return bool(self._found) or self._done
+
+    def take(self) -> tuple[Frame, float, float] | None:
+        """The next frame, its position, and the seconds that it took; None at the end."""
+        with self._changed:
+            if self._found:
+                self._changed.notify_all()
+                return self._found.popleft()
+            if self._error is not None:
+                raise self._error
+            return None
 
     def close(self) -> None:
-        self._frames.close()
+        """Close what is read, unless it is silent: its thread ends with its next frame."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join(_SILENT)
 
-    @staticmethod
-    def _measured(frames: Generator[tuple[Frame, float]]) -> Generator[tuple[Frame, float, float]]:
-        with closing(frames):
-            began = time.perf_counter()
-            for frame, position in frames:
-                yield frame, position, time.perf_counter() - began
+    def _work(self) -> None:
+        try:
+            with closing(self._frames):
                 began = time.perf_counter()
+                for frame, position in self._frames:
+                    if not self._keep((frame, position, time.perf_counter() - began)):
+                        return
+                    began = time.perf_counter()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to who takes
+            self._error = error
+        finally:
+            with self._changed:
+                self._done = True
+                self._changed.notify_all()
+
+    def _keep(self, item: tuple[Frame, float, float]) -> bool:
+        with self._changed:
+            if self._live:
+                self.missed += len(self._found)
+                self._found.clear()
+            self._changed.wait_for(lambda: self._closed or len(self._found) < _READ_AHEAD)
+            self._found.append(item)
+            self._changed.notify_all()
+            return not self._closed
+
+
+def _forget(times: deque[tuple[float, Any]], before: float) -> None:
+    while times and times[0][0] < before:
+        times.popleft()
 
 
 def _is_yuv(frame: Frame) -> bool:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import logging
 import secrets
 import struct
 import time
-from contextlib import suppress
+from functools import partial
 from importlib import resources
 from ipaddress import ip_address
 from socket import AF_INET, AF_INET6, SOCK_DGRAM, gethostname, socket
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from .player import Player
 
     type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_log = logging.getLogger(__name__)
 
 _FILES = {
     "/": ("index.html", "text/html"),
@@ -99,10 +102,11 @@ class Server:
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self._host, self._port).start()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # of a name that is none
             await self._runner.cleanup()
+            reason = getattr(error, "strerror", None) or error
             raise UsageError(
-                f"Cannot listen at {self._host}:{self._port} ({error.strerror}): give another --port or --host"
+                f"Cannot listen at {self._host}:{self._port} ({reason}): give another --port or --host"
             ) from error
         self._watcher = asyncio.create_task(self._watch())
         port = self._runner.addresses[0][1]
@@ -147,7 +151,7 @@ class Server:
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Whoever has no token, or comes by another site's name, gets nothing."""
-        if not self._token and not _is_loopback(request.url.host or ""):
+        if not self._token and not _is_loopback(_host(request)):
             return web.Response(status=403, text="Expected this machine's own address in the URL.")
         given = request.query.get("token") or request.cookies.get(self._cookie, "")
         if self._token and not hmac.compare_digest(given.encode(errors="replace"), self._token.encode()):
@@ -200,6 +204,7 @@ class Server:
         wanted.set()
         sender = asyncio.create_task(self._send(socket, wanted))
         self._senders.add(sender)
+        sender.add_done_callback(partial(_let_go, request))
         try:
             async for message in socket:
                 if message.type is not WSMsgType.TEXT:
@@ -212,40 +217,36 @@ class Server:
         finally:
             self._senders.discard(sender)
             sender.cancel()
-            with suppress(asyncio.CancelledError):
-                await sender
         return socket
 
     async def _send(self, socket: web.WebSocketResponse, wanted: asyncio.Event) -> None:
         """Send the latest picture whenever the one before has arrived, and figures in between."""
         number = 0
-        try:
-            await socket.send_str(json.dumps({"keys": _KEYS, "views": VIEWS}))
-            while not socket.closed and self._failure is None:
-                async with asyncio.timeout(_STALLED):
-                    await wanted.wait()
-                async with self._news:
-                    if self._failure is not None:
-                        break
+        await socket.send_str(json.dumps({"keys": _KEYS, "views": VIEWS}))
+        while not socket.closed and self._failure is None:
+            async with asyncio.timeout(_STALLED):
+                await wanted.wait()
+            async with self._news:
+                if self._failure is not None:
+                    break
+                if self._latest is None or self._latest.number == number:
                     await self._news.wait()
-                    shown = self._latest
-                figures = {"status": self._player.status().as_dict(), "times": self._times()}
+                shown = self._latest
+            figures = {"status": self._player.status().as_dict(), "times": self._times()}
+            async with asyncio.timeout(_STALLED):
                 if shown is None or shown.number == number:
                     await socket.send_str(json.dumps(figures))
                     continue
                 wanted.clear()
                 number = shown.number
                 await socket.send_bytes(_packed(figures, await self._jpegs(shown)))
-            await socket.send_str(json.dumps({"error": str(self._failure)}))
-        except (ConnectionError, TimeoutError):
-            return  # they are gone, or fast asleep
-        finally:
-            await socket.close()
+        await socket.send_str(json.dumps({"error": str(self._failure)}))
+        await socket.close()
 
     def _times(self) -> list[tuple[float, float]]:
         """(seconds ago, milliseconds) of the latest pictures."""
         now = time.monotonic()
-        return [(round(now - when, 3), round(taken, 2)) for when, taken in list(self._player.times)]
+        return [(round(now - when, 3), round(taken, 2)) for when, taken in self._player.times]
 
     async def _jpegs(self, shown: Shown) -> list[bytes]:
         """Both pictures, made once for all viewers."""
@@ -299,6 +300,17 @@ def serve(player: Player, host: str, port: int, say: Callable[[str], None]) -> N
     asyncio.run(run())
 
 
+def _let_go(request: web.Request, sender: asyncio.Task[None]) -> None:
+    """Cut off a viewer who has stalled, or for whom something broke."""
+    if sender.cancelled() or sender.exception() is None:
+        return
+    error = sender.exception()
+    if not isinstance(error, (ConnectionError, TimeoutError)):
+        _log.error("a viewer is let go: %s", error, exc_info=error)
+    if request.transport is not None:
+        request.transport.abort()
+
+
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
@@ -306,10 +318,18 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _host(request: web.Request) -> str:
+    """The name that it came by; empty if it is none."""
+    try:
+        return request.url.host or ""
+    except ValueError:
+        return ""
+
+
 def _name(host: str) -> str:
     """What other machines call ``host``: of all addresses, the one that leads out."""
     try:
-        address = ip_address(host)
+        address = ip_address(host or "0.0.0.0")  # noqa: S104 - what no name means
     except ValueError:
         return host
     if not address.is_unspecified:

@@ -130,6 +130,7 @@ class Window:
     def run(self, seconds: float | None = None) -> None:
         """Show, until closed, or for so long."""
         end = None if seconds is None else time.monotonic() + seconds
+        self._size = (0, 0)
         cv2.namedWindow(self._name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         try:
             cv2.setMouseCallback(self._name, self._on_mouse)
@@ -170,7 +171,7 @@ class Window:
             return picture
         status, now = self._player.status(), time.monotonic()
         status = replace(status, notice=self._said or status.notice)
-        return np.concatenate([picture, strip(status, list(self._player.times), picture.shape[1], now)])
+        return np.concatenate([picture, strip(status, self._player.times, picture.shape[1], now)])
 
     def _pixel(self) -> tuple[int, int]:
         """Where the mouse is, in one of the two pictures."""

@@ -53,12 +53,15 @@ function unpacked(buffer) {
 async function pictures(buffer) {
   const [message, ...files] = unpacked(buffer);
   words(message);
-  const both = await Promise.all(files.map((file) => createImageBitmap(new Blob([file], { type: "image/jpeg" }))));
-  bicubic?.close(); network?.close();
-  [bicubic, network] = both;
-  arrivals.push(performance.now());
-  draw();
-  send({ do: "next" });
+  try {
+    const both = await Promise.all(files.map((file) => createImageBitmap(new Blob([file], { type: "image/jpeg" }))));
+    bicubic?.close(); network?.close();
+    [bicubic, network] = both;
+    arrivals.push(performance.now());
+    draw();
+  } finally {
+    send({ do: "next" });
+  }
 }
 
 function draw() {
@@ -185,7 +188,9 @@ function moveSplit(x) {
 function setView(name) { view = name; $("view").value = name; draw(); }
 
 async function save() {
-  const [{ names }, ...files] = unpacked(await (await fetch("/moment")).arrayBuffer());
+  const answer = await fetch("/moment").catch(() => null);
+  if (!answer?.ok) return say("The pictures cannot be had: the connection is lost");
+  const [{ names }, ...files] = unpacked(await answer.arrayBuffer());
   names.forEach((name, i) => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([files[i]], { type: "image/png" }));
