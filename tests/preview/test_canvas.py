@@ -51,8 +51,9 @@ def test_the_split_shows_bicubic_to_its_left_and_the_network_to_its_right(split:
 def test_the_other_views() -> None:
     assert (compose(SHOWN, "network", 0.5) == SHOWN.network).all()
     both = compose(SHOWN, "side by side", 0.5)
-    assert (both[:, :WIDTH] == SHOWN.bicubic).all()
-    assert (both[:, WIDTH:] == SHOWN.network).all()
+    assert (both[40:, : WIDTH - 1] == SHOWN.bicubic[40:, :-1]).all()  # the names stand above
+    assert (both[40:, WIDTH + 1 :] == SHOWN.network[40:, 1:]).all()
+    assert (both[:, WIDTH - 1 : WIDTH + 1] == 255).all()
     near = Shown(1, 0.0, "espcn", SHOWN.network - np.uint8(3), SHOWN.network)
     assert (compose(near, "difference", 0.5) == 128 + 8 * 3).all()
     assert (compose(Shown(1, 0.0, "espcn", SHOWN.network, SHOWN.network), "difference", 0.5) == 128).all()
@@ -92,8 +93,8 @@ def test_the_figures_say_everything() -> None:
     lines = figures(STATUS)
     assert lines[0] == "espcn ×3   200×100 → 600×300   eager on cpu"
     assert lines[1] == "25 fps, shown 24.5, dropped 3   decode 1.0  network 20.2  display 3.0 ms"
-    assert lines[2] == "paused   0:00:30.0 of 0:02:00.0   in.mp4   ? keys"
-    assert clock(3723.46) == "1:02:03.5"
+    assert lines[2] == "? keys   paused   0:00:30.00 of 0:02:00.00   in.mp4"
+    assert clock(3723.46) == "1:02:03.46"
 
 
 def test_the_keys_are_drawn_into_pictures_of_any_size() -> None:

@@ -167,6 +167,8 @@ def test_the_page_plays_splits_pauses_and_jumps(browser: Any, address: str) -> N
     assert page.page.input_value("#view") == "network"
     page.page.keyboard.press("?")
     assert "full screen" in page.page.inner_text("#keys")
+    page.page.click("#keys")
+    assert page.page.locator("#keys").is_hidden()
     page.page.select_option("#model", "fsrcnn")
     page.until("document.getElementById('model-line').textContent.startsWith('fsrcnn ×2')")
     page.page.select_option("#scale", "3")
@@ -188,16 +190,21 @@ def test_both_pictures_are_saved_without_loss(browser: Any, address: str) -> Non
         file = Path(folder) / "n.png"
         last.value.save_as(file)
         assert np.array_equal(_there(cv2.imread(str(file))), network)
+    assert page.page.inner_text("#message") == f"saved {names[0].suggested_filename}, {names[1].suggested_filename}"
     assert len(names) == 2
     page.close()
 
 
 def test_two_browsers_look_at_once_and_one_may_die(browser: Any, address: str) -> None:
-    first, second = Page(browser, address), Page(browser, address, 390, 844, color_scheme="light", has_touch=True)
+    first, second = (
+        Page(browser, address, 1280, 720),
+        Page(browser, address, 390, 844, color_scheme="light", has_touch=True),
+    )
     pause(first, paused=False)
     for page in (first, second):
         page.until("parseFloat(document.getElementById('here').textContent) > 0")
     assert second.page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out on a telephone"
+    assert first.page.evaluate("document.documentElement.scrollHeight") <= 720, "all can be seen at once"
     second.page.touchscreen.tap(100, 120)
     first.context.close()
     position = second.position()

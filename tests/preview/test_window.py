@@ -32,7 +32,7 @@ WIDTH, HEIGHT = 960, 540  # of examples/clip.mp4 ×2
 # Without a window manager, Qt sometimes leaves a window black for ever. This one adds nothing to it.
 OPENBOX = """<openbox_config xmlns="http://openbox.org/3.4/rc"><theme><keepBorder>no</keepBorder></theme>
 <applications><application class="*"><decor>no</decor><position force="yes"><x>0</x><y>0</y></position></application>
-</applications></openbox_config>
+</applications><keyboard><keybind key="A-F4"><action name="Close"/></keybind></keyboard></openbox_config>
 """
 
 
@@ -186,6 +186,25 @@ def test_what_is_seen_is_bicubic_and_the_network_and_everything_obeys(screen: Sc
 def test_closing_by_ctrl_c_leaves_nothing(screen: Screen) -> None:
     screen.process.send_signal(signal.SIGINT)
     assert screen.process.wait(20) == 130
+
+
+def test_closing_the_window_is_quitting(screen: Screen) -> None:
+    screen.do("key", "alt+F4")
+    _, said = screen.process.communicate(timeout=20)
+    assert screen.process.returncode == 0, said
+    assert "Error" not in said
+
+
+def test_a_window_is_not_larger_than_the_screen(display: str, tmp_path: Path) -> None:
+    screen = Screen(display, tmp_path, str(CLIP), "-x", "3", "--backend", "eager", "--device", "cpu")
+    try:
+        screen.until(lambda: screen.do("search", "--name", "vsr preview").stdout.split() != [])
+        window = screen.do("search", "--name", "vsr preview").stdout.split()[-1]
+        expected = f"{round(0.92 * 1280)}x{round(0.92 * 1280 / 1440 * 810) + STRIP}"
+        screen.until(lambda: expected in screen.do("getwindowgeometry", window).stdout)
+    finally:
+        screen.process.kill()
+        screen.process.wait()
 
 
 def test_without_a_display_the_page_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,8 @@ from .encode import parse_time
 
 if TYPE_CHECKING:
     from ..backends import Precision
+
+_log = logging.getLogger(__name__)
 
 _AUTO = "auto"
 
@@ -54,7 +57,7 @@ def preview(
     """Play a clip through a network, with bicubic to the left of a line that moves."""
     from .terminal import speak
 
-    speak(quiet=False, verbose=verbose)
+    speak(quiet=False, verbose=verbose, once=True)
     if model != _AUTO:
         find_model(model, scale)
     elif weights is not None:
@@ -77,7 +80,9 @@ def preview(
     networks = Networks(weights=weights, own=model, backend=backend, device=device, precision=numbers)
     source = open_clip(clip, form, deinterlace=deinterlace)
     if model == _AUTO:
+        _log.info("measuring which network keeps up with %s here …", source.name)
         model = networks.best(source, scale)
+    _log.info("opening %s ×%d for %s …", model, scale, source.name)
     with Player(source, networks, model, scale, position=moment, paused=serve, loop=loop) as player:
         if serve:
             serve_page(player, host, port, lambda url: print(url, file=sys.stderr))  # noqa: T201 - for a human to open

@@ -20,13 +20,36 @@ _SECONDS_BETWEEN_LINES = 5.0
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def speak(*, quiet: bool, verbose: bool) -> None:
-    """Send the package's log to stderr: what was assumed and dropped; ``verbose`` everything, ``quiet`` errors only."""
+def speak(*, quiet: bool, verbose: bool, once: bool = False) -> None:
+    """Send the package's log to stderr: what was assumed and dropped.
+
+    Args:
+        quiet: Errors only.
+        verbose: Everything.
+        once: Nothing twice, where a file is opened again and again.
+    """
     level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO
     logger = logging.getLogger("vsr_plugin")
     logger.setLevel(level)
     if not logger.handlers:
-        logger.addHandler(_AboveTheBar())
+        handler = _AboveTheBar()
+        if once:
+            handler.addFilter(_Once())
+        logger.addHandler(handler)
+
+
+class _Once(logging.Filter):
+    """Passes every line once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passed: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        line = record.getMessage()
+        new = line not in self._passed
+        self._passed.add(line)
+        return new
 
 
 class _AboveTheBar(logging.Handler):

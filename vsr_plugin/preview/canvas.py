@@ -23,6 +23,7 @@ BAR = 14  # of them, the topmost, are the time bar
 _EDGE = 12
 _GROUND, _FAINT, _TEXT, _DIM, _ACCENT = (28, 24, 22), (58, 50, 46), (240, 238, 236), (170, 160, 152), (255, 170, 60)
 _GRAPH_WIDTH, _GRAPH_SECONDS = 220, 10.0
+_TEXT_WIDTH = 620
 _PATCH, _ZOOM = (28, 20), 8  # of the loupe: (width, height) in pixels of the picture, and how large they are shown
 
 
@@ -39,7 +40,11 @@ def compose(shown: Shown, view: str, split: float) -> Picture:
     """
     bicubic, network = shown.bicubic, shown.network
     if view == "side by side":
-        return np.concatenate([bicubic, network], 1)
+        both = np.concatenate([bicubic, network], 1)
+        both[:, bicubic.shape[1] - 1 : bicubic.shape[1] + 1] = 255
+        _words(both, "bicubic", 10, 24)
+        _words(both, shown.model, bicubic.shape[1] + 10, 24)
+        return both
     if view == "difference":
         return cv2.addWeighted(network, 8.0, bicubic, -8.0, 128.0)
     picture = network.copy()
@@ -48,7 +53,7 @@ def compose(shown: Shown, view: str, split: float) -> Picture:
         picture[:, :column] = bicubic[:, :column]
         picture[:, max(0, column - 1) : column + 1] = 255
         _words(picture, "bicubic", column - 10, 24, right=True)
-        _words(picture, "network", column + 10, 24)
+        _words(picture, shown.model, column + 10, 24)
     return picture
 
 
@@ -93,7 +98,7 @@ def strip(status: Status, times: Sequence[tuple[float, float]], width: int, now:
     if status.duration:
         cv2.rectangle(picture, (0, 4), (round(width * status.position / status.duration), 9), _ACCENT, cv2.FILLED)
     right = width
-    if width >= 2 * _GRAPH_WIDTH:
+    if width >= _GRAPH_WIDTH + _TEXT_WIDTH:
         right = width - _GRAPH_WIDTH - _EDGE
         limit = 1000 / status.source_fps if status.source_fps else 0.0
         _graph(picture[BAR + 6 : -8, right : width - _EDGE], times, now, limit)
@@ -112,15 +117,15 @@ def figures(status: Status) -> tuple[str, str, str]:
     return (
         f"{status.model} ×{status.scale}   {status.width}×{status.height} → {large}   {status.runs_on}",
         f"{status.source_fps:.4g} fps, shown {status.shown_fps:.3g}, dropped {status.dropped}   {stages}",
-        status.notice or f"{state}{clock(status.position)}{of}   {status.name}   ? keys",
+        status.notice or f"? keys   {state}{clock(status.position)}{of}   {status.name}",
     )
 
 
 def clock(seconds: float) -> str:
-    """1:02:03.4."""
+    """1:02:03.45."""
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02}:{rest:04.1f}"
+    return f"{hours}:{minutes:02}:{rest:05.2f}"
 
 
 def add_keys(picture: Picture) -> None:

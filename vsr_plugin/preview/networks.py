@@ -109,7 +109,10 @@ class Networks:
                 able[model] = _psnr(model, scale)
             elif seconds > _HOPELESS * time_for_one:
                 break
-        return max(able, key=lambda name: able[name]) if able else by_work[0]
+        if not able:
+            _log.info("none keeps up with %.4g frames per second here: the cheapest is taken", clip.frame_rate or 25.0)
+            return by_work[0]
+        return max(able, key=lambda name: able[name])
 
 
 def _psnr(model: str, scale: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import socket
@@ -30,6 +31,8 @@ _log = logging.getLogger(__name__)
 _TICK = 0.01  # seconds between looks at keyboard and mouse
 _REFRESH = 0.1  # seconds between figures while no new picture comes
 _SKIP = 5.0  # seconds
+_MOST = 0.92  # of the screen that a window may take; the rest is for its frame, and for bars of the desktop
+_USUAL = (1920, 1080)
 _DISPLAY_PATIENCE = 5.0  # seconds for an X server elsewhere to answer
 # Arrows as X11, Windows and macOS number them.
 _LEFT, _UP = (0xFF51, 0x250000, 63234), (0xFF52, 0x260000, 63232)
@@ -68,6 +71,25 @@ def check_display() -> None:
         raise BackendError("Expected cv2 imported before av, got av first: import vsr_plugin.preview.window earlier")
 
 
+def _screen() -> tuple[int, int]:
+    """(width, height) in pixels of all screens together, which OpenCV does not tell; a usual one if nothing does."""
+    with suppress(OSError, AttributeError):
+        if sys.platform == "win32":
+            user = ctypes.windll.user32
+            return user.GetSystemMetrics(0), user.GetSystemMetrics(1)
+        if sys.platform == "darwin":
+            graphics = ctypes.CDLL("/System/Library/Frameworks/CoreGraphics.framework/CoreGraphics")
+            screen = graphics.CGMainDisplayID()
+            return graphics.CGDisplayPixelsWide(screen), graphics.CGDisplayPixelsHigh(screen)
+        x11 = ctypes.CDLL("libX11.so.6")
+        x11.XOpenDisplay.restype = ctypes.c_void_p
+        if display := ctypes.c_void_p(x11.XOpenDisplay(None)):
+            size = x11.XDisplayWidth(display, 0), x11.XDisplayHeight(display, 0)
+            x11.XCloseDisplay(display)
+            return size
+    return _USUAL
+
+
 def _display_answers(display: str) -> bool:
     """Whether an X server is there: ``:0``, ``host:10.0``."""
     host, _, number = display.rpartition(":")
@@ -100,7 +122,9 @@ class Window:
         self._aspect = player.status().pixel_aspect
         self._view = VIEWS[0]
         self._split = 0.5
-        self._mouse = (0, 0)
+        self._mouse: tuple[int, int] | None = None
+        self._screen = _screen()
+        self._zoom = (1.0, 1.0)  # what is shown : pixels of the picture, across and down
         self._loupe = self._keys = self._full = self._closed = False
         self._figures = True
         self._shown: Shown | None = None
@@ -143,18 +167,23 @@ class Window:
                     self._draw()
                     drawn = time.monotonic()
                 self._press(cv2.waitKeyEx(1))
-                if cv2.getWindowProperty(self._name, cv2.WND_PROP_VISIBLE) < 1:
+                if not self._visible():
                     return
         finally:
-            cv2.destroyAllWindows()
-            cv2.waitKey(1)
+            with suppress(cv2.error):  # a window that its user has closed
+                cv2.destroyAllWindows()
+                cv2.waitKey(1)
+
+    def _visible(self) -> bool:
+        try:
+            return bool(cv2.getWindowProperty(self._name, cv2.WND_PROP_VISIBLE) >= 1)
+        except cv2.error:  # where there is no window left at all
+            return False
 
     def _draw(self) -> None:
         if self._shown is None:
             return
-        picture = compose(self._shown, self._view, self._split)
-        if self._aspect != 1.0:
-            picture = cv2.resize(picture, (round(picture.shape[1] * self._aspect), picture.shape[0]))
+        picture = self._fitted(compose(self._shown, self._view, self._split))
         if self._loupe:
             add_loupe(picture, self._shown, *self._pixel())
         if self._keys:
@@ -166,18 +195,32 @@ class Window:
             cv2.resizeWindow(self._name, *size)
         cv2.imshow(self._name, whole)
 
+    def _fitted(self, picture: Picture) -> Picture:
+        """As wide as its pixels are meant, and no larger than the screen."""
+        height, width = picture.shape[:2]
+        wide, high = width * self._aspect, float(height)
+        part = min(1.0, _MOST * self._screen[0] / wide, (_MOST * self._screen[1] - STRIP) / high)
+        size = (max(1, round(part * wide)), max(1, round(part * high)))
+        self._zoom = (size[0] / width, size[1] / height)
+        return picture if size == (width, height) else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
     def _with_strip(self, picture: Picture) -> Picture:
-        if not self._figures:
-            return picture
         status, now = self._player.status(), time.monotonic()
         status = replace(status, notice=self._said or status.notice)
-        return np.concatenate([picture, strip(status, self._player.times, picture.shape[1], now)])
+        below = strip(status, self._player.times, picture.shape[1], now)
+        return np.concatenate([picture, below[: self._rows()]])
+
+    def _rows(self) -> int:
+        """Of the time bar and the figures below it, as far as they are wanted."""
+        return STRIP if self._figures else BAR
 
     def _pixel(self) -> tuple[int, int]:
-        """Where the mouse is, in one of the two pictures."""
+        """Where the mouse is, in one of the two pictures; the middle, as long as there is no knowing."""
         assert self._shown is not None
         height, width = self._shown.network.shape[:2]
-        return round(self._mouse[0] / self._aspect) % width, min(self._mouse[1], height - 1)
+        if self._mouse is None:
+            return width // 2, height // 2
+        return round(self._mouse[0] / self._zoom[0]) % width, min(round(self._mouse[1] / self._zoom[1]), height - 1)
 
     def _on_mouse(self, event: int, x: int, y: int, flags: int, _: Any) -> None:
         if self._shown is None:
@@ -185,11 +228,11 @@ class Window:
         self._mouse = (max(0, x), max(0, y))
         if not flags & cv2.EVENT_FLAG_LBUTTON and event != cv2.EVENT_LBUTTONDOWN:
             return
-        height, width = self._size[1] - STRIP * self._figures, self._size[0]
+        height, width = self._size[1] - self._rows(), self._size[0]
         if y < height:
             self._split = min(max(0.0, x / width), 1.0)
             self._draw()
-        elif event == cv2.EVENT_LBUTTONDOWN and y < height + BAR:
+        elif event == cv2.EVENT_LBUTTONDOWN and y <= height + BAR:
             self._player.seek(x / width * self._player.status().duration)
 
     def _press(self, key: int) -> None:

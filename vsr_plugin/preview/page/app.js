@@ -5,7 +5,7 @@ const stage = $("stage"), picture = $("picture"), line = $("line"), loupe = $("l
 const PATCH = { width: 28, height: 20, zoom: 8 };
 const SKIP = 5; // seconds that an arrow key jumps
 
-let socket, status = null, times = [], ended = false;
+let socket, status = null, times = [], ended = false, flashed = 0;
 let bicubic = null, network = null; // ImageBitmaps of the moment that is shown
 let split = 0.5, view = "split", mouse = null, dragging = false, seeking = false;
 const arrivals = []; // when pictures came, for "this page"
@@ -15,6 +15,8 @@ function send(command) {
 }
 
 function say(text) { $("message").textContent = text; }
+
+function flash(text) { flashed = performance.now() + 3000; say(text); }
 
 function connect() {
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
@@ -83,9 +85,11 @@ function draw() {
     if (view === "split" && column > 0) context.drawImage(bicubic, 0, 0, column, height, 0, 0, column, height);
   }
   picture.style.setProperty("--ratio", (picture.width * status.pixel_aspect) / height);
-  line.hidden = view !== "split";
+  line.hidden = view !== "split" && !twice;
   const place = picture.getBoundingClientRect(), around = stage.getBoundingClientRect();
-  line.style.left = `${place.left - around.left + split * place.width}px`;
+  line.style.left = `${place.left - around.left + (twice ? 0.5 : split) * place.width}px`;
+  line.style.top = `${place.top - around.top}px`;
+  line.style.height = `${place.height}px`;
   line.setAttribute("aria-valuenow", Math.round(100 * split));
   drawLoupe();
 }
@@ -125,10 +129,11 @@ function drawLoupe() {
 }
 
 function figures() {
-  if (network || status.notice) say(status.notice);
+  if ((network || status.notice) && performance.now() > flashed) say(status.notice);
   const s = status, ms = (value) => `${value.toFixed(1)} ms`;
   document.title = `${s.name} – vsr preview`;
   $("name").textContent = s.name;
+  $("right").textContent = s.model;
   $("model-line").textContent =
     `${s.model} ×${s.scale}   ${s.width}×${s.height} → ${s.width * s.scale}×${s.height * s.scale}   ${s.runs_on}`;
   options($("model"), s.models, s.model);
@@ -152,7 +157,7 @@ function figures() {
 
 function clock(seconds) {
   const minutes = Math.floor(seconds / 60);
-  return `${minutes}:${(seconds % 60).toFixed(1).padStart(4, "0")}`;
+  return `${minutes}:${(seconds % 60).toFixed(2).padStart(5, "0")}`;
 }
 
 function drawGraph() {
@@ -189,7 +194,7 @@ function setView(name) { view = name; $("view").value = name; draw(); }
 
 async function save() {
   const answer = await fetch("/moment").catch(() => null);
-  if (!answer?.ok) return say("The pictures cannot be had: the connection is lost");
+  if (!answer?.ok) return flash("The pictures cannot be had: the connection is lost");
   const [{ names }, ...files] = unpacked(await answer.arrayBuffer());
   names.forEach((name, i) => {
     const link = document.createElement("a");
@@ -198,6 +203,7 @@ async function save() {
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   });
+  flash(`saved ${names.join(", ")}`);
 }
 
 function full() { document.fullscreenElement ? document.exitFullscreen() : stage.requestFullscreen(); }
@@ -240,7 +246,7 @@ addEventListener("keydown", (event) => {
 });
 
 stage.addEventListener("pointerdown", (event) => {
-  if (view !== "split") return;
+  if (view !== "split" || event.target.closest("#keys")) return;
   dragging = true;
   stage.setPointerCapture(event.pointerId);
   moveSplit(event.clientX);
@@ -264,5 +270,6 @@ $("loupe-on").onchange = drawLoupe;
 $("save").onclick = save;
 $("full").onclick = full;
 $("help").onclick = help;
+$("keys").onclick = help;
 
 connect();
