@@ -60,6 +60,20 @@ def test_an_engine_is_built_listed_and_removed(
     assert capsys.readouterr().err.startswith("Removed 4 files, ")
 
 
+def test_where_nothing_can_be_kept_nothing_is_built(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    (tmp_path / "file").touch()
+    wish = ["engine", "build", "espcn", "-x", 3, "--size", "64x48", "--compute-capability", "8.9", "--cache-dir"]
+    assert vsr(monkeypatch, *wish, "/proc/nowhere") == 1
+    said = capsys.readouterr().err
+    assert said.startswith("Error: Cannot keep engines in /proc/nowhere")
+    assert said.count("\n") == 1
+    assert vsr(monkeypatch, *wish, tmp_path / "file") == 2
+    assert "which is a file" in capsys.readouterr().err
+
+
 def test_two_at_once_build_once(tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
     pytest.importorskip("onnxscript")
@@ -85,6 +99,7 @@ def test_two_at_once_build_once(tmp_path: Path) -> None:
     [
         (["espcn", "-x", "5", "--size", "64x48"], "Model 'espcn' has no scale 5"),
         (["espcn", "-x", "3", "--size", "64"], "Expected --size as 480x270, got '64'"),
+        (["espcn", "-x", "3", "--size", "99999x8"], "Expected --size up to 16384x16384, got 99999x8"),
         (["espcn", "-x", "3", "--size", "0x8"], "Expected --size as 480x270, got '0x8'"),
         (["espcn", "-x", "3", "--size", "480x00"], "Expected --size as 480x270, got '480x00'"),
         (

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path  # noqa: TC003 - typer reads the annotations when the command is registered
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UsageError
+from ..errors import OutputError, UsageError
 from ..models import find_model
 
 if TYPE_CHECKING:
     from ..backends import Precision
     from ..backends.tensorrt import Target
     from ..backends.tensorrt.backend import TensorRTBackend
+
+_LARGEST_SIDE = 16384  # pixels
 
 engine = typer.Typer(name="engine", help="Build engine files of TensorRT ahead of time.", add_completion=False)
 cache = typer.Typer(name="cache", help="What backends keep on disk: list it, remove it.", add_completion=False)
@@ -56,15 +59,19 @@ def build(
     speak(quiet=quiet, verbose=verbose)
     find_model(model, scale)
     width, height = _size(size)
+    if tile is None and max(width, height) > _LARGEST_SIDE:
+        raise UsageError(f"Expected --size up to {_LARGEST_SIDE}x{_LARGEST_SIDE}, got {size}: give --tile, too")
     if compute_capability is not None and not re.fullmatch(r"\d+\.\d", compute_capability):
         raise UsageError(f"Expected --compute-capability as 8.9, got {compute_capability!r}")
 
     from .. import tiling
     from ..backends.tensorrt.backend import TensorRTBackend, fixed, ranged
+    from ..backends.tensorrt.cache import default_folder
     from ..backends.tensorrt.flavor import find_flavor
     from ..models import read_model
 
     spec, module = read_model(model, scale, weights)
+    _writable(cache_dir or default_folder())
     backend = TensorRTBackend(cache_dir, ahead=compute_capability is not None)
     target = _target(backend, compute_capability)
     if compute_capability is not None and find_flavor().name != target.flavor:
@@ -109,6 +116,15 @@ def _size(text: str) -> tuple[int, int]:
     if found is None or int(found.group(1)) == 0 or int(found.group(2)) == 0:
         raise UsageError(f"Expected --size as 480x270, got {text!r}")
     return int(found.group(1)), int(found.group(2))
+
+
+def _writable(folder: Path) -> Path:
+    try:
+        _folder(folder).mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise OutputError(f"Cannot keep engines in {folder} ({error.strerror}): choose another --cache-dir") from error
 
 
 @cache.command("ls")

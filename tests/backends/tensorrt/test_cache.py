@@ -236,6 +236,7 @@ def test_the_listing_knows_our_files_and_openvinos_and_leaves_others(tmp_path: P
     cache.write(f"{key(RECIPE)}{COMPILED}", {"engine": engine.name}, b"kernels")
     (tmp_path / "1234567890.blob").write_bytes(b"network")
     (tmp_path / "0123456789abcdef.part").write_bytes(b"half")
+    (tmp_path / f"{'ab' * 32}.engine").write_bytes(b"noise")
     strangers = [tmp_path / name for name in ("mine.engine", "holiday.blob", "song.part", "notes.txt", "build.lock")]
     for stranger in strangers:
         stranger.write_text("somebody's")
@@ -245,9 +246,10 @@ def test_the_listing_knows_our_files_and_openvinos_and_leaves_others(tmp_path: P
         "espcn ×3, 480×270, up to 4 at a time, float16, tensorrt 10.9, NVIDIA GeForce RTX 4090"
     )
     assert sorted(file.kind for file in files.values()) == [
-        "OpenVINO network", "compiled at run time", "engine", "unfinished",
+        "OpenVINO network", "compiled at run time", "engine", "engine", "unfinished",
     ]  # fmt: skip
-    assert clear(tmp_path) == (4, sum(file.size for file in files.values()))
+    assert files[f"{'ab' * 32}.engine"].what == "damaged"
+    assert clear(tmp_path) == (5, sum(file.size for file in files.values()))
     assert sorted(tmp_path.iterdir()) == sorted(strangers)
 
 

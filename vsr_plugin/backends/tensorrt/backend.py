@@ -132,8 +132,11 @@ class TensorRTBackend:
             timing = f"{sha256(repr(target).encode()).hexdigest()}{TIMING}"
             measured = self.cache.read(timing)
             n, _, height, width = recipe.profile.largest
+            size, (*_, low, narrow) = f"{width}×{height}", recipe.profile.smallest
+            if (low, narrow) != (height, width):
+                size = f"{narrow}×{low} to {size}"
             what = (
-                f"the engine of {spec.name} ×{graph.scale} for {width}×{height}, up to {n} at a time, "
+                f"the engine of {spec.name} ×{graph.scale} for {size}, up to {n} at a time, "
                 f"{recipe.precision}, by {target.flavor} {target.version} for compute capability {target.capability}"
             )
             with watched(what) as watch:

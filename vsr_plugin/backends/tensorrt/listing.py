@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _OPENVINO = re.compile(r"\d+\.blob")
+_OURS = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = re.compile(r"[0-9a-f]{16}\.part")
 _SHORT = 12  # letters of a digest that tell it from others
 
@@ -54,9 +55,9 @@ def kept(folder: Path) -> list[Kept]:
             what = ""
         else:
             header = read_header(path)
-            if header is None:
+            if header is None and not _OURS.fullmatch(path.stem):
                 continue
-            what = _words(path.suffix, header)
+            what = "damaged" if header is None else _words(path.suffix, header)
         status = path.stat()
         found.append(Kept(path, kind, what, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC)))
     return sorted(found, key=lambda file: (-file.modified.timestamp(), file.path.name))
