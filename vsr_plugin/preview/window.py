@@ -128,7 +128,7 @@ class Window:
         self._loupe = self._keys = self._full = self._closed = False
         self._figures = True
         self._shown: Shown | None = None
-        self._size = (0, 0)  # (width, height) of the picture without the strip
+        self._size = (0, 0)  # (width, height) of what is shown, with the strip
         self._said = ""  # what came of the last key, until the next one
         self._actions: dict[int, Callable[[], object]] = {
             ord(" "): player.pause,
