@@ -194,7 +194,7 @@ def test_vspipe_computes_every_frame_once(threads: int, requests: int, tmp_path:
 
 
 def test_an_error_in_a_frame_is_one_sentence(vspipe: Pipe) -> None:
-    script = "clip = numbered(9)\nvsr.upscale(clip[:4] + clip[4:].std.SetFieldBased(1)).set_output()"
+    script = "clip = numbered(9)\nvsr.upscale(clip[:4] + clip[4].std.SetFieldBased(1) + clip[5:]).set_output()"
     done = vspipe(script, "-c", "y4m", "-")
     assert done.returncode == 1
     said = [line for line in done.stderr.decode().splitlines() if "vsr" in line or "Traceback" in line]

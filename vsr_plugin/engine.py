@@ -17,7 +17,7 @@ import torch
 from . import tiling
 from .backends import Network, Precision, SamplesNetwork, open_backend
 from .backends.ensemble import SelfEnsemble
-from .backends.memory import translated_errors
+from .backends.memory import forget_frames, translated_errors
 from .color import Conversion
 from .errors import OutOfMemoryError, UsageError
 from .kernels import usable as kernels_usable
@@ -149,7 +149,9 @@ class Upscaler:
             runs_on = " and ".join(self._backend.devices)
             missing = device is None and self._backend.devices == ("cuda",)
             why = "and there is no CUDA device that torch can use" if missing else f"not on {self.device.type}"
-            raise UsageError(f"Backend {self.backend!r} runs on {runs_on}, {why}: use another --backend")
+            there = self._backend.devices == ("cuda",) and torch.cuda.is_available()
+            what = "use --device cuda, or another --backend" if there else "use another --backend"
+            raise UsageError(f"Backend {self.backend!r} runs on {runs_on}, {why}: {what}")
         if precision is not None and precision not in self._backend.precisions:
             known = ", ".join(self._backend.precisions)
             raise UsageError(f"Backend {self.backend!r} has no precision {precision!r}. Its precisions: {known}")
@@ -192,11 +194,11 @@ class Upscaler:
         done: list[Frame] = []
         while len(done) < len(frames):
             batch = self._fit(frames[0])
-            failure = None
+            failure: OutOfMemoryError | None = None
             try:
                 done += self._upscale_batch(frames[len(done) : len(done) + batch])
             except OutOfMemoryError as error:
-                failure = error.with_traceback(None)  # the traceback holds the tensors that are in the way
+                forget_frames(failure := error)  # which hold the tensors that are in the way
             if failure is not None:
                 self._shrink(frames[0], failure)
         return done

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from vsr_plugin.models.edsr import EDSR
 from vsr_plugin.models.espcn import ESPCN
 from vsr_plugin.models.lapsrn import LapSRN
 from vsr_plugin.models.mdsr import MDSR
+from vsr_plugin.models.srresnet import SRResNet
 from vsr_plugin.training.initial import STARTS
 from vsr_plugin.training.transfer import load_start
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-SIZE = {"blocks": 1, "features": 8}
+SIZE: Any = {"blocks": 1, "features": 8}
+PATCHES = torch.rand(2, 1, 5, 6, generator=torch.Generator().manual_seed(0))
 
 
 def keep(module: nn.Module, scale: int, path: Path) -> Path:
@@ -46,7 +48,7 @@ def test_edsr_takes_its_picture_along_to_another_scale(tmp_path: Path, picture: 
         parameters = dict(first.named_parameters())
         parameters["tail.bias"].add_(torch.tensor([0.2, -0.1, 0.1]))  # something that can be recognised
         parameters["upsample.0.weight"].mul_(0.5)
-    load_start(second, keep(first, 2, tmp_path / "x2.safetensors"), (scale,), ())
+    load_start(second, keep(first, 2, tmp_path / "x2.safetensors"), (scale,), (), picture)
     with torch.no_grad():
         small, large = first(picture), second(picture)
     inside = (..., slice(3, -3), slice(3, -3))
@@ -62,13 +64,25 @@ def test_mdsr_starts_as_edsr(tmp_path: Path, picture: torch.Tensor) -> None:
         for name, parameter in second.preprocess.named_parameters():
             if "conv2" in name:
                 parameter.zero_()
-    load_start(second, keep(first, 2, tmp_path / "x2.safetensors"), (2, 3, 4), ())
+    load_start(second, keep(first, 2, tmp_path / "x2.safetensors"), (2, 3, 4), (), picture)
     torch.testing.assert_close(second(picture), first(picture))
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_srresnet_starts_as_edsr(tmp_path: Path, picture: torch.Tensor, scale: int) -> None:
+    torch.manual_seed(0)
+    first, second = EDSR(scale, **SIZE), SRResNet(scale, **SIZE)
+    load_start(second, keep(first, scale, tmp_path / "edsr.safetensors"), (scale,), (), picture)
+    inside = (..., slice(7 * scale, -7 * scale), slice(7 * scale, -7 * scale))  # outside, EDSR sees the mean color
+    expected = first(picture)[inside]
+    torch.testing.assert_close(second(picture)[inside], expected)
+    second.train()  # as its normalisations see the same picture, so do those of training
+    torch.testing.assert_close(second(picture)[inside], expected)
 
 
 def test_lapsrn_repeats_its_level(tmp_path: Path) -> None:
     first, second = LapSRN(2, depth=1, features=4), LapSRN(4, depth=1, features=4)
-    load_start(second, keep(first, 2, tmp_path / "x2.safetensors"), (4,), ())
+    load_start(second, keep(first, 2, tmp_path / "x2.safetensors"), (4,), (), PATCHES)
     x = torch.rand(1, 1, 5, 6)
     torch.testing.assert_close(second.pyramid(x)[0], first(x))
     assert torch.equal(second.state_dict()["levels.1.body.0.weight"], first.state_dict()["levels.0.body.0.weight"])
@@ -77,8 +91,8 @@ def test_lapsrn_repeats_its_level(tmp_path: Path) -> None:
 def test_what_depends_on_the_scale_stays_behind(tmp_path: Path) -> None:
     first, second = ESPCN(2), ESPCN(3)
     own = second.conv3.weight.clone()
-    load_start(second, keep(first, 2, tmp_path / "x2.safetensors"), (3,), ("conv3",))
+    load_start(second, keep(first, 2, tmp_path / "x2.safetensors"), (3,), ("conv3",), PATCHES)
     assert torch.equal(second.conv1.weight, first.conv1.weight)
     assert torch.equal(second.conv3.weight, own)
     with pytest.raises(WeightsError, match=r"does not fit this network at ×3: conv3\.bias, conv3\.weight"):
-        load_start(second, tmp_path / "x2.safetensors", (3,), ())
+        load_start(second, tmp_path / "x2.safetensors", (3,), (), PATCHES)

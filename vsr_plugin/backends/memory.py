@@ -35,6 +35,14 @@ def means_no_room(words: str) -> bool:
     return any(word in words.lower() for word in _NO_ROOM)
 
 
+def forget_frames(error: BaseException) -> None:
+    """Let go of the tensors that the tracebacks of an error, and of those behind it, hold."""
+    behind: BaseException | None = error
+    while behind is not None:
+        behind.__traceback__ = None
+        behind = behind.__cause__ or behind.__context__
+
+
 @contextmanager
 def translated_errors(task: str) -> Iterator[None]:
     """Raise whatever goes wrong inside as `OutOfMemoryError` or `BackendError`.

@@ -28,11 +28,11 @@ ENCODING = Encoding(CODEC, CRF, PRESET)
 PLAIN_CODEC = "mpeg4"
 
 
-def make_clip(folder: Path, settings: Settings) -> Path:
+def make_clip(folder: Path, settings: Settings, rate: int = RATE) -> Path:
     """Write a clip of moving detail, ``clip.mp4``: rings that grow finer outwards, and a texture that drifts."""
     raw = folder / "clip.y4m"
     with raw.open("wb") as file:
-        file.write(b"YUV4MPEG2 W%d H%d F%d:1 Ip A1:1 C420mpeg2\n" % (settings.width, settings.height, RATE))
+        file.write(b"YUV4MPEG2 W%d H%d F%d:1 Ip A1:1 C420mpeg2\n" % (settings.width, settings.height, rate))
         for planes in pictures(settings):
             file.write(b"FRAME\n")
             for plane in planes:

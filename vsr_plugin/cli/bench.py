@@ -120,7 +120,7 @@ def _preview(settings: Settings, *, as_json: bool) -> None:
         precision=settings.precision,
     )
     with tempfile.TemporaryDirectory() as folder:
-        clip = make_clip(Path(folder), settings)
+        clip = make_clip(Path(folder), settings, rate=24)
         rows = [
             measure(clip, choice, settings.model, settings.scale, settings.runs * _PREVIEW_SECONDS)
             for choice in (networks, DnnNetworks())
@@ -131,7 +131,7 @@ def _preview(settings: Settings, *, as_json: bool) -> None:
     for row in rows:
         typer.echo(
             f"{row.name:30} {row.source_fps:g} fps, shown {row.shown_fps:.1f} in {row.where}, dropped {row.dropped} in "
-            f"{row.seconds:.0f} s, {row.picture_ms:.1f} ms a picture"
+            f"{row.seconds:.0f} s, {row.picture_ms:.1f} ms a picture, {row.jump_ms:.0f} ms a jump"
         )
 
 

@@ -226,7 +226,10 @@ def _picture(name: str, model: str, scale: int, backend: str | None, device: str
     y, x = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
     picture: Tensor = (126 + 60 * torch.sin(x / 9) * torch.cos(y / 7)).round().to(torch.uint8)
     try:
-        with Upscaler(model, scale, backend=backend, device=device, batch=1) as upscaler:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Upscaler(model, scale, backend=backend, device=device, batch=1, cache_dir=Path(folder)) as upscaler,
+        ):
             began = perf_counter()
             [large] = upscaler.upscale([Frame((picture,), pts=0, time_base=Fraction(1, 25))])
             took = perf_counter() - began
@@ -248,14 +251,18 @@ def _engines() -> Iterator[Finding]:
     from ..backends.tensorrt.cache import default_folder
     from ..backends.tensorrt.flavor import INSTALL, find_flavor
     from ..backends.tensorrt.listing import kept
-    from ..errors import BackendError
+    from ..errors import BackendError, InputError
 
     try:
         flavor = find_flavor()
     except BackendError as error:  # which says why a library that is there does not load
         yield Finding("engines", "tensorrt", "absent", str(error), INSTALL)
         return
-    files = kept(default_folder())
+    try:
+        files = kept(default_folder())
+    except InputError as error:
+        yield Finding("engines", "tensorrt", "broken", str(error), "make it readable, or remove it")
+        return
     size = sum(file.size for file in files) / 1e6
     detail = f"by {flavor.name} {flavor.version}; {len(files)} files, {size:.1f} MB, in {default_folder()}"
     yield Finding("engines", "tensorrt", "ok", detail)

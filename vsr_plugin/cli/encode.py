@@ -60,6 +60,9 @@ def encode(
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Frames at a time. [default: what fits]")] = None,
     tile: Annotated[str, typer.Option(metavar="auto|N|off", help="Side of a tile in input pixels.")] = "auto",
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Where a backend that compiles keeps the result. [default: tensorrt has one]")
+    ] = None,
     self_ensemble: Annotated[
         bool, typer.Option("--self-ensemble", help="Mean over 8 flips and turns: a little better, 8 times the work.")
     ] = False,
@@ -137,6 +140,7 @@ def encode(
                 precision=precision,  # type: ignore[arg-type] # the backend names the ones it has
                 batch=batch,
                 tile=tile_side(tile),
+                cache_dir=cache_dir,
                 self_ensemble=self_ensemble,
             )
         )

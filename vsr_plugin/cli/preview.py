@@ -52,6 +52,7 @@ def preview(
     backend: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     device: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     precision: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
+    cache_dir: Annotated[Path | None, typer.Option(help="As in `vsr encode`.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say everything.")] = False,
 ) -> None:
     """Play a clip through a network, with bicubic to the left of a line that moves."""
@@ -77,7 +78,9 @@ def preview(
     else:
         check_display()
     numbers: Precision | None = precision  # type: ignore[assignment] # the backend names the ones it has
-    networks = Networks(weights=weights, own=model, backend=backend, device=device, precision=numbers)
+    networks = Networks(
+        weights=weights, own=model, backend=backend, device=device, precision=numbers, cache_dir=cache_dir
+    )
     source = open_clip(clip, form, deinterlace=deinterlace)
     if model == _AUTO:
         _log.info("measuring which network keeps up with %s here …", source.name)

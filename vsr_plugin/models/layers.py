@@ -13,7 +13,7 @@ from ..kernels import enlarge
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB in [0, 1], over the training pictures of DIV2K
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB in [0, 1], over the training pictures of DIV2K
 
 # What a layer's sums may go through, by the name it has among a network's options.
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
@@ -59,7 +59,7 @@ class MeanShift(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(_DIV2K_MEAN).reshape(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(DIV2K_MEAN).reshape(3, 1, 1), persistent=False)
 
     def subtract(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 1] → around 0."""

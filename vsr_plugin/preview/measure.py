@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from . import Choice
 
 _WARM_UP = 1.0  # seconds that do not count
+_JUMPS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Played:
         shown_fps: Pictures per second that were shown.
         dropped: Frames left out.
         picture_ms: Milliseconds of a picture, from the decoded frame on: the middle of the last ten seconds.
+        jump_ms: Milliseconds from a jump to its picture: the middle of several.
         where: A window, or memory where there is no display.
     """
 
@@ -52,6 +54,7 @@ class Played:
     shown_fps: float
     dropped: int
     picture_ms: float
+    jump_ms: float
     where: str
 
 
@@ -76,10 +79,14 @@ def measure(path: Path, choice: Choice, model: str, scale: int, seconds: float) 
         taken = time.monotonic() - began
         status, last = player.status(), player.wait()
         picture_ms = median(picture for _, picture in player.times)
+        player.pause(paused=True)
+        jump_ms = 1e3 * median(_jump(player, (index + 0.5) / _JUMPS) for index in range(_JUMPS))
     assert first is not None
     assert last is not None
     shown_fps = (last.number - first.number) / taken
-    return Played(status.runs_on, taken, status.source_fps, shown_fps, status.dropped - before, picture_ms, where)
+    return Played(
+        status.runs_on, taken, status.source_fps, shown_fps, status.dropped - before, picture_ms, jump_ms, where
+    )
 
 
 def _look(player: Player, window: Window | None, seconds: float) -> None:
@@ -95,6 +102,15 @@ def _look(player: Player, window: Window | None, seconds: float) -> None:
             picture = compose(shown, "split", 0.5)
             now = time.monotonic()
             np.concatenate([picture, strip(player.status(), player.times, picture.shape[1], now)])
+
+
+def _jump(player: Player, part: float) -> float:
+    """Seconds from a jump, while time stands still, to this part of the clip, to the picture that is seen there."""
+    before = player.wait()
+    began = time.perf_counter()
+    player.seek(part * player.status().duration)
+    player.wait(before.number if before is not None else 0)
+    return time.perf_counter() - began
 
 
 class DnnNetworks:

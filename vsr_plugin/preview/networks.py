@@ -34,6 +34,7 @@ class Networks:
         backend: As for `Upscaler`.
         device: ″
         precision: ″
+        cache_dir: ″
     """
 
     def __init__(
@@ -44,10 +45,11 @@ class Networks:
         backend: str | None = None,
         device: str | None = None,
         precision: Precision | None = None,
+        cache_dir: Path | None = None,
     ) -> None:
         self._weights = weights
         self._own = own if weights is not None else ""
-        self._backend, self._device, self._precision = backend, device, precision
+        self._backend, self._device, self._precision, self._cache_dir = backend, device, precision, cache_dir
 
     def models(self, scale: int) -> tuple[str, ...]:
         """Names, in the order of the catalogue."""
@@ -73,6 +75,7 @@ class Networks:
             backend=self._backend,
             device=self._device,
             precision=self._precision,
+            cache_dir=self._cache_dir,
             batch=1,
         )
 

@@ -119,7 +119,7 @@ class Trainer:
         STARTS[self.recipe.initial](self.module, batch, self._generator)
         self._ancestors = ancestors(settings.start)
         if settings.start is not None:
-            load_start(self.module, settings.start, settings.scales, self.recipe.rescaled)
+            load_start(self.module, settings.start, settings.scales, self.recipe.rescaled, batch)
         self.average = deepcopy(self.module)
         self._adversary: Adversary | None = None
         if self.recipe.content:

@@ -36,7 +36,8 @@ class FakeExecutable:
         self._workspace = workspace
         self._dtype, self._numpy = _TYPES[self._session.get_outputs()[0].type]
         self.shape: Shape = (0, 0, 0, 0)
-        self.calls: list[tuple[int, int, int, int]] = []
+        self.memory = (0, 0, 0, 0)
+        self.streams: list[int] = []
         self.closed = False
 
     def bind(self, shape: Shape) -> Binding:
@@ -44,8 +45,15 @@ class FakeExecutable:
         [result] = self._session.run([OUTPUT], {INPUT: np.zeros(shape, np.float32)})
         return Binding(result.shape, self._dtype, self._workspace)
 
-    def enqueue(self, x: int, y: int, workspace: int, stream: int) -> None:
-        self.calls.append((x, y, workspace, stream))
+    def attach(self, x: int, y: int, workspace: int, size: int) -> None:
+        self.memory = (x, y, workspace, size)
+
+    def capturable(self, stream: int) -> bool:
+        return False
+
+    def enqueue(self, stream: int) -> None:
+        self.streams.append(stream)
+        x, y, *_ = self.memory
         count = int(np.prod(self.shape))
         picture = np.frombuffer((ctypes.c_char * (4 * count)).from_address(x), np.float32).reshape(self.shape)
         [result] = self._session.run([OUTPUT], {INPUT: picture})

@@ -13,7 +13,8 @@ import torch
 from tests.networks import EVERY, seeded, small
 from vsr_plugin.backends import open_backend
 from vsr_plugin.backends.tensorrt import backend as module
-from vsr_plugin.backends.tensorrt.backend import LARGEST_BATCH, TensorRTBackend, fixed, ranged
+from vsr_plugin.backends.tensorrt.backend import TensorRTBackend, fixed, ranged
+from vsr_plugin.backends.tensorrt.cache import Cache
 from vsr_plugin.backends.tensorrt.export import Graph, digest_of_weights, export
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError, OutputError, UsageError
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vsr_plugin.backends import Precision
+    from vsr_plugin.backends.tensorrt import Profile
     from vsr_plugin.models import ModelSpec
 
 CPU = torch.device("cpu")
 ESPCN = MODELS["espcn"]
 SHAPE = (2, 1, 12, 16)
+FRAME = Frame((torch.full((12, 16), 99, dtype=torch.uint8),), pts=0, time_base=Fraction(1, 25))
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
@@ -89,10 +92,31 @@ def test_an_engine_is_built_once(with_engine: Path, flavor: FakeFlavor) -> None:
     folder, loaded = with_engine.parent, len(flavor.loaded)
     run_once(folder)
     run_once(folder, (1, *SHAPE[1:]))  # fewer at a time, as when memory runs out
-    run_once(folder, (LARGEST_BATCH, *SHAPE[1:]))
-    assert (len(flavor.built), len(flavor.loaded)) == (1, loaded + 3)
+    assert (len(flavor.built), len(flavor.loaded)) == (1, loaded + 2)
     profile, _, _ = flavor.built[0]
-    assert (profile.smallest, profile.largest) == ((1, 1, 12, 16), (LARGEST_BATCH, 1, 12, 16))
+    assert (profile.smallest, profile.usual, profile.largest) == ((1, 1, 12, 16), SHAPE, SHAPE)
+    run_once(folder, (3, *SHAPE[1:]))
+    assert len(flavor.built) == 2
+
+
+def test_a_batch_that_no_engine_can_be_built_for_becomes_smaller(
+    tmp_path: Path, flavor: FakeFlavor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = flavor.build
+    asked: list[int] = []
+
+    def build_small(onnx: bytes, profile: Profile, *more: Any) -> tuple[bytes, bytes]:
+        asked.append(profile.largest[0])
+        if profile.largest[0] > 1:
+            raise RuntimeError("out of memory: could not find any implementation")
+        return build(onnx, profile, *more)
+
+    monkeypatch.setattr(flavor, "build", build_small)
+    monkeypatch.setattr(TensorRTBackend, "devices", ("cpu",))
+    with Upscaler("espcn", 2, cache_dir=tmp_path, backend="tensorrt", device="cpu", batch=4) as upscaler:
+        upscaler.upscale([FRAME])
+        assert upscaler.batch == 1
+    assert asked == [4, 2, 1]
 
 
 def test_engines_are_built_and_loaded_on_their_own_device(
@@ -145,7 +169,7 @@ def test_another_engine_is_built_for_another(change: str, with_engine: Path, fla
     assert len(list(folder.glob("*.engine"))) == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"vsr_plugin sealed 1\n{", b"something else", None])
+@pytest.mark.parametrize("content", [b"", b"vsr_plugin sealed 2\n{", b"something else", None])
 def test_a_bad_engine_file_is_built_again(content: bytes | None, with_engine: Path, flavor: FakeFlavor) -> None:
     before = with_engine.read_bytes()
     with_engine.write_bytes(before[:-9] if content is None else content)
@@ -164,9 +188,37 @@ def test_an_engine_that_the_library_does_not_take_is_built_again(
     assert f"tensorrt_rtx does not take {with_engine.name}: building it again" in caplog.messages
 
 
+def test_an_engine_that_is_not_taken_and_cannot_be_removed_is_built_all_the_same(
+    with_engine: Path, flavor: FakeFlavor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a folder that can only be read."""
+    before = with_engine.read_bytes()
+    monkeypatch.setattr(Cache, "write", lambda *_: False)
+    monkeypatch.setattr(Cache, "drop", lambda *_: None)
+    monkeypatch.setattr(module.TensorRTBackend, "_keep_compiled", lambda *_: None)
+    refused = iter([True, False])
+    flavor.refuses = lambda _: next(refused)
+    run_once(with_engine.parent)
+    assert len(flavor.built) == 2
+    assert with_engine.read_bytes() == before
+
+
+def test_a_good_engine_stays_when_there_is_no_way_to_the_gpu(
+    with_engine: Path, flavor: FakeFlavor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA initialization failure with error: 35")
+
+    monkeypatch.setattr(flavor, "load", fail)
+    with pytest.raises(BackendError, match="compiling espcn failed: CUDA initialization failure with error: 35"):
+        run_once(with_engine.parent)
+    assert with_engine.exists()
+    assert len(flavor.built) == 1
+
+
 def test_a_library_that_takes_nothing_is_told(tmp_path: Path, flavor: FakeFlavor) -> None:
     flavor.refuses = lambda _: True
-    with pytest.raises(BackendError, match="does not load what it has built"):
+    with pytest.raises(BackendError, match="does not take what it has built"):
         run_once(tmp_path)
 
 
@@ -185,11 +237,11 @@ def test_without_a_folder_to_keep_them_engines_run_all_the_same(
 
 def test_an_engine_for_a_range_serves_every_size_in_it(tmp_path: Path, flavor: FakeFlavor) -> None:
     path, new = opened(tmp_path).build(
-        seeded(ESPCN, 2), ESPCN, ranged((1, 1, 40, 64)), "float32", flavor.target_ahead("8.9")
+        seeded(ESPCN, 2), ESPCN, ranged((2, 1, 40, 64)), "float32", flavor.target_ahead("8.9")
     )
     assert (path.exists(), new) == (True, True)
-    run_once(tmp_path, (1, 1, 40, 64))
-    run_once(tmp_path, (2, 1, 21, 33))
+    run_once(tmp_path, (2, 1, 40, 64))
+    run_once(tmp_path, (1, 1, 21, 33))
     assert len(flavor.built) == 1
     run_once(tmp_path, (1, 1, 41, 64))
     assert len(flavor.built) == 2
@@ -199,7 +251,7 @@ def test_what_is_built_is_told(tmp_path: Path, flavor: FakeFlavor, caplog: pytes
     run_once(tmp_path)
     [told] = [message for message in caplog.messages if message.startswith("building")]
     assert told == (
-        "building the engine of espcn ×2 for 16×12, up to 4 at a time, float32, by tensorrt_rtx 1.0 for compute "
+        "building the engine of espcn ×2 for 16×12, up to 2 at a time, float32, by tensorrt_rtx 1.0 for compute "
         "capability 8.9, this first time only"
     )
 
@@ -220,17 +272,15 @@ def test_frames_go_through_it_as_samples(tmp_path: Path, flavor: FakeFlavor, mon
     assert len(flavor.built) == 1
 
 
-def test_its_batch_is_one_that_every_engine_takes() -> None:
-    assert fixed((TensorRTBackend.largest_batch, 1, 8, 8)) == fixed((1, 1, 8, 8))
-    assert fixed((9, 1, 8, 8)).largest == (9, 1, 8, 8)  # unless somebody asks for more
-
-
 def test_without_a_gpu_it_says_so_and_what_to_do(flavor: FakeFlavor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     message = "Backend 'tensorrt' runs on cuda, and there is no CUDA device that torch can use: use another --backend"
     with pytest.raises(UsageError, match=f"^{message}$"):
         Upscaler("espcn", 2, backend="tensorrt")
     with pytest.raises(UsageError, match="runs on cuda, not on cpu: use another --backend"):
+        Upscaler("espcn", 2, backend="tensorrt", device="cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(UsageError, match="runs on cuda, not on cpu: use --device cuda, or another --backend"):
         Upscaler("espcn", 2, backend="tensorrt", device="cpu")
 
 
@@ -253,6 +303,7 @@ def test_on_cuda_every_network_agrees_with_eager(
     eager = open_backend("eager").compile(seeded(spec, scale), spec, (2, spec.channels, 33, 40), precision, device)
     tolerance = max(2 * float((eager(x.to(device)).cpu() - truth).abs().max()), 2**-18)
     network = backend.compile(seeded(spec, scale), spec, (2, spec.channels, 33, 40), precision, device)
+    assert network.recorded, "no CUDA graph"
     result = network(x.to(device)).cpu()
     assert float((result - truth).abs().max()) <= tolerance
     if spec.channels == 1:

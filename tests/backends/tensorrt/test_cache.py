@@ -9,17 +9,18 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from vsr_plugin.backends.tensorrt import Profile, Recipe, Target
-from vsr_plugin.backends.tensorrt.cache import COMPILED, ENGINE, Cache, default_folder, key
+from vsr_plugin.backends.tensorrt.cache import COMPILED, ENGINE, GRAPH, TIMING, Cache, default_folder, key
 from vsr_plugin.backends.tensorrt.listing import clear, kept
+from vsr_plugin.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 SHAPE = (1, 1, 270, 480)
 RECIPE = Recipe(
@@ -27,7 +28,7 @@ RECIPE = Recipe(
     onnx="b" * 64,
     precision="float16",
     options=("strongly typed",),
-    target=Target("tensorrt", "10.9", "8.9", "NVIDIA GeForce RTX 4090", "570.86"),
+    target=Target("tensorrt", "10.9", "8.9", "NVIDIA GeForce RTX 4090", "570.86", "linux"),
     profile=Profile(SHAPE, (4, 1, 270, 480), (4, 1, 270, 480)),
 )
 OTHERS = {
@@ -40,6 +41,7 @@ OTHERS = {
     "capability": replace(RECIPE, target=replace(RECIPE.target, capability="12.0")),
     "gpu": replace(RECIPE, target=replace(RECIPE.target, gpu="NVIDIA L4")),
     "driver": replace(RECIPE, target=replace(RECIPE.target, driver="575.1")),
+    "system": replace(RECIPE, target=replace(RECIPE.target, system="win32")),
     "smallest": replace(RECIPE, profile=replace(RECIPE.profile, smallest=(1, 1, 16, 16))),
     "usual": replace(RECIPE, profile=replace(RECIPE.profile, usual=(2, 1, 270, 480))),
     "largest": replace(RECIPE, profile=replace(RECIPE.profile, largest=(8, 1, 270, 480))),
@@ -67,8 +69,7 @@ def test_the_key_changes_with_everything_an_engine_depends_on(changed: str) -> N
     assert key(OTHERS[changed]) != key(RECIPE)
 
 
-def test_the_key_changes_with_nothing_else(tmp_path: Path) -> None:
-    assert key(RECIPE) == key(replace(RECIPE))
+def test_an_engine_is_found_whatever_it_is_called(tmp_path: Path) -> None:
     path = keep(Cache(tmp_path), RECIPE, b"engine")
     Cache(tmp_path).write(path.name, {"recipe": RECIPE.as_dict(), "model": "another name", "scale": 2}, b"engine")
     assert found(tmp_path, RECIPE) == b"engine"
@@ -100,10 +101,11 @@ BAD: dict[str, Callable[[bytes], bytes]] = {
     "truncated": lambda data: data[:-1],
     "cut in the header": lambda data: data[:40],
     "corrupted": lambda data: data[:-3] + b"?" + data[-2:],
-    "of a version to come": lambda data: data.replace(b"sealed 1", b"sealed 2"),
+    "of a version to come": lambda data: data.replace(b"sealed 2", b"sealed 3"),
+    "corrupted in the header": lambda data: data.replace(b'"scale": 3', b'"scale": 2'),
     "foreign": lambda data: b"\x7fELF" + bytes(1000),
-    "foreign text": lambda data: b"vsr_plugin sealed 1\n[1, 2]\nengine",
-    "nested without end": lambda data: b"vsr_plugin sealed 1\n" + b"[" * 60000 + b"\n",
+    "foreign text": lambda data: b"vsr_plugin sealed 2\n" + b"0" * 64 + b"\n[1, 2]\nengine",
+    "nested without end": lambda data: b"vsr_plugin sealed 2\n" + b"0" * 64 + b"\n" + b"[" * 60000 + b"\n",
     "longer": lambda data: data + b"x",
 }
 
@@ -119,9 +121,13 @@ def test_a_bad_file_is_told_and_dropped(how: str, tmp_path: Path, caplog: pytest
     assert not path.exists()
 
 
-def test_an_engine_under_anothers_name_is_not_taken(tmp_path: Path) -> None:
-    keep(Cache(tmp_path), OTHERS["gpu"], b"for another GPU").rename(tmp_path / f"{key(RECIPE)}{ENGINE}")
-    assert found(tmp_path, RECIPE) is None
+@pytest.mark.parametrize("ending", [ENGINE, GRAPH, TIMING, COMPILED])
+def test_a_file_under_anothers_name_is_dropped(ending: str, tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.write(f"{'a' * 64}{ending}", {}, b"content")
+    other = (tmp_path / f"{'a' * 64}{ending}").rename(tmp_path / f"{'b' * 64}{ending}")
+    assert cache.read(other.name) is None
+    assert not other.exists()
 
 
 @pytest.mark.parametrize("recipe", [{}, None, {**RECIPE.as_dict(), "profile": {"smallest": "x"}}, "text"])
@@ -243,7 +249,7 @@ def test_the_listing_knows_our_files_and_openvinos_and_leaves_others(tmp_path: P
     files = {file.path.name: file for file in kept(tmp_path)}
     assert list(files)[-1] == engine.name  # the oldest
     assert files[engine.name].what == (
-        "espcn ×3, 480×270, up to 4 at a time, float16, tensorrt 10.9, NVIDIA GeForce RTX 4090"
+        "espcn ×3, 480×270, up to 4 at a time, float16, tensorrt 10.9, NVIDIA GeForce RTX 4090, driver 570.86"
     )
     assert sorted(file.kind for file in files.values()) == [
         "OpenVINO network", "compiled at run time", "engine", "engine", "unfinished",
@@ -251,6 +257,20 @@ def test_the_listing_knows_our_files_and_openvinos_and_leaves_others(tmp_path: P
     assert files[f"{'ab' * 32}.engine"].what == "damaged"
     assert clear(tmp_path) == (5, sum(file.size for file in files.values()))
     assert sorted(tmp_path.iterdir()) == sorted(strangers)
+
+
+def test_files_that_vanish_and_folders_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(Cache(tmp_path), RECIPE, b"engine")
+    monkeypatch.setattr(Path, "is_file", lambda _: True)
+    (tmp_path / "0123456789abcdef.part").symlink_to(tmp_path / "gone")  # as one that is renamed at this moment
+    assert [file.kind for file in kept(tmp_path)] == ["engine"]
+
+    def refuse(_: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(InputError, match=f"Cannot read {tmp_path}: Permission denied"):
+        kept(tmp_path)
 
 
 def test_a_folder_that_is_not_there_is_empty(tmp_path: Path) -> None:

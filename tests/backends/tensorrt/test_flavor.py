@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import enum
+import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -11,9 +13,11 @@ import pytest
 import torch
 
 from vsr_plugin.backends import open_backend
+from vsr_plugin.backends.memory import means_no_room
 from vsr_plugin.backends.tensorrt import Profile, Target, flavor
 from vsr_plugin.backends.tensorrt.builds import Watch
-from vsr_plugin.backends.tensorrt.flavor import Flavor, LoadedEngine, find_flavor
+from vsr_plugin.backends.tensorrt.executable import LoadedEngine
+from vsr_plugin.backends.tensorrt.flavor import Flavor, find_flavor
 from vsr_plugin.errors import BackendError, UsageError
 
 
@@ -72,9 +76,14 @@ def test_a_library_that_does_not_load_says_why(monkeypatch: pytest.MonkeyPatch) 
     assert "\n" not in str(caught.value)
 
 
-def test_an_old_tensorrt_is_refused() -> None:
-    with pytest.raises(BackendError, match=r"Expected TensorRT 10 or newer, got 8.6.1: pip install -U tensorrt"):
-        Flavor(Library("8.6.1"), "tensorrt")
+@pytest.mark.parametrize("version", ["8.6.1", "unknown"])
+def test_an_old_tensorrt_is_refused(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, tensorrt=Library(version))
+    expected = (
+        f"cannot be used: expected TensorRT 10 or newer, got {version}: pip install -U tensorrt, or choose --backend"
+    )
+    with pytest.raises(BackendError, match=expected):
+        find_flavor()
 
 
 def test_targets_hold_what_engines_depend_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +94,8 @@ def test_targets_hold_what_engines_depend_on(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA L4")
     monkeypatch.setattr(flavor, "_driver", lambda: "570.1")
     device = torch.device("cuda")
-    assert Flavor(FULL, "tensorrt").target(device) == Target("tensorrt", "10.9.0", "8.9", "NVIDIA L4", "570.1")
+    full = Target("tensorrt", "10.9.0", "8.9", "NVIDIA L4", "570.1", sys.platform)
+    assert Flavor(FULL, "tensorrt").target(device) == full
     rtx = Flavor(Library("1.7.1", ComputeCapability=ComputeCapability), "tensorrt_rtx")
     assert rtx.target(device) == Target("tensorrt_rtx", "1.7.1", "8.9")
     assert rtx.target_ahead("12.0") == Target("tensorrt_rtx", "1.7.1", "12.0")
@@ -96,15 +106,47 @@ def test_targets_hold_what_engines_depend_on(monkeypatch: pytest.MonkeyPatch) ->
         rtx.target(device)
 
 
-def test_the_driver_is_unknown_where_nobody_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    assert flavor._driver() == "unknown"
-    monkeypatch.setattr("shutil.which", lambda _: "/bin/false")  # says nothing, and fails
-    assert flavor._driver() == "unknown"
+class Nvml:
+    """The driver's management library."""
+
+    def __init__(self, name: str) -> None:
+        assert "ml" in name
+
+    def nvmlInit_v2(self) -> int:  # noqa: N802 - as it is called
+        return 0
+
+    def nvmlSystemGetDriverVersion(self, version: Any, size: int) -> int:  # noqa: N802 - ″
+        version.value = b"570.86"[:size]
+        return 0
 
 
-@pytest.mark.parametrize(("words", "kept"), [("CUDA out of memory", True), ("a magic number is missing", False)])
-def test_an_engine_that_finds_no_room_is_no_bad_file(words: str, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_driver_tells_its_version(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    ask = flavor._driver.__wrapped__
+    monkeypatch.setattr(ctypes, "CDLL", Nvml)
+    assert ask() == "570.86"
+    assert caplog.messages == []
+
+    def nowhere(_: str) -> None:
+        raise OSError("no such library")
+
+    monkeypatch.setattr(ctypes, "CDLL", nowhere)
+    assert ask() == "unknown"
+    assert "after an update of it, call `vsr cache clear`" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("words", "foreign"),
+    [
+        ("Serialization assertion magicTagRead == kMAGIC_TAG failed. Magic tag does not match", True),
+        ("The engine plan file is generated on an incompatible device, please rebuild.", True),
+        ("CUDA out of memory", False),
+        ("CUDA initialization failure with error: 35", False),
+        ("", False),
+    ],
+)
+def test_only_a_file_that_is_no_engine_of_it_is_a_bad_one(
+    words: str, foreign: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
 
     class Runtime:
@@ -115,12 +157,36 @@ def test_an_engine_that_finds_no_room_is_no_bad_file(words: str, kept: bool, mon
             self.ear.heard = words
 
     library = Flavor(Library("10.9.0", Runtime=Runtime), "tensorrt")
-    with pytest.raises(RuntimeError, match=words) if kept else nullcontext():
+    with nullcontext() if foreign else pytest.raises(RuntimeError, match=words or "does not say why"):
         assert library.load(b"engine", b"", torch.device("cuda")) is None
+
+
+def test_the_real_library_tells_foreign_files_from_a_driver_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    pytest.importorskip("onnxscript")
+    if torch.cuda.is_available():
+        pytest.skip("there is a driver")
+    from tests.backends.tensorrt.test_export import engine_of, exported
+
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
+    rtx, device = find_flavor(ahead=True), torch.device("cuda")
+    engine = engine_of(exported("espcn", 3), 1)
+    assert rtx.takes(engine)
+    with pytest.raises(RuntimeError, match=r"(?i)cuda"):
+        rtx.load(engine, b"", device)
+    for foreign in (b"", b"\x7fELF" + bytes(1000), b"?" + engine[1:]):
+        assert not rtx.takes(foreign)
+        assert rtx.load(foreign, b"", device) is None
+
+
+def test_a_library_has_one_logger_in_a_process() -> None:
+    assert Flavor(FULL, "tensorrt")._ear is Flavor(Library("10.9.0"), "tensorrt")._ear
 
 
 class Context:
     """An execution context that writes down what it is told."""
+
+    device_memory = 0
 
     def __init__(self) -> None:
         self.told: list[tuple[Any, ...]] = []
@@ -129,8 +195,7 @@ class Context:
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "device_memory":
             self.told.append((name, value))
-        else:
-            super().__setattr__(name, value)
+        super().__setattr__(name, value)
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         self.told.append(("shape", name, shape))
@@ -144,11 +209,29 @@ class Context:
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.told.append(("address", name, address))
-        return True
+        return self.accepts
 
     def execute_async_v3(self, stream: int) -> bool:
         self.told.append(("execute", stream))
         return self.accepts
+
+
+class LaterContext(Context):
+    """Of a version without the older way to give it memory."""
+
+    def set_device_memory(self, address: int, size: int) -> None:
+        self.told.append(("memory", address, size))
+
+    def is_stream_capturable(self, stream: int) -> bool:
+        return stream == 77
+
+
+class Ear:
+    """A logger."""
+
+    heard = ""
+
+    def listen(self) -> None: ...
 
 
 class Strategies(enum.Enum):
@@ -223,12 +306,14 @@ def library(**more: Any) -> Any:
 
 
 def test_a_context_is_bound_and_enqueued_on_the_stream() -> None:
-    engine, ear = Engine(), SimpleNamespace(heard="")
-    loaded = LoadedEngine(library(), ear, object(), engine, b"")
+    engine = Engine()
+    loaded = LoadedEngine(library(), Ear(), object(), engine, b"")
     assert engine.asked is Strategies.USER_MANAGED  # what it computes in is torch's memory, too
     binding = loaded.bind((2, 1, 27, 48))
     assert (binding.shape, binding.dtype, binding.workspace) == ((2, 9, 27, 48), torch.float16, 4096)
-    loaded.enqueue(100, 200, 300, 77)
+    loaded.attach(100, 200, 300, 4096)
+    assert loaded.capturable(5)
+    loaded.enqueue(77)
     assert engine.context.told == [
         ("shape", "x", (2, 1, 27, 48)),
         ("device_memory", 300),
@@ -240,9 +325,19 @@ def test_a_context_is_bound_and_enqueued_on_the_stream() -> None:
     loaded.close()
 
 
+def test_newer_contexts_are_told_how_much_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Context, "device_memory")
+    engine = Engine()
+    engine.context = LaterContext()
+    loaded = LoadedEngine(library(), Ear(), object(), engine, b"")
+    loaded.attach(100, 200, 300, 4096)
+    assert engine.context.told[0] == ("memory", 300, 4096)
+    assert (loaded.capturable(77), loaded.capturable(5)) == (True, False)
+
+
 def test_what_tensorrt_rtx_compiles_is_given_back_to_it() -> None:
     engine = Engine()
-    loaded = LoadedEngine(library(IRuntimeCache=RuntimeCache), None, object(), engine, b"kernels")
+    loaded = LoadedEngine(library(IRuntimeCache=RuntimeCache), Ear(), object(), engine, b"kernels")
     assert engine.asked.allocation is Strategies.USER_MANAGED
     assert engine.asked.dynamic_shapes_kernel_specialization_strategy is Strategies.EAGER
     assert engine.asked.cache.content == b"kernels"
@@ -250,13 +345,39 @@ def test_what_tensorrt_rtx_compiles_is_given_back_to_it() -> None:
 
 
 def test_a_refusal_is_in_the_librarys_own_words() -> None:
-    engine, ear = Engine(), SimpleNamespace(heard="Error Code 3: not that shape")
+    engine, ear = Engine(), Ear()
     loaded = LoadedEngine(library(), ear, object(), engine, b"")
     engine.context.accepts = False
+    ear.heard = "Error Code 3: not that shape"
     with pytest.raises(RuntimeError, match="not that shape"):
         loaded.bind((9, 1, 27, 48))
     with pytest.raises(RuntimeError, match="Error Code 3"):
-        loaded.enqueue(1, 2, 3, 4)
+        loaded.enqueue(4)
+    with pytest.raises(RuntimeError, match="Error Code 3"):
+        loaded.attach(1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("stand_in", "real"),
+    [
+        (LaterContext, "IExecutionContext"),
+        (RuntimeConfig, "IRuntimeConfig"),
+        (RuntimeCache, "IRuntimeCache"),
+        (Engine, "ICudaEngine"),
+    ],
+)
+def test_what_stands_in_has_no_method_that_the_real_library_lacks(stand_in: type, real: str) -> None:
+    rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    asked = {name for name in dir(stand_in) if not name.startswith("_")} - {"content"}
+    assert asked
+    assert asked <= set(dir(getattr(rtx, real)))
+    for enumeration, name in (
+        ("ExecutionContextAllocationStrategy", "USER_MANAGED"),
+        ("DynamicShapesKernelSpecializationStrategy", "EAGER"),
+        ("EngineInvalidityDiagnostics", "MALFORMED_ENGINE"),
+        ("DataType", "BF16"),
+    ):
+        assert hasattr(getattr(rtx, enumeration), name)
 
 
 class Builder:
@@ -264,7 +385,8 @@ class Builder:
 
     made: ClassVar[list[Builder]] = []
 
-    def __init__(self, _: Any) -> None:
+    def __init__(self, ear: Any) -> None:
+        self.ear = ear
         self.profiles: list[Any] = []
         self.flags_cleared: list[str] = []
         self.timings = b""
@@ -294,8 +416,12 @@ class Builder:
     def add_optimization_profile(self, _: Any) -> None:
         assert self.profiles
 
-    def build_serialized_network(self, network: Any, config: Any) -> bytes:
-        return b"engine"
+    def build_serialized_network(self, network: Any, config: Any) -> bytes | None:
+        if self.input.shape[2] < 99:
+            return b"engine"
+        self.ear.log(2, "Tactic Device request: 9 MB. Device memory is insufficient to use tactic.")
+        self.ear.log(1, "Error Code 10: Could not find any implementation for node conv1.")
+        return None
 
 
 class Parser:
@@ -337,3 +463,10 @@ def test_the_full_library_goes_on_with_its_timing_cache(before: bytes, after: by
 def test_a_graph_that_is_not_taken_says_why() -> None:
     with pytest.raises(RuntimeError, match="no such operator"):
         Flavor(BUILDING, "tensorrt").build(b"bad", FIXED, ONE, b"", Watch("a test"))
+
+
+def test_a_build_that_found_no_room_says_so() -> None:
+    large = Profile((1, 1, 99, 16), (4, 1, 99, 16), (4, 1, 99, 16))
+    with pytest.raises(RuntimeError, match="out of memory: Error Code 10") as caught:
+        Flavor(BUILDING, "tensorrt").build(b"onnx", large, ONE, b"", Watch("a test"))
+    assert means_no_room(str(caught.value))

@@ -65,29 +65,32 @@ def test_samples_go_in_and_come_out(name: str, scale: int, depth: int, peak: int
     assert int((result.to(torch.int32) - expected.to(torch.int32)).abs().max()) <= 1
 
 
-def test_the_engine_is_given_the_same_memory_each_time() -> None:
+def test_the_engine_is_given_its_memory_once() -> None:
     network, executable = opened("espcn", 3)
+    memory = executable.memory
+    assert all(memory)
     for _ in range(3):
         network(torch.rand(SHAPE))
-    assert len(executable.calls) == 3
-    assert len(set(executable.calls)) == 1
-    assert all(executable.calls[0][:3])
+    assert executable.memory == memory
+    assert len(executable.streams) == 3
 
 
-def test_closing_frees_the_engine_after_what_it_compiled_is_kept() -> None:
-    graph = exported("espcn", 3)
-    kept: list[tuple[bytes, bool]] = []
-    executable = FakeExecutable(graph.onnx)
-    network = EngineNetwork(
-        executable,
-        SHAPE,
-        graph.shuffle,
-        CPU,
-        "espcn",
-        lambda engine: kept.append((engine.compiled(), executable.closed)),
-    )
+def test_closing_frees_the_engine() -> None:
+    network, executable = opened("espcn", 3)
     network.close()
-    assert kept == [(b"kernels for this GPU", False)]
+    assert executable.closed
+
+
+@pytest.mark.parametrize("method", ["bind", "attach"])
+def test_an_engine_that_refuses_is_freed(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(FakeExecutable, method, refuse)
+    graph = exported("espcn", 3)
+    executable = FakeExecutable(graph.onnx)
+    with pytest.raises(RuntimeError, match="no"):
+        EngineNetwork(executable, SHAPE, graph.shuffle, CPU, "espcn")
     assert executable.closed
 
 
@@ -114,7 +117,8 @@ def test_failures_are_ours(words: str, kind: type[BackendError], monkeypatch: py
 class FakeCuda:
     """What `run` asks of torch.cuda, written down; streams are names."""
 
-    def __init__(self, *, capturable: bool = True) -> None:
+    def __init__(self, *, capturable: bool = True, library_captures: bool = True) -> None:
+        self.library_captures = library_captures
         self.events: list[str] = []
         self.now = FakeStream(self, "caller's", 0)
         self.recording = False
@@ -179,7 +183,14 @@ class Written:
         n, _, height, width = shape
         return Binding((n, 4, height, width), torch.float16, 0)
 
-    def enqueue(self, x: int, y: int, workspace: int, stream: int) -> None:
+    def attach(self, x: int, y: int, workspace: int, size: int) -> None:
+        assert all((x, y, workspace, size))
+
+    def capturable(self, stream: int) -> bool:
+        assert stream == 77
+        return self._cuda.library_captures
+
+    def enqueue(self, stream: int) -> None:
         self._cuda.events.append(f"{'record' if self._cuda.recording else 'enqueue'} engine on {stream}")
 
     def compiled(self) -> bytes:
@@ -189,8 +200,8 @@ class Written:
         self._cuda.events.append("close engine")
 
 
-def on_fake_cuda(monkeypatch: pytest.MonkeyPatch, *, capturable: bool = True) -> tuple[FakeCuda, EngineNetwork]:
-    cuda = FakeCuda(capturable=capturable)
+def on_fake_cuda(monkeypatch: pytest.MonkeyPatch, **how: bool) -> tuple[FakeCuda, EngineNetwork]:
+    cuda = FakeCuda(**how)
     real = {name: getattr(torch, name) for name in ("zeros", "empty")}
 
     class Device:
@@ -215,6 +226,7 @@ def on_fake_cuda(monkeypatch: pytest.MonkeyPatch, *, capturable: bool = True) ->
 
 def test_an_engine_is_recorded_once_and_replayed_on_the_callers_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda, network = on_fake_cuda(monkeypatch)
+    assert network.recorded
     assert cuda.events == [
         "own waits for caller's",
         "enqueue engine on 77",  # never on 0, the default stream, where TensorRT would wait for the device
@@ -241,8 +253,10 @@ def test_another_stream_waits_for_the_one_before(monkeypatch: pytest.MonkeyPatch
     assert cuda.events == ["wait for another", "close engine"]
 
 
-def test_an_engine_that_cannot_be_recorded_is_enqueued_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda, network = on_fake_cuda(monkeypatch, capturable=False)
+@pytest.mark.parametrize("who", ["capturable", "library_captures"])
+def test_an_engine_that_cannot_be_recorded_is_enqueued_each_time(who: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda, network = on_fake_cuda(monkeypatch, **{who: False})
+    assert not network.recorded
     cuda.events.clear()
     network(torch.rand(1, 1, 4, 4))
     assert cuda.events == ["own waits for caller's", "enqueue engine on 77", "caller's waits for own"]

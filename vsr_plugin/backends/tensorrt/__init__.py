@@ -1,7 +1,8 @@
 """TensorRT and TensorRT-RTX: what their parts say to each other.
 
 `backend` is the `Backend`; `export` makes an ONNX graph of a network, `builds` watches the builder make an engine of
-it, `cache` keeps engine files, `run` runs them on memory and streams of torch; only `flavor` knows the two libraries.
+it, `cache` keeps engine files, `run` runs them on memory and streams of torch; only `flavor` and its `executable` know
+the two libraries.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Target:
         capability: Compute capability, as in 8.9.
         gpu: Name of the GPU; empty for TensorRT-RTX, whose engines run on every GPU of the compute capability.
         driver: Version of its driver; empty for TensorRT-RTX.
+        system: Operating system, as Python calls it; empty for TensorRT-RTX.
     """
 
     flavor: FlavorName
@@ -55,6 +57,7 @@ class Target:
     capability: str
     gpu: str = ""
     driver: str = ""
+    system: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +110,26 @@ class Executable(Protocol):
         """Choose the shape of the input, float32 (N, C, H, W), for the calls that follow."""
         ...
 
-    def enqueue(self, x: int, y: int, workspace: int, stream: int) -> None:
-        """Enqueue one run, with addresses of input, output and workspace, and the handle of a stream.
+    def attach(self, x: int, y: int, workspace: int, size: int) -> None:
+        """Choose the memory for the calls that follow.
+
+        Args:
+            x: Address of the input.
+            y: ″ of the output.
+            workspace: ″ of what it computes in.
+            size: Bytes of the workspace.
+        """
+        ...
+
+    def capturable(self, stream: int) -> bool:
+        """Whether a run on the stream of this handle may become part of a CUDA graph."""
+        ...
+
+    def enqueue(self, stream: int) -> None:
+        """Enqueue one run on the stream of this handle.
 
         Raises:
-            RuntimeError: the library refuses; its own words.
+            RuntimeError: the library refuses; its own words, as for `bind` and `attach`.
         """
         ...
 

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+import torch
+
 from ...errors import BackendError, OutputError
 from ..memory import translated_errors
 from . import Profile, Recipe
@@ -19,7 +21,6 @@ from .run import EngineNetwork, current
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import torch
     from torch import nn
 
     from ...models import ModelSpec
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 LARGEST_BATCH = 4
-"""Pictures that every engine takes at once, so that a batch made smaller when memory runs out needs no other engine."""
+"""Pictures at a time, if nobody says how many."""
 _SMALLEST_SIDE = 16  # of the pictures that an engine for a range of sizes takes
 
 
@@ -72,17 +73,18 @@ class TensorRTBackend:
         with translated_errors(f"tensorrt: compiling {spec.name}"), current(device):  # which is the one it measures on
             graph = self._graph(module, spec, precision)
             recipe = self._recipe(module, graph, precision, self.flavor.target(device), fixed(shape))
+            if device.type == "cuda":
+                torch.cuda.empty_cache()  # the libraries do not take their memory from torch
             sealed = self.cache.find(recipe, shape)
             executable = None if sealed is None else self._load(sealed, device)
-            if sealed is None or executable is None:
-                sealed, _ = self._build(graph, spec, recipe)
-                executable = self._load(sealed, device)
             if executable is None:
-                raise BackendError(f"tensorrt: {self.flavor.name} does not load what it has built: reinstall it")
-            name = sealed.name
-            return EngineNetwork(
-                executable, shape, graph.shuffle, device, spec.name, lambda engine: self._keep_compiled(name, engine)
-            )
+                sealed, _ = self._build(graph, spec, recipe, refused=sealed)
+                executable = self._load(sealed, device)
+            if sealed is None or executable is None:
+                raise BackendError(f"tensorrt: {self.flavor.name} does not take what it has built: install it again")
+            network = EngineNetwork(executable, shape, graph.shuffle, device, spec.name)
+            self._keep_compiled(sealed.name, executable)
+            return network
 
     def build(
         self, module: nn.Module, spec: ModelSpec, profile: Profile, precision: Precision, target: Target
@@ -122,12 +124,15 @@ class TensorRTBackend:
         onnx = sha256(graph.onnx).hexdigest()
         return Recipe(digest_of_weights(module), onnx, precision, OPTIONS, target, profile)
 
-    def _build(self, graph: Graph, spec: ModelSpec, recipe: Recipe) -> tuple[Sealed, bool]:
-        """The engine of exactly this recipe, and whether it was built now."""
+    def _build(
+        self, graph: Graph, spec: ModelSpec, recipe: Recipe, refused: Sealed | None = None
+    ) -> tuple[Sealed, bool]:
+        """The engine of exactly this recipe, other than the one that was refused, and whether it was built now."""
         name, target = f"{key(recipe)}{ENGINE}", recipe.target
         with self.cache.lock():
             there = self.cache.read(name)  # whoever held the lock may have built it
-            if there is not None and there.header.get("recipe") == recipe.as_dict():
+            wanted = there is not None and there.header.get("recipe") == recipe.as_dict()
+            if there is not None and wanted and (refused is None or there.content != refused.content):
                 return there, False
             timing = f"{sha256(repr(target).encode()).hexdigest()}{TIMING}"
             measured = self.cache.read(timing)
@@ -156,6 +161,7 @@ class TensorRTBackend:
         if executable is None:
             _log.warning("%s does not take %s: building it again", self.flavor.name, sealed.name)
             self.cache.drop(sealed.name)
+            self.cache.drop(_compiled(sealed.name))
         return executable
 
     def _keep_compiled(self, name: str, engine: Executable) -> None:
@@ -170,14 +176,11 @@ def _compiled(engine: str) -> str:
 
 
 def fixed(shape: Shape) -> Profile:
-    """Pictures of one size, up to as many as ever come at a time."""
-    n, channels, height, width = shape
-    largest = (max(n, LARGEST_BATCH), channels, height, width)
-    return Profile((1, channels, height, width), largest, largest)
+    """Pictures of one size, up to so many at a time: fewer are left when memory has run out."""
+    return Profile((1, *shape[1:]), shape, shape)
 
 
 def ranged(shape: Shape) -> Profile:
     """Pictures of any size up to this one, which it is fastest for."""
-    n, channels, height, width = shape
-    largest = (max(n, LARGEST_BATCH), channels, height, width)
-    return Profile((1, channels, min(height, _SMALLEST_SIDE), min(width, _SMALLEST_SIDE)), largest, largest)
+    _, channels, height, width = shape
+    return Profile((1, channels, min(height, _SMALLEST_SIDE), min(width, _SMALLEST_SIDE)), shape, shape)

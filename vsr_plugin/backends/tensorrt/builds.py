@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import signal
 import threading
@@ -71,14 +72,15 @@ def watched(what: str) -> Iterator[Watch]:
     """Say that a build begins and ends; Ctrl-C, or being ended, stops it at its next step.
 
     While a library's own code runs, an exception thrown into its callbacks would end the program: the signal only
-    asks the builder to stop, and KeyboardInterrupt is raised here, when it has.
+    asks the builder to stop, and KeyboardInterrupt is raised here, when it has. Outside the main thread, which alone
+    hears signals, the end of the program does the same, and waits for it.
 
     Args:
         what: Is built, in words.
     """
     watch = Watch(what)
     _log.warning("building %s, this first time only", what)
-    with _signals_to(watch):
+    with _signals_to(watch) if threading.current_thread() is threading.main_thread() else _exit_after(watch):
         yield watch
     if watch.stopped:
         raise KeyboardInterrupt
@@ -90,12 +92,26 @@ def _signals_to(watch: Watch) -> Iterator[None]:
     def stop(*_: Any) -> None:
         watch.stopped = True
 
-    theirs: dict[signal.Signals, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # no other is interrupted, or may ask to be
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        theirs = {n: signal.signal(n, stop) for n in numbers if signal.getsignal(n) is signal.default_int_handler}
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    theirs = {n: signal.signal(n, stop) for n in numbers if signal.getsignal(n) is signal.default_int_handler}
     try:
         yield
     finally:
         for number, handler in theirs.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _exit_after(watch: Watch) -> Iterator[None]:
+    ended = threading.Event()
+
+    def stop() -> None:
+        watch.stopped = True
+        ended.wait()
+
+    atexit.register(stop)
+    try:
+        yield
+    finally:
+        atexit.unregister(stop)
+        ended.set()

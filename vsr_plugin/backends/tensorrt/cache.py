@@ -1,8 +1,8 @@
 """Engine files, and what lies beside them: sealed, so that a file that is not whole, or not ours, is never used.
 
-A file is a line that names the format, a line of JSON, and the content, whose sha256 the JSON has. It is written under
-another name and renamed. Whoever builds holds the folder's lock: two processes build once, and one after the other,
-for builders measure, and would disturb each other.
+A file is a line that names the format, a sha256, a line of JSON that has the file's name, too, and the content; the
+sha256 is of all that follows it. It is written under another name and renamed. Whoever builds holds the folder's lock:
+two processes build once, and one after the other, for builders measure, and would disturb each other.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_MAGIC = b"vsr_plugin sealed 1\n"
+_MAGIC = b"vsr_plugin sealed 2\n"
+_DIGEST = 64  # letters
+_HEADER = len(_MAGIC) + _DIGEST + 1  # where it begins
 _LONGEST_HEADER = 1 << 16
 _LOCK, _PART = "build.lock", ".part"
 _PATIENCE = 1.0  # seconds before it is said that another process is waited for
@@ -90,7 +92,7 @@ class Cache:
         except OSError as error:
             self._complain(error)
             return None
-        opened = _open(data)
+        opened = _open(name, data)
         if opened is None:
             _log.warning("%s is damaged, or no file of this program: making it again", path)
             self.drop(name)
@@ -122,7 +124,7 @@ class Cache:
             part = self.folder / f"{secrets.token_hex(8)}{_PART}"
             try:
                 with part.open("xb") as file:
-                    file.write(_seal(header, content))
+                    file.write(_seal(name, header, content))
                     file.flush()
                     os.fsync(file.fileno())
                 part.replace(self.folder / name)
@@ -178,30 +180,32 @@ def read_header(path: Path) -> Mapping[str, Any] | None:
     """What was written with a file, its content unread; None if it is no file of ours."""
     try:
         with path.open("rb") as file:
-            opened = _split(file.read(len(_MAGIC) + _LONGEST_HEADER))
+            opened = _split(file.read(_HEADER + _LONGEST_HEADER))
     except OSError:
         return None
     return None if opened is None else opened[0]
 
 
-def _seal(header: Mapping[str, Any], content: bytes) -> bytes:
-    full = {**header, "sha256": hashlib.sha256(content).hexdigest()}
-    return b"".join([_MAGIC, json.dumps(full, sort_keys=True).encode(), b"\n", content])
+def _seal(name: str, header: Mapping[str, Any], content: bytes) -> bytes:
+    rest = b"".join([json.dumps({**header, "name": name}, sort_keys=True).encode(), b"\n", content])
+    return b"".join([_MAGIC, hashlib.sha256(rest).hexdigest().encode(), b"\n", rest])
 
 
-def _open(data: bytes) -> tuple[Mapping[str, Any], bytes] | None:
+def _open(name: str, data: bytes) -> tuple[Mapping[str, Any], bytes] | None:
+    """Header and content, of a file that is whole and has the name that it was written under."""
     opened = _split(data)
-    if opened is None or hashlib.sha256(opened[1]).hexdigest() != opened[0].get("sha256"):
+    if opened is None or opened[0].get("name") != name:
         return None
-    return opened
+    digest = data[len(_MAGIC) : len(_MAGIC) + _DIGEST]
+    return opened if hashlib.sha256(data[_HEADER:]).hexdigest().encode() == digest else None
 
 
 def _split(data: bytes) -> tuple[Mapping[str, Any], bytes] | None:
-    end = data.find(b"\n", len(_MAGIC))
+    end = data.find(b"\n", _HEADER)
     if not data.startswith(_MAGIC) or end < 0:
         return None
     try:
-        header = json.loads(data[len(_MAGIC) : end])
+        header = json.loads(data[_HEADER:end])
     except (ValueError, RecursionError):
         return None
     return (header, data[end + 1 :]) if isinstance(header, dict) else None

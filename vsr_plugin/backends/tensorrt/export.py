@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, resources
 from io import BytesIO
+from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,6 +35,17 @@ INPUT, OUTPUT = "x", "y"
 _PICTURE_CHANNELS = 4
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 _WITH_WEIGHTS = (*_CONVOLUTIONS, nn.PReLU, nn.BatchNorm2d)
+# Code, and where it may come from: from packages whose version is part of the digest, and from Python, which keeps it.
+_CODE = (type, FunctionType, BuiltinFunctionType)
+_KNOWN = (
+    "torch",
+    "vsr_plugin",
+    "builtins",
+    "collections",
+    "copyreg",
+    "math",
+    "_operator",
+)  # changed with their versions
 # What decides about the graph of a network of ours, besides the network itself.
 _SOURCES = ("models", "kernels", "backends", "backends/tensorrt")
 
@@ -197,9 +209,6 @@ def digest_before_export(module: nn.Module, spec: ModelSpec, precision: Precisio
 
     None for a network with code that is neither ours nor torch's, for nobody knows what that depends on.
     """
-    for part in module.modules():
-        if type(part).__module__.partition(".")[0] not in ("torch", "vsr_plugin"):
-            return None
     content = BytesIO()
     try:
         _Structure(content).dump(module)
@@ -211,7 +220,16 @@ def digest_before_export(module: nn.Module, spec: ModelSpec, precision: Precisio
 
 
 class _Structure(pickle.Pickler):
-    """Writes a network down, with digests in place of tensors, which torch writes differently each time."""
+    """Writes a network down, with digests in place of tensors, which torch writes differently each time.
+
+    Classes and functions are written by name: of those of other people, that says nothing.
+    """
+
+    def reducer_override(self, value: Any) -> Any:
+        """Refuse code that may change while its name stays."""
+        if isinstance(value, _CODE) and str(value.__module__).partition(".")[0] not in _KNOWN:
+            raise pickle.PicklingError(f"{value.__module__}.{value.__qualname__} is code of somebody else's")
+        return NotImplemented
 
     def persistent_id(self, value: Any) -> str | None:
         return _digest_of_tensor(value) if isinstance(value, torch.Tensor) else None

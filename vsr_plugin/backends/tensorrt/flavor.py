@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
-import shutil
-import subprocess
+import re
+import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ...errors import BackendError, UsageError
-from ..memory import means_no_room
-from . import Binding, Target
-from .export import INPUT, OUTPUT
+from . import Target
+from .executable import LoadedEngine
 
 if TYPE_CHECKING:
-    from . import FlavorName, Profile, Shape
+    from . import FlavorName, Profile
     from .builds import Watch
 
 _log = logging.getLogger(__name__)
 
 INSTALL = "pip install 'vsr-plugin[tensorrt-rtx]' (RTX GPUs) or 'vsr-plugin[tensorrt]' (all NVIDIA GPUs)"
-_PATIENCE = 10.0  # seconds for the driver to say its version
 _OLDEST = 10  # of TensorRT; TensorRT-RTX counts on its own
+# What TensorRT says of a file that is none of its engines, or one of another version or GPU.
+_FOREIGN = ("magic tag", "version tag", "serialization assertion", "plan file")
 # Types are as in the graph, and float32 keeps all its bits.
 OPTIONS = ("strongly typed", "no TF32")
 
@@ -44,16 +46,18 @@ def find_flavor(*, ahead: bool = False) -> Flavor:
             flavor = Flavor(_load(name), name)
         except ModuleNotFoundError as error:
             if error.name != name:
-                broken = broken or f"{name} does not load: {error}"
+                broken = broken or f"{name} does not load: {error}; install it again"
+        except BackendError as error:
+            broken = broken or str(error)
         except (ImportError, OSError, RuntimeError, AttributeError) as error:  # its libraries, or those of the driver
             reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            broken = broken or f"{name} does not load: {reason}"
+            broken = broken or f"{name} does not load: {reason}; install it again"
         else:
             if broken:
                 _log.warning("%s: taking %s", broken, name)
             return flavor
     if broken:
-        raise BackendError(f"Backend 'tensorrt' cannot be used: {broken}; install it again, or choose --backend eager")
+        raise BackendError(f"Backend 'tensorrt' cannot be used: {broken}, or choose --backend eager")
     raise BackendError(f"Backend 'tensorrt' is not installed: {INSTALL}, or choose --backend eager")
 
 
@@ -83,9 +87,10 @@ class Flavor:
         self.name = name
         self.version = str(library.__version__)
         self._library = library
-        if name == "tensorrt" and int(self.version.partition(".")[0]) < _OLDEST:
-            raise BackendError(f"Expected TensorRT {_OLDEST} or newer, got {self.version}: pip install -U tensorrt")
-        self._ear = _ear(library)
+        major = re.match(r"\d+", self.version)
+        if name == "tensorrt" and (major is None or int(major[0]) < _OLDEST):
+            raise BackendError(f"expected TensorRT {_OLDEST} or newer, got {self.version}: pip install -U tensorrt")
+        self._ear = _ears.setdefault(name, _ear(library))
 
     def target(self, device: torch.device) -> Target:
         """What engines for a CUDA device are built for.
@@ -96,7 +101,7 @@ class Flavor:
         major, minor = torch.cuda.get_device_capability(device)
         capability, gpu = f"{major}.{minor}", torch.cuda.get_device_name(device)
         if self.name == "tensorrt":
-            return Target(self.name, self.version, capability, gpu, _driver())
+            return Target(self.name, self.version, capability, gpu, _driver(), sys.platform)
         try:
             return self.target_ahead(capability)
         except UsageError as error:
@@ -148,11 +153,12 @@ class Flavor:
         else:
             cache = config.create_timing_cache(timings) or config.create_timing_cache(b"")
             config.set_timing_cache(cache, ignore_mismatch=False)
-        self._ear.heard = ""
+        self._ear.listen()
         engine = builder.build_serialized_network(network, config)
         del monitor  # it must outlive the builder's use of it
         if engine is None and not watch.stopped:
-            raise RuntimeError(self._ear.heard or "it does not say why")
+            reason = "out of memory: " if self._ear.short_of_memory else ""  # which it calls a lack of implementations
+            raise RuntimeError(reason + (self._ear.heard or "it does not say why"))
         return (b"" if engine is None else bytes(engine)), (b"" if cache is None else bytes(cache.serialize()))
 
     def _set_shapes(self, builder: Any, network: Any, config: Any, profile: Profile) -> None:
@@ -174,70 +180,33 @@ class Flavor:
             device: Where.
 
         Raises:
-            RuntimeError: there is no room for it; the library's own words.
+            RuntimeError: the file is good, but there is no room, or no way to the GPU; the library's own words.
         """
         with torch.cuda.device(device):
             runtime = self._library.Runtime(self._ear)
-            self._ear.heard = ""
+            self._ear.listen()
             loaded = runtime.deserialize_cuda_engine(engine)
-            if loaded is None and means_no_room(self._ear.heard):  # the file is good
-                raise RuntimeError(self._ear.heard)
-            return None if loaded is None else LoadedEngine(self._library, self._ear, runtime, loaded, compiled)
+            if loaded is not None:
+                return LoadedEngine(self._library, self._ear, runtime, loaded, compiled)
+            heard = self._ear.heard
+            if self._is_foreign(runtime, engine, heard):
+                return None
+            raise RuntimeError(heard or "the engine is not taken, and it does not say why")
+
+    def takes(self, engine: bytes) -> bool:
+        """Whether a file is an engine of this version of TensorRT-RTX, which can tell without a GPU."""
+        return not self._is_foreign(self._library.Runtime(self._ear), engine, "")
+
+    def _is_foreign(self, runtime: Any, engine: bytes, heard: str) -> bool:
+        if self.name == "tensorrt":
+            return any(words in heard.lower() for words in _FOREIGN)
+        why = self._library.EngineInvalidityDiagnostics
+        _, found = runtime.get_engine_validity(engine)
+        return bool(int(found) & (int(why.VERSION_MISMATCH) | int(why.MALFORMED_ENGINE)))
 
 
-class LoadedEngine:
-    """An `Executable` of either library; to be used with its device current."""
-
-    def __init__(self, library: Any, ear: Any, runtime: Any, engine: Any, compiled: bytes) -> None:
-        self._library, self._ear, self._runtime, self._engine = library, ear, runtime, engine
-        self._cache = None
-        own_memory = library.ExecutionContextAllocationStrategy.USER_MANAGED
-        if hasattr(library, "IRuntimeCache"):  # TensorRT-RTX compiles for the GPU when an engine is first run
-            config = engine.create_runtime_config()
-            config.set_execution_context_allocation_strategy(own_memory)
-            # A graph is recorded after the first run: what runs then must be what should always run.
-            strategies = library.DynamicShapesKernelSpecializationStrategy
-            config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
-            self._cache = config.create_runtime_cache()
-            if compiled:
-                self._cache.deserialize(compiled)
-            config.set_runtime_cache(self._cache)
-            self._context = engine.create_execution_context(config)
-        else:
-            self._context = engine.create_execution_context(own_memory)
-        if self._context is None:
-            raise RuntimeError(ear.heard or "no execution context, and it does not say why")
-
-    def bind(self, shape: Shape) -> Binding:
-        """Choose the shape of the input."""
-        if not self._context.set_input_shape(INPUT, shape):
-            raise RuntimeError(self._ear.heard or f"an input of {shape} is refused")
-        workspace = int(self._context.update_device_memory_size_for_shapes())
-        n, c, h, w = self._context.get_tensor_shape(OUTPUT)
-        types = self._library.DataType
-        dtypes = {types.FLOAT: torch.float32, types.HALF: torch.float16, types.BF16: torch.bfloat16}
-        return Binding((n, c, h, w), dtypes[self._engine.get_tensor_dtype(OUTPUT)], workspace)
-
-    def enqueue(self, x: int, y: int, workspace: int, stream: int) -> None:
-        """Enqueue one run."""
-        context = self._context
-        context.device_memory = workspace
-        context.set_tensor_address(INPUT, x)
-        context.set_tensor_address(OUTPUT, y)
-        if not context.execute_async_v3(stream):
-            raise RuntimeError(self._ear.heard or "it does not say why")
-
-    def compiled(self) -> bytes:
-        """What was compiled for this GPU."""
-        written = None if self._cache is None else self._cache.serialize()
-        return b"" if written is None else bytes(written)
-
-    def close(self) -> None:
-        """Free the engine, inside out."""
-        del self._context
-        del self._cache
-        del self._engine
-        del self._runtime
+# TensorRT keeps the first logger that it is given for the whole process, and calls no other.
+_ears: dict[FlavorName, Any] = {}
 
 
 def _ear(library: Any) -> Any:
@@ -246,11 +215,17 @@ def _ear(library: Any) -> Any:
     class Ear(library.ILogger):  # type: ignore[misc] # a class of the library that was found
         def __init__(self) -> None:
             super().__init__()
+            self.listen()
+
+        def listen(self) -> None:
+            """Forget what was said so far."""
             self.heard = ""
+            self.short_of_memory = False
 
         def log(self, severity: Any, message: str) -> None:
             if severity <= library.ILogger.ERROR:
                 self.heard = message
+            self.short_of_memory |= "memory is insufficient" in message.lower()
             _log.debug("%s", message)
 
     return Ear()
@@ -270,14 +245,15 @@ def _monitor(library: Any, watch: Watch) -> Any:
     return Monitor()
 
 
+@cache
 def _driver() -> str:
-    """The version of the GPU's driver, as its own program says it."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return "unknown"
-    words = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
+    """The version of the GPU's driver, as its management library says it."""
+    version = ctypes.create_string_buffer(80)
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=_PATIENCE)  # noqa: S603 - the driver's own
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return (done.stdout.split() or ["unknown"])[0]
+        nvml = ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
+        told = nvml.nvmlInit_v2() == 0 and nvml.nvmlSystemGetDriverVersion(version, len(version)) == 0
+    except (OSError, AttributeError):
+        told = False
+    if not told:
+        _log.warning("the GPU's driver does not tell its version: after an update of it, call `vsr cache clear`")
+    return version.value.decode(errors="replace") or "unknown"

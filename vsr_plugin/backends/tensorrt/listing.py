@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ...errors import OutputError
+from ...errors import InputError, OutputError
 from .cache import ENGINE, GRAPH, KINDS, TIMING, read_header
 
 if TYPE_CHECKING:
@@ -45,28 +45,44 @@ class Kept:
 
 
 def kept(folder: Path) -> list[Kept]:
-    """The files of a cache folder, the newest first, without the lock; other people's files are not among them."""
-    found = []
-    for path in folder.iterdir() if folder.is_dir() else ():
-        kind = KINDS.get(path.suffix)
-        if kind is None or not path.is_file():
-            continue
-        if _OPENVINO.fullmatch(path.name) or _UNFINISHED.fullmatch(path.name):
-            what = ""
-        else:
-            header = read_header(path)
-            if header is None and not _OURS.fullmatch(path.stem):
-                continue
-            what = "damaged" if header is None else _words(path.suffix, header)
+    """The files of a cache folder, the newest first, without the lock; other people's files are not among them.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
+    try:
+        found = [_described(path) for path in folder.iterdir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(f"Cannot read {folder}: {error.strerror}") from error
+    ours = [file for file in found if file is not None]
+    return sorted(ours, key=lambda file: (-file.modified.timestamp(), file.path.name))
+
+
+def _described(path: Path) -> Kept | None:
+    """What a file is, if it is ours, and still there."""
+    kind = KINDS.get(path.suffix)
+    if kind is None or not path.is_file():
+        return None
+    what = ""
+    if not _OPENVINO.fullmatch(path.name) and not _UNFINISHED.fullmatch(path.name):
+        header = read_header(path)
+        if header is None and not _OURS.fullmatch(path.stem):
+            return None
+        what = "damaged" if header is None else _words(path.suffix, header)
+    try:
         status = path.stat()
-        found.append(Kept(path, kind, what, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC)))
-    return sorted(found, key=lambda file: (-file.modified.timestamp(), file.path.name))
+    except FileNotFoundError:  # another process has just finished, or removed it
+        return None
+    return Kept(path, kind, what, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
 
 def clear(folder: Path) -> tuple[int, int]:
     """Remove what `kept` lists; gives the number of files, and their bytes.
 
     Raises:
+        InputError: the folder cannot be read.
         OutputError: one cannot be removed.
     """
     files = kept(folder)
@@ -86,7 +102,7 @@ def _words(ending: str, header: Mapping[str, Any]) -> str:
             size = f"{largest[3]}×{largest[2]}"
             if smallest[2:] != largest[2:]:
                 size = f"{smallest[3]}×{smallest[2]} to {size}"
-            where = target["gpu"] or f"compute capability {target['capability']}"
+            where = f"{target['gpu']}, driver {target['driver']}" if target["gpu"] else target["capability"]
             return (
                 f"{header['model']} ×{header['scale']}, {size}, up to {largest[0]} at a time, {recipe['precision']}, "
                 f"{target['flavor']} {target['version']}, {where}"

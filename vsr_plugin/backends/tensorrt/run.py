@@ -30,7 +30,12 @@ class EngineNetwork:
         shuffle: The pixel shuffle that the engine leaves to do; 1 is none.
         device: Of CUDA; the CPU for engines that run there, which are those of tests.
         name: Of the network, for messages.
-        on_close: Is given the engine before it is freed.
+
+    Attributes:
+        recorded: Whether it runs as a CUDA graph.
+
+    Raises:
+        RuntimeError: the engine refuses, and is closed.
     """
 
     def __init__(
@@ -40,17 +45,21 @@ class EngineNetwork:
         shuffle: int,
         device: torch.device,
         name: str,
-        on_close: Callable[[Executable], None] = lambda _: None,
     ) -> None:
         self._executable, self._shuffle, self._device, self._name = executable, shuffle, device, name
-        self._on_close = on_close
-        with current(device):
-            binding = executable.bind(shape)
-        self._x = torch.zeros(shape, device=device)
-        self._y = torch.empty(binding.shape, dtype=binding.dtype, device=device)
-        self._workspace = torch.empty(max(1, binding.workspace), dtype=torch.uint8, device=device)
         self._last: torch.cuda.Stream | None = None
-        self._replay = _record(self._enqueue, device) if device.type == "cuda" else lambda: self._enqueue(0)
+        try:
+            with current(device):
+                binding = executable.bind(shape)
+                self._x = torch.zeros(shape, device=device)
+                self._y = torch.empty(binding.shape, dtype=binding.dtype, device=device)
+                self._workspace = torch.empty(max(1, binding.workspace), dtype=torch.uint8, device=device)
+                size = self._workspace.numel()
+                executable.attach(self._x.data_ptr(), self._y.data_ptr(), self._workspace.data_ptr(), size)
+                self._replay, self.recorded = _record(executable, device)
+        except BaseException:
+            executable.close()  # the memory that it holds may be what is missing
+            raise
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
@@ -76,11 +85,8 @@ class EngineNetwork:
         if self._last is not None:
             self._last.synchronize()
         with current(self._device):
-            try:
-                self._on_close(self._executable)
-            finally:
-                del self._replay, self._x, self._y, self._workspace
-                self._executable.close()
+            del self._replay, self._x, self._y, self._workspace
+            self._executable.close()
 
     def _picture(self) -> Tensor:
         """float32 (N, C, H·scale, W·scale), perhaps in the memory of the output."""
@@ -96,41 +102,43 @@ class EngineNetwork:
         self._x.copy_(x)
         self._replay()
 
-    def _enqueue(self, stream: int) -> None:
-        self._executable.enqueue(self._x.data_ptr(), self._y.data_ptr(), self._workspace.data_ptr(), stream)
-
 
 def current(device: torch.device) -> AbstractContextManager[Any]:
     """Make a device of CUDA the one that libraries mean if they are not told."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
-def _record(enqueue: Callable[[int], None], device: torch.device) -> Callable[[], None]:
-    """Make a CUDA graph of what ``enqueue`` enqueues; gives what replays it on the current stream.
+def _record(executable: Executable, device: torch.device) -> tuple[Callable[[], None], bool]:
+    """Make a CUDA graph of a run; gives what runs it on the current stream, and whether there is such a graph.
 
     An engine that no graph can be made of is enqueued each time: on a stream of its own, for on the default stream
     TensorRT would wait for the whole device.
     """
+    if device.type != "cuda":
+        return lambda: executable.enqueue(0), False
     own = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def aside() -> None:
         caller = torch.cuda.current_stream(device)
         own.wait_stream(caller)
         with current(device):
-            enqueue(own.cuda_stream)
+            executable.enqueue(own.cuda_stream)
         caller.wait_stream(own)
 
     aside()  # compiles, and lets libraries settle
+    if not executable.capturable(own.cuda_stream):
+        _log.info("the library makes no CUDA graph of this engine, so it runs a little slower")
+        return aside, False
     graph = torch.cuda.CUDAGraph()
     # Other threads may go on using the device meanwhile, but for one that tunes kernels.
     tuning = load_ops().LOCK if AVAILABLE else nullcontext()
     again = torch.cuda.stream(torch.cuda.current_stream(device))  # which a capture that does not begin leaves changed
     try:
         with tuning, again, torch.cuda.graph(graph, stream=own, capture_error_mode="thread_local"):
-            enqueue(own.cuda_stream)
+            executable.enqueue(own.cuda_stream)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
         _log.warning("no CUDA graph of this engine, so it runs a little slower: %s", error)
-        return aside
-    return graph.replay
+        return aside, False
+    return graph.replay, True
