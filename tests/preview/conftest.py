@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 import torch
@@ -19,20 +21,61 @@ from vsr_plugin.models import ModelSpec
 from vsr_plugin.preview.clips import open_clip
 from vsr_plugin.preview.player import Player
 
-__all__ = ["CLIP", "FakeNetworks", "Play", "media", "play"]
+__all__ = ["CLIP", "FakeNetworks", "Gate", "Play", "Time", "media", "play"]
 
 CLIP = Path(__file__).parents[2] / "examples/clip.mp4"
 
 Play = Callable[..., Player]
 
 
+class _Single:
+    """What is not copied with the network that holds it."""
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self
+
+
+class Time(_Single):
+    """Seconds that pass when a test says so, however slow the machine is."""
+
+    def __init__(self) -> None:
+        self._now = 100.0
+
+    def __call__(self) -> float:
+        return self._now
+
+    def pass_by(self, seconds: float) -> None:
+        self._now += seconds
+
+
+class Gate(_Single):
+    """Lets pictures through one by one, when a test says so."""
+
+    def __init__(self) -> None:
+        self._free = threading.Semaphore(0)
+        self._arrived = threading.Semaphore(0)
+
+    def __call__(self, _: float) -> None:
+        """What a network does in place of its work."""
+        self._arrived.release()
+        self._free.acquire(timeout=60)
+
+    def wait(self) -> None:
+        """Until the next picture is being made."""
+        assert self._arrived.acquire(timeout=20)
+
+    def open(self, pictures: int = 1) -> None:
+        self._free.release(pictures)
+
+
 class _Slow(nn.Module):
-    def __init__(self, scale: int, seconds: float) -> None:
+    def __init__(self, scale: int, seconds: float, work: Callable[[float], None]) -> None:
         super().__init__()
-        self.network, self.seconds = Nearest(scale), seconds
+        self.network, self.seconds, self.work = Nearest(scale), seconds, work
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        time.sleep(self.seconds)
+        if self.seconds:
+            self.work(self.seconds)
         large: torch.Tensor = self.network(x)
         return 1.0 - large  # unlike bicubic everywhere
 
@@ -43,14 +86,19 @@ class _Bursting(nn.Module):
 
 
 class FakeNetworks:
-    """Models: "fast" has ×2 and ×3, "slow" takes its time; "broken" cannot be opened, "bursting" cannot be run."""
+    """Models: "fast" has ×2 and ×3, "slow" takes its time; "broken" cannot be opened, "bursting" cannot be run.
 
-    def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = seconds
+    Args:
+        seconds: That "slow" takes for a picture.
+        work: What it does for so long.
+    """
+
+    def __init__(self, seconds: float = 0.0, work: Callable[[float], None] = time.sleep) -> None:
+        self.seconds, self.work = seconds, work
         self.opened: list[tuple[str, int]] = []
 
     def models(self, scale: int) -> tuple[str, ...]:
-        return tuple(name for name in ("fast", "slow", "broken", "bursting") if scale in self.scales(name))
+        return tuple(name for name in ("fast", "slow", "broken", "bursting", "buggy") if scale in self.scales(name))
 
     def scales(self, model: str) -> tuple[int, ...]:
         return (2, 3) if model == "fast" else (2,)
@@ -59,8 +107,12 @@ class FakeNetworks:
         if model == "broken":
             time.sleep(self.seconds)
             raise BackendError("broken: it does not work")
+        if model == "buggy":
+            raise LookupError("no such thing")
         self.opened.append((model, scale))
-        module = _Bursting() if model == "bursting" else _Slow(scale, self.seconds if model == "slow" else 0.0)
+        module = (
+            _Bursting() if model == "bursting" else _Slow(scale, self.seconds if model == "slow" else 0.0, self.work)
+        )
         return Upscaler.from_module(
             module, ModelSpec(model, "", "", {scale: 0}), scale, backend="eager", device="cpu", batch=1
         )
@@ -70,12 +122,25 @@ class FakeNetworks:
 def play() -> Iterator[Play]:
     """``play(path, **options)``: a player that is closed at the end."""
     players: list[Player] = []
+    gates: list[Gate] = []
 
-    def start(path: Path | str = CLIP, model: str = "fast", *, seconds: float = 0.0, **options: object) -> Player:
+    def start(
+        path: Path | str = CLIP,
+        model: str = "fast",
+        *,
+        seconds: float = 0.0,
+        work: Callable[[float], None] = time.sleep,
+        **options: object,
+    ) -> Player:
         how: dict[str, object] = {"scale": 2, **options}
-        players.append(Player(open_clip(str(path)), FakeNetworks(seconds), model, **how))  # type: ignore[arg-type]
+        networks = FakeNetworks(seconds, work)
+        if isinstance(work, Gate):
+            gates.append(work)
+        players.append(Player(open_clip(str(path)), networks, model, **how))  # type: ignore[arg-type]
         return players[-1]
 
     yield start
+    for gate in gates:
+        gate.open(1000)
     for player in players:
         player.close()

@@ -1,19 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.stream.conftest import Media
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import UsageError
-from vsr_plugin.frames import Frame
 from vsr_plugin.models import MODELS
 from vsr_plugin.preview import measure
 from vsr_plugin.preview.clips import open_clip
 from vsr_plugin.preview.measure import DnnNetworks
 from vsr_plugin.preview.networks import Networks
+from vsr_plugin.preview.pixels import Versions
 
 from .conftest import CLIP, FakeNetworks
 
@@ -35,30 +35,44 @@ def test_what_has_weights_can_be_chosen(tmp_path: Path) -> None:
     [
         ({"espcn": 0.001, "fsrcnn": 0.002, "srcnn": 0.01}, "fsrcnn"),  # of the highest PSNR, though srcnn costs more
         ({"fsrcnn": 0.05, "espcn": 0.001, "srcnn": 0.5}, "espcn"),
+        ({"fsrcnn": 0.02, "espcn": 0.001, "srcnn": 0.5}, "espcn"),  # with what a picture costs besides, it is too slow
         ({"espcn": 0.5, "fsrcnn": 0.4, "srcnn": 0.5}, "fsrcnn"),  # the least work, where nobody keeps up
     ],
 )
 def test_auto_is_the_best_that_keeps_up(monkeypatch: pytest.MonkeyPatch, costs: dict[str, float], best: str) -> None:
-    """On a clock that the networks turn."""
-    now = 0.0
+    """A picture of which the network takes so long, and all else ten milliseconds, at thirty a second."""
     networks, fake = Networks(), FakeNetworks()
+    tried: list[str] = []
 
     def open_fake(model: str, scale: int) -> Upscaler:
-        upscaler = fake.open("fast", scale)
-        real = upscaler.upscale
+        tried.append(model)
+        return fake.open("fast", scale)
 
-        def upscale(frames: Sequence[Frame]) -> list[Frame]:
-            nonlocal now
-            now += costs[model]
-            return real(frames)
+    def made(*_: object) -> Versions:
+        empty = np.zeros((1, 1, 3), np.uint8)
+        return Versions(empty, empty, costs[tried[-1]], 0.01, "")
 
-        monkeypatch.setattr(upscaler, "upscale", upscale)
-        return upscaler
-
-    monkeypatch.setattr("vsr_plugin.preview.networks.time.perf_counter", lambda: now)
+    monkeypatch.setattr("vsr_plugin.preview.networks.versions", made)
     monkeypatch.setattr(networks, "open", open_fake)
     monkeypatch.setattr(networks, "models", lambda _: tuple(costs))
     assert networks.best(open_clip(str(CLIP)), 3) == best
+
+
+def test_auto_measures_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures: list[float] = []
+
+    def made(*_: object) -> Versions:
+        pictures.append(0.025)
+        return Versions(np.zeros((1, 1, 3)), np.zeros((1, 1, 3)), 0.025, 0.0, "")
+
+    networks, fake = Networks(), FakeNetworks()
+    monkeypatch.setattr("vsr_plugin.preview.networks.versions", made)
+    monkeypatch.setattr(networks, "open", lambda _, scale: fake.open("fast", scale))
+    names = ("espcn", "fsrcnn", "srcnn", "vdsr", "drcn", "drrn", "lapsrn", "red30")
+    monkeypatch.setattr(networks, "models", lambda _: names)
+    networks.best(open_clip(str(CLIP)), 2)
+    first_ones = 4  # which compile, and do not count
+    assert sum(pictures) == pytest.approx(1.0 + first_ones * 0.025)
 
 
 def test_a_scale_without_any_weights_is_said() -> None:
@@ -71,7 +85,7 @@ def test_the_bench_plays_by_us_and_by_opencv(monkeypatch: pytest.MonkeyPatch, me
     monkeypatch.setattr(measure, "_WARM_UP", 0.1)
     for choice in (Networks(backend="eager", device="cpu"), DnnNetworks()):
         played = measure.measure(media("lossless.mkv"), choice, "espcn", 2, 0.5)
-        assert played.shown_fps > 0
+        assert played.jump_ms > 0
         assert (played.source_fps, played.where) == (25.0, "memory, without a display")
     assert played.name.startswith("OpenCV dnn")
     frame, _ = next(open_clip(str(media("lossless.mkv"))).frames(0.0))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ from vsr_plugin.preview.clips import open_clip
 from vsr_plugin.preview.networks import Networks
 from vsr_plugin.preview.player import Player
 
-from .conftest import CLIP, FakeNetworks, Play
+from .conftest import CLIP, FakeNetworks, Gate, Play, Time
 
 
 def picture(player: Player, after: int = 0) -> Shown:
@@ -60,26 +61,24 @@ def test_a_clip_plays_in_order_and_ends(media: Media, play: Play) -> None:
 
 
 def test_pause_stands_still_and_goes_on(play: Play) -> None:
-    player = play()
+    player = play(loop=True)
     picture(player)
     player.pause()
     still = picture(player)
-    until(lambda: player.wait(still.number, 0.3) is None)
     assert player.status().paused
+    assert player.wait(still.number, 0.3) is None
     player.pause()
-    assert picture(player, still.number).position > still.position - 1e-6
+    assert picture(player, still.number).position > still.position
 
 
 @pytest.mark.parametrize("paused", [False, True])
 def test_a_jump_shows_the_frame_that_is_seen_there(media: Media, play: Play, *, paused: bool) -> None:
     times = [float(time) for time in frame_times(media("vfr.mp4"))]
-    player = play(media("vfr.mp4"), paused=paused)
+    player = play(media("vfr.mp4"), paused=paused, now=Time())  # in which nothing else would be shown
     first = picture(player)
     player.seek(times[12] + 0.001)
-    until(lambda: picture(player).number > first.number and picture(player).position >= times[12] - 1e-6)
-    if paused:
-        assert picture(player).position == pytest.approx(times[12])
-        assert player.wait(picture(player).number, 0.2) is None
+    assert picture(player, first.number).position == pytest.approx(times[12])
+    assert player.wait(first.number + 1, 0.2) is None
 
 
 @pytest.mark.parametrize("position", [1.6, 3.0, 1e9])
@@ -125,30 +124,64 @@ def test_steps_go_frame_by_frame_both_ways(media: Media, play: Play) -> None:
     assert [shown.position for shown in found] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("moment", [0.02, 0.15, 0.28])
-def test_a_step_shows_the_next_frame_whatever_was_left_out(play: Play, moment: float) -> None:
-    """While a picture is made, while one waits, and after frames were dropped."""
-    player = play(model="slow", seconds=0.3)
-    seen = picture(player, picture(player).number)
-    time.sleep(moment)
+def test_a_step_while_a_picture_is_made_shows_that_one(play: Play) -> None:
+    gate = Gate()
+    player = play(model="slow", seconds=1.0, work=gate, now=Time())
+    gate.open()
+    first = picture(player)
+    gate.wait()
+    gate.wait()
     player.step(1)
-    here = picture(player)  # the one above, if no other was shown meanwhile
-    after = here if here.number > seen.number and here.position < seen.position + 0.04 else picture(player, here.number)
-    before = seen if after is here else here
-    assert after.position - before.position == pytest.approx(1 / 30, abs=0.002)
+    assert player.wait(first.number, 0.1) is None
+    gate.open()
+    assert picture(player, first.number).position == pytest.approx(1 / 30, abs=0.002)
     player.step(1)
     player.step(1)
-    until(lambda: picture(player).position == pytest.approx(after.position + 2 / 30, abs=0.002))
-    assert player.wait(picture(player).number, 0.5) is None
+    gate.open(2)
+    until(lambda: picture(player).position == pytest.approx(3 / 30, abs=0.002))
+    gate.open(5)
+    assert player.wait(picture(player).number, 0.2) is None
+
+
+def test_a_step_while_pictures_wait_shows_the_next_of_them(play: Play) -> None:
+    player = play(now=Time())
+    first = picture(player)
+    until(lambda: len(player._ready) == 2)
+    player.step(1)
+    assert picture(player, first.number).position == pytest.approx(1 / 30, abs=0.002)
+
+
+def test_a_step_after_frames_were_dropped_shows_the_first_of_them(play: Play) -> None:
+    gate, now = Gate(), Time()
+    player = play(model="slow", seconds=1.0, work=gate, now=now)
+    gate.open()
+    picture(player)
+    gate.wait()
+    gate.wait()
+    now.pass_by(0.5)
+    gate.open()  # the picture of the second frame comes late; there is no time for those after it
+    shown = picture(player, 1)
+    gate.wait()
+    assert player.status().dropped > 10
+    player.step(1)
+    gate.open(2)
+    assert picture(player, shown.number).position == pytest.approx(shown.position + 1 / 30, abs=0.002)
 
 
 def test_at_the_end_play_begins_again(media: Media, play: Play) -> None:
-    player = play(media("lossless.mkv"))
-    last = played(player)[-1]
+    now = Time()
+    player = play(media("lossless.mkv"), now=now)
+    last = picture(player)
+    for number in range(2, 13):
+        until(lambda: bool(player._ready))
+        now.pass_by(0.04001)
+        last = picture(player, number - 1)
+    assert last.position == pytest.approx(0.44)
+    until(lambda: player.status().paused)
     player.pause()
-    first = picture(player, last.number)
-    assert first.position < last.position
-    assert picture(player, first.number).position > first.position  # and goes on
+    assert picture(player, 12).position == 0
+    now.pass_by(0.04)
+    assert picture(player, 13).position == pytest.approx(0.04)  # and goes on
 
 
 def test_a_loop_does_not_end(media: Media, play: Play) -> None:
@@ -158,13 +191,17 @@ def test_a_loop_does_not_end(media: Media, play: Play) -> None:
     assert not player.status().paused
 
 
+def never() -> bool:
+    return False
+
+
 class Slides:
     """Three frames of 0.3 s each; see `preview.Clip`."""
 
     name, width, height, turns, pixel_aspect, frame_rate = "slides", 8, 8, 0, 1.0, 1 / 0.3
     duration, live = 0.9, False
 
-    def frames(self, position: float) -> Generator[tuple[Frame, float]]:
+    def frames(self, position: float, cancelled: Callable[[], bool] = never) -> Generator[tuple[Frame, float]]:
         for index in range(int(position / 0.3), 3):
             yield slide(index), 0.3 * index
 
@@ -175,70 +212,103 @@ def slide(index: int) -> Frame:
 
 
 class Camera(Slides):
-    """Fifty frames per second, of which a driver keeps four until they are read."""
+    """Sends what a test puts in."""
 
     duration, live = 0.0, True
 
     def __init__(self) -> None:
-        self.began = time.monotonic()
+        self.sent: SimpleQueue[int] = SimpleQueue()
 
-    def frames(self, position: float) -> Generator[tuple[Frame, float]]:
-        count = 0
-        while True:
-            now = int(50 * (time.monotonic() - self.began))
-            if count >= now:
-                time.sleep(0.005)
+    def send(self, *indices: int) -> None:
+        for index in indices:
+            self.sent.put(index)
+
+    def frames(self, position: float, cancelled: Callable[[], bool] = never) -> Generator[tuple[Frame, float]]:
+        while not cancelled():
+            try:
+                index = self.sent.get(timeout=0.05)
+            except Empty:
                 continue
-            count = max(count, now - 4) + 1
-            yield slide(count), count / 50
+            yield slide(index), index / 50
 
 
 class Silent(Slides):
     """A stream whose sender is gone after the first frame."""
 
-    def frames(self, position: float) -> Generator[tuple[Frame, float]]:
+    def __init__(self) -> None:
+        self.over = threading.Event()
+
+    def frames(self, position: float, cancelled: Callable[[], bool] = never) -> Generator[tuple[Frame, float]]:
         yield slide(0), 0.0
-        time.sleep(30)
+        self.over.wait(60)
 
 
 def test_a_camera_shows_what_is_now_also_after_a_pause() -> None:
     camera = Camera()
     with Player(camera, FakeNetworks(), "fast", 2, paused=True) as player:
-        picture(player)
-        time.sleep(1.0)
+        camera.send(0)
+        first = picture(player)
+        camera.send(*range(1, 40))
+        until(camera.sent.empty)
+        until(lambda: player._reader is not None and player._reader.missed == 38)  # all but the newest
         player.pause(paused=False)
-        number = picture(player).number
-        for _ in range(30):
-            shown = picture(player, number)
-            assert time.monotonic() - camera.began - shown.position < 0.3
-            number = shown.number
-        assert player.status().dropped < 30  # but for the pause
+        assert picture(player, first.number).position == pytest.approx(39 / 50)
+        assert player.status().dropped == 0  # nobody missed anything while time stood still
 
 
 def test_a_slow_network_leaves_out_what_a_camera_sent_meanwhile() -> None:
-    camera = Camera()
-    with Player(camera, FakeNetworks(0.2), "slow", 2) as player:
-        number = 0
-        for _ in range(4):
-            shown = picture(player, number)
-            assert time.monotonic() - camera.began - shown.position < 0.7
-            number = shown.number
-        assert player.status().dropped > 15
+    camera, gate = Camera(), Gate()
+    with Player(camera, FakeNetworks(1.0, gate), "slow", 2) as player:
+        camera.send(0)
+        gate.wait()
+        camera.send(*range(1, 11))
+        until(camera.sent.empty)
+        until(lambda: player._reader is not None and player._reader.missed == 9)
+        gate.open(2)
+        assert picture(player, 1).position == pytest.approx(10 / 50)
+        assert player.status().dropped == 9
 
 
 def test_closing_does_not_wait_for_a_silent_source() -> None:
-    began = time.monotonic()
-    with Player(Silent(), FakeNetworks(), "fast", 2) as player:
+    silent = Silent()
+    with Player(silent, FakeNetworks(), "fast", 2) as player:
         shown = picture(player)
         player.choose(scale=3)
         assert picture(player, shown.number).network.shape == (24, 24, 3)
-    assert time.monotonic() - began < 10
+    assert not silent.over.is_set()
+    silent.over.set()
+
+
+def test_a_jump_during_a_jump_does_not_wait_for_it() -> None:
+    """Decoding up to where the first one goes is given up."""
+    started: list[float] = []
+
+    class Long(Slides):
+        def frames(self, position: float, cancelled: Callable[[], bool] = never) -> Generator[tuple[Frame, float]]:
+            started.append(position)
+            while position == 0.3 and not cancelled():
+                time.sleep(0.01)
+            if not cancelled():
+                yield slide(0), position
+
+    with Player(Long(), FakeNetworks(), "fast", 2, paused=True) as player:
+        first = picture(player)
+        player.seek(0.3)
+        until(lambda: 0.3 in started)
+        player.seek(0.6)
+        assert picture(player, first.number).position == 0.6
+        player.seek(0.3)
+        until(lambda: started.count(0.3) == 2)
+    assert not [thread for thread in threading.enumerate() if thread.name == "vsr preview reader" and thread.is_alive()]
 
 
 def test_the_last_frames_are_stepped_through_and_then_it_is_over() -> None:
-    with Player(Slides(), FakeNetworks(), "fast", 2) as player:
-        until(lambda: picture(player).position == pytest.approx(0.3))
-        assert not player.status().paused  # though all is decoded
+    with Player(Slides(), FakeNetworks(), "fast", 2, now=Time()) as player:
+        until(lambda: len(player._ready) == 2)  # all is made, but the first is shown
+        assert picture(player).position == 0
+        assert not player.status().paused
+        player.step(1)
+        assert picture(player, 1).position == pytest.approx(0.3)
         player.step(1)
         assert picture(player, 2).position == pytest.approx(0.6)
         player.pause()
@@ -246,31 +316,28 @@ def test_the_last_frames_are_stepped_through_and_then_it_is_over() -> None:
 
 
 def test_steps_that_come_at_once_are_frame_by_frame(play: Play) -> None:
-    player = play(model="slow", seconds=0.1, position=0.0)
-    picture(player, 4)
+    player = play(now=Time())
+    before = picture(player)
     with player._changed:  # as messages that arrive together
-        before = picture(player)
         player.step(1)
         player.step(1)
     until(lambda: picture(player).position == pytest.approx(before.position + 2 / 30, abs=0.002))
-    assert player.wait(picture(player).number, 0.5) is None
+    assert player.wait(picture(player).number, 0.2) is None
     with player._changed:
         player.step(1)
         player.step(-1)
-    time.sleep(0.5)
-    assert picture(player).position == pytest.approx(before.position + 2 / 30, abs=0.002)
+    assert player.wait(picture(player).number, 0.2) is None
 
 
 def test_in_a_loop_the_last_frame_stands_as_long_as_the_others() -> None:
-    with Player(Slides(), FakeNetworks(), "fast", 2, loop=True) as player:
-        last = picture(player)
-        while last.position < 0.5:
-            last = picture(player, last.number)
-        began = time.monotonic()
-        first = picture(player, last.number)
-        assert first.position == 0
-        assert time.monotonic() - began > 0.2
-        assert picture(player, first.number).position == pytest.approx(0.3)
+    now = Time()
+    with Player(Slides(), FakeNetworks(), "fast", 2, loop=True, now=now) as player:
+        assert picture(player).position == 0
+        for number, position in enumerate((0.3, 0.6, 0.0, 0.3), 1):
+            now.pass_by(0.2)
+            assert player.wait(number, 0.2) is None
+            now.pass_by(0.1001)
+            assert picture(player, number).position == pytest.approx(position)
 
 
 def test_another_network_takes_over_where_the_clip_is(play: Play) -> None:
@@ -312,6 +379,8 @@ def test_a_network_that_cannot_run_is_said_and_the_old_one_stays(play: Play) -> 
     shown = picture(player)
     player.choose(model="bursting")
     until(lambda: "no room" in player.status().notice)
+    player.choose(model="buggy")
+    until(lambda: player.status().notice == "no such thing")
     assert player.status().model == "fast"
     player.step(1)
     assert picture(player, shown.number).position > 0
@@ -324,6 +393,7 @@ def test_a_choice_made_while_another_fails_counts(play: Play) -> None:
     picture(player)
     player.choose(model="broken")
     time.sleep(0.1)
+    assert player.status().notice == "opening broken ×2 …"
     player.choose(model="slow")
     until(lambda: player.status().model == "slow")
 
@@ -340,15 +410,34 @@ def test_a_jump_survives_a_network_that_does_not_open(play: Play) -> None:
         until(lambda: picture(player, first.number).position == 0)
 
 
-def test_a_slow_network_drops_frames_and_says_so(play: Play) -> None:
-    player = play(model="slow", seconds=0.2)
+@pytest.mark.parametrize("seconds", [0.08, 0.2, 0.45])
+def test_a_slow_network_drops_frames_evenly_and_counts_them(play: Play, seconds: float) -> None:
+    now = Time()
+    player = play(model="slow", seconds=seconds, work=now.pass_by, now=now)
     seen = [picture(player)]
-    while seen[-1].position < 2.0:
-        seen.append(picture(player, seen[-1].number))
-    status = player.status()
-    assert status.dropped >= 2.0 * 30 - len(seen) - 12  # but for the ones before the first picture, and those ahead
-    assert status.network_ms >= 200
+    while not player.status().paused:  # each picture made lets the time pass that it costs; here, what is left
+        found = player.wait(seen[-1].number, 0.05)
+        if found is not None:
+            seen.append(found)
+        elif player._ready:
+            now.pass_by(0.01)
+    number, last = seen[-1].number, seen[-1].position
+    assert number + player.status().dropped == 90, "every frame is shown, or counted"
+    assert last == pytest.approx(89 / 30, abs=0.002), "what is on the screen in the end is the end"
+    assert number == pytest.approx(3 / seconds, rel=0.15, abs=2)
     assert all(later.position > sooner.position for sooner, later in pairwise(seen))
+
+
+def test_a_fast_network_drops_none(play: Play) -> None:
+    now = Time()
+    player = play(now=now)
+    number = picture(player).number
+    while number < 90:
+        until(lambda: bool(player._ready))
+        now.pass_by(1 / 30 + 1e-6)
+        number = picture(player, number).number
+    assert player.status().dropped == 0
+    assert picture(player).position == pytest.approx(89 / 30, abs=0.002)
 
 
 def test_a_picture_is_shown_and_stays(media: Media, play: Play) -> None:
@@ -367,11 +456,11 @@ def test_what_breaks_while_playing_reaches_those_who_wait(media: Media, play: Pl
 
 
 def test_closing_leaves_no_thread_and_no_open_network(media: Media) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     for _ in range(3):
         with Player(open_clip(str(media("lossless.mkv"))), FakeNetworks(), "fast", 2) as player:
             picture(player)
-    assert threading.active_count() == before
+    assert not [each for each in threading.enumerate() if each not in before and each.name.startswith("vsr preview")]
 
 
 def test_a_first_network_that_does_not_open_is_raised() -> None:

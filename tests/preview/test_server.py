@@ -94,7 +94,7 @@ def test_a_viewer_gets_both_pictures_and_what_is_playing(play: Play) -> None:
 
 
 def test_the_first_viewer_starts_the_clip_and_commands_are_obeyed(play: Play) -> None:
-    player = play(paused=True)
+    player = play(paused=True, loop=True)
 
     async def work() -> None:
         async with serving(player) as (server, session), session.ws_connect(f"{server.url}ws") as socket:
@@ -181,6 +181,7 @@ def test_nothing_else_is_served(play: Play) -> None:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)  # clients would tidy the path
                 writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
                 assert b" 404 " in await reader.readline(), path
+                assert b"default-src 'self'" in await reader.read()
                 writer.close()
 
     run(work)
@@ -213,6 +214,8 @@ def test_other_names_and_other_sites_are_refused(play: Play) -> None:
             for name in ("evil.example", "a:b:c", "127.0.0.1:x", "127.0.0.1:99999999"):
                 foreign = await session.get(server.url, headers={"Host": name})
                 assert foreign.status in (400, 403), name
+                if foreign.status == 403:
+                    assert "default-src 'self'" in foreign.headers["Content-Security-Policy"]
             with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
                 await session.ws_connect(f"{server.url}ws", headers={"Origin": "http://evil.example"})
             assert refused.value.status == 403

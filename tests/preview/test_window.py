@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ import pytest
 
 from tests.stream.conftest import Media
 from vsr_plugin.errors import BackendError, OutputError
-from vsr_plugin.preview import Shown
+from vsr_plugin.preview import Shown, Status
 from vsr_plugin.preview.canvas import STRIP
 from vsr_plugin.preview.window import Window, check_display, save
 
@@ -117,8 +118,15 @@ class Screen:
         self.key("s")
         self.until(lambda: len(set(self.folder.glob(pattern)) - before) == 1)
         (file,) = set(self.folder.glob(pattern)) - before
-        time.sleep(0.2)
         return read(file)
+
+    def ended(self) -> None:
+        """Nothing of it is left: no window, and no other process."""
+        assert self.do("search", "--name", "vsr preview").stdout.split() == []
+        children = subprocess.run(
+            ("ps", "--ppid", str(self.process.pid), "-o", "args="), capture_output=True, text=True, check=False
+        )
+        assert children.stdout == ""
 
     def split(self) -> int:
         """The column where the white line stands."""
@@ -140,12 +148,18 @@ def screen(display: str, tmp_path: Path) -> Iterator[Screen]:
 
 def test_what_is_seen_is_bicubic_and_the_network_and_everything_obeys(screen: Screen, tmp_path: Path) -> None:
     screen.key("space")
-    bicubic, network = screen.saved("*_bicubic*.png"), read(next(tmp_path.glob("*_espcn.png")))
-    seen = screen.picture()[:HEIGHT, :WIDTH].astype(int)
+    network = screen.saved("*_espcn.png")  # the second of the two
+    bicubic = read(next(tmp_path.glob("*_bicubic.png")))
     middle = WIDTH // 2
+
+    def both() -> bool:
+        """Whether the screen, which a slow machine draws late, shows what was saved, each on its side."""
+        seen = screen.picture()[40:HEIGHT, :WIDTH].astype(int)
+        left = np.abs(seen[:, : middle - 2] - bicubic[40:, : middle - 2]).max()
+        return bool(max(left, np.abs(seen[:, middle + 2 :] - network[40:, middle + 2 :]).max()) <= 1)
+
+    screen.until(both)
     assert screen.split() == pytest.approx(middle, abs=1)
-    assert np.abs(seen[40:, : middle - 2] - bicubic[40:, : middle - 2]).max() <= 1
-    assert np.abs(seen[40:, middle + 2 :] - network[40:, middle + 2 :]).max() <= 1
     assert np.abs(bicubic.astype(int) - network).max() > 20
 
     screen.do("mousemove", "--window", screen.window, "480", "300", "mousedown", "1")
@@ -165,32 +179,43 @@ def test_what_is_seen_is_bicubic_and_the_network_and_everything_obeys(screen: Sc
     screen.key("question")
 
     screen.key("2")  # of those that have weights
-    screen.until(lambda: not (screen.picture()[40:HEIGHT, middle + 2 : WIDTH] == network[40:, middle + 2 :]).all())
-    assert screen.saved("*_fsrcnn.png").shape == (HEIGHT, WIDTH, 3)
+
+    def of_fsrcnn() -> list[Path]:
+        screen.key("s")
+        return list(tmp_path.glob("*_fsrcnn*.png"))
+
+    screen.until(of_fsrcnn)
+    assert read(of_fsrcnn()[0]).shape == (HEIGHT, WIDTH, 3)
 
     screen.do(
         "mousemove", "--window", screen.window, "640", str(HEIGHT + 6), "click", "1"
     )  # of three seconds, the second
 
     def position() -> float:
-        screen.saved("*_bicubic*.png")
+        screen.saved("*_fsrcnn*.png")
         newest = max(tmp_path.glob("*_bicubic*.png"), key=lambda file: file.stat().st_mtime)
         return float(newest.stem.split("_")[1])
 
     screen.until(lambda: position() == pytest.approx(2.0, abs=0.04))
 
     screen.key("q")
-    assert screen.process.wait(20) == 0
+    assert screen.process.wait(60) == 0
+    screen.ended()
 
 
 def test_closing_by_ctrl_c_leaves_nothing(screen: Screen) -> None:
     screen.process.send_signal(signal.SIGINT)
-    assert screen.process.wait(20) == 130
+    assert screen.process.wait(60) == 130
+    screen.ended()
 
 
 def test_closing_the_window_is_quitting(screen: Screen) -> None:
-    screen.do("key", "alt+F4")
-    _, said = screen.process.communicate(timeout=20)
+    screen.do("key", "--window", screen.window, "space")  # which has the keyboard now
+    end = time.monotonic() + 60
+    while screen.process.poll() is None and time.monotonic() < end:
+        screen.do("key", "alt+F4")
+        time.sleep(0.5)
+    _, said = screen.process.communicate(timeout=60)
     assert screen.process.returncode == 0, said
     assert "Error" not in said
 
@@ -235,8 +260,8 @@ def test_the_bench_opens_a_window(display: str) -> None:
     )
     ours, dnn = json.loads(done.stdout)
     assert ours["where"] == dnn["where"] == "a window"
-    assert ours["shown_fps"] > 0
-    assert dnn["shown_fps"] > 0
+    assert ours["source_fps"] == dnn["source_fps"] == 24
+    assert ours["jump_ms"] > 0
 
 
 def test_what_cannot_be_saved_is_said_below_the_picture(screen: Screen, tmp_path: Path) -> None:
@@ -247,7 +272,7 @@ def test_what_cannot_be_saved_is_said_below_the_picture(screen: Screen, tmp_path
     screen.key("s")
     screen.until(lambda: bool((screen.picture()[strip, :600] != before).any()))
     screen.key("q")
-    _, said = screen.process.communicate(timeout=20)
+    _, said = screen.process.communicate(timeout=60)
     assert screen.process.returncode == 0
     assert f"Cannot write {tmp_path}" in said
 
@@ -277,6 +302,93 @@ def test_a_window_that_is_opened_again_has_its_size_again(monkeypatch: pytest.Mo
         while len(sizes) < count:
             window.run(0.3)
     assert sizes == [(WIDTH, HEIGHT + STRIP)] * 2
+
+
+def test_what_there_is_no_time_to_draw_is_counted(monkeypatch: pytest.MonkeyPatch, play: Play) -> None:
+    """A screen that takes a quarter of a second, for a clip of thirty pictures a second."""
+    for name in ("namedWindow", "setMouseCallback", "resizeWindow", "destroyAllWindows", "waitKey"):
+        monkeypatch.setattr(cv2, name, lambda *_: None)
+    monkeypatch.setattr(cv2, "waitKeyEx", lambda _: -1)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
+    monkeypatch.setattr(cv2, "imshow", lambda *_: time.sleep(0.25))
+    said: list[Status] = []
+
+    def heard(status: Status, *_: object) -> np.ndarray[Any, Any]:
+        said.append(status)
+        return np.zeros((STRIP, WIDTH, 3), np.uint8)
+
+    monkeypatch.setattr("vsr_plugin.preview.window.strip", heard)
+    player = play(loop=True)
+    window = Window(player, Path())
+    while window.drawn < 4:
+        window.run(0.5)
+    assert window.missed > window.drawn  # six of seven, if the machine keeps up
+    assert window._shown is not None
+    assert window.drawn + window.missed == window._shown.number
+    assert said[-1].dropped >= player.status().dropped + window.missed - 60
+    assert said[-1].display_ms >= 250
+    assert said[-1].shown_fps <= 4
+
+
+def test_a_drag_on_the_time_bar_goes_where_the_mouse_is(monkeypatch: pytest.MonkeyPatch, play: Play) -> None:
+    window = Window(play(paused=True), Path())
+    sought: list[float] = []
+    monkeypatch.setattr(window._player, "seek", sought.append)
+    monkeypatch.setattr(cv2, "resizeWindow", lambda *_: None)
+    monkeypatch.setattr(cv2, "imshow", lambda *_: None)
+    window._shown = window._player.wait()
+    window._draw()
+    down, held = cv2.EVENT_LBUTTONDOWN, cv2.EVENT_FLAG_LBUTTON
+    window._on_mouse(down, 320, HEIGHT + 6, held, None)
+    window._on_mouse(cv2.EVENT_MOUSEMOVE, 640, HEIGHT - 50, held, None)  # not so steady a hand
+    assert sought == pytest.approx([1.0, 2.0])
+    assert window._split == 0.5
+    window._on_mouse(cv2.EVENT_LBUTTONUP, 640, HEIGHT - 50, 0, None)
+    window._on_mouse(cv2.EVENT_MOUSEMOVE, 100, 100, 0, None)
+    assert window._split == 0.5
+    window._on_mouse(down, 240, 100, held, None)
+    assert window._split == 0.25
+    window._next_view()
+    window._on_mouse(down, 480, 100, held, None)
+    assert window._split == 0.25, "there is no line in this view"
+    assert len(sought) == 2
+
+
+def test_a_display_that_does_not_let_us_in_is_none(tmp_path: Path) -> None:
+    """As under sudo, and in other people's sessions."""
+    if shutil.which("Xvfb") is None:
+        pytest.skip("no Xvfb on the path")
+    cookie = tmp_path / "cookie"
+    cookie.write_bytes(
+        struct.pack(">HH4sH1sH18sH16s", 256, 4, b"host", 1, b"0", 18, b"MIT-MAGIC-COOKIE-1", 16, b"x" * 16)
+    )
+    reading, writing = os.pipe()
+    command = ("Xvfb", "-displayfd", str(writing), "-nolisten", "tcp", "-auth", str(cookie))
+    server = subprocess.Popen(command, pass_fds=(writing,), stderr=subprocess.DEVNULL)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        display = f":{pipe.readline().strip()}"
+    environment = {**os.environ, "DISPLAY": display, "XAUTHORITY": str(tmp_path / "none")}
+    try:
+        done = subprocess.run((*COMMAND, str(CLIP)), env=environment, capture_output=True, text=True, check=False)
+    finally:
+        server.terminate()
+        server.wait(20)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: Expected a display for the window, got none: add --serve, and open the page it prints\n"
+    )
+
+
+def test_a_long_name_is_cut(tmp_path: Path) -> None:
+    shown = Shown(1, 12.5, "espcn", np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6, 3), np.uint8))
+    first, second = save(shown, 120 * "é" + ".mp4", tmp_path)
+    assert first.name == 100 * "é" + "_0012.500_bicubic.png"
+    second.unlink()
+    assert [path.name[200 // 2 :] for path in save(shown, 120 * "é" + ".mp4", tmp_path)] == [
+        "_0012.500_bicubic_2.png",
+        "_0012.500_espcn_2.png",
+    ], "one number for both"
 
 
 def test_saving_never_overwrites(tmp_path: Path) -> None:

@@ -207,3 +207,41 @@ def test_a_part_of_an_image_sequence(media: Media, tmp_path: Path) -> None:
         (tmp_path / f"f_{index}.png").write_bytes(picture)
     part = list(Source(tmp_path / "f_%d.png", start=Fraction(2, 10), frame_rate=Fraction(10)))
     assert [frame.pts for frame in part] == list(range(8))
+
+
+@pytest.mark.parametrize("name", ["plain.mp4", "vfr.mkv", "groups.ts"])
+def test_a_start_among_b_frames_shows_what_is_seen_there_and_decodes_less(
+    media: Media, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pictures that nobody sees, and that no other is made of, are not decoded."""
+    whole = list(Source(media(name)))
+    decoded: list[int] = []
+    check = Source._check_size
+
+    def counted(self: Source, picture: av.VideoFrame) -> None:
+        decoded.append(picture.pts or 0)
+        check(self, picture)
+
+    monkeypatch.setattr(Source, "_check_size", counted)
+    skipped = 0
+    for index, frame in enumerate(whole[1:-2], 1):
+        decoded.clear()
+        start = (frame.pts - whole[0].pts) * frame.time_base + Fraction(1, 1000)
+        source = Source(media(name), start=start)
+        first, second = next(source), next(source)
+        source.close()
+        for found, expected in ((first, frame), (second, whole[index + 1])):
+            assert all(a.equal(b) for a, b in zip(found.planes, expected.planes, strict=True)), (name, index)
+        skipped += sum(min(decoded) <= other.pts < frame.pts for other in whole) - sum(
+            pts < frame.pts for pts in decoded
+        )
+    assert skipped > len(whole)
+
+
+def test_a_source_that_is_cancelled_reads_no_further(media: Media) -> None:
+    cancelled = False
+    source = Source(media("groups.ts"), cancelled=lambda: cancelled)
+    next(source)
+    cancelled = True
+    assert len(list(source)) < 30  # what the decoder holds is a few of a hundred
+    assert source.damaged == 0

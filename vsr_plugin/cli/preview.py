@@ -64,7 +64,9 @@ def preview(
     elif weights is not None:
         raise UsageError("Expected --weights with the model they are for, got --model auto")
     moment = float(parse_time("--start", start) or 0)
-    if clip != "-" and "://" not in clip and form is None and not Path(clip).exists() and "%" not in clip:
+    if clip == "-":
+        raise UsageError("Expected a file or a camera, got standard input: write what comes there to a file first")
+    if "://" not in clip and form is None and not Path(clip).exists() and "%" not in clip:
         raise InputError(f"No such file: {clip}")
     try:
         from ..preview.clips import open_clip

@@ -2,8 +2,9 @@
 
     decode ─▶ Clock: is there time? ─▶ upscale, bicubic ─▶ Clock: when? ─▶ Shown ─▶ window, page
 
-`player` makes one stream of pictures for all who look, `clock` decides which and when, `pixels` turns frames into what
-a screen takes, `canvas` draws, `window` and `server` show. Here is what goes between them.
+`player` makes one stream of pictures for all who look, of frames that `reader` decodes ahead; `clock` decides which and
+when, `pixels` turns frames into what a screen takes, `canvas` draws, `window` and `server` show. Here is what goes
+between them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from numpy import ndarray
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     type Picture = ndarray[tuple[int, int, int], Any]  # (H, W, 3) uint8, blue green red
 
 __all__ = ["KEYS", "VIEWS", "Choice", "Clip", "Shown", "Status"]
+
+_LONGEST_NAME = 200  # bytes of a clip's name in the names of its pictures
 
 # What is seen: a split that moves, the network alone, what it changes times eight, both beside each other.
 VIEWS = ("split", "network", "difference", "side by side")
@@ -61,13 +64,14 @@ class Status:
         source_fps: Frames per second of the clip, 0 if there is no knowing.
         shown_fps: Pictures per second of the last two seconds.
         dropped: Frames that were left out for lack of time, so far.
-        decode_ms: Milliseconds that a picture takes, by stage; the latest.
+        decode_ms: Milliseconds that a picture takes, by stage; the latest. What a window or a page then does with it
+            is theirs to add.
         network_ms: ″
         display_ms: ″
         position: Seconds from the beginning.
         duration: ″ of the whole, 0 if there is no knowing.
         paused: Whether time stands still.
-        notice: The last thing that did not work; empty if all did.
+        notice: What is waited for, or the last thing that did not work; empty if all is well.
     """
 
     name: str
@@ -119,7 +123,8 @@ class Shown:
         Args:
             clip: Its name.
         """
-        stem = f"{Path(clip).stem}_{self.position:08.3f}"
+        name = Path(clip).stem.encode()[:_LONGEST_NAME].decode(errors="ignore")
+        stem = f"{name}_{self.position:08.3f}"
         return f"{stem}_bicubic.png", f"{stem}_{self.model}.png"
 
 
@@ -146,8 +151,13 @@ class Clip(Protocol):
     duration: float
     live: bool
 
-    def frames(self, position: float) -> Generator[tuple[Frame, float]]:
-        """Frames from the one that is seen at ``position`` on, each with its position in seconds."""
+    def frames(self, position: float, cancelled: Callable[[], bool] = ...) -> Generator[tuple[Frame, float]]:
+        """Frames from the one that is seen at ``position`` on, each with its position in seconds.
+
+        Args:
+            position: In seconds.
+            cancelled: Asked now and then: once it is true, nobody waits for more.
+        """
         ...
 
 

@@ -19,13 +19,17 @@ from ..frames import ColorSpec, Frame, Matrix, Range
 from ..stream import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from . import Clip
 
 _MICROSECONDS = Fraction(1, 1_000_000)
 _DEVICES = ("x11grab", "gdigrab", "avfoundation", "dshow", "fbdev", "kmsgrab")  # FFmpeg's, that grab as time passes
 _BACK = 0.5  # seconds before the end of the sound where the last frame is looked for first
+
+
+def _never() -> bool:
+    return False
 
 
 def open_clip(path: str, form: str | None = None, *, deinterlace: bool = False) -> Clip:
@@ -68,34 +72,34 @@ class FileClip:
         finally:
             source.close()
 
-    def frames(self, position: float) -> Generator[tuple[Frame, float]]:
+    def frames(self, position: float, cancelled: Callable[[], bool] = _never) -> Generator[tuple[Frame, float]]:
         """From the frame that is seen at ``position`` on: the last one, where sound goes on without pictures."""
         found = False
         try:
-            for item in self._from(position):
+            for item in self._from(position, cancelled):
                 found = True
                 yield item
         except InputError:
-            if found or position <= 0:
+            if found or position <= 0 or cancelled():
                 raise
-            yield self._last(position)
+            yield self._last(position, cancelled)
 
-    def _last(self, position: float) -> tuple[Frame, float]:
+    def _last(self, position: float, cancelled: Callable[[], bool]) -> tuple[Frame, float]:
         """The last frame before ``position``."""
         back = _BACK
         while True:
             try:
-                (last,) = deque(self._from(max(0.0, position - back)), 1)
+                (last,) = deque(self._from(max(0.0, position - back), cancelled), 1)
             except InputError:
-                if back >= position:
+                if back >= position or cancelled():
                     raise
                 back *= 4
             else:
                 return last
 
-    def _from(self, position: float) -> Generator[tuple[Frame, float]]:
+    def _from(self, position: float, cancelled: Callable[[], bool]) -> Generator[tuple[Frame, float]]:
         start = Fraction(position).limit_denominator(1_000_000) if position > 0 else None
-        source = Source(self._path, start=start, form=self._form, deinterlace=self._deinterlace)
+        source = Source(self._path, start=start, form=self._form, deinterlace=self._deinterlace, cancelled=cancelled)
         try:
             for frame in source:
                 yield frame, float(frame.pts * frame.time_base + source.shift - self._origin)
@@ -119,7 +123,7 @@ class CameraClip:
         self.frame_rate = float(camera.get(cv2.CAP_PROP_FPS))
         self._camera: cv2.VideoCapture | None = camera
 
-    def frames(self, position: float) -> Generator[tuple[Frame, float]]:
+    def frames(self, position: float, cancelled: Callable[[], bool] = _never) -> Generator[tuple[Frame, float]]:
         """What the camera sees from now on."""
         color = ColorSpec(Matrix.RGB, Range.FULL)
         step = round(1e6 / self.frame_rate) if self.frame_rate > 0 else 0
@@ -127,7 +131,7 @@ class CameraClip:
         began = time.monotonic()
         seen = False
         try:
-            while True:
+            while not cancelled():
                 there, picture = camera.read()
                 if not there and not seen:
                     raise self._silent()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import time
 import warnings
@@ -41,8 +42,8 @@ class Played:
         name: By what.
         seconds: That were looked at.
         source_fps: Frames per second of the clip.
-        shown_fps: Pictures per second that were shown.
-        dropped: Frames left out.
+        shown_fps: Pictures per second that were drawn.
+        dropped: Frames left out, and pictures that there was no time to draw.
         picture_ms: Milliseconds of a picture, from the decoded frame on: the middle of the last ten seconds.
         jump_ms: Milliseconds from a jump to its picture: the middle of several.
         where: A window, or memory where there is no display.
@@ -59,7 +60,7 @@ class Played:
 
 
 def measure(path: Path, choice: Choice, model: str, scale: int, seconds: float) -> Played:
-    """Play a clip again and again for so long, in a window where there is a display.
+    """Play a clip again and again for so long, in a window where there is a display; then jump about in it.
 
     Raises:
         VsrError: as `Player` does.
@@ -71,37 +72,42 @@ def measure(path: Path, choice: Choice, model: str, scale: int, seconds: float) 
     else:
         where = "a window"
     with Player(FileClip(str(path)), choice, model, scale, loop=True) as player:
-        window = Window(player, path.parent) if where == "a window" else None
-        _look(player, window, _WARM_UP)
-        before, first = player.status().dropped, player.wait()
+        viewer = Window(player, path.parent) if where == "a window" else _Viewer(player)
+        player.wait()
+        viewer.run(_WARM_UP)
+        before, drawn, missed = player.status().dropped, viewer.drawn, viewer.missed
         began = time.monotonic()
-        _look(player, window, seconds)
+        viewer.run(seconds)
         taken = time.monotonic() - began
-        status, last = player.status(), player.wait()
-        picture_ms = median(picture for _, picture in player.times)
+        status, drawn = player.status(), viewer.drawn - drawn
+        dropped = status.dropped - before + viewer.missed - missed
+        picture_ms = median([picture for _, picture in player.times] or [math.inf])
         player.pause(paused=True)
         jump_ms = 1e3 * median(_jump(player, (index + 0.5) / _JUMPS) for index in range(_JUMPS))
-    assert first is not None
-    assert last is not None
-    shown_fps = (last.number - first.number) / taken
-    return Played(
-        status.runs_on, taken, status.source_fps, shown_fps, status.dropped - before, picture_ms, jump_ms, where
-    )
+    fps = drawn / taken
+    return Played(status.runs_on, taken, status.source_fps, fps, dropped, picture_ms, jump_ms, where)
 
 
-def _look(player: Player, window: Window | None, seconds: float) -> None:
-    """Draw everything that is shown."""
-    if window is not None:
-        window.run(seconds)
-        return
-    end, number = time.monotonic() + seconds, 0
-    while time.monotonic() < end:
-        shown = player.wait(number, 0.2)
-        if shown is not None:
-            number = shown.number
+class _Viewer:
+    """Draws everything that is shown, where there is no window."""
+
+    def __init__(self, player: Player) -> None:
+        self.drawn = self.missed = self._number = 0
+        self._player = player
+
+    def run(self, seconds: float) -> None:
+        """Draw, for so long."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            shown = self._player.wait(self._number, left)
+            if shown is None:
+                continue
             picture = compose(shown, "split", 0.5)
             now = time.monotonic()
-            np.concatenate([picture, strip(player.status(), player.times, picture.shape[1], now)])
+            np.concatenate([picture, strip(self._player.status(), self._player.times, picture.shape[1], now)])
+            self.drawn += 1
+            self.missed += shown.number - self._number - 1
+            self._number = shown.number
 
 
 def _jump(player: Player, part: float) -> float:

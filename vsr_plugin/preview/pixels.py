@@ -6,7 +6,8 @@ are shown as they are, and transparency is left out.
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,61 @@ import cv2
 import numpy as np
 
 from ..color import Conversion, chroma_grid, codes_to_rgb
+from ..engine import torch_threads
+from ..errors import UsageError
 from ..frames import ColorSpec, Frame, Matrix
 from ..kernels import enlarge_samples
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..engine import Upscaler
     from . import Picture
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Versions:
+    """A frame, enlarged twice.
+
+    Attributes:
+        bicubic: Enlarged bicubically.
+        network: Enlarged by the network.
+        network_seconds: What the network took.
+        display_seconds: What all else took.
+        notice: Why the second is bicubic, too; empty if it is not.
+    """
+
+    bicubic: Picture
+    network: Picture
+    network_seconds: float
+    display_seconds: float
+    notice: str
+
+
+def versions(frame: Frame, upscaler: Upscaler, turns: int = 0) -> Versions:
+    """Enlarge a frame by a network and bicubically, for a screen.
+
+    Args:
+        frame: Integer samples.
+        upscaler: The network.
+        turns: Quarter turns to the left.
+
+    Raises:
+        VsrError: as `Upscaler.upscale` does.
+    """
+    began = time.perf_counter()
+    notice = ""
+    try:
+        (large,) = upscaler.upscale([frame])
+    except UsageError as error:
+        notice = str(error)
+        large = bicubic(frame, upscaler.scale)
+    enlarged = time.perf_counter()
+    with torch_threads(1):
+        shares = upscaler.spec.channels == 1 and not frame.is_gray and frame.color.matrix is not Matrix.RGB
+        plain = bicubic(frame, upscaler.scale, large if shares else None)
+        before, after = (np.ascontiguousarray(np.rot90(each, turns)) for each in pictures(plain, large))
+    return Versions(before, after, enlarged - began, time.perf_counter() - enlarged, notice)
 
 
 def bicubic(frame: Frame, scale: int, chroma_of: Frame | None = None) -> Frame:

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
-from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
-from ..engine import torch_threads
-from ..errors import UsageError, VsrError
-from ..frames import Matrix
+from ..errors import VsrError
 from . import Shown, Status
 from .clock import Clock
-from .pixels import bicubic, pictures
+from .pixels import versions
+from .reader import Reader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from ..engine import Upscaler
     from ..frames import Frame
     from . import Choice, Clip
+    from .reader import Found
 
-_READ_AHEAD = 2  # decoded frames
+_log = logging.getLogger(__name__)
+
 _MADE_AHEAD = 2  # pictures that wait until they are due
 _GRAPH = 10.0  # seconds of `Player.times`
 _FPS = 2.0  # seconds that shown_fps looks back
 _INSIDE = 1e-4  # seconds added to the position of a frame that is looked for, so that rounding does not miss it
-_SILENT = 1.0  # seconds to wait for a source to close
 _USUAL = 1 / 25  # seconds of a frame, where the clip does not say
 
 
@@ -70,6 +68,7 @@ class Player:
         position: Where to begin, in seconds.
         paused: Whether to wait there.
         loop: Whether to begin again at the end.
+        now: Seconds of a clock that only moves forward.
 
     Raises:
         VsrError: the first network cannot be opened.
@@ -85,19 +84,25 @@ class Player:
         position: float = 0.0,
         paused: bool = False,
         loop: bool = False,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._times: deque[tuple[float, float]] = deque()
         self._clip = clip
         self._choice = choice
-        self._reader: _Reader | None = None
+        self._now = now
+        self._reader: Reader | None = None
         self._upscaler = choice.open(model, scale)
         self._wanted = (model, scale)
         self._notice = ""
-        self._clock = Clock()
+        self._clock = Clock(now)
         self._changed = threading.Condition()
         self._ready: deque[_Made] = deque()
         self._shown: _Made | None = None
         self._shown_at: deque[tuple[float, int]] = deque()  # with the number of the picture
+        # Of the maker alone: when the clip began on the clock, later with every loop; where the frame before ended; and
+        # the frame before, if it was left out.
+        self._begun = self._reached = 0.0
+        self._left_out: Found | None = None
         self._jump: _Jump | None = _Jump(position)
         self._aim: float | None = position  # of the last jump, until its picture is shown
         self._gap = False  # whether frames were left out since the last picture made
@@ -131,7 +136,7 @@ class Player:
     def times(self) -> list[tuple[float, float]]:
         """(when, milliseconds) of every picture made in the last ten seconds."""
         with self._changed:
-            _forget(self._times, time.monotonic() - _GRAPH)
+            _forget(self._times, self._now() - _GRAPH)
             return list(self._times)
 
     def wait(self, number: int = 0, timeout: float | None = None) -> Shown | None:
@@ -152,7 +157,7 @@ class Player:
     def status(self) -> Status:
         """What is playing, and how well, now."""
         with self._changed:
-            now = time.monotonic()
+            now = self._now()
             shown, upscaler = self._shown, self._upscaler
             _forget(self._shown_at, now - _FPS)
             model, scale = upscaler.spec.name, upscaler.scale
@@ -175,13 +180,13 @@ class Player:
                 position=shown.picture.position if shown else 0.0,
                 duration=self._clip.duration,
                 paused=self._paused or self._over(),
-                notice=self._notice,
+                notice=self._notice or ("opening {} ×{} …".format(*self._wanted) if self._other() else ""),
             )
 
     def pause(self, paused: bool | None = None) -> None:
         """Stop time, or let it go on; by default the other of the two. At the end, play from the beginning."""
         with self._changed:
-            if self._over() and not paused:
+            if not paused and (self._over() or (self._paused and self._is_last())):
                 self._go_to(0.0)
                 paused = False
             self._paused = not self._paused if paused is None else paused
@@ -246,6 +251,11 @@ class Player:
         """Whether the last picture of the clip is shown."""
         return self._ended and not self._ready
 
+    def _is_last(self) -> bool:
+        """Whether nothing comes after the picture that is shown: nobody may have looked yet."""
+        idle = self._jump is None and not self._ready and not self._loop
+        return idle and self._reader is not None and self._reader.ended
+
     def _position(self) -> float:
         """Of what is shown, or about to be."""
         if self._aim is not None:
@@ -284,8 +294,6 @@ class Player:
         return self._wanted != (self._upscaler.spec.name, self._upscaler.scale)
 
     def _make(self) -> None:
-        number = 0
-        end = begun = 0.0  # of the frame before; on the clock, where the clip began: later with every loop
         try:
             while True:
                 with self._changed:
@@ -293,45 +301,62 @@ class Player:
                     if self._closing:
                         return
                     jump, self._jump = self._jump, None
-                    if jump is not None:
-                        self._gap = False
                     wanted = self._wanted if self._other() else None
-                if wanted is not None and self._open(*wanted) and jump is None and (jump := self._again()) is None:
-                    made = self._shown
-                    assert made is not None
-                    number = self._enlarge(made.frame, made.picture.position, made.due, 0.0, number, at_once=True)
-                if wanted is not None and jump is None:
-                    continue
+                    self._gap &= jump is None
+                if wanted is not None:
+                    jump = self._change(*wanted, jump)
+                    if jump is None:
+                        continue
                 if jump is not None:
                     self._read(jump.position)
-                    begun = 0.0
-                if not self._await(jump):
-                    continue
-                found = self._take()
-                if found is not None and jump is not None and jump.after:
-                    if not self._await(jump):
-                        continue
-                    found = self._take()
-                if found is None:
-                    if self._loop and self._clip.duration and end:
-                        self._read(0.0)
-                        begun, end = begun + end, 0.0
-                    else:
-                        self._end()
-                    continue
-                frame, position, seconds = found
-                end = position + self._frame_seconds(frame)
-                at_once = jump is not None and not jump.after
-                if at_once or self._wants(begun + position, end - position):
-                    number = self._enlarge(frame, position, begun + position, seconds, number, at_once=at_once)
+                    self._begun = 0.0
+                self._advance(jump)
         finally:
             if self._reader is not None:
                 self._reader.close()
 
+    def _change(self, model: str, scale: int, jump: _Jump | None) -> _Jump | None:
+        """Take another network, and show what is shown through it; gives where to go for that."""
+        if not self._open(model, scale) or jump is not None:
+            return jump
+        with self._changed:
+            if self._aim is not None:
+                return _Jump(self._aim)
+            if self._clip.duration:
+                return _Jump(self._position() + _INSIDE)
+            made = self._shown
+        if made is not None:
+            self._enlarge((made.frame, made.picture.position, 0.0), made.due, at_once=True)
+        return None
+
     def _read(self, position: float) -> None:
         if self._reader is not None:
             self._reader.close()
-        self._reader = _Reader(self._clip.frames(position), self._changed, live=self._clip.live)
+        self._reader = Reader(self._clip, position, self._changed)
+        self._reached, self._left_out = position, None
+
+    def _advance(self, jump: _Jump | None) -> None:
+        """Make a picture of the next frame, if there is time for it; at the end begin again, or stop."""
+        assert self._reader is not None
+        if not self._await(jump):
+            return
+        found = self._reader.take()
+        if found is not None and jump is not None and jump.after:
+            if not self._await(jump):
+                return
+            found = self._reader.take()
+        if found is None:
+            self._end()
+            return
+        frame, position, _ = found
+        duration, due = self._frame_seconds(frame), self._begun + position
+        self._reached = position + duration
+        at_once = jump is not None and not jump.after
+        if at_once or self._wants(due, duration):
+            self._left_out = None
+            self._enlarge(found, due, at_once=at_once)
+        else:
+            self._left_out = found
 
     def _await(self, jump: _Jump | None) -> bool:
         """Wait for a frame, or the end; False if something else is wanted first, and the jump to be made after that."""
@@ -346,16 +371,22 @@ class Player:
             self._jump = self._jump or jump
             return False
 
-    def _take(self) -> tuple[Frame, float, float] | None:
-        assert self._reader is not None
-        return self._reader.take()
-
     def _end(self) -> None:
-        with self._changed:
-            if self._jump is None:
-                self._ended = True
-                self._aim = None
-                self._steps = 0
+        """Begin again, or stop: at the last frame, whether there was time for it or not."""
+        last, self._left_out = self._left_out, None
+        if self._loop and self._clip.duration and self._reached > 0:
+            began = self._begun + self._reached
+            self._read(0.0)
+            self._begun = began
+        elif last is not None:
+            self._clock.dropped -= 1
+            self._enlarge(last, self._begun + last[1], at_once=False)
+        else:
+            with self._changed:
+                if self._jump is None:
+                    self._ended = True
+                    self._aim = None
+                    self._steps = min(self._steps, len(self._ready))
 
     def _wants(self, due: float, duration: float) -> bool:
         """Whether a frame is made into a picture, or left out."""
@@ -365,13 +396,6 @@ class Player:
             self._gap = self._jump is None
             return False
 
-    def _again(self) -> _Jump | None:
-        """Where to go for the picture that is shown, or about to be, to be made anew; None where there is no going."""
-        with self._changed:
-            if self._aim is not None:
-                return _Jump(self._aim)
-            return _Jump(self._position() + _INSIDE) if self._clip.duration else None
-
     def _open(self, model: str, scale: int) -> bool:
         """Take another network, once it has made a picture; on failure keep the one that is there."""
         upscaler: Upscaler | None = None
@@ -379,12 +403,14 @@ class Player:
             upscaler = self._choice.open(model, scale)
             if self._shown is not None:
                 upscaler.upscale([self._shown.frame])  # compiles
-        except VsrError as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the one that is there works
+            if not isinstance(error, VsrError):
+                _log.debug("opening %s", model, exc_info=error)
             if upscaler is not None:
                 upscaler.close()
             with self._changed:
                 if self._wanted == (model, scale):
-                    self._notice = str(error)
+                    self._notice = str(error) or type(error).__name__
                     self._wanted = (self._upscaler.spec.name, self._upscaler.scale)
             return False
         with self._changed:
@@ -395,35 +421,25 @@ class Player:
         old.close()
         return True
 
-    def _enlarge(self, frame: Frame, position: float, due: float, decoded: float, number: int, *, at_once: bool) -> int:
-        """Make both versions of a frame, and hand them on; the number of the picture."""
+    def _enlarge(self, found: Found, due: float, *, at_once: bool) -> None:
+        """Make both versions of a frame, and hand them on."""
+        frame, position, decoded = found
         upscaler = self._upscaler
-        began = time.perf_counter()
-        try:
-            (large,) = upscaler.upscale([frame])
-        except UsageError as error:
-            if not self._notice:
-                with self._changed:
-                    self._notice = str(error)
-            large = bicubic(frame, upscaler.scale)
-        enlarged = time.perf_counter()
-        with torch_threads(1):
-            plain = bicubic(frame, upscaler.scale, large if upscaler.spec.channels == 1 and _is_yuv(frame) else None)
-            before, after = (np.ascontiguousarray(np.rot90(p, self._clip.turns)) for p in pictures(plain, large))
-        done = time.perf_counter()
+        began = self._now()
+        made = versions(frame, upscaler, self._clip.turns)
         with self._changed:
             if self._jump is not None:
-                return number
-            self._clock.spent(done - began)
-            picture = Shown(number + 1, position, upscaler.spec.name, before, after)
-            stages = (1e3 * decoded, 1e3 * (enlarged - began), 1e3 * (done - enlarged))
+                return
+            now = self._now()
+            self._clock.spent(now - began)
+            self._notice = self._notice or made.notice
+            picture = Shown(0, position, upscaler.spec.name, made.bicubic, made.network)
+            stages = (1e3 * decoded, 1e3 * made.network_seconds, 1e3 * made.display_seconds)
             self._ready.append(_Made(picture, frame, due, at_once, not self._gap, *stages))
             self._gap = False
-            now = time.monotonic()
-            self._times.append((now, 1e3 * (done - began)))
+            self._times.append((now, 1e3 * (now - began)))
             _forget(self._times, now - _GRAPH)
             self._changed.notify_all()
-        return number + 1
 
     def _present(self) -> None:
         while True:
@@ -437,14 +453,16 @@ class Player:
                     self._clock.due(made.due)
                     self._steps -= self._steps > 0 and not made.at_once
                 else:
-                    left = self._clock.due(made.due) - time.monotonic()
+                    left = self._clock.due(made.due) - self._now()
                     if left > 0:
                         self._changed.wait(left)
                         continue  # whatever was asked for meanwhile comes first
                 self._ready.popleft()
+                number = self._shown.picture.number + 1 if self._shown is not None else 1
+                made.picture = replace(made.picture, number=number)
                 self._shown, self._aim = made, None
-                now = time.monotonic()
-                self._shown_at.append((now, made.picture.number))
+                now = self._now()
+                self._shown_at.append((now, number))
                 _forget(self._shown_at, now - _FPS)
                 self._changed.notify_all()
 
@@ -465,82 +483,6 @@ class _Jump:
     after: bool = False
 
 
-class _Reader:
-    """Frames that a thread of its own decodes ahead; of what is live, the newest alone is kept.
-
-    Attributes:
-        missed: Frames that a newer one has pushed out.
-
-    Args:
-        frames: What is read, and closed.
-        changed: Guards everything here, and hears of it.
-        live: Whether frames come as time passes.
-    """
-
-    def __init__(
-        self, frames: Generator[tuple[Frame, float]], changed: threading.Condition, *, live: bool = False
-    ) -> None:
-        self.missed = 0
-        self._frames, self._changed, self._live = frames, changed, live
-        self._found: deque[tuple[Frame, float, float]] = deque()
-        self._error: BaseException | None = None
-        self._done = self._closed = False
-        self._thread = threading.Thread(target=self._work, name="vsr preview reader", daemon=True)
-        self._thread.start()
-
-    @property
-    def ready(self) -> bool:
-        """Whether `take` need not wait."""
-        return bool(self._found) or self._done
-
-    def take(self) -> tuple[Frame, float, float] | None:
-        """The next frame, its position, and the seconds that it took; None at the end."""
-        with self._changed:
-            if self._found:
-                self._changed.notify_all()
-                return self._found.popleft()
-            if self._error is not None:
-                raise self._error
-            return None
-
-    def close(self) -> None:
-        """Close what is read, unless it is silent: its thread ends with its next frame."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        self._thread.join(_SILENT)
-
-    def _work(self) -> None:
-        try:
-            with closing(self._frames):
-                began = time.perf_counter()
-                for frame, position in self._frames:
-                    if not self._keep((frame, position, time.perf_counter() - began)):
-                        return
-                    began = time.perf_counter()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to who takes
-            self._error = error
-        finally:
-            with self._changed:
-                self._done = True
-                self._changed.notify_all()
-
-    def _keep(self, item: tuple[Frame, float, float]) -> bool:
-        with self._changed:
-            if self._live:
-                self.missed += len(self._found)
-                self._found.clear()
-            self._changed.wait_for(lambda: self._closed or len(self._found) < _READ_AHEAD)
-            self._found.append(item)
-            self._changed.notify_all()
-            return not self._closed
-
-
 def _forget(times: deque[tuple[float, Any]], before: float) -> None:
     while times and times[0][0] < before:
         times.popleft()
-
-
-def _is_yuv(frame: Frame) -> bool:
-    """Whether a network of luma leaves bicubic chroma of the same planes."""
-    return not frame.is_gray and frame.color.matrix is not Matrix.RGB

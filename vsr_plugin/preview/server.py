@@ -51,8 +51,10 @@ _STALLED = 60.0  # seconds without an answer after which a viewer is let go
 _POLL = 0.25  # seconds between figures while no new picture comes
 _FAREWELL = 1.0  # seconds to tell viewers why it ends
 _LARGEST_MESSAGE = 4096  # bytes of a command
+_OK = 200
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
@@ -151,17 +153,25 @@ class Server:
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Whoever has no token, or comes by another site's name, gets nothing."""
+        response = self._refusal(request)
+        if response is None:
+            try:
+                response = await handler(request)
+            except web.HTTPException as error:  # a path that is none
+                response = web.Response(status=error.status, text=error.text)
+        if not response.prepared:
+            response.headers.update(_HEADERS)
+            if self._token and request.path == "/" and response.status == _OK:
+                response.set_cookie(self._cookie, self._token, httponly=True, samesite="Strict")
+        return response
+
+    def _refusal(self, request: web.Request) -> web.StreamResponse | None:
         if not self._token and not _is_loopback(_host(request)):
             return web.Response(status=403, text="Expected this machine's own address in the URL.")
         given = request.query.get("token") or request.cookies.get(self._cookie, "")
         if self._token and not hmac.compare_digest(given.encode(errors="replace"), self._token.encode()):
             return web.Response(status=403, text="Expected the token of the printed URL.")
-        response = await handler(request)
-        if not response.prepared:
-            response.headers.update(_HEADERS)
-            if self._token and request.path == "/":
-                response.set_cookie(self._cookie, self._token, httponly=True, samesite="Strict")
-        return response
+        return None
 
     async def _file(self, request: web.Request) -> web.Response:
         name, kind = _FILES[request.path]

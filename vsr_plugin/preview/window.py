@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ _log = logging.getLogger(__name__)
 _TICK = 0.01  # seconds between looks at keyboard and mouse
 _REFRESH = 0.1  # seconds between figures while no new picture comes
 _SKIP = 5.0  # seconds
+_FPS = 2.0  # seconds that the figures look back
 _MOST = 0.92  # of the screen that a window may take; the rest is for its frame, and for bars of the desktop
 _USUAL = (1920, 1080)
 _DISPLAY_PATIENCE = 5.0  # seconds for an X server elsewhere to answer
@@ -63,7 +65,7 @@ def check_display() -> None:
     """
     if not sys.platform.startswith("linux"):
         return
-    if not _display_answers(os.environ.get("DISPLAY", "")):
+    if not _display_answers(os.environ.get("DISPLAY", "")) or not _display_lets_in():
         raise BackendError("Expected a display for the window, got none: add --serve, and open the page it prints")
     # Both wheels bring an X library of the same name, the first one serves both, and with PyAV's OpenCV waits for ever.
     imported = list(sys.modules)
@@ -81,13 +83,36 @@ def _screen() -> tuple[int, int]:
             graphics = ctypes.CDLL("/System/Library/Frameworks/CoreGraphics.framework/CoreGraphics")
             screen = graphics.CGMainDisplayID()
             return graphics.CGDisplayPixelsWide(screen), graphics.CGDisplayPixelsHigh(screen)
-        x11 = ctypes.CDLL("libX11.so.6")
-        x11.XOpenDisplay.restype = ctypes.c_void_p
+        x11 = _x11()
         if display := ctypes.c_void_p(x11.XOpenDisplay(None)):
             size = x11.XDisplayWidth(display, 0), x11.XDisplayHeight(display, 0)
             x11.XCloseDisplay(display)
             return size
     return _USUAL
+
+
+def _x11() -> ctypes.CDLL:
+    x11 = ctypes.CDLL("libX11.so.6")
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    return x11
+
+
+def _display_lets_in() -> bool:
+    """Whether the X server takes us, with the cookie that we have, or have not; True where nobody can be asked."""
+    silent, stderr = os.open(os.devnull, os.O_WRONLY), os.dup(2)
+    os.dup2(silent, 2)  # where the library says by itself what we say
+    try:
+        x11 = _x11()
+        display = x11.XOpenDisplay(None)
+        if display:
+            x11.XCloseDisplay(ctypes.c_void_p(display))
+    except (OSError, AttributeError):
+        return True
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(silent)
+    return bool(display)
 
 
 def _display_answers(display: str) -> bool:
@@ -110,12 +135,17 @@ def _display_answers(display: str) -> bool:
 class Window:
     """One window; what it shows of the player's pictures is its own.
 
+    Attributes:
+        drawn: Pictures that were drawn.
+        missed: Pictures that the player showed, but for which there was no time to draw them.
+
     Args:
         player: What is played.
         folder: Where `s` saves.
     """
 
     def __init__(self, player: Player, folder: Path) -> None:
+        self.drawn = self.missed = 0
         self._player = player
         self._folder = folder
         self._name = f"vsr preview: {player.status().name}"
@@ -128,7 +158,10 @@ class Window:
         self._loupe = self._keys = self._full = self._closed = False
         self._figures = True
         self._shown: Shown | None = None
+        self._drawn_at: deque[float] = deque()  # when pictures that had not been drawn before were
+        self._draw_seconds = 0.0  # of the latest
         self._size = (0, 0)  # (width, height) of what is shown, with the strip
+        self._held = ""  # what the mouse has hold of: the "line", the "bar"
         self._said = ""  # what came of the last key, until the next one
         self._actions: dict[int, Callable[[], object]] = {
             ord(" "): player.pause,
@@ -160,12 +193,16 @@ class Window:
             cv2.setMouseCallback(self._name, self._on_mouse)
             drawn = 0.0
             while not self._closed and (end is None or time.monotonic() < end):
-                picture = self._player.wait(self._shown.number if self._shown else 0, _TICK)
+                before = self._shown.number if self._shown else 0
+                picture = self._player.wait(before, _TICK)
                 if picture is not None:
                     self._shown = picture
                 if picture is not None or time.monotonic() - drawn > _REFRESH:
+                    began = time.monotonic()
                     self._draw()
                     drawn = time.monotonic()
+                    if picture is not None:
+                        self._count(picture.number - before, drawn, drawn - began)
                 self._press(cv2.waitKeyEx(1))
                 if not self._visible():
                     return
@@ -173,6 +210,15 @@ class Window:
             with suppress(cv2.error):  # a window that its user has closed
                 cv2.destroyAllWindows()
                 cv2.waitKey(1)
+
+    def _count(self, passed: int, now: float, seconds: float) -> None:
+        """One of the pictures that have passed was drawn."""
+        self.drawn += 1
+        self.missed += passed - 1
+        self._draw_seconds = seconds
+        self._drawn_at.append(now)
+        while self._drawn_at[0] < now - _FPS:
+            self._drawn_at.popleft()
 
     def _visible(self) -> bool:
         try:
@@ -205,8 +251,15 @@ class Window:
         return picture if size == (width, height) else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
     def _with_strip(self, picture: Picture) -> Picture:
+        """What is said of the player, as far as this window has kept up with it."""
         status, now = self._player.status(), time.monotonic()
-        status = replace(status, notice=self._said or status.notice)
+        status = replace(
+            status,
+            shown_fps=sum(when > now - _FPS for when in self._drawn_at) / _FPS,
+            dropped=status.dropped + self.missed,
+            display_ms=status.display_ms + 1e3 * self._draw_seconds,
+            notice=self._said or status.notice,
+        )
         below = strip(status, self._player.times, picture.shape[1], now)
         return np.concatenate([picture, below[: self._rows()]])
 
@@ -226,14 +279,17 @@ class Window:
         if self._shown is None:
             return
         self._mouse = (max(0, x), max(0, y))
-        if not flags & cv2.EVENT_FLAG_LBUTTON and event != cv2.EVENT_LBUTTONDOWN:
-            return
         height, width = self._size[1] - self._rows(), self._size[0]
-        if y < height:
-            self._split = min(max(0.0, x / width), 1.0)
+        if event == cv2.EVENT_LBUTTONDOWN:
+            self._held = "bar" if height <= y <= height + BAR else "line" if y < height else ""
+        elif not flags & cv2.EVENT_FLAG_LBUTTON:
+            self._held = ""
+        part = min(max(0.0, x / width), 1.0)
+        if self._held == "line" and self._view == "split":
+            self._split = part
             self._draw()
-        elif event == cv2.EVENT_LBUTTONDOWN and y <= height + BAR:
-            self._player.seek(x / width * self._player.status().duration)
+        elif self._held == "bar":
+            self._player.seek(part * self._player.status().duration)
 
     def _press(self, key: int) -> None:
         if key < 0:
@@ -288,18 +344,21 @@ def save(shown: Shown, clip: str, folder: Path) -> list[Path]:
     Raises:
         OutputError: they cannot be written.
     """
-    paths = []
-    for name, picture in zip(shown.file_names(clip), (shown.bicubic, shown.network), strict=True):
-        path, number = folder / name, 1
-        while path.exists():
+    names = shown.file_names(clip)
+    paths = [folder / name for name in names]
+    number = 1
+    try:
+        while any(path.exists() for path in paths):
             number += 1
-            path = folder / f"{Path(name).stem}_{number}.png"
-        _, data = cv2.imencode(".png", picture)
-        try:
-            path.write_bytes(data.tobytes())
-        except OSError as error:
+            paths = [folder / f"{Path(name).stem}_{number}.png" for name in names]
+        for path, picture in zip(paths, (shown.bicubic, shown.network), strict=True):
+            _, data = cv2.imencode(".png", picture)
+            part = path.with_suffix(".part")
+            part.write_bytes(data.tobytes())
+            part.replace(path)
+    except OSError as error:
+        for path in paths:
             with suppress(OSError):
-                path.unlink(missing_ok=True)
-            raise OutputError(f"Cannot write {path}: {error.strerror}") from error
-        paths.append(path)
+                path.with_suffix(".part").unlink(missing_ok=True)
+        raise OutputError(f"Cannot write {paths[0]}: {error.strerror}") from error
     return paths

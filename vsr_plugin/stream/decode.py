@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -46,6 +46,7 @@ class Source(Iterator[Frame]):
         strict: Raise at the first damaged packet instead of counting it.
         frame_rate: Of image sequences and of streams without timestamps.
         form: FFmpeg's name of the format, where neither name nor content tells.
+        cancelled: Asked before each packet, by the thread that reads: once it is true, there are no more frames.
 
     Attributes:
         width, height: Of a frame, in pixels.
@@ -80,6 +81,7 @@ class Source(Iterator[Frame]):
         strict: bool = False,
         frame_rate: Fraction | None = None,
         form: str | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self.path = str(path)
         self.name = "standard input" if self.path == "-" else Path(self.path).name
@@ -94,6 +96,7 @@ class Source(Iterator[Frame]):
         self._deinterlace = deinterlace
         self._strict = strict
         self._hwaccel = hwaccel
+        self._cancelled = cancelled
         self._said_color = self._said_size = self._said_interlaced = False
         self._frames = self._read()
 
@@ -191,7 +194,7 @@ class Source(Iterator[Frame]):
                 count += 1
                 reached = time + frame.duration * self.time_base
             else:
-                if count and not self.damaged:
+                if count and not self.damaged and not self._cancelled():
                     self._check_end(reached)
         finally:
             self.container.close()
@@ -205,20 +208,21 @@ class Source(Iterator[Frame]):
 
         MP4 tells how long a frame is in the order of decoding, which with B-frames and a variable rate is another's.
         """
-        seen: Frame | None = None
+        seen: av.VideoFrame | None = None
         begun = self._start is None
         for picture in pictures:
-            frame = self._frame(picture)
             if not begun and self._start is not None:
-                if frame.pts * self.time_base <= self._start:
-                    seen = frame
+                if picture.pts is not None and picture.pts * self.time_base <= self._start:
+                    seen = picture
                     continue
                 begun = True
                 if seen is not None:
-                    yield seen
-            yield frame
-        if not begun and seen is not None and (seen.pts + seen.duration) * self.time_base > (self._start or 0):
-            yield seen
+                    yield self._frame(seen)
+            yield self._frame(picture)
+        if not begun and seen is not None:
+            last = self._frame(seen)
+            if (last.pts + last.duration) * self.time_base > (self._start or 0):
+                yield last
 
     def _check_end(self, reached: Fraction) -> None:
         """Count as damage that the pictures end long before the file's header says they do."""
@@ -240,7 +244,13 @@ class Source(Iterator[Frame]):
         context = self._hardware_context() or self._alpha_context() or self.stream.codec_context
         following = 0
         step = round(1 / (self.frame_rate * self.time_base)) if self.frame_rate else 1
+        latest: int | None = None  # of the packets so far
         for packet in self._packets():
+            if self._start is not None and not self._deinterlace and packet.pts is not None:
+                # Before a picture that is not after the start, nobody sees this one: it is decoded for others alone.
+                unseen = latest is not None and packet.pts < latest and latest * self.time_base <= self._start
+                context.skip_frame = "NONREF" if unseen else "DEFAULT"
+                latest = packet.pts if latest is None else max(latest, packet.pts)
             try:
                 pictures = context.decode(packet if packet.size else None)
             except EOFError:
@@ -281,6 +291,8 @@ class Source(Iterator[Frame]):
     def _first_time(self) -> Fraction | None:
         """When the first picture from here on is shown."""
         for packet in self.container.demux(self.stream):
+            if self._cancelled():
+                return None
             try:
                 pictures = packet.decode()
             except (EOFError, FFmpegError):
@@ -292,7 +304,7 @@ class Source(Iterator[Frame]):
 
     def _packets(self) -> Iterator[Any]:
         demuxed = self.container.demux(self.stream)
-        while True:
+        while not self._cancelled():
             try:
                 packet = next(demuxed)
             except StopIteration:

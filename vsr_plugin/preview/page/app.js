@@ -8,6 +8,7 @@ const SKIP = 5; // seconds that an arrow key jumps
 let socket, status = null, times = [], ended = false, flashed = 0;
 let bicubic = null, network = null; // ImageBitmaps of the moment that is shown
 let split = 0.5, view = "split", mouse = null, dragging = false, seeking = false;
+let pointed = false; // whether the last thing that was used was not the keyboard
 const arrivals = []; // when pictures came, for "this page"
 
 function send(command) {
@@ -22,8 +23,10 @@ function connect() {
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
   socket.binaryType = "arraybuffer";
   socket.onmessage = ({ data }) => (typeof data === "string" ? words(JSON.parse(data)) : pictures(data));
-  socket.onclose = () => {
+  socket.onclose = async () => {
     if (ended) return;
+    const answer = await fetch("/app.js", { cache: "no-store" }).catch(() => null);
+    if (answer?.status === 403) return say("The preview was started anew: open the address that it printed");
     say("The connection is lost; trying again…");
     setTimeout(connect, 1000);
   };
@@ -91,6 +94,7 @@ function draw() {
   line.style.top = `${place.top - around.top}px`;
   line.style.height = `${place.height}px`;
   line.setAttribute("aria-valuenow", Math.round(100 * split));
+  line.tabIndex = twice ? -1 : 0;
   drawLoupe();
 }
 
@@ -184,10 +188,11 @@ function options(select, names, chosen) {
   if (document.activeElement !== select) select.value = chosen;
 }
 
+function setSplit(part) { split = Math.min(1, Math.max(0, part)); draw(); }
+
 function moveSplit(x) {
   const place = picture.getBoundingClientRect();
-  split = Math.min(1, Math.max(0, (x - place.left) / place.width));
-  draw();
+  setSplit((x - place.left) / place.width);
 }
 
 function setView(name) { view = name; $("view").value = name; draw(); }
@@ -231,12 +236,20 @@ const KEYS = {
   s: save, f: full, "?": help,
 };
 
+// What a slider does with the keys.
+const SLIDE = {
+  ArrowLeft: () => split - 0.02, ArrowDown: () => split - 0.02, ArrowRight: () => split + 0.02, ArrowUp: () => split + 0.02,
+  PageDown: () => split - 0.1, PageUp: () => split + 0.1, Home: () => 0, End: () => 1,
+};
+
 addEventListener("keydown", (event) => {
-  const inside = event.target.matches("select, input[type=range]") || (event.target.matches("button, input") && event.key === " ");
-  if (event.ctrlKey || event.metaKey || event.altKey || inside) return;
-  if (event.target === line && event.key.startsWith("Arrow")) {
-    split = Math.min(1, Math.max(0, split + (event.key === "ArrowLeft" ? -0.02 : 0.02)));
-    draw();
+  pointed = false;
+  const typing = event.target.matches("select") || (event.target.matches("button, input[type=checkbox]") && event.key === " ");
+  if (event.ctrlKey || event.metaKey || event.altKey || typing) return;
+  if (event.target === line && SLIDE[event.key]) {
+    setSplit(SLIDE[event.key]());
+  } else if (event.key === "Escape" && !$("keys").hidden) {
+    help();
   } else if (/^[1-9]$/.test(event.key) && status?.models[event.key - 1]) {
     send({ do: "model", to: status.models[event.key - 1] });
   } else if (KEYS[event.key] && status) {
@@ -245,6 +258,10 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
+// The mouse leaves the keyboard to the page; whoever came by keyboard stays.
+function leave(control) { if (pointed) control.blur(); }
+
+addEventListener("pointerdown", () => { pointed = true; }, { capture: true });
 stage.addEventListener("pointerdown", (event) => {
   if (view !== "split" || event.target.closest("#keys")) return;
   dragging = true;
@@ -262,10 +279,11 @@ addEventListener("resize", draw);
 
 $("pause").onclick = () => send({ do: "pause" });
 $("time").oninput = () => { seeking = true; };
-$("time").onchange = () => { seeking = false; send({ do: "seek", to: +$("time").value }); $("time").blur(); };
-$("model").onchange = () => { send({ do: "model", to: $("model").value }); $("model").blur(); };
-$("scale").onchange = () => { send({ do: "scale", to: +$("scale").value }); $("scale").blur(); };
-$("view").onchange = () => { setView($("view").value); $("view").blur(); };
+$("time").onchange = () => { send({ do: "seek", to: +$("time").value }); leave($("time")); };
+for (const name of ["change", "pointerup", "pointercancel", "blur"]) $("time").addEventListener(name, () => { seeking = false; });
+$("model").onchange = () => { send({ do: "model", to: $("model").value }); leave($("model")); };
+$("scale").onchange = () => { send({ do: "scale", to: +$("scale").value }); leave($("scale")); };
+$("view").onchange = () => { setView($("view").value); leave($("view")); };
 $("loupe-on").onchange = drawLoupe;
 $("save").onclick = save;
 $("full").onclick = full;
