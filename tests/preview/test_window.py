@@ -21,7 +21,7 @@ import pytest
 from tests.stream.conftest import Media
 from vsr_plugin.errors import BackendError, OutputError
 from vsr_plugin.preview import Shown, Status
-from vsr_plugin.preview.canvas import STRIP
+from vsr_plugin.preview.canvas import BAR, STRIP
 from vsr_plugin.preview.window import Window, check_display, save
 
 from .conftest import CLIP, Play
@@ -201,6 +201,49 @@ def test_what_is_seen_is_bicubic_and_the_network_and_everything_obeys(screen: Sc
     screen.key("q")
     assert screen.process.wait(60) == 0
     screen.ended()
+
+
+def test_every_other_key_does_what_is_said_of_it(screen: Screen, tmp_path: Path) -> None:
+    def size() -> str:
+        return screen.do("getwindowgeometry", screen.window).stdout.split("Geometry: ")[1].strip()
+
+    def position() -> float:
+        return float(saved()[-1].stem.split("_")[1])
+
+    def saved() -> list[Path]:
+        before = len(list(tmp_path.glob("*_espcn*.png")))
+        screen.key("s")
+        screen.until(lambda: len(list(tmp_path.glob("*_espcn*.png"))) > before)
+        return sorted(tmp_path.glob("*_espcn*.png"), key=lambda file: file.stat().st_mtime_ns)
+
+    screen.key("space")
+    here = position()
+    screen.key("Up")
+    screen.until(lambda: position() == pytest.approx(here + 1 / 30, abs=0.002))
+    screen.key("comma")
+    screen.until(lambda: position() == pytest.approx(here, abs=0.002))
+    screen.key("Left")  # five seconds back, of one
+    screen.until(lambda: position() == 0)
+
+    corner = screen.picture()[HEIGHT - 175 : HEIGHT - 20, 20:470].copy()
+    screen.do("mousemove", "--window", screen.window, "900", "60")  # which the loupe keeps away from
+    screen.key("l")
+    screen.until(lambda: bool((screen.picture()[HEIGHT - 175 : HEIGHT - 20, 20:470] != corner).mean() > 0.5))
+    screen.key("l")
+    screen.until(lambda: bool((screen.picture()[HEIGHT - 175 : HEIGHT - 20, 20:470] == corner).all()))
+
+    assert size() == f"{WIDTH}x{HEIGHT + STRIP}"
+    screen.key("i")
+    screen.until(lambda: size() == f"{WIDTH}x{HEIGHT + BAR}")
+    screen.key("i")
+    screen.key("f")
+    screen.until(lambda: size() == "1280x1024")
+    screen.key("f")
+    screen.until(lambda: size() == f"{WIDTH}x{HEIGHT + STRIP}")
+    screen.key("plus")
+    screen.until(lambda: read(saved()[-1]).shape == (810, 1440, 3))
+    screen.key("minus")
+    screen.until(lambda: read(saved()[-1]).shape == (HEIGHT, WIDTH, 3))
 
 
 def test_closing_by_ctrl_c_leaves_nothing(screen: Screen) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import tempfile
 import time
@@ -158,6 +159,7 @@ class _DnnUpscaler:
     def _read(self, shape: tuple[int, ...]) -> Any:
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # deprecations inside the exporter
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nobody needs here
             path = Path(folder) / "network.onnx"
             torch.onnx.export(self._module, (torch.zeros(shape),), str(path), external_data=False, verbose=False)
             return cv2.dnn.readNetFromONNX(str(path))

@@ -88,6 +88,32 @@ def test_a_thread_may_build() -> None:
         assert pool.submit(lambda: watched("an engine").__enter__()).result().stopped is False
 
 
+IN_A_THREAD = """
+import threading, time
+from vsr_plugin.backends.tensorrt.builds import watched
+
+def build():
+    try:
+        with watched("an engine") as watch:
+            at_it.set()
+            while watch.step("Building engine", 0):
+                time.sleep(0.01)
+            print("stopped", flush=True)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+
+at_it = threading.Event()
+threading.Thread(target=build, daemon=True).start()
+at_it.wait()
+"""
+
+
+def test_the_end_of_the_program_stops_a_build_in_a_thread_and_waits_for_it() -> None:
+    """Else the library would call a Python that is no more."""
+    done = subprocess.run([sys.executable, "-c", IN_A_THREAD], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.startswith("stopped\n")
+
+
 def test_a_build_is_told_when_nobody_has_set_up_logging() -> None:
     program = "from vsr_plugin.backends.tensorrt.builds import watched\nwith watched('an engine'): print('at it')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -177,15 +177,18 @@ def test_a_folder_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: py
 
 
 BUILDER = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 from vsr_plugin.backends.tensorrt.cache import Cache
 folder = Path(sys.argv[1])
 cache = Cache(folder)
+(folder / f"{os.getpid()}.here").touch()
 with cache.lock():
     if cache.read("one.engine") is None:
         with (folder / "log").open("a") as log:
             log.write("built\\n")
+        while len(list(folder.glob("*.here"))) < 3:  # until all would build
+            time.sleep(0.05)
         time.sleep(0.3)
         cache.write("one.engine", {}, b"engine")
 """
