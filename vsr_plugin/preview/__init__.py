@@ -2,9 +2,9 @@
 
     decode ─▶ Clock: is there time? ─▶ upscale, bicubic ─▶ Clock: when? ─▶ Shown ─▶ window, page
 
-`player` makes one stream of pictures for all who look, of frames that `reader` decodes ahead; `clock` decides which and
-when, `pixels` turns frames into what a screen takes, `canvas` draws, `window` and `server` show. Here is what goes
-between them.
+`player` makes one stream of pictures for all who look, of frames that `reader` decodes ahead, through the network that
+is `chosen`; `clock` decides which and when, `pixels` turns frames into what a screen takes, `canvas` draws, `window`
+and `server` show. Here is what goes between them.
 """
 
 from __future__ import annotations

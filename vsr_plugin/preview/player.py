@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from ..errors import VsrError
 from . import Shown, Status
+from .chosen import Chosen
 from .clock import Clock
 from .pixels import versions
 from .reader import Reader
@@ -18,12 +17,9 @@ from .reader import Reader
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..engine import Upscaler
     from ..frames import Frame
     from . import Choice, Clip
     from .reader import Found
-
-_log = logging.getLogger(__name__)
 
 _MADE_AHEAD = 2  # pictures that wait until they are due
 _GRAPH = 10.0  # seconds of `Player.times`
@@ -88,14 +84,11 @@ class Player:
     ) -> None:
         self._times: deque[tuple[float, float]] = deque()
         self._clip = clip
-        self._choice = choice
         self._now = now
         self._reader: Reader | None = None
-        self._upscaler = choice.open(model, scale)
-        self._wanted = (model, scale)
-        self._notice = ""
         self._clock = Clock(now)
         self._changed = threading.Condition()
+        self._chosen = Chosen(choice, model, scale, self._changed)
         self._ready: deque[_Made] = deque()
         self._shown: _Made | None = None
         self._shown_at: deque[tuple[float, int]] = deque()  # with the number of the picture
@@ -130,7 +123,7 @@ class Player:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
-        self._upscaler.close()
+        self._chosen.close()
 
     @property
     def times(self) -> list[tuple[float, float]]:
@@ -158,15 +151,14 @@ class Player:
         """What is playing, and how well, now."""
         with self._changed:
             now = self._now()
-            shown, upscaler = self._shown, self._upscaler
+            shown, chosen, upscaler = self._shown, self._chosen, self._chosen.upscaler
             _forget(self._shown_at, now - _FPS)
-            model, scale = upscaler.spec.name, upscaler.scale
             return Status(
                 name=self._clip.name,
-                model=model,
-                models=self._choice.models(scale),
-                scale=scale,
-                scales=self._choice.scales(model),
+                model=upscaler.spec.name,
+                models=chosen.models,
+                scale=upscaler.scale,
+                scales=chosen.scales,
                 width=self._clip.width,
                 height=self._clip.height,
                 pixel_aspect=self._clip.pixel_aspect,
@@ -180,7 +172,7 @@ class Player:
                 position=shown.picture.position if shown else 0.0,
                 duration=self._clip.duration,
                 paused=self._paused or self._over(),
-                notice=self._notice or ("opening {} ×{} …".format(*self._wanted) if self._other() else ""),
+                notice=chosen.said,
             )
 
     def pause(self, paused: bool | None = None) -> None:
@@ -238,14 +230,7 @@ class Player:
     def choose(self, model: str | None = None, scale: int | None = None) -> None:
         """Take another network for what is shown and what follows; what cannot be opened becomes a notice."""
         with self._changed:
-            old_model, old_scale = self._wanted
-            model, scale = model or old_model, scale or old_scale
-            if scale not in self._choice.scales(model):
-                self._notice = f"{model} has no weights for ×{scale}"
-                return
-            self._wanted = (model, scale)
-            self._notice = ""
-            self._changed.notify_all()
+            self._chosen.want(model, scale)
 
     def _over(self) -> bool:
         """Whether the last picture of the clip is shown."""
@@ -282,16 +267,17 @@ class Player:
                 self._error = error
                 self._changed.notify_all()
 
+    def _disturbed(self) -> bool:
+        """Whether something else is to be done than to go on."""
+        return self._closing or self._jump is not None or not self._chosen.settled
+
     def _busy(self) -> bool:
         """Whether there is anything to make."""
-        if self._closing or self._jump is not None or self._other():
+        if self._disturbed():
             return True
         if self._ended or len(self._ready) >= _MADE_AHEAD:
             return False
         return self._steps > len(self._ready) or not self._paused
-
-    def _other(self) -> bool:
-        return self._wanted != (self._upscaler.spec.name, self._upscaler.scale)
 
     def _make(self) -> None:
         try:
@@ -301,12 +287,10 @@ class Player:
                     if self._closing:
                         return
                     jump, self._jump = self._jump, None
-                    wanted = self._wanted if self._other() else None
                     self._gap &= jump is None
-                if wanted is not None:
-                    jump = self._change(*wanted, jump)
-                    if jump is None:
-                        continue
+                    settled = self._chosen.settled
+                if not settled and (jump := self._change(jump)) is None:
+                    continue
                 if jump is not None:
                     self._read(jump.position)
                     self._begun = 0.0
@@ -315,19 +299,24 @@ class Player:
             if self._reader is not None:
                 self._reader.close()
 
-    def _change(self, model: str, scale: int, jump: _Jump | None) -> _Jump | None:
+    def _change(self, jump: _Jump | None) -> _Jump | None:
         """Take another network, and show what is shown through it; gives where to go for that."""
-        if not self._open(model, scale) or jump is not None:
+        made = self._shown
+        before = self._chosen.change(made.frame if made is not None else None)
+        if before is None:
             return jump
         with self._changed:
-            if self._aim is not None:
-                return _Jump(self._aim)
-            if self._clip.duration:
-                return _Jump(self._position() + _INSIDE)
-            made = self._shown
-        if made is not None:
+            self._ready.clear()
+            self._gap = False
+            self._clock.stop()
+            if jump is None and self._aim is not None:
+                jump = _Jump(self._aim)
+            elif jump is None and self._clip.duration:
+                jump = _Jump(self._position() + _INSIDE)
+        before.close()
+        if jump is None and made is not None:  # there is no going back: it is made anew
             self._enlarge((made.frame, made.picture.position, 0.0), made.due, at_once=True)
-        return None
+        return jump
 
     def _read(self, position: float) -> None:
         if self._reader is not None:
@@ -363,10 +352,10 @@ class Player:
         reader = self._reader
         assert reader is not None
         with self._changed:
-            self._changed.wait_for(lambda: reader.ready or self._closing or self._jump is not None or self._other())
+            self._changed.wait_for(lambda: reader.ready or self._disturbed())
             self._clock.dropped += reader.missed
             reader.missed = 0
-            if not (self._closing or self._jump is not None or self._other()):
+            if not self._disturbed():
                 return True
             self._jump = self._jump or jump
             return False
@@ -396,35 +385,10 @@ class Player:
             self._gap = self._jump is None
             return False
 
-    def _open(self, model: str, scale: int) -> bool:
-        """Take another network, once it has made a picture; on failure keep the one that is there."""
-        upscaler: Upscaler | None = None
-        try:
-            upscaler = self._choice.open(model, scale)
-            if self._shown is not None:
-                upscaler.upscale([self._shown.frame])  # compiles
-        except Exception as error:  # noqa: BLE001 - whatever it is, the one that is there works
-            if not isinstance(error, VsrError):
-                _log.debug("opening %s", model, exc_info=error)
-            if upscaler is not None:
-                upscaler.close()
-            with self._changed:
-                if self._wanted == (model, scale):
-                    self._notice = str(error) or type(error).__name__
-                    self._wanted = (self._upscaler.spec.name, self._upscaler.scale)
-            return False
-        with self._changed:
-            old, self._upscaler = self._upscaler, upscaler
-            self._ready.clear()
-            self._gap = False
-            self._clock.stop()
-        old.close()
-        return True
-
     def _enlarge(self, found: Found, due: float, *, at_once: bool) -> None:
         """Make both versions of a frame, and hand them on."""
         frame, position, decoded = found
-        upscaler = self._upscaler
+        upscaler = self._chosen.upscaler
         began = self._now()
         made = versions(frame, upscaler, self._clip.turns)
         with self._changed:
@@ -432,7 +396,7 @@ class Player:
                 return
             now = self._now()
             self._clock.spent(now - began)
-            self._notice = self._notice or made.notice
+            self._chosen.notice = self._chosen.notice or made.notice
             picture = Shown(0, position, upscaler.spec.name, made.bicubic, made.network)
             stages = (1e3 * decoded, 1e3 * made.network_seconds, 1e3 * made.display_seconds)
             self._ready.append(_Made(picture, frame, due, at_once, not self._gap, *stages))
