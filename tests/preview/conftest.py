@@ -105,7 +105,7 @@ class FakeNetworks:
 
     def open(self, model: str, scale: int) -> Upscaler:
         if model == "broken":
-            time.sleep(self.seconds)
+            self.work(self.seconds)
             raise BackendError("broken: it does not work")
         if model == "buggy":
             raise LookupError("no such thing")

@@ -93,15 +93,20 @@ def test_a_jump_to_the_end_shows_the_last_frame(media: Media, play: Play, positi
 
 
 def test_jumps_that_come_fast_add_up(play: Play) -> None:
-    player = play(model="slow", seconds=0.2, paused=True)
+    gate = Gate()
+    player = play(model="slow", seconds=1.0, work=gate, paused=True)
+    gate.open()
     first = picture(player)
+    gate.wait()
     for _ in range(3):
         player.skip(0.5)
-        time.sleep(0.05)  # the first of them is being made
+        gate.wait()  # it is being made
+        gate.open()
+        player.skip(0.0)  # and comes too late
+    gate.open(9)
     until(lambda: picture(player, first.number).position == pytest.approx(1.5, abs=0.04))
     for _ in range(3):
         player.step(-1)
-        time.sleep(0.05)
     until(lambda: picture(player).position == pytest.approx(1.4, abs=0.001))
 
 
@@ -256,6 +261,27 @@ def test_a_camera_shows_what_is_now_also_after_a_pause() -> None:
         assert player.status().dropped == 0  # nobody missed anything while time stood still
 
 
+def test_steps_through_a_camera_show_what_is_now() -> None:
+    camera = Camera()
+    with Player(camera, FakeNetworks(), "fast", 2, paused=True) as player:
+        camera.send(0)
+        number = picture(player).number
+        for newest in (20, 40):
+            camera.send(*range(newest - 19, newest + 1))
+            until(lambda newest=newest: newest_read(player) == newest / 50)  # type: ignore[misc]
+            player.step(1)
+            shown = picture(player, number)
+            assert shown.position == pytest.approx(newest / 50)
+            number = shown.number
+        assert player.status().dropped == 0  # nobody missed anything while time stood still
+
+
+def newest_read(player: Player) -> float | None:
+    """Where the frame is that would be taken next."""
+    found = player._reader._found if player._reader is not None else None
+    return found[-1][1] if found else None
+
+
 def test_a_slow_network_leaves_out_what_a_camera_sent_meanwhile() -> None:
     camera, gate = Camera(), Gate()
     with Player(camera, FakeNetworks(1.0, gate), "slow", 2) as player:
@@ -311,6 +337,7 @@ def test_the_last_frames_are_stepped_through_and_then_it_is_over() -> None:
         assert picture(player, 1).position == pytest.approx(0.3)
         player.step(1)
         assert picture(player, 2).position == pytest.approx(0.6)
+        until(lambda: player._ended)
         player.pause()
         assert picture(player, 3).position == 0
 
@@ -354,13 +381,76 @@ def test_another_network_takes_over_where_the_clip_is(play: Play) -> None:
 
 
 def test_another_network_while_a_jump_is_made_goes_where_the_jump_goes(play: Play) -> None:
-    player = play(model="slow", seconds=0.3, paused=True)
+    gate = Gate()
+    player = play(model="slow", seconds=1.0, work=gate, paused=True)
+    gate.open()
     first = picture(player)
+    gate.wait()
     player.seek(2.0)
-    time.sleep(0.1)
+    gate.wait()
     player.choose(model="fast")
+    gate.open()
     until(lambda: picture(player, first.number).model == "fast")
     assert picture(player).position == pytest.approx(2.0, abs=0.04)
+
+
+def test_another_network_near_the_end_shows_what_is_left_through_it() -> None:
+    now = Time()
+    with Player(Slides(), FakeNetworks(), "fast", 2, now=now) as player:
+        first = picture(player)
+        until(lambda: len(player._ready) == 2)
+        now.pass_by(0.3001)
+        assert picture(player, first.number).position == pytest.approx(0.3)
+        until(lambda: player._ended)
+        player.choose(scale=3)
+        again = picture(player, 2)
+        assert again.position == pytest.approx(0.3)
+        assert again.network.shape == (24, 24, 3)
+        until(lambda: bool(player._ready))
+        now.pass_by(0.3001)
+        assert picture(player, 3).position == pytest.approx(0.6)
+
+
+def test_another_network_for_a_stream_without_end_shows_what_was_to_follow_through_it() -> None:
+    class Endless(Slides):
+        duration = 0.0
+
+    now = Time()
+    with Player(Endless(), FakeNetworks(), "fast", 2, now=now) as player:
+        picture(player)
+        until(lambda: len(player._ready) == 2)
+        player.choose(scale=3)
+        for number, position in ((1, 0.0), (2, 0.3), (3, 0.6)):
+            shown = picture(player, number)
+            assert shown.position == pytest.approx(position)
+            assert shown.network.shape == (24, 24, 3)
+            now.pass_by(0.3001)
+
+
+def test_a_pause_while_the_last_picture_is_made_goes_on_with_it() -> None:
+    gate = Gate()
+    with Player(Slides(), FakeNetworks(1.0, gate), "slow", 2, now=Time()) as player:
+        gate.open(2)
+        picture(player)
+        for _ in range(3):
+            gate.wait()
+        player.step(1)
+        assert picture(player, 1).position == pytest.approx(0.3)
+        player.pause(paused=True)
+        player.pause(paused=False)
+        gate.open(2)
+        assert picture(player, 2).position == pytest.approx(0.6)
+
+
+def test_closing_does_not_wait_for_a_network_that_is_at_work() -> None:
+    gate = Gate()
+    with Player(Slides(), FakeNetworks(1.0, gate), "slow", 2):
+        gate.wait()
+    at_work = [thread for thread in threading.enumerate() if thread.name == "vsr preview maker"]
+    assert at_work
+    gate.open(9)
+    at_work[-1].join(20)
+    assert not at_work[-1].is_alive()
 
 
 def test_a_network_that_does_not_open_is_said_and_the_old_one_stays(play: Play) -> None:
@@ -388,15 +478,16 @@ def test_a_network_that_cannot_run_is_said_and_the_old_one_stays(play: Play) -> 
     assert player.status().notice == ""
 
 
-def test_a_choice_made_while_another_fails_counts(play: Play) -> None:
-    player = play(seconds=0.3, paused=True)
-    picture(player)
-    with player._changed:  # nobody else does anything meanwhile
+def test_a_choice_made_while_another_fails_counts() -> None:
+    gate = Gate()
+    with Player(Slides(), FakeNetworks(1.0, gate), "fast", 2, paused=True) as player:
+        picture(player)
         player.choose(model="broken")
+        gate.wait()  # it is being opened
         assert player.status().notice == "opening broken ×2 …"
-    time.sleep(0.1)
-    player.choose(model="slow")
-    until(lambda: player.status().model == "slow")
+        player.choose(model="slow")
+        gate.open(9)
+        until(lambda: player.status().model == "slow")
 
 
 def test_a_jump_survives_a_network_that_does_not_open(play: Play) -> None:

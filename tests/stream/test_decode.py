@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -236,6 +238,24 @@ def test_a_start_among_b_frames_shows_what_is_seen_there_and_decodes_less(
             pts < frame.pts for pts in decoded
         )
     assert skipped > len(whole)
+
+
+def test_packets_without_a_time_are_decoded(media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in transport streams, which need not state it for each."""
+    packets = Source._packets
+
+    def timeless(self: Source) -> Iterator[Any]:
+        for index, packet in enumerate(packets(self)):
+            if index % 3:
+                packet.pts = None
+            yield packet
+
+    monkeypatch.setattr(Source, "_packets", timeless)
+    for start in range(20, 60):
+        part = [frame.pts for frame in Source(media("groups.ts"), start=Fraction(start, 25), frames=9)]
+        with monkeypatch.context() as patch:
+            patch.setattr("vsr_plugin.stream.decode._TELLS_REFERENCES", ())
+            assert part == [frame.pts for frame in Source(media("groups.ts"), start=Fraction(start, 25), frames=9)]
 
 
 def test_a_source_that_is_cancelled_reads_no_further(media: Media) -> None:

@@ -226,10 +226,7 @@ def _picture(name: str, model: str, scale: int, backend: str | None, device: str
     y, x = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
     picture: Tensor = (126 + 60 * torch.sin(x / 9) * torch.cos(y / 7)).round().to(torch.uint8)
     try:
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            Upscaler(model, scale, backend=backend, device=device, batch=1, cache_dir=Path(folder)) as upscaler,
-        ):
+        with Upscaler(model, scale, backend=backend, device=device, batch=1) as upscaler:
             began = perf_counter()
             [large] = upscaler.upscale([Frame((picture,), pts=0, time_base=Fraction(1, 25))])
             took = perf_counter() - began

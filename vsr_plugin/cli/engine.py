@@ -45,7 +45,7 @@ def build(
         bool, typer.Option("--dynamic", help="One engine for all sizes up to --size; a little slower.")
     ] = False,
     batch: Annotated[
-        int, typer.Option(min=1, max=256, help="Pictures at a time, as in `vsr encode`; `vsr preview` takes 1.")
+        int, typer.Option(min=1, help="Pictures at a time, as in `vsr encode`; `vsr preview` takes 1.")
     ] = 4,
     tile: Annotated[
         int | None, typer.Option(min=32, metavar="N", help="As in `vsr encode`. [default: whole pictures]")

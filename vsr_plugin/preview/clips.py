@@ -28,10 +28,6 @@ _DEVICES = ("x11grab", "gdigrab", "avfoundation", "dshow", "fbdev", "kmsgrab")  
 _BACK = 0.5  # seconds before the end of the sound where the last frame is looked for first
 
 
-def _never() -> bool:
-    return False
-
-
 def open_clip(path: str, form: str | None = None, *, deinterlace: bool = False) -> Clip:
     """Find out what ``path`` is.
 
@@ -72,7 +68,7 @@ class FileClip:
         finally:
             source.close()
 
-    def frames(self, position: float, cancelled: Callable[[], bool] = _never) -> Generator[tuple[Frame, float]]:
+    def frames(self, position: float, cancelled: Callable[[], bool] = lambda: False) -> Generator[tuple[Frame, float]]:
         """From the frame that is seen at ``position`` on: the last one, where sound goes on without pictures."""
         found = False
         try:
@@ -123,7 +119,7 @@ class CameraClip:
         self.frame_rate = float(camera.get(cv2.CAP_PROP_FPS))
         self._camera: cv2.VideoCapture | None = camera
 
-    def frames(self, position: float, cancelled: Callable[[], bool] = _never) -> Generator[tuple[Frame, float]]:
+    def frames(self, position: float, cancelled: Callable[[], bool] = lambda: False) -> Generator[tuple[Frame, float]]:
         """What the camera sees from now on."""
         color = ColorSpec(Matrix.RGB, Range.FULL)
         step = round(1e6 / self.frame_rate) if self.frame_rate > 0 else 0

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_TRIAL = 0.25  # seconds of pictures, of every model that is tried
-_TRIALS = 1.0  # ″ of all of them together, but for opening them
+_TRIAL = 1.0  # seconds of pictures, of all models that are tried, but for one picture of each
 _HOPELESS = 3.0  # times too slow, after which what has more work to do is not tried
 _SHARE = 0.8  # of the time until the next frame that a picture may take; the rest is for decoding and drawing
 
@@ -84,8 +83,8 @@ class Networks:
     def best(self, clip: Clip, scale: int) -> str:
         """The model of the highest PSNR that keeps up with the clip here; the cheapest if none does.
 
-        From the cheapest on, each is tried for a moment on the first frame, up to the first that is far too slow, or
-        until a second has passed. What counts is a picture as the player makes it.
+        From the cheapest on, each is tried on the first frame, for its share of a second, up to the first that is far
+        too slow. What counts is a picture as the player makes it.
 
         Raises:
             UsageError: no model has weights at this scale.
@@ -98,24 +97,23 @@ class Networks:
         time_for_one = _SHARE / (clip.frame_rate or 25.0)
         able: dict[str, float] = {}
         by_work = sorted(models, key=lambda name: macs(build_model(MODELS[name], scale)))
-        left = _TRIALS
+        share = _TRIAL / len(models)
         for model in by_work:
             try:
                 with self.open(model, scale) as upscaler:
                     versions(frame, upscaler, clip.turns)  # compiles
                     taken: list[float] = []
-                    while sum(taken) < min(_TRIAL, left) or not taken:
+                    while sum(taken) < share:
                         made = versions(frame, upscaler, clip.turns)
                         taken.append(made.network_seconds + made.display_seconds)
             except VsrError as error:
                 _log.info("%s: %s", model, error)
                 continue
-            left -= sum(taken)
             seconds = median(taken)
             _log.info("%s: %.1f ms a picture, %.1f dB", model, 1e3 * seconds, _psnr(model, scale))
             if seconds <= time_for_one:
                 able[model] = _psnr(model, scale)
-            if seconds > _HOPELESS * time_for_one or left <= 0:
+            elif seconds > _HOPELESS * time_for_one:
                 break
         if not able:
             _log.info("none keeps up with %.4g frames per second here: the cheapest is taken", clip.frame_rate or 25.0)

@@ -25,6 +25,7 @@ _MADE_AHEAD = 2  # pictures that wait until they are due
 _GRAPH = 10.0  # seconds of `Player.times`
 _FPS = 2.0  # seconds that shown_fps looks back
 _INSIDE = 1e-4  # seconds added to the position of a frame that is looked for, so that rounding does not miss it
+_PATIENCE = 2.0  # seconds to wait for the threads at the end
 _USUAL = 1 / 25  # seconds of a frame, where the clip does not say
 
 
@@ -117,13 +118,15 @@ class Player:
         self.close()
 
     def close(self) -> None:
-        """End the threads, close the clip and free the network; harmless when called again."""
+        """End the threads, close the clip and free the network; harmless when called again.
+
+        A network that takes long for what it is at, or is being built, is not waited for: it ends with its thread.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify_all()
         for thread in self._threads:
-            thread.join()
-        self._chosen.close()
+            thread.join(_PATIENCE)
 
     @property
     def times(self) -> list[tuple[float, float]]:
@@ -178,15 +181,16 @@ class Player:
     def pause(self, paused: bool | None = None) -> None:
         """Stop time, or let it go on; by default the other of the two. At the end, play from the beginning."""
         with self._changed:
-            if not paused and (self._over() or (self._paused and self._is_last())):
+            if not paused and self._over():
                 self._go_to(0.0)
                 paused = False
             self._paused = not self._paused if paused is None else paused
             self._steps = 0
             self._clock.stop()
-            if self._clip.live and self._reader is not None:  # what comes while time stands still is not missed
+            if self._clip.live:
                 self._ready.clear()
-                self._reader.missed = 0
+                if self._reader is not None:
+                    self._reader.missed = 0
             self._changed.notify_all()
 
     def seek(self, position: float) -> None:
@@ -218,6 +222,10 @@ class Player:
     def _step_on(self) -> None:
         """What comes next may have been left out for lack of time; then it is fetched."""
         assert self._shown is not None
+        if self._clip.live:  # what is now comes next
+            self._ready.clear()
+            self._steps += 1
+            return
         coming = self._steps + sum(made.at_once for made in self._ready)  # pictures that will be shown already
         follows = self._ready[coming].follows if coming < len(self._ready) else not self._gap
         if self._jump is None and not follows and self._clip.duration:
@@ -235,11 +243,6 @@ class Player:
     def _over(self) -> bool:
         """Whether the last picture of the clip is shown."""
         return self._ended and not self._ready
-
-    def _is_last(self) -> bool:
-        """Whether nothing comes after the picture that is shown: nobody may have looked yet."""
-        idle = self._jump is None and not self._ready and not self._loop
-        return idle and self._reader is not None and self._reader.ended
 
     def _position(self) -> float:
         """Of what is shown, or about to be."""
@@ -277,7 +280,8 @@ class Player:
             return True
         if self._ended or len(self._ready) >= _MADE_AHEAD:
             return False
-        return self._steps > len(self._ready) or not self._paused
+        at_the_end = self._reader is not None and self._reader.ended  # which is found out also while time stands still
+        return self._steps > len(self._ready) or not self._paused or at_the_end
 
     def _make(self) -> None:
         try:
@@ -287,7 +291,8 @@ class Player:
                     if self._closing:
                         return
                     jump, self._jump = self._jump, None
-                    self._gap &= jump is None
+                    if jump is not None:
+                        self._gap = False
                     settled = self._chosen.settled
                 if not settled and (jump := self._change(jump)) is None:
                     continue
@@ -298,6 +303,7 @@ class Player:
         finally:
             if self._reader is not None:
                 self._reader.close()
+            self._chosen.close()
 
     def _change(self, jump: _Jump | None) -> _Jump | None:
         """Take another network, and show what is shown through it; gives where to go for that."""
@@ -306,6 +312,10 @@ class Player:
         if before is None:
             return jump
         with self._changed:
+            made = self._shown
+            waiting = [made] if made is not None else []
+            if not self._clip.live:
+                waiting += self._ready
             self._ready.clear()
             self._gap = False
             self._clock.stop()
@@ -313,9 +323,12 @@ class Player:
                 jump = _Jump(self._aim)
             elif jump is None and self._clip.duration:
                 jump = _Jump(self._position() + _INSIDE)
+            if jump is not None:
+                self._ended = False
         before.close()
-        if jump is None and made is not None:  # there is no going back: it is made anew
-            self._enlarge((made.frame, made.picture.position, 0.0), made.due, at_once=True)
+        if jump is None:  # there is no going back: what is shown, and what was to follow, is made anew
+            for each in waiting:
+                self._enlarge((each.frame, each.picture.position, 0.0), each.due, at_once=each is made)
         return jump
 
     def _read(self, position: float) -> None:
@@ -353,7 +366,8 @@ class Player:
         assert reader is not None
         with self._changed:
             self._changed.wait_for(lambda: reader.ready or self._disturbed())
-            self._clock.dropped += reader.missed
+            if not self._paused:  # what comes while time stands still is not missed
+                self._clock.dropped += reader.missed
             reader.missed = 0
             if not self._disturbed():
                 return True
@@ -368,8 +382,8 @@ class Player:
             self._read(0.0)
             self._begun = began
         elif last is not None:
-            self._clock.dropped -= 1
-            self._enlarge(last, self._begun + last[1], at_once=False)
+            if self._enlarge(last, self._begun + last[1], at_once=False):
+                self._clock.dropped -= 1
         else:
             with self._changed:
                 if self._jump is None:
@@ -385,15 +399,15 @@ class Player:
             self._gap = self._jump is None
             return False
 
-    def _enlarge(self, found: Found, due: float, *, at_once: bool) -> None:
-        """Make both versions of a frame, and hand them on."""
+    def _enlarge(self, found: Found, due: float, *, at_once: bool) -> bool:
+        """Make both versions of a frame, and hand them on, unless a jump has come meanwhile."""
         frame, position, decoded = found
         upscaler = self._chosen.upscaler
         began = self._now()
         made = versions(frame, upscaler, self._clip.turns)
         with self._changed:
             if self._jump is not None:
-                return
+                return False
             now = self._now()
             self._clock.spent(now - began)
             self._chosen.notice = self._chosen.notice or made.notice
@@ -404,6 +418,7 @@ class Player:
             self._times.append((now, 1e3 * (now - began)))
             _forget(self._times, now - _GRAPH)
             self._changed.notify_all()
+            return True
 
     def _present(self) -> None:
         while True:

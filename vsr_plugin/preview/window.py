@@ -202,7 +202,7 @@ class Window:
                     self._draw()
                     drawn = time.monotonic()
                     if picture is not None:
-                        self._count(picture.number - before, drawn, drawn - began)
+                        self._count(picture.number - before if before else 1, drawn, drawn - began)
                 self._press(cv2.waitKeyEx(1))
                 if not self._visible():
                     return
@@ -352,13 +352,12 @@ def save(shown: Shown, clip: str, folder: Path) -> list[Path]:
             number += 1
             paths = [folder / f"{Path(name).stem}_{number}.png" for name in names]
         for path, picture in zip(paths, (shown.bicubic, shown.network), strict=True):
-            _, data = cv2.imencode(".png", picture)
-            part = path.with_suffix(".part")
-            part.write_bytes(data.tobytes())
-            part.replace(path)
+            path.with_suffix(".part").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        for path in paths:
+            path.with_suffix(".part").replace(path)
     except OSError as error:
         for path in paths:
             with suppress(OSError):
                 path.with_suffix(".part").unlink(missing_ok=True)
-        raise OutputError(f"Cannot write {paths[0]}: {error.strerror}") from error
+        raise OutputError(f"Cannot write {paths[0]} and {paths[1].name}: {error.strerror}") from error
     return paths

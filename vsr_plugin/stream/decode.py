@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 # What a frame may say of the whole film.
 _SIDE_DATA = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "A53_CC")
+# Codecs in which a picture says for sure whether others are made of it; HEVC only says it of its own temporal layer.
+_TELLS_REFERENCES = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
 _SEEK_BACK = (0, 1, 4, 16)  # seconds: where a container has no index, seeking lands where it likes
 
 
@@ -244,13 +246,16 @@ class Source(Iterator[Frame]):
         context = self._hardware_context() or self._alpha_context() or self.stream.codec_context
         following = 0
         step = round(1 / (self.frame_rate * self.time_base)) if self.frame_rate else 1
+        skips = not self._deinterlace and context.codec.canonical_name in _TELLS_REFERENCES
         latest: int | None = None  # of the packets so far
         for packet in self._packets():
-            if self._start is not None and not self._deinterlace and packet.pts is not None:
+            if skips and self._start is not None:
                 # Before a picture that is not after the start, nobody sees this one: it is decoded for others alone.
-                unseen = latest is not None and packet.pts < latest and latest * self.time_base <= self._start
+                later = latest is not None and packet.pts is not None and packet.pts < latest
+                unseen = later and latest is not None and latest * self.time_base <= self._start
                 context.skip_frame = "NONREF" if unseen else "DEFAULT"
-                latest = packet.pts if latest is None else max(latest, packet.pts)
+                if packet.pts is not None and not later:
+                    latest = packet.pts
             try:
                 pictures = context.decode(packet if packet.size else None)
             except EOFError:
@@ -279,6 +284,8 @@ class Source(Iterator[Frame]):
             except FFmpegError:  # not every demuxer can
                 break
             first = self._first_time()
+            if self._cancelled():
+                return
             self.stream.codec_context.flush_buffers()
             if first is not None and first <= start:
                 self.container.seek(int(target / self.time_base), stream=self.stream)

@@ -51,13 +51,13 @@ def load_start(
         state = {key: value for key, value in state.items() if not key.startswith(rescaled or ("\0",))}
     own = module.state_dict()
     state = {key: value.float() for key, value in state.items()}
-    plain = isinstance(module, SRResNet) and "blocks.0.conv1.weight" in state
-    state = _adapt(_as_srresnet(state, own) if plain else state, own)
+    from_edsr = isinstance(module, SRResNet) and "blocks.0.conv1.weight" in state
+    state = _adapt(_as_srresnet(state, own) if from_edsr else state, own)
     misfits = [key for key in state if key not in own or own[key].shape != state[key].shape]
     if misfits:
         raise WeightsError(f"{path.name} does not fit this network at ×{scale}: {', '.join(misfits)}")
     module.load_state_dict(own | state)
-    if plain:
+    if from_edsr:
         _normalize(module, patches)
 
 
@@ -176,8 +176,10 @@ def _normalize(module: nn.Module, patches: Tensor) -> None:
 
     layers = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
     hooks = [layer.register_forward_pre_hook(measure) for layer in layers]
+    was_training = module.training
     module.eval()
     module(patches)
+    module.train(was_training)
     for hook in hooks:
         hook.remove()
 

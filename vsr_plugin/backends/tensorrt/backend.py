@@ -165,7 +165,11 @@ class TensorRTBackend:
         return executable
 
     def _keep_compiled(self, name: str, engine: Executable) -> None:
-        content = engine.compiled()
+        try:
+            content = engine.compiled()
+        except RuntimeError as error:  # the network works all the same
+            _log.warning("what was compiled for this GPU cannot be kept: %s", error)
+            return
         there = self.cache.read(_compiled(name))
         if content and (there is None or there.content != content):
             self.cache.write(_compiled(name), {"engine": name}, content)

@@ -72,8 +72,8 @@ def watched(what: str) -> Iterator[Watch]:
     """Say that a build begins and ends; Ctrl-C, or being ended, stops it at its next step.
 
     While a library's own code runs, an exception thrown into its callbacks would end the program: the signal only
-    asks the builder to stop, and KeyboardInterrupt is raised here, when it has. Outside the main thread, which alone
-    hears signals, the end of the program does the same, and waits for it.
+    asks the builder to stop, and KeyboardInterrupt is raised here, when it has. In a daemon thread, which hears no
+    signals, the end of the program does the same, and waits for it.
 
     Args:
         what: Is built, in words.

@@ -59,9 +59,9 @@ class LoadedEngine:
     def attach(self, x: int, y: int, workspace: int, size: int) -> None:
         """Choose the memory."""
         self._ear.listen()
-        if hasattr(self._context, "device_memory"):
+        if hasattr(type(self._context), "device_memory"):  # which can only be written
             self._context.device_memory = workspace
-        else:  # as newer versions have it
+        else:  # as versions to come may have it
             self._context.set_device_memory(workspace, size)
         for name, address in ((INPUT, x), (OUTPUT, y)):
             self._check(self._context.set_tensor_address(name, address), f"the memory for {name} is refused")

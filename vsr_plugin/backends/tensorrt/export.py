@@ -37,15 +37,7 @@ _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 _WITH_WEIGHTS = (*_CONVOLUTIONS, nn.PReLU, nn.BatchNorm2d)
 # Code, and where it may come from: from packages whose version is part of the digest, and from Python, which keeps it.
 _CODE = (type, FunctionType, BuiltinFunctionType)
-_KNOWN = (
-    "torch",
-    "vsr_plugin",
-    "builtins",
-    "collections",
-    "copyreg",
-    "math",
-    "_operator",
-)  # changed with their versions
+_KNOWN = ("torch", "vsr_plugin", "builtins", "collections", "copyreg", "math", "_operator")
 # What decides about the graph of a network of ours, besides the network itself.
 _SOURCES = ("models", "kernels", "backends", "backends/tensorrt")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...errors import BackendError, UsageError
+from ..memory import means_no_room
 from . import Target
 from .executable import LoadedEngine
 
@@ -90,7 +91,7 @@ class Flavor:
         major = re.match(r"\d+", self.version)
         if name == "tensorrt" and (major is None or int(major[0]) < _OLDEST):
             raise BackendError(f"expected TensorRT {_OLDEST} or newer, got {self.version}: pip install -U tensorrt")
-        self._ear = _ears.setdefault(name, _ear(library))
+        self._ear = _ear(library.ILogger)
 
     def target(self, device: torch.device) -> Target:
         """What engines for a CUDA device are built for.
@@ -188,43 +189,45 @@ class Flavor:
             loaded = runtime.deserialize_cuda_engine(engine)
             if loaded is not None:
                 return LoadedEngine(self._library, self._ear, runtime, loaded, compiled)
-            heard = self._ear.heard
-            if self._is_foreign(runtime, engine, heard):
+            if self._is_foreign(runtime, engine):
                 return None
-            raise RuntimeError(heard or "the engine is not taken, and it does not say why")
+            raise RuntimeError(self._ear.heard or "the engine is not taken, and it does not say why")
 
-    def takes(self, engine: bytes) -> bool:
-        """Whether a file is an engine of this version of TensorRT-RTX, which can tell without a GPU."""
-        return not self._is_foreign(self._library.Runtime(self._ear), engine, "")
-
-    def _is_foreign(self, runtime: Any, engine: bytes, heard: str) -> bool:
+    def _is_foreign(self, runtime: Any, engine: bytes) -> bool:
+        """Whether a file that was not taken is no engine of this version of the library."""
         if self.name == "tensorrt":
-            return any(words in heard.lower() for words in _FOREIGN)
+            said = "\n".join(self._ear.errors).lower()
+            return any(words in said for words in _FOREIGN)
         why = self._library.EngineInvalidityDiagnostics
         _, found = runtime.get_engine_validity(engine)
         return bool(int(found) & (int(why.VERSION_MISMATCH) | int(why.MALFORMED_ENGINE)))
 
 
-# TensorRT keeps the first logger that it is given for the whole process, and calls no other.
-_ears: dict[FlavorName, Any] = {}
+@cache
+def _ear(logger: Any) -> Any:
+    """The logger that keeps errors, one of which becomes ours, and passes everything on for --verbose.
 
+    There is one for each library: TensorRT keeps the first that it is given for the whole process, and calls no other.
+    """
 
-def _ear(library: Any) -> Any:
-    """A logger that keeps the last error, which becomes ours, and passes the rest on for --verbose."""
-
-    class Ear(library.ILogger):  # type: ignore[misc] # a class of the library that was found
+    class Ear(logger):  # type: ignore[misc] # a class of the library that was found
         def __init__(self) -> None:
             super().__init__()
             self.listen()
 
         def listen(self) -> None:
             """Forget what was said so far."""
-            self.heard = ""
+            self.errors: list[str] = []
             self.short_of_memory = False
 
+        @property
+        def heard(self) -> str:
+            """The error that says most: that there is no room, or the first, which others follow from."""
+            return next(filter(means_no_room, self.errors), self.errors[0] if self.errors else "")
+
         def log(self, severity: Any, message: str) -> None:
-            if severity <= library.ILogger.ERROR:
-                self.heard = message
+            if severity <= logger.ERROR:
+                self.errors.append(message)
             self.short_of_memory |= "memory is insufficient" in message.lower()
             _log.debug("%s", message)
 
