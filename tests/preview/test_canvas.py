@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vsr_plugin.preview import VIEWS, Shown, Status
-from vsr_plugin.preview.canvas import BAR, STRIP, add_keys, add_loupe, clock, compose, figures, strip
+from vsr_plugin.preview.canvas import BAR, STRIP, add_keys, add_labels, add_loupe, clock, compose, figures, strip
 
 HEIGHT, WIDTH = 300, 600
 GENERATOR = np.random.default_rng(0)
@@ -42,22 +42,38 @@ STATUS = Status(
 def test_the_split_shows_bicubic_to_its_left_and_the_network_to_its_right(split: float) -> None:
     picture = compose(SHOWN, "split", split)
     column = round(split * WIDTH)
-    below = slice(40, None)  # the names stand above
-    assert (picture[below, : max(0, column - 1)] == SHOWN.bicubic[below, : max(0, column - 1)]).all()
-    assert (picture[below, column + 1 :] == SHOWN.network[below, column + 1 :]).all()
+    assert (picture[:, :column] == SHOWN.bicubic[:, :column]).all()
+    assert (picture[:, column:] == SHOWN.network[:, column:]).all()
     assert SHOWN.network.min() >= 130, "what is drawn into is a copy"
 
 
 def test_the_other_views() -> None:
     assert (compose(SHOWN, "network", 0.5) == SHOWN.network).all()
     both = compose(SHOWN, "side by side", 0.5)
-    assert (both[40:, : WIDTH - 1] == SHOWN.bicubic[40:, :-1]).all()  # the names stand above
-    assert (both[40:, WIDTH + 1 :] == SHOWN.network[40:, 1:]).all()
-    assert (both[:, WIDTH - 1 : WIDTH + 1] == 255).all()
+    assert (both == np.concatenate([SHOWN.bicubic, SHOWN.network], 1)).all()
     near = Shown(1, 0.0, "espcn", SHOWN.network - np.uint8(3), SHOWN.network)
     assert (compose(near, "difference", 0.5) == 128 + 8 * 3).all()
     assert (compose(Shown(1, 0.0, "espcn", SHOWN.network, SHOWN.network), "difference", 0.5) == 128).all()
     assert VIEWS == ("split", "network", "difference", "side by side")
+
+
+@pytest.mark.parametrize(
+    ("view", "lines", "named"),
+    [
+        ("split", [150], [slice(60, 140), slice(160, 240)]),
+        ("side by side", [300], [slice(210, 290), slice(310, 390)]),
+        ("network", [], [slice(10, 90)]),
+        ("difference", [], [slice(10, 200)]),
+    ],
+)
+def test_a_line_parts_the_pictures_and_each_is_named(view: str, lines: list[int], named: list[slice]) -> None:
+    picture = np.full((300, 600, 3), 90, np.uint8)
+    add_labels(picture, "espcn", view, 0.25)
+    changed = (picture != 90).any((0, 2))
+    below = np.flatnonzero((picture[40:] != 90).any((0, 2)))
+    assert below.tolist() == [column for line in lines for column in (line - 1, line)]
+    assert all(changed[where].any() for where in named)
+    assert (picture[40:, below] == 255).all()
 
 
 @pytest.mark.parametrize(("x", "y"), [(0, 0), (300, 150), (599, 299)])
@@ -100,5 +116,5 @@ def test_the_figures_say_everything() -> None:
 def test_the_keys_are_drawn_into_pictures_of_any_size() -> None:
     for shape in ((400, 700, 3), (40, 60, 3)):
         picture = np.full(shape, 200, np.uint8)
-        add_keys(picture)
+        add_keys(picture, ("espcn", "fsrcnn"))
         assert (picture != 200).any()

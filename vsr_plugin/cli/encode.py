@@ -61,7 +61,8 @@ def encode(
     batch: Annotated[int | None, typer.Option(min=1, help="Frames at a time. [default: what fits]")] = None,
     tile: Annotated[str, typer.Option(metavar="auto|N|off", help="Side of a tile in input pixels.")] = "auto",
     cache_dir: Annotated[
-        Path | None, typer.Option(help="Where a backend that compiles keeps the result. [default: tensorrt has one]")
+        Path | None,
+        typer.Option(help="Keep here what a backend compiles. [default: tensorrt in the user's cache, others not]"),
     ] = None,
     self_ensemble: Annotated[
         bool, typer.Option("--self-ensemble", help="Mean over 8 flips and turns: a little better, 8 times the work.")

@@ -42,7 +42,7 @@ def build(
     ] = None,
     precision: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     dynamic: Annotated[
-        bool, typer.Option("--dynamic", help="One engine for all sizes up to --size; a little slower.")
+        bool, typer.Option("--dynamic", help="One engine for all sizes from 16x16 to --size; a little slower.")
     ] = False,
     batch: Annotated[
         int, typer.Option(min=1, help="Pictures at a time, as in `vsr encode`; `vsr preview` takes 1.")
@@ -114,7 +114,7 @@ def _precision(backend: TensorRTBackend, asked: str | None) -> Precision:
 
 
 def _size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)[x×](\d+)", text)
+    found = re.fullmatch(r"(\d+)[xX×](\d+)", text)
     if found is None or int(found.group(1)) == 0 or int(found.group(2)) == 0:
         raise UsageError(f"Expected --size as 480x270, got {text!r}")
     return int(found.group(1)), int(found.group(2))

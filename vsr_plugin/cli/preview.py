@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _AUTO = "auto"
+_HOST, _PORT = "127.0.0.1", 8470
 
 
 def preview(
@@ -39,8 +40,8 @@ def preview(
     serve: Annotated[bool, typer.Option("--serve", help="A page to open in a browser, in place of a window.")] = False,
     host: Annotated[
         str, typer.Option(help="Address the page is served at. Anything but loopback asks for the printed token.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = 8470,
+    ] = _HOST,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = _PORT,
     start: Annotated[str | None, typer.Option(metavar="TIME", help="Where to begin: seconds or HH:MM:SS.")] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end.")] = False,
     form: Annotated[
@@ -63,6 +64,8 @@ def preview(
         find_model(model, scale)
     elif weights is not None:
         raise UsageError("Expected --weights with the model they are for, got --model auto")
+    if not serve and (host, port) != (_HOST, _PORT):
+        raise UsageError("Expected --host and --port with --serve, got no --serve")
     moment = float(parse_time("--start", start) or 0)
     if clip == "-":
         raise UsageError("Expected a file or a camera, got standard input: write what comes there to a file first")

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 STRIP = 84  # rows below the picture
 BAR = 14  # of them, the topmost, are the time bar
+LEAST_WIDTH = 640  # columns that the words there need
 _EDGE = 12
-_GROUND, _FAINT, _TEXT, _DIM, _ACCENT = (28, 24, 22), (58, 50, 46), (240, 238, 236), (170, 160, 152), (255, 170, 60)
+GROUND, _FAINT, _TEXT, _DIM, _ACCENT = (28, 24, 22), (58, 50, 46), (240, 238, 236), (170, 160, 152), (255, 170, 60)
 _GRAPH_WIDTH, _GRAPH_SECONDS = 220, 10.0
 _TEXT_WIDTH = 620
 _PATCH, _ZOOM = (28, 20), 8  # of the loupe: (width, height) in pixels of the picture, and how large they are shown
@@ -40,21 +41,32 @@ def compose(shown: Shown, view: str, split: float) -> Picture:
     """
     bicubic, network = shown.bicubic, shown.network
     if view == "side by side":
-        both = np.concatenate([bicubic, network], 1)
-        both[:, bicubic.shape[1] - 1 : bicubic.shape[1] + 1] = 255
-        _words(both, "bicubic", 10, 24)
-        _words(both, shown.model, bicubic.shape[1] + 10, 24)
-        return both
+        return np.concatenate([bicubic, network], 1)
     if view == "difference":
         return cv2.addWeighted(network, 8.0, bicubic, -8.0, 128.0)
     picture = network.copy()
     if view == "split":
         column = round(split * picture.shape[1])
         picture[:, :column] = bicubic[:, :column]
+    return picture
+
+
+def add_labels(picture: Picture, model: str, view: str, split: float) -> None:
+    """Draw the line between both pictures, and what is what.
+
+    Args:
+        picture: Of `compose`, as large as it is shown; drawn into.
+        model: The network's name.
+        view: As for `compose`.
+        split: ″
+    """
+    column = {"split": round(split * picture.shape[1]), "side by side": picture.shape[1] // 2}.get(view)
+    if column is not None:
         picture[:, max(0, column - 1) : column + 1] = 255
         _words(picture, "bicubic", column - 10, 24, right=True)
-        _words(picture, shown.model, column + 10, 24)
-    return picture
+        _words(picture, model, column + 10, 24)
+    else:
+        _words(picture, model if view == "network" else f"{model} − bicubic, × 8", 10, 24)
 
 
 def add_loupe(picture: Picture, shown: Shown, x: int, y: int) -> None:
@@ -93,7 +105,7 @@ def strip(status: Status, times: Sequence[tuple[float, float]], width: int, now:
         width: In pixels.
         now: On the clock of ``times``.
     """
-    picture = np.full((STRIP, width, 3), _GROUND, np.uint8)
+    picture = np.full((STRIP, width, 3), GROUND, np.uint8)
     cv2.rectangle(picture, (0, 4), (width, 9), _FAINT, cv2.FILLED)
     if status.duration:
         cv2.rectangle(picture, (0, 4), (round(width * status.position / status.duration), 9), _ACCENT, cv2.FILLED)
@@ -128,12 +140,14 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:05.2f}"
 
 
-def add_keys(picture: Picture) -> None:
-    """Draw what the keys do over the picture."""
-    width, height = 520, 26 * len(KEYS) + 24
+def add_keys(picture: Picture, models: Sequence[str]) -> None:
+    """Draw what the keys do over the picture; the numbers are those of the models."""
+    numbers = {f"{number}": name for number, name in enumerate(models[:9], 1)}
+    lines = [line for key, what in KEYS.items() for line in (numbers.items() if key == "1 … 9" else [(key, what)])]
+    width, height = 520, 26 * len(lines) + 24
     area = picture[_EDGE : _EDGE + height, _EDGE : _EDGE + width]
     area[:] = area // 5
-    for row, (key, what) in enumerate(KEYS.items()):
+    for row, (key, what) in enumerate(lines):
         y = 28 + 26 * row
         cv2.putText(area, key, (16, y), _ACCENT, _face(), 15, 600)
         cv2.putText(area, what, (86, y), _TEXT, _face(), 15, 400)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _HABIT = 0.2  # weight of the latest picture in what a picture is expected to cost
-_PATIENCE = 1.0  # seconds that pictures may be late before time waits for them
+_PATIENCE = 1.0  # seconds that frames may be late before time waits for them
 
 
 class Clock:
@@ -44,7 +44,7 @@ class Clock:
         The first picture is due at once, and starts the time.
         """
         now = self._now()
-        if self._zero is None or now > self._zero + position + _PATIENCE:
+        if self._zero is None or now > self._zero + position + self._patience:
             self._zero = now - position
         return self._zero + position
 
@@ -58,10 +58,15 @@ class Clock:
         zero, now = self._zero, self._now()
         if zero is None or duration <= 0:
             return True
-        if now + self.cost <= zero + position + duration or now > zero + position + _PATIENCE:
+        if now + self.cost <= zero + position + duration or now > zero + position + self._patience:
             return True
         self.dropped += 1
         return False
+
+    @property
+    def _patience(self) -> float:
+        """Seconds that a picture may be late before time waits for it: its own cost is no reason to."""
+        return _PATIENCE + 2 * self.cost
 
     def spent(self, seconds: float) -> None:
         """Learn what a picture cost; the first one after `stop`, which may have compiled a network, does not count."""

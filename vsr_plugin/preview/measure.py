@@ -18,7 +18,7 @@ import torch
 
 from ..errors import BackendError
 from ..models import find_model, load_model
-from .canvas import compose, strip
+from .canvas import add_labels, compose, strip
 from .clips import FileClip
 from .pixels import bicubic
 from .player import Player
@@ -104,6 +104,7 @@ class _Viewer:
             if shown is None:
                 continue
             picture = compose(shown, "split", 0.5)
+            add_labels(picture, shown.model, "split", 0.5)
             now = time.monotonic()
             np.concatenate([picture, strip(self._player.status(), self._player.times, picture.shape[1], now)])
             self.drawn += 1

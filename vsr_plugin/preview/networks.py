@@ -110,10 +110,16 @@ class Networks:
                 _log.info("%s: %s", model, error)
                 continue
             seconds = median(taken)
-            _log.info("%s: %.1f ms a picture, %.1f dB", model, 1e3 * seconds, _psnr(model, scale))
+            limit = 1e3 * time_for_one
+            _log.info(
+                "%s: %.1f ms a picture, of %.1f at most; %.1f dB", model, 1e3 * seconds, limit, _psnr(model, scale)
+            )
             if seconds <= time_for_one:
                 able[model] = _psnr(model, scale)
             elif seconds > _HOPELESS * time_for_one:
+                rest = by_work[by_work.index(model) + 1 :]
+                if rest:
+                    _log.info("%s: more work, not tried", ", ".join(rest))
                 break
         if not able:
             _log.info("none keeps up with %.4g frames per second here: the cheapest is taken", clip.frame_rate or 25.0)

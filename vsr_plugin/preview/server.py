@@ -10,6 +10,7 @@ import asyncio
 import hmac
 import json
 import logging
+import os
 import secrets
 import struct
 import time
@@ -106,7 +107,8 @@ class Server:
             await web.TCPSite(self._runner, self._host, self._port).start()
         except (OSError, UnicodeError) as error:  # of a name that is none
             await self._runner.cleanup()
-            reason = getattr(error, "strerror", None) or error
+            number = getattr(error, "errno", None)
+            reason = os.strerror(number) if number and number > 0 else error
             raise UsageError(
                 f"Cannot listen at {self._host}:{self._port} ({reason}): give another --port or --host"
             ) from error

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..errors import BackendError, OutputError
 from . import VIEWS
-from .canvas import BAR, STRIP, add_keys, add_loupe, compose, strip
+from .canvas import BAR, GROUND, LEAST_WIDTH, STRIP, add_keys, add_labels, add_loupe, compose, strip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 _TICK = 0.01  # seconds between looks at keyboard and mouse
 _REFRESH = 0.1  # seconds between figures while no new picture comes
 _SKIP = 5.0  # seconds
+_OPENING = 50  # milliseconds that a new window has to come up, before it is resized
+_SETTLED = 10  # pictures after which it should be there
 _FPS = 2.0  # seconds that the figures look back
 _MOST = 0.92  # of the screen that a window may take; the rest is for its frame, and for bars of the desktop
 _USUAL = (1920, 1080)
@@ -155,6 +157,7 @@ class Window:
         self._mouse: tuple[int, int] | None = None
         self._screen = _screen()
         self._zoom = (1.0, 1.0)  # what is shown : pixels of the picture, across and down
+        self._place = (0, 0, 1, 1)  # of the picture in what is shown: left, top, width, height
         self._loupe = self._keys = self._full = self._closed = False
         self._figures = True
         self._shown: Shown | None = None
@@ -191,7 +194,8 @@ class Window:
         cv2.namedWindow(self._name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         try:
             cv2.setMouseCallback(self._name, self._on_mouse)
-            drawn = 0.0
+            cv2.waitKey(_OPENING)
+            drawn, mended = 0.0, False
             while not self._closed and (end is None or time.monotonic() < end):
                 before = self._shown.number if self._shown else 0
                 picture = self._player.wait(before, _TICK)
@@ -203,6 +207,9 @@ class Window:
                     drawn = time.monotonic()
                     if picture is not None:
                         self._count(picture.number - before if before else 1, drawn, drawn - began)
+                    if not mended and not self._full and self.drawn > _SETTLED:
+                        mended = True
+                        self._mend()
                 self._press(cv2.waitKeyEx(1))
                 if not self._visible():
                     return
@@ -230,25 +237,58 @@ class Window:
         if self._shown is None:
             return
         picture = self._fitted(compose(self._shown, self._view, self._split))
+        add_labels(picture, self._shown.model, self._view, self._split)
         if self._loupe:
             add_loupe(picture, self._shown, *self._pixel())
         if self._keys:
-            add_keys(picture)
-        whole = self._with_strip(picture)
+            add_keys(picture, self._player.status().models)
+        whole = self._with_strip(self._framed(picture))
         size = (whole.shape[1], whole.shape[0])
         if size != self._size:
             self._size = size
-            cv2.resizeWindow(self._name, *size)
+            if not self._full:
+                cv2.resizeWindow(self._name, *size)
         cv2.imshow(self._name, whole)
+
+    def _mend(self) -> None:
+        """Make Qt draw the window: now and then, of one that is opened on a busy screen, it hears nothing."""
+        width, height = self._size
+        cv2.resizeWindow(self._name, width, height + 1)
+        cv2.waitKey(1)
+        cv2.resizeWindow(self._name, width, height)
 
     def _fitted(self, picture: Picture) -> Picture:
         """As wide as its pixels are meant, and no larger than the screen."""
         height, width = picture.shape[:2]
         wide, high = width * self._aspect, float(height)
-        part = min(1.0, _MOST * self._screen[0] / wide, (_MOST * self._screen[1] - STRIP) / high)
+        if full := self._full_size():
+            part = min(full[0] / wide, (full[1] - self._rows()) / high)
+        else:
+            part = min(1.0, _MOST * self._screen[0] / wide, (_MOST * self._screen[1] - STRIP) / high)
         size = (max(1, round(part * wide)), max(1, round(part * high)))
         self._zoom = (size[0] / width, size[1] / height)
-        return picture if size == (width, height) else cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        how = cv2.INTER_AREA if part < 1 else cv2.INTER_LINEAR
+        return picture if size == (width, height) else cv2.resize(picture, size, interpolation=how)
+
+    def _framed(self, picture: Picture) -> Picture:
+        """As wide as the words below need, and as large as the screen if it is full; the rest is dark."""
+        height, width = picture.shape[:2]
+        most = self._full_size() or (max(width, LEAST_WIDTH), height + self._rows())
+        across, down = max(0, most[0] - width), max(0, most[1] - self._rows() - height)
+        self._place = (across // 2, down // 2, width, height)
+        sides = (down // 2, down - down // 2, across // 2, across - across // 2)
+        return cv2.copyMakeBorder(picture, *sides, cv2.BORDER_CONSTANT, value=GROUND) if across or down else picture
+
+    def _full_size(self) -> tuple[int, int] | None:
+        """(width, height) of the full screen; None if there is none, or no knowing."""
+        if not self._full:
+            return None
+        with suppress(cv2.error):  # what is shown lies in the middle of it
+            left, top, width, height = cv2.getWindowImageRect(self._name)
+            size = (width + 2 * left, height + 2 * top)
+            if min(left, top) >= 0 and size[0] <= self._screen[0] and STRIP < size[1] <= self._screen[1]:
+                return size
+        return None
 
     def _with_strip(self, picture: Picture) -> Picture:
         """What is said of the player, as far as this window has kept up with it."""
@@ -273,7 +313,8 @@ class Window:
         height, width = self._shown.network.shape[:2]
         if self._mouse is None:
             return width // 2, height // 2
-        return round(self._mouse[0] / self._zoom[0]) % width, min(round(self._mouse[1] / self._zoom[1]), height - 1)
+        x, y = ((self._mouse[axis] - self._place[axis]) / self._zoom[axis] for axis in (0, 1))
+        return round(max(0.0, x)) % width, min(round(max(0.0, y)), height - 1)
 
     def _on_mouse(self, event: int, x: int, y: int, flags: int, _: Any) -> None:
         if self._shown is None:
@@ -284,12 +325,11 @@ class Window:
             self._held = "bar" if height <= y <= height + BAR else "line" if y < height else ""
         elif not flags & cv2.EVENT_FLAG_LBUTTON:
             self._held = ""
-        part = min(max(0.0, x / width), 1.0)
         if self._held == "line" and self._view == "split":
-            self._split = part
+            self._split = min(max(0.0, (x - self._place[0]) / self._place[2]), 1.0)
             self._draw()
         elif self._held == "bar":
-            self._player.seek(part * self._player.status().duration)
+            self._player.seek(min(max(0.0, x / width), 1.0) * self._player.status().duration)
 
     def _press(self, key: int) -> None:
         if key < 0:
@@ -299,6 +339,8 @@ class Window:
         if ord("1") <= key <= ord("9"):
             if key - ord("1") < len(status.models):
                 self._player.choose(model=status.models[key - ord("1")])
+            else:
+                self._said = f"no model {chr(key)}: ? has the keys"
         elif key in self._actions:
             self._actions[key]()
         self._draw()

@@ -258,6 +258,10 @@ def test_the_listing_knows_our_files_and_openvinos_and_leaves_others(tmp_path: P
         "OpenVINO network", "compiled at run time", "engine", "engine", "unfinished",
     ]  # fmt: skip
     assert files[f"{'ab' * 32}.engine"].what == "damaged"
+    whole = engine.read_bytes()
+    engine.write_bytes(whole[:-1])
+    assert [file.what for file in kept(tmp_path) if file.path == engine] == ["damaged"]
+    engine.write_bytes(whole)
     assert clear(tmp_path) == (5, sum(file.size for file in files.values()))
     assert sorted(tmp_path.iterdir()) == sorted(strangers)
 

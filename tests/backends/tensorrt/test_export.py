@@ -264,6 +264,21 @@ def test_what_cannot_be_exported_is_said_in_one_line() -> None:
     with pytest.raises(BackendError, match="tensorrt: exporting espcn to ONNX failed: ") as caught:
         export(Unexportable(), ESPCN, "float32")
     assert "\n" not in str(caught.value)
+    assert "stack trace" not in str(caught.value)
+
+
+class Interrupted(nn.Module):
+    """Ctrl-C comes while the exporter looks at it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_exporting():
+            raise KeyboardInterrupt
+        return torch.nn.functional.pixel_shuffle(x.repeat(1, 4, 1, 1), 2)
+
+
+def test_ctrl_c_during_an_export_is_ctrl_c() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        export(Interrupted(), ESPCN, "float32")
 
 
 def test_the_callers_module_is_left_alone() -> None:

@@ -177,17 +177,22 @@ class Cache:
 
 
 def read_header(path: Path) -> Mapping[str, Any] | None:
-    """What was written with a file, its content unread; None if it is no file of ours."""
+    """What was written with a file, its content unread; None if it is no file of ours, or not as long as it was."""
     try:
         with path.open("rb") as file:
-            opened = _split(file.read(_HEADER + _LONGEST_HEADER))
+            data = file.read(_HEADER + _LONGEST_HEADER)
+            length = file.seek(0, os.SEEK_END)
     except OSError:
         return None
-    return None if opened is None else opened[0]
+    opened = _split(data)
+    if opened is None or opened[0].get("size") != length - (len(data) - len(opened[1])):
+        return None
+    return opened[0]
 
 
 def _seal(name: str, header: Mapping[str, Any], content: bytes) -> bytes:
-    rest = b"".join([json.dumps({**header, "name": name}, sort_keys=True).encode(), b"\n", content])
+    facts = {**header, "name": name, "size": len(content)}
+    rest = b"".join([json.dumps(facts, sort_keys=True).encode(), b"\n", content])
     return b"".join([_MAGIC, hashlib.sha256(rest).hexdigest().encode(), b"\n", rest])
 
 

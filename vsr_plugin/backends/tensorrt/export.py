@@ -79,13 +79,23 @@ def export(module: nn.Module, spec: ModelSpec, precision: Precision) -> Graph:
     except MemoryError as error:
         raise OutOfMemoryError(f"tensorrt: exporting {spec.name}: no room in memory: close other programs") from error
     except Exception as error:  # the exporter's have no common root
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from error
+        lines = [line.strip() for line in str(error).splitlines() if line.strip() and "full stack trace" not in line]
+        lines = lines or [type(error).__name__]
         raise BackendError(f"tensorrt: exporting {spec.name} to ONNX failed: {lines[-1]}") from error
     _match_weights(proto)
     shuffle = _cut_shuffle(proto.graph)
     _strip(proto)
     onnx.checker.check_model(proto)
     return Graph(proto.SerializeToString(deterministic=True), shuffle, scale)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: the exporter catches it, and goes on to report."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _set_types(module: nn.Module, dtype: torch.dtype) -> None:

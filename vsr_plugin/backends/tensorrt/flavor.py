@@ -122,7 +122,7 @@ class Flavor:
             if capability not in known:
                 raise UsageError(
                     f"Expected a compute capability that TensorRT-RTX {self.version} builds for "
-                    f"({', '.join(known)}), got {capability!r}"
+                    f"({', '.join(known)}), got {capability!r}: others need pip install 'vsr-plugin[tensorrt]'"
                 )
         return Target(self.name, self.version, capability)
 
