@@ -175,7 +175,7 @@ def _weights() -> Iterator[Finding]:
         yield Finding("weights", "all", "broken", "none in this installation", _REINSTALL)
     folder = resources.files("vsr_plugin.weights")
     for name, row in manifest().items():
-        file = folder / f"{name}.safetensors"
+        file = folder / row.get("file", f"{name}.safetensors")
         try:
             intact = sha256(file.read_bytes()).hexdigest() == row["sha256"]
         except OSError:
