@@ -350,6 +350,9 @@ def test_a_window_that_is_opened_again_has_its_size_again(monkeypatch: pytest.Mo
         while len(sizes) < count:
             window.run(0.3)
     assert sizes == [(WIDTH, HEIGHT + STRIP)] * 2
+    while len(sizes) < 5:  # what moves a window to draw itself, where it has not
+        window.run(1.5)
+    assert sizes[2:5] == [(WIDTH, HEIGHT + STRIP), (WIDTH, HEIGHT + STRIP + 1), (WIDTH, HEIGHT + STRIP)]
 
 
 def test_what_there_is_no_time_to_draw_is_counted(monkeypatch: pytest.MonkeyPatch, play: Play) -> None:

@@ -33,7 +33,7 @@ _TICK = 0.01  # seconds between looks at keyboard and mouse
 _REFRESH = 0.1  # seconds between figures while no new picture comes
 _SKIP = 5.0  # seconds
 _OPENING = 50  # milliseconds that a new window has to come up, before it is resized
-_SETTLED = 10  # pictures after which it should be there
+_SETTLED = 0.7  # seconds after which it should be there
 _FPS = 2.0  # seconds that the figures look back
 _MOST = 0.92  # of the screen that a window may take; the rest is for its frame, and for bars of the desktop
 _USUAL = (1920, 1080)
@@ -195,7 +195,7 @@ class Window:
         try:
             cv2.setMouseCallback(self._name, self._on_mouse)
             cv2.waitKey(_OPENING)
-            drawn, mended = 0.0, False
+            drawn, mended, opened = 0.0, False, time.monotonic()
             while not self._closed and (end is None or time.monotonic() < end):
                 before = self._shown.number if self._shown else 0
                 picture = self._player.wait(before, _TICK)
@@ -207,7 +207,7 @@ class Window:
                     drawn = time.monotonic()
                     if picture is not None:
                         self._count(picture.number - before if before else 1, drawn, drawn - began)
-                    if not mended and not self._full and self.drawn > _SETTLED:
+                    if not mended and not self._full and self._shown is not None and drawn - opened > _SETTLED:
                         mended = True
                         self._mend()
                 self._press(cv2.waitKeyEx(1))

@@ -1,0 +1,52 @@
+"""What `vsr-preview` says before it opens anything."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from vsr_plugin import cli
+from vsr_plugin.preview import KEYS
+
+CLIP = Path(__file__).parents[2] / "examples/clip.mp4"
+
+
+def preview(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+    """The exit code of ``vsr-preview``."""
+    monkeypatch.setattr(sys, "argv", ["vsr-preview", *map(str, words)])
+    monkeypatch.setenv("DISPLAY", "")
+    with pytest.raises(SystemExit) as stop:
+        cli.main_preview()
+    return int(stop.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["-"], 2, "Expected a file or a camera, got standard input: write what comes there to a file first"),
+        (["nowhere.mp4"], 1, "No such file: nowhere.mp4"),
+        ([CLIP, "-m", "espnc"], 2, "Unknown model 'espnc'. Did you mean 'espcn'?"),
+        ([CLIP, "-x", "7"], 2, "Model 'espcn' has no scale 7"),
+        ([CLIP, "-m", "auto", "--weights", "mine.pth"], 2, "Expected --weights with the model they are for"),
+        ([CLIP, "--start", "soon"], 2, "Expected --start"),
+        ([CLIP, "--host", "0.0.0.0"], 2, "Expected --host and --port with --serve, got no --serve"),
+        ([CLIP, "--port", "80"], 2, "Expected --host and --port with --serve, got no --serve"),
+    ],
+)
+def test_a_wrong_wish_ends_in_one_line(
+    words: list[object], code: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert preview(monkeypatch, *words) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith(f"Error: {message}")
+    assert said.err.count("\n") == 1
+
+
+def test_the_help_has_the_keys(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert preview(monkeypatch, "--help") == 0
+    said = capsys.readouterr().out
+    for key, what in KEYS.items():
+        assert f"{key:8}{what}" in said
