@@ -24,8 +24,8 @@ _log = logging.getLogger(__name__)
 
 INSTALL = "pip install 'vsr-plugin[tensorrt-rtx]' (RTX GPUs) or 'vsr-plugin[tensorrt]' (all NVIDIA GPUs)"
 _OLDEST = 10  # of TensorRT; TensorRT-RTX counts on its own
-# What TensorRT says of a file that is none of its engines, or one of another version or GPU.
-_FOREIGN = ("magic tag", "version tag", "serialization assertion", "plan file")
+# What either says of a file that is none of its engines, or one of another version or GPU.
+_FOREIGN = ("magic tag", "version tag", "serialization assertion", "plan file", "engine header does not conform")
 # Types are as in the graph, and float32 keeps all its bits.
 OPTIONS = ("strongly typed", "no TF32")
 
@@ -195,7 +195,7 @@ class Flavor:
 
     def _is_foreign(self, runtime: Any, engine: bytes) -> bool:
         """Whether a file that was not taken is no engine of this version of the library."""
-        if self.name == "tensorrt":
+        if not hasattr(runtime, "get_engine_validity"):  # which TensorRT-RTX has
             said = "\n".join(self._ear.errors).lower()
             return any(words in said for words in _FOREIGN)
         why = self._library.EngineInvalidityDiagnostics
