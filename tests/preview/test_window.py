@@ -434,6 +434,12 @@ def test_a_display_that_does_not_let_us_in_is_none(tmp_path: Path) -> None:
     )
 
 
+def test_a_program_without_stderr_may_ask_the_display() -> None:
+    program = "import os; os.close(2); from vsr_plugin.preview.display import lets_in; print(lets_in())"
+    done = subprocess.run((sys.executable, "-c", program), stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
 def test_a_long_name_is_cut(tmp_path: Path) -> None:
     shown = Shown(1, 12.5, "espcn", np.zeros((4, 6, 3), np.uint8), np.zeros((4, 6, 3), np.uint8))
     first, second = save(shown, 120 * "é" + ".mp4", tmp_path)

@@ -4,7 +4,7 @@
 
 `player` makes one stream of pictures for all who look, of frames that `reader` decodes ahead, through the network that
 is `chosen`; `clock` decides which and when, `pixels` turns frames into what a screen takes, `canvas` draws, `window`
-and `server` show. Here is what goes between them.
+and `server` show, `display` knows the screen. Here is what goes between them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Decoding ahead of what is shown."""
+"""Decoding ahead of what is shown.
+
+No `stream.buffered`: who waits here waits for a jump or another network, too; a jump gives up what is being decoded;
+and of a camera only the newest frame counts.
+"""
 
 from __future__ import annotations
 

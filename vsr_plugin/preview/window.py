@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
-import socket
 import sys
 import time
 from collections import deque
@@ -20,6 +18,7 @@ import numpy as np
 from ..errors import BackendError, OutputError
 from . import VIEWS
 from .canvas import BAR, GROUND, LEAST_WIDTH, STRIP, add_keys, add_labels, add_loupe, compose, strip
+from .display import answers, lets_in, screen_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,8 +35,6 @@ _OPENING = 50  # milliseconds that a new window has to come up, before it is res
 _SETTLED = 0.7  # seconds after which it should be there
 _FPS = 2.0  # seconds that the figures look back
 _MOST = 0.92  # of the screen that a window may take; the rest is for its frame, and for bars of the desktop
-_USUAL = (1920, 1080)
-_DISPLAY_PATIENCE = 5.0  # seconds for an X server elsewhere to answer
 # Arrows as X11, Windows and macOS number them.
 _LEFT, _UP = (0xFF51, 0x250000, 63234), (0xFF52, 0x260000, 63232)
 _RIGHT, _DOWN = (0xFF53, 0x270000, 63235), (0xFF54, 0x280000, 63233)
@@ -67,71 +64,12 @@ def check_display() -> None:
     """
     if not sys.platform.startswith("linux"):
         return
-    if not _display_answers(os.environ.get("DISPLAY", "")) or not _display_lets_in():
+    if not answers(os.environ.get("DISPLAY", "")) or not lets_in():
         raise BackendError("Expected a display for the window, got none: add --serve, and open the page it prints")
     # Both wheels bring an X library of the same name, the first one serves both, and with PyAV's OpenCV waits for ever.
     imported = list(sys.modules)
     if "av" in imported and imported.index("av") < imported.index("cv2"):
         raise BackendError("Expected cv2 imported before av, got av first: import vsr_plugin.preview.window earlier")
-
-
-def _screen() -> tuple[int, int]:
-    """(width, height) in pixels of all screens together, which OpenCV does not tell; a usual one if nothing does."""
-    with suppress(OSError, AttributeError):
-        if sys.platform == "win32":
-            user = ctypes.windll.user32
-            return user.GetSystemMetrics(0), user.GetSystemMetrics(1)
-        if sys.platform == "darwin":
-            graphics = ctypes.CDLL("/System/Library/Frameworks/CoreGraphics.framework/CoreGraphics")
-            screen = graphics.CGMainDisplayID()
-            return graphics.CGDisplayPixelsWide(screen), graphics.CGDisplayPixelsHigh(screen)
-        x11 = _x11()
-        if display := ctypes.c_void_p(x11.XOpenDisplay(None)):
-            size = x11.XDisplayWidth(display, 0), x11.XDisplayHeight(display, 0)
-            x11.XCloseDisplay(display)
-            return size
-    return _USUAL
-
-
-def _x11() -> ctypes.CDLL:
-    x11 = ctypes.CDLL("libX11.so.6")
-    x11.XOpenDisplay.restype = ctypes.c_void_p
-    return x11
-
-
-def _display_lets_in() -> bool:
-    """Whether the X server takes us, with the cookie that we have, or have not; True where nobody can be asked."""
-    silent, stderr = os.open(os.devnull, os.O_WRONLY), os.dup(2)
-    os.dup2(silent, 2)  # where the library says by itself what we say
-    try:
-        x11 = _x11()
-        display = x11.XOpenDisplay(None)
-        if display:
-            x11.XCloseDisplay(ctypes.c_void_p(display))
-    except (OSError, AttributeError):
-        return True
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(silent)
-    return bool(display)
-
-
-def _display_answers(display: str) -> bool:
-    """Whether an X server is there: ``:0``, ``host:10.0``."""
-    host, _, number = display.rpartition(":")
-    number = number.partition(".")[0]
-    if not number.isdigit():
-        return False
-    if host in ("", "unix"):
-        for address in (f"/tmp/.X11-unix/X{number}", f"\0/tmp/.X11-unix/X{number}"):  # noqa: S108 - where X listens
-            with socket.socket(socket.AF_UNIX) as unix, suppress(OSError):
-                unix.connect(address)
-                return True
-        return False
-    with suppress(OSError), socket.create_connection((host, 6000 + int(number)), _DISPLAY_PATIENCE):
-        return True
-    return False
 
 
 class Window:
@@ -155,7 +93,7 @@ class Window:
         self._view = VIEWS[0]
         self._split = 0.5
         self._mouse: tuple[int, int] | None = None
-        self._screen = _screen()
+        self._screen = screen_size()
         self._zoom = (1.0, 1.0)  # what is shown : pixels of the picture, across and down
         self._place = (0, 0, 1, 1)  # of the picture in what is shown: left, top, width, height
         self._loupe = self._keys = self._full = self._closed = False
