@@ -1,4 +1,4 @@
-"""Named inputs for every kernel: the tests check them, small, and `vsr bench --kernels` times them, large."""
+"""Named inputs for every kernel: the tests check them, small, and `vsr bench kernels` times them, large."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`vsr bench` measures what it says; how fast is not asked here."""
+"""`vsr bench job` and its siblings measure what they say; how fast is not asked here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import av
 import numpy as np
 import pytest
 import torch
-import typer
 from torch import nn
 from typer.testing import CliRunner
 
@@ -25,7 +24,7 @@ from vsr_plugin.bench.ffmpeg_model import ffmpeg_model
 from vsr_plugin.bench.kernels import measure_kernels
 from vsr_plugin.bench.pictures import RATE
 from vsr_plugin.bench.report import Report, measure
-from vsr_plugin.cli.bench import bench as command
+from vsr_plugin.cli.bench import bench as app
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError, OutputError, UsageError
 from vsr_plugin.models import MODELS, ModelSpec, build_model
@@ -259,9 +258,7 @@ def run_command(monkeypatch: pytest.MonkeyPatch, *words: str) -> Result:
     monkeypatch.setattr(
         "vsr_plugin.bench.report.measure", lambda settings, *, others: replace(made_up(), settings=settings)
     )
-    app = typer.Typer()
-    app.command()(command)
-    return CliRunner().invoke(app, list(words))
+    return CliRunner().invoke(app, ["job", *words])
 
 
 def test_the_table_holds_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,9 +295,7 @@ def test_every_backend_is_timed_beside_torch_compile(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(backends, "BACKEND_NAMES", ("eager", "openvino", "tensorrt"))  # no kernels interpreted
     monkeypatch.setattr(inference, "_LEAST_SECONDS", 0.0)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    app = typer.Typer()
-    app.command()(command)
-    words = ["espcn", "-x", "2", "--size", "32x16", "--runs", "2", "--backends", "--precision", "bfloat16"]
+    words = ["backends", "espcn", "-x", "2", "--size", "32x16", "--runs", "2", "--precision", "bfloat16"]
     result = CliRunner().invoke(app, [*words, "--json"])
     assert result.exit_code == 0, result.output
     rows = {row["name"]: row for row in json.loads(result.stdout)}
@@ -324,11 +319,9 @@ def test_what_torch_compile_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     assert last == Absent("torch.compile", "no compiler")
 
 
-def test_explain_says_what_runs_every_layer() -> None:
+def test_layers_says_what_runs_every_layer() -> None:
     pytest.importorskip("triton")
-    app = typer.Typer()
-    app.command()(command)
-    result = CliRunner().invoke(app, ["srcnn", "-x", "2", "--explain", "--json"])
+    result = CliRunner().invoke(app, ["layers", "srcnn", "-x", "2", "--json"])
     assert result.exit_code == 0, result.output
     steps = json.loads(result.stdout)
     assert [step["runs"] for step in steps] == ["kernel: enlarge", *["kernel: convolution"] * 3]

@@ -1,4 +1,4 @@
-"""`vsr bench --vapoursynth` measures what it says, through vspipe; how fast is not asked here."""
+"""`vsr bench vapoursynth` measures what it says, through vspipe; how fast is not asked here."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 import vapoursynth as vs
 from typer.testing import CliRunner
 
 from vsr_plugin.bench import vapoursynth as filter_bench
-from vsr_plugin.cli.bench import bench as command
+from vsr_plugin.cli.bench import bench as app
 from vsr_plugin.errors import BackendError
 
 
@@ -28,9 +27,7 @@ def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_every_script_of_the_filter_runs_and_is_measured(configured: None, monkeypatch: pytest.MonkeyPatch) -> None:
     scripts = {name: (script, 3, note) for name, (script, _, note) in filter_bench._SCRIPTS.items()}
     monkeypatch.setattr(filter_bench, "_SCRIPTS", scripts)
-    app = typer.Typer()
-    app.command()(command)
-    result = CliRunner().invoke(app, ["--vapoursynth", "--runs", "1", "--json"])
+    result = CliRunner().invoke(app, ["vapoursynth", "--runs", "1", "--json"])
     rows = json.loads(result.stdout)
     assert [row["name"] for row in rows] == list(scripts)
     assert all(row["median"] > 0 and len(row["seconds"]) == 1 for row in rows)

@@ -295,7 +295,7 @@ def test_opencv_comes_before_pyav_or_it_is_said(display: str) -> None:
 
 def test_the_bench_opens_a_window(display: str) -> None:
     program = "from vsr_plugin.cli import main; main()"
-    words = ("bench", "espcn", "-x", "2", "--size", "96x64", "--preview", "--runs", "1", "--json")
+    words = ("bench", "preview", "espcn", "-x", "2", "--size", "96x64", "--runs", "1", "--json")
     environment = {**os.environ, "DISPLAY": display, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         (sys.executable, "-c", program, *words),

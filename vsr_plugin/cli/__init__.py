@@ -47,7 +47,7 @@ def main() -> None:
     app.command("compare")(compare)
     app.add_typer(models, name="models")
     app.command("doctor")(doctor)
-    app.command("bench")(bench)
+    app.add_typer(bench, name="bench")
     app.command("eval")(evaluate)
     app.command("train")(train)
     app.add_typer(engine, name="engine")

@@ -1,4 +1,4 @@
-"""``vsr bench``: what this machine does with a model, beside the machine's own limit."""
+"""``vsr bench …``: how fast this machine runs a model, next to the machine's own limit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,86 +16,64 @@ from ..models import find_model
 from .encode import tile_side
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rich.console import Console
     from rich.table import Table
 
     from ..bench import Absent, Ceiling, Settings, Timing
     from ..bench.report import Report
 
+bench = typer.Typer(name="bench", help="Measure speed, next to the machine's own limit.", no_args_is_help=True)
+
+_Model = Annotated[str, typer.Argument(help="Network; `vsr models` lists them.")]
+_Scale = Annotated[int, typer.Option("-x", "--scale", help="How many times larger; `vsr models` says which.")]
+_Size = Annotated[str, typer.Option(metavar="WxH", help="Size of the input frames.")]
+_Runs = Annotated[int, typer.Option(min=1, help="How often everything is measured; medians are compared.")]
+_Weights = Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")]
+_Backend = Annotated[str | None, typer.Option(help="As in `vsr encode`.")]
+_Device = Annotated[str | None, typer.Option(help="As in `vsr encode`.")]
+_Precision = Annotated[str | None, typer.Option(help="As in `vsr encode`.")]
+_Batch = Annotated[int | None, typer.Option(min=1, help="As in `vsr encode`.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
 _PREVIEW_SECONDS = 2.0  # for each of --runs
 
 
-def bench(
-    model: Annotated[str, typer.Argument(help="Network; `vsr models` lists them.")] = "espcn",
-    scale: Annotated[int, typer.Option("-x", "--scale", help="How many times larger; `vsr models` says which.")] = 3,
-    size: Annotated[str, typer.Option(metavar="WxH", help="Of the small picture.")] = "480x270",
-    frames: Annotated[int, typer.Option("--frames", "-n", min=2, help="Length of the clip.")] = 60,
-    runs: Annotated[int, typer.Option(min=1, help="Measure everything this often; medians are compared.")] = 5,
-    weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
-    backend: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
-    device: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
-    precision: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="As in `vsr encode`.")] = None,
-    tile: Annotated[str, typer.Option(metavar="auto|N|off", help="As in `vsr encode`.")] = "auto",
-    compare: Annotated[bool, typer.Option("--compare", help="Run what people use instead, on the same clip.")] = False,
-    backends: Annotated[
-        bool, typer.Option("--backends", help="Only the network, by every backend of the device and torch.compile.")
-    ] = False,
-    vapoursynth: Annotated[
-        bool, typer.Option("--vapoursynth", help="Only what the VapourSynth filter costs beside its network.")
-    ] = False,
-    preview: Annotated[
-        bool, typer.Option("--preview", help="Only whether `vsr preview` keeps up with a clip.")
-    ] = False,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw a bar chart.")] = None,
-    kernels: Annotated[bool, typer.Option("--kernels", help="Our Triton kernels one by one, beside torch's.")] = False,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Only say which kernel runs each layer, and what runs as torch.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print an object instead of a table.")] = False,
-) -> None:
-    """Measure inference and the whole job on this machine, beside the machine's own limit."""
+@bench.callback()
+def begin() -> None:
+    """Measure speed, next to the machine's own limit."""
     from .terminal import speak
 
     speak(quiet=False, verbose=False)
-    if vapoursynth:
-        _filter(runs, as_json=as_json)
-        return
-    find_model(model, scale)
-    width, height = _size(size)
-    if kernels:
-        _kernels(device, precision, batch, runs, as_json=as_json)
-        return
-    if explain:
-        _explain(model, scale, weights, as_json=as_json)
-        return
 
-    from ..bench import Settings
+
+@bench.command()
+def job(
+    model: _Model = "espcn",
+    scale: _Scale = 3,
+    size: _Size = "480x270",
+    frames: Annotated[int, typer.Option("--frames", "-n", min=2, help="Length of the clip.")] = 60,
+    runs: _Runs = 5,
+    weights: _Weights = None,
+    backend: _Backend = None,
+    device: _Device = None,
+    precision: _Precision = None,
+    batch: _Batch = None,
+    tile: Annotated[str, typer.Option(metavar="auto|N|off", help="As in `vsr encode`.")] = "auto",
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also run OpenCV, FFmpeg and plain torch on the same clip.")
+    ] = False,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw a bar chart.")] = None,
+    as_json: _Json = False,
+) -> None:
+    """The network, the upscaling, the whole job."""
+    settings = _settings(model, scale, size, runs, weights, backend, device, precision, batch, tile, frames)
     from ..bench.report import measure
 
-    settings = Settings(
-        model,
-        scale,
-        width,
-        height,
-        frames,
-        runs,
-        weights,
-        backend,
-        device,
-        precision,  # type: ignore[arg-type] # the backend names the ones it has
-        batch,
-        tile_side(tile),
-    )
-    if backends:
-        _backends(settings, as_json=as_json)
-        return
-    if preview:
-        _preview(settings, as_json=as_json)
-        return
     report = measure(settings, others=compare)
     if as_json:
-        typer.echo(json.dumps(report.as_dict(), indent=1, ensure_ascii=False))
+        _print_json(report.as_dict())
     else:
         _print(report)
     if plot is not None:
@@ -104,38 +82,20 @@ def bench(
         draw(report, plot)
 
 
-def _preview(settings: Settings, *, as_json: bool) -> None:
-    import tempfile
-
-    from ..preview.measure import DnnNetworks, measure  # first, for OpenCV opens no window once PyAV is there
-    from ..preview.networks import Networks
-
-    from ..bench.job import make_clip  # isort: skip
-
-    networks = Networks(
-        weights=settings.weights,
-        own=settings.model,
-        backend=settings.backend,
-        device=settings.device,
-        precision=settings.precision,
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        clip = make_clip(Path(folder), settings, rate=24)
-        rows = [
-            measure(clip, choice, settings.model, settings.scale, settings.runs * _PREVIEW_SECONDS)
-            for choice in (networks, DnnNetworks())
-        ]
-    if as_json:
-        typer.echo(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
-        return
-    for row in rows:
-        typer.echo(
-            f"{row.name:30} {row.source_fps:g} fps, shown {row.shown_fps:.1f} in {row.where}, dropped {row.dropped} in "
-            f"{row.seconds:.0f} s, {row.picture_ms:.1f} ms a picture, {row.jump_ms:.0f} ms a jump"
-        )
-
-
-def _backends(settings: Settings, *, as_json: bool) -> None:
+@bench.command()
+def backends(
+    model: _Model = "espcn",
+    scale: _Scale = 3,
+    size: _Size = "480x270",
+    runs: _Runs = 5,
+    weights: _Weights = None,
+    device: _Device = None,
+    precision: _Precision = None,
+    batch: _Batch = None,
+    as_json: _Json = False,
+) -> None:
+    """A network by every backend and torch.compile."""
+    settings = _settings(model, scale, size, runs, weights, None, device, precision, batch)
     from rich.table import Table
 
     from ..bench import Absent
@@ -143,7 +103,7 @@ def _backends(settings: Settings, *, as_json: bool) -> None:
 
     rows = list(measure_backends(settings))
     if as_json:
-        typer.echo(json.dumps([asdict(row) for row in rows], indent=1, ensure_ascii=False))
+        _print_json(map(asdict, rows))
         return
     table = Table("", "precision", box=None, pad_edge=False)
     for title in ("ms/frame", "min–max", "fps", "GFLOP/s"):
@@ -158,25 +118,81 @@ def _backends(settings: Settings, *, as_json: bool) -> None:
     _console().print(table)
 
 
-def _kernels(device: str | None, precision: str | None, batch: int | None, runs: int, *, as_json: bool) -> None:
+@bench.command()
+def preview(
+    model: _Model = "espcn",
+    scale: _Scale = 3,
+    size: _Size = "480x270",
+    runs: _Runs = 5,
+    weights: _Weights = None,
+    backend: _Backend = None,
+    device: _Device = None,
+    precision: _Precision = None,
+    as_json: _Json = False,
+) -> None:
+    """Whether `vsr preview` keeps up with a clip."""
+    settings = _settings(model, scale, size, runs, weights, backend, device, precision)
+    import tempfile
+
+    from ..preview.measure import DnnNetworks, measure  # first, for OpenCV opens no window once PyAV is loaded
+    from ..preview.networks import Networks
+
+    from ..bench.job import make_clip  # isort: skip
+
+    networks = Networks(weights=weights, own=model, backend=backend, device=device, precision=settings.precision)
+    with tempfile.TemporaryDirectory() as folder:
+        clip = make_clip(Path(folder), settings, rate=24)
+        rows = [measure(clip, choice, model, scale, runs * _PREVIEW_SECONDS) for choice in (networks, DnnNetworks())]
+    if as_json:
+        _print_json(map(asdict, rows))
+        return
+    for row in rows:
+        typer.echo(
+            f"{row.name:30} {row.source_fps:g} fps, shown {row.shown_fps:.1f} in {row.where}, dropped {row.dropped} in "
+            f"{row.seconds:.0f} s, {row.picture_ms:.1f} ms/frame, {row.jump_ms:.0f} ms/seek"
+        )
+
+
+@bench.command()
+def vapoursynth(runs: _Runs = 5, as_json: _Json = False) -> None:
+    """What the VapourSynth filter costs, by vspipe."""
+    from ..bench.vapoursynth import measure
+
+    timings = measure(runs)
+    if as_json:
+        _print_json(asdict(timing) | {"median": timing.median, "fps": timing.fps} for timing in timings)
+        return
+    for timing in timings:
+        typer.echo(f"{timing.name:27} {1000 * timing.median:8.3f} ms/frame {timing.fps:9.1f} fps   {timing.note}")
+
+
+@bench.command()
+def kernels(
+    device: _Device = None,
+    precision: Annotated[str, typer.Option(help="float16, bfloat16 or float32.")] = "float16",
+    batch: Annotated[int, typer.Option(min=1, help="Frames of 1920×1080 at a time.")] = 8,
+    runs: _Runs = 5,
+    as_json: _Json = False,
+) -> None:
+    """Each Triton kernel on its own, next to torch."""
     from ..bench.kernels import measure_kernels
     from ..engine import find_device
 
     report = measure_kernels(
         find_device(device),
-        precision=precision or "float16",  # type: ignore[arg-type] # any dtype of torch that the kernels have
-        batch=batch or 8,
+        precision=precision,  # type: ignore[arg-type] # any dtype of torch that the kernels have
+        batch=batch,
         runs=runs,
     )
     if as_json:
-        typer.echo(json.dumps(report.as_dict(), indent=1, ensure_ascii=False))
+        _print_json(report.as_dict())
         return
     from rich.table import Table
 
     console = _console()
-    batch, height, width = report.size
+    count, height, width = report.size
     versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
-    console.print(f"{report.device}, {versions}; {batch} pictures of {width}×{height}, {report.precision}")
+    console.print(f"{report.device}, {versions}; {count} frames of {width}×{height}, {report.precision}")
     console.print(_ceiling(report.ceiling))
     console.print()
     table = Table(box=None, pad_edge=False)
@@ -201,7 +217,10 @@ def _kernels(device: str | None, precision: str | None, batch: int | None, runs:
     console.print(table)
 
 
-def _explain(model: str, scale: int, weights: Path | None, *, as_json: bool) -> None:
+@bench.command()
+def layers(model: _Model = "espcn", scale: _Scale = 3, weights: _Weights = None, as_json: _Json = False) -> None:
+    """Which kernel runs each layer of a network; needs no GPU."""
+    find_model(model, scale)
     from ..backends.triton import explain
     from ..models import MODELS, build_model, load_model
 
@@ -212,8 +231,7 @@ def _explain(model: str, scale: int, weights: Path | None, *, as_json: bool) -> 
     module = load_model(model, scale, weights) if has_weights else build_model(spec, scale)
     steps = explain(module, (1, spec.channels, side, side))
     if as_json:
-        rows = [dict(zip(("runs", "computes", "covers"), step, strict=True)) for step in steps]
-        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        _print_json(dict(zip(("runs", "computes", "covers"), step, strict=True)) for step in steps)
         return
     from rich.table import Table
 
@@ -221,6 +239,45 @@ def _explain(model: str, scale: int, weights: Path | None, *, as_json: bool) -> 
     for step in steps:
         table.add_row(*step)
     _console().print(table)
+
+
+def _settings(
+    model: str,
+    scale: int,
+    size: str,
+    runs: int,
+    weights: Path | None,
+    backend: str | None,
+    device: str | None,
+    precision: str | None,
+    batch: int | None = None,
+    tile: str = "auto",
+    frames: int = 60,
+) -> Settings:
+    """What was asked for, checked before torch is loaded as far as that goes."""
+    find_model(model, scale)
+    width, height = _size(size)
+    side = tile_side(tile)
+    from ..bench import Settings
+
+    return Settings(
+        model,
+        scale,
+        width,
+        height,
+        frames,
+        runs,
+        weights,
+        backend,
+        device,
+        precision,  # type: ignore[arg-type] # the backend names the ones it has
+        batch,
+        side,
+    )
+
+
+def _print_json(data: dict[str, Any] | Iterable[dict[str, Any]]) -> None:
+    typer.echo(json.dumps(data if isinstance(data, dict) else list(data), indent=1, ensure_ascii=False))
 
 
 def _console() -> Console:
@@ -242,18 +299,6 @@ def _size(text: str) -> tuple[int, int]:
     if min(width, height) < 16 or width % 2 or height % 2:
         raise UsageError(f"Expected an even --size of 16x16 or more, for 4:2:0 video, got {text!r}")
     return width, height
-
-
-def _filter(runs: int, *, as_json: bool) -> None:
-    from ..bench.vapoursynth import measure
-
-    timings = measure(runs)
-    if as_json:
-        rows = [asdict(timing) | {"median": timing.median, "fps": timing.fps} for timing in timings]
-        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
-        return
-    for timing in timings:
-        typer.echo(f"{timing.name:27} {1000 * timing.median:8.3f} ms/frame {timing.fps:9.1f} fps   {timing.note}")
 
 
 def _print(report: Report) -> None:
