@@ -90,7 +90,9 @@ def encode(
     frame_rate: Annotated[
         str | None, typer.Option("--frame-rate", "-r", help="Of image sequences: 25, 30000/1001. [default: 25]")
     ] = None,
-    deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Make whole pictures of fields.")] = False,
+    deinterlace: Annotated[
+        bool, typer.Option("--deinterlace", help="Make whole frames of fields; of all, where none is flagged.")
+    ] = False,
     hwaccel: Annotated[str | None, typer.Option(help="Decode on this kind of device, such as cuda.")] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse damaged input, and refuse to drop any stream.")

@@ -19,7 +19,7 @@ from av.stream import Disposition
 from ..errors import DamagedInputError, InputError, UsageError
 from ..frames import Frame
 from .color import read_color
-from .deinterlace import deinterlaced
+from .deinterlace import deinterlaced, first_field, holds_one_field
 from .input import average_rate, has_no_clock, is_cover, open_input
 from .layout import read_planes, readable
 
@@ -130,6 +130,7 @@ class Source(Iterator[Frame]):
         ratio = stream.sample_aspect_ratio  # of the container, or of the codec where that is silent
         self.sample_aspect_ratio = Fraction(ratio.numerator, ratio.denominator) if ratio else None
         self.side_data: dict[str, bytes] = {str(name): data for name, data in context.coded_side_data.items()}
+        self._field_order = first_field(stream)
         self.stream_index = stream.index
         self.disposition = stream.disposition
         others = [other for other in self.container.streams.video if other is not stream and not is_cover(other)]
@@ -177,7 +178,7 @@ class Source(Iterator[Frame]):
     def _read(self) -> Generator[Frame]:
         pictures = self._pictures()
         if self._deinterlace:
-            pictures = deinterlaced(pictures, self.stream)
+            pictures = deinterlaced(pictures, self.stream, self._field_order)
         count = 0
         reached = Fraction(0)
         shift: int | None = None if self._start is not None else 0
@@ -270,6 +271,11 @@ class Source(Iterator[Frame]):
                 if picture.is_corrupt:
                     self.damage(f"the frame at {self._clock(picture.pts)} is damaged")
                 self._check_size(picture)
+                if holds_one_field(picture, self.stream):
+                    raise InputError(
+                        f"{self.name}: each of its frames is a single field, of half the height: weave them into whole "
+                        "frames first (FFmpeg's filter weave)"
+                    )
                 yield picture
 
     def _seek(self, start: Fraction) -> None:
@@ -368,7 +374,7 @@ class Source(Iterator[Frame]):
         return "an unknown time" if pts is None else f"{float(pts * self.time_base):.3f} s"
 
     def _frame(self, picture: av.VideoFrame) -> Frame:
-        if picture.interlaced_frame and not self._deinterlace:
+        if (picture.interlaced_frame or self._field_order) and not self._deinterlace:
             self._interlaced(picture)
         picture = readable(picture)
         color, guesses = read_color(picture)

@@ -1,7 +1,8 @@
-"""`deinterlaced`: whole pictures made of fields, by FFmpeg's bwdif."""
+"""`deinterlaced`: whole frames made of fields, by FFmpeg's bwdif."""
 
 from __future__ import annotations
 
+import logging
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -16,31 +17,72 @@ if TYPE_CHECKING:
 
     from av.video.stream import VideoStream
 
+log = logging.getLogger(__name__)
 
-def deinterlaced(pictures: Iterator[av.VideoFrame], stream: VideoStream) -> Iterator[av.VideoFrame]:
-    """Whole pictures made of fields, one for each coded one, on the same clock; progressive ones pass untouched."""
+# AVFieldOrder → the field that is shown first. The names of the last two (TB, BT) say what is stored and what is shown
+# first the other way round than FFmpeg's decoders, its command line and RFC 9559 (FieldOrder) read them.
+_FIRST_FIELD = {2: "tff", 3: "bff", 4: "tff", 5: "bff"}
+_WORDS = {"tff": "top field first", "bff": "bottom field first"}
+
+
+def first_field(stream: VideoStream) -> str | None:
+    """``tff`` or ``bff``, where the file's header says that its frames are made of fields; else None."""
+    return _FIRST_FIELD.get(stream.codec_context.field_order)
+
+
+def holds_one_field(picture: av.VideoFrame, stream: VideoStream) -> bool:
+    """Whether a decoded frame is one field of half the height: so HEVC codes fields, and it flags nothing else."""
+    return bool(picture.interlaced_frame and stream.codec_context.codec.canonical_name == "hevc")
+
+
+def deinterlaced(pictures: Iterator[av.VideoFrame], stream: VideoStream, order: str | None) -> Iterator[av.VideoFrame]:
+    """Whole frames made of fields, one for each coded frame, on the same clock.
+
+    From the first frame on that is flagged as interlaced, flags are believed: frames without one pass untouched. Where
+    there has been none yet, all are deinterlaced, for many codecs have no such flag.
+
+    Args:
+        pictures: As decoded.
+        stream: Theirs.
+        order: ``tff`` or ``bff``: which field of a frame without a flag is shown first; None is the top field, as in
+            FFmpeg.
+
+    Raises:
+        InputError: a size or pixel format that bwdif cannot take.
+    """
     graph: Graph | None = None
+    flagged = False
     for picture in pictures:
-        if graph is None:
-            graph = Graph()
-            source = graph.add_buffer(
-                width=picture.width, height=picture.height, format=picture.format, time_base=stream.time_base
-            )
-            bwdif = graph.add("bwdif", "mode=send_frame:deint=interlaced")
-            sink = graph.add("buffersink")
-            source.link_to(bwdif)
-            bwdif.link_to(sink)
-            try:
-                graph.configure()
-            except FFmpegError as error:
-                raise InputError(
-                    f"Cannot deinterlace {picture.width}×{picture.height} {picture.format.name}"
-                ) from error
+        if graph is None or (picture.interlaced_frame and not flagged):
+            if graph is not None:
+                graph.push(None)
+                yield from _pulled(graph, stream)
+            flagged = picture.interlaced_frame
+            if not flagged:
+                order = order or "tff"
+                log.info("No frame is flagged as interlaced so far: all are deinterlaced, %s", _WORDS[order])
+            graph = _graph(picture, stream, "deint=interlaced" if flagged else f"deint=all:parity={order}")
         graph.push(picture)
         yield from _pulled(graph, stream)
     if graph is not None:
         graph.push(None)
         yield from _pulled(graph, stream)
+
+
+def _graph(picture: av.VideoFrame, stream: VideoStream, options: str) -> Graph:
+    graph = Graph()
+    source = graph.add_buffer(
+        width=picture.width, height=picture.height, format=picture.format, time_base=stream.time_base
+    )
+    bwdif = graph.add("bwdif", f"mode=send_frame:{options}")
+    sink = graph.add("buffersink")
+    source.link_to(bwdif)
+    bwdif.link_to(sink)
+    try:
+        graph.configure()
+    except FFmpegError as error:
+        raise InputError(f"Cannot deinterlace {picture.width}×{picture.height} {picture.format.name}") from error
+    return graph
 
 
 def _pulled(graph: Graph, stream: VideoStream) -> Iterator[av.VideoFrame]:
