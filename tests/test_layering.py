@@ -52,6 +52,7 @@ THIRD_PARTIES = {
     "triton": ("kernels",),
     "typer": ("vsr_plugin/cli",),
     "rich": ("vsr_plugin/cli",),
+    "threadpoolctl": ("vsr_plugin/engine.py",),
     "safetensors": ("vsr_plugin/models", "vsr_plugin/training"),
     "cv2": ("vsr_plugin/bench", "vsr_plugin/preview"),
     "aiohttp": ("vsr_plugin/preview/server.py",),
