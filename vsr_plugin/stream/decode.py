@@ -59,6 +59,7 @@ class Source(Iterator[Frame]):
         side_data: What the stream says of its pictures as a whole, FFmpeg's name → bytes (display_matrix, …).
         stream_index: Of the picture among the file's streams.
         companions: What other streams there are, in words; empty if none.
+        covers: How many of them are attached pictures.
         disposition: Of the stream.
         tags: Of the stream.
         file_tags: Of the file.
@@ -136,6 +137,7 @@ class Source(Iterator[Frame]):
         others = [other for other in self.container.streams.video if other is not stream and not is_cover(other)]
         if others:
             log.info("%s: video stream %d is enlarged, the %d other copied", self.name, stream.index, len(others))
+        self.covers = sum(is_cover(other) for other in self.container.streams if other is not stream)
         self.companions = " and ".join(
             f"{count} {kind} stream{'s' * (count > 1)}"
             for kind, count in Counter(other.type for other in self.container.streams if other is not stream).items()
