@@ -32,11 +32,12 @@ ROOMS = {
     "preview": _BELOW_FRONT_ENDS,
     "bench": {*_BELOW_FRONT_ENDS, "evaluation", "training.data"},
     "compare": _BELOW_FRONT_ENDS,
+    "export": {"backends", "errors", "models"},
     "training": {"errors", "evaluation", "frames", "kernels", "models", "weights"},
     "evaluation": {"errors", "frames", "kernels", "models", "training.data", "training.degradation"},
-    "cli": {*_BELOW_FRONT_ENDS, "bench", "compare", "evaluation", "preview", "training", "weights", ""},
+    "cli": {*_BELOW_FRONT_ENDS, "bench", "compare", "evaluation", "export", "preview", "training", "weights", ""},
     "__main__": {"cli"},
-    "": {"engine", "errors", "frames", "models", "stream", "vapoursynth"},  # vsr_plugin/__init__.py, lazily
+    "": {"engine", "errors", "export", "frames", "models", "stream", "vapoursynth"},  # vsr_plugin/__init__.py, lazily
 }
 # Who may import what is not ours; files and folders below the root.
 THIRD_PARTIES = {
@@ -52,7 +53,6 @@ THIRD_PARTIES = {
     "triton": ("kernels",),
     "typer": ("vsr_plugin/cli",),
     "rich": ("vsr_plugin/cli",),
-    "threadpoolctl": ("vsr_plugin/engine.py",),
     "safetensors": ("vsr_plugin/models", "vsr_plugin/training"),
     "cv2": ("vsr_plugin/bench", "vsr_plugin/preview"),
     "aiohttp": ("vsr_plugin/preview/server.py",),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..backends import Precision
-    from ..models import NetworkSpec
+    from ..models import ModelSpec
 
 _BATCH = 4
 
@@ -43,7 +43,7 @@ def measure_backends(settings: Settings) -> Iterator[Timing | Absent]:
 def _backend(
     name: str,
     module: nn.Module,
-    spec: NetworkSpec,
+    spec: ModelSpec,
     shape: tuple[int, int, int, int],
     settings: Settings,
     device: torch.device,

@@ -24,6 +24,7 @@ from .doctor import doctor
 from .encode import encode
 from .engine import cache, engine
 from .eval import evaluate
+from .export import export
 from .models import models
 from .preview import preview
 from .train import train
@@ -50,6 +51,7 @@ def main() -> None:
     app.add_typer(bench, name="bench")
     app.command("eval")(evaluate)
     app.command("train")(train)
+    app.command("export")(export)
     app.add_typer(engine, name="engine")
     app.add_typer(cache, name="cache")
     _run(app)

@@ -1,0 +1,183 @@
+"""A network as a user shader for mpv and libplacebo: on any GPU, without Python.
+
+Each pass computes four channels of a layer into one texture: for every tap, a 4×4 matrix times four channels of the
+layer before. The last pass arranges the sub-pixels. Beyond the edge of a layer there are zeros, as in training, not the
+repeated edge that textures have.
+
+Players keep the textures in half floats. So that these round little, a texture holds how far its channels are from what
+they would be where the picture is flat, which is a straight line over the luma of the pixel (`Chain.trends`).
+
+The format is described in mpv's manual, under ``--glsl-shaders``; libplacebo reads the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+    from .chain import Chain, Layer
+
+# Textures that a pass may read, in mpv and in libplacebo (SHADER_MAX_BINDS).
+_MOST_TEXTURES = 16
+# How much larger than the video the window must be for the shader to run.
+_WHEN = 1.2
+# Players compute tanh by exponentials, which overflow; beyond this it is ±1 in half precision.
+_TANH_LIMIT = "9.0"
+
+
+def shader(name: str, chain: Chain, about: Sequence[str] = ()) -> str:
+    """Write the shader.
+
+    Args:
+        name: Shown by the player for each pass, such as ``espcn x2``.
+        chain: Of `chain.chain`.
+        about: Lines for the comment at the top.
+
+    Raises:
+        UsageError: a layer has more channels than a pass can read.
+    """
+    passes = []
+    source = _Textures(("LUMA",))
+    for number, (layer, trend) in enumerate(zip(chain.layers, chain.trends(), strict=True), 1):
+        last = number == len(chain.layers)
+        names = tuple(f"{'SUBPIXELS' if last else f'FEATURES{number}'}_{k}" for k in range(-(-len(layer.bias) // 4)))
+        if len(names) > _MOST_TEXTURES:
+            raise UsageError(f"Expected layers of at most {4 * _MOST_TEXTURES} channels, got {len(layer.bias)}")
+        target = _Textures(names, *(trend if max(len(names), len(source.names)) < _MOST_TEXTURES else ()))
+        for group in range(len(names)):
+            title = f"{name}: layer {number}, channels {4 * group}-{4 * group + 3}"
+            passes.append(_convolution(title, layer, group, source, target))
+        source = target
+    passes.append(_shuffle(f"{name}: sub-pixels", chain.scale, source))
+    return "\n".join(["".join(f"// {line}\n" for line in about), *passes])
+
+
+@dataclass(frozen=True, slots=True)
+class _Textures:
+    """What a layer gives, four channels in each texture.
+
+    Attributes:
+        names: Of the textures.
+        slopes: (channels,) the textures lack slopes · luma + offsets; None where they lack nothing.
+        offsets: (channels,)
+    """
+
+    names: tuple[str, ...]
+    slopes: Tensor | None = None
+    offsets: Tensor | None = None
+
+    @property
+    def bound(self) -> list[str]:
+        """The textures that must be read to know the channels."""
+        return [*self.names, *(["LUMA"] if self.slopes is not None else [])]
+
+
+def _header(description: str, textures: Sequence[str], *more: str) -> list[str]:
+    when = f"OUTPUT.w LUMA.w / {_WHEN} > OUTPUT.h LUMA.h / {_WHEN} > *"
+    lines = [f"DESC {description}", "HOOK LUMA", *(f"BIND {name}" for name in textures), *more, f"WHEN {when}"]
+    return [f"//!{line}" for line in lines]
+
+
+def _convolution(description: str, layer: Layer, group: int, source: _Textures, target: _Textures) -> str:
+    """Four channels of a layer."""
+    rows = slice(4 * group, 4 * group + 4)
+    bound = list(dict.fromkeys(source.bound + (["LUMA"] if target.slopes is not None else [])))
+    lines = _header(description, bound, f"SAVE {target.names[group]}", "COMPONENTS 4")
+    first = bound[0]
+    side = layer.weight.shape[-1]
+    lines += [
+        "",
+        "vec4 hook() {",
+        f"    vec2 at = {first}_pos * {first}_size;",
+        f"    vec4 sum = {_vector(layer.bias[rows])};",
+    ]
+    for y in range(side):
+        for x in range(side):
+            dx, dy = x - side // 2, y - side // 2
+            products = _products(layer.weight[rows, :, y, x], source, dx, dy)
+            lines += [f"    if ({_inside(first, dx, dy)}) {{", *products, "    }"] if dx or dy else products
+    result = _activated(layer, rows)
+    if target.slopes is not None and target.offsets is not None:
+        trend = f"{_vector(target.slopes[rows])} * LUMA_tex(LUMA_pos).x + {_vector(target.offsets[rows])}"
+        result = f"{result} - ({trend})"
+    lines += [f"    return {result};", "}", ""]
+    return "\n".join(lines)
+
+
+def _products(weight: Tensor, source: _Textures, dx: int, dy: int) -> Iterator[str]:
+    """One tap of (out ≤ 4, in) weights."""
+    offset = f"vec2({dx}.0, {dy}.0)"
+    if source.slopes is not None and source.offsets is not None:
+        along, always = weight @ source.slopes, weight @ source.offsets
+        yield f"        sum += {_vector(along)} * LUMA_texOff({offset}).x + {_vector(always)};"
+    for index, name in enumerate(source.names):
+        texels = f"{name}_texOff({offset})"
+        columns = weight[:, 4 * index : 4 * index + 4].T
+        if len(columns) == 1:
+            yield f"        sum += {_vector(columns[0])} * {texels}.x;"
+        else:
+            numbers = [_numbers(column) for column in columns] + [_numbers(columns[:0, 0])] * (4 - len(columns))
+            yield f"        sum += mat4({', '.join(numbers)}) * {texels};"
+
+
+def _inside(name: str, dx: int, dy: int) -> str:
+    """Whether the tap is inside of the picture: there are zeros around it."""
+    sides = []
+    for offset, axis in ((dx, "x"), (dy, "y")):
+        if offset < 0:
+            sides.append(f"at.{axis} > {-offset}.0")
+        elif offset > 0:
+            sides.append(f"at.{axis} < {name}_size.{axis} - {offset}.0")
+    return " && ".join(sides)
+
+
+def _activated(layer: Layer, rows: slice) -> str:
+    match layer.activation:
+        case "tanh":
+            return f"tanh(clamp(sum, -{_TANH_LIMIT}, {_TANH_LIMIT}))"
+        case "relu":
+            return "max(sum, 0.0)"
+        case "sigmoid":
+            return "1.0 / (1.0 + exp(-sum))"
+        case "prelu":
+            assert layer.slopes is not None
+            return f"max(sum, 0.0) + {_vector(layer.slopes[rows])} * min(sum, 0.0)"
+    return "sum"
+
+
+def _shuffle(description: str, scale: int, source: _Textures) -> str:
+    """One output pixel is channel scale·y + x of its input pixel."""
+    first = source.names[0]
+    size = (f"WIDTH LUMA.w {scale} *", f"HEIGHT LUMA.h {scale} *")
+    lines = _header(description, source.bound, *size, "COMPONENTS 1")
+    lines += [
+        "",
+        "vec4 hook() {",
+        f"    vec2 at = {first}_pos * {first}_size;",
+        f"    ivec2 phase = ivec2(fract(at) * {scale}.0);",
+        f"    int channel = phase.y * {scale} + phase.x;",
+        f"    vec2 middle = (floor(at) + 0.5) * {first}_pt;",
+        "    vec4 four;",
+    ]
+    for k, name in enumerate(source.names):
+        condition = "" if len(source.names) == 1 else f"if (channel / 4 == {k}) "
+        lines.append(f"    {condition}four = {name}_tex(middle);")
+    lines += ["    return vec4(four[channel % 4] + LUMA_tex(middle).x, 0.0, 0.0, 1.0);", "}", ""]
+    return "\n".join(lines)
+
+
+def _vector(values: Tensor) -> str:
+    return f"vec4({_numbers(values)})"
+
+
+def _numbers(values: Tensor) -> str:
+    """Four literals; what is missing is 0."""
+    numbers = [*values.tolist(), *[0.0] * (4 - len(values))]
+    return ", ".join(repr(float(f"{number:.7g}")) for number in numbers)
