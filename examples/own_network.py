@@ -26,7 +26,7 @@ class Sharpener(nn.Module):
 
 
 # It takes RGB, has the scale 2, and an output pixel depends on input pixels at most 1 away.
-SPEC = vsr.ModelSpec("sharpener", "none", "none", overlap={2: 1}, channels=3)
+SPEC = vsr.NetworkSpec(name="sharpener", overlap={2: 1}, channels=3)
 
 
 def main() -> None:

@@ -10,18 +10,19 @@ import math
 import threading
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _exact_lock = threading.Lock()
-_exact_now, _allowed_before = 0, True
+_exact_now = 0
+_put_back: Callable[[], None]
 
 Edges = Literal["replicate", "symmetric"]
 Activation = Literal["none", "relu", "leaky", "prelu", "tanh", "sigmoid"]
@@ -234,11 +235,10 @@ def exact_float32(x: Tensor) -> AbstractContextManager[None]:
 @contextmanager
 def _exact() -> Iterator[None]:
     """Of several threads at once the first sets what torch has once for all of them, and the last puts it back."""
-    global _exact_now, _allowed_before
+    global _exact_now, _put_back
     with _exact_lock:
         if _exact_now == 0:
-            _allowed_before = torch.backends.cudnn.allow_tf32
-            torch.backends.cudnn.allow_tf32 = False
+            _put_back = _forbid_tf32()
         _exact_now += 1
     try:
         yield
@@ -246,7 +246,21 @@ def _exact() -> Iterator[None]:
         with _exact_lock:
             _exact_now -= 1
             if _exact_now == 0:
-                torch.backends.cudnn.allow_tf32 = _allowed_before
+                _put_back()
+
+
+def _forbid_tf32() -> Callable[[], None]:
+    """Change what torch has once for all threads; give what puts it back."""
+    cudnn: Any = torch.backends.cudnn
+    try:
+        before = cudnn.allow_tf32
+    except RuntimeError:  # torch refuses this reading once `fp32_precision`, its newer name, has been set
+        conv = cudnn.conv
+        before = conv.fp32_precision
+        conv.fp32_precision = "ieee"
+        return partial(setattr, conv, "fp32_precision", before)
+    cudnn.allow_tf32 = False
+    return partial(setattr, cudnn, "allow_tf32", before)
 
 
 def _phase_kernel(numbers: tuple[float, ...], shape: tuple[int, int, int, int], x: Tensor) -> Tensor:

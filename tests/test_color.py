@@ -18,7 +18,7 @@ from vsr_plugin.color import Conversion
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import UsageError
 from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
-from vsr_plugin.models import MODELS, ModelSpec, build_model, load_model
+from vsr_plugin.models import MODELS, NetworkSpec, build_model, load_model
 from vsr_plugin.training.initial import STARTS
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Nearest(nn.Module):
 
 
 def nearest(scale: int, channels: int) -> Upscaler:
-    spec = ModelSpec("nearest", "", "", {scale: 0}, channels=channels)
+    spec = NetworkSpec(name="nearest", overlap={scale: 0}, channels=channels)
     return Upscaler.from_module(Nearest(scale), spec, scale, backend="eager", device="cpu")
 
 
@@ -230,7 +230,7 @@ def test_luma_is_not_range_expanded(range_: Range, depth: int, code: int, seen: 
     color = ColorSpec(Matrix.BT709, range_, depth)
     frame = frame_of([torch.full((8, 8), code, dtype=torch.int32).to(color.dtype)], color)
     SEEN.clear()
-    spec = ModelSpec("spy", "", "", {2: 0})
+    spec = NetworkSpec(name="spy", overlap={2: 0})
     with Upscaler.from_module(Spy(2), spec, 2, backend="eager", device="cpu") as upscaler:
         result = upscaler.upscale([frame])[0]
     assert SEEN[0].dtype == torch.float32

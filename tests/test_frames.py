@@ -52,6 +52,13 @@ def test_formats_that_no_one_supports_are_refused(color: Any) -> None:
         ColorSpec(**color)
 
 
+def test_frames_are_equal_only_to_themselves() -> None:
+    one = frame(plane(4, 4))
+    assert one == one
+    assert one != frame(plane(4, 4))
+    assert len({one, frame(plane(4, 4))}) == 2
+
+
 def test_kinds_of_frames() -> None:
     kinds = [frame(*[plane(2, 2)] * count) for count in (1, 2, 3, 4)]
     assert [kind.is_gray for kind in kinds] == [True, True, False, False]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from vsr_plugin import tiling
 from vsr_plugin.backends.deconvolution import with_subpixel_deconvolutions
-from vsr_plugin.models import ModelSpec, build_model
+from vsr_plugin.models import ModelSpec, NetworkSpec, build_model
 
 from .networks import EVERY, small
 
@@ -107,7 +107,7 @@ class Blocks(nn.Module):
 
 
 def test_multiples_are_padded_by_repetition_and_cropped() -> None:
-    spec = ModelSpec("blocks", "", "", {2: 3}, multiple_of=4)
+    spec = NetworkSpec(name="blocks", overlap={2: 3}, multiple_of=4)
     x = torch.rand(1, 1, 43, 58, dtype=torch.float64)
     padded = torch.cat([x, x[..., -1:, :]], 2)
     padded = torch.cat([padded, padded[..., -1:], padded[..., -1:]], 3)

@@ -14,7 +14,8 @@
 | `Frame` | one picture: native samples, and its time |
 | `ColorSpec` | how to read the samples of a picture |
 | `MODELS` | every model by name |
-| `ModelSpec` | what is known of a model before its weights are read |
+| `NetworkSpec` | what must be known of a network to run it: its overlap at each scale, and its channels |
+| `ModelSpec` | a row of `MODELS`: a `NetworkSpec` with its paper and its weights |
 | `load_model` | a model with its weights, as a module of torch |
 | `VsrError` | the root of all errors that are raised on purpose |
 | `__version__` | the version of this package |
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from .engine import Upscaler
     from .errors import VsrError
     from .frames import ColorSpec, Frame
-    from .models import MODELS, ModelSpec, load_model
+    from .models import MODELS, ModelSpec, NetworkSpec, load_model
     from .stream import Encoding, Report, upscale_file
 
 __version__ = "0.1.0"
@@ -42,6 +43,7 @@ _HOMES = {
     "Frame": "frames",
     "MODELS": "models",
     "ModelSpec": "models",
+    "NetworkSpec": "models",
     "Report": "stream",
     "Upscaler": "engine",
     "VsrError": "errors",
@@ -54,6 +56,7 @@ __all__ = [
     "Encoding",
     "Frame",
     "ModelSpec",
+    "NetworkSpec",
     "Report",
     "Upscaler",
     "VsrError",

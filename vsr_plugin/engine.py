@@ -1,7 +1,7 @@
 """The `Upscaler`: frames in, larger frames out, through one network on one device.
 
 Native samples go to the device as they are; conversion, tiling, the network and rounding happen there. What has to be
-known of a network is in its `ModelSpec`, what has to be known of a picture in its `ColorSpec`.
+known of a network is in its `NetworkSpec`, what has to be known of a picture in its `ColorSpec`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Literal, Self
 
 import torch
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from threadpoolctl import ThreadpoolController
     from torch import Tensor, nn
 
     from .frames import Frame
-    from .models import ModelSpec
+    from .models import NetworkSpec
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +79,8 @@ class Upscaler:
         BackendError: a backend that is not installed.
     """
 
+    spec: NetworkSpec
+
     def __init__(
         self,
         model: str = "espcn",
@@ -100,7 +103,7 @@ class Upscaler:
     def from_module(
         cls,
         module: nn.Module,
-        spec: ModelSpec,
+        spec: NetworkSpec,
         scale: int,
         *,
         backend: str | None = None,
@@ -114,7 +117,7 @@ class Upscaler:
 
         Args:
             module: (N, C, H, W) → (N, C, H·scale, W·scale), samples in [0, 1].
-            spec: Its channels, its overlap at ``scale`` and what its input's size must be a multiple of.
+            spec: Its overlap at ``scale``, its channels, and what its input's size must be a multiple of.
             scale: The enlargement.
             backend: As in the constructor, like all that follows.
             device: ″
@@ -122,6 +125,10 @@ class Upscaler:
             batch: ″
             tile: ″
             self_ensemble: ″
+
+        Raises:
+            UsageError: a scale that ``spec`` gives no overlap for, or another argument out of its range. Also from
+                `upscale`, if what the module makes is not ``scale`` times as large as what it gets.
         """
         self = cls.__new__(cls)
         self._configure(spec, scale, backend, device, precision, batch, tile)
@@ -131,7 +138,7 @@ class Upscaler:
 
     def _configure(
         self,
-        spec: ModelSpec,
+        spec: NetworkSpec,
         scale: int,
         backend: str | None,
         device: str | None,
@@ -140,6 +147,9 @@ class Upscaler:
         tile: int | Literal["auto", "off"],
         cache_dir: Path | None = None,
     ) -> None:
+        if scale not in spec.overlap:
+            scales = ", ".join(map(str, spec.scales))
+            raise UsageError(f"Expected a scale that {spec.name} has an overlap for ({scales}), got {scale}")
         self.spec = spec
         self.scale = scale
         self.device = find_device(device)
@@ -324,10 +334,21 @@ class Upscaler:
         x = tiling.pad(x, self.spec.multiple_of)
         grid = tiling.plan(x.shape[2], x.shape[3], self.tile, self.spec.overlap[scale], self.spec.multiple_of)
         compiled = self._compiled((self.batch, x.shape[1], *grid.size))
-        network: Callable[[Tensor], Tensor] = compiled
+        run: Callable[[Tensor], Tensor] = compiled
         if native is not None:
             assert isinstance(compiled, SamplesNetwork)
-            network = partial(compiled.upscale_samples, peak=native[0], depth=native[1])
+            run = partial(compiled.upscale_samples, peak=native[0], depth=native[1])
+
+        def network(x: Tensor) -> Tensor:
+            large = run(x)
+            expected = (*x.shape[:2], x.shape[2] * scale, x.shape[3] * scale)
+            if large.shape != expected:
+                raise UsageError(
+                    f"Expected {self.spec.name} to make {expected} of {tuple(x.shape)}, ×{scale}, "
+                    f"got {tuple(large.shape)}"
+                )
+            return large
+
         if len(grid) == 1 and len(x) == self.batch:
             return network(x)[..., : height * scale, : width * scale]
         out = x.new_empty((len(x), x.shape[1], x.shape[2] * scale, x.shape[3] * scale))
@@ -384,12 +405,21 @@ def find_device(name: str | None) -> torch.device:
 
 @contextmanager
 def torch_threads(number: int | None) -> Iterator[None]:
-    """Let torch compute on so many threads: those of OpenMP go on spinning after their work, and slow others down."""
-    before = torch.get_num_threads()
-    if number is not None and number != before:
-        torch.set_num_threads(number)
-    try:
+    """Let torch compute on so many threads, in the calling thread alone; None changes nothing.
+
+    OpenMP's threads go on spinning after their work, and slow others down. `torch.set_num_threads` would also be the
+    start of every thread that meets torch meanwhile, for good; OpenMP itself keeps the number for each thread.
+    """
+    if number is None:
         yield
-    finally:
-        if torch.get_num_threads() != before:
-            torch.set_num_threads(before)
+        return
+    torch.get_num_threads()  # which sets this thread's number, the first time
+    with _openmp().limit(limits=number):
+        yield
+
+
+@cache
+def _openmp() -> ThreadpoolController:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="openmp")

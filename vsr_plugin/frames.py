@@ -117,9 +117,9 @@ class ColorSpec:
         return -(-height >> vertical), -(-width >> horizontal)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One picture in presentation order.
+    """One picture in presentation order; equal only to itself.
 
     Attributes:
         planes: One (H, W) tensor of native samples per component, in the order Y Cb Cr, R G B, or gray, each

@@ -17,7 +17,7 @@ from vsr_plugin.color import Conversion
 from vsr_plugin.engine import Upscaler, default_backend
 from vsr_plugin.errors import BackendError
 from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
-from vsr_plugin.models import MODELS, ModelSpec
+from vsr_plugin.models import MODELS, NetworkSpec
 
 if TYPE_CHECKING:
     from vsr_plugin.backends.triton import TritonNetwork
@@ -50,7 +50,7 @@ def with_statistics(module: nn.Module) -> nn.Module:
     return module
 
 
-def compiled(module: nn.Module, spec: ModelSpec, x: Tensor, precision: Any, device: torch.device) -> TritonNetwork:
+def compiled(module: nn.Module, spec: NetworkSpec, x: Tensor, precision: Any, device: torch.device) -> TritonNetwork:
     network = open_backend("triton").compile(module, spec, cast("Any", tuple(x.shape)), precision, device)
     return cast("TritonNetwork", network)
 
@@ -120,7 +120,7 @@ def test_a_network_with_things_that_have_no_kernel_runs_all_the_same(device: tor
     torch.manual_seed(5)
     module = with_statistics(Odd().eval().requires_grad_(requires_grad=False))
     x = torch.rand(2, 1, 5, 6)
-    network = compiled(module, ModelSpec("odd", "", "", {2: 9}), x, "float32", device)
+    network = compiled(module, NetworkSpec(name="odd", overlap={2: 9}), x, "float32", device)
     assert torch.allclose(network(x.to(device)).cpu(), module(x), rtol=0, atol=1e-6)
     assert "torch" in {runs for runs, _, _ in network.steps}
 
@@ -165,7 +165,7 @@ def test_what_is_fused_keeps_its_order(precision: str, device: torch.device) -> 
     module = Shared().eval().requires_grad_(requires_grad=False)
     nn.init.uniform_(cast("nn.PReLU", module.up[2]).weight, 0.1, 0.9)
     x = torch.rand(1, 1, 4, 5)
-    network = compiled(module, ModelSpec("shared", "", "", {2: 9}), x, precision, device)
+    network = compiled(module, NetworkSpec(name="shared", overlap={2: 9}), x, precision, device)
     tolerance = {"float32": 1e-6, "float16": 2e-3, "bfloat16": 2e-2}[precision]
     assert float((network(x.to(device)).cpu() - module(x)).abs().max()) <= tolerance
     assert [runs for runs, _, _ in network.steps].count("kernel: convolution") == 6

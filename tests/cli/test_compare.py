@@ -53,6 +53,15 @@ def holds(page: torch.Tensor, panel: torch.Tensor) -> bool:
     return any(torch.equal(page[y : y + height, x : x + width], panel) for y, x in starts)
 
 
+def test_what_was_opened_is_closed_when_a_later_model_fails(
+    media: Media, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[str] = []
+    monkeypatch.setattr(Upscaler, "close", lambda self: closed.append(self.spec.name))
+    assert run(media("two_audio.mp4"), "-m", "espcn,edsr", "-x", 3, "-o", "out.png") == 1
+    assert sorted(closed) == ["bicubic", "espcn"]
+
+
 def test_panels_are_what_the_models_make_of_the_whole_picture(
     media: Media, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from vsr_plugin import Upscaler
 from vsr_plugin.errors import WeightsError
 from vsr_plugin.frames import ColorSpec, Frame
-from vsr_plugin.models import MODELS, build_model, load_model
+from vsr_plugin.models import MODELS, ModelSpec, build_model, load_model
 from vsr_plugin.models.convert import read_weights
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ def test_an_upscaler_takes_the_form_of_its_weights(tmp_path: Path, backend: str)
         with Upscaler(
             "espcn", 2, weights=tmp_path / "theirs.npz", backend=backend, device="cpu", tile=tile, precision="float32"
         ) as upscaler:
+            assert isinstance(upscaler.spec, ModelSpec)
             assert upscaler.spec.options == {"last": "sigmoid", "edges": "mirror"}
             pictures += upscaler.upscale([frame])
     whole, tiled = (picture.planes[0] for picture in pictures)

@@ -17,7 +17,7 @@ pytest.importorskip("cv2", reason="no OpenCV")
 from tests.stream.conftest import Nearest, media
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError
-from vsr_plugin.models import ModelSpec
+from vsr_plugin.models import NetworkSpec
 from vsr_plugin.preview.clips import open_clip
 from vsr_plugin.preview.player import Player
 
@@ -114,7 +114,7 @@ class FakeNetworks:
             _Bursting() if model == "bursting" else _Slow(scale, self.seconds if model == "slow" else 0.0, self.work)
         )
         return Upscaler.from_module(
-            module, ModelSpec(model, "", "", {scale: 0}), scale, backend="eager", device="cpu", batch=1
+            module, NetworkSpec(name=model, overlap={scale: 0}), scale, backend="eager", device="cpu", batch=1
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from vsr_plugin.color import Conversion
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
-from vsr_plugin.models import ModelSpec
+from vsr_plugin.models import NetworkSpec
 from vsr_plugin.models.layers import BicubicUpsample
 from vsr_plugin.preview.pixels import bicubic, pictures
 
@@ -74,7 +74,9 @@ def test_bicubic_is_that_of_the_engine(color: ColorSpec) -> None:
     if color.matrix is Matrix.RGB:
         return
     module = BicubicUpsample(3)
-    with Upscaler.from_module(module, ModelSpec("b", "", "", {3: 3}), 3, backend="eager", device="cpu") as upscaler:
+    with Upscaler.from_module(
+        module, NetworkSpec(name="b", overlap={3: 3}), 3, backend="eager", device="cpu"
+    ) as upscaler:
         (expected,) = upscaler.upscale([frame])
     edge = 9  # the engine's bicubic repeats edges, that of samples mirrors them
     for ours, theirs in zip(large.planes, expected.planes, strict=True):

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from vsr_plugin.engine import Upscaler
-from vsr_plugin.models import ModelSpec
+from vsr_plugin.models import NetworkSpec
 from vsr_plugin.stream import Encoding, Report, upscale_file
 
 FAST = Encoding(preset="ultrafast")
@@ -34,7 +34,7 @@ class Nearest(nn.Module):
 @pytest.fixture(scope="session")
 def nearest() -> Iterator[Upscaler]:
     """An upscaler ×2 that repeats luma samples."""
-    spec = ModelSpec("nearest", "", "", {2: 0})
+    spec = NetworkSpec(name="nearest", overlap={2: 0})
     with Upscaler.from_module(Nearest(2), spec, 2, backend="eager", device="cpu") as upscaler:
         yield upscaler
 

@@ -16,7 +16,7 @@ import torch
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import InputError, OutputError, UsageError
 from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
-from vsr_plugin.models import ModelSpec
+from vsr_plugin.models import NetworkSpec
 from vsr_plugin.stream import Encoding, Progress, Source, default_output, encode, upscale_file
 
 from .conftest import FAST, Media, frame_times, probe, video
@@ -82,7 +82,7 @@ def test_odd_sizes_stay_where_the_encoder_takes_them(shared: Path, media: Media,
     odd = shared / "video/exoplayer/bear-vp9-odd-dimensions.webm"
     for codec, size in (("ffv1", (483, 363)), ("libx264", (484, 364))):
         with Upscaler.from_module(
-            _Times3(), ModelSpec("nearest", "", "", {3: 0}), 3, backend="eager", device="cpu"
+            _Times3(), NetworkSpec(name="nearest", overlap={3: 0}), 3, backend="eager", device="cpu"
         ) as three:
             output = tmp_path / f"{codec}.mkv"
             report = upscale_file(odd, output, three, encoding=Encoding(codec=codec), frames=2)

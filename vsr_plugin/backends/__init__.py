@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from ..models import ModelSpec
+    from ..models import NetworkSpec
 
 Precision = Literal["float32", "float16", "bfloat16"]
 
@@ -86,14 +86,14 @@ class Backend(Protocol):
     reads_samples: bool
     largest_batch: int
 
-    def default_precision(self, spec: ModelSpec, device: torch.device) -> Precision:
+    def default_precision(self, spec: NetworkSpec, device: torch.device) -> Precision:
         """The fastest precision that loses at most 0.02 dB of PSNR against float32."""
         ...
 
     def compile(
         self,
         module: nn.Module,
-        spec: ModelSpec,
+        spec: NetworkSpec,
         shape: tuple[int, int, int, int],
         precision: Precision,
         device: torch.device,

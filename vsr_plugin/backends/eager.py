@@ -13,7 +13,7 @@ from .memory import translated_errors
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ..models import ModelSpec
+    from ..models import NetworkSpec
     from . import Precision
 
 
@@ -27,14 +27,14 @@ class EagerBackend:
     reads_samples = False
     largest_batch = 16
 
-    def default_precision(self, spec: ModelSpec, device: torch.device) -> Precision:
+    def default_precision(self, spec: NetworkSpec, device: torch.device) -> Precision:
         """float16 on CUDA, which cost no model more than 0.003 dB; float32 on the CPU, where bfloat16 costs 0.06."""
         return "float16" if device.type == "cuda" else "float32"
 
     def compile(
         self,
         module: nn.Module,
-        spec: ModelSpec,
+        spec: NetworkSpec,
         shape: tuple[int, int, int, int],
         precision: Precision,
         device: torch.device,

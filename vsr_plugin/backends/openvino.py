@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ..models import ModelSpec
+    from ..models import NetworkSpec
     from . import Precision
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
@@ -62,7 +62,7 @@ class OpenVINOBackend:
         self._frontend = FrontEndManager().load_by_framework("pytorch")
         self._decoder = TorchScriptPythonDecoder
 
-    def default_precision(self, spec: ModelSpec, device: torch.device) -> Precision:
+    def default_precision(self, spec: NetworkSpec, device: torch.device) -> Precision:
         """bfloat16 where the processor is faster in it: `for_bfloat16` keeps every model within 0.02 dB.
 
         Intel's are where they have AMX: without it they multiply pairs of bfloat16 half as fast as float32.
@@ -75,7 +75,7 @@ class OpenVINOBackend:
     def compile(
         self,
         module: nn.Module,
-        spec: ModelSpec,
+        spec: NetworkSpec,
         shape: tuple[int, int, int, int],
         precision: Precision,
         device: torch.device,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from ..models import ModelSpec
+    from ..models import NetworkSpec
     from . import Precision
     from .fusion import Plan
 
@@ -59,14 +59,14 @@ class TritonBackend:
         if load_ops().INTERPRETED:
             self.devices = ("cpu",)
 
-    def default_precision(self, spec: ModelSpec, device: torch.device) -> Precision:
+    def default_precision(self, spec: NetworkSpec, device: torch.device) -> Precision:
         """float16: features have 11 bits, pictures all of float32."""
         return "float16"
 
     def compile(
         self,
         module: nn.Module,
-        spec: ModelSpec,
+        spec: NetworkSpec,
         shape: tuple[int, int, int, int],
         precision: Precision,
         device: torch.device,

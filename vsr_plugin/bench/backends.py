@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..backends import Precision
-    from ..models import ModelSpec
+    from ..models import NetworkSpec
 
 _BATCH = 4
 
@@ -43,7 +43,7 @@ def measure_backends(settings: Settings) -> Iterator[Timing | Absent]:
 def _backend(
     name: str,
     module: nn.Module,
-    spec: ModelSpec,
+    spec: NetworkSpec,
     shape: tuple[int, int, int, int],
     settings: Settings,
     device: torch.device,

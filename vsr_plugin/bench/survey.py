@@ -11,7 +11,7 @@ from ..backends.ensemble import mean_of_eight
 from ..engine import Upscaler, find_device
 from ..errors import UsageError
 from ..evaluation import bicubic, evaluate
-from ..models import MODELS, ModelSpec, load_model
+from ..models import MODELS, NetworkSpec, load_model
 from ..models.layers import BicubicUpsample
 from ..models.listing import signed
 from ..models.published import BENCHMARKS, published_psnr
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 WIDTH, HEIGHT = 480, 270
-_BICUBIC = ModelSpec("bicubic", "", "", dict.fromkeys((2, 3, 4, 8), 3))
+_BICUBIC = NetworkSpec(name="bicubic", overlap=dict.fromkeys((2, 3, 4, 8), 3))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from torch import nn
 
 from ..engine import Upscaler
 from ..errors import BackendError
-from ..models import ModelSpec
+from ..models import NetworkSpec
 from . import Timing
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class _Nearest(nn.Module):
 def nearest() -> Upscaler:
     """The engine around the cheapest network of luma."""
     return Upscaler.from_module(
-        _Nearest(), ModelSpec("nearest", "", "", {2: 0}), 2, backend="eager", device="cpu", tile="off"
+        _Nearest(), NetworkSpec(name="nearest", overlap={2: 0}), 2, backend="eager", device="cpu", tile="off"
     )
 
 

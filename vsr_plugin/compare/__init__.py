@@ -16,7 +16,7 @@ from ..color import Conversion
 from ..engine import Upscaler
 from ..errors import UsageError
 from ..frames import ColorSpec, Frame, Matrix, Range
-from ..models import ModelSpec
+from ..models import NetworkSpec
 from ..models.layers import BicubicUpsample
 from ..stream import Encoding, Source, encode
 from ..stream.encoder import STILL_PICTURES
@@ -94,13 +94,19 @@ def compare(
     """
     still = output.suffix.lower() in STILL_PICTURES
     with ExitStack() as cleanup:
-        bicubic = ModelSpec("bicubic", "", "", {scale: _BICUBIC_REACH})
-        upscalers = [Upscaler.from_module(BicubicUpsample(scale), bicubic, scale, backend="eager", device=device)]
+        bicubic = NetworkSpec(name="bicubic", overlap={scale: _BICUBIC_REACH})
+        plain = Upscaler.from_module(BicubicUpsample(scale), bicubic, scale, backend="eager", device=device)
+        upscalers = [cleanup.enter_context(plain)]
         for choice in candidates:
-            how = {"weights": choice.weights, "self_ensemble": choice.self_ensemble}
-            upscalers.append(Upscaler(choice.model, scale, backend=backend, device=device, **how))  # type: ignore[arg-type]
-        for upscaler in upscalers:
-            cleanup.enter_context(upscaler)
+            upscaler = Upscaler(
+                choice.model,
+                scale,
+                weights=choice.weights,
+                backend=backend,
+                device=device,
+                self_ensemble=choice.self_ensemble,
+            )
+            upscalers.append(cleanup.enter_context(upscaler))
         decoded = Source(
             source, start=_middle(source) if at is None else at, duration=duration, frames=1 if still else None
         )

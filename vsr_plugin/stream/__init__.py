@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from ..errors import UsageError
 from .buffered import buffered
 from .decode import Source
-from .encode import NUMBER, Written, check_output, encode
+from .encode import check_output, encode
 from .encoder import STILL_PICTURES, Encoding
+from .writer import NUMBER, Written
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,19 +11,19 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import av
-from av.codec.hwaccel import HWAccel
 from av.error import FFmpegError
 from av.stream import Disposition
 
 from ..errors import DamagedInputError, InputError, UsageError
 from ..frames import Frame
 from .color import read_color
+from .decoder import open_decoder
 from .deinterlace import deinterlaced, first_field, holds_one_field
 from .input import average_rate, has_no_clock, is_cover, open_input
 from .layout import read_planes, readable
 
 if TYPE_CHECKING:
+    import av
     from av.video.stream import VideoStream
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class Source(Iterator[Frame]):
         side_data: What the stream says of its pictures as a whole, FFmpeg's name → bytes (display_matrix, …).
         stream_index: Of the picture among the file's streams.
         companions: What other streams there are, in words; empty if none.
+        covers: How many of them are attached pictures.
         disposition: Of the stream.
         tags: Of the stream.
         file_tags: Of the file.
@@ -136,6 +137,7 @@ class Source(Iterator[Frame]):
         others = [other for other in self.container.streams.video if other is not stream and not is_cover(other)]
         if others:
             log.info("%s: video stream %d is enlarged, the %d other copied", self.name, stream.index, len(others))
+        self.covers = sum(is_cover(other) for other in self.container.streams if other is not stream)
         self.companions = " and ".join(
             f"{count} {kind} stream{'s' * (count > 1)}"
             for kind, count in Counter(other.type for other in self.container.streams if other is not stream).items()
@@ -244,7 +246,7 @@ class Source(Iterator[Frame]):
         self.stream.thread_type = "AUTO"
         if self._start is not None and self.path != "-":
             self._seek(self._start)
-        context = self._hardware_context() or self._alpha_context() or self.stream.codec_context
+        context = open_decoder(self.stream, self._hwaccel)
         following = 0
         step = round(1 / (self.frame_rate * self.time_base)) if self.frame_rate else 1
         skips = not self._deinterlace and context.codec.canonical_name in _TELLS_REFERENCES
@@ -328,39 +330,6 @@ class Source(Iterator[Frame]):
             if packet.is_corrupt:
                 self.damage(f"the packet near {self._clock(packet.pts)} is cut short")
             yield packet
-
-    def _hardware_context(self) -> av.VideoCodecContext | None:
-        if self._hwaccel is None:
-            return None
-        try:
-            hwaccel = HWAccel(device_type=self._hwaccel, allow_software_fallback=True)
-            context: Any = av.CodecContext.create(self.stream.codec_context.codec.name, "r", hwaccel=hwaccel)
-            context.extradata = self.stream.codec_context.extradata
-            self._tag(context)
-            context.open()
-        except (FFmpegError, RuntimeError, NotImplementedError, ValueError, LookupError) as error:
-            log.warning("No %s decoder here (%s): decoding in software", self._hwaccel, error)
-            return None
-        opened: av.VideoCodecContext = context
-        return opened
-
-    def _alpha_context(self) -> av.VideoCodecContext | None:
-        """The decoder that sees the transparency of WebM; FFmpeg's own does not."""
-        name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(self.stream.codec_context.codec.canonical_name)
-        if name is None or self.tags.get("ALPHA_MODE", self.tags.get("alpha_mode")) != "1":
-            return None
-        try:
-            context: Any = av.CodecContext.create(name, "r")
-        except (FFmpegError, ValueError):
-            return None
-        self._tag(context)
-        opened: av.VideoCodecContext = context
-        return opened
-
-    def _tag(self, context: Any) -> None:
-        """Tell a decoder of our own what the container says of the colors, for pictures that are silent."""
-        for name in ("color_primaries", "color_trc", "colorspace", "color_range", "chroma_sample_location"):
-            setattr(context, name, getattr(self.stream.codec_context, name))
 
     def damage(self, what: str) -> None:
         """Count something that does not decode cleanly, or raise DamagedInputError if strict."""

@@ -7,79 +7,28 @@ from __future__ import annotations
 
 import glob
 import logging
-import re
 import sys
 import tempfile
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
-from fractions import Fraction
-from io import BytesIO
+from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import av
-import numpy as np
-import torch
 from av.error import FFmpegError
 
-from ..errors import OutputError, UsageError
-from .encoder import (
-    STILL_PICTURES,
-    add_encoder,
-    choose_codec,
-    choose_pixel_format,
-    counts_frames,
-    encoded_size,
-    states_aspect,
-)
-from .layout import layout, write_planes
-from .remux import Remux, drop, metadata_options
-from .side_data import SideData, template
-from .y4m import AspectWriter
+from ..errors import OutputError
+from .writer import NUMBER, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from av.container import OutputContainer
-    from av.packet import Packet
-    from av.video.stream import VideoStream
+    from collections.abc import Callable, Iterator
 
     from ..frames import Frame
     from .decode import Source
     from .encoder import Encoding
+    from .writer import Written
 
 
 log = logging.getLogger(__name__)
-
-NUMBER = re.compile(r"%\d*d")  # of a picture in a sequence
-_CLOCKLESS = {".y4m", ".264", ".265", ".h264", ".h265", ".hevc", ".m2v"}  # they know a frame rate, and no timestamps
-_STATING = {"matroska", "mov", "mp4", "webm"}  # containers whose headers state rotation and HDR metadata
-
-
-@dataclass(slots=True)
-class Written:
-    """What has been written so far.
-
-    Attributes:
-        frames: Pictures given to the encoder.
-        position: Time of the last one, in seconds.
-        size: Bytes of the encoded video.
-        codec: The encoder's name.
-        pixel_format: FFmpeg's name.
-        width: Of the encoded picture, in pixels.
-        height: Of the encoded picture, in pixels.
-        output: Where it went; another name than asked for if that was taken meanwhile.
-    """
-
-    frames: int = 0
-    position: float = 0.0
-    size: int = 0
-    codec: str = ""
-    pixel_format: str = ""
-    width: int = 0
-    height: int = 0
-    output: str = "-"
 
 
 def check_output(target: Path, *, overwrite: bool) -> None:
@@ -169,7 +118,7 @@ def _write(
     first = next(frames, None)
     if first is None:
         raise OutputError(f"{source.name}: no frame came out, nothing was written")
-    writer = _Writer(file, suffix, source, encoding, strict=strict)
+    writer = Writer(file, suffix, source, encoding, strict=strict)
     with ExitStack() as cleanup:
         cleanup.callback(writer.abandon)
         try:
@@ -184,189 +133,3 @@ def _write(
         except FFmpegError as error:
             raise OutputError(f"Cannot write {writer.name}: {error.strerror}") from error
     return writer.written
-
-
-class _Writer:
-    """One open output: the encoder's packets and everything else, in the order of their time."""
-
-    def __init__(self, file: Any, suffix: str, source: Source, encoding: Encoding, *, strict: bool) -> None:
-        self.name = file.name if isinstance(file, Path) else "standard output"
-        self.written = Written()
-        self._file = file
-        self._suffix = suffix
-        self._source = source
-        self._encoding = encoding
-        self._strict = strict
-        self._durations: dict[int, int] = {}  # pts → duration, of the frames inside the encoder
-        self._closing = ExitStack()
-        self._remux: Remux | None = None
-
-    def open(self, frame: Frame) -> None:
-        """Choose and open the encoder, and lay out the streams; the header is written with the first packet."""
-        codec = choose_codec(self._suffix, frame.color.depth, self._encoding.codec)
-        pixel_format = choose_pixel_format(codec, frame, self._encoding.pixel_format)
-        width, height = encoded_size(codec, pixel_format, frame.width, frame.height)
-        if (width, height) != (frame.width, frame.height):
-            log.info("%s needs even sizes: the last row or column is repeated, to %d×%d", codec, width, height)
-        self.written = Written(codec=codec, pixel_format=pixel_format, width=width, height=height)
-        form = layout(pixel_format)
-        keeps_alpha = form is not None and len(form.components) in (2, 4)
-        if frame.has_alpha and not keeps_alpha:
-            drop(self._source, "the transparency", f"{codec} takes none in {pixel_format}", strict=self._strict)
-        self._counts = self._suffix in _CLOCKLESS or counts_frames(codec)
-        rate = self._source.frame_rate or Fraction(25)
-        self._time_base = 1 / rate if self._counts else frame.time_base
-        self._output = self._container()
-        ratio = self._source.sample_aspect_ratio
-        if ratio not in (None, 1) and not states_aspect(codec, self._output.format.name):
-            why = f"{self._output.format.name} with {codec} has no place for it"
-            what = f"the pixel aspect ratio {ratio.numerator}:{ratio.denominator}"
-            drop(self._source, what, why, strict=self._strict)
-        pictures_only = self._suffix in STILL_PICTURES or self._suffix == ".y4m"
-        if pictures_only and self._source.companions:
-            drop(self._source, self._source.companions, f"{self._suffix} holds pictures only", strict=self._strict)
-        if pictures_only or self._source.path == "-":
-            self._stream = self._add_stream(self._output, frame, {})
-            self._context = self._stream.codec_context
-            return
-        side_data = SideData.collect(self._source.side_data, frame)
-        self._remux = Remux(self._source, self._output, strict=self._strict)
-        self._closing.callback(self._remux.close)
-        self._stream = self._remux.lay_out(lambda: self._add_stating(side_data, frame))
-        if keeps_alpha and codec.startswith("libvpx"):
-            self._stream.metadata["alpha_mode"] = "1"  # without it browsers do not look for the second picture
-        for name in side_data.lost:
-            drop(self._source, name, "no encoder here can write it", strict=self._strict)
-
-    def write(self, frame: Frame) -> None:
-        """Encode one frame, and write what comes out and what comes before it."""
-        if self.written.frames and self._suffix in STILL_PICTURES and not NUMBER.search(self.name):
-            raise UsageError(
-                f"Expected one picture for {self.name}, got a film: add --frames 1, or name a pattern such as "
-                f"{Path(self.name).stem}_%04d{self._suffix}"
-            )
-        picture = write_planes(_padded(frame, self.written.width, self.written.height), self.written.pixel_format)
-        picture.pts, picture.duration = (self.written.frames, 1) if self._counts else (frame.pts, frame.duration)
-        picture.time_base = self._time_base
-        self._durations[picture.pts] = picture.duration
-        self._mux(self._context.encode(picture))
-        self.written.frames += 1
-        self.written.position = float(frame.pts * frame.time_base)
-
-    def finish(self) -> None:
-        """Write what is left, and the trailer."""
-        packets = self._context.encode(None)
-        if self.written.frames <= 2:  # too few to reorder, and x265 then leaves dts uninitialised
-            for packet in packets:
-                packet.dts = packet.pts
-        self._mux(packets)
-        if self._remux is not None:
-            self._remux.until(None)
-        self._output.close()
-        self._closing.close()
-
-    def abandon(self) -> None:
-        """Close everything, whatever state it is in; after `finish` there is nothing left to do."""
-        with suppress(FFmpegError, OSError, ValueError):
-            self._closing.close()
-
-    def _mux(self, packets: list[Packet[Any]]) -> None:
-        for packet in packets:
-            if packet.pts is not None:
-                packet.duration = self._durations.pop(packet.pts, packet.duration)
-            if self._remux is not None and packet.dts is not None:
-                self._remux.until(packet.dts * self._time_base)
-            self.written.size += packet.size
-            packet.stream = self._stream
-            self._output.mux_one(packet)
-
-    def _container(self) -> OutputContainer:
-        kind, options = None, {}
-        if self._suffix in STILL_PICTURES:
-            kind, options = "image2", {} if NUMBER.search(self.name) else {"update": "1"}
-        elif self._suffix == ".y4m":
-            kind, options = "yuv4mpegpipe", {"strict": "-1"}  # its newer forms: more than 8 bits, gray, 4:1:1
-        elif self._suffix in (".mp4", ".m4v", ".mov"):
-            # Start offsets are counted in the movie's time scale, by default only milliseconds.
-            options = {"movie_timescale": "1000000", **metadata_options(self._source)}
-            if self._source.time_base.numerator == 1:
-                options["video_track_timescale"] = str(self._source.time_base.denominator)
-        try:
-            output = av.open(self._target(), "w", format=kind, container_options=options)
-        except (FFmpegError, ValueError) as error:
-            raise OutputError(
-                f"Cannot write {self.name}: expected a name that ends in .mp4, .mkv, .mov, .webm, .png, …"
-            ) from error
-        self._closing.callback(output.close)
-        return output
-
-    def _target(self) -> Any:
-        """What PyAV writes to: a name, or an open file."""
-        ratio = self._source.sample_aspect_ratio
-        if self._suffix == ".y4m" and ratio:
-            file = self._closing.enter_context(self._file.open("wb")) if isinstance(self._file, Path) else self._file
-            return AspectWriter(file, ratio)
-        return str(self._file) if isinstance(self._file, Path) else self._file
-
-    def _add_stream(self, output: OutputContainer, frame: Frame, hdr: Mapping[str, str]) -> VideoStream:
-        return add_encoder(
-            output,
-            self.written.codec,
-            frame,
-            self.written.pixel_format,
-            self._encoding,
-            time_base=self._time_base,
-            frame_rate=self._source.frame_rate,
-            sample_aspect_ratio=self._source.sample_aspect_ratio,
-            hdr=hdr,
-        )
-
-    def _add_stating(self, side_data: SideData, frame: Frame) -> VideoStream:
-        """A video stream whose header states ``side_data``, made of a header in memory that does."""
-        hdr = side_data.encoder_options(self.written.codec)
-        header = BytesIO()
-        states = self._output.format.name in _STATING
-        carrier = self._carrier(header) if side_data and states else None
-        if carrier is None:
-            if side_data.display_matrix or (side_data and not hdr):
-                what = "the rotation" if side_data.display_matrix else "HDR metadata"
-                why = f"{self._output.format.name} with {self.written.codec} has no place for it"
-                drop(self._source, what, why, strict=self._strict)
-            stream = self._add_stream(self._output, frame, hdr)
-            self._context = stream.codec_context
-            return stream
-        self._context = self._add_stream(carrier, frame, hdr).codec_context
-        carrier.start_encoding()
-        stating = template(header.getvalue(), side_data)
-        self._closing.callback(stating.close)
-        stream = self._output.add_stream_from_template(stating.streams.video[0], opaque=True)
-        stream.codec_context.extradata = self._context.extradata
-        stream.codec_context.codec_tag = self._context.codec_tag
-        stream.time_base = self._time_base
-        return stream
-
-    def _carrier(self, header: BytesIO) -> OutputContainer | None:
-        """A container in memory that holds this codec and can state side data, or None."""
-        for kind in ("mp4", "mov"):
-            carrier = av.open(header, "w", format=kind, container_options={"movflags": "empty_moov+frag_keyframe"})
-            self._closing.callback(carrier.close)
-            if self.written.codec in carrier.supported_codecs:
-                return carrier
-        return None
-
-
-def _padded(frame: Frame, width: int, height: int) -> Frame:
-    """The frame with its last row and column repeated where the encoder wants an even size."""
-    rows, columns = height - frame.height, width - frame.width
-    if not rows and not columns:
-        return frame
-
-    def pad(plane: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-        missing = [(0, want - have) for want, have in zip(shape, plane.shape, strict=True)]
-        return torch.from_numpy(np.pad(plane.numpy(), missing, mode="edge"))
-
-    chroma = frame.color.chroma_shape(height, width)
-    shapes = [
-        chroma if index in (1, 2) and not frame.is_gray else (height, width) for index in range(len(frame.planes))
-    ]
-    return replace(frame, planes=tuple(pad(plane, shape) for plane, shape in zip(frame.planes, shapes, strict=True)))

@@ -7,19 +7,17 @@ converted to the kind it can hold.
 
 from __future__ import annotations
 
-import io
 import logging
-import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-import av
 from av.error import FFmpegError, InvalidDataError
-from av.stream import Disposition
+from av.stream import Discard, Disposition
 
 from ..errors import OutputError
-from .input import open_input, seconds
+from .copies import add_copy, custom_tags, kept_tags, refusal, unheld
+from .input import is_cover, open_input, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,16 +33,6 @@ log = logging.getLogger(__name__)
 
 _TEXT_SUBTITLES = ("ass", "mov_text", "ssa", "subrip", "srt", "text", "webvtt")
 _SUBTITLE_CODEC = {"mp4": "mov_text", "mov": "mov_text", "ipod": "mov_text", "matroska": "subrip", "webm": "webvtt"}
-# Written by the muxer itself, or true of the old picture only.
-_STALE_TAGS = re.compile(
-    r"major_brand|minor_version|compatible_brands|encoder|alpha_mode|(_statistics_|bps|duration|number_of_|source_id).*",
-    re.IGNORECASE,
-)
-_ITUNES_TAGS = {
-    "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping",
-    "lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "episode_sort", "season_number",
-    "media_type", "hd_video", "gapless_playback", "compilation", "track", "disc", "creation_time", "location",
-}  # fmt: skip
 
 
 @dataclass
@@ -91,10 +79,13 @@ class Remux:
         for stream in self._input.streams:
             if stream.index == self._source.stream_index:
                 picture = add_picture()
-                picture.metadata.update(_kept_tags(self._source.tags))
+                picture.metadata.update(kept_tags(self._source.tags, self._output.format.name))
                 picture.disposition = self._source.disposition
             else:
                 self._board(stream)
+        carried = [passenger.source for passenger in self._passengers.values() if passenger.source.type != "attachment"]
+        for what in unheld(self._output, [self._input.streams[self._source.stream_index], *carried]):
+            drop(self._source, what, f"{self._output.format.name} has no place for it", strict=self._strict)
         self._packets = self._open()
         return picture
 
@@ -115,7 +106,7 @@ class Remux:
         self._input.close()
 
     def _carry_container(self) -> None:
-        self._output.metadata.update(_kept_tags(self._input.metadata))
+        self._output.metadata.update(kept_tags(self._input.metadata))
         chapters = self._input.chapters()
         shift, end = self._source.shift, self._source.end
         if not shift and end is None:
@@ -135,32 +126,31 @@ class Remux:
 
     def _board(self, stream: Any) -> None:
         """Find the stream its place in the output, or say why there is none."""
-        what = f"{stream.type} stream {stream.index}"
-        if stream.codec_context is not None:
-            what += f" ({stream.codec_context.name})"
-        if stream.type == "data" and self._input.chapters() and stream.name == "bin_data":
+        context = stream.codec_context
+        what = f"{stream.type} stream {stream.index}" + (f" ({context.name})" if context is not None else "")
+        if stream.type == "data" and stream.discard == Discard.all:
             return  # QuickTime's chapter titles: the chapters themselves cross over
         kind = self._output.format.name
-        if stream.disposition & Disposition.attached_pic and kind == "matroska":
+        refused = refusal(self._output, stream)
+        codec = _SUBTITLE_CODEC.get(kind)
+        if not refused and is_cover(stream) and kind == "matroska":
             self._attach_cover(stream)
             return
-        if refusal := _refusal(kind, stream):
-            codec = _SUBTITLE_CODEC.get(kind)
-            if stream.type != "subtitle" or codec is None or stream.codec_context.name not in _TEXT_SUBTITLES:
-                drop(self._source, what, refusal, strict=self._strict)
-                return
+        if not refused:
+            passenger = _Passenger(stream, add_copy(self._output, stream))
+        elif context is not None and context.name in _TEXT_SUBTITLES and codec is not None:
             log.info("%s: %s becomes %s, which %s can hold", self._source.name, what, codec, kind)
             target: Any = self._output.add_stream(codec)
             target.time_base = stream.time_base
             passenger = _Passenger(stream, target, target.codec_context)
             # The decoder makes its header when it is opened; the encoder needs it before the file's header is written.
-            stream.codec_context.open(strict=False)
-            passenger.converter.subtitle_header = stream.codec_context.subtitle_header
+            context.open(strict=False)
+            passenger.converter.subtitle_header = context.subtitle_header
         else:
-            target = self._output.add_stream_from_template(stream, opaque=True)
-            passenger = _Passenger(stream, target)
-        target.metadata.update(_kept_tags(stream.metadata))
-        target.disposition = Disposition(stream.disposition)
+            drop(self._source, what, refused, strict=self._strict)
+            return
+        passenger.target.metadata.update(kept_tags(stream.metadata, kind))
+        passenger.target.disposition = Disposition(stream.disposition)
         self._passengers[stream.index] = passenger
 
     def _attach_cover(self, stream: Stream) -> None:
@@ -239,26 +229,8 @@ class Remux:
 
 
 def metadata_options(source: Source) -> dict[str, str]:
-    """Muxer options that let MP4 hold tags of any name, needed only where one is not of iTunes' list."""
-    custom = {key for key in _kept_tags(source.file_tags) if key.partition("-")[0] not in _ITUNES_TAGS}
-    return {"movflags": "use_metadata_tags"} if custom else {}
-
-
-def _kept_tags(tags: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in tags.items() if not _STALE_TAGS.fullmatch(key)}
-
-
-def _refusal(kind: str, stream: Stream) -> str | None:
-    """Why the muxer does not take this stream, or None if it does: a trial header says it."""
-    if stream.codec_context is None and stream.type not in ("attachment", "data"):
-        return "PyAV's FFmpeg does not know its codec"
-    try:
-        with av.open(io.BytesIO(), "w", format=kind) as trial:
-            trial.add_stream_from_template(stream, opaque=True)
-            trial.start_encoding()
-    except (FFmpegError, ValueError):
-        return f"{kind} cannot hold it"
-    return None
+    """Muxer options that let MP4 hold tags of any name; with them it holds no cover, which comes first."""
+    return {"movflags": "use_metadata_tags"} if custom_tags(source.file_tags) and not source.covers else {}
 
 
 def _converted(passenger: _Passenger, packet: Packet[Any]) -> Packet[Any] | None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from vsr_plugin.backends import Precision
     from vsr_plugin.backends.tensorrt import Profile
-    from vsr_plugin.models import ModelSpec
+    from vsr_plugin.models import NetworkSpec
 
 CPU = torch.device("cpu")
 ESPCN = MODELS["espcn"]
@@ -46,7 +46,7 @@ NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 _graphs: dict[tuple[str, Precision], Graph] = {}
 
 
-def export_once(network: nn.Module, spec: ModelSpec, precision: Precision) -> Graph:
+def export_once(network: nn.Module, spec: NetworkSpec, precision: Precision) -> Graph:
     """`export`, which takes long, for networks of one spec."""
     known = (digest_of_weights(network), precision)
     if known not in _graphs:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from ...models import ModelSpec
+    from ...models import NetworkSpec
     from .. import Precision
     from . import Executable, Shape, Target
     from .flavor import Flavor
@@ -57,14 +57,14 @@ class TensorRTBackend:
         self.flavor: Flavor = find_flavor(ahead=ahead)
         self.cache = Cache(cache_dir or default_folder())
 
-    def default_precision(self, spec: ModelSpec, device: torch.device) -> Precision:
+    def default_precision(self, spec: NetworkSpec, device: torch.device) -> Precision:
         """float16: features have 11 bits, pictures all of float32."""
         return "float16"
 
     def compile(
         self,
         module: nn.Module,
-        spec: ModelSpec,
+        spec: NetworkSpec,
         shape: Shape,
         precision: Precision,
         device: torch.device,
@@ -87,7 +87,7 @@ class TensorRTBackend:
             return network
 
     def build(
-        self, module: nn.Module, spec: ModelSpec, profile: Profile, precision: Precision, target: Target
+        self, module: nn.Module, spec: NetworkSpec, profile: Profile, precision: Precision, target: Target
     ) -> tuple[Path, bool]:
         """Build an engine ahead of time, unless it is there.
 
@@ -106,7 +106,7 @@ class TensorRTBackend:
             raise OutputError(f"Cannot keep the engine in {self.cache.folder}: choose another --cache-dir")
         return path, new
 
-    def _graph(self, module: nn.Module, spec: ModelSpec, precision: Precision) -> Graph:
+    def _graph(self, module: nn.Module, spec: NetworkSpec, precision: Precision) -> Graph:
         """The network as a graph; exported once, if all that it depends on is known."""
         known = digest_before_export(module, spec, precision)
         kept = None if known is None else self.cache.read(f"{known}{GRAPH}")
@@ -125,7 +125,7 @@ class TensorRTBackend:
         return Recipe(digest_of_weights(module), onnx, precision, OPTIONS, target, profile)
 
     def _build(
-        self, graph: Graph, spec: ModelSpec, recipe: Recipe, refused: Sealed | None = None
+        self, graph: Graph, spec: NetworkSpec, recipe: Recipe, refused: Sealed | None = None
     ) -> tuple[Sealed, bool]:
         """The engine of exactly this recipe, other than the one that was refused, and whether it was built now."""
         name, target = f"{key(recipe)}{ENGINE}", recipe.target

@@ -26,7 +26,7 @@ from ..deconvolution import with_subpixel_deconvolutions
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ...models import ModelSpec
+    from ...models import NetworkSpec
     from .. import Precision
 
 OPSET = 20
@@ -57,7 +57,7 @@ class Graph:
     scale: int
 
 
-def export(module: nn.Module, spec: ModelSpec, precision: Precision) -> Graph:
+def export(module: nn.Module, spec: NetworkSpec, precision: Precision) -> Graph:
     """Write a network as a graph; its last pixel shuffle, if it ends with one, is left to who stores the result.
 
     Raises:
@@ -206,7 +206,7 @@ def _digest_of_tensor(value: Tensor) -> str:
     return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(content.data).hexdigest()}"
 
 
-def digest_before_export(module: nn.Module, spec: ModelSpec, precision: Precision) -> str | None:
+def digest_before_export(module: nn.Module, spec: NetworkSpec, precision: Precision) -> str | None:
     """sha256 of all that decides about a graph, for exporting takes seconds, and need not be done twice.
 
     None for a network with code that is neither ours nor torch's, for nobody knows what that depends on.

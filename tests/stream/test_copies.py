@@ -1,0 +1,218 @@
+"""Copied streams: what the container holds arrives, and what it does not hold is said. Judged by ffprobe and ffmpeg."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vsr_plugin.errors import OutputError
+
+from .conftest import Media, packets, probe, streams
+
+Enlarge = Callable[..., Path]
+_SHORT = "-f lavfi -i testsrc2=s=64x48:r=25:d=0.4 -f lavfi -i sine=d=0.4 -map 0 -map 1 -c:v libx264 -preset ultrafast"
+
+
+def _ffmpeg(command: str, file: Path) -> Path:
+    arguments = ["ffmpeg", "-v", "error", "-y", *command.split(), str(file)]
+    subprocess.run(arguments, cwd=file.parent, check=True, capture_output=True)
+    return file
+
+
+def _md5(file: Path, stream: str) -> bytes:
+    command = ["ffmpeg", "-v", "error", "-i", str(file), "-map", f"0:{stream}", "-f", "md5", "-"]
+    return subprocess.run(command, capture_output=True, check=True).stdout
+
+
+def _patched(file: Path, name: str, *changes: tuple[bytes, bytes]) -> Path:
+    data = file.read_bytes()
+    for old, new in changes:
+        assert old in data
+        assert len(old) == len(new)
+        data = data.replace(old, new)
+    target = file.with_name(name)
+    target.write_bytes(data)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("name", "sound"),
+    [
+        ("in.mkv", "-c:a wmav2"),
+        ("in.asf", "-c:a wmav1"),
+        ("in.mkv", "-c:a adpcm_ms"),
+        ("in.avi", "-c:a adpcm_ima_wav"),
+        ("in.mov", "-c:a pcm_alaw -ar 8000"),
+        ("in.avi", "-c:a pcm_mulaw -ar 8000"),
+        ("in.mkv", "-c:a libspeex -ar 16000"),
+        ("in.mkv", "-c:a adpcm_g726 -ar 8000"),
+        ("in.mkv", "-c:a g723_1 -ar 8000"),
+    ],
+)
+def test_matroska_holds_sound_that_has_a_tag_of_windows(
+    media: Media, enlarge: Enlarge, tmp_path: Path, name: str, sound: str
+) -> None:
+    before = _ffmpeg(f"{_SHORT} {sound}", tmp_path / name)
+    after = enlarge(before, "out.mkv", strict=True)
+    assert [stream["codec_name"] for stream in streams(after)][1:] == [
+        stream["codec_name"] for stream in streams(before)
+    ][1:]
+    assert _md5(after, "a") == _md5(before, "a")
+
+
+@pytest.mark.parametrize(
+    ("name", "sound", "output", "reason"),
+    [
+        ("in.mov", "-c:a adpcm_ima_qt", "out.mkv", "audio stream 1 (adpcm_ima_qt): matroska cannot hold it"),
+        ("in.mkv", "-c:a wmav2", "out.mp4", "audio stream 1 (wmav2): mp4 cannot hold it"),
+        ("in.mkv", "-c:a wmav2", "out.ts", "audio stream 1 (wmav2): mpegts could hold it, but players could not"),
+        ("in.avi", "-c:a adpcm_ima_wav", "out.mov", "(adpcm_ima_wav): mov could hold it, but players could not"),
+    ],
+)
+def test_sound_that_the_container_does_not_hold_is_said(
+    media: Media,
+    enlarge: Enlarge,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    sound: str,
+    output: str,
+    reason: str,
+) -> None:
+    before = _ffmpeg(f"{_SHORT} {sound}", tmp_path / name)
+    after = enlarge(before, output)
+    assert reason in caplog.text
+    assert [stream["codec_type"] for stream in streams(after)] == ["video"]
+    with pytest.raises(OutputError, match="would be lost"):
+        enlarge(before, f"strict{Path(output).suffix}", strict=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "output"),
+    [
+        ((b"S_TEXT/UTF8", b"S_TEXT/XXXX"), "out.mkv"),
+        ((b"S_TEXT/UTF8", b"S_TEXT/XXXX"), "out.ts"),
+        ((b"A_AAC", b"A_XXX"), "out.mkv"),
+        ((b"A_AAC", b"A_XXX"), "out.mp4"),
+    ],
+)
+def test_a_stream_of_an_unknown_codec_is_dropped_with_a_line(
+    media: Media,
+    enlarge: Enlarge,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    change: tuple[bytes, bytes],
+    output: str,
+) -> None:
+    (tmp_path / "s.srt").write_bytes(media.folder.joinpath("s.srt").read_bytes())
+    whole = _ffmpeg(
+        f"-i {media('two_audio.mp4')} -i s.srt -map 0:v -map 0:a:0 -map 1 -c copy -c:s srt", tmp_path / "s.mkv"
+    )
+    unknown = _patched(whole, "unknown.mkv", change)
+    index = 2 if b"TEXT" in change[0] else 1
+    kind = "subtitle" if index == 2 else "audio"
+    enlarge(unknown, output)
+    assert f"dropping {kind} stream {index}: " in caplog.text
+    with pytest.raises(OutputError, match=f"{kind} stream {index} would be lost"):
+        enlarge(unknown, f"strict{Path(output).suffix}", strict=True)
+
+
+@pytest.fixture
+def telemetry(media: Media, tmp_path: Path) -> Callable[[str], Path]:
+    """``telemetry("gpmd")``: a track of that kind beside chapters, as action cameras write it."""
+
+    def make(kind: str) -> Path:
+        whole = tmp_path / "all.mp4"
+        whole.write_bytes(media("all.mp4").read_bytes())
+        return _patched(whole, f"{kind}.mp4", (b"sbtl", b"meta"), (b"tx3g", kind.encode()))
+
+    return make
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.mov"])
+def test_telemetry_beside_chapters_crosses_over(
+    telemetry: Callable[[str], Path], enlarge: Enlarge, output: str
+) -> None:
+    before = telemetry("gpmd")
+    after = enlarge(before, output, strict=True)
+    old, new = (
+        next(stream["index"] for stream in streams(file) if stream["codec_tag_string"] == "gpmd")
+        for file in (before, after)
+    )
+    assert packets(after, str(new)) == packets(before, str(old))
+    chapters = [probe(file, "-show_chapters")["chapters"] for file in (before, after)]
+    assert [chapter["tags"]["title"] for chapter in chapters[1]] == ["One", "Two"]
+    tracks = [stream["codec_tag_string"] for stream in streams(after)]
+    assert tracks.count("text") == 1
+
+
+@pytest.mark.parametrize(("kind", "output"), [("gpmd", "mkv"), ("gpmd", "ts"), ("gpmd", "avi"), ("mett", "mp4")])
+def test_telemetry_without_a_place_is_said(
+    telemetry: Callable[[str], Path], enlarge: Enlarge, caplog: pytest.LogCaptureFixture, kind: str, output: str
+) -> None:
+    enlarge(telemetry(kind), f"out.{output}")
+    assert "dropping data stream 3: " in caplog.text
+    with pytest.raises(OutputError, match="data stream 3 would be lost"):
+        enlarge(telemetry(kind), f"strict.{output}", strict=True)
+
+
+def test_a_cover_comes_before_tags_that_mp4_holds_only_without_it(
+    media: Media, enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = _ffmpeg(
+        f"-i {media('plain.mp4')} -attach {media('cover.png')} -metadata:s:t mimetype=image/png -c copy "
+        "-metadata title=T -metadata mood=calm",
+        tmp_path / "in.mkv",
+    )
+    after = enlarge(before, "out.mp4")
+    assert [stream["codec_name"] for stream in streams(after) if stream["disposition"]["attached_pic"]] == ["png"]
+    assert probe(after, "-show_format")["format"]["tags"]["title"] == "T"
+    assert "dropping the tag MOOD: mp4 has no place for it" in caplog.text
+    with pytest.raises(OutputError, match="the tag MOOD would be lost"):
+        enlarge(before, "strict.mp4", strict=True)
+    with pytest.raises(OutputError, match="mov has no place for a cover"):
+        enlarge(before, "strict.mov", strict=True)
+
+
+@pytest.mark.parametrize(
+    ("output", "lost"),
+    [
+        ("out.ts", ["the tag title", "the chapters"]),
+        ("out.avi", ["the tag language=pt-BR of audio stream 1", "the chapters"]),
+        ("out.mp4", ["the tags language=pt-BR, MOOD of audio stream 1"]),
+        ("out.mkv", []),
+    ],
+)
+def test_tags_and_chapters_without_a_place_are_said(
+    media: Media, enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture, output: str, lost: list[str]
+) -> None:
+    mood = " -metadata:s:a mood=calm" if output.endswith("mp4") else ""
+    command = f"-i {media('all.mkv')} -map 0:v -map 0:a:0 -c copy -metadata:s:a language=pt-BR{mood}"
+    enlarge(_ffmpeg(command, tmp_path / "in.mkv"), output)
+    said = [
+        line.partition("dropping ")[2].partition(": ")[0] for line in caplog.text.splitlines() if "dropping" in line
+    ]
+    assert said == lost
+
+
+def test_blu_ray_subtitles_have_no_place_in_plain_transport_streams(
+    media: Media, enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    segments = b"".join(  # one empty composition: presentation, and end
+        b"PG" + (90 * pts).to_bytes(4, "big") + bytes(4) + kind + len(body).to_bytes(2, "big") + body
+        for pts in (100, 300)
+        for kind, body in ((b"\x16", b"\x00\x40\x00\x30\x10\x00\x00\x80\x00\x00\x00"), (b"\x80", b""))
+    )
+    (tmp_path / "s.sup").write_bytes(segments)
+    before = _ffmpeg(f"-i {media('plain.mp4')} -i s.sup -map 0 -map 1 -c copy", tmp_path / "in.mkv")
+    assert [stream["codec_name"] for stream in streams(enlarge(before, "out.m2ts"))] == ["h264", "hdmv_pgs_subtitle"]
+    enlarge(before, "out.ts")
+    assert "dropping subtitle stream 1 (pgssub): mpegts could hold it, but players could not read it" in caplog.text
+
+
+def test_a_language_of_either_code_is_kept_in_quicktime(media: Media, enlarge: Enlarge) -> None:
+    after = enlarge(media("two_audio.mp4"), "out.mov", strict=True)
+    assert [stream["tags"]["language"] for stream in streams(after)[1:]] == ["eng", "ger"]

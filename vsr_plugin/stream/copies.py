@@ -1,0 +1,195 @@
+"""Streams copied packet for packet: which of them an output holds, and with which tags, asked of its muxer."""
+
+from __future__ import annotations
+
+import io
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import av
+import av.logging
+from av.bitstream import BitStreamFilterContext
+from av.error import FFmpegError
+from av.stream import Disposition
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from av.container import InputContainer, OutputContainer
+
+MP4_KINDS = ("ipod", "mov", "mp4")
+# A codec of each type that PyAV lets every container add that can hold more than PyAV's list says.
+_HOLDERS = {"audio": "aac", "video": "mpeg4", "subtitle": "subrip"}
+# How muxers say that they write what no reader knows.
+_DOUBT = re.compile(r"may not be recognized|may be unplayable")
+_NO_TAG = "\0\0\0\0"
+# Written by the muxer itself, or true of the old file only.
+_STALE_TAGS = re.compile(
+    r"major_brand|minor_version|compatible_brands|encoder|software|alpha_mode|(_statistics_|bps|duration|number_of_|source_id).*",
+    re.IGNORECASE,
+)
+# What muxers and cameras write by themselves in every file: nobody misses it.
+_TRIVIAL_TAGS = {"handler_name", "vendor_id"}
+# Languages that have two codes: the one without a number of QuickTime's in FFmpeg, and the one with it.
+_QUICKTIME_LANGUAGES = {
+    "bod": "tib", "cze": "ces", "cym": "wel", "deu": "ger", "ell": "gre", "eus": "baq", "fas": "per",
+    "fre": "fra", "hye": "arm", "isl": "ice", "kat": "geo", "mkd": "mac", "msa": "may", "mya": "bur",
+    "nld": "dut", "nob": "nor", "rum": "ron", "slo": "slk", "sqi": "alb", "swe": "sve", "zho": "chi",
+}  # fmt: skip
+_OF_FILES = {"creation_time", "filename", "mimetype"}  # said of a stream, too, where it is one file of several
+_HOLDS_ALL_TAGS = ("matroska", "nut", "webm")
+_ITUNES_TAGS = {
+    "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping",
+    "lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "episode_sort", "season_number",
+    "media_type", "hd_video", "gapless_playback", "compilation", "track", "disc", "creation_time", "location",
+}  # fmt: skip
+
+
+class _Memory(io.BytesIO):
+    """A file in memory with a name: some muxers look at how it ends."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
+def trial(output: OutputContainer, **options: str) -> OutputContainer:
+    """A container of the same kind, name and options in memory, to see what its muxer does."""
+    options = {**output.container_options, **options}
+    return av.open(_Memory(output.name), "w", format=output.format.name, container_options=options)
+
+
+def add_copy(output: OutputContainer, stream: Any) -> Any:
+    """Add a stream to ``output`` that has the codec, the parameters and the time base of ``stream``.
+
+    PyAV asks FFmpeg for the codecs that a container holds under its own names. Matroska also holds any that has a tag
+    in Windows' lists (WMA, ADPCM, A-law, …), and a codec needs no decoder to be copied. Such a stream is added as one
+    that PyAV accepts, and then given the parameters of ``stream``; the muxer refuses it with its header if it must.
+
+    Raises:
+        ValueError: nothing of this type has a place in ``output``.
+    """
+    try:
+        return output.add_stream_from_template(stream, opaque=True)
+    except ValueError:
+        holder = _HOLDERS.get(stream.type)
+        if holder is None:
+            raise
+    with trial(output) as place:
+        added: Any = output.add_stream_from_template(place.add_stream(holder), opaque=True)
+    BitStreamFilterContext("null", stream, added)
+    added.codec_context.codec_tag = _NO_TAG  # that of another container; the muxer finds its own
+    added.time_base = stream.time_base
+    return added
+
+
+def refusal(output: OutputContainer, stream: Any) -> str | None:
+    """Why ``output`` does not take this stream, or None if it does."""
+    kind = output.format.name
+    if stream.disposition & Disposition.attached_pic and kind not in ("matroska", "mp4", "ipod"):
+        return f"{kind} has no place for a cover"
+    if stream.type == "data" and kind not in (*MP4_KINDS, "mpegts"):
+        return f"{kind} cannot hold it"
+    level, repeated = av.logging.get_level(), av.logging.get_skip_repeated()
+    av.logging.set_level(av.logging.WARNING)
+    av.logging.set_skip_repeated(False)
+    try:
+        with av.logging.Capture() as said, trial(output) as attempt:
+            added = add_copy(attempt, stream)
+            attempt.start_encoding()
+            if kind == "mpegts":  # its tables are written with the first packet
+                packet = av.Packet(bytes(16))
+                packet.stream, packet.pts, packet.dts = added, 0, 0
+                with suppress(FFmpegError):
+                    attempt.mux_one(packet)
+    except (FFmpegError, ValueError):
+        known = stream.codec_context is not None or stream.type in ("attachment", "data")
+        return f"{kind} cannot hold it" if known else f"FFmpeg has no decoder for it, and {kind} does not take it so"
+    finally:
+        av.logging.set_level(level)
+        av.logging.set_skip_repeated(repeated)
+    if stream.container.format.name != kind and any(_DOUBT.search(line) for _, _, line in said):
+        return f"{kind} could hold it, but players could not read it there"
+    return None
+
+
+def kept_tags(tags: Mapping[str, str], kind: str = "") -> dict[str, str]:
+    """The tags that are as true of the new file as of the old one, in the form that a container of ``kind`` takes."""
+    kept = {key: value for key, value in tags.items() if not _STALE_TAGS.fullmatch(key)}
+    if kind == "mov" and "language" in kept:
+        kept["language"] = _QUICKTIME_LANGUAGES.get(kept["language"], kept["language"])
+    return kept
+
+
+def custom_tags(tags: Mapping[str, str]) -> list[str]:
+    """The names of those tags of a file that are not on iTunes' list, which is all that MP4 holds by itself."""
+    return sorted(key for key in kept_tags(tags) if key.partition("-")[0] not in _ITUNES_TAGS)
+
+
+def unheld(output: OutputContainer, streams: Sequence[Any]) -> list[str]:
+    """What of tags and chapters would not come back from the file, in words; a header in memory tells.
+
+    Args:
+        output: With the tags and chapters it is to have, before its header is written.
+        streams: Those of the input that go into it.
+    """
+    kind = output.format.name
+    if kind in _HOLDS_ALL_TAGS:
+        return []
+    held, placed = _held(output, streams)
+    lost = []
+    if missing := _missing(output.metadata, held.metadata if held else {}):
+        lost.append(_named(missing))
+    for index, stream in enumerate(placed):
+        tags = {key: value for key, value in stream.metadata.items() if key.lower() not in _OF_FILES}
+        kept = held.streams[index].metadata if held else {"language": tags.get("language", "")}
+        if missing := _missing(tags, kept):
+            lost.append(f"{_named(missing)} of {stream.type} stream {stream.index}")
+    chapters = len(output.chapters())
+    if chapters and not (held and held.chapters()):
+        lost.append("the chapters")
+    if held is not None:
+        held.close()
+    return lost
+
+
+def _held(output: OutputContainer, streams: Sequence[Any]) -> tuple[InputContainer | None, list[Any]]:
+    """The header that ``output`` would get, opened for reading, and whose streams it has; None if it cannot be read."""
+    options = {}
+    if output.format.name in MP4_KINDS:  # the header then comes before the packets
+        options["movflags"] = f"{output.container_options.get('movflags', '')}+empty_moov+default_base_moof"
+    placed = []
+    try:
+        with trial(output, **options) as attempt:
+            attempt.metadata.update(output.metadata)
+            attempt.set_chapters(output.chapters())
+            for stream in streams:
+                with suppress(ValueError):  # its place is another codec's
+                    add_copy(attempt, stream).metadata.update(kept_tags(stream.metadata, output.format.name))
+                    placed.append(stream)
+            attempt.start_encoding()
+            memory = attempt.file.file
+            attempt.close()
+        return av.open(io.BytesIO(memory.getvalue()), "r"), placed
+    except FFmpegError:
+        return None, list(streams)
+
+
+def _missing(tags: Mapping[str, str], held: Mapping[str, str]) -> list[str]:
+    """Names of tags that are not among the held ones under their name or another; for languages the value counts."""
+    names, values = {key.lower(): value for key, value in held.items()}, set(held.values())
+    missing = []
+    for key, value in kept_tags(tags).items():
+        name = key.lower()
+        if name == "language":
+            other_form = len(value) == len(names.get(name, "")) == 3  # deu and ger are one
+            if value not in ("und", names.get(name)) and not other_form:
+                missing.append(f"{key}={value}")
+        elif name not in _TRIVIAL_TAGS and name not in names and value not in values:
+            missing.append(key)
+    return missing
+
+
+def _named(tags: Sequence[str]) -> str:
+    return f"the tag{'s' * (len(tags) > 1)} {', '.join(tags)}"
