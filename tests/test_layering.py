@@ -56,7 +56,7 @@ THIRD_PARTIES = {
     "threadpoolctl": ("vsr_plugin/engine.py",),
     "safetensors": ("vsr_plugin/models", "vsr_plugin/training"),
     "cv2": ("vsr_plugin/bench", "vsr_plugin/preview"),
-    "aiohttp": ("vsr_plugin/preview/server.py",),
+    "aiohttp": ("vsr_plugin/preview/connections.py", "vsr_plugin/preview/server.py"),
     "onnx": ("vsr_plugin/bench", "vsr_plugin/backends/tensorrt/export.py"),
     "onnxscript": ("vsr_plugin/bench", "vsr_plugin/backends/tensorrt/export.py"),
     "matplotlib": ("vsr_plugin/bench", "vsr_plugin/compare", "vsr_plugin/training/curve.py"),

@@ -19,6 +19,7 @@ from yarl import URL
 from tests.stream.conftest import Media
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import InputError, UsageError
+from vsr_plugin.preview import connections
 from vsr_plugin.preview import server as module
 from vsr_plugin.preview.player import Player
 from vsr_plugin.preview.server import Server, serve
@@ -38,7 +39,8 @@ async def serving(player: Player, host: str = "127.0.0.1") -> AsyncIterator[tupl
     server = Server(player, host, 0)
     await server.start()
     try:
-        async with aiohttp.ClientSession() as session:
+        origin = {"Origin": server.url.rstrip("/")} if "?token=" not in server.url else {}
+        async with aiohttp.ClientSession(headers=origin) as session:
             yield server, session
     finally:
         await server.stop()
@@ -223,6 +225,80 @@ def test_other_names_and_other_sites_are_refused(play: Play) -> None:
     run(work)
 
 
+def test_a_socket_without_an_origin_needs_the_token(play: Play) -> None:
+    player = play(paused=True)
+
+    async def work() -> None:
+        async with serving(player) as (server, _), aiohttp.ClientSession() as session:
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await session.ws_connect(f"{server.url}ws")
+            assert refused.value.status == 403
+
+    run(work)
+
+
+GARBAGE = [
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)),  # TLS
+    b"\r\n\r\n\r\nnonsense\r\n\r\n",
+    b"GET\r\n\r\n",
+    b"GET / HTTP/9.9\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nno colon\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + 70_000 * b"x" + b"\r\n\r\n",
+    b"GET /" + 70_000 * b"x" + b" HTTP/1.1\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999\r\n\r\nx",
+    b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: [\r\n\r\n",
+]
+
+
+def test_garbage_is_answered_in_silence(
+    play: Play, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    player = play(paused=True)
+
+    async def work() -> None:
+        async with serving(player) as (server, session):
+            for request in GARBAGE:
+                reader, writer = await asyncio.open_connection("127.0.0.1", URL(server.url).port)
+                writer.write(request)
+                writer.write_eof()
+                answer = await reader.read()
+                assert answer == b"" or answer.split(None, 2)[1] in (b"400", b"403", b"405"), request
+                assert b"aiohttp" not in answer
+                writer.close()
+            assert (await session.get(server.url)).headers["Server"] == "vsr-preview"
+            async with session.ws_connect(f"{server.url}ws") as socket:
+                assert socket._response.headers["Server"] == "vsr-preview"
+
+    run(work)
+    assert caplog.text == ""
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("pending", "timeout", "closed"), [(8, 1000.0, 32), (1000, 1.0, 40)])
+def test_half_requests_keep_nobody_out(
+    play: Play, monkeypatch: pytest.MonkeyPatch, pending: int, timeout: float, closed: int
+) -> None:
+    monkeypatch.setattr(connections, "_MOST_PENDING", pending)
+    monkeypatch.setattr(connections, "_REQUEST_TIMEOUT", timeout)
+    player = play(paused=True)
+
+    async def work() -> None:
+        async with serving(player, "0.0.0.0") as (server, session):
+            base, token = f"http://127.0.0.1:{URL(server.url).port}/", URL(server.url).query["token"]
+            async with session.ws_connect(f"{base}ws?token={token}") as socket:
+                half = [await asyncio.open_connection("127.0.0.1", URL(base).port) for _ in range(40)]
+                for index, (_, writer) in enumerate(half):  # every second one is refused, and stays
+                    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n" + (b"\r\n" if index % 2 else b""))
+                await asyncio.gather(*(reader.read() for reader, _ in half[:closed]), return_exceptions=True)
+                assert (await session.get(f"{base}?token={token}")).status == 200
+                await received(socket)
+
+    run(work)
+
+
 def test_beyond_this_machine_a_token_is_asked_for(play: Play) -> None:
     player = play(paused=True)
 
@@ -389,7 +465,8 @@ async def asleep(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWr
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
     writer.write(
         f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
+        f"Origin: http://127.0.0.1:{port}\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
     )
     return reader, writer
 

@@ -27,6 +27,8 @@ from . import KEYS, VIEWS
 
 try:
     from aiohttp import WSMsgType, web
+
+    from .connections import Connections
 except ImportError as error:
     raise BackendError("--serve needs aiohttp: pip install 'vsr-plugin[preview]'") from error
 
@@ -59,6 +61,7 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
+    "Server": "vsr-preview",
 }
 
 
@@ -89,6 +92,8 @@ class Server:
         self._news = asyncio.Condition()
         self._watcher: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None
+        self._connections: Connections | None = None
+        self._listener: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Listen.
@@ -101,10 +106,14 @@ class Server:
         app.router.add_get("/moment", self._moment)
         for path in _FILES:
             app.router.add_get(path, self._file)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        app.on_response_prepare.append(_add_headers)
+        self._runner = web.AppRunner(app, handle_signals=False, shutdown_timeout=1.0)
         await self._runner.setup()
+        assert self._runner.server is not None
+        self._connections = Connections(self._runner.server, _HEADERS)
         try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
+            loop = asyncio.get_running_loop()
+            self._listener = await loop.create_server(self._connections, self._host, self._port)
         except (OSError, UnicodeError) as error:  # of a name that is none
             await self._runner.cleanup()
             number = getattr(error, "errno", None)
@@ -113,7 +122,7 @@ class Server:
                 f"Cannot listen at {self._host}:{self._port} ({reason}): give another --port or --host"
             ) from error
         self._watcher = asyncio.create_task(self._watch())
-        port = self._runner.addresses[0][1]
+        port = self._listener.sockets[0].getsockname()[1]
         name = _name(self._host)
         self._cookie = f"{_COOKIE}_{port}"
         self.url = f"http://{f'[{name}]' if ':' in name else name}:{port}/"
@@ -149,6 +158,8 @@ class Server:
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
+        if self._listener is not None:
+            self._listener.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
@@ -157,14 +168,14 @@ class Server:
         """Whoever has no token, or comes by another site's name, gets nothing."""
         response = self._refusal(request)
         if response is None:
+            assert self._connections is not None
+            self._connections.admit(request.protocol)
             try:
                 response = await handler(request)
             except web.HTTPException as error:  # a path that is none
                 response = web.Response(status=error.status, text=error.text)
-        if not response.prepared:
-            response.headers.update(_HEADERS)
-            if self._token and request.path == "/" and response.status == _OK:
-                response.set_cookie(self._cookie, self._token, httponly=True, samesite="Strict")
+        if self._token and request.path == "/" and response.status == _OK:
+            response.set_cookie(self._cookie, self._token, httponly=True, samesite="Strict")
         return response
 
     def _refusal(self, request: web.Request) -> web.StreamResponse | None:
@@ -205,7 +216,9 @@ class Server:
     async def _talk(self, request: web.Request) -> web.StreamResponse:
         """Pictures to one viewer, and what they want."""
         origin = request.headers.get("Origin")
-        if origin is not None and origin != f"{request.scheme}://{request.host}":
+        own = f"{request.scheme}://{request.host}"
+        known = origin is None and self._token  # a program, not a browser; it has shown the token
+        if origin != own and not known:
             return web.Response(status=403, text="Expected a page of this server.")
         socket = web.WebSocketResponse(max_msg_size=_LARGEST_MESSAGE, heartbeat=20.0, compress=False)
         await socket.prepare(request)
@@ -310,6 +323,10 @@ def serve(player: Player, host: str, port: int, say: Callable[[str], None]) -> N
             await server.stop()
 
     asyncio.run(run())
+
+
+async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_HEADERS)
 
 
 def _let_go(request: web.Request, sender: asyncio.Task[None]) -> None:
