@@ -157,7 +157,7 @@ def test_damage_is_counted_or_refused(media: Media, name: str) -> None:
         ("invalid-bitstream.webm", "not one frame"),
         ("sample_ac3.mp4", "audio streams only"),
         ("full_blocks.mkv", "subtitle streams only"),
-        ("subsample_encrypted_altref.webm", "not one frame"),
+        ("subsample_encrypted_altref.webm", "is encrypted"),
         ("sample_with_sdt.ts", "not one frame|no frame"),
     ],
 )

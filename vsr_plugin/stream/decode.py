@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+import av
 from av.error import FFmpegError
-from av.stream import Disposition
 
 from ..errors import DamagedInputError, InputError, UsageError
 from ..frames import Frame
 from .color import read_color
+from .damage import Damage, Tally
 from .decoder import open_decoder
 from .deinterlace import deinterlaced, first_field, holds_one_field
-from .input import average_rate, has_no_clock, is_cover, open_input
+from .input import average_rate, find_video, has_no_clock, is_cover, open_input
 from .layout import read_planes, readable
-
-if TYPE_CHECKING:
-    import av
-    from av.video.stream import VideoStream
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +59,6 @@ class Source(Iterator[Frame]):
         disposition: Of the stream.
         tags: Of the stream.
         file_tags: Of the file.
-        damaged: Packets and frames that did not decode cleanly, so far.
         shift: Seconds taken off every timestamp: 0, or the time of the first frame if ``start`` is given.
         end: Where to stop, in seconds of the file's own clock; None for its end.
 
@@ -88,34 +83,20 @@ class Source(Iterator[Frame]):
     ) -> None:
         self.path = str(path)
         self.name = "standard input" if self.path == "-" else Path(self.path).name
+        self._damage = Damage(self.name, strict=strict)
         self._opening = (path, frame_rate, form)
         self.container = open_input(*self._opening)
         try:
-            self.stream = self._video_stream()
+            self.stream = find_video(self.container, self.name)
             self._prepare(start, duration, frames, frame_rate)
         except BaseException:
             self.container.close()
             raise
         self._deinterlace = deinterlace
-        self._strict = strict
         self._hwaccel = hwaccel
         self._cancelled = cancelled
         self._said_color = self._said_size = self._said_interlaced = False
         self._frames = self._read()
-
-    def _video_stream(self) -> VideoStream:
-        stream: Any = self.container.streams.best("video")
-        if stream is not None and stream.disposition & Disposition.attached_pic:
-            stream = next((other for other in self.container.streams.video if not is_cover(other)), None)
-        if stream is None:
-            kinds = (
-                " and ".join(sorted({other.type for other in self.container.streams if not is_cover(other)})) or "no"
-            )
-            raise InputError(f"{self.name}: expected a video stream, got {kinds} streams only")
-        if stream.codec_context is None:
-            raise InputError(f"{self.name}: no decoder for this video stream in PyAV's FFmpeg")
-        found: VideoStream = stream
-        return found
 
     def _prepare(
         self, start: Fraction | None, duration: Fraction | None, frames: int | None, frame_rate: Fraction | None
@@ -144,12 +125,15 @@ class Source(Iterator[Frame]):
         )
         self.tags = dict(stream.metadata)
         self.file_tags = dict(self.container.metadata)
-        self.damaged = 0
         self.shift = Fraction(0)
         self._start = None if start is None else self._origin() + start
         self.end = None if duration is None else (self._start or self._origin()) + duration
         self._limit = frames
         self.expected_frames = self._expected_frames(start, duration)
+        self._tally = self._new_tally()
+
+    def _new_tally(self) -> Tally:
+        return Tally(self.path, self.container, self.stream, self.frame_rate, self._start)
 
     def _origin(self) -> Fraction:
         return Fraction(self.container.start_time or 0, 1_000_000)
@@ -180,7 +164,7 @@ class Source(Iterator[Frame]):
     def _read(self) -> Generator[Frame]:
         pictures = self._pictures()
         if self._deinterlace:
-            pictures = deinterlaced(pictures, self.stream, self._field_order)
+            pictures = deinterlaced(pictures, self.time_base, self._field_order)
         count = 0
         reached = Fraction(0)
         shift: int | None = None if self._start is not None else 0
@@ -199,14 +183,21 @@ class Source(Iterator[Frame]):
                 count += 1
                 reached = time + frame.duration * self.time_base
             else:
-                if count and not self.damaged and not self._cancelled():
-                    self._check_end(reached)
+                asked = count == self._limit or (self.end is not None and reached >= self.end)
+                if count and not asked and not self._cancelled():
+                    self._account(reached)
         finally:
+            self._tally.close()
             self.container.close()
         if count == 0 and not self.damaged:
-            raise InputError(f"{self.name}: no frame to enlarge in the part asked for")
+            part = "in the part asked for" if self._start is not None or self.end is not None else "in this file"
+            raise InputError(f"{self.name}: no frame to enlarge {part}")
         if count == 0:
             raise DamagedInputError(f"{self.name}: not one frame of the video stream decodes")
+
+    def _account(self, reached: Fraction) -> None:
+        if lost := self._tally.lost(reached, told=self.damaged > 0):
+            self.damage(lost)
 
     def _from_start(self, pictures: Iterator[av.VideoFrame]) -> Iterator[Frame]:
         """Frames from the one that is seen at the start on: the last that is not after it, for durations may be wrong.
@@ -229,24 +220,19 @@ class Source(Iterator[Frame]):
             if (last.pts + last.duration) * self.time_base > (self._start or 0):
                 yield last
 
-    def _check_end(self, reached: Fraction) -> None:
-        """Count as damage that the pictures end long before the file's header says they do."""
-        clock = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", self.tags.get("DURATION", ""))
-        if clock:  # Matroska states the end of each stream
-            end = int(clock[1]) * 3600 + int(clock[2]) * 60 + Fraction(clock[3])
-        elif self.stream.duration:
-            end = (self.stream.start_time or 0) * self.time_base + self.stream.duration * self.time_base
-        else:
-            return
-        if reached < end - Fraction(1, 2):
-            self.damage(f"the pictures end at {float(reached):.3f} s, though its header says {float(end):.3f} s")
-
     def _pictures(self) -> Iterator[av.VideoFrame]:
         """Decoded pictures with a pts each; damage is counted, or raised if strict."""
         self.stream.thread_type = "AUTO"
         if self._start is not None and self.path != "-":
             self._seek(self._start)
+        self._tally = self._new_tally()
         context = open_decoder(self.stream, self._hwaccel)
+        decoder = context.name  # once it could not be opened, PyAV must not be asked
+        try:
+            context.open(strict=False)
+        except FFmpegError as error:
+            what = f"the decoder {decoder} does not take what the header says ({error.strerror})"
+            raise DamagedInputError(f"{self.name}: {what}") from error
         following = 0
         step = round(1 / (self.frame_rate * self.time_base)) if self.frame_rate else 1
         skips = not self._deinterlace and context.codec.canonical_name in _TELLS_REFERENCES
@@ -267,6 +253,7 @@ class Source(Iterator[Frame]):
                 self.damage(f"a packet near {self._clock(packet.pts)} does not decode ({error.strerror})")
                 continue
             for picture in pictures:
+                self._tally.frame(picture.pts)
                 if picture.pts is None:  # an elementary stream has no clock: count frames
                     picture.pts = following
                 following = picture.pts + (picture.duration or step)
@@ -300,13 +287,16 @@ class Source(Iterator[Frame]):
                 return
         self.container.close()
         self.container = open_input(*self._opening)
-        self.stream = self._video_stream()
+        self.stream = find_video(self.container, self.name)
         self.stream.thread_type = "AUTO"
 
     def _first_time(self) -> Fraction | None:
         """When the first picture from here on is shown."""
-        for packet in self.container.demux(self.stream):
-            if self._cancelled():
+        demuxed = self.container.demux(self.stream)
+        while not self._cancelled():
+            try:
+                packet = next(demuxed)
+            except (StopIteration, FFmpegError):
                 return None
             try:
                 pictures = packet.decode()
@@ -325,19 +315,28 @@ class Source(Iterator[Frame]):
             except StopIteration:
                 return
             except FFmpegError as error:
-                self.damage(f"the file cannot be read to its end ({error.strerror})")
+                if self._tally.sequence is None:  # which says it with the file's name
+                    self.damage(f"the file cannot be read to its end ({error.strerror})")
+                yield av.Packet()  # what the decoder still holds comes out
                 return
+            if not packet.size and packet.dts is not None:
+                continue  # the frame before is shown on, as in Theora and AVI: an empty packet would end the decoder
+            if packet.has_sidedata("encryption_info"):
+                raise InputError(f"{self.name} is encrypted: decrypt it first")
+            if broken := self._tally.packet(packet):
+                self.damage(broken)
             if packet.is_corrupt:
                 self.damage(f"the packet near {self._clock(packet.pts)} is cut short")
             yield packet
 
+    @property
+    def damaged(self) -> int:
+        """In how many places something is lost or does not decode cleanly, so far."""
+        return self._damage.count
+
     def damage(self, what: str) -> None:
         """Count something that does not decode cleanly, or raise DamagedInputError if strict."""
-        if self._strict:
-            raise DamagedInputError(f"{self.name}: {what}")
-        self.damaged += 1
-        level = logging.WARNING if self.damaged <= 3 else logging.DEBUG
-        log.log(level, "%s: %s; going on", self.name, what)
+        self._damage.add(what)
 
     def _clock(self, pts: int | None) -> str:
         return "an unknown time" if pts is None else f"{float(pts * self.time_base):.3f} s"
@@ -362,11 +361,17 @@ class Source(Iterator[Frame]):
         if not self._said_size:
             self._said_size = True
             self.width, self.height = picture.width, picture.height
-        if (picture.width, picture.height) != (self.width, self.height):
-            raise InputError(
-                f"{self.name}: the picture changes from {self.width}×{self.height} to {picture.width}×"
-                f"{picture.height} at {self._clock(picture.pts)}: cut the file there and enlarge the parts"
-            )
+        if (picture.width, picture.height) == (self.width, self.height):
+            return
+        now, before = f"{picture.width}×{picture.height}", f"{self.width}×{self.height}"
+        sequence = self._tally.sequence
+        if sequence is not None and picture.pts is not None:
+            file = sequence.name(sequence.numbers[0] + picture.pts)
+            raise InputError(f"{file} is {now}, those before it are {before}: give all images one size")
+        raise InputError(
+            f"{self.name}: the picture changes from {before} to {now} at {self._clock(picture.pts)}: cut the file "
+            "there and enlarge the parts"
+        )
 
     def _interlaced(self, picture: av.VideoFrame) -> None:
         if not self._said_color:

@@ -35,7 +35,7 @@ def holds_one_field(picture: av.VideoFrame, stream: VideoStream) -> bool:
     return bool(picture.interlaced_frame and stream.codec_context.codec.canonical_name == "hevc")
 
 
-def deinterlaced(pictures: Iterator[av.VideoFrame], stream: VideoStream, order: str | None) -> Iterator[av.VideoFrame]:
+def deinterlaced(pictures: Iterator[av.VideoFrame], time_base: Fraction, order: str | None) -> Iterator[av.VideoFrame]:
     """Whole frames made of fields, one for each coded frame, on the same clock.
 
     From the first frame on that is flagged as interlaced, flags are believed: frames without one pass untouched. Where
@@ -43,7 +43,7 @@ def deinterlaced(pictures: Iterator[av.VideoFrame], stream: VideoStream, order: 
 
     Args:
         pictures: As decoded.
-        stream: Theirs.
+        time_base: Of their timestamps, in seconds.
         order: ``tff`` or ``bff``: which field of a frame without a flag is shown first; None is the top field, as in
             FFmpeg.
 
@@ -56,24 +56,22 @@ def deinterlaced(pictures: Iterator[av.VideoFrame], stream: VideoStream, order: 
         if graph is None or (picture.interlaced_frame and not flagged):
             if graph is not None:
                 graph.push(None)
-                yield from _pulled(graph, stream)
+                yield from _pulled(graph, time_base)
             flagged = picture.interlaced_frame
             if not flagged:
                 order = order or "tff"
                 log.info("No frame is flagged as interlaced so far: all are deinterlaced, %s", _WORDS[order])
-            graph = _graph(picture, stream, "deint=interlaced" if flagged else f"deint=all:parity={order}")
+            graph = _graph(picture, time_base, "deint=interlaced" if flagged else f"deint=all:parity={order}")
         graph.push(picture)
-        yield from _pulled(graph, stream)
+        yield from _pulled(graph, time_base)
     if graph is not None:
         graph.push(None)
-        yield from _pulled(graph, stream)
+        yield from _pulled(graph, time_base)
 
 
-def _graph(picture: av.VideoFrame, stream: VideoStream, options: str) -> Graph:
+def _graph(picture: av.VideoFrame, time_base: Fraction, options: str) -> Graph:
     graph = Graph()
-    source = graph.add_buffer(
-        width=picture.width, height=picture.height, format=picture.format, time_base=stream.time_base
-    )
+    source = graph.add_buffer(width=picture.width, height=picture.height, format=picture.format, time_base=time_base)
     bwdif = graph.add("bwdif", f"mode=send_frame:{options}")
     sink = graph.add("buffersink")
     source.link_to(bwdif)
@@ -85,7 +83,7 @@ def _graph(picture: av.VideoFrame, stream: VideoStream, options: str) -> Graph:
     return graph
 
 
-def _pulled(graph: Graph, stream: VideoStream) -> Iterator[av.VideoFrame]:
+def _pulled(graph: Graph, time_base: Fraction) -> Iterator[av.VideoFrame]:
     while True:
         try:
             picture = graph.pull()
@@ -93,9 +91,7 @@ def _pulled(graph: Graph, stream: VideoStream) -> Iterator[av.VideoFrame]:
             return
         assert isinstance(picture, av.VideoFrame)
         assert picture.pts is not None
-        tick = Fraction(picture.time_base.numerator, picture.time_base.denominator) / Fraction(
-            stream.time_base.numerator, stream.time_base.denominator
-        )
+        tick = Fraction(picture.time_base.numerator, picture.time_base.denominator) / time_base
         picture.pts = round(picture.pts * tick)
         picture.duration = round(picture.duration * tick)
         yield picture

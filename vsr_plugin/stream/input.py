@@ -12,6 +12,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 
 from ..errors import InputError, UsageError
+from .sequence import ImageSequence, is_pattern
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -32,6 +33,10 @@ def open_input(path: str | Path, frame_rate: Fraction | None = None, form: str |
     """
     name = str(path)
     options = {"framerate": str(frame_rate)} if frame_rate else {}
+    if (sequence := ImageSequence.find(path)) is not None:
+        options["start_number"] = str(sequence.numbers[0])
+    elif Path(path).is_file():
+        options["pattern_type"] = "none"
     if form is not None and form not in av.formats_available:
         raise UsageError(f"Expected a format that FFmpeg has here, got {form!r}")
     try:
@@ -41,7 +46,8 @@ def open_input(path: str | Path, frame_rate: Fraction | None = None, form: str |
             return av.open(name, "r", format=form, options=options)
         return av.open(name if "://" in name else f"file:{name}", "r", options=options)
     except FileNotFoundError as error:
-        raise InputError(f"No such file: {name}") from error
+        what = "No file fits the pattern" if is_pattern(name) else "No such file:"
+        raise InputError(f"{what} {name}") from error
     except IsADirectoryError as error:
         raise InputError(f"Expected a file, got a folder: {name}") from error
     except PermissionError as error:
@@ -49,6 +55,32 @@ def open_input(path: str | Path, frame_rate: Fraction | None = None, form: str |
     except (FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{Path(name).name}: not a video or picture that FFmpeg can read ({reason})") from error
+
+
+def find_video(container: InputContainer, name: str) -> VideoStream:
+    """The video stream to enlarge: FFmpeg's choice among those that are no cover.
+
+    Raises:
+        InputError: there is none, or none that can be decoded to whole frames.
+    """
+    stream: Any = container.streams.best("video")
+    if stream is not None and is_cover(stream):
+        stream = next((other for other in container.streams.video if not is_cover(other)), None)
+    if stream is None:
+        kinds = " and ".join(sorted({other.type for other in container.streams if not is_cover(other)})) or "no"
+        raise InputError(f"{name}: expected a video stream, got {kinds} streams only")
+    if stream.codec_context is None:
+        raise InputError(f"{name}: no decoder for this video stream in PyAV's FFmpeg")
+    if "enc_key_id" in stream.metadata:  # Matroska's ContentEncKeyID
+        raise InputError(f"{name} is encrypted: decrypt it first")
+    tiles = [other for other in container.streams.video if other.disposition & Disposition.dependent]
+    if any(tile.frames == 1 for tile in tiles):
+        raise InputError(
+            f"{name}: one image in {len(tiles)} tiles, which PyAV does not put together: convert it to another format "
+            "such as PNG first"
+        )
+    found: VideoStream = stream
+    return found
 
 
 def seconds(ticks: int, time_base: Any) -> Fraction:

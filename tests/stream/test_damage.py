@@ -1,0 +1,217 @@
+"""Nothing of an input is lost without a word, and nothing is called damaged that is whole."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from vsr_plugin.errors import DamagedInputError, InputError
+from vsr_plugin.stream import Source
+
+from .conftest import Media
+
+_FILM = "-f lavfi -i testsrc2=s=64x48:r=25:d=1.6 -f lavfi -i sine=d=1.6"
+_H264 = "-c:v libx264 -preset ultrafast -bf 2 -g 10 -c:a aac -b:a 32k"
+_VP9 = "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 10 -c:a libopus -b:a 32k"
+_MPEG2 = "-c:v mpeg2video -g 10 -bf 2 -c:a mp2"
+_KEY = f"-encryption_scheme cenc-aes-ctr -encryption_key {'76' * 16} -encryption_kid {'a7' * 16}"
+
+
+@pytest.fixture(scope="session")
+def make(media: Media, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """``make(recipe, name)``: a file made by ffmpeg, once."""
+    folder = tmp_path_factory.mktemp("made")
+
+    def run(recipe: str, name: str) -> Path:
+        place = folder / re.sub(r"\W+", "_", recipe)[-150:]
+        if not (place / name).exists():
+            place.mkdir(exist_ok=True)
+            command = ["ffmpeg", "-v", "error", "-y", "-threads", "1", *recipe.split(), name]
+            subprocess.run(command, cwd=place, check=True, capture_output=True)
+        return place / name
+
+    return run
+
+
+Make = Callable[[str, str], Path]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name"),
+    [
+        (f"{_FILM} {_H264}", "a.mp4"),
+        (f"{_FILM} {_H264}", "a.mkv"),
+        (f"{_FILM} {_H264}", "a.mov"),
+        (f"{_FILM} {_H264}", "a.ts"),
+        (f"{_FILM} {_H264}", "a.m2ts"),
+        (f"{_FILM} {_H264}", "a.flv"),
+        (f"{_FILM} {_H264}", "a.nut"),
+        (f"{_FILM} {_H264} -movflags frag_keyframe+empty_moov", "fragments.mp4"),
+        (f"{_FILM} {_H264} -movflags frag_every_frame+empty_moov+default_base_moof+dash", "dash.mp4"),
+        (f"{_FILM} {_H264} -live 1", "live.mkv"),
+        (f"{_FILM} {_H264} -reserve_index_space 4096", "cues.mkv"),
+        (f"{_FILM} {_H264} -vf select='not(mod(n\\,3))+not(mod(n\\,7))' -vsync vfr", "vfr.mkv"),
+        (f"{_FILM} {_H264} -vf select='lt(n\\,2)+gt(n\\,35)' -vsync vfr", "sparse.mp4"),
+        (f"{_FILM} -t 3.1 {_H264} -shortest", "odd.mkv"),
+        (f"{_FILM} {_VP9}", "a.webm"),
+        (f"{_FILM} -c:v libvpx -auto-alt-ref 1 -lag-in-frames 16 -c:a libopus", "altref.webm"),
+        (f"{_FILM} -c:v libvpx-vp9 -auto-alt-ref 1 -lag-in-frames 16 -cpu-used 8 -c:a libopus", "altref9.webm"),
+        (f"{_FILM} {_MPEG2}", "a.ts"),
+        (f"{_FILM} {_MPEG2}", "a.mpg"),
+        (f"{_FILM} {_MPEG2}", "a.vob"),
+        (f"{_FILM} -c:v mpeg4 -bf 2 -c:a mp3", "a.avi"),
+        (f"{_FILM} -c:v libxvid -bf 2 -c:a mp3", "xvid.avi"),
+        (f"{_FILM} -c:v mjpeg -c:a pcm_s16le", "a.mov"),
+        (f"{_FILM} -c:v wmv2 -c:a wmav2", "a.wmv"),
+        (f"{_FILM} -c:v libtheora -c:a libvorbis", "a.ogv"),
+        (f"{_FILM} -c:v libx265 -preset ultrafast -x265-params log-level=error:keyint=10:open-gop=1", "hevc.mkv"),
+        (f"{_FILM} -c:v ffv1 -level 3 -c:a flac", "a.mkv"),
+        ("-f lavfi -i testsrc2=s=64x48:r=25:d=1 -pix_fmt yuv420p", "a.y4m"),
+        ("-f lavfi -i testsrc2=s=64x48:r=25:d=1 -c:v libx264", "a.h264"),
+        ("-f lavfi -i testsrc2=s=64x48:r=10:d=1", "a.gif"),
+    ],
+)  # fmt: skip
+def test_whole_files_are_whole(make: Make, tmp_path: Path, recipe: str, name: str) -> None:
+    file = make(recipe, name)
+    for part in ({}, {"start": Fraction(1, 3)}, {"start": Fraction(1, 2), "duration": Fraction(1, 2)}, {"frames": 3}):
+        source = Source(file, deinterlace=False, **part)
+        assert list(source)
+        assert source.damaged == 0, part
+
+
+@pytest.mark.parametrize("name", ["cut.mkv", "cut.mp4", "cut.mov", "cut.ts", "cut.webm"])
+def test_copies_that_begin_in_mid_stream_are_whole(make: Make, name: str) -> None:
+    source = make(f"{_FILM} {_VP9 if name == 'cut.webm' else _H264}", f"whole.{name[4:]}")
+    file = make(f"-ss 0.7 -i {source} -c copy", name)
+    assert _read(file)[1] == 0
+
+
+def _read(file: Path) -> tuple[int, int]:
+    source = Source(file)
+    return len(list(source)), source.damaged
+
+
+def _cut(make: Make, tmp_path: Path, recipe: str, name: str, left: float) -> tuple[Path, Path]:
+    whole = make(recipe, name)
+    cut = tmp_path / name
+    cut.write_bytes(whole.read_bytes()[: int(whole.stat().st_size * left)])
+    return whole, cut
+
+
+@pytest.mark.parametrize("left", [0.4513, 0.8013, 0.951])
+@pytest.mark.parametrize(
+    ("recipe", "name"),
+    [
+        (f"{_FILM} {_H264}", "a.mkv"),
+        (f"{_FILM} {_H264} -live 1", "live.mkv"),
+        (f"{_FILM} {_VP9}", "a.webm"),
+        (f"{_FILM} {_H264} -movflags faststart", "fast.mp4"),
+        (f"{_FILM} {_H264} -movflags frag_keyframe+empty_moov", "fragments.mp4"),
+        (f"{_FILM} {_H264}", "a.ts"),
+        (f"{_FILM} {_MPEG2}", "b.ts"),
+        (f"{_FILM} {_H264}", "a.m2ts"),
+        (f"{_FILM} {_H264}", "a.flv"),
+        (f"{_FILM} -c:v mpeg4 -bf 2 -c:a mp3", "a.avi"),
+    ],
+)
+def test_a_cut_file_is_damaged(make: Make, tmp_path: Path, recipe: str, name: str, left: float) -> None:
+    _, cut = _cut(make, tmp_path, recipe, name, left)
+    assert _read(cut)[1] > 0
+    with pytest.raises(DamagedInputError):
+        list(Source(cut, strict=True))
+
+
+def _without(data: bytes, mark: bytes, number: int) -> bytes:
+    """The data with one byte of the ``number``-th mark changed."""
+    at = [match.start() for match in re.finditer(re.escape(mark), data)][number]
+    return data[:at] + bytes([data[at] ^ 0x05]) + data[at + 1 :]
+
+
+def test_lost_clusters_blocks_and_groups_of_matroska_are_found(make: Make, tmp_path: Path) -> None:
+    whole = make(f"{_FILM} {_H264}", "a.mkv")
+    frames, _ = _read(whole)
+    data = whole.read_bytes()
+    cluster = data.index(b"\x1f\x43\xb6\x75")
+    first = data.index(b"\xa3", cluster)  # SimpleBlock: its name, its size, its track
+    size = 9 - data[first + 1].bit_length()
+    for number, change in enumerate(
+        (
+            _without(data, b"\x1f\x43\xb6\x75", 1),
+            data[:first] + b"\xa5" + data[first + 1 :],
+            data[: first + 1 + size] + b"\x8f" + data[first + 2 + size :],  # another track
+            data[: first + 1] + b"\x01" + data[first + 2 :],  # another size
+        )
+    ):
+        file = tmp_path / f"{number}.mkv"
+        file.write_bytes(change)
+        found, damaged = _read(file)
+        assert found <= frames, number
+        assert damaged > 0, number
+
+
+def test_frames_missing_from_the_end_of_an_index_are_found(make: Make, tmp_path: Path) -> None:
+    """The media lie behind the index, and the last of them are gone, between two frames."""
+    whole = make(f"{_FILM} {_H264} -an -movflags faststart", "silent.mp4")
+    with Source(whole).container as container:
+        stream = container.streams.video[0]
+        positions = sorted(entry.pos for entry in stream.index_entries)
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole.read_bytes()[: positions[-3]])
+    frames, damaged = _read(cut)
+    assert (frames, damaged) == (37, 1)
+
+
+def test_a_frame_that_decodes_to_nothing_is_missed(make: Make, tmp_path: Path) -> None:
+    """VP8 says in one bit whether a frame is shown."""
+    whole = make(f"{_FILM} -c:v libvpx -deadline realtime -g 10 -an", "vp8.webm")
+    data = bytearray(whole.read_bytes())
+    with Source(whole).container as container:
+        packet = next(packet for index, packet in enumerate(container.demux(video=0)) if index == 13)
+        at = bytes(data).index(bytes(packet)[:40])
+    data[at] &= ~0x10 & 0xFF
+    file = tmp_path / "hidden.webm"
+    file.write_bytes(data)
+    assert _read(file) == (39, 1)
+
+
+def test_encrypted_streams_are_refused(make: Make, shared: Path) -> None:
+    encrypted = make(f"{_FILM} {_H264} {_KEY}", "cenc.mp4")
+    for file in (encrypted, shared / "video/exoplayer/subsample_encrypted_altref.webm"):
+        with pytest.raises(InputError, match=rf"{re.escape(file.name)} is encrypted: decrypt it first"):
+            list(Source(file))
+
+
+def test_a_file_of_a_header_alone_holds_no_frame(make: Make, tmp_path: Path) -> None:
+    data = make(f"{_FILM} {_H264} -movflags frag_keyframe+empty_moov", "fragments.mp4").read_bytes()
+    file = tmp_path / "init.mp4"
+    file.write_bytes(data[: data.index(b"moof") - 4])
+    with pytest.raises(InputError, match=r"init\.mp4: no frame to enlarge in this file"):
+        list(Source(file))
+
+
+def test_a_header_that_the_decoder_does_not_take_is_one_error(make: Make, tmp_path: Path) -> None:
+    whole = make(f"{_FILM} -c:v ffv1 -level 3 -c:a flac", "a.mkv")
+    with Source(whole).container as container:
+        header = container.streams.video[0].codec_context.extradata
+    assert header
+    file = tmp_path / "header.mkv"
+    file.write_bytes(whole.read_bytes().replace(header, header[:8] + b"\xff" * (len(header) - 8)))
+    with pytest.raises(DamagedInputError, match=r"header\.mkv: the decoder ffv1 does not take what the header says"):
+        list(Source(file))
+
+
+@pytest.mark.parametrize("start", [Fraction(1, 5), Fraction(6, 5)])
+def test_a_part_of_a_cut_file_is_damaged_where_it_lacks_frames(make: Make, tmp_path: Path, start: Fraction) -> None:
+    for recipe, name in ((f"{_FILM} {_H264}", "a.mkv"), (f"{_FILM} {_H264} -movflags faststart", "fast.mp4")):
+        _, cut = _cut(make, tmp_path, recipe, name, 0.9)
+        source = Source(cut, start=start)
+        assert list(source)
+        assert source.damaged > 0, name
+        source = Source(cut, start=Fraction(1, 5), duration=Fraction(2, 5))
+        assert list(source)
+        assert source.damaged == 0, name

@@ -1,0 +1,58 @@
+"""`ImageSequence`: the files that a pattern such as ``frame_%04d.png`` names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+_NUMBER = re.compile(r"%(0\d+)?d")
+
+
+def is_pattern(path: str | Path) -> bool:
+    """Whether a name has the place of one number in it."""
+    return len(_NUMBER.findall(Path(path).name)) == 1
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSequence:
+    """What stands in the folder of a pattern.
+
+    Attributes:
+        pattern: With one ``%d`` or ``%04d`` in the file's name.
+        numbers: Of the files that are there, in rising order; never empty.
+    """
+
+    pattern: Path
+    numbers: tuple[int, ...]
+
+    @classmethod
+    def find(cls, path: str | Path) -> Self | None:
+        """The sequence that ``path`` names, or None: it is a file, or no pattern, or there is no such file."""
+        pattern = Path(path)
+        if not is_pattern(pattern) or pattern.exists() or not pattern.parent.is_dir():
+            return None
+        (number,) = _NUMBER.findall(pattern.name)
+        before, after = (part.replace("%%", "%") for part in _NUMBER.sub("\0", pattern.name).split("\0"))
+        digits = re.compile(rf"{re.escape(before)}(\d+){re.escape(after)}")
+        found = sorted(
+            int(match[1])
+            for file in pattern.parent.iterdir()
+            if (match := digits.fullmatch(file.name)) and match[1] == f"%{number}d" % int(match[1])
+        )
+        return cls(pattern, tuple(found)) if found else None
+
+    def name(self, number: int) -> str:
+        """The name of the file of this number."""
+        return _NUMBER.sub(lambda match: match[0] % number, self.pattern.name).replace("%%", "%")
+
+    def lost_after(self, count: int) -> str | None:
+        """Why the sequence ends after its first ``count`` files, or None if they are all."""
+        left = len(self.numbers) - count
+        if left <= 0:
+            return None
+        name = self.name(self.numbers[0] + count)
+        if self.numbers[count] != self.numbers[0] + count:
+            return f"{name} is missing, and the {left} after it are left out"
+        return f"{name} cannot be read, and the {left - 1} after it are left out"
