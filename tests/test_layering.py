@@ -45,6 +45,7 @@ THIRD_PARTIES = {
     "numpy": ("vsr_plugin", "kernels"),
     "av": ("vsr_plugin/stream", "vsr_plugin/training/data.py"),
     "vapoursynth": ("vsr_plugin/vapoursynth",),
+    "pynvml": ("vsr_plugin/backends/tensorrt/flavor.py",),
     "tensorrt": ("vsr_plugin/backends/tensorrt/flavor.py",),
     "tensorrt_rtx": ("vsr_plugin/backends/tensorrt/flavor.py",),
     "filelock": ("vsr_plugin/backends/tensorrt/cache.py",),

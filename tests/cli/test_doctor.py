@@ -135,7 +135,7 @@ def test_the_library_behind_tensorrt_and_its_engines_are_told(monkeypatch: pytes
     assert (absent.state, absent.remedy) == ("absent", flavor.INSTALL)
     assert absent.detail == "tensorrt_rtx does not load: libnvinfer.so: cannot open"
     monkeypatch.setattr(cache, "default_folder", lambda: tmp_path)
-    cache.Cache(tmp_path).write("one.engine", {}, bytes(2_000_000))
+    cache.Cache(tmp_path).write(f"{'a' * 64}.engine", "", bytes(2_000_000))
     monkeypatch.setattr(flavor, "find_flavor", lambda: SimpleNamespace(name="tensorrt_rtx", version="1.7"))
     [found] = module._engines()
     assert found.state == "ok"

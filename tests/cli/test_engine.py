@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,7 +37,7 @@ def test_an_engine_is_built_listed_and_removed(
     said = capsys.readouterr()
     [engine] = tmp_path.glob("*.engine")
     assert said.out == f"{engine}\n"
-    assert "building the engine of espcn ×3 for 64×48" in said.err
+    assert "building the engine of espcn ×3, 64×48" in said.err
     assert vsr(monkeypatch, *wish, "--compute-capability", "8.9") == 0
     said = capsys.readouterr()
     assert (said.out, said.err) == (f"{engine}\n", "It was there already.\n")
@@ -54,10 +55,10 @@ def test_an_engine_is_built_listed_and_removed(
     assert vsr(monkeypatch, "cache", "ls", "--cache-dir", tmp_path) == 0
     said = capsys.readouterr()
     assert engine.stem[:12] in said.out
-    assert said.err.startswith("4 files, ")
+    assert said.err.startswith("3 files, ")
     assert vsr(monkeypatch, "cache", "clear", "--cache-dir", tmp_path) == 0
     assert list(tmp_path.glob("*.engine")) == []
-    assert capsys.readouterr().err.startswith("Removed 4 files, ")
+    assert capsys.readouterr().err.startswith("Removed 3 files, ")
 
 
 def test_where_nothing_can_be_kept_nothing_is_built(
@@ -134,13 +135,13 @@ def test_what_cannot_be_built_here_says_what_can(
 ) -> None:
     import torch
 
-    from tests.backends.tensorrt.fakes import FakeFlavor
-    from vsr_plugin.backends.tensorrt import backend
+    from vsr_plugin.backends.tensorrt import Target, backend
 
     gpu = "--precision" in more
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(backend, "find_flavor", lambda **_: FakeFlavor(name="tensorrt"))
+    full = SimpleNamespace(name="tensorrt", target=lambda _: Target("tensorrt", "10.9", "8.9"))
+    monkeypatch.setattr(backend, "find_flavor", lambda **_: full)
     words = ["espcn", "-x", "3", "--size", "64x48", "--cache-dir", str(tmp_path), *more]
     assert vsr(monkeypatch, "engine", "build", *words) == 2
     assert capsys.readouterr().err.startswith(f"Error: {message}")

@@ -81,7 +81,7 @@ def picture(height: int, width: int, depth: int) -> np.ndarray:
     luma = 0.5 + 0.3 * np.sin(x / 5) * np.cos(y / 7) + 0.2 * (np.hypot(x - width / 2, y - height / 2) < height / 3)
     luma = (luma + rng.normal(0, 0.02, luma.shape)).clip(0, 1)
     peak = 1 << (depth - 8)
-    return np.rint((16 + 219 * luma) * peak).astype(np.uint8 if depth == 8 else np.uint16)
+    return np.asarray(np.rint((16 + 219 * luma) * peak), np.uint8 if depth == 8 else np.uint16)
 
 
 def enlarged(model: str, scale: int, luma: np.ndarray, depth: int) -> np.ndarray:

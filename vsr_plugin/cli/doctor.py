@@ -31,8 +31,8 @@ _PACKAGES = (
     ("rich", "rich", "pip install rich", True),
     ("typer", "typer", "pip install typer", True),
     ("triton", "triton", "pip install triton", False),
-    ("tensorrt", "tensorrt", "pip install 'vsr-plugin[tensorrt]'", False),
-    ("tensorrt_rtx", "tensorrt_rtx", "pip install 'vsr-plugin[tensorrt-rtx]'", False),
+    ("tensorrt", "tensorrt", "install TensorRT from NVIDIA", False),
+    ("tensorrt_rtx", "tensorrt_rtx", "pip install 'vsr-plugin[tensorrt]'", False),
     ("vapoursynth", "vapoursynth", "pip install 'vsr-plugin[vapoursynth]'", False),
     ("opencv-python", "cv2", "pip install 'vsr-plugin[bench]'", False),
     ("onnx", "onnx", "pip install 'vsr-plugin[bench]'", False),
@@ -245,9 +245,8 @@ def _picture(name: str, model: str, scale: int, backend: str | None, device: str
 
 def _engines() -> Iterator[Finding]:
     """Say which of TensorRT's libraries is used, and what is kept of their engines."""
-    from ..backends.tensorrt.cache import default_folder
+    from ..backends.tensorrt.cache import default_folder, entries
     from ..backends.tensorrt.flavor import INSTALL, find_flavor
-    from ..backends.tensorrt.listing import kept
     from ..errors import BackendError, InputError
 
     try:
@@ -256,7 +255,7 @@ def _engines() -> Iterator[Finding]:
         yield Finding("engines", "tensorrt", "absent", str(error), INSTALL)
         return
     try:
-        files = kept(default_folder())
+        files = entries(default_folder())
     except InputError as error:
         yield Finding("engines", "tensorrt", "broken", str(error), "make it readable, or remove it")
         return

@@ -52,6 +52,9 @@ def build(
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
     cache_dir: Annotated[Path | None, _CACHE_DIR] = None,
+    cache_size: Annotated[
+        int, typer.Option(min=1, metavar="MB", help="Keep at most this much: what was not used for longest is removed.")
+    ] = 2000,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say everything; errors with traceback.")] = False,
 ) -> None:
@@ -74,7 +77,7 @@ def build(
 
     spec, module = read_model(model, scale, weights)
     _writable(cache_dir or default_folder())
-    backend = TensorRTBackend(cache_dir, ahead=compute_capability is not None)
+    backend = TensorRTBackend(cache_dir, ahead=compute_capability is not None, cache_size=cache_size)
     target = _target(backend, compute_capability)
     if compute_capability is not None and find_flavor().name != target.flavor:
         typer.echo(
@@ -101,7 +104,7 @@ def _target(backend: TensorRTBackend, capability: str | None) -> Target:
     if backend.flavor.name != "tensorrt_rtx":
         raise UsageError(
             "Expected no --compute-capability with TensorRT, which builds on the GPU it is for: leave it out, "
-            "or pip install 'vsr-plugin[tensorrt-rtx]'"
+            "or pip install 'vsr-plugin[tensorrt]', which is TensorRT-RTX"
         )
     return backend.flavor.target_ahead(capability)
 
@@ -135,11 +138,10 @@ def list_cache(
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects instead of a table.")] = False,
 ) -> None:
     """List engine files and what lies beside them, the newest first."""
-    from ..backends.tensorrt.cache import default_folder
-    from ..backends.tensorrt.listing import kept
+    from ..backends.tensorrt.cache import default_folder, entries
 
     folder = _folder(cache_dir or default_folder())
-    files = kept(folder)
+    files = entries(folder)
     if as_json:
         rows = [
             {"path": str(f.path), "kind": f.kind, "what": f.what, "size": f.size, "modified": f.modified.isoformat()}
@@ -149,15 +151,16 @@ def list_cache(
         return
     for file in files:
         when = file.modified.astimezone()
-        typer.echo(f"{file.short:12}  {file.size / 1e6:8.2f} MB  {when:%Y-%m-%d %H:%M}  {file.kind:20}  {file.what}")
+        typer.echo(
+            f"{file.path.stem[:12]}  {file.size / 1e6:8.2f} MB  {when:%Y-%m-%d %H:%M}  {file.kind:20}  {file.what}"
+        )
     typer.echo(f"{_count(len(files), sum(file.size for file in files))} in {folder}", err=True)
 
 
 @cache.command("clear")
 def clear_cache(cache_dir: Annotated[Path | None, _CACHE_DIR] = None) -> None:
     """Remove what `vsr cache ls` lists; it is made again when it is needed."""
-    from ..backends.tensorrt.cache import default_folder
-    from ..backends.tensorrt.listing import clear
+    from ..backends.tensorrt.cache import clear, default_folder
 
     folder = _folder(cache_dir or default_folder())
     typer.echo(f"Removed {_count(*clear(folder))} from {folder}", err=True)

@@ -137,12 +137,11 @@ def test_ctrl_c_ends_a_real_build_and_leaves_nothing(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(Watch, "step", interrupted)
     backend = TensorRTBackend(tmp_path, ahead=True)
+    wish: Any = (seeded(ESPCN, 2), ESPCN, fixed((1, 1, 16, 16)), "float16", backend.flavor.target_ahead("8.9"))
     with pytest.raises(KeyboardInterrupt):
-        backend.build(seeded(ESPCN, 2), ESPCN, fixed((1, 1, 16, 16)), "float16", backend.flavor.target_ahead("8.9"))
+        backend.build(*wish)
     assert 3 <= len(steps) < 20  # a whole build has 85 of them
     assert list(tmp_path.glob("*.engine")) == []
     monkeypatch.undo()
-    path, new = backend.build(
-        seeded(ESPCN, 2), ESPCN, fixed((1, 1, 16, 16)), "float16", backend.flavor.target_ahead("8.9")
-    )
+    path, new = backend.build(*wish)
     assert (path.exists(), new) == (True, True)  # and the lock was given back

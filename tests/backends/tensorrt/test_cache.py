@@ -1,4 +1,4 @@
-"""An engine is found again exactly when nothing that it depends on has changed, and a bad file is no engine."""
+"""A file is complete or not there, a bad one is not used, and the folder stays as small as it should."""
 
 from __future__ import annotations
 
@@ -7,147 +7,106 @@ import logging
 import os
 import subprocess
 import sys
-import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from vsr_plugin.backends.tensorrt import Profile, Recipe, Target
-from vsr_plugin.backends.tensorrt.cache import COMPILED, ENGINE, GRAPH, TIMING, Cache, default_folder, key
-from vsr_plugin.backends.tensorrt.listing import clear, kept
+from vsr_plugin.backends.tensorrt import Profile
+from vsr_plugin.backends.tensorrt.cache import COMPILED, ENGINE, TIMING, Cache, clear, default_folder, entries
 from vsr_plugin.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SHAPE = (1, 1, 270, 480)
-RECIPE = Recipe(
-    weights="a" * 64,
-    onnx="b" * 64,
-    precision="float16",
-    options=("strongly typed",),
-    target=Target("tensorrt", "10.9", "8.9", "NVIDIA GeForce RTX 4090", "570.86", "linux"),
-    profile=Profile(SHAPE, (4, 1, 270, 480), (4, 1, 270, 480)),
-)
-OTHERS = {
-    "weights": replace(RECIPE, weights="c" * 64),
-    "onnx": replace(RECIPE, onnx="c" * 64),
-    "precision": replace(RECIPE, precision="float32"),
-    "options": replace(RECIPE, options=("strongly typed", "no TF32")),
-    "flavor": replace(RECIPE, target=replace(RECIPE.target, flavor="tensorrt_rtx")),
-    "version": replace(RECIPE, target=replace(RECIPE.target, version="10.10")),
-    "capability": replace(RECIPE, target=replace(RECIPE.target, capability="12.0")),
-    "gpu": replace(RECIPE, target=replace(RECIPE.target, gpu="NVIDIA L4")),
-    "driver": replace(RECIPE, target=replace(RECIPE.target, driver="575.1")),
-    "system": replace(RECIPE, target=replace(RECIPE.target, system="win32")),
-    "smallest": replace(RECIPE, profile=replace(RECIPE.profile, smallest=(1, 1, 16, 16))),
-    "usual": replace(RECIPE, profile=replace(RECIPE.profile, usual=(2, 1, 270, 480))),
-    "largest": replace(RECIPE, profile=replace(RECIPE.profile, largest=(8, 1, 270, 480))),
-}
+    from vsr_plugin.backends.tensorrt import Shape
+
+KEY = "a" * 64
+NAME = f"{KEY}_1x1x8x8-1x1x8x8{ENGINE}"
 
 
-def keep(cache: Cache, recipe: Recipe, content: bytes) -> Path:
-    name = f"{key(recipe)}{ENGINE}"
-    assert cache.write(name, {"recipe": recipe.as_dict(), "model": "espcn", "scale": 3}, content)
-    return cache.folder / name
+def keep(cache: Cache, smallest: Shape, largest: Shape, content: bytes) -> None:
+    assert cache.write(f"{KEY}_{Profile(smallest, largest).name}{ENGINE}", "espcn ×3", content)
 
 
-def found(folder: Path, recipe: Recipe, shape: tuple[int, int, int, int] = SHAPE) -> bytes | None:
-    sealed = Cache(folder).find(recipe, shape)
-    return None if sealed is None else sealed.content
+def found(folder: Path, shape: Shape) -> bytes | None:
+    file = Cache(folder).find(KEY, shape)
+    return None if file is None else file.content
 
 
-def test_every_field_of_a_recipe_is_changed_here() -> None:
-    fields = {*Recipe.__slots__, *Target.__slots__, *Profile.__slots__} - {"target", "profile"}
-    assert fields == set(OTHERS)
-
-
-@pytest.mark.parametrize("changed", OTHERS)
-def test_the_key_changes_with_everything_an_engine_depends_on(changed: str) -> None:
-    assert key(OTHERS[changed]) != key(RECIPE)
-
-
-def test_an_engine_is_found_whatever_it_is_called(tmp_path: Path) -> None:
-    path = keep(Cache(tmp_path), RECIPE, b"engine")
-    Cache(tmp_path).write(path.name, {"recipe": RECIPE.as_dict(), "model": "another name", "scale": 2}, b"engine")
-    assert found(tmp_path, RECIPE) == b"engine"
-
-
-@pytest.mark.parametrize("changed", [name for name in OTHERS if name not in Profile.__slots__])
-def test_an_engine_of_another_recipe_is_not_taken(changed: str, tmp_path: Path) -> None:
-    keep(Cache(tmp_path), OTHERS[changed], b"another")
-    assert found(tmp_path, RECIPE) is None
-
-
-def test_an_engine_whose_profile_covers_the_shape_is_taken_the_smallest_first(tmp_path: Path) -> None:
+def test_the_smallest_engine_that_takes_the_shape_is_found(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     for side in (1080, 540, 200):
-        profile = Profile((1, 1, 16, 16), (4, 1, side, side), (4, 1, side, side))
-        keep(cache, replace(RECIPE, profile=profile), str(side).encode())
-    assert found(tmp_path, RECIPE) == b"540"
-    assert found(tmp_path, RECIPE, (1, 1, 600, 600)) == b"1080"
-    assert found(tmp_path, RECIPE, (5, 1, 270, 480)) is None  # more at a time than any of them takes
-    more = Profile((1, 1, 16, 16), (1, 1, 2000, 2000), (1, 1, 2000, 2000))  # fewer at a time, but larger
-    keep(cache, replace(RECIPE, profile=more), b"2000")
-    assert found(tmp_path, RECIPE) == b"540"
-    keep(cache, RECIPE, b"exact")
-    assert found(tmp_path, RECIPE) == b"exact"
+        keep(cache, (1, 1, 16, 16), (4, 1, side, side), str(side).encode())
+    assert found(tmp_path, (1, 1, 270, 480)) == b"540"
+    assert found(tmp_path, (1, 1, 600, 600)) == b"1080"
+    assert found(tmp_path, (5, 1, 270, 480)) is None  # more at a time than any of them takes
+    keep(cache, (1, 1, 16, 16), (1, 1, 2000, 2000), b"2000")  # fewer at a time, but larger
+    assert found(tmp_path, (1, 1, 540, 540)) == b"540"
+    keep(cache, (1, 1, 540, 540), (4, 1, 540, 540), b"exact")
+    assert found(tmp_path, (1, 1, 540, 540)) == b"exact"
+    (tmp_path / f"{KEY}_strange{ENGINE}").touch()
+    assert Cache(tmp_path).find("b" * 64, (1, 1, 270, 480)) is None
 
 
 BAD: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda data: b"",
     "truncated": lambda data: data[:-1],
-    "cut in the header": lambda data: data[:40],
+    "cut in the digest": lambda data: data[:40],
     "corrupted": lambda data: data[:-3] + b"?" + data[-2:],
-    "of a version to come": lambda data: data.replace(b"sealed 2", b"sealed 3"),
-    "corrupted in the header": lambda data: data.replace(b'"scale": 3', b'"scale": 2'),
+    "of a version to come": lambda data: data.replace(b"cache 3", b"cache 4"),
+    "corrupted in the words": lambda data: data.replace(b"espcn", b"edsr."),
     "foreign": lambda data: b"\x7fELF" + bytes(1000),
-    "foreign text": lambda data: b"vsr_plugin sealed 2\n" + b"0" * 64 + b"\n[1, 2]\nengine",
-    "nested without end": lambda data: b"vsr_plugin sealed 2\n" + b"0" * 64 + b"\n" + b"[" * 60000 + b"\n",
     "longer": lambda data: data + b"x",
 }
 
 
 @pytest.mark.parametrize("how", BAD)
-def test_a_bad_file_is_told_and_dropped(how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = keep(Cache(tmp_path), RECIPE, b"an engine\nof two lines")
+def test_a_bad_file_is_told_and_removed(how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / NAME
+    Cache(tmp_path).write(NAME, "espcn", b"an engine\nof two lines")
+    assert found(tmp_path, (1, 1, 8, 8)) == b"an engine\nof two lines"
     path.write_bytes(BAD[how](path.read_bytes()))
-    assert found(tmp_path, RECIPE) is None
-    assert [record.message for record in caplog.records] == [
-        f"{path} is damaged, or no file of this program: making it again"
-    ]
+    assert [entry.what for entry in entries(tmp_path)] == ["damaged"]
+    assert found(tmp_path, (1, 1, 8, 8)) is None
+    assert caplog.messages == [f"{path} is damaged, or not a file of this program: making it again"]
     assert not path.exists()
 
 
-@pytest.mark.parametrize("ending", [ENGINE, GRAPH, TIMING, COMPILED])
-def test_a_file_under_anothers_name_is_dropped(ending: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [ENGINE, TIMING, COMPILED])
+def test_a_file_under_anothers_name_is_removed(ending: str, tmp_path: Path) -> None:
     cache = Cache(tmp_path)
-    cache.write(f"{'a' * 64}{ending}", {}, b"content")
+    cache.write(f"{'a' * 64}{ending}", "", b"content")
     other = (tmp_path / f"{'a' * 64}{ending}").rename(tmp_path / f"{'b' * 64}{ending}")
     assert cache.read(other.name) is None
     assert not other.exists()
 
 
-@pytest.mark.parametrize("recipe", [{}, None, {**RECIPE.as_dict(), "profile": {"smallest": "x"}}, "text"])
-def test_a_strange_header_is_passed_by(recipe: object, tmp_path: Path) -> None:
-    Cache(tmp_path).write(f"strange{ENGINE}", {"recipe": recipe}, b"engine")
-    assert found(tmp_path, RECIPE) is None
-
-
 def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = Cache(tmp_path)
-    keep(cache, RECIPE, b"before")
-
     def interrupted(_: int) -> None:
         raise KeyboardInterrupt
 
+    Cache(tmp_path).write(NAME, "", b"before")
     monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        keep(cache, RECIPE, b"after")
-    assert [path.name for path in tmp_path.iterdir()] == [f"{key(RECIPE)}{ENGINE}"]
-    assert found(tmp_path, RECIPE) == b"before"
+        Cache(tmp_path).write(NAME, "", b"after")
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+    assert found(tmp_path, (1, 1, 8, 8)) == b"before"
+
+
+def test_the_files_that_were_not_used_for_longest_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "mine.engine").write_bytes(bytes(3_000_000))
+    names = [f"{letter * 64}{ENGINE}" for letter in "abcdef"]
+    cache = Cache(tmp_path, megabytes=1)
+    for age, name in enumerate(names[:4]):
+        cache.write(name, "", bytes(300_000))
+        os.utime(tmp_path / name, (1000 + age, 1000 + age))
+    assert not (tmp_path / names[0]).exists()  # with the fourth, there were more than a megabyte
+    assert cache.read(names[1]) is not None  # and so it is used
+    cache.write(names[4], "", bytes(300_000))
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.engine", names[1], names[3], names[4]}
+    cache.write(names[5], "", bytes(2_000_000))  # too large by itself, but it is needed now
+    assert {path.name for path in tmp_path.iterdir()} == {"mine.engine", names[5]}
 
 
 def test_a_full_disk_is_told_once(
@@ -158,11 +117,12 @@ def test_a_full_disk_is_told_once(
 
     monkeypatch.setattr(os, "fsync", full)
     cache = Cache(tmp_path)
-    assert not cache.write("one.engine", {}, b"engine")
-    assert not cache.write("two.engine", {}, b"engine")
+    assert not cache.write("one.engine", "", b"engine")
+    assert not cache.write("two.engine", "", b"engine")
     assert list(tmp_path.iterdir()) == []
-    expected = f"engines cannot be kept in {tmp_path} (No space left on device): they are built anew each time"
-    assert [record.message for record in caplog.records] == [expected]
+    assert caplog.messages == [
+        f"engines cannot be kept in {tmp_path} (No space left on device): they are built anew each time"
+    ]
 
 
 def test_a_folder_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -170,8 +130,8 @@ def test_a_folder_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: py
     (tmp_path / "file").write_bytes(b"")
     cache = Cache(tmp_path / "file" / "engines")
     with cache.lock():
-        assert cache.find(RECIPE, SHAPE) is None
-        assert not cache.write("one.engine", {}, b"engine")
+        assert cache.find(KEY, (1, 1, 8, 8)) is None
+        assert not cache.write("one.engine", "", b"engine")
         cache.drop("one.engine")
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
@@ -190,7 +150,7 @@ with cache.lock():
         while len(list(folder.glob("*.here"))) < 3:  # until all would build
             time.sleep(0.05)
         time.sleep(0.3)
-        cache.write("one.engine", {}, b"engine")
+        cache.write("one.engine", "", b"engine")
 """
 
 
@@ -226,9 +186,7 @@ def test_waiting_for_another_process_is_told(tmp_path: Path, caplog: pytest.LogC
     finally:
         logger.removeHandler(handler)
         other.communicate()
-    assert [record.message for record in caplog.records] == [
-        f"another process builds an engine in {tmp_path}: waiting for it"
-    ]
+    assert caplog.messages == [f"another process builds an engine in {tmp_path}: waiting for it"]
 
 
 def test_the_default_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -239,47 +197,34 @@ def test_the_default_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 
 def test_the_listing_knows_our_files_and_openvinos_and_leaves_others(tmp_path: Path) -> None:
-    cache = Cache(tmp_path)
-    engine = keep(cache, RECIPE, b"engine")
-    os.utime(engine, (time.time() - 60,) * 2)
-    cache.write(f"{key(RECIPE)}{COMPILED}", {"engine": engine.name}, b"kernels")
+    Cache(tmp_path).write(NAME, "espcn ×3, 8×8", b"engine")
+    os.utime(tmp_path / NAME, (1000, 1000))
+    Cache(tmp_path).write(f"{KEY}{COMPILED}", "espcn ×3", b"kernels")
     (tmp_path / "1234567890.blob").write_bytes(b"network")
     (tmp_path / "0123456789abcdef.part").write_bytes(b"half")
-    (tmp_path / f"{'ab' * 32}.engine").write_bytes(b"noise")
     strangers = [tmp_path / name for name in ("mine.engine", "holiday.blob", "song.part", "notes.txt", "build.lock")]
     for stranger in strangers:
         stranger.write_text("somebody's")
-    files = {file.path.name: file for file in kept(tmp_path)}
-    assert list(files)[-1] == engine.name  # the oldest
-    assert files[engine.name].what == (
-        "espcn ×3, 480×270, up to 4 at a time, float16, tensorrt 10.9, NVIDIA GeForce RTX 4090, driver 570.86"
-    )
-    assert sorted(file.kind for file in files.values()) == [
-        "OpenVINO network", "compiled at run time", "engine", "engine", "unfinished",
+    listed = entries(tmp_path)
+    assert (listed[-1].path.name, listed[-1].what) == (NAME, "espcn ×3, 8×8")  # the oldest
+    assert sorted(entry.kind for entry in listed) == [
+        "OpenVINO network", "compiled at run time", "engine", "unfinished",
     ]  # fmt: skip
-    assert files[f"{'ab' * 32}.engine"].what == "damaged"
-    whole = engine.read_bytes()
-    engine.write_bytes(whole[:-1])
-    assert [file.what for file in kept(tmp_path) if file.path == engine] == ["damaged"]
-    engine.write_bytes(whole)
-    assert clear(tmp_path) == (5, sum(file.size for file in files.values()))
+    assert clear(tmp_path) == (4, sum(entry.size for entry in listed))
     assert sorted(tmp_path.iterdir()) == sorted(strangers)
+    assert entries(tmp_path / "nowhere") == []
+    assert clear(tmp_path / "nowhere") == (0, 0)
 
 
 def test_files_that_vanish_and_folders_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    keep(Cache(tmp_path), RECIPE, b"engine")
+    Cache(tmp_path).write(NAME, "", b"engine")
     monkeypatch.setattr(Path, "is_file", lambda _: True)
     (tmp_path / "0123456789abcdef.part").symlink_to(tmp_path / "gone")  # as one that is renamed at this moment
-    assert [file.kind for file in kept(tmp_path)] == ["engine"]
+    assert [entry.kind for entry in entries(tmp_path)] == ["engine"]
 
     def refuse(_: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(InputError, match=f"Cannot read {tmp_path}: Permission denied"):
-        kept(tmp_path)
-
-
-def test_a_folder_that_is_not_there_is_empty(tmp_path: Path) -> None:
-    assert kept(tmp_path / "nowhere") == []
-    assert clear(tmp_path / "nowhere") == (0, 0)
+        entries(tmp_path)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tests.networks import seeded, small
 from vsr_plugin.backends import SamplesNetwork
-from vsr_plugin.backends.tensorrt import Binding, run
+from vsr_plugin.backends.tensorrt import run
+from vsr_plugin.backends.tensorrt.flavor import Flavor, LoadedEngine
 from vsr_plugin.backends.tensorrt.run import EngineNetwork
 from vsr_plugin.errors import BackendError, OutOfMemoryError
 from vsr_plugin.kernels import to_samples, to_unit
@@ -19,7 +20,7 @@ from vsr_plugin.kernels import to_samples, to_unit
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
-from tests.backends.tensorrt.fakes import FakeExecutable
+from tests.backends.tensorrt.fakes import STAMP, Library
 from tests.backends.tensorrt.test_export import exported
 
 if TYPE_CHECKING:
@@ -31,17 +32,17 @@ CPU = torch.device("cpu")
 SHAPE = (2, 1, 11, 14)
 
 
-def opened(name: str, scale: int, shape: Shape = SHAPE) -> tuple[EngineNetwork, FakeExecutable]:
-    graph = exported(name, scale)
-    executable = FakeExecutable(graph.onnx)
-    return EngineNetwork(executable, shape, graph.shuffle, CPU, name), executable
+def opened(name: str, scale: int, shape: Shape = SHAPE) -> tuple[EngineNetwork, Library]:
+    library, graph = Library(), exported(name, scale)
+    engine = Flavor(library, "tensorrt_rtx").load(STAMP + graph.onnx, b"", CPU)
+    assert engine is not None
+    return EngineNetwork(engine, shape, graph.shuffle, CPU, name), library
 
 
 @pytest.mark.parametrize(("name", "scale"), [("espcn", 3), ("vdsr", 2)])  # one ends with a shuffle, the other does not
 def test_the_result_is_the_networks(name: str, scale: int) -> None:
-    network, executable = opened(name, scale)
+    network, _ = opened(name, scale)
     assert isinstance(network, SamplesNetwork)
-    assert executable.shape == SHAPE
     x = torch.rand(SHAPE)
     expected = seeded(small(name, scale), scale)(x)
     result = network(x)
@@ -66,32 +67,23 @@ def test_samples_go_in_and_come_out(name: str, scale: int, depth: int, peak: int
 
 
 def test_the_engine_is_given_its_memory_once() -> None:
-    network, executable = opened("espcn", 3)
-    memory = executable.memory
-    assert all(memory)
+    network, library = opened("espcn", 3)
     for _ in range(3):
         network(torch.rand(SHAPE))
-    assert executable.memory == memory
-    assert len(executable.streams) == 3
+    assert library.told == [("workspace", True, 4096), "x", "y", 0, 0, 0]
 
 
-def test_closing_frees_the_engine() -> None:
-    network, executable = opened("espcn", 3)
-    network.close()
-    assert executable.closed
-
-
-@pytest.mark.parametrize("method", ["bind", "attach"])
-def test_an_engine_that_refuses_is_freed(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
-        raise RuntimeError("no")
-
-    monkeypatch.setattr(FakeExecutable, method, refuse)
-    graph = exported("espcn", 3)
-    executable = FakeExecutable(graph.onnx)
-    with pytest.raises(RuntimeError, match="no"):
-        EngineNetwork(executable, SHAPE, graph.shuffle, CPU, "espcn")
-    assert executable.closed
+@pytest.mark.parametrize("method", ["close", "set_input_shape", "set_tensor_address"])
+def test_an_engine_is_freed_when_it_is_closed_or_refuses(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[LoadedEngine] = []
+    monkeypatch.setattr(LoadedEngine, "close", lambda engine: closed.append(engine))
+    if method == "close":
+        opened("espcn", 3)[0].close()
+    else:
+        monkeypatch.setattr(Library, method, lambda *_: False)
+        with pytest.raises(RuntimeError, match="refuses"):
+            opened("espcn", 3)
+    assert len(closed) == 1
 
 
 @pytest.mark.parametrize(
@@ -103,12 +95,12 @@ def test_an_engine_that_refuses_is_freed(method: str, monkeypatch: pytest.Monkey
     ],
 )
 def test_failures_are_ours(words: str, kind: type[BackendError], monkeypatch: pytest.MonkeyPatch) -> None:
-    network, executable = opened("espcn", 3)
+    network, library = opened("espcn", 3)
 
     def fail(*_: int) -> None:
         raise RuntimeError(words)
 
-    monkeypatch.setattr(executable, "enqueue", fail)
+    monkeypatch.setattr(library, "execute_async_v3", fail)
     with pytest.raises(BackendError, match="tensorrt: running espcn") as caught:
         network(torch.rand(SHAPE))
     assert type(caught.value) is kind
@@ -174,17 +166,14 @@ class FakeStream:
 
 
 class Written:
-    """An `Executable` that writes down on which stream it is enqueued."""
+    """A `LoadedEngine` that writes down on which stream it is enqueued."""
 
     def __init__(self, cuda: FakeCuda) -> None:
         self._cuda = cuda
 
-    def bind(self, shape: Shape) -> Binding:
+    def bind(self, shape: Shape, _: Any) -> tuple[Tensor, Tensor]:
         n, _, height, width = shape
-        return Binding((n, 4, height, width), torch.float16, 0)
-
-    def attach(self, x: int, y: int, workspace: int, size: int) -> None:
-        assert all((x, y, workspace, size))
+        return torch.zeros(shape), torch.empty((n, 4, height, width), dtype=torch.float16)
 
     def capturable(self, stream: int) -> bool:
         assert stream == 77
@@ -193,34 +182,21 @@ class Written:
     def enqueue(self, stream: int) -> None:
         self._cuda.events.append(f"{'record' if self._cuda.recording else 'enqueue'} engine on {stream}")
 
-    def compiled(self) -> bytes:
-        return b""
-
     def close(self) -> None:
         self._cuda.events.append("close engine")
 
 
 def on_fake_cuda(monkeypatch: pytest.MonkeyPatch, **how: bool) -> tuple[FakeCuda, EngineNetwork]:
     cuda = FakeCuda(**how)
-    real = {name: getattr(torch, name) for name in ("zeros", "empty")}
 
     class Device:
-        """Of CUDA by its name; what is allocated there lies on the CPU."""
+        """Of CUDA by its name."""
 
         type = "cuda"
 
-    def on_cpu(name: str) -> Any:
-        def make(*args: Any, device: Any = None, **more: Any) -> Tensor:
-            made: Tensor = real[name](*args, **more)
-            return made
-
-        return make
-
     monkeypatch.setattr(run, "usable", lambda _: False)
     monkeypatch.setattr(torch, "cuda", cuda)
-    for name in real:
-        monkeypatch.setattr(torch, name, on_cpu(name))
-    network = EngineNetwork(Written(cuda), (1, 1, 4, 4), 2, Device(), "espcn")  # type: ignore[arg-type] # enough of one
+    network = EngineNetwork(Written(cuda), (1, 1, 4, 4), 2, Device(), "espcn")  # type: ignore[arg-type] # enough of each
     return cuda, network
 
 

@@ -1,19 +1,14 @@
-"""TensorRT and TensorRT-RTX: what their parts say to each other.
+"""TensorRT and TensorRT-RTX: what an engine is made for.
 
-`backend` is the `Backend`; `export` makes an ONNX graph of a network, `builds` watches the builder make an engine of
-it, `cache` keeps engine files, `run` runs them on memory and streams of torch; only `flavor` and its `executable` know
-the two libraries.
+`backend` is the `Backend`; `export` writes a network as an ONNX graph, `builds` watches a build, `cache` keeps engine
+files, `run` runs an engine on memory and streams of torch; only `flavor` knows the two libraries.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
-
-if TYPE_CHECKING:
-    import torch
-
-    from .. import Precision
+import re
+from dataclasses import dataclass
+from typing import Literal
 
 FlavorName = Literal["tensorrt", "tensorrt_rtx"]
 Shape = tuple[int, int, int, int]
@@ -21,22 +16,33 @@ Shape = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The shapes (N, C, H, W) that an engine takes.
-
-    Attributes:
-        smallest: Each dimension at least.
-        usual: What it is fastest for.
-        largest: Each dimension at most.
-    """
+    """The shapes (N, C, H, W) that an engine takes: from ``smallest`` to ``largest``, for which it is fastest."""
 
     smallest: Shape
-    usual: Shape
     largest: Shape
 
     def covers(self, shape: Shape) -> bool:
         """Whether an engine of this profile takes ``shape``."""
-        pairs = zip(self.smallest, shape, self.largest, strict=True)
-        return all(least <= length <= most for least, length, most in pairs)
+        return all(a <= n <= b for a, n, b in zip(self.smallest, shape, self.largest, strict=True))
+
+    @property
+    def name(self) -> str:
+        """As part of a file name, such as 1x1x16x16-4x1x270x480."""
+        return "-".join("x".join(map(str, shape)) for shape in (self.smallest, self.largest))
+
+    @classmethod
+    def from_name(cls, name: str) -> Profile | None:
+        """The profile of this `name`; None if it is no such name."""
+        if not re.fullmatch(r"\d+(x\d+){3}-\d+(x\d+){3}", name):
+            return None
+        smallest, largest = (tuple(map(int, shape.split("x"))) for shape in name.split("-"))
+        return cls(smallest, largest)  # type: ignore[arg-type] # four numbers each
+
+    def __str__(self) -> str:
+        n, _, height, width = self.largest
+        low, narrow = self.smallest[2:]
+        smallest = "" if (low, narrow) == (height, width) else f"{narrow}×{low} to "
+        return f"{smallest}{width}×{height}, up to {n} at a time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,7 @@ class Target:
     Attributes:
         flavor: The library.
         version: Of the library.
-        capability: Compute capability, as in 8.9.
+        capability: Compute capability, such as 8.9.
         gpu: Name of the GPU; empty for TensorRT-RTX, whose engines run on every GPU of the compute capability.
         driver: Version of its driver; empty for TensorRT-RTX.
         system: Operating system, as Python calls it; empty for TensorRT-RTX.
@@ -59,84 +65,6 @@ class Target:
     driver: str = ""
     system: str = ""
 
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """All that an engine depends on, and nothing else; its key in the cache is made of this.
-
-    Attributes:
-        weights: sha256 of the network's weights.
-        onnx: sha256 of the graph.
-        precision: Of the features.
-        options: What the builder is told besides.
-        target: What builds, and for which GPU.
-        profile: The shapes.
-    """
-
-    weights: str
-    onnx: str
-    precision: Precision
-    options: tuple[str, ...]
-    target: Target
-    profile: Profile
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data; dictionaries of equal recipes are equal after a journey through JSON."""
-        plain = asdict(self)
-        plain["options"] = list(self.options)
-        plain["profile"] = {name: list(shape) for name, shape in asdict(self.profile).items()}
-        return plain
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """What an engine needs for inputs of one shape.
-
-    Attributes:
-        shape: Of its output.
-        dtype: ″
-        workspace: Bytes on the device that it computes in.
-    """
-
-    shape: Shape
-    dtype: torch.dtype
-    workspace: int
-
-
-class Executable(Protocol):
-    """An engine on its device: the narrow door through which `run` reaches either library."""
-
-    def bind(self, shape: Shape) -> Binding:
-        """Choose the shape of the input, float32 (N, C, H, W), for the calls that follow."""
-        ...
-
-    def attach(self, x: int, y: int, workspace: int, size: int) -> None:
-        """Choose the memory for the calls that follow.
-
-        Args:
-            x: Address of the input.
-            y: ″ of the output.
-            workspace: ″ of what it computes in.
-            size: Bytes of the workspace.
-        """
-        ...
-
-    def capturable(self, stream: int) -> bool:
-        """Whether a run on the stream of this handle may become part of a CUDA graph."""
-        ...
-
-    def enqueue(self, stream: int) -> None:
-        """Enqueue one run on the stream of this handle.
-
-        Raises:
-            RuntimeError: the library refuses; its own words, as for `bind` and `attach`.
-        """
-        ...
-
-    def compiled(self) -> bytes:
-        """What the library has compiled at run time and would not compile again; empty if it does no such thing."""
-        ...
-
-    def close(self) -> None:
-        """Free the engine."""
-        ...
+    def __str__(self) -> str:
+        gpu = f"{self.gpu}, driver {self.driver}" if self.gpu else f"compute capability {self.capability}"
+        return f"{self.flavor} {self.version}, {gpu}"

@@ -1,130 +1,137 @@
-"""Engine files, and what lies beside them: sealed, so that a file that is not whole, or not ours, is never used.
+"""Engine files and what belongs to them, in a folder of limited size.
 
-A file is a line that names the format, a sha256, a line of JSON that has the file's name, too, and the content; the
-sha256 is of all that follows it. It is written under another name and renamed. Whoever builds holds the folder's lock:
-two processes build once, and one after the other, for builders measure, and would disturb each other.
+A file is four lines (the format, a sha256 of all that follows, the file's own name, what it is for) and the content. It
+is written under another name and renamed, so it is complete or not there. The name of an engine is a key, the sha256 of
+all that it depends on, and its profile. Builds hold a directory lock: two processes build an engine once, and never at
+the same time, because builders measure.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
+import re
 import secrets
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING
 
+from ...errors import InputError, OutputError
 from . import Profile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from . import Recipe, Shape
+    from . import Shape
 
 _log = logging.getLogger(__name__)
 
-_MAGIC = b"vsr_plugin sealed 2\n"
-_DIGEST = 64  # letters
-_HEADER = len(_MAGIC) + _DIGEST + 1  # where it begins
-_LONGEST_HEADER = 1 << 16
+_FORMAT = b"vsr_plugin cache 3"
 _LOCK, _PART = "build.lock", ".part"
-_PATIENCE = 1.0  # seconds before it is said that another process is waited for
-ENGINE, GRAPH, TIMING, COMPILED = ".engine", ".graph", ".timing", ".compiled"
-KINDS = {
+_SECONDS_BEFORE_SAYING = 1.0
+ENGINE, TIMING, COMPILED = ".engine", ".timing", ".compiled"
+_KINDS = {
     ENGINE: "engine",
-    GRAPH: "graph of a network",
     TIMING: "timing cache",
     COMPILED: "compiled at run time",
     ".blob": "OpenVINO network",
     _PART: "unfinished",
 }
-"""What the files of a cache folder are, by how their names end."""
+_NOT_SEALED = re.compile(r"\d+\.blob|[0-9a-f]{16}\.part")
+_OURS = re.compile(r"[0-9a-f]{64}(_.*)?")
+CACHE_SIZE = 2000
+"""Megabytes of engines that are kept by default."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
-    """A file, read.
-
-    Attributes:
-        name: Its name.
-        header: What was written with it.
-        content: ″
-    """
+class CacheFile:
+    """A file that has been read: its name, what it is for in words, and its content."""
 
     name: str
-    header: Mapping[str, Any]
+    what: str
     content: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class CacheEntry:
+    """A file in a listing.
+
+    Attributes:
+        path: Where it is.
+        kind: Engine, timing cache, …
+        what: What it is for, in words.
+        size: Bytes.
+        modified: When it was written, or last used.
+    """
+
+    path: Path
+    kind: str
+    what: str
+    size: int
+    modified: datetime
+
+
 def default_folder() -> Path:
-    """Where engine files are kept if nobody says where: in the user's cache folder."""
+    """Where engines are kept by default: in the user's cache folder."""
     from platformdirs import user_cache_path
 
     return user_cache_path("vsr_plugin", appauthor=False) / "engines"
 
 
-def key(recipe: Recipe) -> str:
-    """sha256 of everything an engine depends on."""
-    return hashlib.sha256(json.dumps(recipe.as_dict(), sort_keys=True).encode()).hexdigest()
-
-
 class Cache:
-    """A folder of sealed files. What cannot be kept is not: that is said once, and nothing is raised.
+    """A folder of engines. Where one cannot be kept, that is logged once, and nothing is raised.
 
     Args:
         folder: Made when something is to be kept.
+        megabytes: How much of it engines may fill; those that were not used for longest are removed.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, megabytes: int = CACHE_SIZE) -> None:
         self.folder = folder
+        self._limit = megabytes * 1_000_000
         self._complained = False
 
-    def read(self, name: str) -> Sealed | None:
-        """A file, or None if it is not there, or is not what was written: that one is dropped."""
+    def read(self, name: str) -> CacheFile | None:
+        """A file; None if it is not there, or is not what was written: then it is removed."""
         path = self.folder / name
         try:
-            data = path.read_bytes()
+            file = _read(path)
         except FileNotFoundError:
             return None
         except OSError as error:
             self._complain(error)
             return None
-        opened = _open(name, data)
-        if opened is None:
-            _log.warning("%s is damaged, or no file of this program: making it again", path)
+        if file is None:
+            _log.warning("%s is damaged, or not a file of this program: making it again", path)
             self.drop(name)
-            return None
-        return Sealed(name, *opened)
+        with suppress(OSError):
+            os.utime(path)  # the files that were not used for longest are removed first
+        return file
 
-    def find(self, recipe: Recipe, shape: Shape) -> Sealed | None:
-        """An engine of this recipe; else the smallest of another profile that takes ``shape``."""
-        exact = self.read(f"{key(recipe)}{ENGINE}")
-        if exact is not None and exact.header.get("recipe") == recipe.as_dict():
-            return exact
+    def find(self, key: str, shape: Shape) -> CacheFile | None:
+        """The smallest engine of this key that takes ``shape``."""
         found = []
-        for path in self._files(ENGINE):
-            header = read_header(path)
-            profile = header and _profile_for(header, recipe)
-            if profile and profile.covers(shape):
-                n, _, height, width = profile.largest
-                found.append((height * width, n, path.name))
-        for *_, name in sorted(found):
-            sealed = self.read(name)
-            if sealed is not None:
-                return sealed
-        return None
+        with suppress(OSError):
+            for path in self.folder.glob(f"{key}_*{ENGINE}"):
+                profile = Profile.from_name(path.stem.removeprefix(f"{key}_"))
+                if profile is not None and profile.covers(shape):
+                    n, _, height, width = profile.largest
+                    _, _, low, narrow = profile.smallest
+                    found.append((height * width, -low * narrow, n, path.name))
+        return next(filter(None, (self.read(name) for *_, name in sorted(found))), None)
 
-    def write(self, name: str, header: Mapping[str, Any], content: bytes) -> bool:
+    def write(self, name: str, what: str, content: bytes) -> bool:
         """Keep a file, whole or not at all; gives whether it is there."""
+        rest = b"\n".join((name.encode(), what.encode(), content))
+        part = self.folder / f"{secrets.token_hex(8)}{_PART}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            part = self.folder / f"{secrets.token_hex(8)}{_PART}"
             try:
                 with part.open("xb") as file:
-                    file.write(_seal(name, header, content))
+                    file.writelines((_FORMAT, b"\n", sha256(rest).hexdigest().encode(), b"\n", rest))
                     file.flush()
                     os.fsync(file.fileno())
                 part.replace(self.folder / name)
@@ -134,10 +141,12 @@ class Cache:
         except OSError as error:
             self._complain(error)
             return False
+        with suppress(OSError):  # of another process that removes files, too
+            self._trim(name)
         return True
 
     def drop(self, name: str) -> None:
-        """Forget a file."""
+        """Remove a file."""
         try:
             (self.folder / name).unlink(missing_ok=True)
         except OSError as error:
@@ -145,14 +154,14 @@ class Cache:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from building; where the folder takes no lock, nobody is kept from anything."""
+        """Hold the lock of the folder, for a build; where the folder cannot be locked, go on without."""
         import filelock
 
         lock = filelock.FileLock(self.folder / _LOCK)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             try:
-                lock.acquire(timeout=_PATIENCE)
+                lock.acquire(timeout=_SECONDS_BEFORE_SAYING)
             except filelock.Timeout:
                 _log.warning("another process builds an engine in %s: waiting for it", self.folder)
                 lock.acquire()
@@ -163,11 +172,16 @@ class Cache:
         finally:
             lock.release()
 
-    def _files(self, ending: str) -> list[Path]:
-        try:
-            return sorted(self.folder.glob(f"*{ending}"))
-        except OSError:
-            return []
+    def _trim(self, newest: str) -> None:
+        """Remove the oldest files where there are too many; never the one that was just written."""
+        ours = [path for path in self.folder.iterdir() if path.suffix in (ENGINE, TIMING, COMPILED)]
+        status = {path: path.stat() for path in ours if path.name != newest and _OURS.fullmatch(path.stem)}
+        size = (self.folder / newest).stat().st_size
+        for path in sorted(status, key=lambda path: status[path].st_mtime_ns, reverse=True):
+            size += status[path].st_size
+            if size > self._limit:
+                _log.info("removing %s: the cache is full", path)
+                self.drop(path.name)
 
     def _complain(self, error: Exception) -> None:
         if not self._complained:
@@ -176,53 +190,56 @@ class Cache:
         self._complained = True
 
 
-def read_header(path: Path) -> Mapping[str, Any] | None:
-    """What was written with a file, its content unread; None if it is no file of ours, or not as long as it was."""
+def entries(folder: Path) -> list[CacheEntry]:
+    """The files of a cache folder, the newest first; other people's files are not among them.
+
+    Raises:
+        InputError: the folder cannot be read.
+    """
     try:
-        with path.open("rb") as file:
-            data = file.read(_HEADER + _LONGEST_HEADER)
-            length = file.seek(0, os.SEEK_END)
-    except OSError:
-        return None
-    opened = _split(data)
-    if opened is None or opened[0].get("size") != length - (len(data) - len(opened[1])):
-        return None
-    return opened[0]
+        found = [entry for path in folder.iterdir() if (entry := _entry(path))]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(f"Cannot read {folder}: {error.strerror}") from error
+    return sorted(found, key=lambda entry: (-entry.modified.timestamp(), entry.path.name))
 
 
-def _seal(name: str, header: Mapping[str, Any], content: bytes) -> bytes:
-    facts = {**header, "name": name, "size": len(content)}
-    rest = b"".join([json.dumps(facts, sort_keys=True).encode(), b"\n", content])
-    return b"".join([_MAGIC, hashlib.sha256(rest).hexdigest().encode(), b"\n", rest])
+def clear(folder: Path) -> tuple[int, int]:
+    """Remove what `entries` lists; gives the number of files, and their bytes.
+
+    Raises:
+        InputError: the folder cannot be read.
+        OutputError: one cannot be removed.
+    """
+    found = entries(folder)
+    for entry in found:
+        try:
+            entry.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"Cannot remove {entry.path}: {error.strerror}") from error
+    return len(found), sum(entry.size for entry in found)
 
 
-def _open(name: str, data: bytes) -> tuple[Mapping[str, Any], bytes] | None:
-    """Header and content, of a file that is whole and has the name that it was written under."""
-    opened = _split(data)
-    if opened is None or opened[0].get("name") != name:
-        return None
-    digest = data[len(_MAGIC) : len(_MAGIC) + _DIGEST]
-    return opened if hashlib.sha256(data[_HEADER:]).hexdigest().encode() == digest else None
-
-
-def _split(data: bytes) -> tuple[Mapping[str, Any], bytes] | None:
-    end = data.find(b"\n", _HEADER)
-    if not data.startswith(_MAGIC) or end < 0:
-        return None
-    try:
-        header = json.loads(data[_HEADER:end])
-    except (ValueError, RecursionError):
-        return None
-    return (header, data[end + 1 :]) if isinstance(header, dict) else None
-
-
-def _profile_for(header: Mapping[str, Any], recipe: Recipe) -> Profile | None:
-    """The profile of an engine that differs from a recipe in nothing else."""
-    theirs, ours = header.get("recipe"), recipe.as_dict()
-    if not isinstance(theirs, dict) or {**theirs, "profile": None} != {**ours, "profile": None}:
+def _entry(path: Path) -> CacheEntry | None:
+    """A file as it is listed, if it is ours, and still there."""
+    kind, sealed = _KINDS.get(path.suffix), not _NOT_SEALED.fullmatch(path.name)
+    if kind is None or not path.is_file() or (sealed and not _OURS.fullmatch(path.stem)):
         return None
     try:
-        shapes = {name: tuple(map(int, theirs["profile"][name])) for name in ("smallest", "usual", "largest")}
-    except (KeyError, TypeError, ValueError):
+        file = _read(path) if sealed else CacheFile(path.name, "", b"")
+        status = path.stat()
+    except FileNotFoundError:  # another process has just renamed or removed it
         return None
-    return Profile(**shapes) if {len(shape) for shape in shapes.values()} == {4} else None  # type: ignore[arg-type]
+    modified = datetime.fromtimestamp(status.st_mtime, UTC)
+    return CacheEntry(path, kind, file.what if file else "damaged", status.st_size, modified)
+
+
+def _read(path: Path) -> CacheFile | None:
+    """A file; None if it is not what was written under this name."""
+    form, _, data = path.read_bytes().partition(b"\n")
+    digest, _, rest = data.partition(b"\n")
+    if form != _FORMAT or sha256(rest).hexdigest().encode() != digest:
+        return None
+    name, what, content = rest.split(b"\n", 2)
+    return CacheFile(path.name, what.decode(), content) if name.decode() == path.name else None

@@ -6,15 +6,9 @@ Triton backend, what has up to four channels is a picture and stays in float32.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import pickle
 import warnings
 from dataclasses import dataclass
-from functools import cache
-from importlib import metadata, resources
-from io import BytesIO
-from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,11 +29,6 @@ INPUT, OUTPUT = "x", "y"
 _PICTURE_CHANNELS = 4
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 _WITH_WEIGHTS = (*_CONVOLUTIONS, nn.PReLU, nn.BatchNorm2d)
-# Code, and where it may come from: from packages whose version is part of the digest, and from Python, which keeps it.
-_CODE = (type, FunctionType, BuiltinFunctionType)
-_KNOWN = ("torch", "vsr_plugin", "builtins", "collections", "copyreg", "math", "_operator")
-# What decides about the graph of a network of ours, besides the network itself.
-_SOURCES = ("models", "kernels", "backends", "backends/tensorrt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,62 +180,3 @@ def _strip(proto: Any) -> None:
             if name in part.DESCRIPTOR.fields_by_name:
                 part.ClearField(name)
     proto.graph.ClearField("value_info")
-
-
-def digest_of_weights(module: nn.Module) -> str:
-    """sha256 of names, types, shapes and values of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(f"{name} {_digest_of_tensor(value)}\n".encode())
-    return digest.hexdigest()
-
-
-def _digest_of_tensor(value: Tensor) -> str:
-    content = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
-    return f"{value.dtype} {tuple(value.shape)} {hashlib.sha256(content.data).hexdigest()}"
-
-
-def digest_before_export(module: nn.Module, spec: NetworkSpec, precision: Precision) -> str | None:
-    """sha256 of all that decides about a graph, for exporting takes seconds, and need not be done twice.
-
-    None for a network with code that is neither ours nor torch's, for nobody knows what that depends on.
-    """
-    content = BytesIO()
-    try:
-        _Structure(content).dump(module)
-    except (pickle.PicklingError, AttributeError, TypeError):  # something in it cannot be written down
-        return None
-    digest = hashlib.sha256(content.getvalue())
-    digest.update(f"{spec.channels} {spec.multiple_of} {precision} {OPSET} {_digest_of_code()}".encode())
-    return digest.hexdigest()
-
-
-class _Structure(pickle.Pickler):
-    """Writes a network down, with digests in place of tensors, which torch writes differently each time.
-
-    Classes and functions are written by name: of those of other people, that says nothing.
-    """
-
-    def reducer_override(self, value: Any) -> Any:
-        """Refuse code that may change while its name stays."""
-        if isinstance(value, _CODE) and str(value.__module__).partition(".")[0] not in _KNOWN:
-            raise pickle.PicklingError(f"{value.__module__}.{value.__qualname__} is code of somebody else's")
-        return NotImplemented
-
-    def persistent_id(self, value: Any) -> str | None:
-        return _digest_of_tensor(value) if isinstance(value, torch.Tensor) else None
-
-
-@cache
-def _digest_of_code() -> str:
-    digest = hashlib.sha256()
-    for name in ("torch", "onnx", "onnxscript"):
-        try:
-            digest.update(f"{name} {metadata.version(name)}\n".encode())
-        except metadata.PackageNotFoundError:
-            digest.update(f"no {name}\n".encode())
-    for folder in _SOURCES:
-        package = resources.files(f"vsr_plugin.{folder.replace('/', '.')}")
-        for file in sorted((file for file in package.iterdir() if file.name.endswith(".py")), key=lambda f: f.name):
-            digest.update(file.read_bytes())
-    return digest.hexdigest()

@@ -1,12 +1,11 @@
-"""The one place that knows TensorRT and TensorRT-RTX, which speak alike: build an engine, load one."""
+"""The only file that knows TensorRT and TensorRT-RTX, whose interfaces are nearly the same."""
 
 from __future__ import annotations
 
-import ctypes
 import logging
-import re
 import sys
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,62 +13,52 @@ import torch
 from ...errors import BackendError, UsageError
 from ..memory import means_no_room
 from . import Target
-from .executable import LoadedEngine
+from .export import INPUT, OUTPUT
+from .run import current
 
 if TYPE_CHECKING:
-    from . import FlavorName, Profile
+    from torch import Tensor
+
+    from . import FlavorName, Profile, Shape
     from .builds import Watch
 
 _log = logging.getLogger(__name__)
 
-INSTALL = "pip install 'vsr-plugin[tensorrt-rtx]' (RTX GPUs) or 'vsr-plugin[tensorrt]' (all NVIDIA GPUs)"
-_OLDEST = 10  # of TensorRT; TensorRT-RTX counts on its own
-# What either says of a file that is none of its engines, or one of another version or GPU.
+INSTALL = "pip install 'vsr-plugin[tensorrt]' (TensorRT-RTX, for RTX GPUs)"
+_VENDORS = "install TensorRT from NVIDIA"
+_OLDEST = 10  # of TensorRT; TensorRT-RTX has version numbers of its own
+# What either library says about a file that is not an engine, or one of another version or GPU.
 _FOREIGN = ("magic tag", "version tag", "serialization assertion", "plan file", "engine header does not conform")
 # Types are as in the graph, and float32 keeps all its bits.
 OPTIONS = ("strongly typed", "no TF32")
 
 
 def find_flavor(*, ahead: bool = False) -> Flavor:
-    """The library that is there.
+    """The library that is installed.
 
     Args:
-        ahead: Whether engines are built for another GPU, which TensorRT-RTX alone does; else TensorRT comes first, for
-            it runs on every GPU, and measures on the one at hand.
+        ahead: Whether engines are built for another GPU, which only TensorRT-RTX can do; else TensorRT is preferred,
+            because it runs on every GPU and measures on the one it builds for.
 
     Raises:
-        BackendError: neither is there, or it does not load.
+        BackendError: neither is installed, or it does not load.
     """
     names: tuple[FlavorName, ...] = ("tensorrt_rtx", "tensorrt") if ahead else ("tensorrt", "tensorrt_rtx")
-    broken = ""
+    broken: list[str] = []
     for name in names:
         try:
-            flavor = Flavor(_load(name), name)
-        except ModuleNotFoundError as error:
-            if error.name != name:
-                broken = broken or f"{name} does not load: {error}; install it again"
-        except BackendError as error:
-            broken = broken or str(error)
+            flavor = Flavor(import_module(name), name)
         except (ImportError, OSError, RuntimeError, AttributeError) as error:  # its libraries, or those of the driver
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-            broken = broken or f"{name} does not load: {reason}; install it again"
+            if not isinstance(error, ModuleNotFoundError) or error.name != name:
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+                broken.append(f"{name} does not load: {reason}")
         else:
             if broken:
-                _log.warning("%s: taking %s", broken, name)
+                _log.warning("%s: using %s", broken[0], name)
             return flavor
     if broken:
-        raise BackendError(f"Backend 'tensorrt' cannot be used: {broken}, or choose --backend eager")
-    raise BackendError(f"Backend 'tensorrt' is not installed: {INSTALL}, or choose --backend eager")
-
-
-def _load(name: FlavorName) -> Any:
-    if name == "tensorrt":
-        import tensorrt
-
-        return tensorrt
-    import tensorrt_rtx
-
-    return tensorrt_rtx
+        raise BackendError(f"Backend 'tensorrt' cannot be used: {broken[0]}; install it again")
+    raise BackendError(f"Backend 'tensorrt' is not installed: {INSTALL}, or {_VENDORS} (all NVIDIA GPUs)")
 
 
 class Flavor:
@@ -82,22 +71,24 @@ class Flavor:
     Attributes:
         name: ″
         version: Of the library.
+
+    Raises:
+        ImportError: it is too old.
     """
 
     def __init__(self, library: Any, name: FlavorName) -> None:
-        self.name = name
-        self.version = str(library.__version__)
+        self.name, self.version = name, str(library.__version__)
         self._library = library
-        major = re.match(r"\d+", self.version)
-        if name == "tensorrt" and (major is None or int(major[0]) < _OLDEST):
-            raise BackendError(f"expected TensorRT {_OLDEST} or newer, got {self.version}: pip install -U tensorrt")
-        self._ear = _ear(library.ILogger)
+        major = self.version.partition(".")[0]
+        if name == "tensorrt" and not (major.isdecimal() and int(major) >= _OLDEST):
+            raise ImportError(f"expected version {_OLDEST} or newer, got {self.version}")
+        self._messages = _messages(library.ILogger)
 
     def target(self, device: torch.device) -> Target:
         """What engines for a CUDA device are built for.
 
         Raises:
-            BackendError: one that the library does not build for.
+            BackendError: the library does not build for it.
         """
         major, minor = torch.cuda.get_device_capability(device)
         capability, gpu = f"{major}.{minor}", torch.cuda.get_device_name(device)
@@ -107,123 +98,192 @@ class Flavor:
             return self.target_ahead(capability)
         except UsageError as error:
             raise BackendError(
-                f"TensorRT-RTX {self.version} does not build for {gpu}, of compute capability {capability}: "
-                "pip install 'vsr-plugin[tensorrt]', or use another --backend"
+                f"TensorRT-RTX {self.version} does not build for {gpu}, of compute capability {capability}: {_VENDORS}"
             ) from error
 
     def target_ahead(self, capability: str) -> Target:
         """What engines for any GPU of a compute capability are built for.
 
         Raises:
-            UsageError: one that the library does not build for.
+            UsageError: the library does not build for it.
         """
-        if self.name == "tensorrt_rtx":
-            known = self._capabilities()
-            if capability not in known:
-                raise UsageError(
-                    f"Expected a compute capability that TensorRT-RTX {self.version} builds for "
-                    f"({', '.join(known)}), got {capability!r}: others need pip install 'vsr-plugin[tensorrt]'"
-                )
+        if self.name == "tensorrt_rtx" and capability not in (known := self._capabilities()):
+            raise UsageError(
+                f"Expected a compute capability that TensorRT-RTX {self.version} builds for ({', '.join(known)}), "
+                f"got {capability!r}: for others {_VENDORS}"
+            )
         return Target(self.name, self.version, capability)
 
     def _capabilities(self) -> dict[str, Any]:
         members = self._library.ComputeCapability.__members__
-        numbers = {name.removeprefix("SM"): value for name, value in members.items() if name.startswith("SM")}
-        return {f"{number[:-1]}.{number[-1]}": value for number, value in numbers.items()}
+        return {f"{name[2:-1]}.{name[-1]}": value for name, value in members.items() if name.startswith("SM")}
 
     def build(self, onnx: bytes, profile: Profile, target: Target, timings: bytes, watch: Watch) -> tuple[bytes, bytes]:
-        """Make an engine; gives it, and the timing cache with what was measured for it.
+        """Build an engine; gives it, and the timing cache with what was measured for it.
 
         Raises:
             RuntimeError: the library refuses; its own words.
         """
         library = self._library
-        builder = library.Builder(self._ear)
+        builder = library.Builder(self._messages)
         network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-        parser = library.OnnxParser(network, self._ear)
+        parser = library.OnnxParser(network, self._messages)
         if not parser.parse(onnx):
             raise RuntimeError("; ".join(parser.get_error(index).desc() for index in range(parser.num_errors)))
         config = builder.create_builder_config()
         config.clear_flag(library.BuilderFlag.TF32)
         config.progress_monitor = monitor = _monitor(library, watch)
-        self._set_shapes(builder, network, config, profile)
-        cache = None
+        # A dimension that never changes is written into the graph, so that the builder can use it.
+        x = network.get_input(0)
+        x.shape = tuple(a if a == b else -1 for a, b in zip(profile.smallest, profile.largest, strict=True))
+        if -1 in tuple(x.shape):
+            shapes = builder.create_optimization_profile()
+            shapes.set_shape(x.name, profile.smallest, profile.largest, profile.largest)
+            config.add_optimization_profile(shapes)
+        measured = None
         if self.name == "tensorrt_rtx":
             config.num_compute_capabilities = 1
             config.set_compute_capability(self._capabilities()[target.capability], 0)
         else:
-            cache = config.create_timing_cache(timings) or config.create_timing_cache(b"")
-            config.set_timing_cache(cache, ignore_mismatch=False)
-        self._ear.listen()
+            measured = config.create_timing_cache(timings) or config.create_timing_cache(b"")
+            config.set_timing_cache(measured, ignore_mismatch=False)
+        self._messages.clear()
         engine = builder.build_serialized_network(network, config)
-        del monitor  # it must outlive the builder's use of it
+        del monitor  # which must outlive the build
         if engine is None and not watch.stopped:
-            reason = "out of memory: " if self._ear.short_of_memory else ""  # which it calls a lack of implementations
-            raise RuntimeError(reason + (self._ear.heard or "it does not say why"))
-        return (b"" if engine is None else bytes(engine)), (b"" if cache is None else bytes(cache.serialize()))
-
-    def _set_shapes(self, builder: Any, network: Any, config: Any, profile: Profile) -> None:
-        """What never changes is written into the graph, so that it is computed with once; the rest is a profile."""
-        x = network.get_input(0)
-        pairs = zip(profile.smallest, profile.largest, strict=True)
-        x.shape = tuple(least if least == most else -1 for least, most in pairs)
-        if -1 in tuple(x.shape):
-            shapes = builder.create_optimization_profile()
-            shapes.set_shape(x.name, profile.smallest, profile.usual, profile.largest)
-            config.add_optimization_profile(shapes)
+            reason = "out of memory: " if self._messages.short_of_memory else ""  # which it calls no implementation
+            raise RuntimeError(reason + self._messages.cause)
+        return (b"" if engine is None else bytes(engine)), (b"" if measured is None else bytes(measured.serialize()))
 
     def load(self, engine: bytes, compiled: bytes, device: torch.device) -> LoadedEngine | None:
-        """Put an engine on a device; None where the library does not take the file.
+        """Put an engine on a device; None where the library does not accept the file.
 
         Args:
-            engine: What `build` made.
-            compiled: What `Executable.compiled` gave earlier, or nothing.
+            engine: What `build` gave.
+            compiled: What `LoadedEngine.compiled` gave earlier, or nothing.
             device: Where.
 
         Raises:
             RuntimeError: the file is good, but there is no room, or no way to the GPU; the library's own words.
         """
-        with torch.cuda.device(device):
-            runtime = self._library.Runtime(self._ear)
-            self._ear.listen()
+        with current(device):
+            runtime = self._library.Runtime(self._messages)
+            self._messages.clear()
             loaded = runtime.deserialize_cuda_engine(engine)
             if loaded is not None:
-                return LoadedEngine(self._library, self._ear, runtime, loaded, compiled)
+                return LoadedEngine(self._library, self._messages, runtime, loaded, compiled)
             if self._is_foreign(runtime, engine):
                 return None
-            raise RuntimeError(self._ear.heard or "the engine is not taken, and it does not say why")
+            raise RuntimeError(self._messages.cause)
 
     def _is_foreign(self, runtime: Any, engine: bytes) -> bool:
-        """Whether a file that was not taken is no engine of this version of the library."""
+        """Whether a file that was refused is not an engine of this version of the library."""
         if not hasattr(runtime, "get_engine_validity"):  # which TensorRT-RTX has
-            said = "\n".join(self._ear.errors).lower()
+            said = "\n".join(self._messages.errors).lower()
             return any(words in said for words in _FOREIGN)
         why = self._library.EngineInvalidityDiagnostics
         _, found = runtime.get_engine_validity(engine)
         return bool(int(found) & (int(why.VERSION_MISMATCH) | int(why.MALFORMED_ENGINE)))
 
 
-@cache
-def _ear(logger: Any) -> Any:
-    """The logger that keeps errors, one of which becomes ours, and passes everything on for --verbose.
+class LoadedEngine:
+    """An engine on its device, which must be current in every call.
 
-    There is one for each library: TensorRT keeps the first that it is given for the whole process, and calls no other.
+    Args:
+        library: The module.
+        messages: Its logger.
+        runtime: What has loaded the engine, and must outlive it.
+        engine: ″
+        compiled: What `compiled` gave earlier, or nothing.
+
+    Raises:
+        RuntimeError: the library refuses, here or in any method; its own words.
     """
 
-    class Ear(logger):  # type: ignore[misc] # a class of the library that was found
+    def __init__(self, library: Any, messages: Any, runtime: Any, engine: Any, compiled: bytes) -> None:
+        self._library, self._messages, self._runtime, self._engine = library, messages, runtime, engine
+        self._cache = self._config = None
+        self._workspace = torch.empty(0)
+        how = library.ExecutionContextAllocationStrategy.USER_MANAGED  # the workspace is memory of torch
+        messages.clear()
+        if hasattr(library, "IRuntimeCache"):  # TensorRT-RTX compiles for the GPU when an engine is first run
+            self._config = engine.create_runtime_config()
+            self._config.set_execution_context_allocation_strategy(how)
+            # A CUDA graph is recorded after the first run: that run must be like all later ones.
+            strategies = library.DynamicShapesKernelSpecializationStrategy
+            self._config.dynamic_shapes_kernel_specialization_strategy = strategies.EAGER
+            self._cache = self._config.create_runtime_cache()
+            if compiled:
+                self._cache.deserialize(compiled)  # refused for another driver: then it compiles again
+            self._config.set_runtime_cache(self._cache)
+            how = self._config
+        self._context = engine.create_execution_context(how)
+        self._check(self._context is not None)
+
+    def bind(self, shape: Shape, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Choose the shape (N, C, H, W); gives the input and the output, which every run reads and writes."""
+        self._messages.clear()
+        self._check(self._context.set_input_shape(INPUT, shape))
+        size = max(1, int(self._context.update_device_memory_size_for_shapes()))
+        types = self._library.DataType
+        dtypes = {types.FLOAT: torch.float32, types.HALF: torch.float16, types.BF16: torch.bfloat16}
+        dtype = dtypes[self._engine.get_tensor_dtype(OUTPUT)]
+        x = torch.zeros(shape, device=device)
+        y = torch.empty(tuple(self._context.get_tensor_shape(OUTPUT)), dtype=dtype, device=device)
+        self._workspace = torch.empty(size, dtype=torch.uint8, device=device)
+        if hasattr(self._context, "set_device_memory"):
+            self._context.set_device_memory(self._workspace.data_ptr(), size)
+        else:  # in the first versions of TensorRT 10
+            self._context.device_memory = self._workspace.data_ptr()
+        self._check(self._context.set_tensor_address(INPUT, x.data_ptr()))
+        self._check(self._context.set_tensor_address(OUTPUT, y.data_ptr()))
+        return x, y
+
+    def capturable(self, stream: int) -> bool:
+        """Whether a run on the stream of this handle may become part of a CUDA graph."""
+        return not hasattr(self._context, "is_stream_capturable") or bool(self._context.is_stream_capturable(stream))
+
+    def enqueue(self, stream: int) -> None:
+        """Enqueue one run on the stream of this handle."""
+        self._messages.clear()
+        self._check(self._context.execute_async_v3(stream))
+
+    def compiled(self) -> bytes:
+        """What the library has compiled at run time and need not compile again; empty if it does no such thing."""
+        written = None if self._cache is None else self._cache.serialize()
+        return b"" if written is None else bytes(written)
+
+    def close(self) -> None:
+        """Free the engine, from the inside out."""
+        del self._context, self._workspace, self._cache, self._config, self._engine, self._runtime
+
+    def _check(self, done: object) -> None:
+        if not done:
+            raise RuntimeError(self._messages.cause)
+
+
+@cache
+def _messages(logger: Any) -> Any:
+    """The logger of a library: it keeps errors, for ours, and logs everything at debug level.
+
+    One for each library: TensorRT uses the first logger that it gets for the whole process.
+    """
+
+    class Messages(logger):  # type: ignore[misc] # a class of the library that was found
         def __init__(self) -> None:
             super().__init__()
-            self.listen()
+            self.clear()
 
-        def listen(self) -> None:
-            """Forget what was said so far."""
+        def clear(self) -> None:
+            """Forget what was said."""
             self.errors: list[str] = []
             self.short_of_memory = False
 
         @property
-        def heard(self) -> str:
-            """The error that says most: that there is no room, or the first, which others follow from."""
-            return next(filter(means_no_room, self.errors), self.errors[0] if self.errors else "")
+        def cause(self) -> str:
+            """The error that says most: that there is no room, or the first, which caused the others."""
+            errors = [*filter(means_no_room, self.errors), *self.errors, "the library refuses, and gives no reason"]
+            return errors[0]
 
         def log(self, severity: Any, message: str) -> None:
             if severity <= logger.ERROR:
@@ -231,7 +291,7 @@ def _ear(logger: Any) -> Any:
             self.short_of_memory |= "memory is insufficient" in message.lower()
             _log.debug("%s", message)
 
-    return Ear()
+    return Messages()
 
 
 def _monitor(library: Any, watch: Watch) -> Any:
@@ -250,13 +310,12 @@ def _monitor(library: Any, watch: Watch) -> Any:
 
 @cache
 def _driver() -> str:
-    """The version of the GPU's driver, as its management library says it."""
-    version = ctypes.create_string_buffer(80)
+    """The version of the GPU's driver."""
+    import pynvml
+
     try:
-        nvml = ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
-        told = nvml.nvmlInit_v2() == 0 and nvml.nvmlSystemGetDriverVersion(version, len(version)) == 0
-    except (OSError, AttributeError):
-        told = False
-    if not told:
-        _log.warning("the GPU's driver does not tell its version: after an update of it, call `vsr cache clear`")
-    return version.value.decode(errors="replace") or "unknown"
+        pynvml.nvmlInit()
+        return str(pynvml.nvmlSystemGetDriverVersion())
+    except pynvml.NVMLError as error:
+        _log.warning("the driver's version is unknown (%s): clear the engine cache after a driver update", error)
+        return "unknown"

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from . import Executable, Shape
+    from . import Shape
+    from .flavor import LoadedEngine
 
 _log = logging.getLogger(__name__)
 
@@ -25,10 +26,10 @@ class EngineNetwork:
     """A `SamplesNetwork` of one shape, that keeps one input and one output on the device.
 
     Args:
-        executable: The engine, on ``device``.
+        engine: On ``device``.
         shape: (N, C, H, W).
         shuffle: The pixel shuffle that the engine leaves to do; 1 is none.
-        device: Of CUDA; the CPU for engines that run there, which are those of tests.
+        device: Of CUDA; the CPU for engines that run there, in tests.
         name: Of the network, for messages.
 
     Attributes:
@@ -38,33 +39,21 @@ class EngineNetwork:
         RuntimeError: the engine refuses, and is closed.
     """
 
-    def __init__(
-        self,
-        executable: Executable,
-        shape: Shape,
-        shuffle: int,
-        device: torch.device,
-        name: str,
-    ) -> None:
-        self._executable, self._shuffle, self._device, self._name = executable, shuffle, device, name
+    def __init__(self, engine: LoadedEngine, shape: Shape, shuffle: int, device: torch.device, name: str) -> None:
+        self._engine, self._shuffle, self._device, self._task = engine, shuffle, device, f"tensorrt: running {name}"
         self._last: torch.cuda.Stream | None = None
         try:
             with current(device):
-                binding = executable.bind(shape)
-                self._x = torch.zeros(shape, device=device)
-                self._y = torch.empty(binding.shape, dtype=binding.dtype, device=device)
-                self._workspace = torch.empty(max(1, binding.workspace), dtype=torch.uint8, device=device)
-                size = self._workspace.numel()
-                executable.attach(self._x.data_ptr(), self._y.data_ptr(), self._workspace.data_ptr(), size)
-                self._replay, self.recorded = _record(executable, device)
+                self._x, self._y = engine.bind(shape, device)
+                self._replay, self.recorded = _record(engine, device)
         except BaseException:
-            executable.close()  # the memory that it holds may be what is missing
+            engine.close()  # the memory that it holds may be what is missing
             raise
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
         """Run one batch."""
-        with translated_errors(f"tensorrt: running {self._name}"):
+        with translated_errors(self._task):
             self._run(x)
             picture = self._picture()
             own = picture.data_ptr() == self._y.data_ptr()
@@ -73,7 +62,7 @@ class EngineNetwork:
     @torch.inference_mode()
     def upscale_samples(self, x: Tensor, peak: int, depth: int) -> Tensor:
         """Run one batch of native samples, as `SamplesNetwork` says: shuffled, rounded and stored in one kernel."""
-        with translated_errors(f"tensorrt: running {self._name}"):
+        with translated_errors(self._task):
             self._run(to_unit(x, peak))
             if usable(self._device):
                 samples: Tensor = load_ops().shuffle_to_samples(self._y, self._shuffle, depth, peak)
@@ -85,8 +74,8 @@ class EngineNetwork:
         if self._last is not None:
             self._last.synchronize()
         with current(self._device):
-            del self._replay, self._x, self._y, self._workspace
-            self._executable.close()
+            del self._replay, self._x, self._y
+            self._engine.close()
 
     def _picture(self) -> Tensor:
         """float32 (N, C, H·scale, W·scale), perhaps in the memory of the output."""
@@ -97,48 +86,49 @@ class EngineNetwork:
         if self._device.type == "cuda":
             stream = torch.cuda.current_stream(self._device)
             if self._last is not None and self._last != stream:
-                stream.wait_stream(self._last)  # input, output and workspace are still that one's
+                stream.wait_stream(self._last)  # which still uses input, output and workspace
             self._last = stream
         self._x.copy_(x)
         self._replay()
 
 
 def current(device: torch.device) -> AbstractContextManager[Any]:
-    """Make a device of CUDA the one that libraries mean if they are not told."""
+    """Make a CUDA device the one that libraries use by default."""
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
-def _record(executable: Executable, device: torch.device) -> tuple[Callable[[], None], bool]:
+def _record(engine: LoadedEngine, device: torch.device) -> tuple[Callable[[], None], bool]:
     """Make a CUDA graph of a run; gives what runs it on the current stream, and whether there is such a graph.
 
-    An engine that no graph can be made of is enqueued each time: on a stream of its own, for on the default stream
+    An engine that cannot be recorded is enqueued each time: on a stream of its own, because on the default stream
     TensorRT would wait for the whole device.
     """
     if device.type != "cuda":
-        return lambda: executable.enqueue(0), False
+        return lambda: engine.enqueue(0), False
     own = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def aside() -> None:
         caller = torch.cuda.current_stream(device)
         own.wait_stream(caller)
         with current(device):
-            executable.enqueue(own.cuda_stream)
+            engine.enqueue(own.cuda_stream)
         caller.wait_stream(own)
 
     aside()  # compiles, and lets libraries settle
-    if not executable.capturable(own.cuda_stream):
-        _log.info("the library makes no CUDA graph of this engine, so it runs a little slower")
-        return aside, False
-    graph = torch.cuda.CUDAGraph()
-    # Other threads may go on using the device meanwhile, but for one that tunes kernels.
-    tuning = load_ops().LOCK if AVAILABLE else nullcontext()
-    again = torch.cuda.stream(torch.cuda.current_stream(device))  # which a capture that does not begin leaves changed
-    try:
-        with tuning, again, torch.cuda.graph(graph, stream=own, capture_error_mode="thread_local"):
-            executable.enqueue(own.cuda_stream)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        _log.warning("no CUDA graph of this engine, so it runs a little slower: %s", error)
-        return aside, False
-    return graph.replay, True
+    why = "the library does not allow it"
+    if engine.capturable(own.cuda_stream):
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may go on using the device meanwhile, but for one that tunes kernels.
+        tuning = load_ops().LOCK if AVAILABLE else nullcontext()
+        again = torch.cuda.stream(torch.cuda.current_stream(device))  # a capture that does not begin leaves it changed
+        try:
+            with tuning, again, torch.cuda.graph(graph, stream=own, capture_error_mode="thread_local"):
+                engine.enqueue(own.cuda_stream)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            why = str(error)
+        else:
+            return graph.replay, True
+    _log.warning("no CUDA graph of this engine, so it runs a little slower: %s", why)
+    return aside, False
