@@ -21,6 +21,7 @@ from .decoder import open_decoder
 from .deinterlace import deinterlaced, first_field, holds_one_field
 from .input import average_rate, find_video, has_no_clock, is_cover, open_input
 from .layout import read_planes, readable
+from .side_data import read_side_data
 
 log = logging.getLogger(__name__)
 
@@ -350,8 +351,7 @@ class Source(Iterator[Frame]):
             self._said_color = True
             if guesses:
                 log.info("%s: untagged, read as %s", self.name, ", ".join(guesses))
-        stated = {kind.name for kind in picture.side_data}
-        side_data = {key: bytes(picture.side_data[key]) for key in _SIDE_DATA if key in stated}
+        side_data = read_side_data(picture, self.stream.codec_context.codec.canonical_name, _SIDE_DATA)
         assert picture.pts is not None
         step = round(1 / (self.frame_rate * self.time_base)) if self.frame_rate else 0
         return Frame(read_planes(picture), picture.pts, self.time_base, picture.duration or step, color, side_data)

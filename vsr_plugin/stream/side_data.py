@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import av
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from av import VideoFrame
     from av.container import InputContainer
 
     from ..frames import Frame
@@ -31,6 +32,25 @@ LOST = {
     "spherical": "360° projection",
     "stereo_3d": "3D",
 }
+
+
+# Decoders that attach metadata to side data. PyAV frees that metadata twice, so the process crashes as soon as
+# `side_data` of such a frame is read, whichever entry is asked for.
+_CRASHING = {"apng", "png"}
+
+
+def read_side_data(frame: VideoFrame, codec: str, names: Iterable[str]) -> dict[str, bytes]:
+    """FFmpeg's name → bytes, of the side data in ``names`` that a decoded frame has; nothing of PNG.
+
+    Args:
+        frame: From a decoder, or a copy of such a frame.
+        codec: Canonical name of the decoder's codec.
+        names: As in `av.sidedata.sidedata.Type`.
+    """
+    if codec in _CRASHING:
+        return {}
+    found = {kind.name: data for kind, data in frame.side_data.items()}
+    return {name: bytes(found[name]) for name in names if name in found}
 
 
 @dataclass(frozen=True, slots=True)
