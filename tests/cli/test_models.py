@@ -60,8 +60,19 @@ def test_markdown_says_what_is_below_its_paper(monkeypatch: pytest.MonkeyPatch) 
     espcn, fsrcnn = "Shi, CVPR 2016", "Dong, ECCV 2016 (56, 12, 4)"
     assert f"| `fsrcnn` | {fsrcnn} | 37.13 (37.00, +0.13) | 33.10 (33.16, −0.06) |" in text
     assert f"| `espcn` | {espcn} | 36.90 | 33.13 (33.13, ±0.00) |" in text
-    assert "Below their papers: `fsrcnn` ×3. `vsr train MODEL -x SCALE --from shipped" in text
+    assert "Below their papers on Set5: `fsrcnn` ×3. `vsr train MODEL -x SCALE --from shipped" in text
     assert f"| `espcn` | {espcn} | ×4 30.90 | `vsr train espcn -x 4 --data FOLDER` |" in text
+
+
+def test_markdown_has_set14_and_what_was_trained_on_a_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"set5": {"psnr": 36.9}, "set14": {"psnr": 32.57}}
+    seen = [{"command": "vsr train", "steps": 1, "seen": ["Set5's `woman`"]}, {"command": "vsr train", "steps": 2}]
+    rows = {"espcn_x2": row | {"training": seen}, "espcn_x3": {"set5": {"psnr": 33.0}}, "fsrcnn_x2": row}
+    monkeypatch.setattr("vsr_plugin.models.listing.manifest", lambda: rows)
+    _, set14, *rest = models_markdown().split("\n\n")
+    assert set14.startswith("| Set14 | paper | ×2 | ×3 |")
+    assert "| `espcn` | Shi, CVPR 2016 | 32.57 | – |" in set14
+    assert "Set5's `woman` was among the training images of `espcn`." in rest
 
 
 def test_convert_makes_weights_that_load(tmp_path: Path) -> None:

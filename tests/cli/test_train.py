@@ -124,6 +124,28 @@ def test_export_keeps_the_other_rows_and_the_commands_that_led_here(
     assert "--from fsrcnn-s_x3.safetensors" in rows["fsrcnn-s_x2"]["training"][1]["command"]
 
 
+def test_a_folder_may_weigh_more_and_the_manifest_says_so(app: typer.Typer, folder: Path, tmp_path: Path) -> None:
+    run, weights = tmp_path / "run", tmp_path / "weights"
+    twin = folder.with_name("odd:2")  # a folder's own name comes first
+    shutil.copytree(folder, twin)
+    words = ["train", "espcn", "-x", "2", "--steps", "1", "--out", str(run)]
+    words += ["--data", f"{folder}:3", "--data", str(twin)]
+    CliRunner().invoke(app, words, catch_exceptions=False)
+    CliRunner().invoke(app, ["models", "export", str(run), str(weights)], catch_exceptions=False)
+    row = tomllib.loads((weights / "manifest.toml").read_text(encoding="utf-8"))["espcn_x2"]
+    assert row["trained_on"] == ["pictures:3", "odd:2"]
+    assert row["training"][0]["command"].endswith("--data pictures:3 --data odd:2")
+    error = CliRunner().invoke(app, [*words[:4], "--data", f"{folder}:0"]).exception
+    assert "Expected a positive weight of a folder, got 0" in str(error)
+
+
+def test_a_training_that_loses_says_so(app: typer.Typer, folder: Path, tmp_path: Path) -> None:
+    words = ["train", "espcn", "-x", "2", "--data", str(folder), "--steps", "3", "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, [*words, "--lr", "0.3"], catch_exceptions=False)
+    assert "Warning: " in result.stderr
+    assert "is no better than bicubic enlargement" in result.stderr
+
+
 def test_a_run_in_the_way_is_found_before_anything_is_trained(app: typer.Typer, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     (out / "fsrcnn-s_x2").mkdir(parents=True)

@@ -11,7 +11,7 @@ import torch
 
 from tests.networks import SMALL
 from vsr_plugin.models import MODELS
-from vsr_plugin.training import adversarial
+from vsr_plugin.training import adversarial, trainer
 from vsr_plugin.training.recipes import RECIPES
 
 if TYPE_CHECKING:
@@ -42,4 +42,15 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
         patch = {scale: 32 // scale if recipe.content else min(side, 12) for scale, side in recipe.patch.items()}
         if recipe.view == "valid":
             patch = dict(recipe.patch)
-        monkeypatch.setitem(RECIPES, key, replace(recipe, batch=3, patch=patch))
+        small = SMALL.get(MODELS[key[0]].architecture, {})
+        stages = tuple(
+            replace(
+                stage,
+                form={option: small[option] // 2 for option in stage.form},
+                draws=dict.fromkeys(stage.draws, (1, 2)),
+                patch=stage.patch and patch,
+            )
+            for stage in recipe.stages
+        )
+        monkeypatch.setitem(RECIPES, key, replace(recipe, batch=3, patch=patch, stages=stages))
+    monkeypatch.setattr(trainer, "_VALIDATION_SHARE", 1000.0)  # at every opportunity

@@ -9,8 +9,8 @@ from vsr_plugin.errors import UsageError
 from vsr_plugin.models import MODELS, build_model
 from vsr_plugin.training.initial import STARTS
 from vsr_plugin.training.losses import LOSSES
+from vsr_plugin.training.optimization import OPTIMIZERS, learning_rate
 from vsr_plugin.training.recipes import RECIPES, Recipe, find_recipe
-from vsr_plugin.training.trainer import OPTIMIZERS
 
 ROWS = [pytest.param(*key, recipe, id="-".join(key)) for key, recipe in RECIPES.items()]
 
@@ -54,3 +54,16 @@ def test_fsrcnn_reaches_another_scale_by_its_deconvolution_alone() -> None:
 def test_an_unknown_recipe_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"'fsat' for espcn\. Did you mean 'fast'\? Its recipes: fast, paper"):
         find_recipe("espcn", "fsat")
+
+
+def test_a_short_run_rises_slowly() -> None:
+    """Its whole schedule fits in a few steps, in which no network may be thrown off what it starts from."""
+    recipe = find_recipe("vdsr", "fast")
+    rates = [learning_rate(recipe, step / 24, step) for step in range(24)]
+    assert rates == sorted(rates[:11]) + sorted(rates[11:], reverse=True)
+    assert rates[0] < 0.01
+    assert learning_rate(recipe, 0.2, 6000) == learning_rate(recipe, 0.2) > 0.9
+
+
+def test_our_recipes_show_patches_without_detail() -> None:
+    assert all(bool(recipe.flat) == (name != "paper") for (_, name), recipe in RECIPES.items() if not recipe.content)

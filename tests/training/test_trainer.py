@@ -6,6 +6,8 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import av
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -86,7 +88,9 @@ def test_every_recipe_learns(settings: Settings, small_networks: None, model: st
         ("espcn", "fast"),
         ("fsrcnn-s", "paper"),
         ("vdsr", "paper"),
+        ("vdsr", "fast"),
         ("drcn", "fast"),
+        ("drrn", "fast"),
         ("lapsrn", "fast"),
         ("mdsr", "fast"),
         ("srresnet", "fast"),
@@ -215,3 +219,70 @@ def test_one_network_learns_all_scales_at_once(settings: Settings, small_network
         assert trainer.average(torch.rand(1, 1, 5, 6)).shape == (1, 1, 5 * scale, 6 * scale)
     with pytest.raises(UsageError, match="Expected one scale for lapsrn"):
         Trainer(replace(settings, model="lapsrn", scales=(2, 4), out=settings.out / "b"))
+
+
+def test_a_growing_network_is_whole_whenever_it_is_looked_at(settings: Settings, small_networks: None) -> None:
+    """What validates, and what an interrupted run leaves, is the model as it will be, and starts as what is smaller."""
+    settings = replace(settings, model="srdensenet", steps=20)
+    trainer = Trainer(settings)
+    forms = []
+    for progress in trainer.run():
+        forms.append(len(trainer.module.blocks))  # type: ignore[arg-type]
+        if progress.psnr == progress.best:
+            load_model("srdensenet", 2, settings.best)
+    assert forms == [1] * 12 + [2] * 8
+    before = Trainer(replace(settings, out=settings.out / "b"))
+    first = next(before.run())
+    before._enter(2, 5)
+    assert before.validate() == pytest.approx(first.psnr, abs=1e-4)
+
+
+def test_units_are_drawn_while_a_recursive_network_is_young(settings: Settings, small_networks: None) -> None:
+    trainer = Trainer(replace(settings, model="drrn-b1u9", scales=(2, 3, 4), steps=40))
+    seen = []
+    for step in range(20):
+        trainer._step(step, step / 40)
+        seen.append(trainer.module.units)
+    assert set(seen[:16]) == {1, 2}
+    assert set(seen[16:]) == {MODELS["drrn-b1u9"].options["units"]}
+
+
+def test_weights_to_start_from_are_those_of_the_whole_network(settings: Settings, small_networks: None) -> None:
+    settings = replace(settings, model="srdensenet", steps=2)
+    finish(Trainer(settings))
+    again = Trainer(replace(settings, start=settings.best, out=settings.out / "b"))
+    assert len(again.module.blocks) == 2  # type: ignore[arg-type]
+
+
+def test_validation_takes_little_of_the_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small patches: a validation is as much work as 32 steps, and may be made every 640."""
+    monkeypatch.setitem(
+        RECIPES, ("espcn", "fast"), replace(RECIPES["espcn", "fast"], batch=1, patch={2: 6, 3: 6, 4: 6})
+    )
+    trainer = Trainer(replace(settings, steps=1000))
+    assert trainer._rarely == pytest.approx(20 * 108 * 120 / (3 * 12 * 12), rel=0.01)
+    short = Trainer(replace(settings, steps=20, out=settings.out / "short"))
+    assert [progress.step for progress in short.run()] == [20]
+
+
+def test_folders_are_drawn_from_as_often_as_they_weigh(settings: Settings, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"Expected a positive weight of a folder, got -1"):
+        Trainer(replace(settings, shares=(-1.0,)))
+    dark = tmp_path / "dark"
+    dark.mkdir()
+    for index in range(10):
+        av.VideoFrame.from_ndarray(np.zeros((60, 60), np.uint8), format="gray").save(dark / f"{index}.png")
+    trainer = Trainer(replace(settings, data=(*settings.data, dark), shares=(1.0, 3.0)))
+    _, (large,) = trainer._patches.draw(800, 2, torch.Generator().manual_seed(0))
+    assert 0.7 < float((large.amax((1, 2, 3)) < 0.1).float().mean()) < 0.8
+
+
+def test_a_run_that_helps_nobody_says_so(settings: Settings) -> None:
+    trainer = Trainer(replace(settings, steps=1, lr=0.3))
+    finish(trainer)
+    trainer.history[-1] = replace(trainer.history[-1], best=trainer.baseline - 1)
+    assert trainer.verdict().startswith(f"{settings.best} is no better than bicubic enlargement: ")
+    trainer.history[-1] = replace(trainer.history[-1], best=trainer.baseline + 0.1)
+    assert not trainer.verdict()
+    again = Trainer(replace(settings, steps=1, start=settings.best, out=settings.out / "b"))
+    assert again.baseline == pytest.approx(trainer.history[-1].psnr, abs=1e-3)

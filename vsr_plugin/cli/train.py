@@ -10,7 +10,13 @@ import typer
 
 def train(
     models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names; `vsr models` lists them.")],
-    data: Annotated[list[Path], typer.Option(help="Folder of images; repeat for several, drawn from equally often.")],
+    data: Annotated[
+        list[str],
+        typer.Option(
+            metavar="FOLDER[:WEIGHT]",
+            help="Images; repeat for several folders, drawn from equally often, or as often as WEIGHT says.",
+        ),
+    ],
     scales: Annotated[
         list[int] | None, typer.Option("-x", "--scale", help="How many times larger; repeatable [all of the model's].")
     ] = None,
@@ -27,6 +33,10 @@ def train(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     vgg: Annotated[Path | None, typer.Option(help="SRGAN: torchvision's VGG19 (.pth), to compare features by.")] = None,
+    benchmark: Annotated[
+        list[Path] | None,
+        typer.Option(help="Folder of images that will judge the result: refuse to train on any of them; repeatable."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run [runs/MODEL_xSCALE]; of several runs, what they lie in.")
     ] = None,
@@ -44,10 +54,11 @@ def train(
     from ..training.settings import Settings
     from ..training.trainer import Trainer
 
+    folders = [_weighted(word) for word in data]
     common = Settings(
         models[0],
         (),
-        tuple(data),
+        tuple(folder for folder, _ in folders),
         out or Path("runs"),
         recipe=recipe,
         steps=steps,
@@ -58,6 +69,8 @@ def train(
         device=device,
         precision=precision,
         vgg=vgg,
+        shares=tuple(weight for _, weight in folders),
+        benchmarks=tuple(benchmark or ()),
     )
     runs = plan_runs(models, scales or (), common, named=out is None)
     if not resume:
@@ -76,5 +89,18 @@ def train(
                 f"  best {now.best:.3f} dB  {now.seconds:.0f} s",
                 err=True,
             )
+        if trainer.verdict():
+            typer.echo(f"Warning: {trainer.verdict()}", err=True)
         typer.echo(trainer.draw_curve(), err=True)
         typer.echo(run.best)
+
+
+def _weighted(word: str) -> tuple[Path, float]:
+    """``FOLDER:3`` is a folder and its weight, unless there is a folder of this name."""
+    folder, separator, weight = word.rpartition(":")
+    if separator and not Path(word).exists():
+        try:
+            return Path(folder), float(weight)
+        except ValueError:
+            pass
+    return Path(word), 1.0

@@ -5,32 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import MODELS, manifest
-from .published import PUBLISHED, published_psnr
+from .published import BENCHMARKS, published_psnr
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from . import ModelSpec
 
-_BENCHMARK = "set5"
+_TITLES = {"set5": "Set5", "set14": "Set14"}
 
 
 def models_markdown() -> str:
-    """Two tables, of what has weights and of what has none, and which of the weights stay below their paper."""
+    """Tables of what has weights, one per benchmark, and of what has none, and what must be known of the figures."""
     shipped = {name: [scale for scale in spec.scales if _measured(name, scale)] for name, spec in MODELS.items()}
-    scales = sorted({scale for found in shipped.values() for scale in found})
-    bicubic = (f"{PUBLISHED['bicubic'][scale][0]:.2f}" for scale in scales)
-    lines = [
-        f"| model | paper | {' | '.join(f'×{scale}' for scale in scales)} |",
-        "|---|---|" + "---|" * len(scales),
-        f"| bicubic | – | {' | '.join(bicubic)} |",
-    ]
-    for name, found in shipped.items():
-        if found:
-            cells = (_cell(name, scale) if scale in MODELS[name].scales else "" for scale in scales)
-            lines.append(f"| `{name}` | {MODELS[name].paper} | {' | '.join(cells)} |")
+    lines: list[str] = []
+    for benchmark in BENCHMARKS:
+        lines += [*_table(benchmark, {name: found for name, found in shipped.items() if found}), ""]
+    for picture in dict.fromkeys(picture for name in shipped for picture in _seen(name)):
+        names = ", ".join(f"`{name}`" for name in shipped if picture in _seen(name))
+        lines.append(f"{picture} was among the training images of {names}.")
     below = [_below(name, found) for name, found in shipped.items()]
     if any(below):
         further = "`vsr train MODEL -x SCALE --from shipped --data FOLDER` trains them further."
-        lines += ["", f"Below their papers: {', '.join(filter(None, below))}. {further}"]
+        lines += ["", f"Below their papers on Set5: {', '.join(filter(None, below))}. {further}"]
     missing = {name: [s for s in spec.scales if s not in shipped[name]] for name, spec in MODELS.items()}
     if any(missing.values()):
         lines += ["", "| no weights yet | paper | its PSNR | the command that trains it |", "|---|---|---|---|"]
@@ -38,15 +35,35 @@ def models_markdown() -> str:
     return "\n".join(lines)
 
 
-def _measured(name: str, scale: int) -> float | None:
+def _table(benchmark: str, shipped: Mapping[str, list[int]]) -> list[str]:
+    scales = sorted({scale for found in shipped.values() for scale in found})
+    bicubic = (f"{published_psnr('bicubic', scale, benchmark):.2f}" for scale in scales)
+    lines = [
+        f"| {_TITLES[benchmark]} | paper | {' | '.join(f'×{scale}' for scale in scales)} |",
+        "|---|---|" + "---|" * len(scales),
+        f"| bicubic | – | {' | '.join(bicubic)} |",
+    ]
+    for name in shipped:
+        cells = (_cell(name, scale, benchmark) if scale in MODELS[name].scales else "" for scale in scales)
+        lines.append(f"| `{name}` | {MODELS[name].paper} | {' | '.join(cells)} |")
+    return lines
+
+
+def _seen(name: str) -> list[str]:
+    """Benchmark pictures that some weights of a model have been trained on, themselves or what they started from."""
+    rows = (manifest().get(f"{name}_x{scale}", {}) for scale in MODELS[name].scales)
+    return list(dict.fromkeys(each for row in rows for run in row.get("training", ()) for each in run.get("seen", ())))
+
+
+def _measured(name: str, scale: int, benchmark: str = BENCHMARKS[0]) -> float | None:
     row = manifest().get(f"{name}_x{scale}", {})
-    return round(float(row[_BENCHMARK]["psnr"]), 2) if _BENCHMARK in row else None
+    return round(float(row[benchmark]["psnr"]), 2) if benchmark in row else None
 
 
-def _cell(name: str, scale: int) -> str:
-    measured, paper = _measured(name, scale), published_psnr(name, scale, _BENCHMARK)
+def _cell(name: str, scale: int, benchmark: str) -> str:
+    measured, paper = _measured(name, scale, benchmark), published_psnr(name, scale, benchmark)
     if measured is None:
-        return "no weights yet"
+        return "no weights yet" if _measured(name, scale) is None else "–"
     return f"{measured:.2f}" + (f" ({paper:.2f}, {signed(measured - paper)})" if paper else "")
 
 
@@ -54,7 +71,7 @@ def _below(name: str, scales: list[int]) -> str:
     """The scales at which a model measures less than its paper says, in the table's two decimals."""
     lower = []
     for scale in scales:
-        measured, paper = _measured(name, scale), published_psnr(name, scale, _BENCHMARK)
+        measured, paper = _measured(name, scale), published_psnr(name, scale, BENCHMARKS[0])
         if measured is not None and paper is not None and round(measured - paper, 2) < 0:
             lower.append(f"×{scale}")
     return f"`{name}` {' '.join(lower)}" if lower else ""
@@ -63,7 +80,7 @@ def _below(name: str, scales: list[int]) -> str:
 def _missing(spec: ModelSpec, scales: list[int]) -> str:
     figures = []
     for scale in scales:
-        paper = published_psnr(spec.name, scale, _BENCHMARK)
+        paper = published_psnr(spec.name, scale, BENCHMARKS[0])
         figures.append(f"×{scale}" + (f" {paper:.2f}" if paper else ""))
     one_for_all = "" if spec.shared else "".join(f" -x {scale}" for scale in scales)
     command = f"vsr train {spec.name}{one_for_all} --data FOLDER"

@@ -133,7 +133,7 @@ class Patches:
     """Patches of many pictures at several sizes, drawn as one gather from flat memory, on the CPU or a GPU.
 
     The small pictures are made from whole large ones, never from patches, so that no patch has a border the picture
-    does not have. Every folder is drawn from equally often, and within it every position. Pictures that are smaller
+    does not have. Within a folder every position is drawn equally often. Pictures that are smaller
     than a patch are left out, and a folder that has no others is named in the log.
 
     Args:
@@ -143,6 +143,7 @@ class Patches:
         divisors: In between, pictures shrunk by these are wanted, too.
         sizes: Each picture is there at each of these sizes, resized beforehand; at most 1.
         device: Where the patches are wanted.
+        shares: How often each folder is drawn from, beside the others; all equally often if empty.
 
     Raises:
         UsageError: no picture that is large enough.
@@ -156,6 +157,7 @@ class Patches:
         divisors: Iterable[int] = (),
         sizes: Sequence[float] = (1.0,),
         device: torch.device | None = None,
+        shares: Sequence[float] = (),
     ) -> None:
         self._sides = sides
         shrunk = sorted({*sides, *divisors} - {1})
@@ -164,7 +166,7 @@ class Patches:
         kept: dict[int, list[Tensor]] = {divisor: [] for divisor in (1, *shrunk)}
         shapes: list[tuple[int, int]] = []
         weights: list[Tensor] = []
-        for pictures in folders:
+        for index, pictures in enumerate(folders):
             areas: list[float] = []
             for picture in pictures:
                 for size in sizes:
@@ -186,7 +188,8 @@ class Patches:
                     largest,
                     largest,
                 )
-            weights.append(torch.tensor(areas, dtype=torch.float64) / sum(areas, 0.0))
+            share = shares[index] if shares else 1.0
+            weights.append(share * torch.tensor(areas, dtype=torch.float64) / sum(areas, 0.0))
         if not shapes:
             raise UsageError(f"Expected a picture of at least {largest} × {largest} samples to train on, got none")
         self._shapes = torch.tensor(shapes, device=device)  # (P, 2)
@@ -196,7 +199,12 @@ class Patches:
         self._weights = torch.cat(weights)
 
     def draw(
-        self, count: int, scale: int, generator: torch.Generator, divisors: Sequence[int] = (1,)
+        self,
+        count: int,
+        scale: int,
+        generator: torch.Generator,
+        divisors: Sequence[int] = (1,),
+        side: int | None = None,
     ) -> tuple[Tensor, list[Tensor]]:
         """Draw random patches in one of eight orientations each.
 
@@ -205,12 +213,13 @@ class Patches:
             scale: One of those there are sides for.
             generator: On the CPU.
             divisors: Of the targets: 1 for the large patch, 2 for one half as large.
+            side: Rows and columns of the small patches, at most those of this scale, which are the default.
 
         Returns:
             (N, C, side, side), and a target (N, C, side·scale/divisor, side·scale/divisor) for each divisor; float32 in
             [0, 1], on the device.
         """
-        device, side = self._shapes.device, self._sides[scale]
+        device, side = self._shapes.device, side or self._sides[scale]
         chosen = torch.multinomial(self._weights, count, replacement=True, generator=generator)
         where = torch.rand(count, 2, generator=generator, dtype=torch.float64)
         flips = torch.randint(2, (3, count, 1, 1), generator=generator).to(device)

@@ -25,7 +25,7 @@ class Settings:
     Attributes:
         model: Name in the catalogue.
         scales: One that the model has; all that are wanted, of a model whose weights serve all of them.
-        data: Folders of images, drawn from equally often.
+        data: Folders of images.
         out: Folder of the run.
         recipe: Name in the recipes of the model.
         steps: How many; None for the recipe's.
@@ -36,6 +36,8 @@ class Settings:
         device: ``cpu`` or ``cuda``.
         precision: ``float32`` or ``bfloat16``, of the network's arithmetic; all else is float32.
         vgg: torchvision's weights of VGG19, for a recipe that compares its features.
+        shares: How often each folder is drawn from, beside the others; all equally often if empty.
+        benchmarks: Folders of images that must not be trained on.
     """
 
     model: str
@@ -51,6 +53,8 @@ class Settings:
     device: str = "cpu"
     precision: str = "float32"
     vgg: Path | None = None
+    shares: tuple[float, ...] = ()
+    benchmarks: tuple[Path, ...] = ()
 
     def identity(self) -> dict[str, Any]:
         """What a resumed run must have in common with the interrupted one; nothing of where the machine keeps it."""
@@ -58,11 +62,18 @@ class Settings:
         above = Path(os.path.commonpath([folder.parent for folder in folders]))
         names = {
             "scales": list(self.scales),
-            "data": [folder.relative_to(above).as_posix() for folder in folders],
+            "data": [
+                folder.relative_to(above).as_posix() + (f":{share:g}" if share != 1 else "")
+                for folder, share in zip(folders, self.shares or (1.0,) * len(folders), strict=True)
+            ],
             "start": self.start and _name(self.start),
             "vgg": self.vgg and self.vgg.name,
         }
-        return {key: value for key, value in (asdict(self) | names).items() if key not in ("out", "device")}
+        return {
+            key: value
+            for key, value in (asdict(self) | names).items()
+            if key not in ("out", "device", "shares", "benchmarks")
+        }
 
     @property
     def best(self) -> Path:
@@ -96,6 +107,9 @@ class Settings:
             raise UsageError("Expected a number of steps or minutes, got both: leave one out")
         if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):
             raise UsageError(f"Expected a positive learning rate, got {self.lr}: leave --lr out for the recipe's")
+        for share in self.shares:
+            if not (math.isfinite(share) and share > 0):
+                raise UsageError(f"Expected a positive weight of a folder, got {share:g}")
         if self.precision not in _PRECISIONS:
             raise UsageError(f"Unknown precision {self.precision!r}. Known precisions: {', '.join(_PRECISIONS)}")
         if self.device not in _DEVICES:

@@ -10,10 +10,11 @@ import json
 import math
 import time
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from statistics import mean
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -21,32 +22,28 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ..errors import InputError, OutputError, UsageError
-from ..evaluation import evaluate
-from ..models import build_model, find_model, set_scale
+from ..models import find_model, set_scale
 from .adversarial import Adversary, open_features
 from .curve import draw_curve
-from .data import Patches, Picture, crop_to_multiple, read_pictures, split
-from .initial import STARTS
+from .data import Patches, read_pictures, split
+from .flat import flatten_some
+from .growth import Forms
 from .losses import LOSSES, VIEWS
-from .recipes import Recipe, find_recipe
+from .matches import refuse_matches
+from .optimization import learning_rate, make_optimizer
+from .recipes import find_recipe
 from .settings import CHECKPOINT
-from .soap import SOAP
 from .transfer import ancestors, load_start
+from .validation import Validation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from .settings import Settings
 
-VALIDATIONS = 20  # per run
-OPTIMIZERS: Mapping[str, Callable[[Any, float], torch.optim.Optimizer]] = {
-    "adam": partial(torch.optim.Adam, betas=(0.9, 0.999)),  # as the papers have it
-    "adam 0.99": partial(torch.optim.Adam, betas=(0.9, 0.99)),
-    "sgd": partial(torch.optim.SGD, momentum=0.9),
-    "soap": SOAP,
-}
-_HELD_OUT = 8  # pictures per folder, of which the middle is measured
-_VALIDATION_SIDE = 120
+VALIDATIONS = 20  # per run, at most
+_HELD_OUT = 8  # pictures per folder
+_VALIDATION_SHARE = 0.05  # of the time, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +66,25 @@ class Progress:
     seconds: float
 
 
+@dataclass(slots=True)
+class _Position:
+    """Where a run stands between two steps.
+
+    Attributes:
+        step: Steps done.
+        part: Of the whole run, 0 to 1.
+        seconds: Wall time of training so far.
+        entered: Step at which the network took its present form.
+        losses: Of the steps since the last validation.
+    """
+
+    step: int = 0
+    part: float = 0.0
+    seconds: float = 0.0
+    entered: int = 0
+    losses: list[float] = field(default_factory=list)
+
+
 class Trainer:
     """One run; `run` trains it to its end.
 
@@ -87,7 +103,8 @@ class Trainer:
         specs = [find_model(settings.model, scale) for scale in settings.scales]
         self.spec = spec = specs[0]
         self.settings = settings
-        self.recipe = find_recipe(settings.model, settings.recipe)
+        recipe = find_recipe(settings.model, settings.recipe)
+        self.recipe = recipe if settings.start is None else recipe.as_grown()
         self._checkpoint_path = settings.out / CHECKPOINT
         settings.check_folder(resume=resume)
         self.device = settings.check()
@@ -100,26 +117,30 @@ class Trainer:
             )
         self.steps = settings.steps or self.recipe.steps
         self._generator = torch.Generator().manual_seed(settings.seed)
-        self.module = build_model(spec, settings.scales[0]).to(self.device)
-        self.module.to(memory_format=torch.channels_last)
-        folders = [split(read_pictures(folder, spec.channels), _HELD_OUT) for folder in settings.data]
-        self.held_out = [_middle(picture, settings.scales) for _, held_out in folders for picture in held_out]
-        if not self.held_out:
-            raise UsageError("Expected a folder of at least 10 images, so that some can be held out for validation")
+        read = [read_pictures(folder, spec.channels) for folder in settings.data]
+        if not resume:
+            refuse_matches(read, settings.benchmarks)
+        folders = [split(pictures, _HELD_OUT) for pictures in read]
+        held_out = [picture for _, pictures in folders for picture in pictures]
+        self._validation = Validation(held_out, settings.scales, spec.channels, self.device)
         self._view = VIEWS[self.recipe.view]
+        stages = range(len(self.recipe.stages))
         self._patches = Patches(
             [kept for kept, _ in folders],
             spec.channels,
-            {scale: self.recipe.patch[scale] for scale in settings.scales},
+            {scale: max(self.recipe.side(scale, stage) for stage in stages) for scale in settings.scales},
             {divisor for scale in settings.scales for divisor in self._view.divisors(scale)},
             self.recipe.sizes,
             self.device,
+            settings.shares,
         )
-        batch, _ = self._patches.draw(64, settings.scales[0], self._generator)
-        STARTS[self.recipe.initial](self.module, batch, self._generator)
+        self._first, _ = self._patches.draw(64, settings.scales[0], self._generator)
+        self._stage = 0
+        self._forms = Forms(spec, settings.scales[0], self.recipe.initial, self._first, self.device)
+        self.module = self._forms.build(self.recipe.stages[0].form, self._generator)
         self._ancestors = ancestors(settings.start)
         if settings.start is not None:
-            load_start(self.module, settings.start, settings.scales, self.recipe.rescaled, batch)
+            load_start(self.module, settings.start, settings.scales, self.recipe.rescaled, self._first)
         self.average = deepcopy(self.module)
         self._adversary: Adversary | None = None
         if self.recipe.content:
@@ -128,10 +149,21 @@ class Trainer:
             self._adversary = Adversary(features, side, self.device, self._generator)
         elif settings.vgg is not None:
             raise UsageError(f"Expected no --vgg for the recipe {settings.recipe!r}, which compares samples")
-        self._optimizer = _optimizer(self.module, self.recipe, settings.lr or self.recipe.lr)
+        self._optimizer = self._open_optimizer()
+        self._at = _Position()
         self.history: list[Progress] = []
         if resume:
             self._restore()
+
+    @cached_property
+    def baseline(self) -> float:
+        """PSNR in dB that training must exceed to be of use: of the weights it starts from, or else of bicubic."""
+        start = self.settings.start
+        if start is None:
+            return self._validation.bicubic()
+        fresh = self._forms.build({})
+        load_start(fresh, start, self.settings.scales, self.recipe.rescaled, self._first)
+        return self._validation.psnr(fresh)
 
     def run(self) -> Iterator[Progress]:
         """Train to the end, yielding after every validation, when all that is known is on the disk.
@@ -140,26 +172,46 @@ class Trainer:
             UsageError: the learning rate is so high that the loss is no number any more.
             OutputError: the run's folder cannot be written.
         """
-        begun = time.monotonic() - (self.history[-1].seconds if self.history else 0.0)
-        step = self.history[-1].step if self.history else 0
-        part = self.history[-1].part if self.history else 0.0
-        losses: list[Tensor] = []
-        while part < 1.0:
-            losses.append(self._step(step, part))
-            step += 1
-            before, part = part, self._part(step, time.monotonic() - begun)
-            if part < 1.0 and int(part * VALIDATIONS) == int(before * VALIDATIONS):
+        at = self._at
+        begun = time.monotonic() - at.seconds
+        losses: list[Tensor] = list(torch.tensor(at.losses))
+        while at.part < 1.0:
+            losses.append(self._step(at.step, at.part))
+            at.step += 1
+            at.seconds = time.monotonic() - begun
+            before, at.part = at.part, self._part(at.step, at.seconds)
+            if at.part < 1.0 and int(at.part * VALIDATIONS) == int(before * VALIDATIONS):
                 continue
-            loss = float(torch.stack(losses).mean())
+            at.losses = torch.stack(losses).tolist()
+            losses = list(torch.tensor(at.losses))
+            if not all(map(math.isfinite, at.losses)):
+                raise UsageError(
+                    f"Expected a finite loss, got {at.losses[-1]} by step {at.step}: lower --lr, and start again"
+                )
+            validated = self.history[-1].step if self.history else 0
+            if at.part < 1.0 and at.step - validated < self._rarely:
+                self._save(improved=False)
+                continue
+            loss, at.losses = math.fsum(at.losses) / len(at.losses), []
             losses.clear()
-            if not math.isfinite(loss):
-                raise UsageError(f"Expected a finite loss, got {loss} by step {step}: lower --lr, and start again")
             psnr = self.validate()
             best = max([psnr, *(progress.best for progress in self.history)])
-            self.history.append(Progress(step, part, loss, psnr, best, time.monotonic() - begun))
+            at.seconds = time.monotonic() - begun
+            self.history.append(Progress(at.step, at.part, loss, psnr, best, at.seconds))
             # Looking real costs PSNR: against a discriminator, the last weights are the best.
             self._save(improved=psnr == best or self._adversary is not None)
             yield self.history[-1]
+
+    def verdict(self) -> str:
+        """In one line, what is wrong with the weights that a finished run has made; empty if they are of use."""
+        best = self.history[-1].best
+        if self._adversary is not None or best > self.baseline:
+            return ""
+        start = "bicubic enlargement" if self.settings.start is None else "the weights they started from"
+        return (
+            f"{self.settings.best} is no better than {start}: {best:.2f} dB, and {self.baseline:.2f} dB. "
+            f"{self.history[-1].step} steps were too few, or the learning rate too high"
+        )
 
     def draw_curve(self) -> str:
         """Draw the loss curve into the run's folder, or say in one line why not; a run is whole without it."""
@@ -172,24 +224,61 @@ class Trainer:
         return f"Loss curve: {path}"
 
     def validate(self) -> float:
-        """PSNR in dB of the averaged weights on the held-out pictures, in float32; the mean over the scales."""
-        self.average.eval()
+        """PSNR in dB of the averaged weights on the held-out pictures, in float32; the mean over the scales.
+
+        While the network is smaller than it is to become, of what it grows into as it is.
+        """
         for average, module in zip(self.average.buffers(), self.module.buffers(), strict=True):
             average.copy_(module)
-        network = lambda x: self.average(x.to(self.device)).cpu()  # noqa: E731
-        psnrs = []
-        for scale in self.settings.scales:
-            set_scale(self.average, scale)
-            psnrs.append(evaluate(network, scale, self.held_out, self.spec.channels).psnr)
-        return math.fsum(psnrs) / len(psnrs)
+        return self._validation.psnr(self._grown(self.average, {}))
+
+    @cached_property
+    def _rarely(self) -> int:
+        """Steps that take 20 times as long as a validation, by the work they are: so often it may be made."""
+        stage, scales = self.recipe.stages[self._stage], self.settings.scales
+        form = {**stage.form, **{name: round(mean(values)) for name, values in stage.draws.items()}}
+        validation = sum(self._validation.samples / scale**2 * self._forms.macs({}, scale) for scale in scales)
+        areas = {scale: self.recipe.side(scale, self._stage) ** 2 for scale in scales}
+        forward = self.recipe.batch * mean(areas[scale] * self._forms.macs(form, scale) for scale in scales)
+        step = 3 * forward  # backward is twice as much
+        if self.settings.precision == "bfloat16":
+            step /= 2
+        return math.ceil(validation / step / _VALIDATION_SHARE)
+
+    def _grown(self, module: nn.Module, form: Mapping[str, int]) -> nn.Module:
+        """What a network of the present stage becomes in another one; itself, if there is nothing to grow."""
+        present = self.recipe.stages[self._stage]
+        return module if present.form == form and not present.draws else self._forms.grown(module, form)
+
+    def _enter(self, stage: int, step: int) -> None:
+        """Go on with the network of another stage."""
+        form = self.recipe.stages[stage].form
+        shapes = [parameter.shape for parameter in self.module.parameters()]
+        self.module, self.average = self._grown(self.module, form), self._grown(self.average, form)
+        state = self._optimizer.state_dict()
+        self._optimizer = self._open_optimizer()
+        if shapes == [parameter.shape for parameter in self.module.parameters()]:
+            self._optimizer.load_state_dict(state)
+        else:
+            self._at.entered = step
+        self._stage = stage
+        self.__dict__.pop("_rarely", None)
+
+    def _open_optimizer(self) -> torch.optim.Optimizer:
+        return make_optimizer(self.module, self.recipe, self.settings.lr or self.recipe.lr)
 
     def _part(self, step: int, seconds: float) -> float:
         minutes = self.settings.minutes
         return min(1.0, step / self.steps if minutes is None else seconds / (60.0 * minutes))
 
     def _step(self, step: int, part: float) -> Tensor:
+        stage = self.recipe.stage_at(part)
+        if stage != self._stage:
+            self._enter(stage, step)
+        for name, values in self.recipe.stages[stage].draws.items():
+            setattr(self.module, name, values[int(torch.randint(len(values), (1,), generator=self._generator))])
         for group in self._optimizer.param_groups:
-            group["lr"] = group["peak"] * _rate(self.recipe, part)
+            group["lr"] = group["peak"] * learning_rate(self.recipe, part, step - self._at.entered)
         self._optimizer.zero_grad()
         scales = self.settings.scales
         if self.recipe.mixed == "turns":
@@ -207,7 +296,10 @@ class Trainer:
     def _backward(self, scale: int, part: float, share: float) -> Tensor:
         """Add the gradient of one scale's share of a batch; its share of the loss, detached."""
         count = max(1, round(self.recipe.batch * share))
-        small, targets = self._patches.draw(count, scale, self._generator, self._view.divisors(scale))
+        side = self.recipe.side(scale, self._stage)
+        small, targets = self._patches.draw(count, scale, self._generator, self._view.divisors(scale), side)
+        if self.recipe.flat:
+            small, targets = flatten_some(small, targets, self.recipe.flat, self._generator)
         small = small.contiguous(memory_format=torch.channels_last)
         self.module.train()
         set_scale(self.module, scale)
@@ -236,7 +328,8 @@ class Trainer:
         out, settings = self.settings.out, self.settings
         out.mkdir(parents=True, exist_ok=True)
         if improved:
-            state = {key: value.contiguous().cpu() for key, value in self.average.state_dict().items()}
+            whole = self._grown(self.average, {})
+            state = {key: value.contiguous().cpu() for key, value in whole.state_dict().items()}
             scales = " ".join(map(str, settings.scales))
             partial = settings.best.with_suffix(".part")
             partial.write_bytes(save(state, {"model": settings.model, "scale": scales}))
@@ -250,11 +343,18 @@ class Trainer:
             "generator": self._generator.get_state(),
             "identity": json.dumps(settings.identity()),
             "history": history,
+            "stage": self._stage,
+            "at": asdict(self._at),
         }
         partial = self._checkpoint_path.with_suffix(".part")
         torch.save(state, partial)
         partial.replace(self._checkpoint_path)
-        report = {"settings": settings.identity(), "ancestors": self._ancestors, "history": history}
+        report = {
+            "settings": settings.identity(),
+            "ancestors": self._ancestors,
+            "baseline": self.baseline,
+            "history": history,
+        }
         (out / "run.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
     def _restore(self) -> None:
@@ -273,6 +373,11 @@ class Trainer:
                 f"Expected the settings that the run began with, got others ({changed}): resume with those, or go on "
                 f"from its weights in another run, with --from {self.settings.best} --out ANOTHER"
             )
+        self._at = _Position(**state["at"])
+        entered = self._at.entered
+        if state["stage"]:
+            self._enter(state["stage"], entered)
+            self._at.entered = entered
         self.module.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -280,47 +385,3 @@ class Trainer:
             self._adversary.load_state_dict(state["adversary"])
         self._generator.set_state(state["generator"].cpu())
         self.history = [Progress(**progress) for progress in state["history"]]
-
-
-def _middle(picture: Picture, scales: tuple[int, ...]) -> Picture:
-    """The part of a picture that is measured."""
-    luma, rgb = (
-        None if samples is None else crop_to_multiple(samples, math.lcm(*scales), _VALIDATION_SIDE)
-        for samples in (picture.luma, picture.rgb)
-    )
-    assert luma is not None
-    return replace(picture, luma=luma, rgb=rgb)
-
-
-def _rate(recipe: Recipe, part: float) -> float:
-    """The learning rate at ``part`` of the run, as a factor of the peak."""
-    if part < recipe.warmup:
-        return (part + 1e-6) / recipe.warmup
-    left = (part - recipe.warmup) / (1.0 - recipe.warmup)
-    every, factor = recipe.stairs
-    rates = {
-        "constant": 1.0,
-        "cosine": 0.5 + 0.5 * math.cos(math.pi * left),
-        "geometric": math.pow(0.01, left),
-        "stairs": factor ** int(left / every),
-    }
-    return rates[recipe.schedule]
-
-
-def _optimizer(module: nn.Module, recipe: Recipe, lr: float) -> torch.optim.Optimizer:
-    groups: list[dict[str, Any]] = []
-    for name, parameter in module.named_parameters():
-        if name.startswith(recipe.trained):
-            factors = [factor for start, factor in recipe.multipliers.items() if name.startswith(start)]
-            groups.append({"params": [parameter], "peak": lr * math.prod(factors)})
-        else:
-            parameter.requires_grad_(False)
-    merged = [
-        {"params": [p for group in groups if group["peak"] == peak for p in group["params"]], "peak": peak}
-        for peak in sorted({group["peak"] for group in groups})
-    ]
-    optimizer = OPTIMIZERS[recipe.optimizer](merged, lr)
-    if recipe.decay:
-        for group in optimizer.param_groups:
-            group["weight_decay"] = recipe.decay
-    return optimizer

@@ -1,0 +1,68 @@
+"""How a step is taken: the optimizers by name, and the learning rate over a run."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .soap import SOAP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import nn
+
+    from .recipes import Recipe
+
+OPTIMIZERS: Mapping[str, Callable[[Any, float], torch.optim.Optimizer]] = {
+    "adam": partial(torch.optim.Adam, betas=(0.9, 0.999)),  # as the papers have it
+    "adam 0.99": partial(torch.optim.Adam, betas=(0.9, 0.99)),
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+    "soap": SOAP,
+}
+
+
+_WARMUP = 12  # steps at least, of recipes that warm up: at the full rate, the first ones throw a network off its start
+
+
+def learning_rate(recipe: Recipe, part: float, steps: int = _WARMUP) -> float:
+    """The learning rate at ``part`` of the run, as a factor of the peak, after so many steps of the same network."""
+    rate = min(1.0, (steps + 1) / _WARMUP) if recipe.warmup else 1.0
+    return rate * _scheduled(recipe, part)
+
+
+def _scheduled(recipe: Recipe, part: float) -> float:
+    if part < recipe.warmup:
+        return (part + 1e-6) / recipe.warmup
+    left = (part - recipe.warmup) / (1.0 - recipe.warmup)
+    every, factor = recipe.stairs
+    rates = {
+        "constant": 1.0,
+        "cosine": 0.5 + 0.5 * math.cos(math.pi * left),
+        "geometric": math.pow(0.01, left),
+        "stairs": factor ** int(left / every),
+    }
+    return rates[recipe.schedule]
+
+
+def make_optimizer(module: nn.Module, recipe: Recipe, lr: float) -> torch.optim.Optimizer:
+    """The recipe's optimizer of the parameters it trains, at the peak rate ``lr``; the others are left alone."""
+    groups: list[dict[str, Any]] = []
+    for name, parameter in module.named_parameters():
+        if name.startswith(recipe.trained):
+            factors = [factor for start, factor in recipe.multipliers.items() if name.startswith(start)]
+            groups.append({"params": [parameter], "peak": lr * math.prod(factors)})
+        else:
+            parameter.requires_grad_(False)
+    merged = [
+        {"params": [p for group in groups if group["peak"] == peak for p in group["params"]], "peak": peak}
+        for peak in sorted({group["peak"] for group in groups})
+    ]
+    optimizer = OPTIMIZERS[recipe.optimizer](merged, lr)
+    if recipe.decay:
+        for group in optimizer.param_groups:
+            group["weight_decay"] = recipe.decay
+    return optimizer
