@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -175,3 +176,22 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Media:
     if shutil.which("ffmpeg") is None or shutil.which("ffprobe") is None:
         pytest.skip("no ffmpeg and ffprobe on the path to make and judge files with")
     return Media(tmp_path_factory.mktemp("media"))
+
+
+Make = Callable[[str, str], Path]
+
+
+@pytest.fixture(scope="session")
+def make(media: Media, tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """``make(recipe, name)``: a file made by ffmpeg, once."""
+    folder = tmp_path_factory.mktemp("made")
+
+    def run(recipe: str, name: str) -> Path:
+        place = folder / re.sub(r"\W+", "_", recipe)[-150:]
+        if not (place / name).exists():
+            place.mkdir(exist_ok=True)
+            command = ["ffmpeg", "-v", "error", "-y", "-threads", "1", *recipe.split(), name]
+            subprocess.run(command, cwd=place, check=True, capture_output=True)
+        return place / name
+
+    return run

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,32 +11,13 @@ import pytest
 from vsr_plugin.errors import DamagedInputError, InputError
 from vsr_plugin.stream import Source
 
-from .conftest import Media
+from .conftest import Make
 
 _FILM = "-f lavfi -i testsrc2=s=64x48:r=25:d=1.6 -f lavfi -i sine=d=1.6"
 _H264 = "-c:v libx264 -preset ultrafast -bf 2 -g 10 -c:a aac -b:a 32k"
 _VP9 = "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 10 -c:a libopus -b:a 32k"
 _MPEG2 = "-c:v mpeg2video -g 10 -bf 2 -c:a mp2"
 _KEY = f"-encryption_scheme cenc-aes-ctr -encryption_key {'76' * 16} -encryption_kid {'a7' * 16}"
-
-
-@pytest.fixture(scope="session")
-def make(media: Media, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
-    """``make(recipe, name)``: a file made by ffmpeg, once."""
-    folder = tmp_path_factory.mktemp("made")
-
-    def run(recipe: str, name: str) -> Path:
-        place = folder / re.sub(r"\W+", "_", recipe)[-150:]
-        if not (place / name).exists():
-            place.mkdir(exist_ok=True)
-            command = ["ffmpeg", "-v", "error", "-y", "-threads", "1", *recipe.split(), name]
-            subprocess.run(command, cwd=place, check=True, capture_output=True)
-        return place / name
-
-    return run
-
-
-Make = Callable[[str, str], Path]
 
 
 @pytest.mark.parametrize(

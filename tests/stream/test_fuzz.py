@@ -1,0 +1,60 @@
+"""Files with random damage: whatever comes of them, nothing is lost without a word."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from vsr_plugin.engine import Upscaler
+from vsr_plugin.errors import VsrError
+from vsr_plugin.stream import Source, upscale_file
+
+from .conftest import FAST, Make
+
+_FILM = "-f lavfi -i testsrc2=s=64x48:r=25:d=1.6 -f lavfi -i sine=d=1.6"
+_H264 = "-c:v libx264 -preset ultrafast -bf 2 -g 10 -c:a aac -b:a 32k"
+_KINDS = {
+    "a.mp4": f"{_FILM} {_H264} -movflags faststart",
+    "fragments.mp4": f"{_FILM} {_H264} -movflags frag_keyframe+empty_moov",
+    "a.mkv": f"{_FILM} {_H264}",
+    "hevc.mkv": f"{_FILM} -c:v libx265 -preset ultrafast -x265-params log-level=error:keyint=10 -c:a aac",
+    "a.webm": f"{_FILM} -c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 10 -c:a libopus -b:a 32k",
+    "vp8.webm": f"{_FILM} -c:v libvpx -deadline realtime -g 10 -c:a libopus -b:a 32k",
+    "a.ts": f"{_FILM} {_H264}",
+    "mpeg2.ts": f"{_FILM} -c:v mpeg2video -g 10 -bf 2 -c:a mp2",
+}
+
+
+def _damaged(data: bytes, chance: random.Random) -> bytes:
+    """The data cut anywhere, or with one to eight bytes changed."""
+    if chance.random() < 0.5:
+        return data[: chance.randrange(1, len(data))]
+    changed = bytearray(data)
+    for _ in range(chance.randrange(1, 9)):
+        changed[chance.randrange(len(data))] ^= chance.randrange(1, 256)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("name", _KINDS)
+@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 54), marks=pytest.mark.slow)])
+def test_no_damaged_file_comes_out_short_without_a_word(
+    make: Make, nearest: Upscaler, tmp_path: Path, name: str, seeds: range
+) -> None:
+    whole = make(_KINDS[name], name)
+    data, frames = whole.read_bytes(), len(list(Source(whole)))
+    file, output = tmp_path / name, tmp_path / "out.mkv"
+    silent = []
+    for seed in seeds:
+        file.write_bytes(_damaged(data, random.Random(f"{name} {seed}")))
+        try:
+            report = upscale_file(file, output, nearest, encoding=FAST)
+        except VsrError:
+            assert not output.exists(), seed
+        else:
+            if report.frames != frames and not report.damaged:
+                silent.append((seed, report.frames))
+            output.unlink()
+        assert list(tmp_path.iterdir()) == [file], seed
+    assert not silent
