@@ -158,6 +158,22 @@ def test_a_frame_that_decodes_to_nothing_is_missed(make: Make, tmp_path: Path) -
     assert _read(file) == (39, 1)
 
 
+def test_what_leads_to_a_lost_key_frame_is_missed(make: Make, tmp_path: Path) -> None:
+    whole = make(f"{_FILM} {_H264} -an", "silent.mkv")
+    data = bytearray(whole.read_bytes())
+    with Source(whole).container as container:
+        packet = bytes(next(container.demux(video=0)))
+    at = bytes(data).index(packet)
+    while at < len(data) and data[at + 4] & 0x1F != 5:  # NAL units: the one with the key frame gets another type
+        at += 4 + int.from_bytes(data[at : at + 4])
+    data[at + 4] = 0
+    file = tmp_path / "keyless.mkv"
+    file.write_bytes(data)
+    frames, damaged = _read(file)
+    assert frames < 40
+    assert damaged > 0
+
+
 def test_encrypted_streams_are_refused(make: Make, shared: Path) -> None:
     encrypted = make(f"{_FILM} {_H264} {_KEY}", "cenc.mp4")
     for file in (encrypted, shared / "video/exoplayer/subsample_encrypted_altref.webm"):

@@ -94,7 +94,7 @@ class Tally:
         self._files = 0  # of a sequence
         self._waiting: set[int] = set()  # timestamps of packets whose frames have not come out
         self._missing: set[int] = set()
-        self._first: int | None = None
+        self._first: int | None = None  # timestamp of the first key frame
         self._blocks: MatroskaBlocks | None = None
 
     def packet(self, packet: Packet[Any]) -> str | None:
@@ -105,7 +105,9 @@ class Tally:
         self._last = packet.dts if self._last is None or packet.dts is None else max(self._last, packet.dts)
         if packet.pts is not None:
             self._files = packet.pts + 1
-            if not packet.is_discard and (self._start is None or packet.pts * self._tick >= self._start):
+            if self._first is None and packet.is_keyframe:
+                self._first = packet.pts
+            if not packet.is_discard and self._is_due(packet.pts):
                 self._waiting.add(packet.pts)
         if packet.pos is None:
             return None
@@ -117,13 +119,16 @@ class Tally:
         """Note the timestamp of a frame as the decoder gave it."""
         if pts is None or self._step is None:
             return
-        if self._first is None:
-            self._first = pts
         reach = self._step / self._tick / 2  # beside a frame its second field, or one that is only referred to, may lie
         past = {waiting for waiting in self._waiting if waiting <= pts + reach}
         self._waiting -= past
-        self._missing |= {waiting for waiting in past if self._first <= waiting < pts - reach}
+        self._missing |= {waiting for waiting in past if waiting < pts - reach}
         self._missing.discard(pts)
+
+    def _is_due(self, pts: int) -> bool:
+        """Whether a frame has to come: not so what leads to the first key frame, which may need frames before it."""
+        after_start = self._start is None or pts * self._tick >= self._start
+        return after_start and self._first is not None and pts >= self._first
 
     def lost(self, reached: Fraction, *, told: bool) -> str | None:
         """What did not come, at the end of reading; None if nothing is known to be lost.
