@@ -294,9 +294,9 @@ def test_what_ends_it_is_said_and_stays(browser: Any, tmp_path: Path) -> None:
             whole.write(part.read_bytes())
     with serving(str(film), "-x", "2", code=1) as url:
         page = Page(browser, url)
-        page.until("document.getElementById('message').textContent.includes('the picture changes from 320×180')")
+        page.until("document.getElementById('message').textContent.includes('changes its size from 320×180')")
         page.page.wait_for_timeout(2500)
-        assert "the picture changes" in page.page.inner_text("#message")
+        assert "changes its size" in page.page.inner_text("#message")
         page.close()
 
 

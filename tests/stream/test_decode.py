@@ -136,7 +136,7 @@ def test_deinterlacing_keeps_count_and_time(media: Media) -> None:
 
 
 def test_a_change_of_size_midway_is_refused(shared: Path) -> None:
-    with pytest.raises(InputError, match="changes from 352×288 to 640×480"):
+    with pytest.raises(InputError, match="changes its size from 352×288 to 640×480"):
         list(Source(shared / "video/openh264/Error_I_P.264"))
 
 

@@ -140,13 +140,6 @@ def test_damaged_sound_is_counted_and_the_rest_kept(
         upscale_file(broken, tmp_path / "strict.mkv", nearest, encoding=FAST, strict=True)
 
 
-def test_rotation_without_a_place_is_said(
-    shared: Path, media: Media, enlarge: Enlarge, caplog: pytest.LogCaptureFixture
-) -> None:
-    enlarge(shared / "video/exoplayer/video_1.mp4", "out.ts")
-    assert "dropping the rotation: mpegts with libx264 has no place for it" in caplog.text
-
-
 @pytest.mark.parametrize("output", ["out.mp4", "out.mov", "out.mkv"])
 def test_rotation_survives(shared: Path, media: Media, enlarge: Enlarge, output: str) -> None:
     before = shared / "video/exoplayer/video_1.mp4"

@@ -1,15 +1,23 @@
-"""`read_color`: what a picture's tags say of its samples, and the one rule for what they do not say."""
+"""What a frame's tags say of its samples, the one rule for what they do not say, and what happens when they change."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..frames import ChromaLocation, ColorSpec, Matrix, Range
+from av.video.reformatter import ColorPrimaries, ColorTrc
+
+from ..color import convert
+from ..errors import UsageError
+from ..frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
 from .layout import layout
 
 if TYPE_CHECKING:
     import av
 
+# Codes of H.273 that leave SDR video looking the same where nothing says otherwise: unspecified is one of them.
+_SDR_PRIMARIES = {1, 2, 5, 6, 7}
+_SDR_TRANSFERS = {1, 2, 6, 7, 14, 15}
 _CHROMA_LOCATIONS = dict(enumerate(ChromaLocation, 1))  # AVChromaLocation counts in the order of our enumeration
 
 
@@ -50,3 +58,70 @@ def read_color(picture: av.VideoFrame) -> tuple[ColorSpec, list[str]]:
         transfer=picture.color_trc,
     )
     return color, guesses
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the first frame of a film is read, which is all that a header can state: later frames are stored so, too.
+
+    Attributes:
+        color: Of the first frame.
+        planes: How many it has.
+    """
+
+    color: ColorSpec
+    planes: int
+
+    def changes(self, frame: Frame) -> list[str]:
+        """What is read in another way in ``frame``, in words; empty if nothing is."""
+        old, new = self.color, frame.color
+        if old == new and self.planes == len(frame.planes):
+            return []
+        pairs = {
+            "components": (self.planes, len(frame.planes)),
+            "bits": (old.depth, new.depth),
+            "subsampling": (_scheme(old), _scheme(new)),
+            "matrix": (old.matrix.name, new.matrix.name),
+            "range": (old.range.value, new.range.value),
+            "chroma location": (old.chroma_location.name, new.chroma_location.name),
+            "primaries": (_name(ColorPrimaries, old.primaries), _name(ColorPrimaries, new.primaries)),
+            "transfer": (_name(ColorTrc, old.transfer), _name(ColorTrc, new.transfer)),
+        }
+        return [f"{what} from {before} to {after}" for what, (before, after) in pairs.items() if before != after]
+
+    def store(self, frame: Frame) -> Frame:
+        """``frame``, stored as the first one is: converted where its colors stay what they are.
+
+        Raises:
+            UsageError: the primaries or the transfer are others, or there is alpha or color where there was none.
+        """
+        old, new = self.color, frame.color
+        if len(frame.planes) != self.planes or (self.planes in (2, 4) and old.depth != new.depth):
+            raise UsageError("Expected the same components in all frames")
+        if not _alike(old.primaries, new.primaries, _SDR_PRIMARIES) or not _alike(
+            old.transfer, new.transfer, _SDR_TRANSFERS
+        ):
+            raise UsageError("Expected the same primaries and transfer in all frames")
+        if replace(new, primaries=old.primaries, transfer=old.transfer) == old:
+            return replace(frame, color=old)
+        if frame.is_gray:  # as RGB of three equal components
+            gray, target = (replace(color, matrix=Matrix.RGB, subsampling=(0, 0)) for color in (new, old))
+            planes = (convert((frame.planes[0],) * 3, gray, target)[0], *frame.planes[1:])
+        else:
+            planes = (*convert(frame.planes[:3], new, old), *frame.planes[3:])
+        return replace(frame, planes=planes, color=old)
+
+
+def _alike(old: int, new: int, sdr: set[int]) -> bool:
+    return old == new or {old, new} <= sdr
+
+
+def _scheme(color: ColorSpec) -> str:
+    return "RGB" if color.matrix is Matrix.RGB else "×".join(str(1 << log2) for log2 in color.subsampling)
+
+
+def _name(kind: type[ColorPrimaries | ColorTrc], code: int) -> str:
+    try:
+        return kind(code).name
+    except ValueError:
+        return str(code)

@@ -15,18 +15,16 @@ from av.error import FFmpegError
 
 from ..errors import DamagedInputError, InputError, UsageError
 from ..frames import Frame
-from .color import read_color
+from .color import Reading, read_color
 from .damage import Damage, Tally
 from .decoder import open_decoder
 from .deinterlace import deinterlaced, first_field, holds_one_field
 from .input import average_rate, find_video, has_no_clock, is_cover, open_input
 from .layout import read_planes, readable
-from .side_data import read_side_data
+from .side_data import NAMES, read_side_data
 
 log = logging.getLogger(__name__)
 
-# What a frame may say of the whole film.
-_SIDE_DATA = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DYNAMIC_HDR_PLUS", "A53_CC")
 # Codecs in which a picture says for sure whether others are made of it; HEVC only says it of its own temporal layer.
 _TELLS_REFERENCES = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
 _SEEK_BACK = (0, 1, 4, 16)  # seconds: where a container has no index, seeking lands where it likes
@@ -96,7 +94,10 @@ class Source(Iterator[Frame]):
         self._deinterlace = deinterlace
         self._hwaccel = hwaccel
         self._cancelled = cancelled
-        self._said_color = self._said_size = self._said_interlaced = False
+        self._said_size = self._said_interlaced = False
+        self._said_changes: list[str] = []
+        self._reading: Reading | None = None
+        self._ratio: Any = None
         self._frames = self._read()
 
     def _prepare(
@@ -261,6 +262,7 @@ class Source(Iterator[Frame]):
                 if picture.is_corrupt:
                     self.damage(f"the frame at {self._clock(picture.pts)} is damaged")
                 self._check_size(picture)
+                self._check_ratio(picture, context.sample_aspect_ratio)
                 if holds_one_field(picture, self.stream):
                     raise InputError(
                         f"{self.name}: each of its frames is a single field, of half the height: weave them into whole "
@@ -345,19 +347,42 @@ class Source(Iterator[Frame]):
     def _frame(self, picture: av.VideoFrame) -> Frame:
         if (picture.interlaced_frame or self._field_order) and not self._deinterlace:
             self._interlaced(picture)
+        side_data = read_side_data(picture, self.stream.codec_context.codec.canonical_name, NAMES)
         picture = readable(picture)
         color, guesses = read_color(picture)
-        if not self._said_color:
-            self._said_color = True
-            if guesses:
-                log.info("%s: untagged, read as %s", self.name, ", ".join(guesses))
-        side_data = read_side_data(picture, self.stream.codec_context.codec.canonical_name, _SIDE_DATA)
+        if self._reading is None and guesses:
+            log.info("%s: untagged, read as %s", self.name, ", ".join(guesses))
         assert picture.pts is not None
         step = round(1 / (self.frame_rate * self.time_base)) if self.frame_rate else 0
-        return Frame(read_planes(picture), picture.pts, self.time_base, picture.duration or step, color, side_data)
+        frame = Frame(read_planes(picture), picture.pts, self.time_base, picture.duration or step, color, side_data)
+        if self._reading is None:
+            self._reading = Reading(color, len(frame.planes))
+        elif changes := self._reading.changes(frame):
+            frame = self._stored_as_first(frame, changes)
+        return frame
+
+    def _stored_as_first(self, frame: Frame, changes: list[str]) -> Frame:
+        """A frame whose tags differ from the first one's, converted to them.
+
+        Raises:
+            InputError: no conversion leaves the colors what they are.
+        """
+        assert self._reading is not None
+        what = f"changes its {', '.join(changes)} at {self._clock(frame.pts)}"
+        try:
+            stored = self._reading.store(frame)
+        except UsageError as error:
+            raise self._cut_there(what) from error
+        if changes != self._said_changes:
+            self._said_changes = changes
+            log.warning("%s %s: converted to what the first frame has", self.name, what)
+        return stored
+
+    def _cut_there(self, what: str) -> InputError:
+        return InputError(f"{self.name} {what}: cut the file there and enlarge the parts")
 
     def _check_size(self, picture: av.VideoFrame) -> None:
-        """The first picture's size counts, whatever the header says; after it, none may differ."""
+        """The first frame's size counts, whatever the header says; after it, none may differ."""
         if not self._said_size:
             self._said_size = True
             self.width, self.height = picture.width, picture.height
@@ -368,13 +393,18 @@ class Source(Iterator[Frame]):
         if sequence is not None and picture.pts is not None:
             file = sequence.name(sequence.numbers[0] + picture.pts)
             raise InputError(f"{file} is {now}, those before it are {before}: give all images one size")
-        raise InputError(
-            f"{self.name}: the picture changes from {before} to {now} at {self._clock(picture.pts)}: cut the file "
-            "there and enlarge the parts"
-        )
+        raise self._cut_there(f"changes its size from {before} to {now} at {self._clock(picture.pts)}")
+
+    def _check_ratio(self, picture: av.VideoFrame, ratio: Any) -> None:
+        """The decoder's pixel aspect ratio may not differ after the first frame, either."""
+        if ratio and self._ratio is None:
+            self._ratio = ratio
+        elif ratio and ratio != self._ratio:
+            old, new = (f"{value.numerator}:{value.denominator}" for value in (self._ratio, ratio))
+            raise self._cut_there(f"changes its pixel aspect ratio from {old} to {new} at {self._clock(picture.pts)}")
 
     def _interlaced(self, picture: av.VideoFrame) -> None:
-        if not self._said_color:
+        if self._reading is None:
             raise InputError(
                 f"{self.name} is interlaced: two fields in one picture would be enlarged as one. Add --deinterlace"
             )

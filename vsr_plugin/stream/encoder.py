@@ -113,8 +113,8 @@ def choose_pixel_format(codec: str, frame: Frame, asked: str | None) -> str:
         return asked
     native = native_format(frame)
     readable = [name for name in supported if layout(name) is not None]
-    if codec == "mjpeg":  # JPEG is full range, whatever the film's
-        native = native.replace("yuv", "yuvj")
+    if codec == "mjpeg":  # JPEG is full range and 8 bits, whatever the film's
+        native = re.sub(r"p\d+le$", "p", native).replace("yuv", "yuvj")
     if codec == "rawvideo":  # y4m's own formats; --pix-fmt names any other for other containers
         readable = supported = list(_Y4M)
     if not supported or native in readable:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import av
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from av import VideoFrame
     from av.container import InputContainer
@@ -23,17 +23,50 @@ if TYPE_CHECKING:
     from ..frames import Frame
 
 
-# What no encoder of PyAV's can be given, by FFmpeg's names for a stream and for a frame.
-LOST = {
+# What a stream or a frame may say beside its samples, by FFmpeg's names for a stream and for a frame. Nobody misses
+# what stands in neither table: motion vectors, an encoder's settings, film grain (the decoder applies it), MPEG-2's
+# count of its frames, …
+_HEADER = {
+    "display_matrix": "the rotation",
+    "DISPLAYMATRIX": "the rotation",
+    "mastering_display_metadata": "HDR metadata",
+    "MASTERING_DISPLAY_METADATA": "HDR metadata",
+    "content_light_level": "HDR metadata",
+    "CONTENT_LIGHT_LEVEL": "HDR metadata",
+}
+_OTHERS = {
     "dovi_conf": "Dolby Vision",
+    "DOVI_METADATA": "Dolby Vision",
+    "DOVI_RPU_BUFFER": "Dolby Vision",
     "dynamic_hdr10_plus": "HDR10+",
     "DYNAMIC_HDR_PLUS": "HDR10+",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid",
+    "ambient_viewing_environment": "the ambient viewing environment",
+    "AMBIENT_VIEWING_ENVIRONMENT": "the ambient viewing environment",
+    "a53_cc": "closed captions",
     "A53_CC": "closed captions",
+    "afd": "the active format description",
+    "AFD": "the active format description",
     "spherical": "360° projection",
+    "SPHERICAL": "360° projection",
     "stereo_3d": "3D",
+    "STEREO3D": "3D",
+    "VIEW_ID": "3D",
+    "3d_reference_displays": "3D",
+    "THREE_D_REFERENCE_DISPLAYS": "3D",
+    "s12m_timecode": "the frames' timecode",
+    "S12M_TIMECODE": "the frames' timecode",
+    "dynamic_hdr_smpte_2094_app5": "dynamic HDR metadata",
+    "lcevc": "LCEVC",
+    "LCEVC": "LCEVC",
+    "icc_profile": "the ICC profile",
+    "ICC_PROFILE": "the ICC profile",
+    "exif": "EXIF",
+    "EXIF": "EXIF",
 }
 
 
+NAMES = _HEADER | _OTHERS
 # Decoders that attach metadata to side data. PyAV frees that metadata twice, so the process crashes as soon as
 # `side_data` of such a frame is read, whichever entry is asked for.
 _CRASHING = {"apng", "png"}
@@ -93,13 +126,11 @@ class SideData:
         mastering: The mastering display, or None.
         light_level: (MaxCLL, MaxFALL) in cd/m², or None.
         display_matrix: The 9 numbers of a rotation or flip, as 36 bytes in the machine's order, or None.
-        lost: Names of what the input has and no encoder of PyAV's can be given.
     """
 
     mastering: MasteringDisplay | None
     light_level: tuple[int, int] | None
     display_matrix: bytes | None
-    lost: tuple[str, ...]
 
     @classmethod
     def collect(cls, stream: Mapping[str, bytes], frame: Frame) -> SideData:
@@ -109,8 +140,7 @@ class SideData:
         return cls(
             mastering=MasteringDisplay.parse(mastering) if mastering else None,
             light_level=struct.unpack("2I", light[:8]) if light else None,
-            display_matrix=stream.get("display_matrix"),
-            lost=tuple(dict.fromkeys(name for key, name in LOST.items() if key in stream or key in frame.side_data)),
+            display_matrix=stream.get("display_matrix") or frame.side_data.get("DISPLAYMATRIX"),
         )
 
     def __bool__(self) -> bool:
@@ -147,6 +177,47 @@ class SideData:
         if self.light_level:
             data += _box(b"clli", struct.pack(">2H", *self.light_level))
         return data
+
+
+class Losses:
+    """Tells, once for each, what an output does not carry of all that a film's header and frames say.
+
+    Args:
+        stream: The stream's side data.
+        first: The first frame, whose side data the output's header states with the stream's.
+        stated: What the header states: "the rotation", "HDR metadata".
+        repeated: What is written with each frame: "EXIF", "the ICC profile".
+    """
+
+    def __init__(
+        self, stream: Mapping[str, bytes], first: Frame, *, stated: Collection[str], repeated: Collection[str] = ()
+    ) -> None:
+        self._stream = stream
+        self._known = {_fold(kind): data for kind, data in (*first.side_data.items(), *stream.items())}
+        self._stated = stated
+        self._repeated = repeated
+        self._told: set[str] = set()
+
+    def of(self, frame: Frame) -> list[str]:
+        """What is lost with this frame and has not been told, in words."""
+        if not self._stream and not frame.side_data:
+            return []
+        names = []
+        for kind, data in (*self._stream.items(), *frame.side_data.items()):
+            name = NAMES.get(kind)
+            if name in self._stated:
+                if data != self._known.get(_fold(kind)):
+                    names.append(f"{name} of later frames")
+            elif name is not None and name not in self._repeated:
+                names.append(name)
+        new = [name for name in dict.fromkeys(names) if name not in self._told]
+        self._told.update(new)
+        return new
+
+
+def _fold(kind: str) -> str:
+    """One key for FFmpeg's name of a stream's side data and of a frame's."""
+    return kind.replace("_", "").lower()
 
 
 def template(header: bytes, side_data: SideData) -> InputContainer:

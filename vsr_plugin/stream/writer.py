@@ -27,8 +27,9 @@ from .encoder import (
     states_aspect,
 )
 from .layout import layout, write_planes
+from .orientation import Turn, scaled
 from .remux import Remux, drop, metadata_options
-from .side_data import SideData, template
+from .side_data import Losses, SideData, template
 from .y4m import AspectWriter
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ log = logging.getLogger(__name__)
 
 NUMBER = re.compile(r"%\d*d")  # of a frame in a sequence
 _CLOCKLESS = {".y4m", ".264", ".265", ".h264", ".h265", ".hevc", ".m2v"}  # they know a frame rate, and no timestamps
-_STATING = {"matroska", "mov", "mp4", "webm"}  # containers whose headers state rotation and HDR metadata
+_STATING = {".m4v", ".mk3d", ".mkv", ".mov", ".mp4", ".qt", ".webm"}  # their headers state rotation and HDR metadata
 
 
 @dataclass(slots=True)
@@ -88,10 +89,17 @@ class Writer:
         self._durations: dict[int, int] = {}  # pts → duration, of the frames inside the encoder
         self._closing = ExitStack()
         self._remux: Remux | None = None
+        self._pictures_only = suffix in STILL_PICTURES or suffix == ".y4m"
+        self._ratio = source.sample_aspect_ratio
+        self._turn: Turn | None = None
 
     def open(self, frame: Frame) -> None:
         """Choose and open the encoder, and lay out the streams; the header is written with the first packet."""
         codec = choose_codec(self._suffix, frame.color.depth, self._encoding.codec)
+        first, side_data = frame, SideData.collect(self._source.side_data, frame)
+        if side_data.display_matrix:
+            side_data = self._oriented(side_data, side_data.display_matrix, codec, frame)
+        frame = self._turn(frame) if self._turn else frame
         pixel_format = choose_pixel_format(codec, frame, self._encoding.pixel_format)
         width, height = encoded_size(codec, pixel_format, frame.width, frame.height)
         if (width, height) != (frame.width, frame.height):
@@ -105,26 +113,47 @@ class Writer:
         rate = self._source.frame_rate or Fraction(25)
         self._time_base = 1 / rate if self._counts else frame.time_base
         self._output = self._container()
-        ratio = self._source.sample_aspect_ratio
+        ratio = self._ratio
         if ratio not in (None, 1) and not states_aspect(codec, self._output.format.name):
             why = f"{self._output.format.name} with {codec} has no place for it"
             what = f"the pixel aspect ratio {ratio.numerator}:{ratio.denominator}"
             drop(self._source, what, why, strict=self._strict)
-        pictures_only = self._suffix in STILL_PICTURES or self._suffix == ".y4m"
-        if pictures_only and self._source.companions:
+        if self._pictures_only and self._source.companions:
             drop(self._source, self._source.companions, f"{self._suffix} holds pictures only", strict=self._strict)
-        if pictures_only or self._source.path == "-":
+        stated = {"the rotation"}
+        if self._pictures_only or self._source.path == "-":
             self._stream = self._add_stream(self._output, frame, {})
             self._context = self._stream.codec_context
-            return
-        side_data = SideData.collect(self._source.side_data, frame)
-        self._remux = Remux(self._source, self._output, strict=self._strict)
-        self._closing.callback(self._remux.close)
-        self._stream = self._remux.lay_out(lambda: self._add_stating(side_data, frame))
-        if keeps_alpha and codec.startswith("libvpx"):
-            self._stream.metadata["alpha_mode"] = "1"  # without it browsers do not look for the second picture
-        for name in side_data.lost:
-            drop(self._source, name, "no encoder here can write it", strict=self._strict)
+        else:
+            if self._carrier(codec) or side_data.encoder_options(codec):
+                stated.add("HDR metadata")
+            self._remux = Remux(self._source, self._output, strict=self._strict)
+            self._closing.callback(self._remux.close)
+            self._stream = self._remux.lay_out(lambda: self._add_stating(side_data, frame))
+            if keeps_alpha and codec.startswith("libvpx"):
+                self._stream.metadata["alpha_mode"] = "1"  # without it browsers do not look for the second picture
+        self._losses = Losses(self._source.side_data, first, stated=stated)
+        self._tell(first)
+
+    def _oriented(self, side_data: SideData, matrix: bytes, codec: str, frame: Frame) -> SideData:
+        """Side data whose rotation the output's header can state; where it cannot, the frames are turned."""
+        if not self._pictures_only and self._carrier(codec):
+            return replace(side_data, display_matrix=scaled(matrix, frame.width // self._source.width))
+        self._turn = Turn.parse(matrix)
+        if self._turn is None:
+            why = f"{self._suffix} with {codec} has no place for it, and it is not by right angles"
+            drop(self._source, "the rotation", why, strict=self._strict)
+        elif self._turn:
+            log.info("%s: %s with %s states no rotation: frames are turned", self._source.name, self._suffix, codec)
+            if self._turn.transposed and self._ratio:
+                self._ratio = 1 / self._ratio
+        return replace(side_data, display_matrix=None)
+
+    def _tell(self, frame: Frame) -> None:
+        """Name what is lost of a frame's side data, or raise if strict."""
+        for name in self._losses.of(frame):
+            why = f"{self._output.format.name} with {self.written.codec} has no place for it here"
+            drop(self._source, name, why, strict=self._strict)
 
     def write(self, frame: Frame) -> None:
         """Encode one frame, and write what comes out and what comes before it."""
@@ -133,6 +162,10 @@ class Writer:
                 f"Expected one picture for {self.name}, got a film: add --frames 1, or name a pattern such as "
                 f"{Path(self.name).stem}_%04d{self._suffix}"
             )
+        if self.written.frames:
+            self._tell(frame)
+        if self._turn:
+            frame = self._turn(frame)
         picture = write_planes(_padded(frame, self.written.width, self.written.height), self.written.pixel_format)
         picture.pts, picture.duration = (self.written.frames, 1) if self._counts else (frame.pts, frame.duration)
         picture.time_base = self._time_base
@@ -190,7 +223,7 @@ class Writer:
 
     def _target(self) -> Any:
         """What PyAV writes to: a name, or an open file."""
-        ratio = self._source.sample_aspect_ratio
+        ratio = self._ratio
         if self._suffix == ".y4m" and ratio:
             file = self._closing.enter_context(self._file.open("wb")) if isinstance(self._file, Path) else self._file
             return AspectWriter(file, ratio)
@@ -205,24 +238,21 @@ class Writer:
             self._encoding,
             time_base=self._time_base,
             frame_rate=self._source.frame_rate,
-            sample_aspect_ratio=self._source.sample_aspect_ratio,
+            sample_aspect_ratio=self._ratio,
             hdr=hdr,
         )
 
     def _add_stating(self, side_data: SideData, frame: Frame) -> VideoStream:
         """A video stream whose header states ``side_data``, made of a header in memory that does."""
         hdr = side_data.encoder_options(self.written.codec)
-        header = BytesIO()
-        states = self._output.format.name in _STATING
-        carrier = self._carrier(header) if side_data and states else None
-        if carrier is None:
-            if side_data.display_matrix or (side_data and not hdr):
-                what = "the rotation" if side_data.display_matrix else "HDR metadata"
-                why = f"{self._output.format.name} with {self.written.codec} has no place for it"
-                drop(self._source, what, why, strict=self._strict)
+        kind = self._carrier(self.written.codec) if side_data else None
+        if kind is None:
             stream = self._add_stream(self._output, frame, hdr)
             self._context = stream.codec_context
             return stream
+        header = BytesIO()
+        carrier = av.open(header, "w", format=kind, container_options={"movflags": "empty_moov+frag_keyframe"})
+        self._closing.callback(carrier.close)
         self._context = self._add_stream(carrier, frame, hdr).codec_context
         carrier.start_encoding()
         stating = template(header.getvalue(), side_data)
@@ -233,13 +263,14 @@ class Writer:
         stream.time_base = self._time_base
         return stream
 
-    def _carrier(self, header: BytesIO) -> OutputContainer | None:
-        """A container in memory that holds this codec and can state side data, or None."""
+    def _carrier(self, codec: str) -> str | None:
+        """A kind of MP4 in whose header this codec's side data can be stated for the output; None if there is none."""
+        if self._suffix not in _STATING:
+            return None
         for kind in ("mp4", "mov"):
-            carrier = av.open(header, "w", format=kind, container_options={"movflags": "empty_moov+frag_keyframe"})
-            self._closing.callback(carrier.close)
-            if self.written.codec in carrier.supported_codecs:
-                return carrier
+            with av.open(BytesIO(), "w", format=kind) as carrier:
+                if codec in carrier.supported_codecs:
+                    return kind
         return None
 
 

@@ -1,0 +1,102 @@
+"""What changes in the middle of a film and stands in its header: converted to the first frame's, or refused."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from vsr_plugin.errors import InputError
+from vsr_plugin.stream import Encoding
+
+from .conftest import Media, streams
+
+Enlarge = Callable[..., Path]
+_TV709 = "video_full_range_flag=0:matrix_coefficients=1:colour_primaries=1:transfer_characteristics=1"
+
+
+@pytest.fixture
+def joined(media: Media, tmp_path: Path) -> Callable[..., Path]:
+    """``joined(filter, tags, filter, tags)``: two H.264 streams of 5 frames, one after the other."""
+
+    def make(*parts: str) -> Path:
+        data = b""
+        for picture, tags in zip(parts[::2], parts[1::2], strict=True):
+            command = (
+                f"-f lavfi -i testsrc2=s=64x48:r=25:d=0.2 -vf format=yuv420p,gblur=6,hue=s=0.4,{picture or 'null'} "
+                f"-c:v libx264 -preset ultrafast -crf 1 -bf 0 -bsf:v h264_metadata={tags or _TV709} -f h264 -"
+            )
+            data += subprocess.run(["ffmpeg", "-v", "error", *command.split()], check=True, capture_output=True).stdout
+        file = tmp_path / "joined.h264"
+        file.write_bytes(data)
+        return file
+
+    return make
+
+
+def _frames(file: Path) -> list[np.ndarray[Any, Any]]:
+    with av.open(str(file)) as container:
+        return [frame.to_ndarray() for frame in container.decode(video=0)]
+
+
+@pytest.mark.parametrize(
+    ("picture", "tags", "what"),
+    [
+        ("scale=out_range=full,format=yuv420p", _TV709.replace("flag=0", "flag=1"), "range from limited to full"),
+        (
+            "scale=in_color_matrix=bt709,format=gbrp,scale=out_color_matrix=smpte170m,format=yuv420p",
+            _TV709.replace("coefficients=1", "coefficients=6"),
+            "matrix from BT709 to SMPTE170M",
+        ),
+        ("format=yuv444p", "", "subsampling from 2×2 to 1×1"),
+        ("format=yuv420p10le", "", "bits from 8 to 10"),
+    ],
+)
+def test_a_change_is_converted_to_the_first_frames_reading(
+    joined: Callable[..., Path],
+    enlarge: Enlarge,
+    caplog: pytest.LogCaptureFixture,
+    picture: str,
+    tags: str,
+    what: str,
+) -> None:
+    same = _frames(enlarge(joined("", "", "", ""), "same.y4m", encoding=Encoding()))
+    changed = _frames(
+        enlarge(joined("scale=out_range=tv", "", picture, tags), "out.y4m", encoding=Encoding(), strict=True)
+    )
+    assert len(changed) == len(same) == 10
+    assert f"joined.h264 changes its {what} at 0.200 s: converted to what the first frame has" in caplog.text
+    assert caplog.text.count("changes its") == 1
+    # The second half is the first one again, but for the losses of swscale and of a second rounding.
+    for first, second in zip(same[5:], changed[5:], strict=True):
+        assert first.shape == second.shape
+        assert np.abs(first.astype(int) - second).mean() < 0.6
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize(
+    ("picture", "tags", "what"),
+    [
+        ("", _TV709.replace("characteristics=1", "characteristics=18"), "transfer from BT709 to ARIB_STD_B67"),
+        ("", _TV709.replace("primaries=1", "primaries=9"), "primaries from BT709 to BT2020"),
+        ("", _TV709 + ":sample_aspect_ratio=4/3", "pixel aspect ratio from 1:1 to 4:3"),
+        ("scale=80:48,setsar=1", "", "size from 64×48 to 80×48"),
+    ],
+)
+def test_a_change_that_no_conversion_undoes_is_refused(
+    joined: Callable[..., Path], enlarge: Enlarge, tmp_path: Path, picture: str, tags: str, what: str, strict: bool
+) -> None:
+    source = joined("setsar=1", "", picture, tags)
+    with pytest.raises(InputError, match=f"joined.h264 changes its {what} at 0.200 s: cut the file there"):
+        enlarge(source, "out.mkv", strict=strict)
+    assert not (tmp_path / "out.mkv").exists()
+
+
+def test_tags_that_appear_later_and_change_nothing_are_no_change(joined: Callable[..., Path], enlarge: Enlarge) -> None:
+    silent = _TV709.replace("primaries=1", "primaries=2").replace("characteristics=1", "characteristics=2")
+    assert len(streams(enlarge(joined("", silent, "", ""), "out.mkv", strict=True))) == 1

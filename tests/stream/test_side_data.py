@@ -1,0 +1,125 @@
+"""What frames say beside their samples, from the first one or from a later one: carried, or named once."""
+
+from __future__ import annotations
+
+import struct
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vsr_plugin.errors import OutputError
+from vsr_plugin.stream import Encoding
+
+from .conftest import Media, video
+
+Enlarge = Callable[..., Path]
+_T35 = b"\xb5"  # ITU-T T.35: United States
+CAPTIONS = _T35 + b"\x00\x31GA94\x03\x41\xff\xfc\x94\x2c\xff"
+AFD = _T35 + b"\x00\x31DTG1\x41\xf8"
+_START = b"\0\0\0\1"
+_SEI = {"h264": b"\x06", "hevc": b"\x4e\x01"}
+_DELIMITER = {"h264": _START + b"\x09", "hevc": _START + b"\x46\x01"}
+
+
+def _sei(codec: str, kind: int, payload: bytes) -> bytes:
+    """A supplemental enhancement information NAL unit (H.264, 7.3.2.3; H.265, 7.3.2.4)."""
+    body = bytes((kind, len(payload))) + payload + b"\x80"
+    escaped = body.replace(b"\0\0\0", b"\0\0\3\0").replace(b"\0\0\1", b"\0\0\3\1").replace(b"\0\0\2", b"\0\0\3\2")
+    return _START + _SEI[codec] + escaped
+
+
+@pytest.fixture
+def film(media: Media, tmp_path: Path) -> Callable[..., Path]:
+    """``film(codec, nal, first)``: 15 frames, into which ``nal`` is put from the frame ``first`` on."""
+
+    def make(codec: str, nal: bytes, first: int) -> Path:
+        bare = tmp_path / f"bare.{codec}"
+        encoder = {"h264": "libx264 -x264-params aud=1", "hevc": "libx265 -x265-params log-level=error:aud=1"}[codec]
+        picture = f"-f lavfi -i testsrc2=s=64x48:r=25:d=0.6 -pix_fmt yuv420p -c:v {encoder} -preset ultrafast -bf 0"
+        subprocess.run(["ffmpeg", "-v", "error", "-y", *picture.split(), bare], check=True, capture_output=True)
+        mark = _DELIMITER[codec]
+        units = [mark + unit for unit in bare.read_bytes().split(mark)[1:]]
+        assert len(units) == 15
+        for index in range(first, len(units)):
+            head = len(mark) + 1
+            unit = units[index]
+            units[index] = unit[:head] + nal + unit[head:]
+        bare.write_bytes(b"".join(units))
+        whole = tmp_path / f"{codec}.mkv"
+        command = f"-y -fflags +genpts -r 25 -i {bare} -c copy {whole}"
+        subprocess.run(["ffmpeg", "-v", "error", *command.split()], check=True, capture_output=True)
+        return whole
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("codec", "nal", "first", "what"),
+    [
+        ("h264", _sei("h264", 4, CAPTIONS), 0, "closed captions"),
+        ("h264", _sei("h264", 4, CAPTIONS), 12, "closed captions"),
+        ("h264", _sei("h264", 4, AFD), 5, "the active format description"),
+        ("h264", _sei("h264", 45, b"\x81\xc2\x00\x00\x00\x40"), 3, "3D"),
+        ("hevc", _sei("hevc", 4, CAPTIONS), 12, "closed captions"),
+        ("hevc", _sei("hevc", 148, struct.pack(">I2H", 314_0000, 15635, 16450)), 0, "the ambient viewing environment"),
+        ("hevc", _sei("hevc", 144, struct.pack(">2H", 1000, 400)), 5, "HDR metadata of later frames"),
+    ],
+)
+def test_what_frames_say_and_no_encoder_writes_is_named_once(
+    film: Callable[..., Path],
+    enlarge: Enlarge,
+    caplog: pytest.LogCaptureFixture,
+    codec: str,
+    nal: bytes,
+    first: int,
+    what: str,
+) -> None:
+    before = film(codec, nal, first)
+    enlarge(before, "out.mkv")
+    assert caplog.text.count(f"dropping {what}: ") == 1
+    with pytest.raises(OutputError, match=f"{what} would be lost"):
+        enlarge(before, "strict.mkv", strict=True)
+
+
+def test_dolby_vision_without_a_configuration_record_is_named(
+    shared: Path, media: Media, enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    phone, before = shared / "video/exoplayer/dolbyVision-hdr.MOV", tmp_path / "bare.hevc"
+    command = f"-i {phone} -map v:0 -frames:v 2 -c copy {before}"
+    subprocess.run(["ffmpeg", "-v", "error", *command.split()], check=True)
+    assert "DOVI" not in str(video(before).get("side_data_list"))
+    enlarge(before, "out.mkv", frames=1)
+    assert caplog.text.count("dropping Dolby Vision: ") == 1
+    with pytest.raises(OutputError, match="would be lost"):
+        enlarge(before, "strict.mkv", strict=True, frames=1)
+
+
+def test_light_levels_of_the_first_frame_are_carried(film: Callable[..., Path], enlarge: Enlarge) -> None:
+    before = film("hevc", _sei("hevc", 144, struct.pack(">2H", 1000, 400)), 0)
+    after = enlarge(before, "out.mp4", strict=True)
+    assert video(after)["side_data_list"][0]["max_content"] == 1000
+
+
+@pytest.mark.parametrize("output", ["out.png", "out.y4m", "out.jpg"])
+def test_hdr_metadata_without_a_place_in_stills_is_named(
+    media: Media, enlarge: Enlarge, caplog: pytest.LogCaptureFixture, output: str
+) -> None:
+    enlarge(media("hdr10.mp4"), output, frames=1, encoding=Encoding())
+    assert "dropping HDR metadata: " in caplog.text
+    with pytest.raises(OutputError, match="HDR metadata would be lost"):
+        enlarge(media("hdr10.mp4"), f"strict{Path(output).suffix}", frames=1, encoding=Encoding(), strict=True)
+
+
+@pytest.mark.parametrize(("output", "size"), [("out.mp4", (128, 96)), ("out.y4m", (96, 128)), ("out.ts", (96, 128))])
+def test_a_rotation_in_the_bitstream_is_stated_or_done(
+    film: Callable[..., Path], enlarge: Enlarge, output: str, size: tuple[int, int]
+) -> None:
+    quarter = b"\x08\x00\x14"  # H.264, D.1.26: not cancelled, no flips, 0x4000 of 0x10000 turns, to the end
+    before = film("h264", _sei("h264", 47, quarter), 0)
+    after = enlarge(before, output, encoding=Encoding())
+    shown = video(after)
+    assert (shown["width"], shown["height"]) == size
+    if output == "out.mp4":
+        assert abs(shown["side_data_list"][0]["rotation"]) == 90
