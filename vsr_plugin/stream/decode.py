@@ -22,6 +22,7 @@ from .deinterlace import deinterlaced, first_field, holds_one_field
 from .input import average_rate, find_video, has_no_clock, is_cover, open_input
 from .layout import read_planes, readable
 from .side_data import NAMES, read_side_data
+from .still import read_still
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class Source(Iterator[Frame]):
         self._said_changes: list[str] = []
         self._reading: Reading | None = None
         self._ratio: Any = None
+        self._stills: dict[int | None, dict[str, bytes]] = {}  # pts → what the bytes of an image say
         self._frames = self._read()
 
     def _prepare(
@@ -239,7 +241,10 @@ class Source(Iterator[Frame]):
         step = round(1 / (self.frame_rate * self.time_base)) if self.frame_rate else 1
         skips = not self._deinterlace and context.codec.canonical_name in _TELLS_REFERENCES
         latest: int | None = None  # of the packets so far
+        images = has_no_clock(self.container) and context.codec.canonical_name in ("mjpeg", "png", "webp")
         for packet in self._packets():
+            if images and packet.size:
+                self._stills[packet.pts] = read_still(bytes(packet))
             if skips and self._start is not None:
                 # Before a picture that is not after the start, nobody sees this one: it is decoded for others alone.
                 later = latest is not None and packet.pts is not None and packet.pts < latest
@@ -348,6 +353,7 @@ class Source(Iterator[Frame]):
         if (picture.interlaced_frame or self._field_order) and not self._deinterlace:
             self._interlaced(picture)
         side_data = read_side_data(picture, self.stream.codec_context.codec.canonical_name, NAMES)
+        side_data |= self._stills.pop(picture.pts, {})
         picture = readable(picture)
         color, guesses = read_color(picture)
         if self._reading is None and guesses:

@@ -63,6 +63,10 @@ _OTHERS = {
     "ICC_PROFILE": "the ICC profile",
     "exif": "EXIF",
     "EXIF": "EXIF",
+    "XMP": "XMP",
+    "IPTC": "IPTC",
+    "TEXT": "the text",
+    "RESOLUTION": "the resolution",
 }
 
 

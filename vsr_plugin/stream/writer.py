@@ -30,6 +30,7 @@ from .layout import layout, write_planes
 from .orientation import Turn, scaled
 from .remux import Remux, drop, metadata_options
 from .side_data import Losses, SideData, template
+from .still import WRITTEN, write_still
 from .y4m import AspectWriter
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class Writer:
         self._encoding = encoding
         self._strict = strict
         self._durations: dict[int, int] = {}  # pts → duration, of the frames inside the encoder
+        self._said: dict[int | None, Mapping[str, bytes]] = {}  # pts → side data, of the images inside the encoder
         self._closing = ExitStack()
         self._remux: Remux | None = None
         self._pictures_only = suffix in STILL_PICTURES or suffix == ".y4m"
@@ -132,7 +134,8 @@ class Writer:
             self._stream = self._remux.lay_out(lambda: self._add_stating(side_data, frame))
             if keeps_alpha and codec.startswith("libvpx"):
                 self._stream.metadata["alpha_mode"] = "1"  # without it browsers do not look for the second picture
-        self._losses = Losses(self._source.side_data, first, stated=stated)
+        still = WRITTEN.get(codec, set()) if self._suffix in STILL_PICTURES else {"the resolution"}
+        self._losses = Losses(self._source.side_data, first, stated=stated, repeated=still)
         self._tell(first)
 
     def _oriented(self, side_data: SideData, matrix: bytes, codec: str, frame: Frame) -> SideData:
@@ -170,6 +173,8 @@ class Writer:
         picture.pts, picture.duration = (self.written.frames, 1) if self._counts else (frame.pts, frame.duration)
         picture.time_base = self._time_base
         self._durations[picture.pts] = picture.duration
+        if self._suffix in STILL_PICTURES and self.written.codec in WRITTEN:
+            self._said[picture.pts] = frame.side_data
         self._mux(self._context.encode(picture))
         self.written.frames += 1
         self.written.position = float(frame.pts * frame.time_base)
@@ -197,6 +202,8 @@ class Writer:
                 packet.duration = self._durations.pop(packet.pts, packet.duration)
             if self._remux is not None and packet.dts is not None:
                 self._remux.until(packet.dts * self._time_base)
+            if said := self._said.pop(packet.pts, None):
+                packet = _with(packet, said)
             self.written.size += packet.size
             packet.stream = self._stream
             self._output.mux_one(packet)
@@ -272,6 +279,14 @@ class Writer:
                 if codec in carrier.supported_codecs:
                     return kind
         return None
+
+
+def _with(packet: Packet[Any], said: Mapping[str, bytes]) -> Packet[Any]:
+    """The packet of an image with what its frame says of itself."""
+    written: Packet[Any] = av.Packet(write_still(bytes(packet), said))
+    written.pts, written.dts, written.duration = packet.pts, packet.dts, packet.duration
+    written.time_base = packet.time_base
+    return written
 
 
 def _padded(frame: Frame, width: int, height: int) -> Frame:

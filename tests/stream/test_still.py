@@ -1,0 +1,131 @@
+"""What still images say of themselves arrives in the enlarged image, or is named. Made and judged by Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+
+from vsr_plugin.errors import OutputError
+from vsr_plugin.stream import Encoding
+from vsr_plugin.stream.still import read_still
+
+Enlarge = Callable[..., Path]
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r>1</r></x:xmpmeta>'
+
+
+def _photo(orientation: int = 1, mode: str = "RGB") -> tuple[Image.Image, Image.Exif]:
+    samples = np.zeros((40, 64, 3), np.uint8)
+    samples[:20, :20] = 255
+    samples[20:, 40:] = (200, 200, 90)
+    exif = Image.Exif()
+    exif[0x10F] = "Maker"
+    if orientation != 1:
+        exif[0x112] = orientation
+    return Image.fromarray(samples).convert(mode), exif
+
+
+def _run(enlarge: Enlarge, source: Path, output: str, **options: Any) -> Image.Image:
+    image = Image.open(enlarge(source, output, encoding=Encoding(), **options))
+    image.load()
+    return image
+
+
+@pytest.mark.parametrize("output", ["out.png", "out.jpg", "out.webp"])
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "tif", "avif"])
+def test_exif_and_color_profiles_arrive(enlarge: Enlarge, tmp_path: Path, kind: str, output: str) -> None:
+    image, exif = _photo()
+    image.save(tmp_path / f"in.{kind}", exif=exif, icc_profile=PROFILE)
+    after = _run(enlarge, tmp_path / f"in.{kind}", output, strict=True)
+    assert after.size == (128, 80)
+    assert after.info["icc_profile"] == PROFILE
+    assert after.getexif()[0x10F] == "Maker"
+    assert np.abs(np.asarray(after.convert("RGB"), int)[::2, ::2] - np.asarray(image, int)).mean() < 6
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L", "P"])
+def test_profiles_of_other_kinds_of_png_arrive(enlarge: Enlarge, tmp_path: Path, mode: str) -> None:
+    image, _ = _photo(mode=mode)
+    image.save(tmp_path / "in.png", icc_profile=PROFILE)
+    assert _run(enlarge, tmp_path / "in.png", "out.png").info["icc_profile"] == PROFILE
+    if mode == "RGBA":
+        assert _run(enlarge, tmp_path / "in.png", "out.webp").info["icc_profile"] == PROFILE
+
+
+@pytest.mark.parametrize("output", ["out.png", "out.jpg", "out.webp", "out.tif", "out.bmp"])
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("orientation", [3, 5, 6])
+def test_images_arrive_upright_once(enlarge: Enlarge, tmp_path: Path, orientation: int, kind: str, output: str) -> None:
+    image, exif = _photo(orientation)
+    image.save(tmp_path / f"in.{kind}", exif=exif)
+    want = ImageOps.exif_transpose(Image.open(tmp_path / f"in.{kind}"))
+    after = _run(enlarge, tmp_path / f"in.{kind}", output)
+    assert after.getexif().get(0x112, 1) == 1
+    assert after.size == (want.size[0] * 2, want.size[1] * 2)
+    assert np.abs(np.asarray(after.convert("RGB"), int)[::2, ::2] - np.asarray(want.convert("RGB"), int)).mean() < 8
+
+
+@pytest.mark.parametrize(("kind", "output"), [("png", "png"), ("png", "jpg"), ("jpg", "png"), ("jpg", "jpg")])
+def test_resolution_and_xmp_arrive(enlarge: Enlarge, tmp_path: Path, kind: str, output: str) -> None:
+    image, _ = _photo()
+    if kind == "png":
+        text = PngImagePlugin.PngInfo()
+        text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        image.save(tmp_path / "in.png", pnginfo=text, dpi=(300, 150))
+    else:
+        image.save(tmp_path / "in.jpg", xmp=XMP, dpi=(300, 150))
+    after = _run(enlarge, tmp_path / f"in.{kind}", f"out.{output}", strict=True)
+    assert [round(dots) for dots in after.info["dpi"]] == [300, 150]
+    assert after.info["xmp"].strip(b"\0") == XMP
+
+
+def test_text_of_png_arrives_in_png_and_is_named_elsewhere(
+    enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image, _ = _photo()
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Title", "Hello")
+    text.add_text("Comment", "long " * 100, zip=True)
+    image.save(tmp_path / "in.png", pnginfo=text)
+    after: Any = _run(enlarge, tmp_path / "in.png", "out.png", strict=True)
+    assert after.text == {"Title": "Hello", "Comment": "long " * 100}
+    _run(enlarge, tmp_path / "in.png", "out.webp")
+    assert "dropping the text: " in caplog.text
+    with pytest.raises(OutputError, match="the text would be lost"):
+        _run(enlarge, tmp_path / "in.png", "strict.jpg", strict=True)
+
+
+@pytest.mark.parametrize("output", ["tif", "bmp", "mp4"])
+def test_profiles_without_a_place_are_named(
+    enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture, output: str
+) -> None:
+    image, exif = _photo()
+    image.save(tmp_path / "in.png", exif=exif, icc_profile=PROFILE, dpi=(300, 300))
+    enlarge(tmp_path / "in.png", f"out.{output}", encoding=Encoding())
+    assert "dropping the ICC profile: " in caplog.text
+    assert "dropping EXIF: " in caplog.text
+    assert ("dropping the resolution: " in caplog.text) == (output != "mp4")
+
+
+def test_every_image_of_a_sequence_keeps_its_own(enlarge: Enlarge, tmp_path: Path) -> None:
+    for number in range(1, 5):
+        image, exif = _photo()
+        exif[0x10F] = f"Maker {number}"
+        image.save(tmp_path / f"in_{number}.png", exif=exif)
+    enlarge(tmp_path / "in_%d.png", "out_%d.png", encoding=Encoding())
+    makers = [Image.open(tmp_path / f"out_{number}.png").getexif()[0x10F] for number in range(1, 5)]
+    assert makers == [f"Maker {number}" for number in range(1, 5)]
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
+def test_cut_images_are_still_read(kind: str, tmp_path: Path) -> None:
+    image, exif = _photo(6)
+    image.save(tmp_path / f"in.{kind}", exif=exif, icc_profile=PROFILE)
+    whole = (tmp_path / f"in.{kind}").read_bytes()
+    for length in range(0, 1200, 7):
+        read_still(whole[:length])
