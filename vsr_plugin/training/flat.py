@@ -5,6 +5,7 @@ A network that has learnt from texture alone prints its phases on bright walls a
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
 
 _BLACK, _WHITE = 16 / 255, 235 / 255  # of luma as networks see it
 _STEEPEST = 1 / 255  # from one small sample to the next
+_WEIGHT = 100.0  # of a squared error there, beside that of a photograph, which is a hundred times as large
 
 
 def flatten_some(
     small: Tensor, targets: Sequence[Tensor], share: float, generator: torch.Generator
-) -> tuple[Tensor, list[Tensor]]:
+) -> tuple[Tensor, list[Tensor], int]:
     """Replace the first patches of a batch: every other one by a constant, the rest by a gentle slope.
 
     Args:
@@ -28,17 +30,36 @@ def flatten_some(
         targets: (N, C, side·k, side·k) each.
         share: Of the batch; a number of patches between two whole ones is drawn, so that the mean is right.
         generator: On the CPU.
+
+    Returns:
+        Both, and how many were replaced.
     """
     count, channels, side, _ = small.shape
     chance = float(torch.rand(1, generator=generator))
     flat = min(count, int(share * count + chance))
     if not flat:
-        return small, list(targets)
+        return small, list(targets), 0
     spread = torch.rand(flat, channels, 1, 1, generator=generator)
     levels = _BLACK + (_WHITE - _BLACK) * spread if channels == 1 else spread
     slopes = (torch.rand(2, flat, 1, 1, 1, generator=generator) * 2 - 1) * _STEEPEST * side
     slopes[:, ::2] = 0
-    return _with(small, levels, slopes), [_with(target, levels, slopes) for target in targets]
+    return _with(small, levels, slopes), [_with(target, levels, slopes) for target in targets], flat
+
+
+def emphasize(output: Tensor, target: Tensor, flat: int, batch: int) -> Tensor:
+    """The output with its error multiplied in the middle of flat patches, where no edge of the patch is seen.
+
+    Args:
+        output: (k · batch, C, H, W): k outputs for the patches of the batch, one batch after the other.
+        target: Of the same shape.
+        flat: How many patches of each batch are flat; they are the first.
+        batch: How many there are.
+    """
+    height, width = output.shape[2:]
+    factor = output.new_ones(len(output) // batch, batch, 1, height, width)
+    middle = (slice(height // 3, height - height // 3), slice(width // 3, width - width // 3))
+    factor[(slice(None), slice(flat), slice(None), *middle)] = math.sqrt(_WEIGHT)
+    return target + (output - target) * factor.flatten(0, 1)
 
 
 def _with(patches: Tensor, levels: Tensor, slopes: Tensor) -> Tensor:

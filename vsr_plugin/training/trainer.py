@@ -26,7 +26,7 @@ from ..models import find_model, set_scale
 from .adversarial import Adversary, open_features
 from .curve import draw_curve
 from .data import Patches, read_pictures, split
-from .flat import flatten_some
+from .flat import emphasize, flatten_some
 from .growth import Forms
 from .losses import LOSSES, VIEWS
 from .matches import refuse_matches
@@ -298,8 +298,9 @@ class Trainer:
         count = max(1, round(self.recipe.batch * share))
         side = self.recipe.side(scale, self._stage)
         small, targets = self._patches.draw(count, scale, self._generator, self._view.divisors(scale), side)
+        flat = 0
         if self.recipe.flat:
-            small, targets = flatten_some(small, targets, self.recipe.flat, self._generator)
+            small, targets, flat = flatten_some(small, targets, self.recipe.flat, self._generator)
         small = small.contiguous(memory_format=torch.channels_last)
         self.module.train()
         set_scale(self.module, scale)
@@ -309,7 +310,8 @@ class Trainer:
         compare = LOSSES[self.recipe.loss]
         if self._adversary:
             compare = self._adversary.loss
-        losses = [each.weight * compare(each.output.float(), each.target) for each in comparisons]
+        pairs = [(emphasize(each.output.float(), each.target, flat, count), each.target) for each in comparisons]
+        losses = [each.weight * compare(*pair) for each, pair in zip(comparisons, pairs, strict=True)]
         loss = torch.stack(losses).sum() * share
         loss.backward()  # type: ignore[no-untyped-call]
         if self._adversary:
