@@ -97,3 +97,21 @@ def test_convert_makes_weights_that_load(tmp_path: Path) -> None:
     assert isinstance(elsewhere.exception, UsageError)
     wrong = CliRunner().invoke(app(), [*words[:-1], "2", "-y"])
     assert isinstance(wrong.exception, WeightsError)
+
+
+def test_names_lists_what_an_npz_must_hold() -> None:
+    lines = CliRunner().invoke(app(), ["models", "names", "vdsr"], catch_exceptions=False).stdout.splitlines()
+    assert lines[:2] == ["layers.0.weight  (64, 1, 3, 3)", "layers.0.bias  (64,)"]
+    out = CliRunner().invoke(app(), ["models", "names", "srresnet", "-x", "4"], catch_exceptions=False).stdout
+    assert "tail.weight  (3, 64, 9, 9)\n" in out
+    assert "num_batches_tracked" not in out
+
+
+def test_convert_takes_options_of_the_network(tmp_path: Path) -> None:
+    source, target = str(tmp_path / "a.pth"), tmp_path / "b.safetensors"
+    torch.save(build_model(MODELS["fsrcnn"], 2).state_dict(), source)
+    words = ["models", "convert", source, str(target), "--model", "fsrcnn", "-x", "2"]
+    CliRunner().invoke(app(), [*words, "--option", "edges=repeat"], catch_exceptions=False)
+    assert load_model("fsrcnn", 2, target).features[0].padding_mode == "replicate"  # type: ignore[index, union-attr]
+    for option, error in (("edges", UsageError), ("edges=3", WeightsError), ("size=3", WeightsError)):
+        assert isinstance(CliRunner().invoke(app(), [*words, "-y", "--option", option]).exception, error)

@@ -186,6 +186,8 @@ def test_without_shipped_weights_the_command_that_trains_them_is_said(monkeypatc
         load_model("fsrcnn-s", 3)
     with pytest.raises(WeightsError, match=r"mdsr ×3: .*`vsr train mdsr --data FOLDER`"):
         load_model("mdsr", 3)
+    with pytest.raises(WeightsError, match=r"edsr ×2: .*, in some 300,000 steps of 9 TFLOP each"):
+        load_model("edsr", 2)
 
 
 @pytest.mark.parametrize(("name", "scale"), [(name, scale) for name, scales in SET5.items() for scale in scales])

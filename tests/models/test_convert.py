@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,10 +13,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from tests import networks
 from vsr_plugin.errors import UsageError, WeightsError
 from vsr_plugin.evaluation import evaluate
 from vsr_plugin.models import MODELS, build_model, load_model, read_model
-from vsr_plugin.models.convert import convert_file
+from vsr_plugin.models.convert import WeightsFile, convert, convert_file
+from vsr_plugin.models.convert.files import Entry, Tensors
+from vsr_plugin.models.cost import Undrawn
 from vsr_plugin.models.layers import BicubicUpsample
 from vsr_plugin.training.data import read_pictures
 
@@ -216,7 +219,8 @@ def test_mdsr_of_sanghyun_son(tmp_path: Path, scale: int) -> None:
 
 
 def test_an_edsr_of_another_mean_is_refused(tmp_path: Path) -> None:
-    tensors = layers({"head.0": (3, 8, 3), "body.0.body.0": (8, 8, 3)})
+    names = {"head.0": (3, 8, 3), "body.0.body.0": (8, 8, 3), "body.0.body.2": (8, 8, 3), "body.1": (8, 8, 3)}
+    tensors = layers({**names, "tail.0.0": (8, 32, 3), "tail.1": (8, 3, 3)})
     tensors["sub_mean.bias"] = torch.tensor([-10.0, -20.0, -30.0])
     torch.save(tensors, tmp_path / "theirs.pt")
     with pytest.raises(WeightsError, match=r"sub_mean\.bias: expected the mean color of DIV2K"):
@@ -271,7 +275,7 @@ def test_others_with_our_names_are_told_from_ours_by_what_a_file_says(tmp_path: 
     assert note in str(convert_file(tmp_path / "theirs.pth", tmp_path / "ours.safetensors", name, 2))
     assert convert_file(tmp_path / "ours.safetensors", tmp_path / "again.safetensors", name, 2) is None
     spec, _ = read_model(name, 2, tmp_path / "again.safetensors")
-    assert spec.options.get("rectified", False) == (name == "drrn")
+    assert spec is MODELS[name]
 
 
 def test_weights_for_another_scale_are_refused(tmp_path: Path) -> None:
@@ -309,8 +313,10 @@ def test_what_does_not_fit_says_which_tensor_and_why(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"a\.npz does not fit espcn ×3: conv1\.bias: expected \(64,\), got none"):
         convert_file(tmp_path / "a.npz", tmp_path / "b.safetensors", "espcn", 3)
     torch.save(build("espcn", 3).state_dict(), tmp_path / "c.pth")
-    with pytest.raises(WeightsError, match=r"c\.pth does not fit vdsr ×2: expected layers\.0\.weight and so on, got c"):
-        load_model("vdsr", 2, tmp_path / "c.pth")
+    with pytest.raises(
+        WeightsError, match=r"c\.pth does not fit red30 ×2: expected convolutions\.0\.weight and so on, got c"
+    ):
+        load_model("red30", 2, tmp_path / "c.pth")
     with pytest.raises(WeightsError, match=r"c\.pth does not fit espcn ×2: conv3\.bias: expected \(4,\), got \(9,\)"):
         load_model("espcn", 2, tmp_path / "c.pth")
     with pytest.raises(UsageError, match="Unknown model"):
@@ -320,5 +326,103 @@ def test_what_does_not_fit_says_which_tensor_and_why(tmp_path: Path) -> None:
 def test_weights_of_another_model_are_named(tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     save_file(build_model(MODELS["vdsr"], 2).state_dict(), file, {"model": "vdsr", "options": '{"layers": 20}'})
-    with pytest.raises(WeightsError, match=r"Expected weights of espcn, got a\.safetensors of vdsr: give --model vdsr"):
+    with pytest.raises(WeightsError, match=r"of espcn, got a\.safetensors of vdsr: choose the model vdsr"):
         load_model("espcn", 2, file)
+
+
+@pytest.mark.parametrize(
+    ("asked", "theirs"),
+    [
+        ("srdensenet", "srdensenet-hl"),
+        ("srdensenet-h", "srdensenet"),
+        ("srcnn", "srcnn-915"),
+        ("fsrcnn", "fsrcnn-s"),
+        ("mdsr-baseline", "mdsr"),
+        ("edsr-baseline", "edsr"),
+    ],
+)
+def test_the_form_of_another_model_is_named(tmp_path: Path, asked: str, theirs: str) -> None:
+    """Without metadata, shapes tell it."""
+    with Undrawn():
+        state = build(theirs, 2).state_dict()
+    if theirs == "edsr":  # 160 MB of numbers that are not looked at
+        state = {name: torch.empty(()).expand(tensor.shape) for name, tensor in state.items()}
+        file = WeightsFile("a.pth", Tensors("a.pth", {n: Entry(t.to("meta"), t.clone) for n, t in state.items()}))
+        with pytest.raises(WeightsError, match=rf"of {asked}, got a\.pth of {theirs}: choose the model {theirs}"):
+            convert(file, MODELS[asked], 2)
+        return
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=rf"of {asked}, got a\.pth of {theirs}: choose the model {theirs}"):
+        load_model(asked, 2, tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(("asked", "theirs"), [("drrn-b1u9", "drrn"), ("srresnet", "srgan"), ("srgan", "srresnet")])
+def test_where_shapes_do_not_tell_a_model_its_name_does(tmp_path: Path, asked: str, theirs: str) -> None:
+    file = tmp_path / "a.safetensors"
+    save_file(networks.seeded(networks.small(theirs, 2), 2).state_dict(), file, {"model": theirs})
+    with pytest.raises(WeightsError, match=rf"of {asked}, got a\.safetensors of {theirs}: choose the model {theirs}"):
+        load_model(asked, 2, file)
+    save_file(networks.seeded(networks.small(theirs, 2), 2).state_dict(), file, {"model": f"{theirs} {asked}"})
+    load_model(asked, 2, file)
+
+
+def test_a_drrn_of_another_author_is_not_taken_for_the_one_of_nine_units(tmp_path: Path) -> None:
+    names = {"input.weight": "arg:learned_0", "output.weight": "arg:learned_3"}
+    names |= {f"conv{index}.weight": f"arg:learned_{index}" for index in (1, 2)}
+    arrays: dict[str, Any] = {names[key]: value.numpy() for key, value in build("drrn", 2).state_dict().items()}
+    np.savez(tmp_path / "DRRN-B1U25-0000.npz", **arrays)
+    with pytest.raises(WeightsError, match=r"of drrn-b1u9, got DRRN-B1U25-0000\.npz of drrn: choose"):
+        load_model("drrn-b1u9", 2, tmp_path / "DRRN-B1U25-0000.npz")
+    spec, _ = read_model("drrn", 2, tmp_path / "DRRN-B1U25-0000.npz")
+    assert spec.options["rectified"]
+
+
+def test_numbered_layers_and_matlabs_order_are_read(tmp_path: Path) -> None:
+    state = build("vdsr", 2).state_dict()
+    arrays: dict[str, Any] = {}
+    for name, tensor in state.items():
+        _, index, part = name.split(".")
+        array = tensor.numpy()
+        arrays[f"conv{int(index) // 2 + 1}.{part}"] = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array[None]
+    np.savez(tmp_path / "matlab.npz", **arrays)
+    loaded = load_model("vdsr", 2, tmp_path / "matlab.npz").state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+
+
+def test_an_fsrcnn_may_repeat_its_edges(tmp_path: Path) -> None:
+    module = build("fsrcnn-s", 2)
+    torch.save(module.state_dict(), tmp_path / "theirs.pth")
+    convert_file(tmp_path / "theirs.pth", tmp_path / "a.safetensors", "fsrcnn-s", 2, options={"edges": "repeat"})
+    spec, repeating = read_model("fsrcnn-s", 2, tmp_path / "a.safetensors")
+    assert spec.options["edges"] == "repeat"
+    flat = torch.full((1, 1, 9, 9), 0.5)
+    hidden = repeating.mapping(repeating.shrink(repeating.features(flat)))  # type: ignore[operator]
+    torch.testing.assert_close(hidden, hidden[..., 4:5, 4:5].expand_as(hidden))
+    wide = flat.new_full((1, 1, 19, 19), 0.5)
+    inside = module.mapping(module.shrink(module.features(wide)))[..., 5:14, 5:14]  # type: ignore[operator]
+    torch.testing.assert_close(hidden, inside)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("srcnn-915", "three channels"), ("edsr-baseline", "luma alone")])
+def test_weights_for_other_channels_say_so(tmp_path: Path, name: str, channels: str) -> None:
+    state = build(name, 2).state_dict()
+    first = next(iter(key for key, value in state.items() if value.ndim == 4))
+    state[first] = state[first][:, :1].repeat(1, 3 if channels == "three channels" else 1, 1, 1)
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=rf"{first}: expected .* got .*: these weights are for {channels}"):
+        load_model(name, 2, tmp_path / "a.pth")
+
+
+def test_names_that_are_all_unknown_are_said_of_networks_with_batch_normalisation_too(tmp_path: Path) -> None:
+    torch.save({"block1.0.weight": torch.zeros(64, 3, 9, 9)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"expected head\.0\.weight and so on, got block1\.0\.weight, …"):
+        load_model("srresnet", 4, tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    "options", ['{"m": 1000000}', '{"m": -1}', '{"m": true}', '{"m": "4"}', '{"padding": "x"}', 100_000 * "[", "[1]"]
+)
+def test_options_that_run_away_are_refused(tmp_path: Path, options: str) -> None:
+    save_file(build("fsrcnn", 2).state_dict(), tmp_path / "a.safetensors", {"options": options})
+    with pytest.raises(WeightsError, match="xpected options"):
+        load_model("fsrcnn", 2, tmp_path / "a.safetensors")

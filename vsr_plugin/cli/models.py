@@ -47,19 +47,37 @@ def list_models(
 
 @models.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help=".npz, .pth (weights only) or .safetensors of somebody else.")],
+    source: Annotated[Path, typer.Argument(help=".npz, .pth, .pt or .safetensors of somebody else.")],
     target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
     model: Annotated[str, typer.Option(help="Name of our model with this architecture.")],
     scale: Annotated[int, typer.Option("-x", "--scale", help="Scale the weights were trained for.")],
+    option: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE of the network, such as edges=repeat; repeatable.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Convert other people's weights to ours, for --weights."""
+    options = dict(_named_value(word) for word in option or ())
     from ..models.convert import convert_file
 
-    lost = convert_file(source, target, model, scale, overwrite=overwrite)
+    lost = convert_file(source, target, model, scale, options=options, overwrite=overwrite)
     if lost:
         typer.echo(lost, err=True)
     typer.echo(target)
+
+
+@models.command()
+def names(
+    model: Annotated[str, typer.Argument(help="Name of a model.")],
+    scale: Annotated[int | None, typer.Option("-x", "--scale", help="Scale. [default: the model's smallest]")] = None,
+) -> None:
+    """List the tensors a model needs, with their shapes: save those of another program as .npz by these names."""
+    from ..models import find_model
+    from ..models.convert import expected_tensors
+
+    spec = find_model(model, scale)
+    for name, shape in expected_tensors(spec, scale or min(spec.scales)).items():
+        typer.echo(f"{name}  {shape}")
 
 
 @models.command()
@@ -81,6 +99,19 @@ def export(
         benchmarks[name] = Path(folder)
     for key in export_run(run, into, benchmarks, notice):
         typer.echo(key)
+
+
+def _named_value(word: str) -> tuple[str, Any]:
+    """``units=9`` as a name and a number; a value that is no JSON is a word."""
+    from ..errors import UsageError
+
+    name, separator, value = word.partition("=")
+    if not (name.isidentifier() and separator):
+        raise UsageError(f"Expected --option NAME=VALUE, got {word!r}")
+    try:
+        return name, json.loads(value)
+    except (ValueError, RecursionError):
+        return name, value
 
 
 def _rows() -> list[dict[str, Any]]:

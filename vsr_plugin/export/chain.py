@@ -120,6 +120,7 @@ def _add(layers: list[Layer], part: Any) -> bool:
     if isinstance(part, nn.Conv2d):
         side = part.kernel_size[0]
         same = part.kernel_size == (side, side) and part.padding == (side // 2, side // 2) and side % 2
+        same = same and part.padding_mode == "zeros"
         if not same or part.stride != (1, 1) or part.dilation != (1, 1) or part.groups != 1:
             return False
         bias = torch.zeros(part.out_channels) if part.bias is None else part.bias.detach()

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_STEPS = 300_000  # of a paper's training (Lim, CVPRW 2017); fewer lose tenths of a dB
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkSpec:
@@ -170,10 +172,14 @@ def manifest() -> Mapping[str, Mapping[str, Any]]:
 
 def build_model(spec: ModelSpec, scale: int) -> nn.Module:
     """The architecture with fresh weights, as a module in [0, 1], (N, C, H, W) → (N, C, H·scale, W·scale)."""
+    return architecture(spec)(scale, **spec.options)
+
+
+def architecture(spec: ModelSpec) -> type[nn.Module]:
+    """The class of a model's network; its first argument is the scale, the others are options."""
     module_name, class_name = spec.architecture.split(":")
-    architecture = getattr(import_module(f".{module_name}", __name__), class_name)
-    module: nn.Module = architecture(scale, **spec.options)
-    return module
+    found: type[nn.Module] = getattr(import_module(f".{module_name}", __name__), class_name)
+    return found
 
 
 def set_scale(module: nn.Module, scale: int) -> None:
@@ -202,6 +208,14 @@ def load_model(name: str, scale: int, weights: str | Path | None = None) -> nn.M
     return read_model(name, scale, weights)[1]
 
 
+def _training_step(spec: ModelSpec, scale: int) -> float:
+    """FLOP of one step on 16 patches of 48 × 48 input pixels (Lim, CVPRW 2017): forward, and backward twice that."""
+    from .cost import Undrawn, macs
+
+    with Undrawn():
+        return 6.0 * macs(build_model(spec, scale)) * 16 * 48 * 48
+
+
 def read_model(name: str, scale: int, weights: str | Path | None = None) -> tuple[ModelSpec, nn.Module]:
     """`load_model`, and what is known of the network: its overlap is not the catalogue's, if it is of another form."""
     from .convert import convert, read_weights
@@ -213,7 +227,8 @@ def read_model(name: str, scale: int, weights: str | Path | None = None) -> tupl
             one_for_all = "" if spec.shared else f" -x {scale}"
             raise WeightsError(
                 f"No weights are shipped for {name} ×{scale}: give your own with --weights FILE, "
-                f"or train them with `vsr train {name}{one_for_all} --data FOLDER`"
+                f"or train them with `vsr train {name}{one_for_all} --data FOLDER`, in some {_STEPS:,} steps of "
+                f"{_training_step(spec, scale) / 1e12:.1g} TFLOP each"
             )
         weights = str(resources.files("vsr_plugin.weights") / shipped)
     converted = convert(read_weights(Path(weights)), spec, scale)

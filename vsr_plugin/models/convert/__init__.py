@@ -17,10 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 
 from ...errors import OutputError, UsageError, WeightsError
-from .. import MODELS, ModelSpec, build_model, find_model
+from .. import MODELS, ModelSpec, architecture, build_model, find_model
 from ..cost import radius
 from . import luma, rgb
 from .files import WeightsFile, read_weights
+from .layout import is_turned, turn
 from .variants import read_options
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 
     from .layout import Layout
 
-__all__ = ["Converted", "WeightsFile", "convert", "convert_file", "read_weights"]
+__all__ = ["Converted", "WeightsFile", "convert", "convert_file", "expected_tensors", "read_weights"]
 
+_LARGEST_OPTION = 512  # layers, features, blocks
 # Widths on which no receptive field depends: a narrow network of the same form is measured sooner.
 _NARROW = {"features": 8, "growth": 2}
 _COUNT = "num_batches_tracked"  # of a batch normalisation: only training reads it, and some do not store it
@@ -53,7 +55,15 @@ class Converted:
     note: str | None = None
 
 
-def convert_file(source: Path, target: Path, model: str, scale: int, *, overwrite: bool = False) -> str | None:
+def convert_file(
+    source: Path,
+    target: Path,
+    model: str,
+    scale: int,
+    *,
+    options: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+) -> str | None:
     """Convert a file of weights to one of ours.
 
     Args:
@@ -61,6 +71,7 @@ def convert_file(source: Path, target: Path, model: str, scale: int, *, overwrit
         target: The .safetensors file to write.
         model: Name of our model with this architecture.
         scale: What the weights were trained for.
+        options: Of the network, where the file does not say: arguments of its class.
         overwrite: Replace an existing file.
 
     Returns:
@@ -76,7 +87,7 @@ def convert_file(source: Path, target: Path, model: str, scale: int, *, overwrit
         raise UsageError(f"Expected a file named .safetensors to write, got {target.name!r}")
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists: add -y to overwrite it")
-    converted = convert(read_weights(source), spec, scale)
+    converted = convert(read_weights(source), spec, scale, options)
     metadata = {"model": model, "scale": " ".join(map(str, spec.scales)) if spec.shared else str(scale)}
     if converted.spec.options != spec.options:
         metadata["options"] = json.dumps(dict(converted.spec.options))
@@ -87,39 +98,115 @@ def convert_file(source: Path, target: Path, model: str, scale: int, *, overwrit
     return converted.note
 
 
-def convert(file: WeightsFile, spec: ModelSpec, scale: int) -> Converted:
+def convert(file: WeightsFile, spec: ModelSpec, scale: int, options: Mapping[str, Any] | None = None) -> Converted:
     """Fit the weights of a file, ours or somebody else's, to a model.
 
+    Names and shapes are compared first; nothing of a file that does not fit is read.
+
+    Args:
+        file: As `read_weights` gives it.
+        spec: The model.
+        scale: What it enlarges by.
+        options: Of the network, where the caller knows better than the file.
+
     Raises:
-        WeightsError: a tensor is missing, unknown, or of another shape.
+        WeightsError: weights of another model; a tensor that is missing, unknown, of another shape, or of numbers that
+            are no weights.
     """
-    layout = None if "model" in file.metadata else _find_layout(spec.architecture, file.tensors)
-    theirs = MODELS.get(file.metadata.get("model", ""))
-    if theirs is not None and theirs.architecture != spec.architecture:
-        raise WeightsError(
-            f"Expected weights of {spec.name}, got {file.name} of {theirs.name}: give --model {theirs.name}"
-        )
-    state = dict(file.tensors)
-    if layout is not None:
-        state = layout.fold(file.tensors, layout.rename(file.tensors))
-    state, above = _without_larger_scales(state, scale)
+    _check_model(file, spec)
+    layout = None if "model" in file.metadata else _find_layout(spec.architecture, file)
+    turned = (layout is None or layout.natural) and is_turned(file.tensors.shapes)
+
+    def named(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        tensors = turn(tensors) if turned else tensors
+        return layout.rename(tensors) if layout else dict(tensors)
+
+    shapes, above = _without_larger_scales(named(file.tensors.shapes), scale)
     _check_scale(file, spec, scale, above=above)
-    options = _options(file, spec, scale, state) | dict(layout.options if layout else {})
-    expected = _shapes(replace(spec, options=options), scale)
-    for name in expected:
-        if name.endswith(_COUNT):
-            state.setdefault(name, torch.zeros((), dtype=torch.int64))
-    _check(file.name, state, expected, f"{spec.name} ×{scale}")
-    state = {name: state[name].to(tensor.dtype).contiguous() for name, tensor in expected.items()}
-    if options != spec.options:
-        spec = replace(spec, options=options, overlap={scale: _overlap(spec, options, scale)})
+    found = _options(file, spec, scale, shapes) | dict(layout.options if layout else {}) | dict(options or {})
+    check_options(spec, found)
+    _check_form(file, spec, found)
+    expected = _shapes(replace(spec, options=found), scale)
+    _check(file.name, shapes, expected, f"{spec.name} ×{scale}")
+    _check_size(file, expected)
+    tensors = dict(file.tensors)
+    state = layout.fold(tensors, named(tensors)) if layout else named(tensors)
+    state = {name: state.get(name, torch.zeros(())).to(tensor.dtype) for name, tensor in expected.items()}
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise WeightsError(f"{file.name} does not fit {spec.name} ×{scale}: {name} holds NaN or infinity")
+    state = {name: tensor.contiguous() for name, tensor in state.items()}
+    if found != spec.options:
+        spec = replace(spec, options=found, overlap={scale: _overlap(spec, found, scale)})
     return Converted(spec, state, layout.note if layout else None)
 
 
-def _find_layout(architecture: str, tensors: Mapping[str, Tensor]) -> Layout | None:
+def expected_tensors(spec: ModelSpec, scale: int) -> dict[str, tuple[int, ...]]:
+    """Name → shape of every tensor that a model's weights must have."""
+    return {name: tuple(each.shape) for name, each in _shapes(spec, scale).items() if not name.endswith(_COUNT)}
+
+
+def check_options(spec: ModelSpec, options: Mapping[str, Any]) -> None:
+    """Whether a network can be built with these options, before it is.
+
+    Raises:
+        WeightsError: an option that the network lacks, of another type, or of a size that no network has.
+    """
+    known = _parameters(spec)
+    for name, value in options.items():
+        default = known[name].default if name in known else inspect.Parameter.empty
+        if default is inspect.Parameter.empty:
+            raise WeightsError(f"Expected options that {spec.name} has ({', '.join(known)}), got {name[:40]!r}")
+        kinds = (int, type(None)) if default is None else (type(default),)
+        fits = isinstance(value, kinds) and (isinstance(value, bool) == isinstance(default, bool))
+        if isinstance(value, int) and not 0 <= value <= _LARGEST_OPTION:
+            fits = False
+        if not fits:
+            raise WeightsError(f"Expected options that {spec.name} has, got {name}={str(value)[:40]}")
+
+
+def _parameters(spec: ModelSpec) -> dict[str, inspect.Parameter]:
+    known = dict(inspect.signature(architecture(spec)).parameters)
+    known.pop("scale", None)
+    return known
+
+
+def _check_model(file: WeightsFile, spec: ModelSpec) -> None:
+    """Our files name the models that they are for; some of these share an architecture."""
+    named = file.metadata.get("model", "").split()
+    theirs = [name for name in named if name in MODELS]
+    if theirs and spec.name not in named:
+        raise WeightsError(
+            f"Expected weights of {spec.name}, got {file.name} of {theirs[0]}: choose the model {theirs[0]}"
+        )
+
+
+def _check_form(file: WeightsFile, spec: ModelSpec, options: Mapping[str, Any]) -> None:
+    """Weights in the form of another row of the catalogue belong to that row."""
+    rows = [row for row in MODELS.values() if row.architecture == spec.architecture]
+    telling = {name for row in rows for name in row.options}
+    defaults = {name: parameter.default for name, parameter in _parameters(spec).items()}
+
+    def form(own: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: (defaults | dict(own))[name] for name in telling}
+
+    if form(options) == form(spec.options):
+        return
+    for row in rows:
+        if form(options) == form(row.options):
+            raise WeightsError(
+                f"Expected weights of {spec.name}, got {file.name} of {row.name}: choose the model {row.name}"
+            )
+
+
+def _find_layout(architecture: str, file: WeightsFile) -> Layout | None:
     """The layout that these tensors are in, unless they have our names."""
     for layout in (*luma.LAYOUTS, *rgb.LAYOUTS):
-        if layout.architecture == architecture.partition(":")[2] and any(re.fullmatch(layout.mark, n) for n in tensors):
+        if (
+            layout.architecture == architecture.partition(":")[2]
+            and re.fullmatch(layout.origin, file.origin)
+            and any(re.fullmatch(layout.mark, name) for name in file.tensors)
+        ):
             return layout
     return None
 
@@ -128,12 +215,12 @@ def _options(file: WeightsFile, spec: ModelSpec, scale: int, state: Mapping[str,
     """Those in the file; else the catalogue's, if its shapes fit; else what the weights say."""
     options = dict(spec.options)
     if "options" in file.metadata:
+        text = file.metadata["options"]
         try:
-            return {**options, **json.loads(file.metadata["options"])}
-        except (TypeError, ValueError) as error:
-            raise WeightsError(f"{file.name}: expected options in JSON, got {file.metadata['options']!r}") from error
-    expected = {name: tensor.shape for name, tensor in _shapes(spec, scale).items() if not name.endswith(_COUNT)}
-    if expected == {name: tensor.shape for name, tensor in state.items() if not name.endswith(_COUNT)}:
+            return {**options, **json.loads(text)}
+        except (TypeError, ValueError, RecursionError) as error:
+            raise WeightsError(f"{file.name}: expected options in JSON, got {text[:80]!r}") from error
+    if expected_tensors(spec, scale) == {n: tuple(t.shape) for n, t in state.items() if not n.endswith(_COUNT)}:
         return options
     return options | read_options(spec.architecture, state)
 
@@ -147,9 +234,7 @@ def _shapes(spec: ModelSpec, scale: int) -> dict[str, Tensor]:
 
 
 def _overlap(spec: ModelSpec, options: Mapping[str, Any], scale: int) -> int:
-    with torch.device("meta"):
-        known = inspect.signature(type(build_model(replace(spec, options=options), scale))).parameters
-    narrow = {name: width for name, width in _NARROW.items() if name in known}
+    narrow = {name: width for name, width in _NARROW.items() if name in _parameters(spec)}
     return radius(build_model(replace(spec, options={**options, **narrow}), scale), scale, spec.channels)
 
 
@@ -170,11 +255,34 @@ def _check_scale(file: WeightsFile, spec: ModelSpec, scale: int, *, above: bool)
 
 
 def _check(file: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor], model: str) -> None:
-    if not state.keys() & expected.keys():
+    wanted = {name: tensor for name, tensor in expected.items() if not name.endswith(_COUNT)}
+    if not state.keys() & wanted.keys():
         names = ", ".join(list(state)[:3])
-        raise WeightsError(f"{file} does not fit {model}: expected {next(iter(expected))} and so on, got {names}, …")
-    for key in sorted(expected.keys() | state.keys()):
-        want = tuple(expected[key].shape) if key in expected else "no such tensor"
+        raise WeightsError(f"{file} does not fit {model}: expected {next(iter(wanted))} and so on, got {names}, …")
+    for key in sorted(wanted.keys() | {name for name in state if name not in expected}):
+        want = tuple(wanted[key].shape) if key in wanted else "no such tensor"
         got = tuple(state[key].shape) if key in state else "none"
         if want != got:
-            raise WeightsError(f"{file} does not fit {model}: {key}: expected {want}, got {got}")
+            raise WeightsError(f"{file} does not fit {model}: {key}: expected {want}, got {got}{_why(want, got)}")
+        if not state[key].is_floating_point():
+            kind = str(state[key].dtype).removeprefix("torch.")
+            raise WeightsError(f"{file} does not fit {model}: {key}: expected floating-point numbers, got {kind}")
+
+
+def _why(want: Any, got: Any) -> str:
+    """What a misfit means, where that is known."""
+    if isinstance(want, tuple) and isinstance(got, tuple) and len(want) == len(got) == 4:
+        different = {(a, b) for a, b in zip(want, got, strict=True) if a != b}
+        if different == {(1, 3)}:
+            return ": these weights are for three channels (RGB), and the model takes luma alone"
+        if different == {(3, 1)}:
+            return ": these weights are for luma alone, and the model takes three channels (RGB)"
+    return ""
+
+
+def _check_size(file: WeightsFile, expected: Mapping[str, Tensor]) -> None:
+    """What a file holds beside the network (larger levels of a pyramid, the shift of a mean) is not much more."""
+    most = 4 * sum(tensor.numel() for tensor in expected.values()) + (1 << 18)
+    held = sum(tensor.numel() for tensor in file.tensors.shapes.values())
+    if held > most:
+        raise WeightsError(f"Expected up to {most:,} numbers in {file.name!r}, got {held:,}")

@@ -1,27 +1,91 @@
-"""Files of weights as they are found: .safetensors, .pth and .pt without executing anything, .npz."""
+"""Files of weights as they are found: .safetensors, .pth and .pt without executing anything, .npz.
+
+What a file says of its tensors is read at once, their numbers only when they are asked for: a file that does not fit
+costs no memory.
+"""
 
 from __future__ import annotations
 
-import pickle
 import re
+import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.lib import format as npy
 from safetensors import safe_open
 from torch import Tensor
 
 from ...errors import WeightsError
+from .pickles import TensorRecord, Unknown
+from .torch_files import open_torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
 # Where training programs put the weights among what else they save; the first that is there counts.
 _WRAPPERS = ("params_ema", "average", "params", "state_dict", "model_state_dict", "model", "net", "generator")
 # Parts of programs that hold the whole network as their only part.
 _HOLDER = re.compile(r"(?:module|model|net|network|generator|netG|_orig_mod)\.(.+)")
+_LFS = b"version https://git-lfs.github.com/spec/"
+_LONGEST_NAME = 200
+_DEEPEST, _MOST_PARTS = 32, 10_000  # of a pickled network
+_SAFETENSORS = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "C64": torch.complex64,
+}
+# Made by other programs; their tensors have to be saved as .npz.
+_FOREIGN = (".mat", ".pb", ".h5", ".hdf5", ".caffemodel", ".onnx", ".tflite", ".ckpt")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A tensor of a file: what is said of it, as a tensor without numbers, and how to read it."""
+
+    meta: Tensor
+    read: Callable[[], Tensor]
+
+
+class Tensors(Mapping[str, Tensor]):
+    """The tensors of a file by name; each is read when it is asked for, and not kept.
+
+    Attributes:
+        shapes: The same without numbers, on torch's device "meta".
+
+    Raises:
+        WeightsError: from every reading, if the numbers are damaged.
+    """
+
+    def __init__(self, file: str, entries: Mapping[str, Entry]) -> None:
+        self._file, self._entries = file, entries
+        self.shapes: Mapping[str, Tensor] = {name: entry.meta for name, entry in entries.items()}
+
+    def __getitem__(self, name: str) -> Tensor:
+        read = self._entries[name].read
+        try:
+            return read()
+        except Exception as error:
+            raise _unreadable(self._file, error) from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,54 +96,112 @@ class WeightsFile:
         name: Of the file, for messages.
         tensors: By the names they have there, without the names of what holds the whole network.
         metadata: Of a .safetensors file; ours say ``model``, ``scale``, and ``options`` in JSON.
+        origin: The class of a network that was pickled whole; else empty.
     """
 
     name: str
-    tensors: Mapping[str, Tensor]
+    tensors: Tensors
     metadata: Mapping[str, str] = field(default_factory=dict)
+    origin: str = ""
 
 
 def read_weights(path: Path) -> WeightsFile:
-    """Read the tensors of a .safetensors, .pth, .pt or .npz file; nothing in it is executed.
+    """Open a .safetensors, .pth, .pt or .npz file; nothing in it is executed.
 
     Raises:
         WeightsError: another kind of file, or one that is damaged or holds anything else than tensors.
     """
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise WeightsError(f"Expected a file named {', '.join(_READERS)}, got {path.name!r}")
-    if not path.exists():
+    suffix = path.suffix.lower()
+    if not path.is_file():
         raise WeightsError(f"No such file: {path}")
+    with path.open("rb") as file:
+        if file.read(len(_LFS)) == _LFS:
+            raise WeightsError(f"{path.name!r} is a Git LFS pointer, not the weights: fetch them with `git lfs pull`")
+    reader = _READERS.get(suffix)
+    if reader is None:
+        way = ": save its tensors as .npz, by the names and shapes of the network" if suffix in _FOREIGN else ""
+        raise WeightsError(f"Expected a file named {', '.join(_READERS)}, got {path.name!r}{way}")
     try:
-        state, metadata = reader(path)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        why = f"it holds {found[1]}, which is code" if found else "it holds more than tensors, or is damaged"
-        raise WeightsError(
-            f"Cannot read weights from {path.name!r}: {why}; save the network's state_dict() alone"
-        ) from error
+        entries, metadata, origin = reader(path)
+    except WeightsError:
+        raise
     except Exception as error:  # torch and numpy raise a dozen kinds for files that are not theirs
-        raise WeightsError(
-            f"Cannot read weights from {path.name!r}: {(str(error).splitlines() or [type(error).__name__])[0]}"
-        ) from error
-    return WeightsFile(path.name, _unwrap(state, path.name), metadata)
+        raise _unreadable(path.name, error) from error
+    if not entries:
+        raise WeightsError(f"Expected a dictionary of tensors in {path.name!r}: save the network's state_dict() alone")
+    if any(len(name) > _LONGEST_NAME for name in entries):
+        raise WeightsError(f"Expected names of up to {_LONGEST_NAME} letters in {path.name!r}, got longer ones")
+    while all(_HOLDER.fullmatch(name) for name in entries):
+        entries = {name.partition(".")[2]: entry for name, entry in entries.items()}
+    return WeightsFile(path.name, Tensors(path.name, entries), metadata, origin)
 
 
-def _read_npz(path: Path) -> tuple[Any, dict[str, str]]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}, {}
+def _unreadable(file: str, error: Exception) -> WeightsError:
+    lines = str(error).splitlines() or [type(error).__name__]
+    return WeightsError(f"Cannot read weights from {file!r}: {lines[0][:300]}")
 
 
-def _read_pth(path: Path) -> tuple[Any, dict[str, str]]:
-    return torch.load(path, map_location="cpu", weights_only=True), {}
+def _meta(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
 
 
-def _read_safetensors(path: Path) -> tuple[Any, dict[str, str]]:
+type _Found = tuple[dict[str, Entry], Mapping[str, str], str]
+
+
+def _read_npz(path: Path) -> _Found:
+    entries = {}
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.filename.endswith(".npy"):
+                with archive.open(info) as file:
+                    version = npy.read_magic(file)
+                    head = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+                    shape, _, dtype = head(file)
+                if dtype.hasobject:
+                    raise UnpicklingError("it holds Python objects, which are code; save arrays alone")
+                native = dtype.newbyteorder("=")
+                meta = _meta(shape, torch.from_numpy(np.empty(0, native)).dtype)
+                entries[info.filename.removesuffix(".npy")] = Entry(meta, partial(_read_npy, path, info.filename))
+    return entries, {}, ""
+
+
+def _read_npy(path: Path, member: str) -> Tensor:
+    with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+        array = npy.read_array(file, allow_pickle=False)
+    return torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")).reshape(array.shape))
+
+
+def _read_safetensors(path: Path) -> _Found:
+    entries = {}
     with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 - no dict
+        for name in file.keys():  # noqa: SIM118 - no dict
+            part = file.get_slice(name)
+            kind = part.get_dtype()
+            if kind not in _SAFETENSORS:
+                raise UnpicklingError(f"{name} holds {kind}, which no network here has")
+            meta = _meta(tuple(part.get_shape()), _SAFETENSORS[kind])
+            entries[name] = Entry(meta, partial(_read_safetensor, path, name))
+        return entries, file.metadata() or {}, ""
 
 
-_READERS: Mapping[str, Callable[[Path], tuple[Any, dict[str, str]]]] = {
+def _read_safetensor(path: Path, name: str) -> Tensor:
+    with safe_open(path, "pt") as file:
+        tensor: Tensor = file.get_tensor(name)
+        return tensor
+
+
+def _read_pth(path: Path) -> _Found:
+    file = open_torch(path)
+    state, origin = _state(file.content)
+    entries = {}
+    for name, record in state.items():
+        if not isinstance(record, TensorRecord):
+            continue
+        entries[name] = Entry(_meta(record.shape, record.storage.dtype), partial(file.tensor, record))
+    return entries, {}, origin
+
+
+_READERS: Mapping[str, Callable[[Path], _Found]] = {
     ".safetensors": _read_safetensors,
     ".pth": _read_pth,
     ".pt": _read_pth,
@@ -87,16 +209,49 @@ _READERS: Mapping[str, Callable[[Path], tuple[Any, dict[str, str]]]] = {
 }
 
 
-def _unwrap(state: Any, file: str) -> dict[str, Tensor]:
-    while isinstance(state, dict) and not _is_state(state):
-        state = next((state[key] for key in _WRAPPERS if isinstance(state.get(key), dict)), None)
-    if not isinstance(state, dict) or not state:
-        raise WeightsError(f"Expected a dictionary of tensors in {file!r}: save the network's state_dict() alone")
-    tensors: dict[str, Tensor] = dict(state)
-    while all(_HOLDER.fullmatch(name) for name in tensors):
-        tensors = {name.partition(".")[2]: tensor for name, tensor in tensors.items()}
-    return tensors
+def _state(content: Any) -> tuple[dict[str, TensorRecord], str]:
+    """The network's state, out of whatever it is wrapped in; and the class of a network that was pickled whole."""
+    for _ in range(_DEEPEST):
+        if isinstance(content, Unknown) and _is_network(content):
+            return _flatten(content), content.name
+        if not isinstance(content, dict):
+            break
+        if content and all(isinstance(value, TensorRecord) for value in content.values()):
+            return content, ""
+        inner = next((content[key] for key in _WRAPPERS if _holds(content.get(key))), None)
+        if inner is None:
+            break
+        content = inner
+    strange = [content, *(content.values() if isinstance(content, dict) else ())]
+    for each in strange:
+        if isinstance(each, Unknown):
+            what = "not a plain tensor" if each.name.startswith("torch._utils.") else "code"
+            raise UnpicklingError(f"it holds {each.name[:200]}, which is {what}; save the network's state_dict() alone")
+    return {}, ""
 
 
-def _is_state(state: dict[Any, Any]) -> bool:
-    return all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
+def _holds(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, Unknown) and _is_network(value))
+
+
+def _is_network(value: Unknown) -> bool:
+    return isinstance(value.state, dict) and all(
+        isinstance(value.state.get(part), dict) for part in ("_parameters", "_modules")
+    )
+
+
+def _flatten(network: Unknown) -> dict[str, TensorRecord]:
+    """What its state_dict() would have been."""
+    state: dict[str, TensorRecord] = {}
+    parts: list[tuple[str, Unknown, int]] = [("", network, 0)]
+    for prefix, part, depth in parts:
+        for kind in ("_parameters", "_buffers"):
+            tensors = part.state.get(kind)
+            for name, value in tensors.items() if isinstance(tensors, dict) else ():
+                if isinstance(value, TensorRecord):
+                    state[prefix + name] = value
+        inside = [each for each in part.state["_modules"].items() if isinstance(each[1], Unknown)]
+        parts += [(f"{prefix}{name}.", each, depth + 1) for name, each in inside if _is_network(each)]
+        if depth > _DEEPEST or len(parts) > _MOST_PARTS:
+            raise UnpicklingError("it holds a network of too many parts")
+    return state

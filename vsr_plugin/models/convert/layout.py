@@ -31,6 +31,8 @@ class Layout:
         options: Of our class, that no shape tells.
         fold: What has to be done to the numbers.
         note: What is not the same in spite of all this.
+        natural: Whether the names are such as anybody might give: arrays may then be in TensorFlow's order, too.
+        origin: What the class of a network that was pickled whole matches; anything, by default.
     """
 
     architecture: str
@@ -39,6 +41,8 @@ class Layout:
     options: Mapping[str, Any] = field(default_factory=dict)
     fold: Fold = lambda _, state: state
     note: str | None = None
+    natural: bool = False
+    origin: str = ".*"
 
 
 def table(*rows: tuple[str, str | Callable[[re.Match[str], Tensors], str] | None], hwio: bool = False) -> Rename:
@@ -83,6 +87,22 @@ def numbered(**kinds: Callable[[int], Iterable[str]]) -> Rename:
         return state
 
     return rename
+
+
+def is_turned(shapes: Tensors) -> bool:
+    """Whether filters can only be TensorFlow's and MATLAB's, (rows, columns, in, out): the first two are the square."""
+    filters = [tensor.shape for tensor in shapes.values() if tensor.ndim == 4]
+    return all(a == b for a, b, *_ in filters) and not all(a == b for *_, a, b in filters)
+
+
+def turn(tensors: Tensors) -> dict[str, Tensor]:
+    """Filters in torch's order, and biases that MATLAB keeps as matrices in one dimension."""
+    state = {}
+    for name, tensor in tensors.items():
+        state[name] = tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor
+        if tensor.ndim == 2 and 1 in tensor.shape:
+            state[name] = tensor.reshape(-1)
+    return state
 
 
 def in_unit_range(state: dict[str, Tensor], peak: float) -> dict[str, Tensor]:

@@ -68,6 +68,7 @@ LAYOUTS: tuple[Layout, ...] = (
         "SRCNN",
         r"conv1\.weight",
         table(),
+        natural=True,
         note="If these convolutions padded with zeros, as yjn870's do, edges differ: ours repeat the edge",
     ),
     Layout(
@@ -102,6 +103,12 @@ LAYOUTS: tuple[Layout, ...] = (
             (r"last_part\.(.+)", r"deconvolution.\1"),
         ),
         {"padding": 4},
+    ),
+    Layout(  # numbered from 1, as MATLAB's are
+        "VDSR",
+        r"conv1\.weight",
+        table((r"conv(\d+)\.(weight|bias)", lambda found, _: f"layers.{2 * int(found[1]) - 2}.{found[2]}")),
+        natural=True,
     ),
     Layout(
         "VDSR",
@@ -140,14 +147,16 @@ LAYOUTS: tuple[Layout, ...] = (
             (r"arg:learned_([12])", r"conv\1.weight"),
             (r"arg:learned_3", "output.weight"),
         ),
-        {"rectified": True},
+        {"rectified": True, "units": 25},
     ),
+    Layout("DRRN", r"input\.weight", table(), {"rectified": True, "units": 25}, origin=r"drrn\.DRRN"),
     Layout(
         "DRRN",
         r"input\.weight",
         table(),
-        {"rectified": True},
-        note="A DRRN that says nothing of its origin is taken for jt827859032's, whose units add rectified features",
+        natural=True,
+        note="Taken for the paper's form; of jt827859032's, whose units add rectified features, convert them with the "
+        "option rectified",
     ),
     Layout(
         "LapSRN",
