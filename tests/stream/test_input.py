@@ -1,0 +1,81 @@
+"""What is refused before a frame is decoded, and why."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from vsr_plugin.errors import InputError
+from vsr_plugin.stream import Source
+
+
+def _box(kind: str, *parts: bytes) -> bytes:
+    body = b"".join(parts)
+    return struct.pack(">I4s", 8 + len(body), kind.encode()) + body
+
+
+def _full(kind: str, version: int, flags: int, *parts: bytes) -> bytes:
+    return _box(kind, struct.pack(">I", version << 24 | flags), *parts)
+
+
+def _still(value: int) -> tuple[bytes, bytes]:
+    """One AV1 image of 64×64, and its configuration record."""
+    encoder = av.CodecContext.create("libsvtav1", "w")
+    encoder.width = encoder.height = 64
+    encoder.pix_fmt, encoder.time_base = "yuv420p", 1
+    encoder.options = {"preset": "12"}
+    frame = av.VideoFrame.from_ndarray(np.full((96, 64), value, np.uint8), "yuv420p")
+    frame.pts = 0
+    data = b"".join(bytes(packet) for packet in [*encoder.encode(frame), *encoder.encode(None)])
+    return data, bytes(encoder.extradata or b"")
+
+
+def _grid(columns: int, rows: int) -> bytes:
+    """An AVIF image in tiles (ISO/IEC 23008-12, section 6.6.2.3)."""
+    images = [_still(30 + 40 * index) for index in range(columns * rows)]
+    canvas = struct.pack(">BBBBHH", 0, 0, rows - 1, columns - 1, 64 * columns, 64 * rows)
+    payloads = [canvas, *(data for data, _ in images)]
+    entries = [_full("infe", 2, 0, struct.pack(">HH4sB", 1, 0, b"grid", 0))]
+    entries += [_full("infe", 2, 1, struct.pack(">HH4sB", 2 + index, 0, b"av01", 0)) for index in range(len(images))]
+    tiles = struct.pack(f">HH{len(images)}H", 1, len(images), *range(2, 2 + len(images)))
+    properties = _box(
+        "ipco",
+        _full("ispe", 0, 0, struct.pack(">II", 64 * columns, 64 * rows)),
+        _full("ispe", 0, 0, struct.pack(">II", 64, 64)),
+        _box("av1C", images[0][1]),
+    )
+    links = struct.pack(">IHBB", len(payloads), 1, 1, 1)
+    links += b"".join(struct.pack(">HBBB", 2 + index, 2, 2, 0x83) for index in range(len(images)))
+
+    def meta(offset: int) -> bytes:
+        places = b""
+        for index, payload in enumerate(payloads):
+            places += struct.pack(">HHHII", 1 + index, 0, 1, offset, len(payload))
+            offset += len(payload)
+        return _full(
+            "meta", 0, 0,
+            _full("hdlr", 0, 0, struct.pack(">I4s12xB", 0, b"pict", 0)),
+            _full("pitm", 0, 0, struct.pack(">H", 1)),
+            _full("iloc", 0, 0, struct.pack(">BBH", 0x44, 0, len(payloads)), places),
+            _full("iinf", 0, 0, struct.pack(">H", len(entries)), *entries),
+            _full("iref", 0, 0, _box("dimg", tiles)),
+            _box("iprp", properties, _full("ipma", 0, 0, links)),
+        )  # fmt: skip
+
+    head = _box("ftyp", b"avif", struct.pack(">I", 0), b"avifmif1miaf")
+    return head + meta(len(head) + len(meta(0)) + 8) + _box("mdat", *payloads)
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(2, 2), (3, 1)])
+def test_an_image_in_tiles_is_refused(tmp_path: Path, columns: int, rows: int) -> None:
+    """PyAV gives one stream for each tile, and not how they lie."""
+    file = tmp_path / "tiles.avif"
+    file.write_bytes(_grid(columns, rows))
+    with av.open(str(file)) as container:
+        assert len(container.streams.video) == columns * rows
+    with pytest.raises(InputError, match=rf"tiles\.avif: one image in {columns * rows} tiles"):
+        Source(file)
