@@ -108,7 +108,11 @@ def compare(
             )
             upscalers.append(cleanup.enter_context(upscaler))
         decoded = Source(
-            source, start=_middle(source) if at is None else at, duration=duration, frames=1 if still else None
+            source,
+            start=_middle(source) if at is None else at,
+            duration=duration,
+            frames=1 if still else None,
+            keep_packets=not still,
         )
         cleanup.callback(decoded.close)
         first = next(decoded)

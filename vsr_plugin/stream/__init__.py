@@ -128,7 +128,7 @@ def upscale_file(
     """Enlarge a file; its sound, subtitles, chapters, metadata, timestamps and colours stay as they are.
 
     Args:
-        source: Anything FFmpeg opens, a pattern of images (``frame_%04d.png``), or ``-`` for y4m on standard input.
+        source: Anything FFmpeg opens, a pattern of images (``frame_%04d.png``), or ``-`` for standard input.
         output: A file, a pattern of images, or ``-`` for y4m on standard output.
         upscaler: The network; it may serve many files.
         encoding: Encoder and options; visually lossless by default.
@@ -162,6 +162,7 @@ def upscale_file(
         hwaccel=hwaccel,
         strict=strict,
         frame_rate=frame_rate,
+        keep_packets=True,
     )
     enlarged = buffered(upscaler.stage(buffered(decoded, _AHEAD)), _AHEAD)
     written = encode(

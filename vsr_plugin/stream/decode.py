@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
@@ -13,21 +15,25 @@ from typing import Any, Self
 import av
 from av.error import FFmpegError
 
-from ..errors import DamagedInputError, InputError, UsageError
+from ..errors import DamagedInputError, InputError, OutputError, UsageError
 from ..frames import Frame
 from .color import Reading, read_color
 from .damage import Damage, Tally
 from .decoder import open_decoder
 from .deinterlace import deinterlaced, first_field, holds_one_field
-from .input import average_rate, find_video, has_no_clock, is_cover, open_input
+from .input import average_rate, can_seek, find_video, has_no_clock, is_cover, open_input, seconds
 from .layout import read_planes, readable
+from .packets import PacketQueue
 from .side_data import NAMES, read_side_data
 from .still import read_still
+from .timeline import FrameClock, Timeline, spread
 
 log = logging.getLogger(__name__)
 
 # Codecs in which a picture says for sure whether others are made of it; HEVC only says it of its own temporal layer.
 _TELLS_REFERENCES = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
+_INTERLEAVED = 10  # seconds by which a file's streams may lie apart in it
+_FINER = 16
 _SEEK_BACK = (0, 1, 4, 16)  # seconds: where a container has no index, seeking lands where it likes
 
 
@@ -44,6 +50,8 @@ class Source(Iterator[Frame]):
         strict: Raise at the first damaged packet instead of counting it.
         frame_rate: Of image sequences and of streams without timestamps.
         form: FFmpeg's name of the format, where neither name nor content tells.
+        keep_packets: Keep those of the other streams for `encode`, which copies them. The file then stays open until
+            `release`, too, is called.
         cancelled: Asked before each packet, by the thread that reads: once it is true, there are no more frames.
 
     Attributes:
@@ -59,8 +67,9 @@ class Source(Iterator[Frame]):
         disposition: Of the stream.
         tags: Of the stream.
         file_tags: Of the file.
-        shift: Seconds taken off every timestamp: 0, or the time of the first frame if ``start`` is given.
-        end: Where to stop, in seconds of the file's own clock; None for its end.
+        begins: When the first of the file's sound and frames begins, in seconds of its clock.
+        timeline: Where the file's packets stand in time, and what is taken off their timestamps.
+        queue: Packets of the other streams that have been read, with ``keep_packets``; else None.
 
     Raises:
         InputError: nothing to decode here, or the picture is interlaced, or changes its size midway.
@@ -79,6 +88,7 @@ class Source(Iterator[Frame]):
         strict: bool = False,
         frame_rate: Fraction | None = None,
         form: str | None = None,
+        keep_packets: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self.path = str(path)
@@ -86,8 +96,12 @@ class Source(Iterator[Frame]):
         self._damage = Damage(self.name, strict=strict)
         self._opening = (path, frame_rate, form)
         self.container = open_input(*self._opening)
+        self.queue = PacketQueue() if keep_packets else None
+        self._users = {"reader", "writer"} if keep_packets else {"reader"}
+        self._lock = threading.Lock()
         try:
             self.stream = find_video(self.container, self.name)
+            self.stream.thread_type = "AUTO"
             self._prepare(start, duration, frames, frame_rate)
         except BaseException:
             self.container.close()
@@ -107,12 +121,12 @@ class Source(Iterator[Frame]):
     ) -> None:
         stream, context = self.stream, self.stream.codec_context
         self.width, self.height = context.width, context.height
-        self.time_base = Fraction(stream.time_base.numerator, stream.time_base.denominator)
         if frame_rate and not has_no_clock(self.container):
             raise UsageError(
                 f"Expected --frame-rate with images and raw streams only: {self.name} has its own timestamps"
             )
         self.frame_rate = frame_rate or average_rate(stream)
+        self.time_base, self._ticks = _ticks(stream)
         ratio = stream.sample_aspect_ratio  # of the container, or of the codec where that is silent
         self.sample_aspect_ratio = Fraction(ratio.numerator, ratio.denominator) if ratio else None
         self.side_data: dict[str, bytes] = {str(name): data for name, data in context.coded_side_data.items()}
@@ -129,15 +143,23 @@ class Source(Iterator[Frame]):
         )
         self.tags = dict(stream.metadata)
         self.file_tags = dict(self.container.metadata)
-        self.shift = Fraction(0)
-        self._start = None if start is None else self._origin() + start
-        self.end = None if duration is None else (self._start or self._origin()) + duration
+        flags = av.format.Flags(self.container.format.flags)
+        starts = [
+            seconds(one.start_time, one.time_base)
+            for one in self.container.streams
+            if one.type in ("audio", "video") and one.start_time is not None and not is_cover(one)
+        ]
+        self.begins = min(starts, default=Fraction(0))
+        self.timeline = Timeline(self.name, stream.index, may_leap=av.format.Flags.ts_discont in flags)
+        self.timeline.start = None if start is None else self._origin() + start
+        self.timeline.end = None if duration is None else (self.timeline.start or self._origin()) + duration
+        self.timeline.settled = frames is None
         self._limit = frames
         self.expected_frames = self._expected_frames(start, duration)
         self._tally = self._new_tally()
 
     def _new_tally(self) -> Tally:
-        return Tally(self.path, self.container, self.stream, self.frame_rate, self._start)
+        return Tally(self.path, self.container, self.stream, self.frame_rate, self.timeline.start)
 
     def _origin(self) -> Fraction:
         return Fraction(self.container.start_time or 0, 1_000_000)
@@ -154,6 +176,19 @@ class Source(Iterator[Frame]):
             count = round(min(left, duration or left) * self.frame_rate)
         return count if self._limit is None else min(count, self._limit)
 
+    @property
+    def expected_end(self) -> Fraction | None:
+        """Where the output ends, in seconds of the file's clock, as far as it can be known now; None for the end."""
+        if self.timeline.settled or self._limit is None or self.frame_rate is None:
+            return self.timeline.end
+        counted = self.timeline.shift + self._limit / self.frame_rate
+        return counted if self.timeline.end is None else min(counted, self.timeline.end)
+
+    @property
+    def shift(self) -> Fraction:
+        """Seconds taken off every timestamp: 0, or the time of the first frame if ``start`` is given."""
+        return self.timeline.shift
+
     def __iter__(self) -> Self:
         return self
 
@@ -161,40 +196,53 @@ class Source(Iterator[Frame]):
         return next(self._frames)
 
     def close(self) -> None:
-        """Close the file; harmless when called again."""
+        """Close the file, unless its packets are still to be copied; harmless when called again."""
         self._frames.close()
-        self.container.close()
+        self._let_go("reader")
+
+    def release(self) -> None:
+        """Let go of what ``keep_packets`` kept; harmless when called again."""
+        if self.queue is not None:
+            self.queue.close()
+        self._let_go("writer")
+
+    def _let_go(self, user: str) -> None:
+        with self._lock:
+            self._users.discard(user)
+            if not self._users:
+                self.container.close()
 
     def _read(self) -> Generator[Frame]:
-        pictures = self._pictures()
-        if self._deinterlace:
-            pictures = deinterlaced(pictures, self.time_base, self._field_order)
+        timeline = self.timeline
         count = 0
         reached = Fraction(0)
-        shift: int | None = None if self._start is not None else 0
+        shift: int | None = None
         try:
-            for frame in self._from_start(pictures):
+            for frame in self._from_start():
                 time = frame.pts * self.time_base
-                if self.end is not None and time >= self.end:
+                if timeline.end is not None and time >= timeline.end:
+                    self._read_rest(timeline.end)
                     break
                 if count == self._limit:
-                    self.end = time
+                    timeline.end = time
+                    self._read_rest(time)
                     break
                 if shift is None:
-                    shift = frame.pts
-                    self.shift = time
+                    shift = frame.pts if timeline.start is not None else self._before_zero(frame)
+                    timeline.shift = shift * self.time_base
                 yield replace(frame, pts=frame.pts - shift) if shift else frame
                 count += 1
                 reached = time + frame.duration * self.time_base
             else:
-                asked = count == self._limit or (self.end is not None and reached >= self.end)
+                asked = count == self._limit or (timeline.end is not None and reached >= timeline.end)
                 if count and not asked and not self._cancelled():
                     self._account(reached)
         finally:
             self._tally.close()
-            self.container.close()
+            timeline.settled = True
+            self._let_go("reader")
         if count == 0 and not self.damaged:
-            part = "in the part asked for" if self._start is not None or self.end is not None else "in this file"
+            part = "in the part asked for" if timeline.start is not None or timeline.end is not None else "in this file"
             raise InputError(f"{self.name}: no frame to enlarge {part}")
         if count == 0:
             raise DamagedInputError(f"{self.name}: not one frame of the video stream decodes")
@@ -203,16 +251,44 @@ class Source(Iterator[Frame]):
         if lost := self._tally.lost(reached, told=self.damaged > 0):
             self.damage(lost)
 
-    def _from_start(self, pictures: Iterator[av.VideoFrame]) -> Iterator[Frame]:
-        """Frames from the one that is seen at the start on: the last that is not after it, for durations may be wrong.
+    def _before_zero(self, first: Frame) -> int:
+        """How many ticks before 0 the file begins, as after a wrap of its clock; negative, or 0.
+
+        Most containers hold no such times, and MP4 hides the frames.
+        """
+        earliest = min(self.begins, first.pts * self.time_base)
+        if earliest >= 0:
+            return 0
+        log.warning("%s: begins at %.3f s: all its times are moved so that it begins at 0", self.name, earliest)
+        return math.floor(earliest / self.time_base)
+
+    def _from_start(self) -> Iterator[Frame]:
+        """Frames from the one that is seen at the start on."""
+        start = self.timeline.start
+        if start is not None and can_seek(self.path):
+            self._seek(start)
+        if start is None:
+            yield from map(self._frame, self._decoded())
+            return
+        found = False
+        for frame in self._seen_from(start):
+            found = True
+            yield frame
+        if not found and self.queue is not None and self.timeline.may_leap and can_seek(self.path):
+            # Where the clock jumps, seeking may land behind the jump, from where the start is never reached.
+            self._open_again()
+            yield from self._seen_from(start)
+
+    def _seen_from(self, start: Fraction) -> Iterator[Frame]:
+        """Frames from the last that is not after ``start`` on, for durations may be wrong.
 
         MP4 tells how long a frame is in the order of decoding, which with B-frames and a variable rate is another's.
         """
         seen: av.VideoFrame | None = None
-        begun = self._start is None
-        for picture in pictures:
-            if not begun and self._start is not None:
-                if picture.pts is not None and picture.pts * self.time_base <= self._start:
+        begun = False
+        for picture in self._decoded():
+            if not begun:
+                if picture.pts is not None and picture.pts * self.time_base <= start:
                     seen = picture
                     continue
                 begun = True
@@ -221,58 +297,68 @@ class Source(Iterator[Frame]):
             yield self._frame(picture)
         if not begun and seen is not None:
             last = self._frame(seen)
-            if (last.pts + last.duration) * self.time_base > (self._start or 0):
+            if (last.pts + last.duration) * self.time_base > start:
                 yield last
 
-    def _pictures(self) -> Iterator[av.VideoFrame]:
-        """Decoded pictures with a pts each; damage is counted, or raised if strict."""
-        self.stream.thread_type = "AUTO"
-        if self._start is not None and self.path != "-":
-            self._seek(self._start)
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        """Decoded frames with timestamps that rise, whole ones if they are to be deinterlaced."""
+        step = round(1 / (self.frame_rate * self.time_base)) if self.frame_rate else 1
+        clock = FrameClock(self.name, self.time_base, max(step, 1))
+        pictures = self._pictures(clock)
+        if self._ticks > 1:
+            pictures = spread(pictures)
+        pictures = self._stamped(pictures, clock)
+        return deinterlaced(pictures, self.time_base, self._field_order) if self._deinterlace else pictures
+
+    def _stamped(self, pictures: Iterator[av.VideoFrame], clock: FrameClock) -> Iterator[av.VideoFrame]:
+        for picture in pictures:
+            clock.stamp(picture)
+            if picture.is_corrupt:
+                self.damage(f"the frame at {self._clock(picture.pts)} is damaged")
+            self._check_size(picture)
+            self._check_ratio(picture)
+            if holds_one_field(picture, self.stream):
+                raise InputError(
+                    f"{self.name}: each of its frames is a single field, of half the height: weave them into whole "
+                    "frames first (FFmpeg's filter weave)"
+                )
+            yield picture
+
+    def _pictures(self, clock: FrameClock) -> Iterator[av.VideoFrame]:
+        """Frames as the decoder gives them; damage is counted, or raised if strict."""
         self._tally = self._new_tally()
-        context = open_decoder(self.stream, self._hwaccel)
+        self._context = context = open_decoder(self.stream, self._hwaccel)
         decoder = context.name  # once it could not be opened, PyAV must not be asked
         try:
             context.open(strict=False)
         except FFmpegError as error:
             what = f"the decoder {decoder} does not take what the header says ({error.strerror})"
             raise DamagedInputError(f"{self.name}: {what}") from error
-        following = 0
-        step = round(1 / (self.frame_rate * self.time_base)) if self.frame_rate else 1
         skips = not self._deinterlace and context.codec.canonical_name in _TELLS_REFERENCES
+        start = self.timeline.start
         latest: int | None = None  # of the packets so far
         images = has_no_clock(self.container) and context.codec.canonical_name in ("mjpeg", "png", "webp")
         for packet in self._packets():
             if images and packet.size:
                 self._stills[packet.pts] = read_still(bytes(packet))
-            if skips and self._start is not None:
-                # Before a picture that is not after the start, nobody sees this one: it is decoded for others alone.
+            if skips and start is not None:
+                # Before a frame that is not after the start, nobody sees this one: it is decoded for others alone.
                 later = latest is not None and packet.pts is not None and packet.pts < latest
-                unseen = later and latest is not None and latest * self.time_base <= self._start
+                unseen = later and latest is not None and latest * self.time_base <= start
                 context.skip_frame = "NONREF" if unseen else "DEFAULT"
                 if packet.pts is not None and not later:
                     latest = packet.pts
+            clock.feed(packet)
             try:
                 pictures = context.decode(packet if packet.size else None)
             except EOFError:
                 break
             except FFmpegError as error:
+                clock.give_up()
                 self.damage(f"a packet near {self._clock(packet.pts)} does not decode ({error.strerror})")
                 continue
             for picture in pictures:
-                self._tally.frame(picture.pts)
-                if picture.pts is None:  # an elementary stream has no clock: count frames
-                    picture.pts = following
-                following = picture.pts + (picture.duration or step)
-                if picture.is_corrupt:
-                    self.damage(f"the frame at {self._clock(picture.pts)} is damaged")
-                self._check_size(picture)
-                self._check_ratio(picture, context.sample_aspect_ratio)
-                if holds_one_field(picture, self.stream):
-                    raise InputError(
-                        f"{self.name}: each of its frames is a single field, of half the height: weave them into whole "
-                        "frames first (FFmpeg's filter weave)"
-                    )
+                self._tally.frame(None if picture.pts is None else picture.pts // self._ticks)
                 yield picture
 
     def _seek(self, start: Fraction) -> None:
@@ -282,8 +368,9 @@ class Source(Iterator[Frame]):
             target = start - back
             if target <= origin:
                 break
+            where = int(target / self.time_base / self._ticks)
             try:
-                self.container.seek(int(target / self.time_base), stream=self.stream)
+                self.container.seek(where, stream=self.stream)
             except FFmpegError:  # not every demuxer can
                 break
             first = self._first_time()
@@ -291,15 +378,21 @@ class Source(Iterator[Frame]):
                 return
             self.stream.codec_context.flush_buffers()
             if first is not None and first <= start:
-                self.container.seek(int(target / self.time_base), stream=self.stream)
+                self.container.seek(where, stream=self.stream)
                 return
+        self._open_again()
+
+    def _open_again(self) -> None:
         self.container.close()
         self.container = open_input(*self._opening)
         self.stream = find_video(self.container, self.name)
         self.stream.thread_type = "AUTO"
+        self.timeline.forget()
+        if self.queue is not None:
+            self.queue.close()
 
     def _first_time(self) -> Fraction | None:
-        """When the first picture from here on is shown."""
+        """When the first frame from here on is shown."""
         demuxed = self.container.demux(self.stream)
         while not self._cancelled():
             try:
@@ -311,22 +404,17 @@ class Source(Iterator[Frame]):
             except (EOFError, FFmpegError):
                 continue
             for picture in pictures:
-                if picture.pts is not None:
-                    return Fraction(picture.pts) * self.time_base
+                stamp = picture.dts if picture.pts is None else picture.pts
+                if stamp is not None:
+                    return seconds(stamp, self.stream.time_base)
         return None
 
     def _packets(self) -> Iterator[Any]:
-        demuxed = self.container.demux(self.stream)
-        while not self._cancelled():
-            try:
-                packet = next(demuxed)
-            except StopIteration:
-                return
-            except FFmpegError as error:
-                if self._tally.sequence is None:  # which says it with the file's name
-                    self.damage(f"the file cannot be read to its end ({error.strerror})")
-                yield av.Packet()  # what the decoder still holds comes out
-                return
+        """Packets of the video stream in ticks of ``time_base``; those of the others are kept in the queue."""
+        for packet in self._demuxed():
+            if packet.stream_index != self.stream_index:
+                self._keep(packet)
+                continue
             if not packet.size and packet.dts is not None:
                 continue  # the frame before is shown on, as in Theora and AVI: an empty packet would end the decoder
             if packet.has_sidedata("encryption_info"):
@@ -335,6 +423,59 @@ class Source(Iterator[Frame]):
                 self.damage(broken)
             if packet.is_corrupt:
                 self.damage(f"the packet near {self._clock(packet.pts)} is cut short")
+            if self._ticks > 1:
+                packet.pts = None if packet.pts is None else packet.pts * self._ticks
+                packet.dts = None if packet.dts is None else packet.dts * self._ticks
+                packet.duration = (packet.duration or 0) * self._ticks
+            yield packet
+        yield av.Packet()  # after an error, too, what the decoder still holds comes out
+
+    def _read_rest(self, end: Fraction) -> None:
+        """Keep what the other streams have before ``end``, which may lie behind the last frame in the file."""
+        if self.queue is None:
+            return
+        behind = {stream.index for stream in self.container.streams if stream.type in ("audio", "video")}
+        for packet in self._demuxed():
+            stamp = packet.dts if packet.dts is not None else packet.pts
+            past = Fraction(0) if stamp is None else seconds(stamp, packet.time_base) - end
+            if past >= 0:
+                behind.discard(packet.stream_index)
+            if not behind or past > _INTERLEAVED:
+                return
+            if packet.stream_index != self.stream_index:
+                self._keep(packet)
+
+    def _keep(self, packet: Any) -> None:
+        if self.queue is None or not packet.size:
+            return
+        if packet.is_corrupt:
+            self.damage(f"a packet of {packet.stream.type} stream {packet.stream_index} is damaged")
+            return
+        try:
+            self.queue.put(packet)
+        except OSError as error:
+            raise OutputError(f"Cannot keep the sound of {self.name} in a temporary file: {error.strerror}") from error
+
+    def _demuxed(self) -> Iterator[Any]:
+        """All packets, or those of the video stream if no others are kept, where they stand on the timeline."""
+        demuxed: Any = self.container.demux() if self.queue is not None else self.container.demux(self.stream)
+        sparse = {stream.index for stream in self.container.streams if stream.type not in ("audio", "video")}
+        while not self._cancelled():
+            try:
+                packet = next(demuxed)
+            except StopIteration:
+                return
+            except FFmpegError as error:
+                if not can_seek(self.path) and "mov" in self.container.format.name:
+                    raise InputError(
+                        f"{self.name}: an MP4 or MOV file whose index comes after its frames cannot be read from a "
+                        "pipe: write it to a file first"
+                    ) from error
+                if self._tally.sequence is None:  # which says it with the file's name
+                    self.damage(f"the file cannot be read to its end ({error.strerror})")
+                return
+            if packet.size:
+                self.timeline.place(packet, sparse=packet.stream_index in sparse)
             yield packet
 
     @property
@@ -401,8 +542,9 @@ class Source(Iterator[Frame]):
             raise InputError(f"{file} is {now}, those before it are {before}: give all images one size")
         raise self._cut_there(f"changes its size from {before} to {now} at {self._clock(picture.pts)}")
 
-    def _check_ratio(self, picture: av.VideoFrame, ratio: Any) -> None:
+    def _check_ratio(self, picture: av.VideoFrame) -> None:
         """The decoder's pixel aspect ratio may not differ after the first frame, either."""
+        ratio = self._context.sample_aspect_ratio
         if ratio and self._ratio is None:
             self._ratio = ratio
         elif ratio and ratio != self._ratio:
@@ -417,3 +559,15 @@ class Source(Iterator[Frame]):
         if not self._said_interlaced:
             self._said_interlaced = True
             log.warning("%s: interlaced from %s on; see --deinterlace", self.name, self._clock(picture.pts))
+
+
+def _ticks(stream: Any) -> tuple[Fraction, int]:
+    """The time base of the frames, and how many of its ticks make one of the stream's.
+
+    That is several where frames may be closer than the container's clock can tell apart.
+    """
+    time_base = Fraction(stream.time_base.numerator, stream.time_base.denominator)
+    rates = [rate for rate in (stream.average_rate, stream.guessed_rate) if rate]
+    fastest = max((Fraction(rate.numerator, rate.denominator) for rate in rates), default=Fraction(0))
+    ticks = _FINER if time_base == Fraction(1, 1000) and fastest > 500 else 1
+    return time_base / ticks, ticks

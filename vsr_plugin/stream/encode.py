@@ -69,6 +69,7 @@ def encode(
         UsageError: the encoder is unknown, or does not know an option or a value.
     """
     with ExitStack() as cleanup:
+        cleanup.callback(source.release)
         cleanup.callback(getattr(frames, "close", lambda: None))
         if str(output) == "-":
             return _write(frames, sys.stdout.buffer, ".y4m", source, encoding, strict, on_frame)

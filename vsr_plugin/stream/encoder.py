@@ -56,6 +56,7 @@ _DEFAULTS: Mapping[str, Mapping[str, str]] = {
 _ANY_SIZE = {"bmp", "ffv1", "ffvhuff", "libvpx", "libvpx-vp9", "libwebp", "mjpeg", "png", "rawvideo", "tiff"}
 # Codecs whose own bitstream states the shape of a pixel; of containers, MOV, MP4 and y4m do.
 _STATING_ASPECT = {"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "png", "tiff", "wmv2"}
+_REORDERING = {"libx264", "h264_nvenc", "hevc_nvenc"}  # use B-frames unless told otherwise
 _CONSTANT_RATE = {"mpeg1video", "mpeg2video", "mpeg4"}
 _WORST_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx": 63, "libvpx-vp9": 63}  # beyond, they cut it off
 _COMPLAINT = re.compile(r"(unknown|invalid|error parsing|bad).*(option|value|param)", re.IGNORECASE)
@@ -171,6 +172,7 @@ def add_encoder(
     frame_rate: Fraction | None,
     sample_aspect_ratio: Fraction | None,
     hdr: Mapping[str, str],
+    b_frames: bool = True,
 ) -> VideoStream:
     """Add a video stream to ``output`` and open its encoder.
 
@@ -184,12 +186,15 @@ def add_encoder(
         frame_rate: Average, for rate control only.
         sample_aspect_ratio: Of a pixel, or None.
         hdr: Parameters that make the encoder repeat HDR metadata.
+        b_frames: Whether frames may be encoded in another order than they are shown in.
 
     Raises:
         UsageError: an option or value the encoder does not know.
         OutputError: the container does not hold this codec, or the encoder does not take this size.
     """
     options = _options(codec, encoding, hdr)
+    if not b_frames:
+        _without_b_frames(codec, options, output.format.name)
     try:
         stream: Any = output.add_stream(codec, rate=frame_rate or Fraction(25), options=dict(options))
     except ValueError as error:
@@ -222,6 +227,17 @@ def _options(codec: str, encoding: Encoding, hdr: Mapping[str, str]) -> dict[str
         # One option carries all parameters of x264, x265 and SVT-AV1: what the user says comes last and wins.
         options[key] = f"{options[key]}:{value}" if key.endswith("-params") and key in options else value
     return options
+
+
+def _without_b_frames(codec: str, options: dict[str, str], container: str) -> None:
+    """Keep the encoder from reordering frames, whatever the user asks for."""
+    if codec == "libx265":
+        options["x265-params"] = f"{options['x265-params']}:bframes=0"
+    elif options.get("bf", "0") != "0" or codec in _REORDERING:
+        options["bf"] = "0"
+    else:
+        return
+    log.info("%s states no order of frames: encoding without B-frames", container)
 
 
 def _open(context: Any, codec: str, options: Mapping[str, str]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import stat
 import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
+from av.container import Flags
 from av.error import FFmpegError
 from av.stream import Disposition
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def open_input(path: str | Path, frame_rate: Fraction | None = None, form: str | None = None) -> InputContainer:
-    """Open a file, an image pattern (``frame_%04d.png``), or ``-`` for y4m on standard input.
+    """Open a file, an image pattern (``frame_%04d.png``), or ``-`` for standard input.
 
     Args:
         path: ″; with ``form``, whatever that format takes for a name.
@@ -39,12 +41,9 @@ def open_input(path: str | Path, frame_rate: Fraction | None = None, form: str |
         options["pattern_type"] = "none"
     if form is not None and form not in av.formats_available:
         raise UsageError(f"Expected a format that FFmpeg has here, got {form!r}")
+    file: Any = sys.stdin.buffer if name == "-" else name if form or "://" in name else f"file:{name}"
     try:
-        if name == "-":
-            return av.open(sys.stdin.buffer, "r", format="yuv4mpegpipe")
-        if form is not None:
-            return av.open(name, "r", format=form, options=options)
-        return av.open(name if "://" in name else f"file:{name}", "r", options=options)
+        container: InputContainer = av.open(file, "r", format=form, options=options)
     except FileNotFoundError as error:
         what = "No file fits the pattern" if is_pattern(name) else "No such file:"
         raise InputError(f"{what} {name}") from error
@@ -55,6 +54,20 @@ def open_input(path: str | Path, frame_rate: Fraction | None = None, form: str |
     except (FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{Path(name).name}: not a video or picture that FFmpeg can read ({reason})") from error
+    guesses: Any = Flags.gen_pts.value  # one frame late for H.264 in AVI
+    container.flags &= ~guesses
+    return container
+
+
+def can_seek(path: str | Path) -> bool:
+    """Whether the input can be read from any place, and twice: not so a pipe, a socket or a terminal."""
+    if str(path) == "-":
+        return sys.stdin.buffer.seekable()
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError:  # a pattern, or an address
+        return True
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISBLK(mode)
 
 
 def find_video(container: InputContainer, name: str) -> VideoStream:

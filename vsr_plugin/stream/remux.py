@@ -1,13 +1,13 @@
 """`Remux`: everything in the file that is not the picture crosses over untouched, packet for packet.
 
-The input is opened a second time for it, so that decoding ahead and writing behind need no common queue. What the
-output container cannot hold is found by asking its muxer, and dropped with one line, or refused; text subtitles are
-converted to the kind it can hold.
+The source reads its packets along with the frames and keeps them in its queue. What the output container cannot hold is
+found by asking its muxer, and dropped with one line, or refused; text subtitles are converted to the kind it can hold.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,11 @@ from av.stream import Discard, Disposition
 
 from ..errors import OutputError
 from .copies import add_copy, custom_tags, kept_tags, refusal, unheld
-from .input import is_cover, open_input, seconds
+from .input import is_cover, seconds
+from .timecode import later
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from av.container import OutputContainer
     from av.packet import Packet
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 
 _TEXT_SUBTITLES = ("ass", "mov_text", "ssa", "subrip", "srt", "text", "webvtt")
 _SUBTITLE_CODEC = {"mp4": "mov_text", "mov": "mov_text", "ipod": "mov_text", "matroska": "subrip", "webm": "webvtt"}
+_COUNTING = {"avi", "mxf"}  # containers in which all streams begin at once
+_LATE = Fraction(1, 20)  # seconds that a stream may begin later without being heard
 
 
 @dataclass
@@ -42,6 +45,22 @@ class _Passenger:
     source: Any
     target: Any
     converter: Any = None  # a subtitle encoder's codec context
+    last: int | None = None  # decoding time of its last packet
+    overlaps: bool = False  # whether that was moved
+
+    def follow(self, packet: Packet[Any]) -> None:
+        """Keep the decoding times rising, as muxers demand: where two parts of a file overlap, they do not."""
+        if packet.dts is None:
+            return
+        step = max(1, math.ceil(seconds(1, self.target.time_base) / seconds(1, packet.time_base)))
+        if self.source.type in ("subtitle", "data"):
+            step = 0  # two may begin at once
+        if self.last is not None:
+            self.overlaps = packet.dts < self.last + (step if self.overlaps else min(step, 1))
+            if self.overlaps:
+                packet.dts = self.last + step
+                packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
+        self.last = packet.dts
 
 
 def drop(source: Source, what: str, why: str, *, strict: bool) -> None:
@@ -55,7 +74,7 @@ class Remux:
     """Copies all streams but the picture's from the input to the output.
 
     Args:
-        source: The open input; nothing is copied from standard input or image files.
+        source: The open input, which keeps the packets of its other streams.
         output: The open output, before its header is written; streams, chapters and metadata are added to it.
         strict: Raise where something would be dropped.
     """
@@ -66,8 +85,9 @@ class Remux:
         self._strict = strict
         self._passengers: dict[int, _Passenger] = {}
         self._pending: Packet[Any] | None = None
-        self._input = open_input(source.path)
-        self._packets: Iterator[Packet[Any]] = iter(())
+        self._input = source.container
+        self._held: list[Packet[Any]] = []  # subtitles that may last beyond an end that is not known yet
+        self._undecodable: set[int] = set()  # film streams that wait for a key frame
 
     def lay_out(self, add_picture: Callable[[], VideoStream]) -> VideoStream:
         """Add all streams in the input's order, with chapters and tags; ``add_picture`` adds the new video stream.
@@ -81,34 +101,66 @@ class Remux:
                 picture = add_picture()
                 picture.metadata.update(kept_tags(self._source.tags, self._output.format.name))
                 picture.disposition = self._source.disposition
+                self._set_timecode(picture)
             else:
                 self._board(stream)
         carried = [passenger.source for passenger in self._passengers.values() if passenger.source.type != "attachment"]
         for what in unheld(self._output, [self._input.streams[self._source.stream_index], *carried]):
             drop(self._source, what, f"{self._output.format.name} has no place for it", strict=self._strict)
-        self._packets = self._open()
+        if self._source.shift > 0:
+            # A cut begins where the enlarged film does, and a copied one decodes only from its next key frame on.
+            self._undecodable = {i for i, one in self._passengers.items() if one.source.type == "video"}
         return picture
+
+    def _set_timecode(self, picture: VideoStream) -> None:
+        """Let the time code begin where the cut does; muxers take it from the tag, and refuse one they cannot read."""
+        for tags in (picture.metadata, self._output.metadata):
+            stated = tags.get("timecode")
+            if stated is None:
+                continue
+            timeline = self._source.timeline
+            begun = timeline.shift - self._source.begins if timeline.start is not None else Fraction(0)
+            now = later(stated, begun, self._source.frame_rate or Fraction(25))
+            if now is None:
+                del tags["timecode"]
+                rate = self._source.frame_rate or Fraction(25)
+                why = f"it is none at {float(rate):.6g} frames per second"
+                drop(self._source, f"the time code {stated}", why, strict=self._strict)
+            else:
+                tags["timecode"] = now
 
     def until(self, time: Fraction | None) -> None:
         """Write all packets that come before ``time`` (in seconds of the output), or all that are left."""
-        while True:
-            packet = next(self._packets, None) if self._pending is None else self._pending
-            self._pending = None
-            if packet is None:
-                return
+        while (packet := self._next()) is not None:
             if time is not None and self._time(packet) > time:
                 self._pending = packet
-                return
-            self._write(packet)
+                break
+            if not self._source.timeline.settled and packet.stream.type == "subtitle":
+                self._held.append(packet)
+            else:
+                self._write(packet)
+        held, self._held = self._held, []
+        for packet in held:
+            over = time is None or self._time(packet) + seconds(packet.duration or 0, packet.time_base) <= time
+            if self._source.timeline.settled or over:
+                self._write(packet)
+            else:
+                self._held.append(packet)
 
-    def close(self) -> None:
-        """Close the second reading of the input."""
-        self._input.close()
+    def _next(self) -> Packet[Any] | None:
+        packet, self._pending = self._pending, None
+        while packet is None and self._source.queue is not None:
+            packet = self._source.queue.get()
+            if packet is None:
+                return None
+            if packet.stream_index not in self._passengers:
+                packet = None
+        return packet
 
     def _carry_container(self) -> None:
         self._output.metadata.update(kept_tags(self._input.metadata))
         chapters = self._input.chapters()
-        shift, end = self._source.shift, self._source.end
+        shift, end = self._source.timeline.taken, self._source.expected_end
         if not shift and end is None:
             self._output.set_chapters(chapters)
             return
@@ -128,6 +180,9 @@ class Remux:
         """Find the stream its place in the output, or say why there is none."""
         context = stream.codec_context
         what = f"{stream.type} stream {stream.index}" + (f" ({context.name})" if context is not None else "")
+        if stream.type == "data" and "timecode" in stream.metadata:
+            log.info("%s: %s is a time code: it goes on as the tag `timecode`", self._source.name, what)
+            return  # of which the muxers of MOV and MP4 make a track
         if stream.type == "data" and stream.discard == Discard.all:
             return  # QuickTime's chapter titles: the chapters themselves cross over
         kind = self._output.format.name
@@ -155,77 +210,77 @@ class Remux:
 
     def _attach_cover(self, stream: Stream) -> None:
         """Matroska keeps cover art as an attachment."""
-        with open_input(self._source.path) as again:
-            picture = bytes(next(again.demux(again.streams[stream.index])))
+        picture = self._source.queue.take(stream.index) if self._source.queue is not None else None
+        if picture is None:
+            return
         codec = stream.codec_context.name
         name = stream.metadata.get("filename", f"cover.{'jpg' if codec == 'mjpeg' else codec}")
         kind = stream.metadata.get("mimetype", f"image/{'jpeg' if codec == 'mjpeg' else codec}")
-        self._output.add_attachment(name, kind, picture)
-
-    def _open(self) -> Iterator[Packet[Any]]:
-        streams = [passenger.source for passenger in self._passengers.values() if passenger.source.type != "attachment"]
-        if not streams:
-            return iter(())
-        if self._source.shift:
-            self._input.seek(int(self._source.shift * 1_000_000))
-        return self._demux(streams)
-
-    def _demux(self, streams: list[Any]) -> Iterator[Packet[Any]]:
-        demuxed = self._input.demux(streams)
-        # A cut begins where the enlarged picture does, and a copied one decodes only from its next key frame on.
-        undecodable = {stream.index for stream in streams if stream.type == "video" and self._source.shift}
-        while True:
-            try:
-                packet = next(demuxed, None)
-            except FFmpegError as error:
-                self._source.damage(f"the sound and subtitles cannot be read to their end ({error.strerror})")
-                return
-            if packet is None:
-                return
-            if not packet.size:
-                continue
-            if packet.is_corrupt:
-                self._source.damage(f"a packet of {packet.stream.type} stream {packet.stream.index} is damaged")
-                continue
-            start = packet.pts if packet.pts is not None else packet.dts
-            if start is not None and self._source.shift and start < self._source.shift / seconds(1, packet.time_base):
-                continue
-            if (
-                start is not None
-                and self._source.end is not None
-                and seconds(start, packet.time_base) >= self._source.end
-            ):
-                continue
-            if packet.stream.index in undecodable:
-                if not packet.is_keyframe:
-                    continue
-                undecodable.remove(packet.stream.index)
-            yield packet
+        self._output.add_attachment(name, kind, bytes(picture))
 
     def _time(self, packet: Packet[Any]) -> Fraction:
         ticks = packet.dts if packet.dts is not None else packet.pts
-        return Fraction(0) if ticks is None else seconds(ticks, packet.time_base) - self._source.shift
+        return Fraction(0) if ticks is None else seconds(ticks, packet.time_base) - self._source.timeline.taken
 
     def _write(self, packet: Packet[Any]) -> None:
-        passenger = self._passengers[packet.stream.index]
+        passenger = self._passengers[packet.stream_index]
+        time = self._time(packet)
+        if not self._cut(packet):
+            return
+        if packet.stream_index in self._undecodable:
+            if not packet.is_keyframe:
+                return
+            self._undecodable.remove(packet.stream_index)
         written = packet
         if passenger.converter is not None:
             converted = _converted(passenger, packet)
             if converted is None:
                 return
             written = converted
-        if self._source.end is not None and packet.pts is not None and packet.stream.type == "subtitle":
-            left = round(self._source.end / seconds(1, packet.time_base)) - packet.pts
-            written.duration = min(packet.duration or left, left)
-        if self._source.shift:
-            ticks = round(self._source.shift / seconds(1, packet.time_base))
-            written.pts = None if packet.pts is None else packet.pts - ticks
-            written.dts = None if packet.dts is None else packet.dts - ticks
+        if passenger.last is None and passenger.source.type == "audio" and self._output.format.name in _COUNTING:
+            self._say_late(passenger, time)
+        passenger.follow(written)
         written.stream = passenger.target
         try:
             self._output.mux_one(written)
         except InvalidDataError:  # its form is broken, though the demuxer did not see it
             self._source.damage(f"a packet of {passenger.source.type} stream {passenger.source.index} is damaged")
+        except FFmpegError as error:
+            what = f"{passenger.source.type} stream {passenger.source.index}"
+            raise OutputError(
+                f"Cannot write {what} of {self._source.name} at {float(time):.3f} s: {error.strerror}"
+            ) from error
+
+    def _say_late(self, passenger: _Passenger, time: Fraction) -> None:
+        if time > _LATE:
+            what = f"the {float(time):.3f} s before audio stream {passenger.source.index} begins"
+            drop(self._source, what, f"{self._output.format.name} has no place for it", strict=self._strict)
+
+    def _cut(self, packet: Packet[Any]) -> bool:
+        """Move a packet to the output's clock; of subtitles only what is seen in the part. False if nothing is."""
+        timeline = self._source.timeline
+        tick = seconds(1, packet.time_base)
+        begin = packet.pts if packet.pts is not None else packet.dts
+        if begin is None:
+            return timeline.start is None
+        first = math.ceil(timeline.shift / tick) if timeline.start is not None else None
+        last = math.ceil(timeline.end / tick) if timeline.end is not None else None
+        if last is not None and begin >= last:
+            return False
+        cover = packet.stream.type == "video" and is_cover(packet.stream)
+        if first is not None and begin < first and not cover:
+            if packet.stream.type != "subtitle" or begin + (packet.duration or 0) <= first:
+                return False
+            packet.duration = (packet.duration or 0) - (first - begin)
+            packet.pts = packet.dts = begin = first
+        if last is not None and packet.stream.type == "subtitle":
+            packet.duration = min(packet.duration or last - begin, last - begin)
+        ticks = round(timeline.taken / tick)
+        packet.pts = None if packet.pts is None else packet.pts - ticks
+        packet.dts = None if packet.dts is None else packet.dts - ticks
+        if cover and ticks:
+            packet.pts = packet.dts = 0
+        return True
 
 
 def metadata_options(source: Source) -> dict[str, str]:

@@ -1,0 +1,126 @@
+"""`PacketQueue`: copied packets on their way from the reader to the writer."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from av.packet import Packet
+
+if TYPE_CHECKING:
+    from av.packet import PacketSideData
+
+_IN_MEMORY = 32 << 20  # bytes of packets, above which the rest waits in a temporary file
+
+
+@dataclass(frozen=True, slots=True)
+class _Spilled:
+    """A packet whose payload is in the file."""
+
+    offset: int
+    size: int
+    stream: Any
+    pts: int | None
+    dts: int | None
+    duration: int | None
+    time_base: Any
+    keyframe: bool
+    side_data: tuple[PacketSideData, ...]
+
+
+class PacketQueue:
+    """Packets in the order they were put, from one thread to another; neither ever waits.
+
+    A film whose sound lies far from its frames fills it: above ``in_memory`` bytes the payloads go to a temporary file,
+    which has no name and vanishes with the process.
+
+    Args:
+        in_memory: Bytes of payload that are kept in memory.
+    """
+
+    def __init__(self, in_memory: int = _IN_MEMORY) -> None:
+        self._packets: deque[Packet[Any] | _Spilled] = deque()
+        self._lock = threading.Lock()
+        self._room = in_memory
+        self._file: BinaryIO | None = None
+        self._end = 0
+        self._spilled = 0
+
+    def put(self, packet: Packet[Any]) -> None:
+        """Add a packet at the end.
+
+        Raises:
+            OSError: there is no room for the temporary file.
+        """
+        with self._lock:
+            if packet.size <= self._room:
+                self._room -= packet.size
+                self._packets.append(packet)
+                return
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="vsr-")  # noqa: SIM115 - closed in `close`
+            self._file.seek(self._end)
+            self._file.write(bytes(packet))
+            self._packets.append(
+                _Spilled(
+                    self._end,
+                    packet.size,
+                    packet.stream,
+                    packet.pts,
+                    packet.dts,
+                    packet.duration,
+                    packet.time_base,
+                    packet.is_keyframe,
+                    tuple(packet.iter_sidedata()),
+                )
+            )
+            self._end += packet.size
+            self._spilled += 1
+
+    def get(self) -> Packet[Any] | None:
+        """Take the first packet; None if there is none now."""
+        with self._lock:
+            if not self._packets:
+                return None
+            first = self._packets.popleft()
+            if isinstance(first, Packet):
+                self._room += first.size
+                return first
+            packet = self._read(first)
+            self._spilled -= 1
+            if not self._spilled:
+                self._end = 0  # the file is used from its beginning again
+            return packet
+
+    def take(self, stream: int) -> Packet[Any] | None:
+        """Take the first packet of a stream out of its order."""
+        with self._lock:
+            for packet in self._packets:
+                if isinstance(packet, Packet) and packet.stream_index == stream:
+                    self._packets.remove(packet)
+                    self._room += packet.size
+                    return packet
+        return None
+
+    def close(self) -> None:
+        """Forget all packets; harmless when called again."""
+        with self._lock:
+            self._packets.clear()
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
+    def _read(self, spilled: _Spilled) -> Packet[Any]:
+        assert self._file is not None
+        self._file.seek(spilled.offset)
+        packet: Packet[Any] = Packet(self._file.read(spilled.size))
+        packet.stream = spilled.stream
+        packet.time_base = spilled.time_base
+        packet.pts, packet.dts, packet.duration = spilled.pts, spilled.dts, spilled.duration
+        packet.is_keyframe = spilled.keyframe
+        for data in spilled.side_data:
+            packet.set_sidedata(data)
+        return packet

@@ -1,0 +1,121 @@
+"""`ConstantRate`: frames of any times in an output that only counts them."""
+
+from __future__ import annotations
+
+import logging
+import math
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from ..errors import OutputError
+
+if TYPE_CHECKING:
+    from .decode import Source
+
+log = logging.getLogger(__name__)
+
+# Containers that know a rate, and no time of a frame.
+CONSTANT_RATE = {"avi", "mxf", "mxf_opatom", "mxf_d10", "mpeg", "vob", "dvd", "svcd", "vcd", "yuv4mpegpipe"}
+CONSTANT_RATE |= {
+    "h264",
+    "hevc",
+    "m4v",
+    "mpeg1video",
+    "mpeg2video",
+    "rawvideo",
+    "obu",
+    "avs2",
+    "avs3",
+    "vvc",
+    "vc1",
+    "dnxhd",
+}
+# Those that state no order of presentation either, or lose the last frames' times.
+NO_B_FRAMES = {"asf", "avi", "mxf", "mxf_opatom", "mxf_d10"}
+# What MPEG-2 (table 6-4), and MXF after it, can state.
+_RATES = [
+    Fraction(24000, 1001), Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30), Fraction(50),
+    Fraction(60000, 1001), Fraction(60),
+]  # fmt: skip
+_UNHEARD = Fraction(45, 1000)  # seconds that frames may come after their sound (ITU-R BT.1359-1)
+_FASTEST = 240  # a container's clock, above it, not a rate of frames
+
+
+def constant_rate(source: Source, *, standard: bool) -> Fraction:
+    """The rate at which a constant-rate output shows the source's frames nearest to their times.
+
+    That is the lowest that has a place for each of them, where one is known, or else their average.
+
+    Args:
+        source: The open input.
+        standard: Take one of those that MPEG-2 can state: the lowest that is not below, or 60.
+    """
+    rate = source.frame_rate or Fraction(25)
+    guessed = source.stream.guessed_rate
+    if guessed and rate < guessed <= _FASTEST:
+        rate = Fraction(guessed.numerator, guessed.denominator)
+    if not standard:
+        return rate
+    near = [known for known in _RATES if abs(known - rate) < rate / 2000]  # 23.98 is 24000/1001
+    return near[0] if near else next((known for known in _RATES if known >= rate), _RATES[-1])
+
+
+class ConstantRate:
+    """Says how often each frame is written so that all keep their times within half a frame.
+
+    Args:
+        output: Name of the output, for what is said.
+        rate: Frames per second of the output.
+        strict: Raise where a frame would be repeated or dropped.
+    """
+
+    def __init__(self, output: str, rate: Fraction, *, strict: bool) -> None:
+        self.repeated = 0
+        self.dropped = 0
+        self._output = output
+        self._rate = rate
+        self._strict = strict
+        self._next = 0
+        self._first: Fraction | None = None  # time of the first frame, and its place
+        self._place = 0
+        self._said = False
+
+    def repeats(self, time: Fraction) -> int:
+        """How often what is on show must be written again before the frame of ``time`` seconds; −1 to drop this one.
+
+        Raises:
+            OutputError: with ``strict``, unless it is 0.
+        """
+        if self._first is None:
+            # Sound that begins a little earlier, as AAC does, is not heard to; so the frames keep their even pace.
+            self._first = time
+            place = 0 if time <= _UNHEARD else math.floor(time * self._rate + Fraction(1, 2))
+            self._place = place
+        else:
+            place = self._place + math.floor((time - self._first) * self._rate + Fraction(1, 2))
+        missing = place - self._next
+        if missing < 0:
+            self.dropped += 1
+            self._say(f"the frame at {float(time):.3f} s has no place of its own and is dropped")
+            return -1
+        if missing:
+            self.repeated += missing
+            what = "the frame before" if self._next else "the first frame"
+            self._say(f"{what} is written {missing} more time{'s' * (missing > 1)} up to {float(time):.3f} s")
+        self._next = place + 1
+        return missing
+
+    def finish(self) -> None:
+        """Say how many frames were repeated and dropped, if more than the first, which was said."""
+        if self.repeated + self.dropped > 1:
+            log.warning(
+                "%s: %d frames repeated and %d dropped to keep the times", self._output, self.repeated, self.dropped
+            )
+
+    def _say(self, what: str) -> None:
+        text = f"{self._output} holds {float(self._rate):.6g} frames per second and no other times: {what}"
+        if self._strict:
+            raise OutputError(text)
+        if not self._said:
+            self._said = True
+            log.warning("%s", text)
