@@ -158,7 +158,7 @@ def counts_frames(codec: str) -> bool:
 def states_aspect(codec: str, container: str) -> bool:
     """Whether a file of this codec in this container says how wide a pixel is."""
     stated = av.Codec(codec, "w").canonical_name in _STATING_ASPECT
-    return stated or container in ("ipod", "mov", "mp4", "yuv4mpegpipe")
+    return stated or container in ("ipod", "matroska", "mov", "mp4", "webm", "yuv4mpegpipe")
 
 
 def add_encoder(

@@ -184,9 +184,10 @@ def _webp_header(chunks: Mapping[bytes, bytes]) -> bytes:
         (bits,) = struct.unpack_from("<I", lossless, 1)
         width, height, alpha = bits & 0x3FFF, bits >> 14 & 0x3FFF, bits >> 28 & 1
     else:
-        width, height = (side - 1 & 0x3FFF for side in struct.unpack_from("<2H", chunks[b"VP8 "], 6))
+        width, height = ((int(side) - 1) & 0x3FFF for side in struct.unpack_from("<2H", chunks[b"VP8 "], 6))
         alpha = b"ALPH" in chunks
-    return struct.pack("<I", 0x10 if alpha else 0) + width.to_bytes(3, "little") + height.to_bytes(3, "little")
+    flags = 0x10 if alpha else 0
+    return struct.pack("<IHBHB", flags, width & 0xFFFF, width >> 16, height & 0xFFFF, height >> 16)
 
 
 def _orientation_at(exif: bytes) -> tuple[int, str] | None:

@@ -29,6 +29,7 @@ from .encoder import (
 )
 from .input import open_input, seconds
 from .layout import layout, write_planes
+from .matroska_header import state_aspect
 from .orientation import Turn, scaled
 from .rate import CONSTANT_RATE, NO_B_FRAMES, ConstantRate, constant_rate
 from .remux import Remux, drop, metadata_options
@@ -230,10 +231,15 @@ class Writer:
         self._mux(packets)
         if self._remux is not None:
             self._remux.until(None)
+        kind, codec = self._output.format.name, self.written.codec
         self._output.close()
         self._closing.close()
         if self._rate is not None:
             self._rate.finish()
+        if kind in ("matroska", "webm") and self._ratio not in (None, 1):
+            stated = state_aspect(self._file, self._ratio)
+            if not stated and not states_aspect(codec, "another"):
+                drop(self._source, "the pixel aspect ratio", f"{kind} left no room for it", strict=self._strict)
         self._say_start()
 
     def _say_start(self) -> None:

@@ -1,0 +1,113 @@
+"""What FFmpeg's Matroska cannot do alone: judged by ffprobe, and by mkvtoolnix where it is there."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from vsr_plugin.errors import OutputError
+from vsr_plugin.stream import Encoding
+from vsr_plugin.stream.matroska_header import state_aspect, unread
+
+from .conftest import Media, frame_times, probe, video
+
+Enlarge = Callable[..., Path]
+needs_mkvtoolnix = pytest.mark.skipif(shutil.which("mkvmerge") is None, reason="no mkvmerge on the path")
+
+
+@pytest.mark.parametrize(
+    ("codec", "output"),
+    [
+        ("ffv1", "out.mkv"),
+        ("libvpx-vp9", "out.mkv"),
+        ("libvpx-vp9", "out.webm"),
+        ("libsvtav1", "out.mkv"),
+        ("libsvtav1", "out.webm"),
+        ("prores_ks", "out.mkv"),
+        ("libx264", "out.mkv"),
+    ],
+)
+def test_every_codec_keeps_its_pixel_aspect_ratio(media: Media, enlarge: Enlarge, codec: str, output: str) -> None:
+    after = enlarge(media("wide.mp4"), output, encoding=Encoding(codec=codec), frames=3, strict=True)
+    assert video(after)["sample_aspect_ratio"] == "32:27"
+    assert len(frame_times(after)) == 3
+    if shutil.which("mkvinfo"):
+        said = subprocess.run(["mkvinfo", "-v", "-v", after], capture_output=True, text=True, check=True).stdout
+        assert "CRC" not in said or "invalid" not in said.lower()
+        assert "Display unit: 3 (aspect ratio)" in said
+
+
+def test_a_file_without_room_or_of_another_kind_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "some.mkv"
+    for content in (b"", b"no matroska at all", bytes(range(256))):
+        file.write_bytes(content)
+        assert not state_aspect(file, Fraction(4, 3))
+        assert file.read_bytes() == content
+        assert unread(str(file)) == []
+    assert unread(str(tmp_path / "none.mkv")) == []
+
+
+def _chapter(number: int, start: int, end: int, *more: str) -> str:
+    words = f"<ChapterString>{number}</ChapterString><ChapterLanguage>eng</ChapterLanguage>"
+    title = f"<ChapterDisplay>{words}</ChapterDisplay>"
+    times = f"<ChapterTimeStart>00:00:00.{start}</ChapterTimeStart><ChapterTimeEnd>00:00:00.{end}</ChapterTimeEnd>"
+    return f"<ChapterAtom><ChapterUID>{number}</ChapterUID>{times}{title}{''.join(more)}</ChapterAtom>"
+
+
+_GERMAN = "<ChapterDisplay><ChapterString>Eins</ChapterString><ChapterLanguage>ger</ChapterLanguage></ChapterDisplay>"
+_EDITION = f"<EditionEntry>{_chapter(9, 100, 200)}</EditionEntry>"
+
+
+@needs_mkvtoolnix
+@pytest.mark.parametrize(
+    ("inside", "after", "what"),
+    [
+        ((_chapter(2, 200, 400),), "", "chapters within chapters"),
+        (("<ChapterFlagHidden>1</ChapterFlagHidden>",), "", "that chapters are hidden"),
+        ((_GERMAN,), "", "titles of chapters in more than one language"),
+        ((), _EDITION, "all editions of the chapters but one"),
+        ((), "", None),
+    ],
+)
+def test_chapters_beyond_a_flat_list_are_told(
+    media: Media,
+    enlarge: Enlarge,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    inside: tuple[str, ...],
+    after: str,
+    what: str | None,
+) -> None:
+    xml = f"<Chapters><EditionEntry>{_chapter(1, 100, 600, *inside)}</EditionEntry>{after}</Chapters>"
+    (tmp_path / "c.xml").write_text(f'<?xml version="1.0"?>{xml}')
+    before = tmp_path / "in.mkv"
+    command = ["mkvmerge", "-q", "-o", before, "--chapters", tmp_path / "c.xml", media("plain.mp4")]
+    subprocess.run([str(word) for word in command], check=True)
+    result = enlarge(before, "out.mkv")
+    assert probe(result, "-show_chapters")["chapters"]
+    if what is None:
+        assert "dropping" not in caplog.text
+        return
+    assert f"dropping {what}: FFmpeg does not read it" in caplog.text
+    with pytest.raises(OutputError, match=f"{what} would be lost"):
+        enlarge(before, "strict.mkv", strict=True)
+
+
+@needs_mkvtoolnix
+def test_languages_of_several_parts_are_told(
+    media: Media, enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = tmp_path / "in.mkv"
+    languages = ["--language", "0:pt-BR", "--language", "1:zh-Hant", "--language", "2:de"]
+    subprocess.run(["mkvmerge", "-q", "-o", before, *languages, media("two_audio.mp4")], check=True)
+    enlarge(before, "out.mkv")
+    said = [line for line in caplog.text.splitlines() if "dropping" in line]
+    assert len(said) == 2
+    assert "dropping all but the first part of the language pt-BR of stream 0: FFmpeg does not read it" in said[0]
+    with pytest.raises(OutputError, match="language pt-BR of stream 0 would be lost"):
+        enlarge(before, "strict.mkv", strict=True)

@@ -1,0 +1,181 @@
+"""Matroska (RFC 9559) beyond FFmpeg's muxer and demuxer.
+
+PyAV cannot give the muxer a pixel aspect ratio, and the demuxer reads neither languages of BCP 47 nor more than one
+flat list of chapters.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+_SEGMENT, _TRACKS, _CHAPTERS = 0x18538067, 0x1654AE6B, 0x1043A770
+_CRC, _VOID = 0xBF, 0xEC
+_TRACK, _VIDEO, _LANGUAGE_BCP47, _MAX_BLOCK_ADDITION_ID = 0xAE, 0xE0, 0x22B59D, 0x55EE
+_PIXEL_WIDTH, _PIXEL_HEIGHT, _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0xB0, 0xBA, 0x54B0, 0x54BA, 0x54B2
+_EDITION, _CHAPTER, _CHAPTER_HIDDEN, _CHAPTER_TITLE = 0x45B9, 0xB6, 0x98, 0x80
+_ASPECT_RATIO = 3  # the DisplayUnit that says so
+_HEADER = 1 << 20  # bytes in which the tracks of a file stand that FFmpeg wrote
+_LARGEST = 1 << 24  # bytes of chapters or tracks that are looked at
+
+
+def unread(path: str) -> list[str]:
+    """What a Matroska file says that FFmpeg does not read, in words; nothing where the file is another or broken."""
+    found: list[str] = []
+    if not Path(path).is_file():  # what can be read only once is not read here
+        return found
+    try:
+        with Path(path).open("rb") as file:
+            for kind, body in _masters(file):
+                found += _languages(body) if kind == _TRACKS else _chapters(body)
+    except (OSError, IndexError, ValueError):
+        return []
+    return list(dict.fromkeys(found))
+
+
+def state_aspect(path: Path, ratio: Fraction) -> bool:
+    """Write a pixel aspect ratio into the header of the first video track of a finished file; False if it has no room.
+
+    The muxer leaves room in each track, and states values that are the default: what is written takes their place, so
+    that nothing else in the file moves.
+    """
+    with path.open("r+b") as file:
+        data = bytearray(file.read(_HEADER))
+        try:
+            changed = _with_aspect(data, ratio)
+        except (IndexError, StopIteration, ValueError):
+            return False
+        if changed:
+            file.seek(0)
+            file.write(data)
+        return changed
+
+
+def _with_aspect(data: bytearray, ratio: Fraction) -> bool:
+    segment = next(start for kind, _, start, _ in _elements(data) if kind == _SEGMENT)
+    tracks = next((start, end) for kind, _, start, end in _elements(data, segment) if kind == _TRACKS)
+    for kind, _, start, end in _elements(data, *tracks):
+        children = list(_elements(data, start, end)) if kind == _TRACK else []
+        video = next((child for child in children if child[0] == _VIDEO), None)
+        if video is None:
+            continue
+        parts = {number: bytes(data[first:last]) for number, _, first, last in _elements(data, *video[2:])}
+        width, height = (int.from_bytes(parts[number]) for number in (_PIXEL_WIDTH, _PIXEL_HEIGHT))
+        shape = ratio * Fraction(width, height)
+        display = {_DISPLAY_WIDTH: shape.numerator, _DISPLAY_HEIGHT: shape.denominator, _DISPLAY_UNIT: _ASPECT_RATIO}
+        kept = b"".join(_element(number, part) for number, part in parts.items() if number not in display)
+        told = _element(_VIDEO, kept + b"".join(_element(number, _uint(value)) for number, value in display.items()))
+        others = [bytes(data[child[1] : child[3]]) for child in children if not _is_spare(data, child, video)]
+        room = end - start - sum(len(other) for other in others) - len(told)
+        if room < 0 or room == 1:
+            return False
+        data[start:end] = b"".join(others) + told + (_void(room) if room else b"")
+        for crc in _elements(data, *tracks):
+            if crc[0] == _CRC:  # of all that follows it
+                data[crc[2] : crc[3]] = struct.pack("<I", zlib.crc32(data[crc[3] : tracks[1]]))
+        return True
+    return False
+
+
+def _is_spare(data: bytearray, child: tuple[int, int, int, int], video: tuple[int, int, int, int]) -> bool:
+    kind, _, start, end = child
+    default = kind == _MAX_BLOCK_ADDITION_ID and not any(data[start:end])
+    return kind == _VOID or default or child == video
+
+
+def _languages(tracks: bytes) -> list[str]:
+    found = []
+    for index, (_, _, start, end) in enumerate(child for child in _elements(tracks) if child[0] == _TRACK):
+        for kind, _, first, last in _elements(tracks, start, end):
+            if kind == _LANGUAGE_BCP47 and b"-" in (tag := tracks[first:last].rstrip(b"\0")):
+                found.append(f"all but the first part of the language {tag.decode(errors='replace')} of stream {index}")
+    return found
+
+
+def _chapters(chapters: bytes) -> list[str]:
+    editions = [child for child in _elements(chapters) if child[0] == _EDITION]
+    found = ["all editions of the chapters but one"] if len(editions) > 1 else []
+    for _, _, start, end in editions:
+        for kind, _, first, last in _elements(chapters, start, end):
+            if kind != _CHAPTER:
+                continue
+            parts = list(_elements(chapters, first, last))
+            kinds = [part[0] for part in parts]
+            if _CHAPTER in kinds:
+                found.append("chapters within chapters")
+            if any(part[0] == _CHAPTER_HIDDEN and any(chapters[part[2] : part[3]]) for part in parts):
+                found.append("that chapters are hidden")
+            if kinds.count(_CHAPTER_TITLE) > 1:
+                found.append("titles of chapters in more than one language")
+    return found
+
+
+def _masters(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """(kind, body) of the tracks and chapters of an open file, wherever they stand in it."""
+    at = 0
+    while head := _head(file, at):
+        kind, start, size = head
+        if kind == _SEGMENT:
+            at = start
+            continue
+        if size is None:
+            return  # a cluster of a live stream: nothing says where the next element begins
+        if kind in (_TRACKS, _CHAPTERS) and size <= _LARGEST:
+            file.seek(start)
+            yield kind, file.read(size)
+        at = start + size
+
+
+def _head(file: BinaryIO, at: int) -> tuple[int, int, int | None] | None:
+    """(kind, where its body begins, size or None if unknown) of the element at ``at``, or None at the end."""
+    file.seek(at)
+    data = file.read(12)
+    if len(data) < 2:
+        return None
+    kind, after = _number(data, 0, marked=True)
+    size, body = _number(data, after, marked=False)
+    unknown = size == (1 << 7 * (body - after)) - 1
+    return kind, at + body, None if unknown else size
+
+
+def _elements(data: bytes | bytearray, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int, int, int]]:
+    """(kind, where it begins, where its body begins, where it ends) of the elements side by side in ``data``."""
+    end = len(data) if end is None else end
+    at = start
+    while at < end:
+        begin = at
+        kind, at = _number(data, at, marked=True)
+        size, at = _number(data, at, marked=False)
+        yield kind, begin, at, min(at + size, end)
+        at += size
+
+
+def _number(data: bytes | bytearray, at: int, *, marked: bool) -> tuple[int, int]:
+    """A variable-size integer (RFC 8794, section 4) with or without its marker, and where it ends."""
+    first = data[at]
+    if not first:
+        raise ValueError("no element begins here")
+    length = 9 - first.bit_length()
+    value = int.from_bytes(data[at : at + length])
+    return value if marked else value & ((1 << 7 * length) - 1), at + length
+
+
+def _element(kind: int, body: bytes) -> bytes:
+    name = kind.to_bytes((kind.bit_length() + 7) // 8)
+    return name + (bytes((0x80 | len(body),)) if len(body) < 127 else struct.pack(">H", 0x4000 | len(body))) + body
+
+
+def _uint(value: int) -> bytes:
+    return value.to_bytes(max((value.bit_length() + 7) // 8, 1))
+
+
+def _void(size: int) -> bytes:
+    """An element that says nothing, of 2 to 128 bytes in all."""
+    return bytes((_VOID, 0x80 | size - 2)) + bytes(size - 2)
