@@ -31,6 +31,7 @@ _STALE_TAGS = re.compile(
 )
 # What muxers and cameras write by themselves in every file: nobody misses it.
 _TRIVIAL_TAGS = {"handler_name", "vendor_id"}
+_NO_TIME = "1970-01-01T00:00:00.000000Z"  # what MP4 says where nobody set the clock
 # Languages that have two codes: the one without a number of QuickTime's in FFmpeg, and the one with it.
 _QUICKTIME_LANGUAGES = {
     "bod": "tib", "cze": "ces", "cym": "wel", "deu": "ger", "ell": "gre", "eus": "baq", "fas": "per",
@@ -186,7 +187,7 @@ def _missing(tags: Mapping[str, str], held: Mapping[str, str]) -> list[str]:
             other_form = len(value) == len(names.get(name, "")) == 3  # deu and ger are one
             if value not in ("und", names.get(name)) and not other_form:
                 missing.append(f"{key}={value}")
-        elif name not in _TRIVIAL_TAGS and name not in names and value not in values:
+        elif name not in _TRIVIAL_TAGS and name not in names and value not in values and value != _NO_TIME:
             missing.append(key)
     return missing
 

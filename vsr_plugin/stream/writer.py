@@ -123,7 +123,7 @@ class Writer:
         self._set_clock(codec, frame)
         ratio = self._ratio
         if ratio not in (None, 1) and not states_aspect(codec, self._output.format.name):
-            why = f"{self._output.format.name} with {codec} has no place for it"
+            why = f"it cannot be stated in {self._output.format.name} with {codec}"
             what = f"the pixel aspect ratio {ratio.numerator}:{ratio.denominator}"
             drop(self._source, what, why, strict=self._strict)
         if self._pictures_only and self._source.companions:
@@ -162,7 +162,14 @@ class Writer:
     def _tell(self, frame: Frame) -> None:
         """Name what is lost of a frame's side data, or raise if strict."""
         for name in self._losses.of(frame):
-            why = f"{self._output.format.name} with {self.written.codec} has no place for it here"
+            if self._pictures_only:
+                why = f"{self._suffix} has no place for it"
+            elif name.endswith("of later frames"):
+                why = "the header says what the first frame says"
+            elif name == "HDR metadata":
+                why = f"{self._output.format.name} with {self.written.codec} has no place for it"
+            else:
+                why = "no encoder here can write it"
             drop(self._source, name, why, strict=self._strict)
 
     def write(self, frame: Frame) -> None:
