@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import subprocess
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -10,7 +12,10 @@ from av.video.format import names
 
 from vsr_plugin.errors import InputError, UsageError
 from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
+from vsr_plugin.stream import Source
 from vsr_plugin.stream.layout import layout, native_format, read_planes, readable, write_planes
+
+from .conftest import Media
 
 READABLE = sorted(name for name in names if layout(name) is not None)
 
@@ -44,7 +49,25 @@ def test_samples_survive_every_layout(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["nv12", "nv21", "nv16", "nv24", "yuyv422", "uyvy422", "rgb24", "bgr24", "rgba", "abgr", "gbrp", "rgb48be", "ya8"],
+    [
+        "nv12",
+        "nv21",
+        "nv16",
+        "nv24",
+        "yuyv422",
+        "uyvy422",
+        "rgb24",
+        "bgr24",
+        "rgba",
+        "abgr",
+        "gbrp",
+        "rgb48be",
+        "ya8",
+        "ayuv",
+        "uyva",
+        "vuya",
+        "ayuv64le",
+    ],
 )
 def test_layouts_are_read_as_ffmpeg_reads_them(name: str) -> None:
     frame = _random_frame(name)
@@ -148,3 +171,14 @@ def test_conversion_sites_chroma_as_zimg_does(location: ChromaLocation, depth: i
 def test_what_is_no_format_of_integers_is_refused() -> None:
     with pytest.raises(UsageError, match="gbrpf32le"):
         write_planes(_random_frame("gbrp"), "gbrpf32le")
+
+
+@pytest.mark.parametrize("name", ["v408", "ayuv"])
+def test_the_alpha_of_packed_formats_is_read(media: Media, tmp_path: Path, name: str) -> None:
+    file = tmp_path / "alpha.avi"
+    picture = "-f lavfi -i color=red@0.4:s=64x48:r=25:d=0.08,format=yuva444p"
+    command = f"ffmpeg -v error {picture} -c:v {name} {file}"
+    subprocess.run(command.split(), check=True)
+    frame = next(Source(file))
+    assert frame.has_alpha
+    assert abs(int(frame.planes[3][0, 0]) - 102) <= 1

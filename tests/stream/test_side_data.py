@@ -108,7 +108,7 @@ def test_hdr_metadata_without_a_place_in_stills_is_named(
 ) -> None:
     enlarge(media("hdr10.mp4"), output, frames=1, encoding=Encoding())
     assert "dropping HDR metadata: " in caplog.text
-    with pytest.raises(OutputError, match="HDR metadata would be lost"):
+    with pytest.raises(OutputError, match=r"(HDR metadata|the transfer PQ) would be lost"):
         enlarge(media("hdr10.mp4"), f"strict{Path(output).suffix}", frames=1, encoding=Encoding(), strict=True)
 
 
@@ -123,3 +123,24 @@ def test_a_rotation_in_the_bitstream_is_stated_or_done(
     assert (shown["width"], shown["height"]) == size
     if output == "out.mp4":
         assert abs(shown["side_data_list"][0]["rotation"]) == 90
+
+
+@pytest.mark.parametrize("output", ["out.y4m", "out.jpg", "out.webp", "out.png"])
+def test_an_hdr_transfer_is_stated_or_named(
+    media: Media, enlarge: Enlarge, caplog: pytest.LogCaptureFixture, output: str
+) -> None:
+    after = enlarge(media("hdr10.mp4"), output, frames=1, encoding=Encoding())
+    if output == "out.png":
+        assert b"cICP\x09\x10\x00\x01" in after.read_bytes()
+    assert ("dropping the transfer PQ: " in caplog.text) == (output != "out.png")
+
+
+@pytest.mark.parametrize("output", ["out.y4m", "out.png"])
+def test_tags_and_chapters_without_a_place_beside_pictures_are_named(
+    media: Media, enlarge: Enlarge, caplog: pytest.LogCaptureFixture, output: str
+) -> None:
+    enlarge(media("all.mkv"), output, frames=1, encoding=Encoding())
+    for what in ("2 audio streams and 2 subtitle streams and 1 attachment stream", "the tag title", "the chapters"):
+        assert f"dropping {what}: {output[3:]} holds pictures only" in caplog.text
+    with pytest.raises(OutputError, match="would be lost"):
+        enlarge(media("all.mkv"), f"strict{output[3:]}", frames=1, encoding=Encoding(), strict=True)

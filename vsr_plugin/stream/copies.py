@@ -128,6 +128,12 @@ def custom_tags(tags: Mapping[str, str]) -> list[str]:
     return sorted(key for key in kept_tags(tags) if key.partition("-")[0] not in _ITUNES_TAGS)
 
 
+def told_tags(tags: Mapping[str, str]) -> str | None:
+    """The tags of a file that somebody would miss, in words; None if there are none."""
+    missing = _missing(tags, {})
+    return _named(missing) if missing else None
+
+
 def unheld(output: OutputContainer, streams: Sequence[Any]) -> list[str]:
     """What of tags and chapters would not come back from the file, in words; a header in memory tells.
 

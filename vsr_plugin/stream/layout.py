@@ -38,6 +38,9 @@ _INTERLEAVED: dict[str, tuple[tuple[int, int, int], ...]] = {
     "0rgb": ((0, 1, 4), (0, 2, 4), (0, 3, 4)),
     "0bgr": ((0, 3, 4), (0, 2, 4), (0, 1, 4)),
     **dict.fromkeys(("ya8", "ya16"), ((0, 0, 2), (0, 1, 2))),
+    **dict.fromkeys(("ayuv", "ayuv64"), ((0, 1, 4), (0, 2, 4), (0, 3, 4), (0, 0, 4))),
+    "uyva": ((0, 1, 4), (0, 0, 4), (0, 2, 4), (0, 3, 4)),
+    "vuya": ((0, 2, 4), (0, 1, 4), (0, 0, 4), (0, 3, 4)),
     "yuyv422": ((0, 0, 2), (0, 1, 4), (0, 3, 4)),
     "uyvy422": ((0, 1, 2), (0, 0, 4), (0, 2, 4)),
     "yvyu422": ((0, 0, 2), (0, 3, 4), (0, 1, 4)),
@@ -152,7 +155,7 @@ def readable(picture: av.VideoFrame) -> av.VideoFrame:
         alpha = fmt.has_palette or len(fmt.components) == 4
         target = ("rgba64le" if alpha else "rgb48le") if deep else ("rgba" if alpha else "rgb24")
     else:
-        target = "yuv444p16le" if deep else "yuv444p"
+        target = f"yuv{'a' if len(fmt.components) == 4 else ''}444p{'16le' if deep else ''}"
     return picture.reformat(format=target)
 
 

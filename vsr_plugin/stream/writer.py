@@ -18,6 +18,7 @@ import torch
 from av.error import FFmpegError
 
 from ..errors import InputError, OutputError, UsageError
+from .copies import told_tags
 from .encoder import (
     STILL_PICTURES,
     add_encoder,
@@ -81,6 +82,9 @@ class Written:
     output: str = "-"
 
 
+_HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # H.273, table 3: with another one, the frames look wrong
+
+
 class Writer:
     """One open output: the encoder's packets and everything else, in the order of their time."""
 
@@ -126,8 +130,8 @@ class Writer:
             why = f"it cannot be stated in {self._output.format.name} with {codec}"
             what = f"the pixel aspect ratio {ratio.numerator}:{ratio.denominator}"
             drop(self._source, what, why, strict=self._strict)
-        if self._pictures_only and self._source.companions:
-            drop(self._source, self._source.companions, f"{self._suffix} holds pictures only", strict=self._strict)
+        if self._pictures_only:
+            self._tell_all_but_pictures(frame)
         stated = {"the rotation"}
         if not self._pictures_only and self._source.queue is None and self._source.companions:
             raise UsageError(f"Expected a Source with keep_packets to copy {self._source.companions}, got one without")
@@ -158,6 +162,16 @@ class Writer:
             if self._turn.transposed and self._ratio:
                 self._ratio = 1 / self._ratio
         return replace(side_data, display_matrix=None)
+
+    def _tell_all_but_pictures(self, frame: Frame) -> None:
+        """Name what a file has besides its frames, where only those are written, or raise if strict."""
+        chapters = "the chapters" if self._source.container.chapters() else None
+        for what in (self._source.companions, told_tags(self._source.file_tags), chapters):
+            if what:
+                drop(self._source, what, f"{self._suffix} holds pictures only", strict=self._strict)
+        if self._suffix != ".png" and frame.color.transfer in _HDR_TRANSFERS:
+            what = f"the transfer {_HDR_TRANSFERS[frame.color.transfer]}"
+            drop(self._source, what, f"{self._suffix} has no place for it", strict=self._strict)
 
     def _tell(self, frame: Frame) -> None:
         """Name what is lost of a frame's side data, or raise if strict."""
