@@ -150,7 +150,11 @@ def unheld(output: OutputContainer, streams: Sequence[Any]) -> list[str]:
         lost.append(_named(missing))
     for index, stream in enumerate(placed):
         tags = {key: value for key, value in stream.metadata.items() if key.lower() not in _OF_FILES}
-        kept = held.streams[index].metadata if held else {"language": tags.get("language", "")}
+        kept = (
+            held.streams[index].metadata
+            if held and index < len(held.streams)
+            else {"language": tags.get("language", "")}
+        )
         if missing := _missing(tags, kept):
             lost.append(f"{_named(missing)} of {stream.type} stream {stream.index}")
     chapters = len(output.chapters())

@@ -23,6 +23,7 @@ class _Spilled:
     offset: int
     size: int
     stream: Any
+    stream_index: int
     pts: int | None
     dts: int | None
     duration: int | None
@@ -69,6 +70,7 @@ class PacketQueue:
                     self._end,
                     packet.size,
                     packet.stream,
+                    packet.stream_index,
                     packet.pts,
                     packet.dts,
                     packet.duration,
@@ -83,27 +85,16 @@ class PacketQueue:
     def get(self) -> Packet[Any] | None:
         """Take the first packet; None if there is none now."""
         with self._lock:
-            if not self._packets:
-                return None
-            first = self._packets.popleft()
-            if isinstance(first, Packet):
-                self._room += first.size
-                return first
-            packet = self._read(first)
-            self._spilled -= 1
-            if not self._spilled:
-                self._end = 0  # the file is used from its beginning again
-            return packet
+            return self._out(self._packets.popleft()) if self._packets else None
 
     def take(self, stream: int) -> Packet[Any] | None:
-        """Take the first packet of a stream out of its order."""
+        """Take the first packet of a stream out of its order; None if there is none now."""
         with self._lock:
-            for packet in self._packets:
-                if isinstance(packet, Packet) and packet.stream_index == stream:
-                    self._packets.remove(packet)
-                    self._room += packet.size
-                    return packet
-        return None
+            found = next((packet for packet in self._packets if packet.stream_index == stream), None)
+            if found is None:
+                return None
+            self._packets.remove(found)
+            return self._out(found)
 
     def close(self) -> None:
         """Forget all packets; harmless when called again."""
@@ -112,6 +103,16 @@ class PacketQueue:
             if self._file is not None:
                 self._file.close()
                 self._file = None
+
+    def _out(self, first: Packet[Any] | _Spilled) -> Packet[Any]:
+        if isinstance(first, Packet):
+            self._room += first.size
+            return first
+        packet = self._read(first)
+        self._spilled -= 1
+        if not self._spilled:
+            self._end = 0  # the file is used from its beginning again
+        return packet
 
     def _read(self, spilled: _Spilled) -> Packet[Any]:
         assert self._file is not None
