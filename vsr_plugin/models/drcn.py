@@ -5,11 +5,17 @@ Kim et al., "Deeply-Recursive Convolutional Network for Image Super-Resolution",
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import ACTIVATIONS, BicubicUpsample
+from .layout import Layout, in_unit_range, table
+
+if TYPE_CHECKING:
+    from .layout import Tensors
 
 
 class DRCN(nn.Module):
@@ -68,3 +74,44 @@ class DRCN(nn.Module):
         h = activation(first(h))
         result: Tensor = last(torch.cat([h, x], 1)) if self.skip == "concatenate" else x + last(h)
         return result if self.last is None else self.last(result)
+
+
+def _of_jiny2001(_: Tensors, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    state = in_unit_range(state, 255.0)
+    if "ensemble" in state:
+        state["ensemble"] = state["ensemble"] / state["ensemble"].sum()
+    return state
+
+
+LAYOUTS = (
+    Layout(
+        r"WD1_conv.*",
+        table(
+            (r"W-1_conv[|/]conv_W.*", "embedding.0.weight"),
+            (r"W-1_conv[|/]conv_B.*", "embedding.0.bias"),
+            (r"W0_conv[|/]conv_W.*", "embedding.2.weight"),
+            (r"W0_conv[|/]conv_B.*", "embedding.2.bias"),
+            (r"W_conv", "inference.weight"),
+            (r"B", "inference.bias"),
+            (r"WD1_conv.*", "reconstruction.0.weight"),
+            (r"BD1", "reconstruction.0.bias"),
+            (r"WD2_conv.*", "reconstruction.2.weight"),
+            (r"BD2", "reconstruction.2.bias"),
+            (r"LayerWeights", "ensemble"),
+            hwio=True,
+        ),
+        {"last": "relu"},
+        fold=_of_jiny2001,
+    ),
+)
+
+
+def read_options(state: Tensors) -> dict[str, Any]:
+    """What the constructor must be told, as names and shapes of weights say it."""
+    features = state["inference.weight"].shape[0]
+    joined = state["reconstruction.2.weight"].shape[1] == features + 1
+    return {
+        "features": features,
+        "recursions": state["ensemble"].shape[0],
+        "skip": "concatenate" if joined else "add",
+    }

@@ -7,10 +7,16 @@ of U residual units, each of which adds the block's first features. Without batc
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import BicubicUpsample
+from .layout import Layout, table
+
+if TYPE_CHECKING:
+    from .layout import Tensors
 
 
 class DRRN(nn.Module):
@@ -42,3 +48,29 @@ class DRRN(nn.Module):
             h = first + self.conv2(F.relu(self.conv1(F.relu(h))))
         x = x + self.output(F.relu(h))
         return x
+
+
+LAYOUTS = (
+    Layout(
+        r"arg:learned_0",
+        table(
+            (r"arg:learned_0", "input.weight"),
+            (r"arg:learned_([12])", r"conv\1.weight"),
+            (r"arg:learned_3", "output.weight"),
+        ),
+        {"rectified": True, "units": 25},
+    ),
+    Layout(r"input\.weight", table(), {"rectified": True, "units": 25}, origin=r"drrn\.DRRN"),
+    Layout(
+        r"input\.weight",
+        table(),
+        natural=True,
+        note="Taken for the paper's form; of jt827859032's, whose units add rectified features, convert them with the "
+        "option rectified",
+    ),
+)
+
+
+def read_options(state: Tensors) -> dict[str, Any]:
+    """What the constructor must be told, as names and shapes of weights say it."""
+    return {"features": state["input.weight"].shape[0]}

@@ -6,9 +6,15 @@ has 16 blocks of 64 channels, the full network 32 of 256 whose residuals are sca
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from torch import Tensor, nn
 
 from .layers import MeanShift, ResidualBlock, SubpixelUpsample
+from .layout import SHIFT, Layout, count, layer_of_block, numbered, of_sanghyun_son, table
+
+if TYPE_CHECKING:
+    from .layout import Tensors
 
 
 class EDSR(nn.Module):
@@ -36,3 +42,57 @@ class EDSR(nn.Module):
         h = first + self.body(self.blocks(first))
         h = self.upsample(h)  # (N, features, H·s, W·s)
         return self.mean.add(self.tail(h))
+
+
+def _layers(convolutions: int) -> list[str]:
+    """×2 and ×3 have an even number of convolutions, ×4 has one more stage and an odd one."""
+    stages = 1 + convolutions % 2
+    blocks = (convolutions - 3 - stages) // 2
+    inside = [f"blocks.{block}.conv{layer}" for block in range(blocks) for layer in (1, 2)]
+    return ["head", *inside, "body", *(f"upsample.{2 * stage}" for stage in range(stages)), "tail"]
+
+
+def _of_krasserm(_: Tensors, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Samples go in doubled and come out halved; TensorFlow's pixel shuffle has the phase before the channel."""
+    factors = {"head.weight": 2.0, "tail.weight": 0.5, "tail.bias": 0.5}
+    folded = {name: tensor * factors.get(name, 1.0) for name, tensor in state.items()}
+    for name, tensor in folded.items():
+        if name.startswith("upsample."):
+            features = state["tail.weight"].shape[1]
+            folded[name] = tensor.reshape(-1, features, *tensor.shape[1:]).transpose(0, 1).reshape(tensor.shape)
+    return folded
+
+
+LAYOUTS = (
+    Layout(r"arg:convolution0_weight", numbered(convolution=_layers), fold=_of_krasserm),
+    Layout(  # of sanghyun-son
+        r"body\.0\.body\.0\.weight",
+        table(
+            (r"head\.0\.(.+)", r"head.\1"),
+            (r"body\.(\d+)\.body\.([02])\.(.+)", layer_of_block(r"blocks.\1.conv{layer}.\3")),
+            (r"body\.\d+\.(weight|bias)", r"body.\1"),
+            (r"tail\.0\.(.+)", r"upsample.\1"),
+            (r"tail\.1\.(.+)", r"tail.\1"),
+            SHIFT,
+        ),
+        fold=of_sanghyun_son,
+    ),
+    Layout(  # of BasicSR
+        r"conv_after_body\.weight",
+        table(
+            (r"conv_first\.(.+)", r"head.\1"),
+            (r"body\.(\d+\.conv[12]\..+)", r"blocks.\1"),
+            (r"conv_after_body\.(.+)", r"body.\1"),
+            (r"conv_last\.(.+)", r"tail.\1"),
+        ),
+        fold=of_sanghyun_son,
+    ),
+)
+
+
+def read_options(state: Tensors) -> dict[str, Any]:
+    """What the constructor must be told, as names and shapes of weights say it."""
+    # No tensor holds the residual scale. Section 3.2 of the paper needs 0.1 where many features would make training
+    # unstable, and so does everybody: networks of 256 have it, networks of 64 do not.
+    options = {"blocks": count(state, r"blocks\.(\d+)\.conv1\.weight"), "features": state["head.weight"].shape[0]}
+    return options | {"residual_scale": 0.1 if options["features"] > 128 else 1.0}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .layers import ACTIVATIONS, mirror
+from .layout import FULL_RANGE, Layout, table
 
 
 class ESPCN(nn.Module):
@@ -45,3 +46,27 @@ class ESPCN(nn.Module):
         x = self.activation(self.conv2(x))  # (N, 32, H, W)
         x = self.conv3(x)  # (N, s², H, W)
         return x if self.last is None else self.last(x)
+
+
+LAYOUTS = (
+    Layout(
+        r"espcn[|/]conv1[|/]kernel",
+        table((r"espcn[|/](.+)[|/]kernel", r"\1.weight"), (r"espcn[|/](.+)[|/]bias", r"\1.bias"), hwio=True),
+        {"last": "sigmoid", "edges": "mirror"},
+        note=FULL_RANGE,
+    ),
+    Layout(  # of fannymonori, for OpenCV
+        r"f1",
+        table((r"f(\d)", r"conv\1.weight"), (r"b(\d)", r"conv\1.bias"), (r"NCHW_output[|/]perm", None), hwio=True),
+        {"activation": "relu", "last": "tanh"},
+        note=FULL_RANGE,
+    ),
+    Layout(
+        r"first_part\.0\.weight",
+        table(
+            (r"first_part\.0\.(.+)", r"conv1.\1"),
+            (r"first_part\.2\.(.+)", r"conv2.\1"),
+            (r"last_part\.0\.(.+)", r"conv3.\1"),
+        ),
+    ),
+)

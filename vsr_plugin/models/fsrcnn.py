@@ -6,12 +6,17 @@ and its fast form FSRCNN-s(32, 5, 1). Everything but the deconvolution is shared
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
+from .layout import Layout, count, count_names, table
+
 if TYPE_CHECKING:
+    import re
     from collections.abc import Mapping
+
+    from .layout import Tensors
 
 # What centers the 9 × 9 deconvolution on the low-resolution sample.
 _DECONVOLUTION_PADDING = {2: 4, 3: 3, 4: 3}
@@ -52,3 +57,31 @@ class FSRCNN(nn.Module):
         x = self.expand(x)  # (N, d, H, W)
         x = self.deconvolution(x)  # (N, 1, H·s, W·s)
         return x
+
+
+def _of_yjn870(found: re.Match[str], tensors: Tensors) -> str:
+    """Shrinking, mapping and expanding in one sequence, in which every second layer is a PReLU."""
+    index, part = int(found[1]), found[2]
+    length = count_names(tensors, r"mid_part\.\d+\.weight")
+    if index < 2:
+        return f"shrink.{index}.{part}"
+    return f"mapping.{index - 2}.{part}" if index < length - 2 else f"expand.{index - length + 2}.{part}"
+
+
+LAYOUTS = (
+    Layout(
+        r"first_part\.0\.weight",
+        table(
+            (r"first_part\.(.+)", r"features.\1"),
+            (r"mid_part\.(\d+)\.(.+)", _of_yjn870),
+            (r"last_part\.(.+)", r"deconvolution.\1"),
+        ),
+        {"padding": 4},
+    ),
+)
+
+
+def read_options(state: Tensors) -> dict[str, Any]:
+    """What the constructor must be told, as names and shapes of weights say it."""
+    s, d = state["shrink.0.weight"].shape[:2]
+    return {"d": d, "s": s, "m": count(state, r"mapping\.(\d+)\.bias")}

@@ -5,9 +5,17 @@ Lai et al., "Deep Laplacian Pyramid Networks for Fast and Accurate Super-Resolut
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from torch import Tensor, nn
 
 from .layers import CroppedDeconvolution
+from .layout import Layout, count, count_names, table
+
+if TYPE_CHECKING:
+    import re
+
+    from .layout import Tensors
 
 
 class LapSRN(nn.Module):
@@ -62,3 +70,36 @@ class _Level(nn.Module):
     def forward(self, features: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
         features = self.activation(self.enlarge(self.body(features)))  # (N, 64, 2·H, 2·W)
         return features, self.picture(picture) + self.residual(features)  # (N, 1, 2·H, 2·W)
+
+
+def _body(found: re.Match[str], tensors: Tensors) -> str:
+    """The deconvolution is the last of a level's sequence."""
+    level, index = int(found[1]), int(found[2])
+    last = 2 * count_names(tensors, rf"convt_F{level}\.0\.cov_block\.\d+\.weight") - 2
+    return f"levels.{level - 1}." + ("enlarge" if index == last else f"body.{index}") + f".{found[3]}"
+
+
+def _level(found: re.Match[str], _: Tensors) -> str:
+    return f"levels.{int(found[2]) - 1}.{'picture' if found[1] == 'I' else 'residual'}.{found[3]}"
+
+
+LAYOUTS = (
+    Layout(
+        r"convt_F1\.0\.cov_block\.0\.weight",
+        table(
+            (r"conv_input\.(.+)", r"input.0.\1"),
+            (r"convt_F(\d)\.0\.cov_block\.(\d+)\.(.+)", _body),
+            (r"convt_([IR])(\d)\.(.+)", _level),
+        ),
+    ),
+)
+
+
+def read_options(state: Tensors) -> dict[str, Any]:
+    """What the constructor must be told, as names and shapes of weights say it."""
+    return {
+        "depth": count(state, r"levels\.0\.body\.(\d+)\.weight"),
+        "kernel": state["levels.0.enlarge.weight"].shape[-1],
+        "features": state["input.0.weight"].shape[0],
+        "bias": "input.0.bias" in state,
+    }

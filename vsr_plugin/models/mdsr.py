@@ -6,9 +6,15 @@ has 16 blocks, the full network 80, of 64 channels.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from torch import Tensor, nn
 
 from .layers import MeanShift, ResidualBlock, SubpixelUpsample
+from .layout import SHIFT, Layout, count, layer_of_block, of_sanghyun_son, scale_of, table
+
+if TYPE_CHECKING:
+    from .layout import Tensors
 
 _SCALES = (2, 3, 4)
 
@@ -42,3 +48,25 @@ class MDSR(nn.Module):
         h = first + self.body(self.blocks(first))
         h = self.upsample[branch](h)  # (N, features, H·s, W·s)
         return self.mean.add(self.tail(h))
+
+
+LAYOUTS = (
+    Layout(  # of sanghyun-son
+        r"pre_process\.0\.0\.body\.0\.weight",
+        table(
+            (r"head\.0\.(.+)", r"head.\1"),
+            (r"pre_process\.(\d)\.(\d)\.body\.([02])\.(.+)", layer_of_block(r"preprocess.x{scale}.\2.conv{layer}.\4")),
+            (r"body\.(\d+)\.body\.([02])\.(.+)", layer_of_block(r"blocks.\1.conv{layer}.\3")),
+            (r"body\.\d+\.(weight|bias)", r"body.\1"),
+            (r"upsample\.(\d)\.(.+)", scale_of(r"upsample.x{scale}.\2")),
+            (r"tail\.0\.(.+)", r"tail.\1"),
+            SHIFT,
+        ),
+        fold=of_sanghyun_son,
+    ),
+)
+
+
+def read_options(state: Tensors) -> dict[str, Any]:
+    """What the constructor must be told, as names and shapes of weights say it."""
+    return {"blocks": count(state, r"blocks\.(\d+)\.conv1\.weight"), "features": state["head.weight"].shape[0]}

@@ -7,11 +7,16 @@ NIPS 2016, section 3. All strides are 1 in the network for super-resolution.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import BicubicUpsample
+from .layout import count
+
+if TYPE_CHECKING:
+    from .layout import Tensors
 
 
 class RED(nn.Module):
@@ -47,3 +52,11 @@ class RED(nn.Module):
                 h = F.relu(h + kept.pop())
         x = x + last(h)
         return x
+
+
+def read_options(state: Tensors) -> dict[str, Any]:
+    """What the constructor must be told, as names and shapes of weights say it."""
+    return {
+        "pairs": count(state, r"convolutions\.(\d+)\.weight"),
+        "features": state["convolutions.0.weight"].shape[0],
+    }

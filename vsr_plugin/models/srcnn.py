@@ -6,10 +6,16 @@ Super-Resolution Using Deep Convolutional Networks", TPAMI 2016, section 4.3.2 (
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .layers import ACTIVATIONS, BicubicUpsample, mirror
+from .layout import FULL_RANGE, Layout, table
+
+if TYPE_CHECKING:
+    from .layout import Tensors
 
 
 class SRCNN(nn.Module):
@@ -47,3 +53,24 @@ class SRCNN(nn.Module):
         x = F.relu(self.conv2(x))
         x = self.conv3(x)
         return x if self.last is None else self.last(x)
+
+
+LAYOUTS = (
+    Layout(
+        r"srcnn[|/]conv1[|/]kernel",
+        table((r"srcnn[|/](.+)[|/]kernel", r"\1.weight"), (r"srcnn[|/](.+)[|/]bias", r"\1.bias"), hwio=True),
+        {"last": "relu", "edges": "mirror"},
+        note=FULL_RANGE,
+    ),
+    Layout(
+        r"conv1\.weight",
+        table(),
+        natural=True,
+        note="If these convolutions padded with zeros, as yjn870's do, edges differ: ours repeat the edge",
+    ),
+)
+
+
+def read_options(state: Tensors) -> dict[str, Any]:
+    """What the constructor must be told, as names and shapes of weights say it."""
+    return {"middle": state["conv2.weight"].shape[-1]}

@@ -6,8 +6,15 @@ growth rate 16.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import Tensor, nn
+
+from .layout import Layout, count, table
+
+if TYPE_CHECKING:
+    from .layout import Tensors
 
 
 class SRDenseNet(nn.Module):
@@ -73,3 +80,28 @@ class _DenseBlock(nn.Module):
         for layer in others:
             made = torch.cat([made, layer(made)], 1)
         return made  # (N, 128, H, W)
+
+
+LAYOUTS = (
+    Layout(
+        r"dense_blocks\.0\.block\.0\.conv\.weight",
+        table(
+            (r"conv\.conv\.(.+)", r"input.0.\1"),
+            (r"conv\.(weight|bias)", r"input.0.\1"),
+            (r"dense_blocks\.(\d+)\.block\.(\d+)\.conv\.(.+)", r"blocks.\1.layers.\2.0.\3"),
+            (r"deconv\.(.+)", r"enlarge.\1"),
+            (r"reconstruction\.(.+)", r"output.\1"),
+        ),
+    ),
+)
+
+
+def read_options(state: Tensors) -> dict[str, Any]:
+    """What the constructor must be told, as names and shapes of weights say it."""
+    joined = state["enlarge.0.weight"].shape[0] == 2 * state["input.0.weight"].shape[0]
+    return {
+        "skip": "all" if "bottleneck.0.weight" in state else "low" if joined else "high",
+        "blocks": count(state, r"blocks\.(\d+)\.layers\.0\.0\.weight"),
+        "layers": count(state, r"blocks\.0\.layers\.(\d+)\.0\.weight"),
+        "growth": state["blocks.0.layers.0.0.weight"].shape[0],
+    }

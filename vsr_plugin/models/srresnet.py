@@ -6,7 +6,14 @@ Ledig et al., "Photo-Realistic Single Image Super-Resolution Using a Generative 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from torch import Tensor, nn
+
+from .layout import Layout, count, numbered
+
+if TYPE_CHECKING:
+    from .layout import Tensors
 
 
 class SRResNet(nn.Module):
@@ -54,3 +61,37 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = x + self.layers(x)
         return result
+
+
+def _layers(convolutions: int) -> list[str]:
+    """×2 has an even number of convolutions, ×4 an odd one."""
+    stages = 1 + convolutions % 2
+    blocks = (convolutions - 3 - stages) // 2
+    inside = [f"blocks.{block}.layers.{layer}" for block in range(blocks) for layer in (0, 3)]
+    return ["head.0", *inside, "body.0", *(f"upsample.{3 * stage}" for stage in range(stages)), "tail"]
+
+
+def _norms(norms: int) -> list[str]:
+    return [*(f"blocks.{index // 2}.layers.{1 + 3 * (index % 2)}" for index in range(norms - 1)), "body.1"]
+
+
+def _slopes(slopes: int) -> list[str]:
+    """One in the head, one a block, and one a stage, of which there are two in the networks known here."""
+    return ["head.1", *(f"blocks.{block}.layers.2" for block in range(slopes - 3)), "upsample.2", "upsample.5"]
+
+
+LAYOUTS = (
+    Layout(
+        r"arg:batchnorm0_gamma",
+        numbered(convolution=_layers, batchnorm=_norms, leakyrelu=_slopes),
+    ),
+)
+
+
+def read_options(state: Tensors) -> dict[str, Any]:
+    """What the constructor must be told, as names and shapes of weights say it."""
+    return {
+        "blocks": count(state, r"blocks\.(\d+)\.layers\.0\.weight"),
+        "features": state["head.0.weight"].shape[0],
+        "slopes": "one" if state["head.1.weight"].numel() == 1 else "each",
+    }

@@ -6,9 +6,17 @@ filters, 64 channels, zeros around every layer, the residual of the enlarged pic
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from torch import Tensor, nn
 
 from .layers import BicubicUpsample
+from .layout import Layout, count, count_names, table
+
+if TYPE_CHECKING:
+    import re
+
+    from .layout import Tensors
 
 
 class VDSR(nn.Module):
@@ -34,3 +42,35 @@ class VDSR(nn.Module):
         x = self.upsample(x)  # (N, 1, H·s, W·s)
         x = x + self.layers(x)
         return x
+
+
+def _layer(found: re.Match[str], tensors: Tensors) -> str:
+    """The last layer comes after all those between; every second number is a ReLU's."""
+    before = int(found[1]) if found[1] else count_names(tensors, r"residual_layer\.\d+\.conv\.weight")
+    return f"layers.{2 * before + 2}.{found[2]}"
+
+
+LAYOUTS = (
+    Layout(  # numbered from 1, as MATLAB's are
+        r"conv1\.weight",
+        table((r"conv(\d+)\.(weight|bias)", lambda found, _: f"layers.{2 * int(found[1]) - 2}.{found[2]}")),
+        natural=True,
+    ),
+    Layout(
+        r"residual_layer\.0\.conv\.weight",
+        table(
+            (r"input\.(.+)", r"layers.0.\1"),
+            (r"residual_layer\.(\d+)\.conv\.(.+)", _layer),
+            (r"output()\.(.+)", _layer),
+        ),
+    ),
+)
+
+
+def read_options(state: Tensors) -> dict[str, Any]:
+    """What the constructor must be told, as names and shapes of weights say it."""
+    return {
+        "layers": count(state, r"layers\.(\d+)\.weight"),
+        "features": state["layers.0.weight"].shape[0],
+        "bias": "layers.0.bias" in state,
+    }

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
+from ..errors import UsageError
 from ..kernels import cubic, enlarge
 from ..models.drcn import DRCN
 from ..models.drrn import DRRN
@@ -66,8 +67,14 @@ def start_from_bicubic(module: nn.Module, patches: Tensor, generator: torch.Gene
         module: One of the networks in `_FROM_BICUBIC`.
         patches: (N, C, H, W) small patches in [0, 1] of the training pictures, on the module's device.
         generator: On the CPU.
+
+    Raises:
+        UsageError: another network.
     """
-    _FROM_BICUBIC[type(module)](module, patches, generator)
+    start = _FROM_BICUBIC.get(type(module))
+    if start is None:
+        raise UsageError(f"{type(module).__name__} has no start from bicubic: choose another for its recipe")
+    start(module, patches, generator)
 
 
 def _layers(module: nn.Module) -> Iterator[nn.Conv2d | nn.ConvTranspose2d]:

@@ -1,7 +1,7 @@
 """Weights that were made elsewhere → ours: `convert` fits the tensors of a file to a model of the catalogue.
 
-`files` reads them; `luma` and `rgb` know how others name and scale them; `variants` says what form of a network they
-are of.
+`files` opens them; the module of a network says how others name and scale its tensors (``LAYOUTS``), and what form of
+the network tensors are of (``read_options``).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,18 +20,17 @@ from safetensors.torch import save
 from ...errors import OutputError, UsageError, WeightsError
 from .. import MODELS, ModelSpec, architecture, build_model, find_model
 from ..cost import radius
-from . import luma, rgb
+from ..layout import is_turned, turn
 from .files import WeightsFile, read_weights
-from .layout import is_turned, turn
-from .variants import read_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+    from types import ModuleType
 
     from torch import Tensor
 
-    from .layout import Layout
+    from ..layout import Layout
 
 __all__ = ["Converted", "WeightsFile", "convert", "convert_file", "expected_tensors", "read_weights"]
 
@@ -114,7 +114,7 @@ def convert(file: WeightsFile, spec: ModelSpec, scale: int, options: Mapping[str
             are no weights.
     """
     _check_model(file, spec)
-    layout = None if "model" in file.metadata else _find_layout(spec.architecture, file)
+    layout = None if "model" in file.metadata else _find_layout(spec, file)
     turned = (layout is None or layout.natural) and is_turned(file.tensors.shapes)
 
     def named(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -199,16 +199,18 @@ def _check_form(file: WeightsFile, spec: ModelSpec, options: Mapping[str, Any]) 
             )
 
 
-def _find_layout(architecture: str, file: WeightsFile) -> Layout | None:
+def _find_layout(spec: ModelSpec, file: WeightsFile) -> Layout | None:
     """The layout that these tensors are in, unless they have our names."""
-    for layout in (*luma.LAYOUTS, *rgb.LAYOUTS):
-        if (
-            layout.architecture == architecture.partition(":")[2]
-            and re.fullmatch(layout.origin, file.origin)
-            and any(re.fullmatch(layout.mark, name) for name in file.tensors)
-        ):
+    layouts: tuple[Layout, ...] = getattr(_home(spec), "LAYOUTS", ())
+    for layout in layouts:
+        if re.fullmatch(layout.origin, file.origin) and any(re.fullmatch(layout.mark, name) for name in file.tensors):
             return layout
     return None
+
+
+def _home(spec: ModelSpec) -> ModuleType:
+    """The module of a network."""
+    return sys.modules[architecture(spec).__module__]
 
 
 def _options(file: WeightsFile, spec: ModelSpec, scale: int, state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -222,7 +224,11 @@ def _options(file: WeightsFile, spec: ModelSpec, scale: int, state: Mapping[str,
             raise WeightsError(f"{file.name}: expected options in JSON, got {text[:80]!r}") from error
     if expected_tensors(spec, scale) == {n: tuple(t.shape) for n, t in state.items() if not n.endswith(_COUNT)}:
         return options
-    return options | read_options(spec.architecture, state)
+    read = getattr(_home(spec), "read_options", None)
+    try:
+        return options | (read(state) if read else {})
+    except (KeyError, IndexError, ValueError):  # a tensor that tells them is missing, or of another shape
+        return options
 
 
 def _shapes(spec: ModelSpec, scale: int) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """What is to know of how somebody else stores a network, and the ways to rename tensors.
 
-`luma` and `rgb` have a row for each of them.
+The module of a network has a row in its ``LAYOUTS`` for each of them.
 """
 
 from __future__ import annotations
@@ -8,6 +8,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from ..errors import WeightsError
+from .layers import MeanShift
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -20,12 +23,17 @@ if TYPE_CHECKING:
     Fold = Callable[[Tensors, dict[str, Tensor]], dict[str, Tensor]]
 
 
+FULL_RANGE = (
+    "These weights were trained on full-range luma; they get luma as the video stores it, of a little less contrast: "
+    "`vsr eval` measures how well they do, `vsr train --from` adapts them"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """One way of others to store a network.
 
     Attributes:
-        architecture: The class of ours.
         mark: What the name of one of their tensors matches.
         rename: Their tensors by our names and in our order of dimensions; unknown ones keep their names.
         options: Of our class, that no shape tells.
@@ -35,7 +43,6 @@ class Layout:
         origin: What the class of a network that was pickled whole matches; anything, by default.
     """
 
-    architecture: str
     mark: str
     rename: Rename
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -112,3 +119,39 @@ def in_unit_range(state: dict[str, Tensor], peak: float) -> dict[str, Tensor]:
     instead of at the output, if every bias is divided by it, too.
     """
     return {name: tensor / peak if name.endswith("bias") else tensor for name, tensor in state.items()}
+
+
+def count_names(tensors: Tensors, pattern: str) -> int:
+    """How many names match."""
+    return sum(re.fullmatch(pattern, name) is not None for name in tensors)
+
+
+def count(state: Tensors, pattern: str) -> int:
+    """How many different first groups there are among the names that match."""
+    return len({found[1] for name in state if (found := re.fullmatch(pattern, name))})
+
+
+def of_sanghyun_son(tensors: Tensors, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The shift of the mean says which samples the network takes: usually those in [0, 255]."""
+    if "sub_mean.bias" not in tensors:
+        return in_unit_range(state, 255.0)
+    shift, mean = -tensors["sub_mean.bias"].float(), MeanShift().mean.flatten()
+    peak = float(shift.sum() / mean.sum())
+    if shift.shape != mean.shape or (shift / peak - mean).abs().max() > 1e-3:
+        raise WeightsError(f"sub_mean.bias: expected the mean color of DIV2K, {mean.tolist()}, got {shift.tolist()}")
+    return in_unit_range(state, peak)
+
+
+def scale_of(part: str) -> Callable[[re.Match[str], Tensors], str]:
+    """MDSR's parts for the first, second and third of its scales."""
+    return lambda found, _: found.expand(part.replace("{scale}", str(int(found[1]) + 2)))
+
+
+def layer_of_block(part: str) -> Callable[[re.Match[str], Tensors], str]:
+    """A residual block as convolution 0, ReLU 1, convolution 2; the convolution is the last group but one."""
+    return lambda found, tensors: scale_of(part)(found, tensors).replace(
+        "{layer}", str(1 + int(found[found.re.groups - 1]) // 2)
+    )
+
+
+SHIFT = (r"(?:sub|add)_mean\.(?:weight|bias)", None)

@@ -1,0 +1,148 @@
+"""The catalogue: one row per model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .specs import ModelSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SRCNN = "srcnn:SRCNN"
+_FSRCNN = "fsrcnn:FSRCNN"
+_SRDENSENET = "srdensenet:SRDenseNet"
+_SRRESNET = "srresnet:SRResNet"
+_EDSR = "edsr:EDSR"
+_MDSR = "mdsr:MDSR"
+_FULL_EDSR = {"blocks": 32, "features": 256, "residual_scale": 0.1}
+
+MODELS: Mapping[str, ModelSpec] = {
+    spec.name: spec
+    for spec in (
+        ModelSpec(
+            "srcnn",
+            "Dong, TPAMI 2016 (9-5-5)",
+            _SRCNN,
+            overlap={2: 6, 3: 4, 4: 4},
+            published={2: (36.66, 32.42), 3: (32.75, 29.28), 4: (30.48, 27.49)},
+        ),
+        ModelSpec("srcnn-915", "Dong, ECCV 2014 (9-1-5)", _SRCNN, overlap={2: 5, 3: 4, 4: 3}, options={"middle": 1}),
+        ModelSpec(
+            "fsrcnn",
+            "Dong, ECCV 2016 (56, 12, 4)",
+            _FSRCNN,
+            overlap={2: 8, 3: 7, 4: 7},
+            published={2: (37.00, 32.63), 3: (33.16, 29.43), 4: (30.71, 27.59)},
+        ),
+        ModelSpec(
+            "fsrcnn-s",
+            "Dong, ECCV 2016 (32, 5, 1)",
+            _FSRCNN,
+            overlap={2: 5, 3: 4, 4: 4},
+            options={"d": 32, "s": 5, "m": 1},
+        ),
+        ModelSpec(
+            "espcn",
+            "Shi, CVPR 2016",
+            "espcn:ESPCN",
+            overlap={2: 4, 3: 4, 4: 4},
+            published={3: (33.13, 29.49), 4: (30.90, 27.73)},
+        ),
+        ModelSpec(
+            "vdsr",
+            "Kim, CVPR 2016",
+            "vdsr:VDSR",
+            overlap={2: 12, 3: 8, 4: 7},
+            published={2: (37.53, 33.03), 3: (33.66, 29.77), 4: (31.35, 28.01)},
+            shared=True,
+        ),
+        ModelSpec(
+            "drcn",
+            "Kim, CVPR 2016 (16 recursions)",
+            "drcn:DRCN",
+            overlap={2: 12, 3: 8, 4: 7},
+            published={2: (37.63, 33.04), 3: (33.82, 29.76), 4: (31.53, 28.02)},
+            shared=True,
+        ),
+        ModelSpec(
+            "red30",
+            "Mao, NIPS 2016 (128 filters)",
+            "red:RED",
+            overlap={2: 17, 3: 12, 4: 9},
+            published={2: (37.66, 32.94), 3: (33.82, 29.61), 4: (31.51, 27.86)},
+            shared=True,
+        ),
+        ModelSpec(
+            "drrn",
+            "Tai, CVPR 2017 (B1U25)",
+            "drrn:DRRN",
+            overlap={2: 28, 3: 19, 4: 15},
+            published={2: (37.74, 33.23), 3: (34.03, 29.96), 4: (31.68, 28.21)},
+            shared=True,
+        ),
+        ModelSpec(
+            "drrn-b1u9",
+            "Tai, CVPR 2017 (B1U9)",
+            "drrn:DRRN",
+            overlap={2: 12, 3: 8, 4: 7},
+            shared=True,
+            options={"units": 9},
+        ),
+        ModelSpec(
+            "lapsrn",
+            "Lai, CVPR 2017",
+            "lapsrn:LapSRN",
+            overlap={2: 12, 4: 17, 8: 11},
+            published={2: (37.52, 32.99), 4: (31.54, 28.09), 8: (26.14, 24.44)},
+        ),
+        ModelSpec(
+            "srdensenet", "Tong, ICCV 2017 (All)", _SRDENSENET, overlap={2: 66, 4: 66}, published={4: (32.02, 28.50)}
+        ),
+        ModelSpec(
+            "srdensenet-hl", "Tong, ICCV 2017 (HL)", _SRDENSENET, overlap={2: 66, 4: 66}, options={"skip": "low"}
+        ),
+        ModelSpec("srdensenet-h", "Tong, ICCV 2017 (H)", _SRDENSENET, overlap={2: 66, 4: 66}, options={"skip": "high"}),
+        ModelSpec(
+            "srresnet", "Ledig, CVPR 2017", _SRRESNET, overlap={2: 40, 4: 40}, published={4: (32.05, 28.49)}, channels=3
+        ),
+        ModelSpec(
+            "srgan",
+            "Ledig, CVPR 2017 (adversarial)",
+            _SRRESNET,
+            overlap={2: 40, 4: 40},
+            published={4: (29.40, 26.02)},
+            channels=3,
+        ),
+        ModelSpec(
+            "edsr-baseline",
+            "Lim, CVPRW 2017 (16 × 64)",
+            _EDSR,
+            overlap={2: 36, 3: 36, 4: 36},
+            published={2: (37.99, 33.57), 3: (34.37, 30.28), 4: (32.09, 28.58)},
+            channels=3,
+        ),
+        ModelSpec(
+            "edsr",
+            "Lim, CVPRW 2017 (32 × 256)",
+            _EDSR,
+            overlap={2: 68, 3: 68, 4: 68},
+            published={2: (38.11, 33.92), 3: (34.65, 30.52), 4: (32.46, 28.80)},
+            channels=3,
+            options=_FULL_EDSR,
+        ),
+        ModelSpec(
+            "mdsr-baseline", "Lim, CVPRW 2017 (16 × 64)", _MDSR, overlap={2: 44, 3: 44, 4: 44}, channels=3, shared=True
+        ),
+        ModelSpec(
+            "mdsr",
+            "Lim, CVPRW 2017 (80 × 64)",
+            _MDSR,
+            overlap={2: 172, 3: 172, 4: 172},
+            published={2: (38.11, 33.85), 3: (34.66, 30.44), 4: (32.50, 28.72)},
+            channels=3,
+            shared=True,
+            options={"blocks": 80},
+        ),
+    )
+}
