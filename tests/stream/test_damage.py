@@ -7,11 +7,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from vsr_plugin.errors import DamagedInputError, InputError
 from vsr_plugin.stream import Source
 
-from .conftest import Make
+from .conftest import Make, frame_times
 
 _FILM = "-f lavfi -i testsrc2=s=64x48:r=25:d=1.6 -f lavfi -i sine=d=1.6"
 _H264 = "-c:v libx264 -preset ultrafast -bf 2 -g 10 -c:a aac -b:a 32k"
@@ -172,6 +173,23 @@ def test_what_leads_to_a_lost_key_frame_is_missed(make: Make, tmp_path: Path) ->
     frames, damaged = _read(file)
     assert frames < 40
     assert damaged > 0
+
+
+def test_a_cut_image_is_damaged(tmp_path: Path) -> None:
+    file = tmp_path / "cut.jpg"
+    Image.effect_noise((200, 160), 60).save(file, quality=90)
+    assert _read(file) == (1, 0)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size * 6 // 10])
+    assert _read(file) == (1, 1)
+
+
+def test_empty_packets_end_nothing(make: Make) -> None:
+    """Theora codes by them that the frame before is shown on."""
+    file = make(f"{_FILM} -c:v libtheora -c:a libvorbis", "a.ogv")
+    source = Source(file)
+    times = [float(frame.pts * frame.time_base) for frame in source]
+    assert times == pytest.approx([float(time) for time in frame_times(file)], abs=1e-6)
+    assert times[-1] > 1.5
 
 
 def test_encrypted_streams_are_refused(make: Make, shared: Path) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SAID = 3  # lines that are warnings
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"  # markers: ITU-T T.81, table B.1; cameras' films may lack the latter
 
 
 class Damage:
@@ -90,6 +91,7 @@ class Tally:
         self._last_indexed = entries[len(entries) - 1].timestamp if exact else None
         self._last: int | None = None  # decoding time
         self.sequence = ImageSequence.find(path)
+        self._is_jpeg = stream.codec_context.name == "mjpeg" and self._form in ("image2", "jpeg_pipe")
         self._packets = 0
         self._files = 0  # of a sequence
         self._waiting: set[int] = set()  # timestamps of packets whose frames have not come out
@@ -109,6 +111,8 @@ class Tally:
                 self._first = packet.pts
             if not packet.is_discard and self._is_due(packet.pts):
                 self._waiting.add(packet.pts)
+        if self._is_jpeg and (data := bytes(packet)).rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
+            return "the image ends within its last scan"
         if packet.pos is None:
             return None
         if self._packets == 1 and self._form == "matroska,webm" and self._file is not None:
