@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -170,6 +172,37 @@ def test_what_leads_to_a_lost_key_frame_is_missed(make: Make, tmp_path: Path) ->
     data[at + 4] = 0
     file = tmp_path / "keyless.mkv"
     file.write_bytes(data)
+    frames, damaged = _read(file)
+    assert frames < 40
+    assert damaged > 0
+
+
+@pytest.mark.parametrize("how", ["file", "redirected", "pipe"])
+def test_y4m_that_ends_within_a_frame_is_damaged(
+    make: Make, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make("-f lavfi -i testsrc2=s=64x48:r=25:d=0.4 -pix_fmt yuv420p", "a.y4m").read_bytes()
+    for left, expected in ((0, (10, 0)), (1, (9, 1)), (4000, (9, 1)), (4614, (9, 0)), (4616, (8, 1))):
+        file = tmp_path / f"{left}.y4m"
+        file.write_bytes(data[: len(data) - left])
+        if how == "pipe":
+            with subprocess.Popen(["cat", str(file)], stdout=subprocess.PIPE) as process:
+                monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=process.stdout))
+                assert _read(Path("-")) == expected, left
+        elif how == "redirected":
+            with file.open("rb") as opened:
+                monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=opened))
+                assert _read(Path("-")) == expected, left
+        else:
+            assert _read(file) == expected, left
+
+
+def test_chunks_of_avi_that_are_not_read_are_damage(make: Make, tmp_path: Path) -> None:
+    """Its index says how many there are."""
+    data = make(f"{_FILM} -c:v mpeg4 -bf 0 -an", "silent.avi").read_bytes()
+    file = tmp_path / "lost.avi"
+    at = [match.start() for match in re.finditer(b"00dc", data)][17]
+    file.write_bytes(data[:at] + b"xxxx" + data[at + 4 :])
     frames, damaged = _read(file)
     assert frames < 40
     assert damaged > 0

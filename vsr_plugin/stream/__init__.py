@@ -58,7 +58,7 @@ class Report:
         height: Of the output, in pixels.
         codec: The encoder.
         pixel_format: FFmpeg's name.
-        damaged: Packets and frames of the input that did not decode cleanly.
+        damaged: Places in which the input lacks something or does not decode cleanly.
         model: Name.
         scale: Whole number.
         backend: What ran the network.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import DamagedInputError
-from .input import seconds
+from .input import seconds, size_of
 from .matroska import MatroskaBlocks
 from .sequence import ImageSequence
 from .structure import cut_short
@@ -81,6 +81,7 @@ class Tally:
     ) -> None:
         self._file = Path(path) if Path(path).is_file() else None  # else a pattern, standard input or an address
         self._form = container.format.name
+        self._container = container
         self._stream = stream
         self._start = start
         self._tick = Fraction(stream.time_base.numerator, stream.time_base.denominator)
@@ -93,6 +94,7 @@ class Tally:
         self.sequence = ImageSequence.find(path)
         self._is_jpeg = stream.codec_context.name == "mjpeg" and self._form in ("image2", "jpeg_pipe")
         self._packets = 0
+        self._end = 0  # in bytes, of the last packet
         self._files = 0  # of a sequence
         self._waiting: set[int] = set()  # timestamps of packets whose frames have not come out
         self._missing: set[int] = set()
@@ -115,6 +117,7 @@ class Tally:
             return "the image ends within its last scan"
         if packet.pos is None:
             return None
+        self._end = packet.pos + packet.size
         if self._packets == 1 and self._form == "matroska,webm" and self._file is not None:
             return self._begin(packet.pos)
         return self._walk(packet.pos)
@@ -190,6 +193,8 @@ class Tally:
         return said
 
     def _cut_short(self) -> str | None:
+        if self._form == "yuv4mpegpipe" and (size_of(self._container) or 0) > self._end:
+            return "it ends within a frame"
         if self._file is None:
             return None
         with self._file.open("rb") as file:

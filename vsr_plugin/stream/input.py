@@ -6,7 +6,7 @@ import stat
 import sys
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import av
 from av.container import Flags
@@ -41,7 +41,7 @@ def open_input(path: str | Path, frame_rate: Fraction | None = None, form: str |
         options["pattern_type"] = "none"
     if form is not None and form not in av.formats_available:
         raise UsageError(f"Expected a format that FFmpeg has here, got {form!r}")
-    file: Any = sys.stdin.buffer if name == "-" else name if form or "://" in name else f"file:{name}"
+    file: Any = _standard_input() if name == "-" else name if form or "://" in name else f"file:{name}"
     try:
         container: InputContainer = av.open(file, "r", format=form, options=options)
     except FileNotFoundError as error:
@@ -57,6 +57,36 @@ def open_input(path: str | Path, frame_rate: Fraction | None = None, form: str |
     guesses: Any = Flags.gen_pts.value  # one frame late for H.264 in AVI
     container.flags &= ~guesses
     return container
+
+
+class CountedPipe:
+    """Standard input that cannot seek, with a count of what was read: nothing else tells that it ends too early.
+
+    Attributes:
+        count: Bytes so far.
+    """
+
+    name = "standard input"
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.count = 0
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` bytes; none at the end."""
+        data = self._file.read(size)
+        self.count += len(data)
+        return data
+
+
+def _standard_input() -> BinaryIO | CountedPipe:
+    return sys.stdin.buffer if sys.stdin.buffer.seekable() else CountedPipe(sys.stdin.buffer)
+
+
+def size_of(container: InputContainer) -> int | None:
+    """Bytes of an input that has been read to its end, if they can be known."""
+    pipe = getattr(container.file, "file", None)
+    return pipe.count if isinstance(pipe, CountedPipe) else container.size
 
 
 def can_seek(path: str | Path) -> bool:
