@@ -216,3 +216,26 @@ def test_blu_ray_subtitles_have_no_place_in_plain_transport_streams(
 def test_a_language_of_either_code_is_kept_in_quicktime(media: Media, enlarge: Enlarge) -> None:
     after = enlarge(media("two_audio.mp4"), "out.mov", strict=True)
     assert [stream["tags"]["language"] for stream in streams(after)[1:]] == ["eng", "ger"]
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.mov", "out.mkv"])
+def test_places_times_and_titles_in_any_spelling_are_kept(
+    media: Media, enlarge: Enlarge, tmp_path: Path, output: str
+) -> None:
+    command = (
+        f"-i {media('plain.mp4')} -c copy -metadata TITLE=T -metadata ARTIST=A -metadata location=+48.1000+011.5000/"
+    )
+    before = _ffmpeg(f"{command} -metadata CREATION_TIME=2016-05-31T17:01:35.000000Z", tmp_path / "in.mkv")
+    tags = probe(enlarge(before, output, strict=True), "-show_format")["format"]["tags"]
+    kept = {key.lower(): value for key, value in tags.items()}
+    assert (kept["title"], kept["artist"], kept["location"]) == ("T", "A", "+48.1000+011.5000/")
+    assert kept["creation_time"].startswith("2016-05-31T17:01:35.000000Z")
+
+
+def test_tags_beside_sound_that_needs_packets_for_its_header_are_kept(
+    media: Media, enlarge: Enlarge, tmp_path: Path
+) -> None:
+    before = _ffmpeg(f"{_SHORT} -c:a ac3 -metadata title=T -metadata:s:a language=eng", tmp_path / "in.mkv")
+    after = enlarge(before, "out.mp4", strict=True)
+    assert probe(after, "-show_format")["format"]["tags"]["title"] == "T"
+    assert streams(after)[1]["tags"]["language"] == "eng"

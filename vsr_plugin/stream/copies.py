@@ -43,7 +43,7 @@ _HOLDS_ALL_TAGS = ("matroska", "nut", "webm")
 _ITUNES_TAGS = {
     "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping",
     "lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "episode_sort", "season_number",
-    "media_type", "hd_video", "gapless_playback", "compilation", "track", "disc", "creation_time", "location",
+    "media_type", "hd_video", "gapless_playback", "compilation", "track", "disc", "creation_time",
 }  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def kept_tags(tags: Mapping[str, str], kind: str = "") -> dict[str, str]:
 
 def custom_tags(tags: Mapping[str, str]) -> list[str]:
     """The names of those tags of a file that are not on iTunes' list, which is all that MP4 holds by itself."""
-    return sorted(key for key in kept_tags(tags) if key.partition("-")[0] not in _ITUNES_TAGS)
+    return sorted(key for key in kept_tags(tags) if key.partition("-")[0].lower() not in _ITUNES_TAGS)
 
 
 def told_tags(tags: Mapping[str, str]) -> str | None:
@@ -184,7 +184,9 @@ def _held(output: OutputContainer, streams: Sequence[Any]) -> tuple[InputContain
             attempt.close()
         return av.open(io.BytesIO(memory.getvalue()), "r"), placed
     except FFmpegError:
-        return None, list(streams)
+        # MP4 can write the headers of some codecs (AC-3) only after their first packet: the others are looked at.
+        early = [stream for stream in streams if _held(output, [stream])[0]] if len(streams) > 1 and options else []
+        return _held(output, early) if 0 < len(early) < len(streams) else (None, list(streams))
 
 
 def _missing(tags: Mapping[str, str], held: Mapping[str, str]) -> list[str]:
