@@ -102,6 +102,12 @@ def test_a_clock_that_jumps_back_goes_on(
     assert times[-1] == pytest.approx(3.45, abs=0.06)
 
 
+def test_joined_files_are_not_damaged(made: Made, enlarge: Enlarge, tmp_path: Path) -> None:
+    twice = tmp_path / "twice.ts"
+    twice.write_bytes(made("b.ts").read_bytes() * 2)
+    assert len(shown(enlarge(twice, "out.mkv", strict=True))) == 50
+
+
 def test_a_part_may_lie_behind_a_jump(made: Made, enlarge: Enlarge, tmp_path: Path) -> None:
     twice = tmp_path / "twice.ts"
     twice.write_bytes(made("b.ts").read_bytes() * 2)

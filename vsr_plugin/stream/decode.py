@@ -4,37 +4,41 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import av
 from av.error import FFmpegError
 
-from ..errors import DamagedInputError, InputError, OutputError, UsageError
+from ..errors import DamagedInputError, InputError, UsageError
 from ..frames import Frame
 from .color import Reading, read_color
 from .damage import Damage, Tally
 from .decoder import open_decoder
 from .deinterlace import deinterlaced, first_field, holds_one_field
-from .input import average_rate, can_seek, find_video, has_no_clock, is_cover, open_input, seconds
+from .input import average_rate, has_no_clock, is_cover, seconds
 from .layout import read_planes, readable
-from .packets import PacketQueue
+from .reader import Reader
 from .side_data import NAMES, read_side_data
 from .still import read_still
-from .timeline import FrameClock, Timeline, spread
+from .timeline import FrameClock, spread
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+    from .packets import PacketQueue
+    from .timeline import Timeline
 
 log = logging.getLogger(__name__)
 
 # Codecs in which a picture says for sure whether others are made of it; HEVC only says it of its own temporal layer.
 _TELLS_REFERENCES = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
-_INTERLEAVED = 10  # seconds by which a file's streams may lie apart in it
 _FINER = 16
-_SEEK_BACK = (0, 1, 4, 16)  # seconds: where a container has no index, seeking lands where it likes
 
 
 class Source(Iterator[Frame]):
@@ -68,8 +72,6 @@ class Source(Iterator[Frame]):
         tags: Of the stream.
         file_tags: Of the file.
         begins: When the first of the file's sound and frames begins, in seconds of its clock.
-        timeline: Where the file's packets stand in time, and what is taken off their timestamps.
-        queue: Packets of the other streams that have been read, with ``keep_packets``; else None.
 
     Raises:
         InputError: nothing to decode here, or the picture is interlaced, or changes its size midway.
@@ -94,17 +96,19 @@ class Source(Iterator[Frame]):
         self.path = str(path)
         self.name = "standard input" if self.path == "-" else Path(self.path).name
         self._damage = Damage(self.name, strict=strict)
-        self._opening = (path, frame_rate, form)
-        self.container = open_input(*self._opening)
-        self.queue = PacketQueue() if keep_packets else None
-        self._users = {"reader", "writer"} if keep_packets else {"reader"}
-        self._lock = threading.Lock()
+        self._reader = Reader(
+            path,
+            self.name,
+            frame_rate=frame_rate,
+            form=form,
+            keep_packets=keep_packets,
+            damage=self._unread,
+            cancelled=cancelled,
+        )
         try:
-            self.stream = find_video(self.container, self.name)
-            self.stream.thread_type = "AUTO"
             self._prepare(start, duration, frames, frame_rate)
         except BaseException:
-            self.container.close()
+            self._reader.container.close()
             raise
         self._deinterlace = deinterlace
         self._hwaccel = hwaccel
@@ -143,14 +147,12 @@ class Source(Iterator[Frame]):
         )
         self.tags = dict(stream.metadata)
         self.file_tags = dict(self.container.metadata)
-        flags = av.format.Flags(self.container.format.flags)
         starts = [
             seconds(one.start_time, one.time_base)
             for one in self.container.streams
             if one.type in ("audio", "video") and one.start_time is not None and not is_cover(one)
         ]
         self.begins = min(starts, default=Fraction(0))
-        self.timeline = Timeline(self.name, stream.index, may_leap=av.format.Flags.ts_discont in flags)
         self.timeline.start = None if start is None else self._origin() + start
         self.timeline.end = None if duration is None else (self.timeline.start or self._origin()) + duration
         self.timeline.settled = frames is None
@@ -177,6 +179,26 @@ class Source(Iterator[Frame]):
         return count if self._limit is None else min(count, self._limit)
 
     @property
+    def container(self) -> InputContainer:
+        """The open file."""
+        return self._reader.container
+
+    @property
+    def stream(self) -> VideoStream:
+        """The stream that is decoded."""
+        return self._reader.stream
+
+    @property
+    def timeline(self) -> Timeline:
+        """Where the file's packets stand in time, and what is taken off their timestamps."""
+        return self._reader.timeline
+
+    @property
+    def queue(self) -> PacketQueue | None:
+        """Packets of the other streams that have been read, with ``keep_packets``; else None."""
+        return self._reader.queue
+
+    @property
     def expected_end(self) -> Fraction | None:
         """Where the output ends, in seconds of the file's clock, as far as it can be known now; None for the end."""
         if self.timeline.settled or self._limit is None or self.frame_rate is None:
@@ -198,19 +220,11 @@ class Source(Iterator[Frame]):
     def close(self) -> None:
         """Close the file, unless its packets are still to be copied; harmless when called again."""
         self._frames.close()
-        self._let_go("reader")
+        self._reader.close()
 
     def release(self) -> None:
         """Let go of what ``keep_packets`` kept; harmless when called again."""
-        if self.queue is not None:
-            self.queue.close()
-        self._let_go("writer")
-
-    def _let_go(self, user: str) -> None:
-        with self._lock:
-            self._users.discard(user)
-            if not self._users:
-                self.container.close()
+        self._reader.release()
 
     def _read(self) -> Generator[Frame]:
         timeline = self.timeline
@@ -221,11 +235,11 @@ class Source(Iterator[Frame]):
             for frame in self._from_start():
                 time = frame.pts * self.time_base
                 if timeline.end is not None and time >= timeline.end:
-                    self._read_rest(timeline.end)
+                    self._reader.read_rest(timeline.end)
                     break
                 if count == self._limit:
                     timeline.end = time
-                    self._read_rest(time)
+                    self._reader.read_rest(time)
                     break
                 if shift is None:
                     shift = frame.pts if timeline.start is not None else self._before_zero(frame)
@@ -240,7 +254,7 @@ class Source(Iterator[Frame]):
         finally:
             self._tally.close()
             timeline.settled = True
-            self._let_go("reader")
+            self._reader.close()
         if count == 0 and not self.damaged:
             part = "in the part asked for" if timeline.start is not None or timeline.end is not None else "in this file"
             raise InputError(f"{self.name}: no frame to enlarge {part}")
@@ -265,8 +279,8 @@ class Source(Iterator[Frame]):
     def _from_start(self) -> Iterator[Frame]:
         """Frames from the one that is seen at the start on."""
         start = self.timeline.start
-        if start is not None and can_seek(self.path):
-            self._seek(start)
+        if start is not None and self._reader.seekable:
+            self._reader.seek(start)
         if start is None:
             yield from map(self._frame, self._decoded())
             return
@@ -274,9 +288,9 @@ class Source(Iterator[Frame]):
         for frame in self._seen_from(start):
             found = True
             yield frame
-        if not found and self.queue is not None and self.timeline.may_leap and can_seek(self.path):
+        if not found and self.queue is not None and self.timeline.may_leap and self._reader.seekable:
             # Where the clock jumps, seeking may land behind the jump, from where the start is never reached.
-            self._open_again()
+            self._reader.open_again()
             yield from self._seen_from(start)
 
     def _seen_from(self, start: Fraction) -> Iterator[Frame]:
@@ -361,60 +375,9 @@ class Source(Iterator[Frame]):
                 self._tally.frame(None if picture.pts is None else picture.pts // self._ticks)
                 yield picture
 
-    def _seek(self, start: Fraction) -> None:
-        """Go to where decoding has to begin for ``start`` to be seen; from the beginning if nothing else does."""
-        origin = self._origin()
-        for back in _SEEK_BACK:
-            target = start - back
-            if target <= origin:
-                break
-            where = int(target / self.time_base / self._ticks)
-            try:
-                self.container.seek(where, stream=self.stream)
-            except FFmpegError:  # not every demuxer can
-                break
-            first = self._first_time()
-            if self._cancelled():
-                return
-            self.stream.codec_context.flush_buffers()
-            if first is not None and first <= start:
-                self.container.seek(where, stream=self.stream)
-                return
-        self._open_again()
-
-    def _open_again(self) -> None:
-        self.container.close()
-        self.container = open_input(*self._opening)
-        self.stream = find_video(self.container, self.name)
-        self.stream.thread_type = "AUTO"
-        self.timeline.forget()
-        if self.queue is not None:
-            self.queue.close()
-
-    def _first_time(self) -> Fraction | None:
-        """When the first frame from here on is shown."""
-        demuxed = self.container.demux(self.stream)
-        while not self._cancelled():
-            try:
-                packet = next(demuxed)
-            except (StopIteration, FFmpegError):
-                return None
-            try:
-                pictures = packet.decode()
-            except (EOFError, FFmpegError):
-                continue
-            for picture in pictures:
-                stamp = picture.dts if picture.pts is None else picture.pts
-                if stamp is not None:
-                    return seconds(stamp, self.stream.time_base)
-        return None
-
     def _packets(self) -> Iterator[Any]:
         """Packets of the video stream in ticks of ``time_base``; those of the others are kept in the queue."""
-        for packet in self._demuxed():
-            if packet.stream_index != self.stream_index:
-                self._keep(packet)
-                continue
+        for packet in self._reader.packets():
             if not packet.size and packet.dts is not None:
                 continue  # the frame before is shown on, as in Theora and AVI: an empty packet would end the decoder
             if packet.has_sidedata("encryption_info"):
@@ -430,58 +393,14 @@ class Source(Iterator[Frame]):
             yield packet
         yield av.Packet()  # after an error, too, what the decoder still holds comes out
 
-    def _read_rest(self, end: Fraction) -> None:
-        """Keep what the other streams have before ``end``, which may lie behind the last frame in the file."""
-        if self.queue is None:
-            return
-        behind = {stream.index for stream in self.container.streams if stream.type in ("audio", "video")}
-        for packet in self._demuxed():
-            stamp = packet.dts if packet.dts is not None else packet.pts
-            past = Fraction(0) if stamp is None else seconds(stamp, packet.time_base) - end
-            if past >= 0:
-                behind.discard(packet.stream_index)
-            if not behind or past > _INTERLEAVED:
-                return
-            if packet.stream_index != self.stream_index:
-                self._keep(packet)
-
-    def _keep(self, packet: Any) -> None:
-        if self.queue is None or not packet.size:
-            return
-        if packet.is_corrupt:
-            self.damage(f"a packet of {packet.stream.type} stream {packet.stream_index} is damaged")
-            return
-        try:
-            self.queue.put(packet)
-        except OSError as error:
-            raise OutputError(f"Cannot keep the sound of {self.name} in a temporary file: {error.strerror}") from error
-
-    def _demuxed(self) -> Iterator[Any]:
-        """All packets, or those of the video stream if no others are kept, where they stand on the timeline."""
-        demuxed: Any = self.container.demux() if self.queue is not None else self.container.demux(self.stream)
-        sparse = {stream.index for stream in self.container.streams if stream.type not in ("audio", "video")}
-        while not self._cancelled():
-            try:
-                packet = next(demuxed)
-            except StopIteration:
-                return
-            except FFmpegError as error:
-                if not can_seek(self.path) and "mov" in self.container.format.name:
-                    raise InputError(
-                        f"{self.name}: an MP4 or MOV file whose index comes after its frames cannot be read from a "
-                        "pipe: write it to a file first"
-                    ) from error
-                if self._tally.sequence is None:  # which says it with the file's name
-                    self.damage(f"the file cannot be read to its end ({error.strerror})")
-                return
-            if packet.size:
-                self.timeline.place(packet, sparse=packet.stream_index in sparse)
-            yield packet
-
     @property
     def damaged(self) -> int:
         """In how many places something is lost or does not decode cleanly, so far."""
         return self._damage.count
+
+    def _unread(self, what: str) -> None:
+        if self._tally.sequence is None:  # which says it with the file's name
+            self.damage(what)
 
     def damage(self, what: str) -> None:
         """Count something that does not decode cleanly, or raise DamagedInputError if strict."""

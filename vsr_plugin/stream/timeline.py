@@ -65,18 +65,22 @@ class Timeline:
         """Seconds between the clock of the file and that of the output."""
         return self.shift + self.origin
 
-    def place(self, packet: Packet[Any], *, sparse: bool = False) -> None:
+    def place(self, packet: Packet[Any], *, sparse: bool = False) -> bool:
         """Move a packet to where it stands when the jumps of the clock are closed; in the order of the file.
 
         Args:
             packet: As it was demuxed; its timestamps change.
             sparse: A packet of subtitles or data, whose gaps say nothing of the clock.
+
+        Returns:
+            Whether the clock jumped before it.
         """
         stamp = packet.dts
         if stamp is None and packet.stream_index != self._video:
             stamp = packet.pts
         tick = Fraction(packet.time_base.numerator, packet.time_base.denominator)
         index = packet.stream_index
+        before = self._parts.get(index)
         if sparse:
             self._parts[index] = self.jumps
         elif stamp is not None:
@@ -85,6 +89,7 @@ class Timeline:
         if offset:
             packet.pts = None if packet.pts is None else packet.pts + offset
             packet.dts = None if packet.dts is None else packet.dts + offset
+        return before is not None and before != self._parts.get(index)
 
     def forget(self) -> None:
         """Start anew after a seek: the clock may be anywhere."""

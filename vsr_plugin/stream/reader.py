@@ -1,0 +1,216 @@
+"""`Reader`: a file is read once; its packets stand on the timeline, and those to be copied wait in a queue."""
+
+from __future__ import annotations
+
+import threading
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from av.error import FFmpegError
+from av.format import Flags
+
+from ..errors import InputError, OutputError
+from .input import can_seek, find_video, open_input, seconds
+from .packets import PacketQueue
+from .timeline import Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from av.packet import Packet
+
+_INTERLEAVED = 10  # seconds by which a file's streams may lie apart in it
+_MARKED_BEFORE = 2  # packets, the marked one included, that may lie before a jump
+_SEEK_BACK = (0, 1, 4, 16)  # seconds: where a container has no index, seeking lands where it likes
+
+
+class Reader:
+    """The packets of an input, in the order of the file.
+
+    Args:
+        path: What `open_input` takes.
+        name: For what is said.
+        frame_rate: Of images and streams without timestamps.
+        form: FFmpeg's name of the format, where neither name nor content tells.
+        keep_packets: Keep those of the other streams in ``queue``; the file then stays open until `release`, too.
+        damage: Called with what is lost; may raise.
+        cancelled: Asked before each packet: once it is true, there are no more.
+
+    Attributes:
+        container: The open file.
+        stream: The one that is decoded.
+        timeline: Where the packets stand in time.
+        queue: Packets of the other streams that have been read; None if they are not kept.
+        seekable: Whether the file can be read from any place, and twice.
+
+    Raises:
+        InputError: it cannot be opened, or has no video stream.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        name: str,
+        *,
+        frame_rate: Fraction | None,
+        form: str | None,
+        keep_packets: bool,
+        damage: Callable[[str], None],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self.seekable = can_seek(path)
+        self.queue = PacketQueue() if keep_packets else None
+        self._name = name
+        self._opening = (path, frame_rate, form)
+        self._damage = damage
+        self._cancelled = cancelled
+        self._users = {"reader", "writer"} if keep_packets else {"reader"}
+        self._lock = threading.Lock()
+        self._open()
+        flags = Flags(self.container.format.flags)
+        self.timeline = Timeline(name, self.stream.index, may_leap=Flags.ts_discont in flags)
+
+    def _open(self) -> None:
+        self.container = open_input(*self._opening)
+        try:
+            self.stream = find_video(self.container, self._name)
+            self.stream.thread_type = "AUTO"
+        except BaseException:
+            self.container.close()
+            raise
+
+    def open_again(self) -> None:
+        """Read from the beginning; only where the file is seekable."""
+        self.container.close()
+        self._open()
+        self.timeline.forget()
+        if self.queue is not None:
+            self.queue.close()
+
+    def close(self) -> None:
+        """End reading; the file closes unless its packets are still to be copied. Harmless when called again."""
+        self._let_go("reader")
+
+    def release(self) -> None:
+        """Let go of the packets that were kept; harmless when called again."""
+        if self.queue is not None:
+            self.queue.close()
+        self._let_go("writer")
+
+    def _let_go(self, user: str) -> None:
+        with self._lock:
+            self._users.discard(user)
+            if not self._users:
+                self.container.close()
+
+    def seek(self, start: Fraction) -> None:
+        """Go to where decoding has to begin for ``start`` to be seen; to the beginning if nothing else does."""
+        origin = Fraction(self.container.start_time or 0, 1_000_000)
+        tick = seconds(1, self.stream.time_base)
+        for back in _SEEK_BACK:
+            target = start - back
+            if target <= origin:
+                break
+            try:
+                self.container.seek(int(target / tick), stream=self.stream)
+            except FFmpegError:  # not every demuxer can
+                break
+            first = self._first_time()
+            if self._cancelled():
+                return
+            self.stream.codec_context.flush_buffers()
+            if first is not None and first <= start:
+                self.container.seek(int(target / tick), stream=self.stream)
+                return
+        self.open_again()
+
+    def _first_time(self) -> Fraction | None:
+        """When the first frame from here on is shown."""
+        demuxed: Any = self.container.demux(self.stream)
+        while not self._cancelled():
+            try:
+                packet = next(demuxed)
+            except (StopIteration, FFmpegError):
+                return None
+            try:
+                pictures = packet.decode()
+            except (EOFError, FFmpegError):
+                continue
+            for picture in pictures:
+                stamp = picture.dts if picture.pts is None else picture.pts
+                if stamp is not None:
+                    return seconds(stamp, self.stream.time_base)
+        return None
+
+    def packets(self) -> Iterator[Any]:
+        """The packets of the video stream; those of the others are kept, if they are to be."""
+        for packet in self._marked():
+            if packet.stream_index == self.stream.index:
+                yield packet
+            else:
+                self._keep(packet)
+
+    def read_rest(self, end: Fraction) -> None:
+        """Keep what the other streams have before ``end``, which may lie behind the last frame in the file."""
+        if self.queue is None:
+            return
+        behind = {stream.index for stream in self.container.streams if stream.type in ("audio", "video")}
+        for packet in self._marked():
+            stamp = packet.dts if packet.dts is not None else packet.pts
+            past = Fraction(0) if stamp is None else seconds(stamp, packet.time_base) - end
+            if past >= 0:
+                behind.discard(packet.stream_index)
+            if not behind or past > _INTERLEAVED:
+                return
+            if packet.stream_index != self.stream.index:
+                self._keep(packet)
+
+    def _keep(self, packet: Packet[Any]) -> None:
+        if self.queue is None or not packet.size:
+            return
+        if packet.is_corrupt:
+            self._damage(f"a packet of {packet.stream.type} stream {packet.stream_index} is damaged")
+            return
+        try:
+            self.queue.put(packet)
+        except OSError as error:
+            raise OutputError(f"Cannot keep the sound of {self._name} in a temporary file: {error.strerror}") from error
+
+    def _marked(self) -> Iterator[Packet[Any]]:
+        """All packets on the timeline; where the clock jumps, those before it are not marked as corrupt.
+
+        MPEG-TS numbers its packets: where two files were joined, one of the last before seems to lack its end.
+        """
+        waiting: dict[int, list[Packet[Any]]] = {}  # stream → a corrupt packet and what follows
+        sparse = {stream.index for stream in self.container.streams if stream.type not in ("audio", "video")}
+        for packet in self._demuxed():
+            index = packet.stream_index
+            jumped = bool(packet.size) and self.timeline.place(packet, sparse=index in sparse)
+            if jumped and index in waiting:
+                waiting[index][0].is_corrupt = False
+            if index in waiting and (jumped or len(waiting[index]) == _MARKED_BEFORE or not packet.size):
+                yield from waiting.pop(index)
+            if index in waiting or (packet.is_corrupt and self.timeline.may_leap):
+                waiting.setdefault(index, []).append(packet)
+            else:
+                yield packet
+        for packets in waiting.values():
+            yield from packets
+
+    def _demuxed(self) -> Iterator[Packet[Any]]:
+        demuxed: Any = self.container.demux() if self.queue is not None else self.container.demux(self.stream)
+        while not self._cancelled():
+            try:
+                packet = next(demuxed)
+            except StopIteration:
+                return
+            except FFmpegError as error:
+                if not self.seekable and "mov" in self.container.format.name:
+                    raise InputError(
+                        f"{self._name}: an MP4 or MOV file whose index comes after its frames cannot be read from a "
+                        "pipe: write it to a file first"
+                    ) from error
+                self._damage(f"the file cannot be read to its end ({error.strerror})")
+                return
+            yield packet
