@@ -19,8 +19,9 @@ import vsr_plugin.vapoursynth as vsr
 from vsr_plugin.backends import open_backend
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
-from vsr_plugin.vapoursynth.graph import Worker, enlarged
+from vsr_plugin.vapoursynth.graph import enlarged
 from vsr_plugin.vapoursynth.pictures import blank, read
+from vsr_plugin.vapoursynth.workers import Worker
 
 from .test_color import nearest
 
@@ -317,7 +318,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "device below": ({"device_index": -2}, "expected device_index to be −1 (the CPU), 0 or more, got -2"),
     "device of a backend": ({"device_index": 1, "backend": "openvino"}, "with openvino, which runs on the CPU"),
     "streams": ({"num_streams": 0}, "expected num_streams to be a whole number, 1 or more, got 0"),
-    "batch": ({"batch_size": "8"}, "expected batch_size to be a whole number, 1 or more, got '8'"),
+    "batch": ({"batch_size": "8"}, "expected batch_size to be a whole number, 1 or more, or \"latency\", got '8'"),
+    "width": (
+        {"clip": vs.core.std.BlankClip(format=vs.YUV420P8), "width": 641},
+        "a multiple of 2 for YUV420P8, got 641",
+    ),
+    "height": ({"height": 0}, "expected height to be a whole number above 0, got 0"),
     "tile": ({"tile": 16}, "expected tile to be a whole number, 0, or 32 and more, got 16"),
     "cache": ({"cache_dir": __file__}, "expected cache_dir to be a folder, got"),
     "no cache": ({"cache_dir": 5}, "expected cache_dir to be a folder, got 5"),
@@ -388,6 +394,52 @@ def test_a_cache_is_filled_and_changes_no_picture(tmp_path: Path) -> None:
 def test_a_backend_without_a_cache_leaves_the_folder_empty(tmp_path: Path) -> None:
     vsr.upscale(noise(vs.GRAY8), backend="eager", cache_dir=tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "scale", "size"),
+    [
+        ({"width": 92}, 2, (92, 60)),
+        ({"height": 90}, 3, (138, 90)),
+        ({"width": 100}, 3, (100, 66)),
+        ({"width": 100, "height": 100}, 4, (100, 100)),
+        ({"width": 30}, 2, (30, 20)),
+        ({"height": 300}, 4, (460, 300)),
+        ({"height": 90, "scale": 4}, 4, (138, 90)),
+    ],
+    ids=str,
+)
+def test_a_size_is_reached_by_the_next_scale_and_one_resample(
+    wanted: dict[str, Any], scale: int, size: tuple[int, int]
+) -> None:
+    clip = noise(vs.YUV420P8, length=1)
+    large = vsr.upscale(clip, backend="eager", device_index=-1, **wanted)
+    assert (large.width, large.height, large.format.id) == (*size, vs.YUV420P8)
+    expected = vsr.upscale(clip, scale=scale, backend="eager", device_index=-1)
+    if (expected.width, expected.height) != size:
+        expected = expected.resize.Spline36(*size)
+    for plane, wanted_plane in zip(arrays(large.get_frame(0)), arrays(expected.get_frame(0)), strict=True):
+        np.testing.assert_array_equal(plane, wanted_plane)
+
+
+def test_a_still_that_is_repeated_for_ever_is_enlarged() -> None:
+    still = noise(vs.YUV420P8, length=1)
+    large = vsr.upscale(still.std.Loop(), backend="eager", device_index=-1, batch_size=8)
+    assert large.num_frames == 2**31 - 1
+    [first, last] = (arrays(large.get_frame(number)) for number in (0, 2**31 - 2))
+    for plane, same in zip(first, last, strict=True):
+        np.testing.assert_array_equal(plane, same)
+
+
+@pytest.mark.parametrize(("size", "fetched"), [("latency", [50, 51]), (1, [50, 51, 52])])
+def test_for_latency_nothing_is_fetched_ahead(size: Any, fetched: list[int]) -> None:
+    seen: list[int] = []
+    source = noise(vs.GRAY8, length=1).std.Loop(100)
+    counted = source.std.ModifyFrame(source, lambda n, f: seen.append(n) or f)  # type: ignore[func-returns-value]
+    large = vsr.upscale(counted, backend="eager", device_index=-1, batch_size=size)
+    for number in (50, 51):
+        large.get_frame(number)
+    assert sorted(set(seen)) == fetched
 
 
 @pytest.mark.cuda

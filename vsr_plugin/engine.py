@@ -19,7 +19,7 @@ from .backends import Network, Precision, SamplesNetwork, open_backend
 from .backends.ensemble import SelfEnsemble
 from .backends.memory import forget_frames, translated_errors
 from .color import Conversion
-from .errors import OutOfMemoryError, UsageError
+from .errors import BackendError, OutOfMemoryError, UsageError
 from .kernels import usable as kernels_usable
 from .models import find_model, read_model
 
@@ -63,7 +63,8 @@ class Upscaler:
         model: A name out of `MODELS`.
         scale: One that the model has.
         weights: A file in place of the shipped weights, as `load_model` takes it.
-        backend: A name out of `BACKEND_NAMES`; by default openvino on the CPU and triton on CUDA.
+        backend: A name out of `BACKEND_NAMES`; by default openvino on the CPU (eager, with a warning, where it does not
+            load) and triton on CUDA.
         device: "cpu", "cuda", "cuda:1"; by default CUDA where there is one.
         precision: By default the fastest that costs no more than 0.02 dB.
         batch: By default chosen for the device and the size of the frames.
@@ -72,11 +73,12 @@ class Upscaler:
             By default tensorrt keeps its engines in the user's cache folder, and openvino nothing.
         self_ensemble: Take the mean over the eight ways to turn and mirror the picture: a little better, eight times
             the work.
+        threads: CPU threads for a backend with threads of its own; by default all.
 
     Raises:
         UsageError: an argument out of its range; the message says what would do.
         WeightsError: weights that are missing or do not fit.
-        BackendError: a backend that is not installed.
+        BackendError: a backend that is not installed, or does not load.
     """
 
     spec: NetworkSpec
@@ -94,8 +96,9 @@ class Upscaler:
         tile: int | Literal["auto", "off"] = "auto",
         cache_dir: Path | None = None,
         self_ensemble: bool = False,
+        threads: int | None = None,
     ) -> None:
-        self._configure(find_model(model, scale), scale, backend, device, precision, batch, tile, cache_dir)
+        self._configure(find_model(model, scale), scale, backend, device, precision, batch, tile, cache_dir, threads)
         self.self_ensemble = self_ensemble
         self.spec, self._module = read_model(model, scale, weights)
 
@@ -146,6 +149,7 @@ class Upscaler:
         batch: int | None,
         tile: int | Literal["auto", "off"],
         cache_dir: Path | None = None,
+        threads: int | None = None,
     ) -> None:
         if scale not in spec.overlap:
             scales = ", ".join(map(str, spec.scales))
@@ -154,7 +158,7 @@ class Upscaler:
         self.scale = scale
         self.device = find_device(device)
         self.backend = backend or default_backend(self.device)
-        self._backend = open_backend(self.backend, cache_dir)
+        self._backend = open_backend(self.backend, cache_dir, threads)
         if self.device.type not in self._backend.devices:
             runs_on = " and ".join(self._backend.devices)
             missing = device is None and self._backend.devices == ("cuda",)
@@ -377,11 +381,24 @@ class Upscaler:
 
 
 def default_backend(device: torch.device) -> str:
-    """The name of the backend that runs networks on a device, if nothing else is asked for."""
+    """The name of the backend that runs networks on a device, if nothing else is asked for.
+
+    On the CPU openvino, or where it does not load eager, with one warning that says why.
+    """
     if device.type != "cuda":
-        return "openvino"
+        return "openvino" if _openvino_loads() else "eager"
     # On Turing the kernels run, too, but Triton does not use its matrix units.
     return "triton" if torch.cuda.get_device_capability(device) >= (8, 0) and kernels_usable(device) else "eager"
+
+
+@cache
+def _openvino_loads() -> bool:
+    try:
+        open_backend("openvino")
+    except BackendError as error:
+        _log.warning("%s; going on with backend 'eager', which is slower", error)
+        return False
+    return True
 
 
 def find_device(name: str | None) -> torch.device:

@@ -7,7 +7,7 @@ file beside this one and one row in `_BACKENDS`; its third-party import stays in
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from ..errors import UsageError
 
@@ -118,21 +118,25 @@ _BACKENDS = {
 BACKEND_NAMES = tuple(_BACKENDS)
 
 
-def open_backend(name: str, cache_dir: Path | None = None) -> Backend:
+def open_backend(name: str, cache_dir: Path | None = None, threads: int | None = None) -> Backend:
     """The backend of this name.
 
     Args:
         name: Out of `BACKEND_NAMES`.
         cache_dir: A folder where a backend that compiles keeps the result for the next time; others keep nothing.
             By default tensorrt keeps its engines in the user's cache folder, and openvino nothing.
+        threads: CPU threads for a backend with threads of its own (`Backend.own_threads`); by default all.
 
     Raises:
         UsageError: an unknown name.
-        BackendError: the package it needs is not installed.
+        BackendError: the package it needs is not installed, or does not load.
     """
     if name not in _BACKENDS:
         raise UsageError(f"Unknown backend {name!r}. Known backends: {', '.join(BACKEND_NAMES)}")
     module_name, class_name = _BACKENDS[name].split(":")
     backend_class = getattr(import_module(f".{module_name}", __name__), class_name)
-    backend: Backend = backend_class(cache_dir) if backend_class.has_cache else backend_class()
+    arguments: dict[str, Any] = {"cache_dir": cache_dir} if backend_class.has_cache else {}
+    if backend_class.own_threads and threads is not None:
+        arguments["threads"] = threads
+    backend: Backend = backend_class(**arguments)
     return backend

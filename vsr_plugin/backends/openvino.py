@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -16,7 +20,7 @@ from .memory import translated_errors
 from .rounding import for_bfloat16
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from torch import Tensor
 
@@ -38,21 +42,18 @@ class OpenVINOBackend:
     reads_samples = False
     largest_batch = 16
 
-    def __init__(self, cache_dir: Path | None = None) -> None:
-        # OpenVINO reports every import to its makers, in a process of its own; without this package it does not.
-        reporter = sys.modules.get(_REPORTER)
-        sys.modules[_REPORTER] = cast("Any", None)
+    def __init__(self, cache_dir: Path | None = None, threads: int | None = None) -> None:
         try:
-            import openvino
-            from openvino.frontend import FrontEndManager
-            from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+            with _unreported():
+                import openvino
+                from openvino.frontend import FrontEndManager
+                from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
         except ImportError as error:
-            message = "Backend 'openvino' is not installed: pip install openvino, or choose --backend eager"
-            raise BackendError(message) from error
-        finally:
-            del sys.modules[_REPORTER]
-            if reporter is not None:
-                sys.modules[_REPORTER] = reporter
+            raise BackendError(_why_not(error)) from error
+        # Not bound to cores, on which the program has other threads, too, and other networks theirs.
+        self._threads: dict[str, Any] = {"ENABLE_CPU_PINNING": False}
+        if threads is not None:
+            self._threads["INFERENCE_NUM_THREADS"] = threads
         self._core = openvino.Core()
         if cache_dir is not None:
             with translated_errors("openvino: opening its cache"):
@@ -100,13 +101,13 @@ class OpenVINOBackend:
             decoder = self._decoder(trace)  # the graph reads from it as long as it lives
             graph = self._frontend.convert(self._frontend.load(decoder))
             graph.reshape(list(enlarge(torch.empty(shape, device="meta")).shape))
-            hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
+            hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision], **self._threads}
             compiled = self._core.compile_model(graph, "CPU", hints)
         return OpenVINONetwork(compiled, enlarge, self._tensor, spec.name)
 
 
 class OpenVINONetwork:
-    """One infer request, that reads its input and writes its output where torch keeps them."""
+    """One infer request, which reads its input and writes its output where torch keeps them."""
 
     def __init__(self, compiled: Any, enlarge: nn.Module, tensor: Any, name: str) -> None:
         self._request = compiled.create_infer_request()
@@ -123,9 +124,62 @@ class OpenVINONetwork:
             result = torch.empty(self._shape)
             self._request.set_input_tensor(self._tensor(x.numpy(), shared_memory=True))
             self._request.set_output_tensor(self._tensor(result.numpy(), shared_memory=True))
-            self._request.infer()
+            # Not infer(), which runs in the calling thread, for which OpenVINO keeps state until both the thread and
+            # the request are gone: closing the request after that thread has ended corrupts the heap (2026.4).
+            self._request.start_async()
+            self._request.wait()
             return result
 
     def close(self) -> None:
         """Free the request, and with it the compiled model."""
         del self._request
+
+
+@contextmanager
+def _unreported() -> Iterator[None]:
+    """Keep OpenVINO from reporting its import to its makers, in a process of its own: without this package it does not.
+
+    The package is hidden from the imports of this thread alone.
+    """
+    finder = _Hidden(_REPORTER, threading.get_ident())
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _Hidden:
+    """A finder of modules by which one thread does not find a package."""
+
+    def __init__(self, package: str, thread: int) -> None:
+        self._package = package
+        self._thread = thread
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        """Leave every other module to the other finders."""
+        if name == self._package and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def _why_not(error: ImportError) -> str:
+    """Why OpenVINO does not load, in one line."""
+    if find_spec("openvino") is None:
+        return "Backend 'openvino' is not installed: pip install openvino"
+    other = _other_library()
+    if other is not None:
+        return f"Backend 'openvino' does not load, as this process has loaded another OpenVINO before: {other}"
+    lines = str(error).strip().splitlines() or ["it does not say why"]
+    return f"Backend 'openvino' does not load: {lines[-1].strip()}"
+
+
+def _other_library() -> str | None:
+    """The OpenVINO library of somebody else that is loaded here, where the system says what is (Linux)."""
+    maps = Path("/proc/self/maps")
+    found = find_spec("openvino")
+    ours = [str(Path(place).resolve()) for place in (found and found.submodule_search_locations) or ()]
+    for line in maps.read_text(encoding="utf-8", errors="replace").splitlines() if maps.exists() else ():
+        path = line.partition("/")[1] + line.partition("/")[2]
+        if Path(path).name.startswith("libopenvino.so") and not path.startswith(tuple(ours)):
+            return path
+    return None

@@ -12,9 +12,8 @@ all its properties.
 
 from __future__ import annotations
 
-from os import PathLike
-from pathlib import Path
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Literal
 
 try:
     import vapoursynth as vs
@@ -24,40 +23,44 @@ except ImportError as error:
 
 import torch
 
-from ..backends import BACKEND_NAMES, open_backend
 from ..engine import MIN_TILE, Upscaler, default_backend
-from ..errors import UsageError, VsrError
-from ..models import MODELS
-from .graph import Worker, enlarged, sentence
+from ..errors import VsrError
+from . import arguments
+from .graph import enlarged, sentence
 from .pictures import blank, check_clip
 from .quiet import quiet_descriptor
+from .workers import Worker, open_worker
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+    from os import PathLike
+
     from ..backends import Precision
 
 __all__ = ["upscale"]
-
-_PRECISION_OF_FLOATS: dict[int, Precision] = {16: "float16", 32: "float32"}
 
 
 def upscale(
     clip: vs.VideoNode,
     model: str = "espcn",
-    scale: int = 2,
+    scale: int | None = None,
     *,
+    width: int | None = None,
+    height: int | None = None,
     model_path: str | PathLike[str] | None = None,
     backend: str | None = None,
     precision: Precision | None = None,
     device_index: int = 0,
     num_streams: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | Literal["latency"] | None = None,
     tile: int | None = None,
     cache_dir: str | PathLike[str] | None = None,
 ) -> vs.VideoNode:
     """Enlarge a clip with a network.
 
-    The network is compiled and tried here, so that what is wrong is said when the script is loaded. What it holds on
-    the device is freed with the core, or when the last clip that needs it is gone.
+    The network is compiled and tried here, so that what is wrong is said when the script is loaded. When the core is
+    freed, or the last clip that needs it is gone, it is kept for the next clip of the process that asks for the same,
+    as players load a script again for every seek; a clip that asks for another one frees it.
 
     Args:
         clip: Progressive, of constant size and format: GRAY, YUV or RGB in integers of 8 to 16 bits; GRAY, YUV444 or
@@ -65,130 +68,81 @@ def upscale(
             Untagged YUV is BT.709 if at least 1280 wide or more than 576 high, else BT.601; untagged chroma sits left,
             and untagged samples have limited range, but RGB's full, as in VapourSynth's own filters (where
             ``vsr encode`` takes untagged gray for full). A frame that is asked for out of order is computed alone, but
-            VapourSynth fetches what would follow it, too: ``batch_size=1`` suits previews.
+            VapourSynth fetches what would follow it, too. Where a frame before this filter fails, the frames that
+            fetch it fail with it: up to ``(num_streams + 1) * batch_size`` of them, as VapourSynth gives a filter all
+            of its frames or none.
         model: A name that ``vsr models`` lists.
-        scale: One that the model has.
+        scale: One that the model has; by default 2, or with ``width`` or ``height`` the first that reaches them.
+        width: Of the result. What the network makes is resampled once, by ``resize.Spline36``, which filters what it
+            makes smaller. `_Alpha` is not resampled.
+        height: Of the result. If only one of both is given, the other keeps the clip's shape.
         model_path: A file of weights in place of the shipped ones.
         backend: What runs the network; by default the best for the device.
         precision: "float32", "float16" or "bfloat16"; by default the fastest that costs no more than 0.02 dB. Clips in
             single precision are computed in float32, those in half precision in float16 where the backend has it.
         device_index: Which CUDA device; −1 is the CPU, and so is 0 where there is none, or the backend does not use it.
-        num_streams: Blocks that are computed side by side, each with a copy of the network; by default 2 on CUDA, so
-            that one is computed while another is copied, and 1 on the CPU.
+        num_streams: Blocks that are computed side by side, each with a copy of the network; by default 2: on CUDA one
+            is computed while another is copied, and on the CPU, with openvino, each has half of the cores.
         batch_size: Frames that the network takes at once; by default chosen for the device and the size of the clip.
+            "latency" is for previews: one frame at a time on all cores, and nothing is fetched or computed ahead.
         tile: Input samples a side that the network takes at once, 32 or more; 0 for whole pictures; by default what
             fits.
         cache_dir: Where a backend that compiles keeps the result for the next time; others have nothing to keep.
             By default tensorrt keeps its engines in the user's cache folder, and openvino nothing.
 
     Returns:
-        A clip of the same format, length, frame rate and properties, ``scale`` times as wide and high; `_Alpha` is
-        enlarged with it.
+        A clip of the same format, length, frame rate and properties, ``scale`` times as wide and high, or of ``width``
+        × ``height``; `_Alpha` is enlarged with it.
 
     Raises:
         vapoursynth.Error: an argument is wrong, or the network does not run; the message says what would do.
     """
     try:
         check_clip(clip)
-        _check_model(model, scale)
-        _check_number("num_streams", num_streams, 1)
-        _check_number("batch_size", batch_size, 1)
-        _check_number("tile", tile, MIN_TILE, or_else=0)
-        weights = _weights(model, scale, model_path)
-        cache = _folder(cache_dir)
-        device = _device(backend, device_index)
+        size = arguments.size(clip, width, height)
+        scale = arguments.scale(model, scale, clip, size, model_path)
+        arguments.check_number("num_streams", num_streams, 1)
+        latency = batch_size == "latency"
+        batch = 1 if batch_size == "latency" else batch_size
+        arguments.check_number("batch_size", batch, 1, or_word="latency")
+        arguments.check_number("tile", tile, MIN_TILE, or_else=0)
+        weights = arguments.weights(model, scale, model_path)
+        cache = arguments.folder(cache_dir)
+        device = arguments.device(backend, device_index)
         backend = backend or default_backend(torch.device(device))
-        precision = _precision(clip.format, backend, precision)
-        with quiet_descriptor():
+        precision = arguments.precision(clip.format, backend, precision)
+        count, threads = arguments.streams(device, backend, num_streams, latency=latency)
+        stamp = None if weights is None else (weights.resolve(), weights.stat().st_mtime_ns, weights.stat().st_size)
+        with quiet_descriptor(), ExitStack() as opened:
             workers: list[Worker] = []
-            for _ in range(num_streams or (1 if device == "cpu" else 2)):
+            for _ in range(count):
                 if workers:  # the others find less memory free, but blocks are of one size
-                    batch_size = workers[0].batch
-                upscaler = Upscaler(
-                    model,
-                    scale,
-                    weights=weights,
-                    backend=backend,
-                    device=device,
-                    precision=precision,
-                    batch=batch_size and min(batch_size, clip.num_frames),
-                    tile="auto" if tile is None else tile or "off",
-                    cache_dir=cache,
-                )
-                workers.append(Worker(upscaler, blank(clip)))
+                    batch = workers[0].batch
+                batch = batch and min(batch, clip.num_frames)
+                network = (model, scale, stamp, backend, device, precision, batch, tile, cache, threads)
+                kind = (*network, clip.format.id, clip.width, clip.height)
+
+                def make(kind: Hashable = kind, batch: int | None = batch) -> Worker:
+                    upscaler = Upscaler(
+                        model,
+                        scale,
+                        weights=weights,
+                        backend=backend,
+                        device=device,
+                        precision=precision,
+                        batch=batch,
+                        tile="auto" if tile is None else tile or "off",
+                        cache_dir=cache,
+                        threads=threads,
+                    )
+                    return Worker(upscaler, blank(clip), kind)
+
+                workers.append(open_worker(kind, make))
+                opened.callback(workers[-1].close)
+            large = enlarged(clip, workers, scale, workers[0].batch, ahead=0 if latency else None)
+            opened.pop_all()
     except VsrError as error:
         raise vs.Error(sentence(error)) from None
-    return enlarged(clip, workers, scale, workers[0].batch)
-
-
-def _check_model(model: object, scale: object) -> None:
-    if not isinstance(model, str) or model not in MODELS:
-        raise UsageError(f"Expected a model out of {', '.join(sorted(MODELS))}, got {model!r}")
-    scales = MODELS[model].scales
-    if isinstance(scale, bool) or not isinstance(scale, int) or scale not in scales:
-        raise UsageError(f"Expected a scale out of {', '.join(map(str, scales))} for {model}, got {scale!r}")
-
-
-def _check_number(name: str, value: object, least: int, *, or_else: int | None = None) -> None:
-    if value is None or (type(value) is int and (value >= least or value == or_else)):
-        return
-    wanted = f"{least} or more" if or_else is None else f"{or_else}, or {least} and more"
-    raise UsageError(f"Expected {name} to be a whole number, {wanted}, got {value!r}")
-
-
-def _weights(model: str, scale: int, path: object) -> Path | None:
-    if path is None:
-        if MODELS[model].weights(scale) is None:
-            train = f"vsr train {model} -x {scale}"
-            raise UsageError(f"Expected model_path, as {model} ×{scale} comes without weights, got none: try `{train}`")
-        return None
-    if not isinstance(path, str | PathLike) or not Path(path).is_file():
-        raise UsageError(f"Expected model_path to be a file of weights, got {path!r}, which is none")
-    return Path(path)
-
-
-def _folder(path: object) -> Path | None:
-    if path is None:
-        return None
-    if isinstance(path, str | PathLike):
-        try:
-            Path(path).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"Expected cache_dir to be a folder, got {str(path)!r}: {error.strerror}") from error
-        return Path(path)
-    raise UsageError(f"Expected cache_dir to be a folder, got {path!r}")
-
-
-def _device(backend: object, index: object) -> str:
-    """The device of this index, for torch."""
-    if backend is not None and backend not in BACKEND_NAMES:
-        raise UsageError(f"Expected a backend out of {', '.join(BACKEND_NAMES)}, got {backend!r}")
-    if isinstance(index, bool) or not isinstance(index, int) or index < -1:
-        raise UsageError(f"Expected device_index to be −1 (the CPU), 0 or more, got {index!r}")
-    able = open_backend(backend).devices if isinstance(backend, str) else ("cpu", "cuda")
-    count = torch.cuda.device_count() if "cuda" in able and torch.cuda.is_available() else 0
-    if 0 <= index < count:
-        return f"cuda:{index}"
-    if count == 0 and "cpu" not in able:
-        raise UsageError(f"Backend {backend!r} runs on CUDA, and there is no CUDA device: leave it out")
-    if index > 0 or "cpu" not in able:
-        if count == 0 and index == 0:
-            raise UsageError(f"Expected a backend that runs on the CPU, as there is no CUDA device, got {backend!r}")
-        there = f"{count} CUDA device{'s' * (count != 1)}" if "cuda" in able else f"{backend}, which runs on the CPU"
-        raise UsageError(
-            f"Expected device_index to name a device that is there, got {index} with {there}: leave it out"
-        )
-    return "cpu"
-
-
-def _precision(form: vs.VideoFormat, backend: str, asked: Precision | None) -> Precision | None:
-    """The precision for clips of this format; None is the backend's default."""
-    able = open_backend(backend).precisions
-    if asked is not None and asked not in able:
-        raise UsageError(f"Expected a precision out of {', '.join(able)} for backend {backend}, got {asked!r}")
-    if form.sample_type != vs.FLOAT:
-        return asked
-    natural = _PRECISION_OF_FLOATS[form.bits_per_sample]
-    if asked not in (None, natural):
-        raise UsageError(f"Expected precision={natural!r} for a clip of {form.name}, got {asked!r}: leave it out")
-    return natural if natural in able else "float32"
+    if size in (None, (large.width, large.height)):
+        return large
+    return large.resize.Spline36(*size)

@@ -6,6 +6,7 @@ around it. Pictures are computed by threads of our own, which never wait for Vap
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import OrderedDict
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
@@ -89,13 +90,14 @@ class Blocks:
         computers: As many blocks are computed side by side.
         block: Frames in a block.
         length: Frames in the clip.
+        ahead: Blocks that are begun before they are asked for; by default as many as there are computers.
     """
 
-    def __init__(self, computers: Sequence[Computer], block: int, length: int) -> None:
-        self._streams = len(computers)
+    def __init__(self, computers: Sequence[Computer], block: int, length: int, ahead: int | None = None) -> None:
+        self._ahead = len(computers) if ahead is None else ahead
         self._block = block
         self._length = length
-        self._limit = _PLACES * (self._streams + 1) + -(-_MEMORY // block)
+        self._limit = _PLACES * (self._ahead + 1) + -(-_MEMORY // block)
         self._idle: SimpleQueue[Computer] = SimpleQueue()
         for computer in computers:
             self._idle.put(computer)
@@ -108,7 +110,7 @@ class Blocks:
     @property
     def window(self) -> int:
         """How many frames, from the first of its block on, `get` may read."""
-        return (self._streams + 1) * self._block
+        return (self._ahead + 1) * self._block
 
     def get(self, number: int, read: Read) -> Frame:
         """Give a frame, enlarged.
@@ -222,7 +224,10 @@ def _compute(idle: SimpleQueue[Computer], frames: list[Frame]) -> list[Frame]:
 
 
 def _close(pool: ThreadPoolExecutor, computers: Sequence[Computer]) -> None:
-    with suppress(RuntimeError):  # a thread of the pool cannot wait for itself, if that is where garbage is collected
+    try:
         pool.shutdown(wait=True, cancel_futures=True)
+    except RuntimeError:  # a thread of the pool cannot wait for itself, if that is where garbage is collected
+        threading.Thread(target=_close, args=(pool, computers)).start()
+        return
     for computer in computers:
         computer.close()

@@ -2,55 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-import torch
 import vapoursynth as vs
 
 from ..errors import VsrError
 from .blocks import Blocks
 from .pictures import read, write
-from .quiet import quiet_python
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..engine import Upscaler
-    from ..frames import Frame
     from .blocks import Computer
 
 
-class Worker:
-    """An upscaler with a stream of its own, so that several work side by side on one device.
-
-    Attributes:
-        batch: Frames that the network takes at once.
-
-    Args:
-        upscaler: Nobody else's.
-        example: A frame like those to come: it is enlarged here, which compiles the network.
-
-    Raises:
-        VsrError: the network does not run.
-    """
-
-    def __init__(self, upscaler: Upscaler, example: Frame) -> None:
-        self._upscaler = upscaler
-        on_cuda = upscaler.device.type == "cuda"
-        self._stream = torch.cuda.Stream(upscaler.device) if on_cuda else None  # type: ignore[no-untyped-call]
-        self([example])
-        assert upscaler.batch is not None
-        self.batch = upscaler.batch
-
-    def __call__(self, frames: Sequence[Frame]) -> list[Frame]:
-        """Enlarge frames, each as its own tags say."""
-        with quiet_python(), torch.cuda.stream(self._stream) if self._stream else nullcontext():
-            return list(self._upscaler.stage(iter(frames)))
-
-    def close(self) -> None:
-        """Free the network."""
-        self._upscaler.close()
+_LONGEST = 2**31 - 1  # frames in a clip
 
 
 class Error(vs.Error):  # type: ignore[misc] # VapourSynth's types are not known to mypy
@@ -66,15 +32,21 @@ def sentence(error: VsrError) -> str:
     return f"vsr.upscale: {text[0].lower()}{text[1:]}"
 
 
-def enlarged(clip: vs.VideoNode, computers: Sequence[Computer], scale: int, block: int) -> vs.VideoNode:
+def enlarged(
+    clip: vs.VideoNode, computers: Sequence[Computer], scale: int, block: int, *, ahead: int | None = None
+) -> vs.VideoNode:
     """The clip that ``computers`` make of ``clip``, in blocks of ``block`` frames; they are closed with the core.
+
+    ``ahead`` blocks are begun before they are asked for; by default as many as there are computers.
 
     A callback may not request frames, so VapourSynth hands it all it may need: those of its block, and of the blocks
     that follow. It calls one at a time.
     """
-    blocks = Blocks(computers, block, clip.num_frames)
+    blocks = Blocks(computers, block, clip.num_frames, ahead)
 
-    def select(n: int, f: list[vs.VideoFrame]) -> vs.VideoFrame:
+    def select(n: int, f: list[vs.VideoFrame] | vs.VideoFrame) -> vs.VideoFrame:
+        if isinstance(f, vs.VideoFrame):  # that of the only clip
+            f = [f]
         first = n - n % block
         try:
             large = blocks.get(n, lambda number: read(f[number - first], number))
@@ -92,6 +64,8 @@ def _windows(clip: vs.VideoNode, block: int, window: int) -> list[vs.VideoNode]:
 
     The last frame of ``clip`` stands for those beyond its end.
     """
+    # A clip that is repeated for ever is as long as clips may be: beyond this its last frames stand still.
+    clip = clip[: _LONGEST - window - 2 * block]
     padded = clip + clip[-1] * (window + block)
     # All the places ask this one node for the same frames, more than VapourSynth keeps by itself: a window for each of
     # several parts that are played at once, and what many requests, out of their order, are apart.

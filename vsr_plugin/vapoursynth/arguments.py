@@ -1,0 +1,145 @@
+"""What the filter is asked for: checked and completed before anything is opened, in the words of its arguments."""
+
+from __future__ import annotations
+
+import os
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+import vapoursynth as vs
+
+from ..backends import BACKEND_NAMES, open_backend
+from ..errors import UsageError
+from ..models import MODELS
+
+if TYPE_CHECKING:
+    from ..backends import Precision
+
+_PRECISION_OF_FLOATS: dict[int, Precision] = {16: "float16", 32: "float32"}
+
+
+def size(clip: vs.VideoNode, width: object, height: object) -> tuple[int, int] | None:
+    """(width, height) of the result; None where the scale says it."""
+    form = clip.format
+    for name, value, step in (("width", width, 1 << form.subsampling_w), ("height", height, 1 << form.subsampling_h)):
+        if value is not None and (type(value) is not int or value < step or value % step):
+            multiple = f", a multiple of {step} for {form.name}" if step > 1 else ""
+            raise UsageError(f"Expected {name} to be a whole number above 0{multiple}, got {value!r}")
+    if isinstance(width, int):
+        tall = height if isinstance(height, int) else _aligned(clip.height * width / clip.width, form.subsampling_h)
+        return width, tall
+    if isinstance(height, int):
+        return _aligned(clip.width * height / clip.height, form.subsampling_w), height
+    return None
+
+
+def _aligned(length: float, subsampling: int) -> int:
+    return max(1, round(length / (1 << subsampling))) << subsampling
+
+
+def scale(model: str, asked: int | None, clip: vs.VideoNode, size: tuple[int, int] | None, path: object) -> int:
+    """The scale of the network: the one asked for, or the first that reaches the size, or else the largest."""
+    if asked is not None or size is None:
+        check_model(model, 2 if asked is None else asked)
+        return 2 if asked is None else asked
+    check_model(model, None)
+    scales = [one for one in MODELS[model].scales if path is not None or MODELS[model].weights(one) is not None]
+    wanted = max(size[0] / clip.width, size[1] / clip.height)
+    return next((one for one in sorted(scales) if one >= wanted), max(scales, default=MODELS[model].scales[0]))
+
+
+def streams(device: str, backend: str, asked: int | None, *, latency: bool) -> tuple[int, int | None]:
+    """(how many blocks are computed side by side, the CPU threads that each may use).
+
+    Two requests of half the cores take a tenth to a seventh less of a CPU than one of all cores, which wait for each
+    other after every layer. Backends that compute with torch's own threads gain nothing.
+    """
+    own_threads = open_backend(backend).own_threads
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    two = not latency and (device != "cpu" or (own_threads and cores > 1))
+    count = asked or (2 if two else 1)
+    return count, max(1, cores // count) if device == "cpu" and own_threads and count > 1 else None
+
+
+def check_model(model: object, scale: object) -> None:
+    """Refuse unknown models, and scales that they lack; None is no scale yet."""
+    if not isinstance(model, str) or model not in MODELS:
+        raise UsageError(f"Expected a model out of {', '.join(sorted(MODELS))}, got {model!r}")
+    scales = MODELS[model].scales
+    if scale is None:
+        return
+    if isinstance(scale, bool) or not isinstance(scale, int) or scale not in scales:
+        raise UsageError(f"Expected a scale out of {', '.join(map(str, scales))} for {model}, got {scale!r}")
+
+
+def check_number(
+    name: str, value: object, least: int, *, or_else: int | None = None, or_word: str | None = None
+) -> None:
+    """Refuse what is neither None nor a whole number of at least ``least``, nor ``or_else``."""
+    if value is None or (type(value) is int and (value >= least or value == or_else)):
+        return
+    wanted = f"{least} or more" if or_else is None else f"{or_else}, or {least} and more"
+    word = f', or "{or_word}"' if or_word else ""
+    raise UsageError(f"Expected {name} to be a whole number, {wanted}{word}, got {value!r}")
+
+
+def weights(model: str, scale: int, path: object) -> Path | None:
+    """The file of weights; None for those that are shipped."""
+    if path is None:
+        if MODELS[model].weights(scale) is None:
+            train = f"vsr train {model} -x {scale}"
+            raise UsageError(f"Expected model_path, as {model} ×{scale} comes without weights, got none: try `{train}`")
+        return None
+    if not isinstance(path, str | PathLike) or not Path(path).is_file():
+        raise UsageError(f"Expected model_path to be a file of weights, got {path!r}, which is none")
+    return Path(path)
+
+
+def folder(path: object) -> Path | None:
+    """The folder of the cache, made if it is not there."""
+    if path is None:
+        return None
+    if isinstance(path, str | PathLike):
+        try:
+            Path(path).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"Expected cache_dir to be a folder, got {str(path)!r}: {error.strerror}") from error
+        return Path(path)
+    raise UsageError(f"Expected cache_dir to be a folder, got {path!r}")
+
+
+def device(backend: object, index: object) -> str:
+    """The device of this index, for torch."""
+    if backend is not None and backend not in BACKEND_NAMES:
+        raise UsageError(f"Expected a backend out of {', '.join(BACKEND_NAMES)}, got {backend!r}")
+    if isinstance(index, bool) or not isinstance(index, int) or index < -1:
+        raise UsageError(f"Expected device_index to be −1 (the CPU), 0 or more, got {index!r}")
+    able = open_backend(backend).devices if isinstance(backend, str) else ("cpu", "cuda")
+    count = torch.cuda.device_count() if "cuda" in able and torch.cuda.is_available() else 0
+    if 0 <= index < count:
+        return f"cuda:{index}"
+    if count == 0 and "cpu" not in able:
+        raise UsageError(f"Backend {backend!r} runs on CUDA, and there is no CUDA device: leave it out")
+    if index > 0 or "cpu" not in able:
+        if count == 0 and index == 0:
+            raise UsageError(f"Expected a backend that runs on the CPU, as there is no CUDA device, got {backend!r}")
+        there = f"{count} CUDA device{'s' * (count != 1)}" if "cuda" in able else f"{backend}, which runs on the CPU"
+        raise UsageError(
+            f"Expected device_index to name a device that is there, got {index} with {there}: leave it out"
+        )
+    return "cpu"
+
+
+def precision(form: vs.VideoFormat, backend: str, asked: Precision | None) -> Precision | None:
+    """The precision for clips of this format; None is the backend's default."""
+    able = open_backend(backend).precisions
+    if asked is not None and asked not in able:
+        raise UsageError(f"Expected a precision out of {', '.join(able)} for backend {backend}, got {asked!r}")
+    if form.sample_type != vs.FLOAT:
+        return asked
+    natural = _PRECISION_OF_FLOATS[form.bits_per_sample]
+    if asked not in (None, natural):
+        raise UsageError(f"Expected precision={natural!r} for a clip of {form.name}, got {asked!r}: leave it out")
+    return natural if natural in able else "float32"

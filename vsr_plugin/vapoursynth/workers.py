@@ -1,0 +1,115 @@
+"""Upscalers at work behind a clip, and those that wait for the next clip of the same kind.
+
+A player loads its script again for every seek. What a clip has compiled is therefore kept when it is closed, until a
+clip asks for something else.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..errors import UsageError
+from .quiet import quiet_python
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from ..engine import Upscaler
+    from ..frames import Frame
+
+_lock = threading.Lock()
+_kept: list[Worker] = []  # in use by no clip
+_keeping = False  # from the first clip until the program ends
+
+
+class Worker:
+    """An upscaler with a stream of its own, so that several work side by side on one device.
+
+    Attributes:
+        batch: Frames that the network takes at once.
+
+    Args:
+        upscaler: Nobody else's; closed if this fails.
+        example: A frame like those to come: it is enlarged here, which compiles the network.
+        kind: What `open_worker` knows it by when it is closed; by default it is not kept.
+
+    Raises:
+        VsrError: the network does not run.
+    """
+
+    def __init__(self, upscaler: Upscaler, example: Frame, kind: Hashable = None) -> None:
+        self._upscaler = upscaler
+        self.kind = kind
+        on_cuda = upscaler.device.type == "cuda"
+        self._stream = torch.cuda.Stream(upscaler.device) if on_cuda else None  # type: ignore[no-untyped-call]
+        try:
+            self([example])
+        except BaseException:
+            self.free()
+            raise
+        assert upscaler.batch is not None
+        self.batch = upscaler.batch
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Frame]:
+        """Enlarge frames, each as its own tags say."""
+        try:
+            with quiet_python(), torch.cuda.stream(self._stream) if self._stream else nullcontext():
+                return list(self._upscaler.stage(iter(frames)))
+        except UsageError:  # of a frame
+            raise
+        except BaseException:
+            self.kind = None  # who knows what state it is in
+            raise
+
+    def close(self) -> None:
+        """Keep the network for the next clip of its kind, or free it."""
+        with _lock:
+            keep = _keeping and self.kind is not None
+            if keep:
+                _kept.append(self)
+        if not keep:
+            self.free()
+
+    def free(self) -> None:
+        """Free the network."""
+        self._upscaler.close()
+
+
+def open_worker(kind: Hashable, make: Callable[[], Worker]) -> Worker:
+    """One that was kept, or else a new one, for which what was kept is freed.
+
+    Args:
+        kind: All that the network depends on, and the size of the frames.
+        make: Makes a worker of that kind.
+    """
+    global _keeping
+    with _lock:
+        if not _keeping:
+            _keeping = True
+            atexit.register(_end)
+        for index, worker in enumerate(_kept):
+            if worker.kind == kind:
+                return _kept.pop(index)
+    free_kept()
+    return make()
+
+
+def free_kept() -> None:
+    """Free the networks that no clip uses."""
+    with _lock:
+        idle = _kept[:]
+        _kept.clear()
+    for worker in idle:
+        worker.free()
+
+
+def _end() -> None:
+    global _keeping
+    with _lock:
+        _keeping = False
+    free_kept()
