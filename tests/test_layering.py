@@ -46,6 +46,7 @@ THIRD_PARTIES = {
     "av": ("vsr_plugin/stream", "vsr_plugin/training/data.py"),
     "vapoursynth": ("vsr_plugin/vapoursynth",),
     "pynvml": ("vsr_plugin/backends/tensorrt/flavor.py",),
+    "vskernels": ("vsr_plugin/vapoursynth/jetpack.py",),
     "tensorrt": ("vsr_plugin/backends/tensorrt/flavor.py",),
     "tensorrt_rtx": ("vsr_plugin/backends/tensorrt/flavor.py",),
     "filelock": ("vsr_plugin/backends/tensorrt/cache.py",),

@@ -71,11 +71,13 @@ def test_the_wheel_holds_weights_and_types_and_no_stub(wheel_and_sdist: tuple[se
     assert not [name for name in wheel if name.endswith(".pyi")]
     assert {name.partition("/")[0] for name in wheel} == {
         "vsr_plugin",
+        "vsvsr.py",
         f"vsr_plugin-{PROJECT['project']['version']}.dist-info",
     }
 
 
 def test_the_sdist_builds_the_same_wheel(wheel_and_sdist: tuple[set[str], set[str]]) -> None:
     wheel, sdist = wheel_and_sdist
-    sources = {name.removeprefix("vsr_plugin/") if name.split("/")[1] in TOP_LEVEL else name for name in wheel}
+    inside = tuple(f"vsr_plugin/{name}/" for name in TOP_LEVEL)
+    sources = {name.removeprefix("vsr_plugin/") if name.startswith(inside) else name for name in wheel}
     assert {name for name in sources if ".dist-info/" not in name} <= sdist
