@@ -12,6 +12,7 @@ import pytest
 import vapoursynth as vs
 from typer.testing import CliRunner
 
+from vsr_plugin.bench import Absent, Timing, mlrt
 from vsr_plugin.bench import vapoursynth as filter_bench
 from vsr_plugin.cli.bench import bench as app
 from vsr_plugin.errors import BackendError
@@ -27,6 +28,7 @@ def configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_every_script_of_the_filter_runs_and_is_measured(configured: None, monkeypatch: pytest.MonkeyPatch) -> None:
     scripts = {name: (script, 3, note) for name, (script, _, note) in filter_bench._SCRIPTS.items()}
     monkeypatch.setattr(filter_bench, "_SCRIPTS", scripts)
+    monkeypatch.setattr(mlrt, "find_plugin", lambda: None)
     result = CliRunner().invoke(app, ["vapoursynth", "--runs", "1", "--json"])
     rows = json.loads(result.stdout)
     assert [row["name"] for row in rows] == list(scripts)
@@ -50,3 +52,21 @@ def test_the_usual_pattern_makes_the_same_picture_but_for_its_round_trip() -> No
     assert (large.format.id, large.width, large.height) == (vs.YUV420P8, 128, 96)
     frame = large.get_frame(1)
     assert [round(float(np.asarray(frame[plane]).mean())) for plane in range(3)] == [90, 120, 140]
+
+
+@pytest.mark.skipif(
+    mlrt.find_plugin() is None, reason="no vapoursynth-mlrt-ov: set VSR_OTHER_OPENVINO to its libvsov.so"
+)
+def test_the_filter_is_measured_beside_another_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlrt, "_SIZES", {(64, 48): 4})
+    ours, theirs = mlrt.measure_beside(1)
+    assert isinstance(ours, Timing)
+    assert isinstance(theirs, Timing)
+    assert (ours.name, theirs.name) == ("espcn ×2, filter 64×48", "espcn ×2, mlrt-ov 64×48")
+    assert ours.median > 0 < theirs.median
+
+
+def test_a_plugin_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mlrt, "find_plugin", lambda: None)
+    [row] = mlrt.measure_beside(1)
+    assert row == Absent("vapoursynth-mlrt-ov", "not installed", "pip install vapoursynth-mlrt-ov")

@@ -66,7 +66,7 @@ def _opencv_loop(clip: Path, folder: Path, settings: Settings) -> Timing | Absen
 
     def prepare(cv2: Any) -> Callable[[Any], Any]:
         model = folder / "network.onnx"
-        _export_onnx(load_network(settings)[1], settings, model)
+        export_onnx(load_network(settings)[1], settings, model)
         net = cv2.dnn.readNetFromONNX(str(model))
 
         def network(luma: Any) -> Any:
@@ -125,7 +125,8 @@ def _loop(
     return Timing(name, runs, codec=PLAIN_CODEC, note=note)
 
 
-def _export_onnx(module: nn.Module, settings: Settings, path: Path) -> None:
+def export_onnx(module: nn.Module, settings: Settings, path: Path) -> None:
+    """Write a network as ONNX, for frames of the size in ``settings``."""
     import onnx  # noqa: F401 - said here, for torch tells of it only in the middle of the export
     import onnxscript  # noqa: F401
 

@@ -155,15 +155,21 @@ def preview(
 
 @bench.command()
 def vapoursynth(runs: _Runs = 5, as_json: _Json = False) -> None:
-    """What the VapourSynth filter costs, by vspipe."""
+    """What the VapourSynth filter costs, by vspipe; its speed next to vapoursynth-mlrt-ov where that is installed."""
+    from ..bench import Absent
+    from ..bench.mlrt import measure_beside
     from ..bench.vapoursynth import measure
 
-    timings = measure(runs)
+    rows = (*measure(runs), *measure_beside(runs))
+    timings = [row for row in rows if not isinstance(row, Absent)]
     if as_json:
         _print_json(asdict(timing) | {"median": timing.median, "fps": timing.fps} for timing in timings)
         return
     for timing in timings:
         typer.echo(f"{timing.name:27} {1000 * timing.median:8.3f} ms/frame {timing.fps:9.1f} fps   {timing.note}")
+    for row in rows:
+        if isinstance(row, Absent):
+            typer.echo(f"{row.name:27} {row.why}: {row.remedy}")
 
 
 @bench.command()

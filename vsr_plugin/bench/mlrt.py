@@ -1,0 +1,107 @@
+"""The filter beside vapoursynth-mlrt-ov, a plugin that runs ONNX files by an OpenVINO of its own.
+
+Both get the same network and the same 8-bit 4:2:0 frames, in turns, each in a process of its own: one process holds one
+OpenVINO.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from ..errors import BackendError
+from ..models import load_model
+from . import Absent, Settings, Timing
+from .peers import export_onnx
+
+_NAME = "vapoursynth-mlrt-ov"
+_SIZES = {(320, 180): 120, (960, 540): 24}  # frames that are counted, after those that fill the pipeline
+_FILLED = 8
+_HEAD = """
+import sys, time
+width, height, count, filled = map(int, sys.argv[1:5])
+{before}
+import vapoursynth as vs
+core = vs.core
+clip = core.std.BlankClip(None, width, height, vs.YUV420P8, count + filled, keep=True)
+clip = clip.std.SetFrameProps(_Matrix=1, _Range=0, _ChromaLocation=0)
+{script}
+frames = clip.frames(prefetch=2 * core.num_threads, close=True)
+for _ in range(filled):
+    next(frames)
+began = time.perf_counter()
+for _ in frames:
+    pass
+print((time.perf_counter() - began) / count)
+"""
+# Where that plugin is installed, VapourSynth loads it: our OpenVINO has to be there before.
+_OURS = _HEAD.format(
+    before="from vsr_plugin.backends import open_backend\nopen_backend('openvino')",
+    script="import vsr_plugin.vapoursynth as vsr\nclip = vsr.upscale(clip, 'espcn', 2, backend='openvino')",
+)
+_THEIRS = _HEAD.format(
+    before="plugin, network = sys.argv[5:]",
+    script="""
+if not hasattr(core, "ov"):
+    core.std.LoadPlugin(plugin)
+luma = clip.std.ShufflePlanes(0, vs.GRAY).std.Expr("x 255 /", vs.GRAYS)
+luma = core.ov.Model(luma, network_path=network).std.Expr("x 255 *", vs.GRAY8)
+chroma = [clip.std.ShufflePlanes(plane, vs.GRAY).resize.Bicubic(width, height) for plane in (1, 2)]
+clip = core.std.ShufflePlanes([luma, *chroma], [0, 0, 0], vs.YUV)
+""",
+)
+
+
+def find_plugin() -> Path | None:
+    """The plugin, where pip or `VSR_OTHER_OPENVINO` puts it."""
+    package = find_spec("vapoursynth")
+    folders = [Path(place) / "plugins" / "ov" for place in (package and package.submodule_search_locations) or ()]
+    named = os.environ.get("VSR_OTHER_OPENVINO")
+    found = [Path(named)] if named else [file for folder in folders for file in folder.glob("*vsov.*")]
+    return found[0] if found and found[0].is_file() else None
+
+
+def measure_beside(runs: int) -> tuple[Timing | Absent, ...]:
+    """Seconds per frame of ESPCN ×2, at each size of the filter and of the plugin.
+
+    Raises:
+        BackendError: one of them does not run.
+    """
+    plugin = find_plugin()
+    if plugin is None:
+        return (Absent(_NAME, "not installed", f"pip install {_NAME}"),)
+    seconds: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for width, height in _SIZES:
+            settings = Settings("espcn", 2, width=width, height=height)
+            try:
+                export_onnx(load_model("espcn", 2), settings, _network(folder, width))
+            except ImportError:
+                return (Absent(_NAME, "no ONNX to give it the network", "pip install 'vsr-plugin[bench]'"),)
+        for _ in range(runs):
+            for (width, height), count in _SIZES.items():
+                words = [str(number) for number in (width, height, count, _FILLED)]
+                for name, script in (("espcn ×2, filter", _OURS), (f"espcn ×2, {_NAME[12:]}", _THEIRS)):
+                    extra = [str(plugin), str(_network(folder, width))] if script is _THEIRS else []
+                    seconds.setdefault(f"{name} {width}×{height}", []).append(_run(script, *words, *extra))
+    note = f"OpenVINO on the CPU, {torch.get_num_threads()} cores"
+    return tuple(Timing(name, tuple(timed), note=note) for name, timed in seconds.items())
+
+
+def _network(folder: str, width: int) -> Path:
+    return Path(folder) / f"{width}.onnx"
+
+
+def _run(script: str, *words: str) -> float:
+    command = [sys.executable, "-c", script, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our script
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["it says nothing"]
+        raise BackendError(f"A VapourSynth script does not run: {lines[-1]}")
+    return float(done.stdout.split()[-1])
