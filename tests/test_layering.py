@@ -49,7 +49,7 @@ THIRD_PARTIES = {
     "vskernels": ("vsr_plugin/vapoursynth/jetpack.py",),
     "tensorrt": ("vsr_plugin/backends/tensorrt/flavor.py",),
     "tensorrt_rtx": ("vsr_plugin/backends/tensorrt/flavor.py",),
-    "filelock": ("vsr_plugin/backends/tensorrt/cache.py",),
+    "filelock": ("vsr_plugin/backends/tensorrt/cache.py", "vsr_plugin/stream/output.py"),
     "platformdirs": ("vsr_plugin/backends/tensorrt/cache.py",),
     "openvino": ("vsr_plugin/backends/openvino.py",),
     "triton": ("kernels",),

@@ -85,10 +85,10 @@ def test_the_self_ensemble_makes_its_own_picture(media: Media, run: Run) -> None
 
 def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     Path("out.mp4").write_text("precious")
-    assert run(media("plain.mp4"), "out.mp4") == 1
+    assert run(media("plain.mp4"), "-o", "out.mp4") == 1
     assert Path("out.mp4").read_text() == "precious"
     assert capfd.readouterr().err == "Error: out.mp4 exists: add -y to overwrite it\n"
-    assert run(media("plain.mp4"), "out.mp4", "-y", "-n", 2) == 0
+    assert run(media("plain.mp4"), "-o", "out.mp4", "-y", "-n", 2) == 0
     assert len(frame_times(Path("out.mp4"))) == 2
 
 
@@ -118,7 +118,8 @@ def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.
             1,
             "is interlaced: two fields in one picture would be enlarged as one. Add --deinterlace",
         ),
-        (("{plain}", "{plain}", "-y"), 2, "Expected another name than the input's own"),
+        (("{plain}", "{plain}", "-y"), 2, "plain.mp4 exists: name the output with -o"),
+        (("{plain}", "-o", "{plain}", "-y"), 2, "Expected an output that is no input of the same call"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(

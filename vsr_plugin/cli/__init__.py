@@ -7,17 +7,16 @@ Ctrl-C is 130.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
-import traceback
+from contextlib import suppress
 from typing import Any
 
 import typer
 from typer.exceptions import TyperException
 
-from ..errors import UsageError, VsrError
+from ..errors import UsageError
 from .bench import bench
 from .compare import compare
 from .doctor import doctor
@@ -72,27 +71,31 @@ def main_preview() -> None:
 
 
 def _run(app: typer.Typer) -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be ended is to be interrupted: nothing half is left
+    _listen()
     try:
         code = app(standalone_mode=False) or 0
-    except VsrError as error:
-        _say(error, str(error))
-        raise SystemExit(2 if isinstance(error, UsageError) else 1) from None
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except TyperException as error:  # the parser's own; without arguments, its message is the help
         line = error.format_message() if hasattr(error, "format_message") else str(error)
         print(line if "\n" in line else f"Error: {line}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(getattr(error, "exit_code", 1)) from None
+        code = getattr(error, "exit_code", 1)
     except Exception as error:  # noqa: BLE001 - the last stop: a bug, too, ends in one line
-        _say(error, f"Unexpected {type(error).__name__}: {error} (--verbose shows where; please report it)")
-        raise SystemExit(1) from None
+        from .terminal import say_error
+
+        say_error(error)
+        code = 2 if isinstance(error, UsageError) else 1
     if code == 130:  # everything is put away; saying goodbye to torch and OpenVINO would take longer than Ctrl-C may
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError, AttributeError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(130)
     raise SystemExit(code)
 
 
-def _say(error: Exception, line: str) -> None:
-    if logging.getLogger("vsr_plugin").isEnabledFor(logging.DEBUG):
-        traceback.print_exception(error)
-    print(f"Error: {line}", file=sys.stderr)  # noqa: T201 - the command line's own voice
+def _listen() -> None:
+    """To be ended, or to lose the terminal, is to be interrupted: nothing half is left."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, signal.default_int_handler)

@@ -51,7 +51,7 @@ def compare(
 
     The path of the result goes to stdout.
     """
-    from ..stream.encode import check_output
+    from ..stream.output import check_output
     from .terminal import speak
 
     speak(quiet=False, verbose=False)
@@ -62,7 +62,7 @@ def compare(
         raise InputError(f"No such file: {clip}")
     path = Path(clip)
     target = output or path.with_name(f"{path.stem}_compare_x{scale}.png")
-    check_output(target, overwrite=overwrite)
+    check_output(target, clip, overwrite=overwrite)
 
     from ..compare import compare as write
     from ..stream.encoder import STILL_PICTURES

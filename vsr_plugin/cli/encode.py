@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..errors import InputError, OutputError, UsageError, VsrError
+from ..errors import InputError, OutputError, UsageError
 from ..models import find_model
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def encode(
 ) -> None:
     """Enlarge video with a neural network; sound, subtitles, chapters, timestamps and colours stay as they are."""
     from ..stream.encoder import choose_codec
-    from .terminal import speak
+    from ..stream.output import identities
+    from .terminal import say_error, say_result, speak
 
     speak(quiet=quiet, verbose=verbose)
     os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 otherwise talks to stderr by itself; 1 is errors only
@@ -124,8 +125,12 @@ def encode(
         raise UsageError("Expected --json or y4m on standard output, got both")
     if codec is not None:
         choose_codec("", 8, codec)
+    kept = identities(source for source, _ in jobs if source != "-")
+    for source, target in jobs:
+        if target != "-" and kept & identities([target]):
+            raise UsageError(f"Expected an output that is no input of the same call, got {target} for {source}")
     if len(jobs) == 1:
-        _check(*jobs[0], overwrite=overwrite)
+        _check(*jobs[0], kept, overwrite=overwrite)
 
     from ..engine import Upscaler
     from ..stream import Encoding
@@ -149,17 +154,18 @@ def encode(
         )
         for source, target in jobs:
             try:
-                _check(source, target, overwrite=overwrite)
+                _check(source, target, kept, overwrite=overwrite)
                 report = _encode_one(source, target, upscaler, encoding, cut, quiet=quiet)
-            except VsrError as error:
+            except Exception as error:
                 if len(jobs) == 1:
                     raise
                 failed += 1
-                typer.echo(f"Error: {error}", err=True)
+                say_error(error)
                 continue
+            kept |= identities([report.output])
             failed += report.damaged > 0
             if as_json:
-                typer.echo(json.dumps({**dataclasses.asdict(report), "fps": round(report.fps, 3)}))
+                say_result(json.dumps({**dataclasses.asdict(report), "fps": round(report.fps, 3)}))
     if failed:
         raise typer.Exit(1)
 
@@ -168,32 +174,38 @@ def _encode_one(
     source: str, target: str, upscaler: Upscaler, encoding: Encoding, cut: Mapping[str, Any], *, quiet: bool
 ) -> Report:
     from ..stream import upscale_file
-    from .terminal import console, progress
+    from .terminal import console, printable, progress
 
     with progress(Path(source).name, quiet=quiet) as show:
         report = upscale_file(source, target, upscaler, encoding=encoding, on_progress=show, **cut)
     if not quiet:
         count = f"{report.frames} frame{'s' * (report.frames != 1)}"
         tile = f"tiles of {report.tile}" if report.tile else "whole pictures"
+        names = printable(f"{report.input} → {report.output}")
         console.print(
-            f"{report.input} → {report.output}: {count}, {report.width}×{report.height}, "
+            f"{names}: {count}, {report.width}×{report.height}, "
             f"{report.codec} {report.pixel_format}, in {report.seconds:.1f} s ({report.fps:.1f} fps; {report.model} "
             f"×{report.scale}, {report.backend} on {report.device}, {report.precision}, batch {report.batch}, {tile})",
             markup=False,
         )
     if report.damaged:
-        typer.echo(f"Error: {report.input} is damaged in {report.damaged} places; what decodes was encoded", err=True)
+        name = printable(report.input)
+        typer.echo(f"Error: {name} is damaged in {report.damaged} places; what decodes was encoded", err=True)
     return report
 
 
 def _jobs(inputs: list[str], output: str | None, model: str, scale: int) -> list[tuple[str, str]]:
     """What goes where: two names are an input and its output; with -o, or three and more, every name is an input."""
     from ..stream import default_output
+    from ..stream.sequence import ImageSequence
 
     if output is None and (folders := [name for name in inputs if Path(name).is_dir()]):
         raise UsageError(f"Expected -o FOLDER with the folder {folders[0]}, got none: say where the results go")
-    if output is None and len(inputs) == 2 and not Path(inputs[0]).is_dir():
-        return [(inputs[0], inputs[1])]
+    if output is None and len(inputs) == 2:
+        second = inputs[1]
+        if second != "-" and (os.path.lexists(second) or ImageSequence.find(second)):
+            raise UsageError(f"{second} exists: name the output with -o")
+        return [(inputs[0], second)]
     folder = output is not None and output != "-" and (Path(output).is_dir() or output.endswith(("/", "\\")))
     sources = [file for name in inputs for file in _files(name, f"_{model}_x{scale}")]
     if output is not None and not folder:
@@ -230,14 +242,15 @@ def _files(name: str, ours: str) -> list[str]:
     return found
 
 
-def _check(source: str, target: str, *, overwrite: bool) -> None:
+def _check(source: str, target: str, kept: set[tuple[int, int]], *, overwrite: bool) -> None:
     """Say what is wrong with the names before torch is loaded and a network compiled."""
-    from ..stream.encode import check_output
+    from ..stream.output import check_output
+    from ..stream.sequence import is_pattern
 
-    if source != "-" and "%" not in source and "://" not in source and not Path(source).exists():
+    if source != "-" and "://" not in source and not is_pattern(source) and not os.path.exists(source):  # noqa: PTH110 - a name may be too long
         raise InputError(f"No such file: {source}")
     if target != "-":
-        check_output(Path(target), overwrite=overwrite)
+        check_output(Path(target), source, overwrite=overwrite, taken=kept)
 
 
 def _options(pairs: list[str]) -> dict[str, str]:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import time
+import traceback
+import unicodedata
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ..errors import OutputError, VsrError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,6 +23,7 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_LINES = 5.0
 
+_DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -38,6 +45,41 @@ def speak(*, quiet: bool, verbose: bool, once: bool = False) -> None:
         logger.addHandler(handler)
 
 
+def printable(text: str) -> str:
+    """``text`` with what a terminal would obey written out: control characters, marks of direction, half characters."""
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _DIRECTIONS
+        else character
+        for character in text
+    )
+
+
+def say_error(error: Exception) -> None:
+    """One line on stderr, and a traceback if everything is to be said."""
+    line = str(error)
+    if not isinstance(error, VsrError):
+        line = f"Unexpected {type(error).__name__}: {error} (--verbose shows where; please report it)"
+    if logging.getLogger("vsr_plugin").isEnabledFor(logging.DEBUG):
+        traceback.print_exception(error)
+    print(f"Error: {printable(line)}", file=sys.stderr)  # noqa: T201 - the command line's own voice
+
+
+def say_result(line: str) -> None:
+    """One line on stdout.
+
+    Raises:
+        OutputError: stdout is closed, or takes no more.
+    """
+    if sys.stdout is None:
+        raise OutputError("Cannot write to standard output: it is closed")
+    try:
+        print(line, flush=True)  # noqa: T201
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer is lost in silence
+        raise OutputError(f"Cannot write to standard output: {error.strerror}") from error
+
+
 class _Once(logging.Filter):
     """Passes every line once."""
 
@@ -56,12 +98,13 @@ class _AboveTheBar(logging.Handler):
     """Log lines on the console, which keeps a progress bar below them."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        console.print(self.format(record), markup=False)
+        console.print(printable(self.format(record)), markup=False)
 
 
 @contextmanager
 def progress(label: str, *, quiet: bool) -> Iterator[Callable[[Done], None]]:
     """A bar on a terminal, a plain line every few seconds elsewhere, nothing if ``quiet``."""
+    label = printable(label)
     if quiet:
         yield lambda _: None
     elif console.is_terminal:

@@ -6,6 +6,7 @@ and encoding run at the same time; nothing else in the pipeline knows of threads
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +15,17 @@ from typing import TYPE_CHECKING
 from ..errors import UsageError
 from .buffered import buffered
 from .decode import Source
-from .encode import check_output, encode
+from .encode import encode
 from .encoder import STILL_PICTURES, Encoding
-from .writer import NUMBER, Written
+from .output import check_output, fitting
+from .sequence import is_pattern, split_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from fractions import Fraction
 
     from ..engine import Upscaler
+    from .writer import Written
 
 __all__ = ["Encoding", "Progress", "Report", "Source", "buffered", "default_output", "encode", "upscale_file"]
 
@@ -103,10 +106,11 @@ def default_output(source: str | Path, model: str, scale: int, folder: str | Pat
         raise UsageError("Expected an output name with standard input: give one, or - for y4m on standard output")
     path = Path(source)
     suffix = path.suffix if path.suffix.lower() in _KEPT_SUFFIXES else ".mkv"
-    number = NUMBER.search(path.stem)
-    stem, digits = (path.stem[: number.start()], path.stem[number.start() :]) if number else (path.stem, "")
-    name = f"{stem}{model}_x{scale}_{digits}" if number else f"{stem}_{model}_x{scale}"
-    return (path.parent if folder is None else Path(folder)) / f"{name}{suffix}"
+    place = path.parent if folder is None else Path(folder)
+    if is_pattern(path) and not os.path.exists(path):  # noqa: PTH110 - a name may be too long
+        before, after = split_pattern(path.with_suffix(suffix))
+        return place / f"{before}{model}_x{scale}_{after}"
+    return place / fitting(path.stem, f"_{model}_x{scale}{suffix}")
 
 
 def upscale_file(
@@ -149,9 +153,7 @@ def upscale_file(
         BackendError: the network cannot run.
     """
     if str(output) != "-":
-        if str(source) != "-" and Path(output).resolve() == Path(source).resolve():
-            raise UsageError(f"Expected another name than the input's own for the output, got {output}")
-        check_output(Path(output), overwrite=overwrite)
+        check_output(Path(output), source, overwrite=overwrite)
     began = time.perf_counter()
     decoded = Source(
         source,

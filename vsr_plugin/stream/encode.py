@@ -1,23 +1,21 @@
 """`encode`: the sink of the pipeline. It leaves a whole valid file, or none.
 
-The file is written in a hidden folder beside its place and renamed when it is whole.
+The file is written in a hidden folder beside its place and moved there when it is whole (output.py).
 """
 
 from __future__ import annotations
 
-import glob
-import logging
 import sys
-import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from av.error import FFmpegError
 
-from ..errors import OutputError
-from .writer import NUMBER, Writer
+from ..errors import OutputError, VsrError
+from .output import Part, check_output, is_sequence
+from .writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,21 +24,6 @@ if TYPE_CHECKING:
     from .decode import Source
     from .encoder import Encoding
     from .writer import Written
-
-
-log = logging.getLogger(__name__)
-
-
-def check_output(target: Path, *, overwrite: bool) -> None:
-    """Raise OutputError, before any work, if ``target`` may not be written: it exists, or its folder does not."""
-    if target.is_dir():
-        raise OutputError(f"Expected a file to write to, got the folder {target}")
-    if not target.parent.is_dir():
-        raise OutputError(f"No such folder: {target.parent}")
-    pattern = NUMBER.sub("*", glob.escape(target.name))
-    existing = sorted(target.parent.glob(pattern))
-    if existing and not overwrite:
-        raise OutputError(f"{existing[0]} exists: add -y to overwrite it")
 
 
 def encode(
@@ -72,65 +55,52 @@ def encode(
         cleanup.callback(source.release)
         cleanup.callback(getattr(frames, "close", lambda: None))
         if str(output) == "-":
-            return _write(frames, sys.stdout.buffer, ".y4m", source, encoding, strict, on_frame)
+            if sys.stdout is None:
+                raise OutputError("Standard output is closed: expected somewhere to write y4m to")
+            writer = Writer(sys.stdout.buffer, ".y4m", source, encoding, strict=strict)
+            return _write(frames, writer, source.name, on_frame)
         target = Path(output)
-        check_output(target, overwrite=overwrite)
-        try:
-            temporary = tempfile.TemporaryDirectory(prefix=".vsr-", suffix=".part", dir=target.parent)
-            folder = Path(cleanup.enter_context(temporary))
-        except OSError as error:
-            raise OutputError(f"Cannot write to {target.parent}: {error.strerror}") from error
-        written = _write(frames, folder / target.name, target.suffix.lower(), source, encoding, strict, on_frame)
-        files = sorted(folder.iterdir())  # one, or all of an image sequence
-        try:
-            if len(files) > 1 or NUMBER.search(target.name):
-                for file in files:
-                    file.replace(target.with_name(file.name))
-                written.output = str(target)
-            else:
-                place = _place(target, overwrite=overwrite)
-                files[0].replace(place)
-                written.output = str(place)
-        except OSError as error:
-            raise OutputError(f"Cannot write {target}: {error.strerror}") from error
+        check_output(target, source.path, overwrite=overwrite)
+        sequence = is_sequence(target, source.path)
+        part = cleanup.enter_context(Part(target, sequence=sequence, overwrite=overwrite))
+        writer = Writer(part.file, target.suffix.lower(), source, encoding, strict=strict, name=target.name)
+
+        def note(written: Written) -> None:
+            part.check()
+            if on_frame is not None:
+                on_frame(written)
+
+        written = _write(frames, writer, source.name, note)
+        written.output = str(part.place())
         return written
 
 
-def _place(target: Path, *, overwrite: bool) -> Path:
-    """The target, or, if somebody else has put a file there in the meantime, a free name beside it."""
-    place, number = target, 1
-    while place.exists() and not overwrite:
-        place = target.with_stem(f"{target.stem}-{number}")
-        number += 1
-    if place != target:
-        log.warning("%s has come to exist meanwhile: writing %s", target.name, place.name)
-    return place
-
-
-def _write(
-    frames: Iterator[Frame],
-    file: Any,
-    suffix: str,
-    source: Source,
-    encoding: Encoding,
-    strict: bool,
-    on_frame: Callable[[Written], None] | None,
-) -> Written:
+def _write(frames: Iterator[Frame], writer: Writer, source: str, on_frame: Callable[[Written], None] | None) -> Written:
     first = next(frames, None)
     if first is None:
-        raise OutputError(f"{source.name}: no frame came out, nothing was written")
-    writer = Writer(file, suffix, source, encoding, strict=strict)
+        raise OutputError(f"{source}: no frame came out, nothing was written")
     with ExitStack() as cleanup:
         cleanup.callback(writer.abandon)
-        try:
+        with _errors_of(writer):
             writer.open(first)
-            for frame in chain((first,), frames):
+        for frame in chain((first,), frames):
+            with _errors_of(writer):
                 writer.write(frame)
-                if on_frame is not None:
-                    on_frame(writer.written)
+            if on_frame is not None:
+                on_frame(writer.written)
+        with _errors_of(writer):
             writer.finish()
-        except BrokenPipeError as error:
-            raise OutputError("Standard output was closed before the last frame") from error
-        except FFmpegError as error:
-            raise OutputError(f"Cannot write {writer.name}: {error.strerror}") from error
     return writer.written
+
+
+@contextmanager
+def _errors_of(writer: Writer) -> Iterator[None]:
+    """Tell the errors of the output from those of the source and of callbacks."""
+    try:
+        yield
+    except VsrError:
+        raise
+    except BrokenPipeError as error:
+        raise OutputError(f"{writer.name.capitalize()} was closed before the last frame") from error
+    except (FFmpegError, OSError) as error:
+        raise OutputError(f"Cannot write {writer.name}: {error.strerror}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import sys
 from fractions import Fraction
@@ -33,14 +34,17 @@ def open_input(path: str | Path, frame_rate: Fraction | None = None, form: str |
         InputError: it does not exist, or FFmpeg cannot read it.
         UsageError: a format that is not there.
     """
-    name = str(path)
     options = {"framerate": str(frame_rate)} if frame_rate else {}
     if (sequence := ImageSequence.find(path)) is not None:
         options["start_number"] = str(sequence.numbers[0])
-    elif Path(path).is_file():
+        path = f"{sequence.pattern.parent}/".replace("%", "%%") + sequence.pattern.name
+    elif os.path.isfile(path):  # noqa: PTH113 - a name may be too long
         options["pattern_type"] = "none"
     if form is not None and form not in av.formats_available:
         raise UsageError(f"Expected a format that FFmpeg has here, got {form!r}")
+    name = str(path)
+    if name == "-" and sys.stdin is None:
+        raise InputError("Standard input is closed: expected a film from it")
     file: Any = _standard_input() if name == "-" else name if form or "://" in name else f"file:{name}"
     try:
         container: InputContainer = av.open(file, "r", format=form, options=options)

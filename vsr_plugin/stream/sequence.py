@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from os.path import exists
 from pathlib import Path
 from typing import Self
 
-_NUMBER = re.compile(r"%(0\d+)?d")
+_NUMBER = re.compile(r"%(?:%|(\d*)d)")  # as FFmpeg reads them: %% is a percent sign, %4d the same as %04d
 
 
 def is_pattern(path: str | Path) -> bool:
     """Whether a name has the place of one number in it."""
-    return len(_NUMBER.findall(Path(path).name)) == 1
+    return len(_places(Path(path).name)) == 1
+
+
+def split_pattern(path: str | Path) -> tuple[str, str]:
+    """The parts of a pattern's name: before its number, and from there on."""
+    name = Path(path).name
+    start = _places(name)[0].start()
+    return name[:start], name[start:]
+
+
+def _places(name: str) -> list[re.Match[str]]:
+    return [match for match in _NUMBER.finditer(name) if match[0] != "%%"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +43,23 @@ class ImageSequence:
     def find(cls, path: str | Path) -> Self | None:
         """The sequence that ``path`` names, or None: it is a file, or no pattern, or there is no such file."""
         pattern = Path(path)
-        if not is_pattern(pattern) or pattern.exists() or not pattern.parent.is_dir():
+        if not is_pattern(pattern) or exists(pattern) or not exists(pattern.parent):  # noqa: PTH110
             return None
-        (number,) = _NUMBER.findall(pattern.name)
-        before, after = (part.replace("%%", "%") for part in _NUMBER.sub("\0", pattern.name).split("\0"))
+        (place,) = _places(pattern.name)
+        before, after = (
+            part.replace("%%", "%") for part in (pattern.name[: place.start()], pattern.name[place.end() :])
+        )
         digits = re.compile(rf"{re.escape(before)}(\d+){re.escape(after)}")
         found = sorted(
             int(match[1])
             for file in pattern.parent.iterdir()
-            if (match := digits.fullmatch(file.name)) and match[1] == f"%{number}d" % int(match[1])
+            if (match := digits.fullmatch(file.name)) and match[1] == match[1].lstrip("0").zfill(int(place[1] or 1))
         )
         return cls(pattern, tuple(found)) if found else None
 
     def name(self, number: int) -> str:
         """The name of the file of this number."""
-        return _NUMBER.sub(lambda match: match[0] % number, self.pattern.name).replace("%%", "%")
+        return _NUMBER.sub(lambda at: "%" if at[0] == "%%" else f"{number:0{int(at[1] or 1)}d}", self.pattern.name)
 
     def lost_after(self, count: int) -> str | None:
         """Why the sequence ends after its first ``count`` files, or None if they are all."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import re
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -34,6 +33,7 @@ from .matroska_header import state_aspect
 from .orientation import Turn, scaled
 from .rate import CONSTANT_RATE, NO_B_FRAMES, ConstantRate, constant_rate
 from .remux import Remux, drop, metadata_options
+from .sequence import is_pattern
 from .side_data import Losses, SideData, template
 from .still import WRITTEN, write_still
 from .y4m import AspectWriter
@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NUMBER = re.compile(r"%\d*d")  # of a frame in a sequence
 _FINE = Fraction(1, 50_000)  # seconds: a clock that ticks faster is as good as exact
 _NOTICED = Fraction(1, 400)  # seconds: more than a container's rounding
 _STATING = {".m4v", ".mk3d", ".mkv", ".mov", ".mp4", ".qt", ".webm"}  # their headers state rotation and HDR metadata
@@ -88,8 +87,18 @@ _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # H.273, table 3: with another one, the 
 class Writer:
     """One open output: the encoder's packets and everything else, in the order of their time."""
 
-    def __init__(self, file: Any, suffix: str, source: Source, encoding: Encoding, *, strict: bool) -> None:
-        self.name = file.name if isinstance(file, Path) else "standard output"
+    def __init__(
+        self,
+        file: Any,
+        suffix: str,
+        source: Source,
+        encoding: Encoding,
+        *,
+        strict: bool,
+        name: str = "standard output",
+    ) -> None:
+        self.name = name
+        self._sequence = isinstance(file, Path) and is_pattern(file)
         self.written = Written()
         self._file = file
         self._suffix = suffix
@@ -188,7 +197,7 @@ class Writer:
 
     def write(self, frame: Frame) -> None:
         """Encode one frame, and write what comes out and what comes before it."""
-        if self.written.frames and self._suffix in STILL_PICTURES and not NUMBER.search(self.name):
+        if self.written.frames and self._suffix in STILL_PICTURES and not self._sequence:
             raise UsageError(
                 f"Expected one picture for {self.name}, got a film: add --frames 1, or name a pattern such as "
                 f"{Path(self.name).stem}_%04d{self._suffix}"
@@ -330,7 +339,7 @@ class Writer:
     def _container(self) -> OutputContainer:
         kind, options = None, {}
         if self._suffix in STILL_PICTURES:
-            kind, options = "image2", {} if NUMBER.search(self.name) else {"update": "1"}
+            kind, options = "image2", {} if self._sequence else {"update": "1"}
         elif self._suffix == ".y4m":
             kind, options = "yuv4mpegpipe", {"strict": "-1"}  # its newer forms: more than 8 bits, gray, 4:1:1
         elif self._suffix in (".mp4", ".m4v", ".mov"):
@@ -356,6 +365,8 @@ class Writer:
         if self._suffix == ".y4m" and ratio:
             file = self._closing.enter_context(self._file.open("wb")) if isinstance(self._file, Path) else self._file
             return AspectWriter(file, ratio)
+        if self._sequence:  # FFmpeg looks for the number in the whole path
+            return f"{self._file.parent}/".replace("%", "%%") + self._file.name
         return str(self._file) if isinstance(self._file, Path) else self._file
 
     def _add_stream(self, output: OutputContainer, frame: Frame, hdr: Mapping[str, str]) -> VideoStream:

