@@ -6,7 +6,6 @@ import errno
 import logging
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,22 +15,21 @@ import numpy as np
 import torch
 from av.error import FFmpegError
 
-from ..errors import InputError, OutputError, UsageError
+from ..errors import OutputError, UsageError
+from .clock import OutputClock
 from .copies import told_tags
 from .encoder import (
     STILL_PICTURES,
     add_encoder,
     choose_codec,
     choose_pixel_format,
-    counts_frames,
     encoded_size,
     states_aspect,
 )
-from .input import open_input, seconds
 from .layout import layout, write_planes
 from .matroska_header import state_aspect
 from .orientation import Turn, scaled
-from .rate import CONSTANT_RATE, NO_B_FRAMES, ConstantRate, constant_rate
+from .rate import NO_B_FRAMES
 from .remux import Remux, drop, metadata_options
 from .sequence import is_pattern
 from .side_data import Losses, SideData, template
@@ -51,8 +49,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FINE = Fraction(1, 50_000)  # seconds: a clock that ticks faster is as good as exact
-_NOTICED = Fraction(1, 400)  # seconds: more than a container's rounding
 _STATING = {".m4v", ".mk3d", ".mkv", ".mov", ".mp4", ".qt", ".webm"}  # their headers state rotation and HDR metadata
 
 
@@ -105,11 +101,8 @@ class Writer:
         self._source = source
         self._encoding = encoding
         self._strict = strict
-        self._durations: dict[int, int] = {}  # pts → duration, of the frames inside the encoder
         self._said: dict[int | None, Mapping[str, bytes]] = {}  # pts → side data, of the images inside the encoder
-        self._times: list[int] = []  # pts of each frame, for encoders that count
         self._shown: av.VideoFrame | None = None  # what a constant-rate output repeats
-        self._rounds = False
         self._closing = ExitStack()
         self._remux: Remux | None = None
         self._pictures_only = suffix in STILL_PICTURES or suffix == ".y4m"
@@ -133,7 +126,15 @@ class Writer:
         if frame.has_alpha and not keeps_alpha:
             drop(self._source, "the transparency", f"{codec} takes none in {pixel_format}", strict=self._strict)
         self._output = self._container()
-        self._set_clock(codec, frame)
+        self._clock = OutputClock(
+            self._source,
+            frame,
+            codec,
+            self._output.format.name,
+            self.name,
+            stills=self._suffix in STILL_PICTURES,
+            strict=self._strict,
+        )
         ratio = self._ratio
         if ratio not in (None, 1) and not states_aspect(codec, self._output.format.name):
             why = f"it cannot be stated in {self._output.format.name} with {codec}"
@@ -208,84 +209,39 @@ class Writer:
             frame = self._turn(frame)
         picture = write_planes(_padded(frame, self.written.width, self.written.height), self.written.pixel_format)
         if self._suffix in STILL_PICTURES and self.written.codec in WRITTEN:
-            self._said[len(self._times)] = frame.side_data
-        time = frame.pts * frame.time_base
-        repeats = 0 if self._rate is None else self._rate.repeats(time - self._source.timeline.origin)
+            self._said[self._clock.count] = frame.side_data
+        repeats = self._clock.repeats(frame)
         for _ in range(repeats):
             self._encode(self._shown or picture, frame)
         if repeats >= 0:
             self._encode(picture, frame)
         self._shown = picture
         self.written.frames += 1
-        self.written.position = float(time)
-
-    def _set_clock(self, codec: str, frame: Frame) -> None:
-        """Find how the output tells time: by the frames' own timestamps, or by counting frames of a constant rate."""
-        kind = self._output.format.name
-        timeline = self._source.timeline
-        stills = self._suffix in STILL_PICTURES
-        constant = kind in CONSTANT_RATE
-        self._holds_times = not (constant or stills)
-        self._counts = counts_frames(codec) or not self._holds_times
-        self._ticks = frame.time_base
-        self._encoder_rate = self._source.frame_rate
-        self._rate: ConstantRate | None = None
-        if self._counts:
-            standard = (counts_frames(codec) and codec != "mpeg4") or kind.startswith("mxf")
-            self._encoder_rate = constant_rate(self._source, standard=standard)
-            if not self._holds_times:
-                self._ticks = 1 / self._encoder_rate
-        if constant:
-            self._rate = ConstantRate(self.name, 1 / self._ticks, strict=self._strict)
-            if timeline.start is None:
-                timeline.origin = self._source.begins - timeline.shift
-        self._time_base = 1 / self._encoder_rate if self._counts and self._encoder_rate else frame.time_base
-        self._begins = timeline.origin if constant else frame.pts * frame.time_base
+        self.written.position = float(frame.pts * frame.time_base)
 
     def _encode(self, picture: av.VideoFrame, frame: Frame) -> None:
         """Encode one frame that is shown when ``frame`` is, or takes the next place."""
-        picture.pts, picture.duration = (len(self._times), 1) if self._counts else (frame.pts, frame.duration)
-        picture.time_base = self._time_base
-        if self._counts:
-            self._times.append(frame.pts if self._holds_times else len(self._times))
-        self._durations[picture.pts] = frame.duration if self._holds_times else 1
+        self._clock.stamp(picture, frame)
         self._mux(self._context.encode(picture))
 
     def finish(self) -> None:
         """Write what is left, and the trailer."""
         packets = self._context.encode(None)
-        self._kind, self._index = self._output.format.name, self._stream.index
         if self.written.frames <= 2:  # too few to reorder, and x265 then leaves dts uninitialised
             for packet in packets:
                 packet.dts = packet.pts
         self._mux(packets)
         if self._remux is not None:
             self._remux.until(None)
-        kind, codec = self._output.format.name, self.written.codec
+        kind, codec, index = self._output.format.name, self.written.codec, self._stream.index
         self._output.close()
         self._closing.close()
-        if self._rate is not None:
-            self._rate.finish()
         if kind in ("matroska", "webm") and self._ratio not in (None, 1):
             stated = state_aspect(self._file, self._ratio)
             if not stated and not states_aspect(codec, "another"):
                 drop(self._source, "the pixel aspect ratio", f"{kind} left no room for it", strict=self._strict)
-        self._say_start()
-
-    def _say_start(self) -> None:
-        """Read back when the output begins, and say if that is not when its first frame was to be shown."""
-        if not isinstance(self._file, Path) or self._suffix in STILL_PICTURES:
-            return
-        kind, index = self._kind, self._index
-        with suppress(FFmpegError, InputError, IndexError), open_input(self._file) as written:
-            first = next(iter(written.demux(written.streams[index])))
-            stamp = first.dts if first.pts is None else first.pts
-            if stamp is None:
-                return
-            later = seconds(stamp, first.time_base) - self._begins
-            if abs(later) > _NOTICED:
-                word = "later" if later > 0 else "earlier"
-                log.info("%s: all times are %.3f s %s, as %s holds them", self.name, abs(later), word, kind)
+        read_back = isinstance(self._file, Path) and self._suffix not in STILL_PICTURES
+        self._clock.finish(self._file if read_back else None, index)
 
     def abandon(self) -> None:
         """Close everything, whatever state it is in; after `finish` there is nothing left to do."""
@@ -294,14 +250,9 @@ class Writer:
 
     def _mux(self, packets: list[Packet[Any]]) -> None:
         for packet in packets:
-            if packet.pts is not None:
-                packet.duration = self._durations.pop(packet.pts, packet.duration)
             said = self._said.pop(packet.pts, None)
-            if self._counts:
-                packet.pts = None if packet.pts is None else self._time(packet.pts)
-                packet.dts = None if packet.dts is None else self._time(packet.dts)
-            packet.time_base = self._ticks
-            time = None if packet.dts is None else packet.dts * self._ticks
+            self._clock.restore(packet)
+            time = None if packet.dts is None else packet.dts * self._clock.ticks
             if self._remux is not None and time is not None:
                 self._remux.until(time)
             if said:
@@ -314,27 +265,11 @@ class Writer:
             except FFmpegError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                at = "an unknown time" if stamp is None else f"{float(stamp * self._ticks):.3f} s"
+                at = "an unknown time" if stamp is None else f"{float(stamp * self._clock.ticks):.3f} s"
                 raise OutputError(
                     f"Cannot write {self.name}: {self._output.format.name} does not take the frame at {at}"
                 ) from error
-            if stamp is not None and not self._rounds:
-                self._say_rounding(stamp * self._ticks)
-
-    def _time(self, count: int) -> int:
-        """When the frame of this number is shown, in ticks; before the first, as if at the usual rate."""
-        if count >= 0:
-            return self._times[count]
-        return self._times[0] + round(count * self._time_base / self._ticks)
-
-    def _say_rounding(self, time: Fraction) -> None:
-        tick = Fraction(self._stream.time_base.numerator, self._stream.time_base.denominator)
-        if tick > _FINE and (time / tick).denominator != 1:
-            self._rounds = True
-            log.info(
-                "%s: times are rounded to %.3g ms, in which %s counts them",
-                self.name, tick * 1000, self._output.format.name,
-            )  # fmt: skip
+            self._clock.say_rounding(stamp, self._stream.time_base)
 
     def _container(self) -> OutputContainer:
         kind, options = None, {}
@@ -376,13 +311,13 @@ class Writer:
             frame,
             self.written.pixel_format,
             self._encoding,
-            time_base=self._time_base,
-            frame_rate=self._encoder_rate,
+            time_base=self._clock.time_base,
+            frame_rate=self._clock.frame_rate,
             sample_aspect_ratio=self._ratio,
             hdr=hdr,
             b_frames=output.format.name not in NO_B_FRAMES,
         )
-        stream.time_base = self._ticks
+        stream.time_base = self._clock.ticks
         return stream
 
     def _add_stating(self, side_data: SideData, frame: Frame) -> VideoStream:
@@ -403,7 +338,7 @@ class Writer:
         stream = self._output.add_stream_from_template(stating.streams.video[0], opaque=True)
         stream.codec_context.extradata = self._context.extradata
         stream.codec_context.codec_tag = self._context.codec_tag
-        stream.time_base = self._ticks
+        stream.time_base = self._clock.ticks
         return stream
 
     def _carrier(self, codec: str) -> str | None:

@@ -1,0 +1,135 @@
+"""`OutputClock`: from the frames' timestamps to the encoder's, and from its packets' to those of the output."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from av.error import FFmpegError
+
+from ..errors import InputError
+from .encoder import counts_frames
+from .input import open_input, seconds
+from .rate import CONSTANT_RATE, ConstantRate, constant_rate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import av
+    from av.packet import Packet
+
+    from ..frames import Frame
+    from .decode import Source
+
+log = logging.getLogger(__name__)
+
+_FINE = Fraction(1, 50_000)  # seconds: a clock that ticks faster is as good as exact
+_NOTICED = Fraction(1, 400)  # seconds: more than a container's rounding
+
+
+class OutputClock:
+    """How an output tells time: by the frames' own timestamps, or by counting frames of a constant rate.
+
+    Args:
+        source: The open input.
+        first: Its first frame.
+        codec: The encoder: some count frames, whatever the container does.
+        kind: FFmpeg's name of the output's format.
+        name: Of the output, for what is said.
+        stills: Whether the output is images.
+        strict: Raise where a frame would be repeated or dropped.
+
+    Attributes:
+        time_base: Of the encoder.
+        ticks: Of the packets.
+        frame_rate: For the encoder; None if it is not known.
+    """
+
+    def __init__(
+        self, source: Source, first: Frame, codec: str, kind: str, name: str, *, stills: bool, strict: bool
+    ) -> None:
+        self.ticks = self.time_base = first.time_base
+        self.frame_rate = source.frame_rate
+        self._kind = kind
+        self._name = name
+        self._durations: dict[int, int] = {}  # pts → duration, of the frames inside the encoder
+        self._times: list[int] = []  # pts of each frame, for encoders that count
+        self._rounds = False
+        self._rate: ConstantRate | None = None
+        self._origin = Fraction(0)
+        constant = kind in CONSTANT_RATE
+        self._holds_times = not (constant or stills)
+        self._counts = counts_frames(codec) or not self._holds_times
+        self._begins = first.pts * first.time_base
+        if self._counts:
+            standard = (counts_frames(codec) and codec != "mpeg4") or kind.startswith("mxf")
+            self.frame_rate = constant_rate(source, standard=standard)
+            self.time_base = 1 / self.frame_rate
+            self.ticks = first.time_base if self._holds_times else self.time_base
+        if constant:
+            self._rate = ConstantRate(name, 1 / self.time_base, strict=strict)
+            if source.timeline.start is None:
+                source.timeline.origin = source.begins - source.timeline.shift
+            self._begins = self._origin = source.timeline.origin
+
+    @property
+    def count(self) -> int:
+        """Number of the next frame, for encoders that count."""
+        return len(self._times)
+
+    def repeats(self, frame: Frame) -> int:
+        """How often what is on show is encoded again before this frame; −1 to drop this one."""
+        return 0 if self._rate is None else self._rate.repeats(frame.pts * frame.time_base - self._origin)
+
+    def stamp(self, picture: av.VideoFrame, frame: Frame) -> None:
+        """Give ``picture`` the encoder's timestamp: that of ``frame``, or the next place."""
+        picture.pts, picture.duration = (self.count, 1) if self._counts else (frame.pts, frame.duration)
+        picture.time_base = self.time_base
+        self._times.append(frame.pts if self._holds_times else self.count)
+        self._durations[picture.pts] = frame.duration if self._holds_times else 1
+
+    def restore(self, packet: Packet[Any]) -> None:
+        """Give a packet of the encoder its times in ``ticks``."""
+        if packet.pts is not None:
+            packet.duration = self._durations.pop(packet.pts, packet.duration)
+        if self._counts:
+            packet.pts = None if packet.pts is None else self._time(packet.pts)
+            packet.dts = None if packet.dts is None else self._time(packet.dts)
+        packet.time_base = self.ticks
+
+    def _time(self, count: int) -> int:
+        """When the frame of this number is shown, in ticks; before the first, as if at the usual rate."""
+        if count >= 0:
+            return self._times[count]
+        return self._times[0] + round(count * self.time_base / self.ticks)
+
+    def say_rounding(self, pts: int | None, time_base: Any) -> None:
+        """Say once if a packet's time in ``ticks`` is none of the container's ``time_base``."""
+        tick = seconds(1, time_base)
+        if pts is None or self._rounds or tick <= _FINE or (pts * self.ticks / tick).denominator == 1:
+            return
+        self._rounds = True
+        log.info("%s: times are rounded to %.3g ms, in which %s counts them", self._name, tick * 1000, self._kind)
+
+    def finish(self, file: Path | None, index: int) -> None:
+        """Say what frames were repeated and dropped, and if the first is not shown when it was to be.
+
+        Args:
+            file: The output, whole and closed; None if it cannot be read back.
+            index: Of its video stream.
+        """
+        if self._rate is not None:
+            self._rate.finish()
+        if file is None:
+            return
+        with suppress(FFmpegError, InputError, IndexError), open_input(file) as written:
+            first = next(iter(written.demux(written.streams[index])))
+            stamp = first.dts if first.pts is None else first.pts
+            if stamp is None:
+                return
+            later = seconds(stamp, first.time_base) - self._begins
+            if abs(later) > _NOTICED:
+                word = "later" if later > 0 else "earlier"
+                log.info("%s: all times are %.3f s %s, as %s holds them", self._name, abs(later), word, self._kind)
