@@ -366,6 +366,16 @@ def test_where_shapes_do_not_tell_a_model_its_name_does(tmp_path: Path, asked: s
     load_model(asked, 2, file)
 
 
+def test_one_file_of_the_catalogue_may_serve_models_of_other_depths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file(build("drrn", 2).state_dict(), tmp_path / "drrn.safetensors", {"model": "drrn", "scale": "2 3 4"})
+    monkeypatch.setattr("vsr_plugin.models.manifest", lambda: {"drrn-b1u9_x2": {"file": tmp_path / "drrn.safetensors"}})
+    spec, module = read_model("drrn-b1u9", 2)
+    assert spec is MODELS["drrn-b1u9"]
+    assert module.units == 9
+
+
 def test_a_drrn_of_another_author_is_not_taken_for_the_one_of_nine_units(tmp_path: Path) -> None:
     names = {"input.weight": "arg:learned_0", "output.weight": "arg:learned_3"}
     names |= {f"conv{index}.weight": f"arg:learned_{index}" for index in (1, 2)}

@@ -8,6 +8,7 @@ import struct
 import tracemalloc
 import zipfile
 from collections import OrderedDict
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,6 +79,15 @@ def test_big_endian_and_fortran_arrays_are_read(tmp_path: Path, state: dict[str,
     np.savez(tmp_path / "a.npz", **arrays)
     loaded = load_model("espcn", 2, tmp_path / "a.npz").state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
+
+
+def save_old(state: dict[str, Tensor], path: Path) -> None:
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+
+
+def save_npz(state: dict[str, Tensor], path: Path) -> None:
+    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in state.items()}
+    np.savez(path, **arrays)
 
 
 def npy(shape: tuple[int, ...]) -> bytes:
@@ -285,3 +295,24 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path: Path, state: dict[str, Tens
     (tmp_path / "a.pth").write_bytes((tmp_path / "a.pth").read_bytes()[:cut])
     with pytest.raises(WeightsError, match=r"Cannot read weights from 'a\.pth'"):
         load_model("espcn", 2, tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("save", [torch.save, save_old, save_file, save_npz])
+def test_damage_is_refused_or_harmless(
+    tmp_path: Path, state: dict[str, Tensor], save: Callable[[dict[str, Tensor], Path], None]
+) -> None:
+    file = tmp_path / {save_file: "a.safetensors", save_npz: "a.npz"}.get(save, "a.pth")
+    save(state, file)
+    whole, random = file.read_bytes(), Random(0)
+    refused: list[str] = []
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for _ in range(random.randint(1, 5)):
+            damaged[random.randrange(3000)] = random.randrange(256)
+        file.write_bytes(damaged)
+        try:
+            load_model("espcn", 2, file)
+        except WeightsError as error:
+            refused.append(str(error))
+    assert len(refused) > 10
+    assert not [message for message in refused if "\n" in message]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 import tomllib
+from dataclasses import replace
 from functools import cache
 from importlib import import_module, resources
 from pathlib import Path
@@ -125,10 +126,13 @@ def read_model(name: str, scale: int, weights: str | Path | None = None) -> tupl
                 f"or train them with `vsr train {name}{one_for_all} --data FOLDER`, in some {_STEPS:,} steps of "
                 f"{_training_step(spec, scale) / 1e12:.1g} TFLOP each"
             )
-        weights = str(resources.files("vsr_plugin.weights") / shipped)
-    converted = convert(read_weights(Path(weights)), spec, scale)
+        file = read_weights(Path(str(resources.files("vsr_plugin.weights") / shipped)))
+        file = replace(file, metadata={**file.metadata, "model": name})  # the manifest says whom it serves
+    else:
+        file = read_weights(Path(weights))
+    converted = convert(file, spec, scale)
     if converted.note:
-        _log.warning("%s: %s", Path(weights).name, converted.note)
+        _log.warning("%s: %s", file.name, converted.note)
     module = build_model(converted.spec, scale)
     module.load_state_dict(converted.state)
     return converted.spec, module.eval().requires_grad_(requires_grad=False)
