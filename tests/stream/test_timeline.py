@@ -193,6 +193,15 @@ def test_a_constant_rate_stays_as_it_is(
     assert "written" not in caplog.text
 
 
+def test_images_hold_no_times(made: Made, enlarge: Enlarge, caplog: pytest.LogCaptureFixture) -> None:
+    enlarge(made("silent_gaps.mp4"), "out_%02d.png", encoding=Encoding())
+    assert (
+        "out_%02d.png: images hold no times, and the frame at 0.120 s is not where its number says" in caplog.messages
+    )
+    with pytest.raises(OutputError, match="images hold no times"):
+        enlarge(made("silent_gaps.mp4"), "strict_%02d.png", encoding=Encoding(), strict=True)
+
+
 def test_a_late_start_is_kept_by_repeating_the_first_frame(
     made: Made, enlarge: Enlarge, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from av.error import FFmpegError
 
-from ..errors import InputError
+from ..errors import InputError, OutputError
 from .encoder import counts_frames
 from .input import open_input, seconds
 from .rate import CONSTANT_RATE, ConstantRate, constant_rate
@@ -54,6 +54,8 @@ class OutputClock:
         self.frame_rate = source.frame_rate
         self._kind = kind
         self._name = name
+        self._stills = stills
+        self._strict = strict
         self._durations: dict[int, int] = {}  # pts → duration, of the frames inside the encoder
         self._times: list[int] = []  # pts of each frame, for encoders that count
         self._rounds = False
@@ -81,7 +83,22 @@ class OutputClock:
 
     def repeats(self, frame: Frame) -> int:
         """How often what is on show is encoded again before this frame; −1 to drop this one."""
-        return 0 if self._rate is None else self._rate.repeats(frame.pts * frame.time_base - self._origin)
+        time = frame.pts * frame.time_base
+        if self._rate is not None:
+            return self._rate.repeats(time - self._origin)
+        if (
+            self._stills
+            and not self._rounds
+            and abs(time - self._begins - self.count * self.time_base) > self.time_base
+        ):
+            self._rounds = True
+            text = (
+                f"{self._name}: images hold no times, and the frame at {float(time):.3f} s is not where its number says"
+            )
+            if self._strict:
+                raise OutputError(text)
+            log.warning("%s", text)
+        return 0
 
     def stamp(self, picture: av.VideoFrame, frame: Frame) -> None:
         """Give ``picture`` the encoder's timestamp: that of ``frame``, or the next place."""
