@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from .errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from fractions import Fraction
+
+    import torch
 
 
 class Matrix(IntEnum):
@@ -102,6 +102,8 @@ class ColorSpec:
     @property
     def dtype(self) -> torch.dtype:
         """The sample type: uint8 for 8 bits, uint16 above; float16 or float32."""
+        import torch  # takes seconds, and who only checks names needs none of it
+
         if self.floating:
             return torch.float16 if self.depth == 16 else torch.float32
         return torch.uint8 if self.depth == 8 else torch.uint16

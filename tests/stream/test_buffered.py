@@ -6,7 +6,7 @@ from contextlib import closing
 
 import pytest
 
-from vsr_plugin.stream import buffered
+from vsr_plugin.stream.buffered import buffered
 
 
 def _alive() -> int:

@@ -17,7 +17,8 @@ from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import InputError, OutputError, UsageError
 from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
 from vsr_plugin.models import NetworkSpec
-from vsr_plugin.stream import Encoding, Progress, Source, default_output, encode, upscale_file
+from vsr_plugin.stream import Encoding, Progress, Source, default_output, upscale_file
+from vsr_plugin.stream.encode import encode
 
 from .conftest import FAST, Media, frame_times, probe, video
 
@@ -189,7 +190,8 @@ def test_white_stays_white_in_every_range(media: Media, tmp_path: Path, color_ra
 
 _TWO_FRAMES = """
 import sys
-from vsr_plugin.stream import Encoding, Source, encode
+from vsr_plugin.stream import Encoding, Source
+from vsr_plugin.stream.encode import encode
 source = Source(sys.argv[1])
 encode((next(source) for _ in range(2)), sys.argv[2], source, Encoding(codec="libx265"))
 """

@@ -19,7 +19,8 @@ import pytest
 
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import InputError, OutputError, UsageError
-from vsr_plugin.stream import Encoding, Source, encode, upscale_file
+from vsr_plugin.stream import Encoding, Source, upscale_file
+from vsr_plugin.stream.encode import encode
 from vsr_plugin.stream.packets import PacketQueue
 from vsr_plugin.stream.rate import ConstantRate
 from vsr_plugin.stream.timecode import later
@@ -323,7 +324,8 @@ def test_a_pipe_is_read_once_with_all_its_streams(made: Made, enlarge: Enlarge, 
 @pytest.mark.parametrize("name", ["b.ts", "b.flv"])
 def test_standard_input_may_be_any_format(made: Made, tmp_path: Path, name: str) -> None:
     code = (
-        "import sys; from vsr_plugin.stream import *; s = Source('-', keep_packets=True); "
+        "import sys; from vsr_plugin.stream import *; from vsr_plugin.stream.encode import encode; "
+        "s = Source('-', keep_packets=True); "
         "encode(s, sys.argv[1], s, Encoding(preset='ultrafast'))"
     )
     with made(name).open("rb") as file:

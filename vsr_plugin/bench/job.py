@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 
-from ..stream import Encoding, Source, buffered, encode, upscale_file
+from ..stream import Encoding, Source, upscale_file
+from ..stream.buffered import buffered
+from ..stream.encode import encode
 from .pictures import RATE, pictures
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from ..errors import UsageError
 from ..frames import ColorSpec, Frame, Matrix, Range
 from ..models import NetworkSpec
 from ..models.layers import BicubicUpsample
-from ..stream import Encoding, Source, encode
+from ..stream import Encoding, Source
+from ..stream.encode import encode
 from ..stream.encoder import STILL_PICTURES
 from .crop import Crop, busiest, cut
 from .page import Page

@@ -1,196 +1,43 @@
-"""`upscale_file`: decode | buffered | upscale | buffered | encode.
+"""Files in, larger files out: decode | buffered | upscale | buffered | encode.
 
-Everything is pulled by the sink: it asks for a frame, and the request travels up. `buffered` lets decoding, the network
-and encoding run at the same time; nothing else in the pipeline knows of threads.
+| name | what it is |
+|---|---|
+| `upscale_file` | the whole pipeline |
+| `Source` | a file as an iterator of frames |
+| `Encoding` | how |
+| `Progress`, `Report` | what `upscale_file` tells while it works, and at the end |
+| `default_output` | what a result is called |
+| `buffered.buffered` | reads ahead in a thread |
+| `encode.encode` | frames into a file, with everything else that the source holds |
+
+Names are imported when they are first used, for most modules here need torch, which takes seconds: who checks names and
+options before any work imports `encoder`, `output` and `sequence`, which do without.
 """
 
 from __future__ import annotations
 
-import os
-import time
-from dataclasses import dataclass
-from pathlib import Path
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
-from .buffered import buffered
-from .decode import Source
-from .encode import encode
-from .encoder import STILL_PICTURES, Encoding
-from .output import check_output, fitting
-from .sequence import is_pattern, split_pattern
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from fractions import Fraction
+    from .decode import Source
+    from .encoder import Encoding
+    from .output import default_output
+    from .upscale import Progress, Report, upscale_file
 
-    from ..engine import Upscaler
-    from .writer import Written
-
-__all__ = ["Encoding", "Progress", "Report", "Source", "buffered", "default_output", "encode", "upscale_file"]
-
-# Frames read ahead and enlarged ahead: enough to ride out a key frame, and a bound on memory.
-_AHEAD = 4
-# Containers that hold what comes out of any of them; all else becomes Matroska.
-_KEPT_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", *STILL_PICTURES}
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far the work is.
-
-    Attributes:
-        source: What is read; ``source.expected_frames`` is the whole, as far as it is known.
-        written: What is written.
-    """
-
-    source: Source
-    written: Written
+_HOMES = {
+    "Encoding": "encoder",
+    "Progress": "upscale",
+    "Report": "upscale",
+    "Source": "decode",
+    "default_output": "output",
+    "upscale_file": "upscale",
+}
+__all__ = ["Encoding", "Progress", "Report", "Source", "default_output", "upscale_file"]
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What was done.
-
-    Attributes:
-        input: Its name.
-        output: Its name.
-        frames: Pictures enlarged.
-        seconds: Wall time.
-        width: Of the output, in pixels.
-        height: Of the output, in pixels.
-        codec: The encoder.
-        pixel_format: FFmpeg's name.
-        damaged: Places in which the input lacks something or does not decode cleanly.
-        model: Name.
-        scale: Whole number.
-        backend: What ran the network.
-        device: Where.
-        precision: In what numbers.
-        batch: Pictures or tiles at a time.
-        tile: Side of a tile in input pixels; None for whole pictures.
-    """
-
-    input: str
-    output: str
-    frames: int
-    seconds: float
-    width: int
-    height: int
-    codec: str
-    pixel_format: str
-    damaged: int
-    model: str
-    scale: int
-    backend: str
-    device: str
-    precision: str
-    batch: int | None
-    tile: int | None
-
-    @property
-    def fps(self) -> float:
-        """Frames per second of wall time."""
-        return self.frames / self.seconds if self.seconds else 0.0
-
-
-def default_output(source: str | Path, model: str, scale: int, folder: str | Path | None = None) -> Path:
-    """Where the enlarged ``source`` goes unless told otherwise: ``in_espcn_x3.mp4`` beside it, or in ``folder``.
-
-    MP4, MOV, Matroska, WebM and still pictures keep their kind; everything else becomes Matroska.
-
-    Raises:
-        UsageError: the source is standard input, which has no name.
-    """
-    if str(source) == "-":
-        raise UsageError("Expected an output name with standard input: give one, or - for y4m on standard output")
-    path = Path(source)
-    suffix = path.suffix if path.suffix.lower() in _KEPT_SUFFIXES else ".mkv"
-    place = path.parent if folder is None else Path(folder)
-    if is_pattern(path) and not os.path.exists(path):  # noqa: PTH110 - a name may be too long
-        before, after = split_pattern(path.with_suffix(suffix))
-        return place / f"{before}{model}_x{scale}_{after}"
-    return place / fitting(path.stem, f"_{model}_x{scale}{suffix}")
-
-
-def upscale_file(
-    source: str | Path,
-    output: str | Path,
-    upscaler: Upscaler,
-    *,
-    encoding: Encoding | None = None,
-    start: Fraction | None = None,
-    duration: Fraction | None = None,
-    frames: int | None = None,
-    deinterlace: bool = False,
-    hwaccel: str | None = None,
-    frame_rate: Fraction | None = None,
-    overwrite: bool = False,
-    strict: bool = False,
-    on_progress: Callable[[Progress], None] | None = None,
-) -> Report:
-    """Enlarge a file; its sound, subtitles, chapters, metadata, timestamps and colours stay as they are.
-
-    Args:
-        source: Anything FFmpeg opens, a pattern of images (``frame_%04d.png``), or ``-`` for standard input.
-        output: A file, a pattern of images, or ``-`` for y4m on standard output.
-        upscaler: The network; it may serve many files.
-        encoding: Encoder and options; visually lossless by default.
-        start: Where to begin, in seconds.
-        duration: How many seconds to take.
-        frames: How many frames to take at most.
-        deinterlace: Make whole pictures of fields; interlaced input is refused without it.
-        hwaccel: Decode on this kind of device (``cuda``), in software where it cannot.
-        frame_rate: Of image sequences and of streams without timestamps.
-        overwrite: Replace an existing output.
-        strict: Refuse damaged input, and refuse what would drop a stream.
-        on_progress: Called after each frame, in the calling thread.
-
-    Raises:
-        InputError: the source cannot be read, is interlaced, or holds no picture.
-        OutputError: the output exists, or cannot be written.
-        UsageError: the encoder does not know an option.
-        BackendError: the network cannot run.
-    """
-    if str(output) != "-":
-        check_output(Path(output), source, overwrite=overwrite)
-    began = time.perf_counter()
-    decoded = Source(
-        source,
-        start=start,
-        duration=duration,
-        frames=frames,
-        deinterlace=deinterlace,
-        hwaccel=hwaccel,
-        strict=strict,
-        frame_rate=frame_rate,
-        keep_packets=True,
-    )
-    enlarged = buffered(upscaler.stage(buffered(decoded, _AHEAD)), _AHEAD)
-    written = encode(
-        enlarged,
-        output,
-        decoded,
-        encoding or Encoding(),
-        overwrite=overwrite,
-        strict=strict,
-        on_frame=None if on_progress is None else lambda so_far: on_progress(Progress(decoded, so_far)),
-    )
-    return Report(
-        input=decoded.name,
-        output=written.output,
-        frames=written.frames,
-        seconds=time.perf_counter() - began,
-        width=written.width,
-        height=written.height,
-        codec=written.codec,
-        pixel_format=written.pixel_format,
-        damaged=decoded.damaged,
-        model=upscaler.spec.name,
-        scale=upscaler.scale,
-        backend=upscaler.backend,
-        device=str(upscaler.device),
-        precision=upscaler.precision,
-        batch=upscaler.batch,
-        tile=upscaler.tile,
-    )
+def __getattr__(name: str) -> object:
+    """Import a name from its module when it is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
-import torch
 
-from ..color import convert
 from ..errors import InputError, UsageError
 from ..frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
+
+if TYPE_CHECKING:
+    import torch
 
 Samples = np.ndarray[Any, np.dtype[Any]]  # uint8, or uint16 in the byte order of its format
 
@@ -129,6 +130,8 @@ def _component(picture: av.VideoFrame, form: Layout, index: int) -> Samples:
 
 def read_planes(picture: av.VideoFrame) -> tuple[torch.Tensor, ...]:
     """One (H, W) uint8 or uint16 tensor of samples per component; they keep the picture's memory alive."""
+    import torch  # takes seconds; whoever asks for formats alone needs none of it
+
     form = layout(picture.format.name)
     if form is None:
         raise InputError(f"Expected a pixel format of 8- to 16-bit integers, got {picture.format.name}")
@@ -195,6 +198,10 @@ def _laid_out(frame: Frame, form: Layout) -> av.VideoFrame:
         return _laid_out(frame, native).reformat(format=form.name)
     stored = stored_color(frame.color, form)
     if not frame.is_gray and replace(stored, depth=frame.color.depth) != frame.color:
+        import torch
+
+        from ..color import convert
+
         alpha = [torch.from_numpy(_at_depth(plane.numpy(), frame.color, form.depth)) for plane in frame.planes[3:]]
         frame = replace(frame, planes=(*convert(frame.planes[:3], frame.color, stored), *alpha), color=stored)
     picture = av.VideoFrame(frame.width, frame.height, form.name)

@@ -24,16 +24,37 @@ import filelock
 
 from ..errors import OutputError, UsageError
 from .encoder import STILL_PICTURES
-from .sequence import ImageSequence, is_pattern
+from .sequence import ImageSequence, is_pattern, split_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
 log = logging.getLogger(__name__)
 
+# Containers that hold what comes out of any of them; all else becomes Matroska.
+_KEPT_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", *STILL_PICTURES}
 _LONGEST = 255  # bytes of a name, on all common file systems
 _LOCK = "lock"
 _PLACING = "placing"  # the frames of a sequence are whole, and on their way to their names
+
+
+def default_output(source: str | Path, model: str, scale: int, folder: str | Path | None = None) -> Path:
+    """Where the enlarged ``source`` goes unless told otherwise: ``in_espcn_x3.mp4`` beside it, or in ``folder``.
+
+    MP4, MOV, Matroska, WebM and still pictures keep their kind; everything else becomes Matroska.
+
+    Raises:
+        UsageError: the source is standard input, which has no name.
+    """
+    if str(source) == "-":
+        raise UsageError("Expected an output name with standard input: give one, or - for y4m on standard output")
+    path = Path(source)
+    suffix = path.suffix if path.suffix.lower() in _KEPT_SUFFIXES else ".mkv"
+    place = path.parent if folder is None else Path(folder)
+    if is_pattern(path) and not exists(path):  # noqa: PTH110 - a name may be too long
+        before, after = split_pattern(path.with_suffix(suffix))
+        return place / f"{before}{model}_x{scale}_{after}"
+    return place / fitting(path.stem, f"_{model}_x{scale}{suffix}")
 
 
 def is_sequence(target: Path, source: str) -> bool:
