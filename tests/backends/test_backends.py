@@ -112,6 +112,7 @@ def test_a_missing_openvino_names_the_command(monkeypatch: pytest.MonkeyPatch) -
     for name in [name for name in sys.modules if name.split(".")[0] == "openvino"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setattr("vsr_plugin.backends.openvino.find_spec", lambda _: None)
     with pytest.raises(BackendError, match="pip install openvino"):
         open_backend("openvino")
 

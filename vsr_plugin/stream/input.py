@@ -96,7 +96,7 @@ def size_of(container: InputContainer) -> int | None:
 def can_seek(path: str | Path) -> bool:
     """Whether the input can be read from any place, and twice: not so a pipe, a socket or a terminal."""
     if str(path) == "-":
-        return sys.stdin.buffer.seekable()
+        return sys.stdin is not None and sys.stdin.buffer.seekable()
     try:
         mode = Path(path).stat().st_mode
     except OSError:  # a pattern, or an address
