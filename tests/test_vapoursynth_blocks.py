@@ -288,6 +288,23 @@ def test_what_was_all_handed_out_is_not_held() -> None:
     assert max(held) <= 2 * 8 + 8 + 4  # two blocks ahead, one of which some are given, and what is kept
 
 
+def test_closed_in_one_of_their_own_threads_blocks_wait_for_the_others() -> None:
+    closed = threading.Event()
+
+    class Closes(Counter):
+        def __call__(self, frames: Any) -> Any:
+            blocks.close()
+            return super().__call__(frames)  # which asserts that it is open
+
+        def close(self) -> None:
+            super().close()
+            closed.set()
+
+    blocks = Blocks([Closes()], 1, 10)
+    assert blocks.get(0, picture).pts == 0
+    assert closed.wait(20)
+
+
 # What the filter asks of the clip before it.
 
 

@@ -16,6 +16,7 @@ import pytest
 import vapoursynth as vs
 
 import vsr_plugin.vapoursynth as vsr
+from vsr_plugin.backends import open_backend
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError
 from vsr_plugin.vapoursynth import workers
@@ -98,6 +99,17 @@ def test_an_upscaler_outlives_the_threads_that_used_it(loops: int) -> None:
     command = [sys.executable, "-c", POOLS, str(loops)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=550, check=False)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_openvino_computes_in_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_backend("openvino")  # which imports it without its report
+    import openvino
+
+    def infer(*_: object, **__: object) -> None:
+        pytest.fail("OpenVINO keeps state for the calling thread, and corrupts the heap when that has ended")
+
+    monkeypatch.setattr(openvino.InferRequest, "infer", infer)
+    picture(vsr.upscale(vs.core.std.BlankClip(**BLANK), backend="openvino"))
 
 
 # What is kept.

@@ -124,8 +124,8 @@ class OpenVINONetwork:
             result = torch.empty(self._shape)
             self._request.set_input_tensor(self._tensor(x.numpy(), shared_memory=True))
             self._request.set_output_tensor(self._tensor(result.numpy(), shared_memory=True))
-            # Not infer(), which runs in the calling thread, for which OpenVINO keeps state until both the thread and
-            # the request are gone: closing the request after that thread has ended corrupts the heap (2026.4).
+            # Not infer(), which computes in the calling thread: when that thread has ended, and another one closes the
+            # request, the heap is corrupted (OpenVINO 2026.4).
             self._request.start_async()
             self._request.wait()
             return result

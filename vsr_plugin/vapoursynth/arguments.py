@@ -53,8 +53,8 @@ def scale(model: str, asked: int | None, clip: vs.VideoNode, size: tuple[int, in
 def streams(device: str, backend: str, asked: int | None, *, latency: bool) -> tuple[int, int | None]:
     """(how many blocks are computed side by side, the CPU threads that each may use).
 
-    Two requests of half the cores take a tenth to a seventh less of a CPU than one of all cores, which wait for each
-    other after every layer. Backends that compute with torch's own threads gain nothing.
+    Two requests of half the cores take about a tenth less CPU time than one of all cores, which wait for each other
+    after every layer. Backends that compute with torch's own threads gain nothing.
     """
     own_threads = open_backend(backend).own_threads
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

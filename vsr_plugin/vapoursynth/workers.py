@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..engine import Upscaler
     from ..frames import Frame
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # as garbage may be collected, and clips with it, while it is held
 _kept: list[Worker] = []  # in use by no clip
 _keeping = False  # from the first clip until the program ends
 
