@@ -19,9 +19,10 @@ TOP_LEVEL = ("kernels", "weights")  # folders beside vsr_plugin/ that are packag
 
 def test_the_list_of_packages_equals_the_folders() -> None:
     inside = {".".join(file.parent.relative_to(ROOT).parts) for file in (ROOT / "vsr_plugin").rglob("__init__.py")}
-    beside = {f"vsr_plugin.{name}" for name in TOP_LEVEL}
-    assert SETUPTOOLS["packages"] == sorted(inside | beside)
-    assert SETUPTOOLS["package-dir"] == {f"vsr_plugin.{name}": name for name in TOP_LEVEL}
+    beside = {f"vsr_plugin.{name}": name for name in TOP_LEVEL}
+    outside = {"vsvsr": "vsr_plugin/vsvsr"}  # a package of its own, by its short name
+    assert SETUPTOOLS["packages"] == sorted((inside - {"vsr_plugin.vsvsr"}) | beside.keys() | outside.keys())
+    assert SETUPTOOLS["package-dir"] == beside | outside
 
 
 def test_every_module_lies_in_a_listed_package() -> None:
@@ -71,7 +72,7 @@ def test_the_wheel_holds_weights_and_types_and_no_stub(wheel_and_sdist: tuple[se
     assert not [name for name in wheel if name.endswith(".pyi")]
     assert {name.partition("/")[0] for name in wheel} == {
         "vsr_plugin",
-        "vsvsr.py",
+        "vsvsr",
         f"vsr_plugin-{PROJECT['project']['version']}.dist-info",
     }
 
@@ -80,4 +81,5 @@ def test_the_sdist_builds_the_same_wheel(wheel_and_sdist: tuple[set[str], set[st
     wheel, sdist = wheel_and_sdist
     inside = tuple(f"vsr_plugin/{name}/" for name in TOP_LEVEL)
     sources = {name.removeprefix("vsr_plugin/") if name.startswith(inside) else name for name in wheel}
+    sources = {f"vsr_plugin/{name}" if name.startswith("vsvsr/") else name for name in sources}
     assert {name for name in sources if ".dist-info/" not in name} <= sdist
