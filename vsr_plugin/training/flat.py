@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_BLACK, _WHITE = 16 / 255, 235 / 255  # of luma as networks see it
 _STEEPEST = 1 / 255  # from one small sample to the next
 _WEIGHT = 100.0  # of a squared error there, beside that of a photograph, which is a hundred times as large
 
@@ -39,8 +38,7 @@ def flatten_some(
     flat = min(count, int(share * count + chance))
     if not flat:
         return small, list(targets), 0
-    spread = torch.rand(flat, channels, 1, 1, generator=generator)
-    levels = _BLACK + (_WHITE - _BLACK) * spread if channels == 1 else spread
+    levels = torch.rand(flat, channels, 1, 1, generator=generator)
     slopes = (torch.rand(2, flat, 1, 1, 1, generator=generator) * 2 - 1) * _STEEPEST * side
     slopes[:, ::2] = 0
     return _with(small, levels, slopes), [_with(target, levels, slopes) for target in targets], flat

@@ -53,7 +53,7 @@ _FSRCNN_FAST = Recipe(
     patch={2: 24, 3: 24, 4: 24},
     lr=3e-3,
     optimizer="soap",
-    flat=0.125,
+    flat=0.25,
     rescaled=("deconvolution",),
 )
 
