@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import vapoursynth as vs
-
 import vsvsr
+
 from vsr_plugin.vapoursynth import upscale
 
 vskernels = pytest.importorskip("vskernels", reason="no vs-jetpack: pip install vsjetpack")

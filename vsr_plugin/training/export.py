@@ -79,7 +79,7 @@ def export(run: Path, into: Path, benchmarks: Mapping[str, Path], notice: str) -
             "sha256": hashlib.sha256(content).hexdigest(),
             "model": model,
             "scale": scale,
-            "trained_on": settings["data"],
+            "trained_on": _data(lineage(report)),
             "notice": notice,
             "training": lineage(report),
             "validation_psnr": round(max(progress["psnr"] for progress in kept), 3),
@@ -97,6 +97,12 @@ def export(run: Path, into: Path, benchmarks: Mapping[str, Path], notice: str) -
     except OSError as error:
         raise OutputError(f"Cannot write weights into {str(into)!r}: {error}") from error
     return list(rows)
+
+
+def _data(commands: list[dict[str, Any]]) -> list[str]:
+    """The folders of images that these commands, oldest first, have trained on."""
+    words = [word for step in commands for word in step["command"].split("--data ")[1:]]
+    return list(dict.fromkeys(word.split()[0] for word in words))
 
 
 def _measure(
