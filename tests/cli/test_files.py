@@ -203,7 +203,7 @@ def at_work(shared: Path, tmp_path: Path) -> Callable[[], subprocess.Popen[bytes
             stderr=subprocess.PIPE,
             preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # also where the tests run under nohup
         )
-        for _ in range(600):
+        for _ in range(2400):
             if any((tmp_path / "there").glob(".vsr-*/output*")):
                 break
             time.sleep(0.05)

@@ -271,6 +271,16 @@ def test_sizes_beyond_the_encoder_are_refused(media: Media, tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("codec", ["libsvtav1", "libx265"])
+def test_sizes_below_the_encoder_are_refused(media: Media, tmp_path: Path, codec: str) -> None:
+    source = Source(media("plain.mp4"))
+    shapes = ((8, 8), (4, 4), (4, 4))
+    tiny = replace(next(source), planes=tuple(torch.zeros(shape, dtype=torch.uint8) for shape in shapes))
+    with pytest.raises(OutputError, match="Expected at least 16×16 pixels"):
+        encode(iter([tiny]), tmp_path / "out.mkv", source, Encoding(codec))
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(("name", "message"), [("out.foo", "expected a name"), ("no/out.mp4", "No such folder")])
 def test_impossible_places_are_refused(
     media: Media, nearest: Upscaler, tmp_path: Path, name: str, message: str

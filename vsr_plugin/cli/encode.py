@@ -102,7 +102,7 @@ def encode(
     as_json: Annotated[bool, typer.Option("--json", help="A summary for programs on standard output.")] = False,
 ) -> None:
     """Enlarge video with a neural network; sound, subtitles, chapters, timestamps and colours stay as they are."""
-    from ..stream.encoder import choose_codec
+    from ..stream.encoder import Encoding, check_encoding
     from ..stream.output import identities
     from .terminal import say_error, say_result, speak
 
@@ -123,8 +123,9 @@ def encode(
     jobs = _jobs(inputs, output, model, scale)
     if as_json and any(target == "-" for _, target in jobs):
         raise UsageError("Expected --json or y4m on standard output, got both")
-    if codec is not None:
-        choose_codec("", 8, codec)
+    encoding = Encoding(codec, crf, preset, encoder_options, pixel_format)
+    for suffix in {".y4m" if target == "-" else Path(target).suffix.lower() for _, target in jobs}:
+        check_encoding(suffix, encoding)
     kept = identities(source for source, _ in jobs if source != "-")
     for source, target in jobs:
         if target != "-" and kept & identities([target]):
@@ -133,9 +134,7 @@ def encode(
         _check(*jobs[0], kept, overwrite=overwrite)
 
     from ..engine import Upscaler
-    from ..stream import Encoding
 
-    encoding = Encoding(codec, crf, preset, encoder_options, pixel_format)
     failed = 0
     with ExitStack() as cleanup:
         upscaler = cleanup.enter_context(

@@ -52,6 +52,9 @@ _DEFAULTS: Mapping[str, Mapping[str, str]] = {
     "mjpeg": {"qmin": "1", "qmax": "2"},
     "libwebp": {"quality": "95"},
 }
+_TRIED_SIZE = (320, 192)  # of an encoder that is opened only to see whether it takes its options
+# The least side that an encoder takes: x265 refuses smaller ones, SVT-AV1 corrupts its memory and ends the process.
+_SMALLEST = {"libsvtav1": 16, "libx265": 16}
 # Encoders that take odd sizes of subsampled pictures; the others want whole chroma samples.
 _ANY_SIZE = {"bmp", "ffv1", "ffvhuff", "libvpx", "libvpx-vp9", "libwebp", "mjpeg", "png", "rawvideo", "tiff"}
 # Codecs whose own bitstream states the shape of a pixel; of containers, MOV, MP4 and y4m do.
@@ -141,8 +144,58 @@ def choose_pixel_format(codec: str, frame: Frame, asked: str | None) -> str:
     return str(best.name)
 
 
+def check_encoding(suffix: str, encoding: Encoding) -> None:
+    """Try the encoder with its options, before any input is read: it may be a pipe that stays silent.
+
+    Which encoder it will be may depend on the depth of the frames; it is enough that one of them takes the options. An
+    encoder that does not open with its defaults either, here and at this size, is left to the first frame.
+
+    Raises:
+        UsageError: the encoder is unknown, or does not know an option or a value.
+    """
+    refusals = []
+    for codec in dict.fromkeys(choose_codec(suffix, depth, encoding.codec) for depth in (8, 10)):
+        try:
+            _try(codec, encoding)
+        except UsageError as error:
+            refusals.append(error)
+        else:
+            return
+    raise refusals[0]
+
+
+def _try(codec: str, encoding: Encoding) -> None:
+    formats = [fmt.name for fmt in av.Codec(codec, "w").video_formats or []]
+    usual = next((name for name in ("yuv420p", "yuv422p10le") if name in formats), (formats or ["yuv420p"])[0])
+    for tried in (encoding, Encoding(codec)):
+        context: Any = av.CodecContext.create(codec, "w")
+        context.width, context.height, context.pix_fmt = *_TRIED_SIZE, usual
+        context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
+        options = _options(codec, tried, {})
+        context.options = dict(options)
+        try:
+            _open(context, codec, options)
+        except (OutputError, UsageError) as error:
+            if tried is encoding:
+                refused = error
+                continue
+            return  # not the options' fault
+        if tried is not encoding:
+            raise refused
+        return
+
+
 def encoded_size(codec: str, pixel_format: str, width: int, height: int) -> tuple[int, int]:
-    """(width, height) as the encoder can take it: whole chroma samples, where it insists on them."""
+    """(width, height) as the encoder can take it: whole chroma samples, where it insists on them.
+
+    Raises:
+        OutputError: the encoder takes no frames that small.
+    """
+    least = _SMALLEST.get(codec, 1)
+    if min(width, height) < least:
+        raise OutputError(
+            f"Expected at least {least}×{least} pixels for encoder {codec}, got {width}×{height}: choose another one"
+        )
     form = layout(pixel_format)
     if form is None or codec in _ANY_SIZE:
         return width, height
