@@ -69,7 +69,7 @@ def test_a_result_is_never_another_input(media: Media, run: Run, tmp_path: Path)
     assert Path("a_espcn_x2.mkv").read_bytes() == media("lossless.mkv").read_bytes()
 
 
-def test_a_shorter_sequence_leaves_no_old_frames(still: Run, tmp_path: Path) -> None:
+def test_a_shorter_sequence_leaves_no_old_frames(still: Run, tmp_path: Path, capfd: Say) -> None:
     _frames("in_%d.png", 2, 200)
     _frames("out_%02d.png", 5, 0)
     Path("out_keep.png").write_text("another name")
@@ -77,6 +77,18 @@ def test_a_shorter_sequence_leaves_no_old_frames(still: Run, tmp_path: Path) -> 
     assert still("-y", "-o", "out_%02d.png", "in_%d.png") == 0
     assert _there(tmp_path) == ["in_1.png", "in_2.png", "out_01.png", "out_02.png", "out_keep.png"]
     assert {Image.open(f"out_0{number}.png").size for number in (1, 2)} == {(32, 32)}
+    assert "Removed 3 older frames that would follow the new ones: out_03.png to out_05.png" in capfd.readouterr().err
+
+
+def test_images_that_do_not_follow_a_shorter_sequence_stay(still: Run, tmp_path: Path, capfd: Say) -> None:
+    _frames("in_%d.png", 2, 200)
+    for number in (0, 1, 3, 9):
+        Image.new("L", (16, 16)).save(f"out_{number:02}.png")
+    kept = {name: Path(name).read_bytes() for name in ("out_00.png", "out_09.png")}
+    assert still("-y", "-o", "out_%02d.png", "in_%d.png") == 0
+    assert _there(tmp_path) == ["in_1.png", "in_2.png", "out_00.png", "out_01.png", "out_02.png", "out_09.png"]
+    assert {name: Path(name).read_bytes() for name in kept} == kept
+    assert "out_03.png to out_03.png" in capfd.readouterr().err
 
 
 def test_frames_of_the_input_are_never_overwritten(still: Run, tmp_path: Path) -> None:

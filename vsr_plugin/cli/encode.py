@@ -48,7 +48,12 @@ def encode(
             "[default: in_espcn_x3.mp4 beside in.mp4]",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace existing files.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "-y", "--overwrite", help="Replace existing files, and older frames that would follow a new image sequence."
+        ),
+    ] = False,
     weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
     backend: Annotated[
         str | None,

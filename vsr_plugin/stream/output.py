@@ -16,6 +16,7 @@ import shutil
 import stat
 import tempfile
 from contextlib import suppress
+from itertools import count, takewhile
 from os.path import exists, lexists, realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -193,16 +194,20 @@ class Part:
 
     def _place_frames(self) -> Path:
         place = next(place for place in _names(self._target) if self._overwrite or ImageSequence.find(place) is None)
-        count = sum(file.stem.isdigit() for file in self._folder.iterdir())
+        frames = sum(file.stem.isdigit() for file in self._folder.iterdir())
         plan = self._folder / "plan"
-        plan.write_text(json.dumps({"pattern": place.name, "frames": count}))
+        plan.write_text(json.dumps({"pattern": place.name, "frames": frames}))
         plan.replace(self._folder / _PLACING)
         _place_planned(self._folder)
         return place
 
 
 def _place_planned(folder: Path) -> None:
-    """Move the frames that are still in ``folder`` to their names, and remove older ones of the pattern beyond them."""
+    """Move the frames that are still in ``folder`` to their names, and remove older ones that would follow them.
+
+    Those are the frames numbered without a gap after the new ones: a reader would take them for the end of the new
+    sequence. Whatever lies beyond a gap, or before the new frames, stays.
+    """
     plan = json.loads((folder / _PLACING).read_text())
     place = folder.parent / plan["pattern"]
     sequence = ImageSequence(place, tuple(range(1, plan["frames"] + 1)))
@@ -210,8 +215,13 @@ def _place_planned(folder: Path) -> None:
         with suppress(FileNotFoundError):  # moved before the process was killed
             (folder / f"{number}{place.suffix}").replace(place.with_name(sequence.name(number)))
     there = ImageSequence.find(place)
-    for number in set(there.numbers if there else ()) - set(sequence.numbers):
+    numbers = set(there.numbers if there else ())
+    after = list(takewhile(numbers.__contains__, count(plan["frames"] + 1)))
+    for number in reversed(after):  # from the end, so that what a killed process leaves has no gap
         place.with_name(sequence.name(number)).unlink(missing_ok=True)
+    if after:
+        first, last = sequence.name(after[0]), sequence.name(after[-1])
+        log.warning("Removed %d older frames that would follow the new ones: %s to %s", len(after), first, last)
 
 
 def _make_folder(parent: Path) -> tuple[Path, filelock.BaseFileLock]:
