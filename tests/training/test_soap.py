@@ -53,3 +53,22 @@ def test_its_state_survives_saving() -> None:
         return weight.detach()
 
     assert torch.equal(run(interrupted=False), run(interrupted=True))
+
+
+def test_gradients_of_all_sizes_leave_numbers() -> None:
+    """Layers that have just grown get next to nothing, from a few samples, with which float32 finds no basis."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(60):
+        weight = torch.nn.Parameter(torch.zeros(16, 16, 3, 3))
+        weight.grad = torch.zeros_like(weight)
+        sizes = 10 ** (-7 - 16 * torch.rand(16, 3, 3, generator=generator))
+        weight.grad[0] = torch.randn(16, 3, 3, generator=generator) * sizes
+        SOAP([weight], 1e-3).step()
+        assert torch.isfinite(weight).all()
+
+
+def test_no_gradient_is_no_step() -> None:
+    weight = torch.nn.Parameter(torch.ones(4, 4, 3, 3))
+    weight.grad = torch.zeros_like(weight)
+    SOAP([weight], 1e-3).step()
+    assert torch.equal(weight, torch.ones_like(weight))

@@ -53,7 +53,7 @@ class SOAP(torch.optim.Optimizer):
             state["step"] = 0
             state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
             for side in sides:
-                state[f"basis{side}"] = torch.linalg.eigh(_correlation(gradient, side))[1]
+                state[f"basis{side}"] = _axes(_correlation(gradient, side))
                 state[f"correlation{side}"] = torch.zeros_like(state[f"basis{side}"])
         state["step"] += 1
         for side in sides:
@@ -74,6 +74,12 @@ class SOAP(torch.optim.Optimizer):
 
 def _correlation(gradient: Tensor, side: int) -> Tensor:
     return gradient @ gradient.T if side == 0 else gradient.T @ gradient
+
+
+def _axes(correlation: Tensor) -> Tensor:
+    """Its eigenvectors, in float64 and scaled to 1: in float32, tiny gradients of few samples give no numbers."""
+    scaled = correlation.double() / correlation.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
+    return torch.linalg.eigh(scaled)[1].to(correlation)
 
 
 def _rotate(matrix: Tensor, state: dict[str, Any], sides: tuple[int, ...]) -> Tensor:
