@@ -79,7 +79,8 @@ def _correlation(gradient: Tensor, side: int) -> Tensor:
 def _axes(correlation: Tensor) -> Tensor:
     """Its eigenvectors, in float64 and scaled to 1: in float32, tiny gradients of few samples give no numbers."""
     scaled = correlation.double() / correlation.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
-    return torch.linalg.eigh(scaled)[1].to(correlation)
+    axes: Tensor = torch.linalg.eigh(scaled)[1]
+    return axes.to(correlation)
 
 
 def _rotate(matrix: Tensor, state: dict[str, Any], sides: tuple[int, ...]) -> Tensor:
