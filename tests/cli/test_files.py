@@ -98,6 +98,22 @@ def test_frames_of_the_input_are_never_overwritten(still: Run, tmp_path: Path) -
     assert {name: Path(name).read_bytes() for name in _there(tmp_path)} == before
 
 
+def test_the_parts_of_killed_runs_touch_no_other_files(
+    media: Media, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vsr_plugin.stream.output._machine", lambda: "0123")
+    stale = tmp_path / ".vsr-0123-abcdefgh.part"
+    stale.mkdir()
+    (stale / "placing").write_text('{"pattern": "f_%d.png", "frames": 2}')
+    for number in (1, 2):
+        Image.new("L", (16, 16), 255).save(stale / f"{number}.png")
+    _frames("f_%d.png", 3)
+    before = {number: Path(f"f_{number}.png").read_bytes() for number in (1, 2, 3)}
+    assert run(media("lossless.mkv"), "-o", "other.mkv", "-n", 1) == 0
+    assert {number: Path(f"f_{number}.png").read_bytes() for number in (1, 2, 3)} == before
+    assert not stale.exists()
+
+
 @pytest.mark.parametrize("letter", ["n", "ü", "語"])
 def test_the_longest_names(media: Media, run: Run, tmp_path: Path, letter: str) -> None:
     Path("all").mkdir()

@@ -173,3 +173,32 @@ def test_what_no_encoder_can_write_is_said(
     tags = probe(after, "-show_format")["format"]["tags"]
     assert tags["com.apple.quicktime.model"] == "iPhone 14 Pro"
     assert [stream["codec_type"] for stream in streams(after)] == ["video", "audio", "data", "data", "data"]
+
+
+def test_a_subtitle_that_does_not_decode_is_counted_and_the_rest_kept(
+    media: Media, enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    times = ("00:00:00,000 --> 00:00:00,100", "00:00:00,200 --> 00:00:00,300")
+    words = ("Café".encode("latin-1"), b"plain")
+    text = b"".join(
+        b"%d\n%s\n%s\n\n" % (n, t.encode(), w) for n, (t, w) in enumerate(zip(times, words, strict=True), 1)
+    )
+    (tmp_path / "a.srt").write_bytes(text)
+    source = tmp_path / "in.mkv"
+    command = (
+        "ffmpeg",
+        "-v",
+        "error",
+        "-i",
+        media("plain.mp4"),
+        "-i",
+        tmp_path / "a.srt",
+        "-map",
+        "0:v",
+        "-map",
+        "1:0",
+    )
+    subprocess.run((*command, "-c", "copy", source), check=True)
+    out = enlarge(source, "out.mp4")
+    assert [stream["codec_name"] for stream in streams(out)] == ["h264", "mov_text"]
+    assert "does not decode" in caplog.text

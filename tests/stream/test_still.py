@@ -129,3 +129,20 @@ def test_cut_images_are_still_read(kind: str, tmp_path: Path) -> None:
     whole = (tmp_path / f"in.{kind}").read_bytes()
     for length in range(0, 1200, 7):
         read_still(whole[:length])
+
+
+def test_jpegs_with_comments_become_png_that_others_read(enlarge: Enlarge, tmp_path: Path) -> None:
+    image = _photo()[0]
+    image.save(tmp_path / "a.jpg", comment="by hand, é".encode("latin-1"))
+    image.save(tmp_path / "b.jpg", comment=b"Lavc62.11.100")  # an encoder's name, as FFmpeg writes it
+    for name, text in (("a", {"Comment": "by hand, é"}), ("b", {})):
+        large = _run(enlarge, tmp_path / f"{name}.jpg", f"{name}.png")
+        large.load()
+        assert {key: value for key, value in large.info.items() if key == "Comment"} == text
+        assert large.size == (2 * image.width, 2 * image.height)
+
+
+def test_short_headers_of_images_are_no_crash() -> None:
+    chunk = (1).to_bytes(4, "big") + b"pHYs" + b"\0" + bytes(4)
+    assert read_still(b"\x89PNG\r\n\x1a\n" + chunk) == {}
+    assert read_still(b"\xff\xd8\xff\xe0\x00\x07JFIF\x00\xff\xda\x00\x00") == {}

@@ -8,7 +8,6 @@ drive, the lock of another machine may not be seen.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import platform
@@ -36,7 +35,6 @@ log = logging.getLogger(__name__)
 _KEPT_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", *STILL_PICTURES}
 _LONGEST = 255  # bytes of a name, on all common file systems
 _LOCK = "lock"
-_PLACING = "placing"  # the frames of a sequence are whole, and on their way to their names
 
 
 def default_output(source: str | Path, model: str, scale: int, folder: str | Path | None = None) -> Path:
@@ -195,30 +193,23 @@ class Part:
     def _place_frames(self) -> Path:
         place = next(place for place in _names(self._target) if self._overwrite or ImageSequence.find(place) is None)
         frames = sum(file.stem.isdigit() for file in self._folder.iterdir())
-        plan = self._folder / "plan"
-        plan.write_text(json.dumps({"pattern": place.name, "frames": frames}))
-        plan.replace(self._folder / _PLACING)
-        _place_planned(self._folder)
+        sequence = ImageSequence(place, tuple(range(1, frames + 1)))
+        for number in sequence.numbers:
+            (self._folder / f"{number}{place.suffix}").replace(place.with_name(sequence.name(number)))
+        _remove_following(sequence)
         return place
 
 
-def _place_planned(folder: Path) -> None:
-    """Move the frames that are still in ``folder`` to their names, and remove older ones that would follow them.
+def _remove_following(sequence: ImageSequence) -> None:
+    """Remove older frames numbered without a gap after the new ones: a reader would take them for their end.
 
-    Those are the frames numbered without a gap after the new ones: a reader would take them for the end of the new
-    sequence. Whatever lies beyond a gap, or before the new frames, stays.
+    Whatever lies beyond a gap, or before the new frames, stays.
     """
-    plan = json.loads((folder / _PLACING).read_text())
-    place = folder.parent / plan["pattern"]
-    sequence = ImageSequence(place, tuple(range(1, plan["frames"] + 1)))
-    for number in sequence.numbers:
-        with suppress(FileNotFoundError):  # moved before the process was killed
-            (folder / f"{number}{place.suffix}").replace(place.with_name(sequence.name(number)))
-    there = ImageSequence.find(place)
+    there = ImageSequence.find(sequence.pattern)
     numbers = set(there.numbers if there else ())
-    after = list(takewhile(numbers.__contains__, count(plan["frames"] + 1)))
+    after = list(takewhile(numbers.__contains__, count(sequence.numbers[-1] + 1)))
     for number in reversed(after):  # from the end, so that what a killed process leaves has no gap
-        place.with_name(sequence.name(number)).unlink(missing_ok=True)
+        sequence.pattern.with_name(sequence.name(number)).unlink(missing_ok=True)
     if after:
         first, last = sequence.name(after[0]), sequence.name(after[-1])
         log.warning("Removed %d older frames that would follow the new ones: %s to %s", len(after), first, last)
@@ -240,7 +231,7 @@ def _make_folder(parent: Path) -> tuple[Path, filelock.BaseFileLock]:
 
 
 def _remove_stale(parent: Path) -> None:
-    """Remove the folders of this machine's processes that were killed; what they had begun to place is placed first."""
+    """Remove the folders of this machine's processes that were killed."""
     for folder in parent.glob(f".vsr-{_machine()}-*.part"):
         lock = filelock.FileLock(folder / _LOCK)
         try:
@@ -248,9 +239,6 @@ def _remove_stale(parent: Path) -> None:
         except (filelock.Timeout, OSError, NotImplementedError):
             continue
         try:
-            if (folder / _PLACING).exists():
-                log.warning("%s: placing the frames that a killed process left in %s", parent, folder.name)
-                _place_planned(folder)
             shutil.rmtree(folder, ignore_errors=True)
             log.info("Removed %s, which a killed process had left", folder)
         except (OSError, ValueError, LookupError) as error:

@@ -237,7 +237,11 @@ class Remux:
             self._undecodable.remove(packet.stream_index)
         written = packet
         if passenger.converter is not None:
-            converted = _converted(passenger, packet)
+            try:
+                converted = _converted(passenger, packet)
+            except FFmpegError:  # as of text in another encoding than UTF-8
+                self._source.damage(f"a subtitle at {float(time):.3f} s does not decode")
+                return
             if converted is None:
                 return
             written = converted

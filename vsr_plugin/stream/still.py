@@ -27,6 +27,7 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0\0\0\0\0"  # not compressed, no language, no translation
 _XMP_SPACE = b"http://ns.adobe.com/xap/1.0/\0"
 _INCH = 0.0254
+_ENCODERS = (b"Lavc", b"CREATOR: gd-jpeg")  # comments by which encoders name themselves
 
 
 def read_still(data: bytes) -> dict[str, bytes]:
@@ -40,7 +41,7 @@ def read_still(data: bytes) -> dict[str, bytes]:
         elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             chunks = dict(_riff_chunks(data))
             found = {"XMP": chunks[b"XMP "]} if b"XMP " in chunks else {}
-    except (struct.error, zlib.error, ValueError):  # damaged: its decoder says so
+    except (struct.error, zlib.error, ValueError, IndexError):  # damaged: its decoder says so
         pass
     if (matrix := exif_matrix(_orientation(found.get("EXIF", b"")))) is not None:
         found["DISPLAYMATRIX"] = matrix
@@ -128,8 +129,9 @@ def _read_jpeg(data: bytes) -> dict[str, bytes]:
             found["XMP"] = body[len(_XMP_SPACE) :]
         elif marker == 0xED and body.startswith(b"Photoshop 3.0\0"):
             found["IPTC"] = body
-        elif marker == 0xFE:
-            found["TEXT"] = body
+        elif marker == 0xFE and not body.startswith(_ENCODERS):
+            text = body.rstrip(b"\0").replace(b"\0", b" ")
+            found["TEXT"] = found.get("TEXT", b"") + _png_chunk(b"tEXt", b"Comment\0" + text)
     return found
 
 
