@@ -14,7 +14,7 @@ from PIL import Image
 from vsr_plugin.errors import DamagedInputError, InputError
 from vsr_plugin.stream import Source
 
-from .conftest import Make, frame_times
+from .conftest import Make, Media, frame_times
 
 _FILM = "-f lavfi -i testsrc2=s=64x48:r=25:d=1.6 -f lavfi -i sine=d=1.6"
 _H264 = "-c:v libx264 -preset ultrafast -bf 2 -g 10 -c:a aac -b:a 32k"
@@ -261,3 +261,13 @@ def test_a_part_of_a_cut_file_is_damaged_where_it_lacks_frames(make: Make, tmp_p
         source = Source(cut, start=Fraction(1, 5), duration=Fraction(2, 5))
         assert list(source)
         assert source.damaged == 0, name
+
+
+def test_a_duration_tag_of_another_file_is_no_damage(media: Media, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.nut"
+    whole = tmp_path / "whole.mkv"
+    subprocess.run(("ffmpeg", "-v", "error", "-i", media("plain.mp4"), "-c", "copy", whole), check=True)
+    subprocess.run(("ffmpeg", "-v", "error", "-i", whole, "-c", "copy", "-t", "0.2", cut), check=True)
+    source = Source(cut)
+    assert len(list(source)) > 0
+    assert source.damaged == 0

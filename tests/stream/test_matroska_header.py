@@ -14,7 +14,7 @@ from vsr_plugin.errors import OutputError
 from vsr_plugin.stream import Encoding
 from vsr_plugin.stream.matroska_header import state_aspect, unread
 
-from .conftest import Media, frame_times, probe, video
+from .conftest import Media, frame_times, probe, streams, video
 
 Enlarge = Callable[..., Path]
 needs_mkvtoolnix = pytest.mark.skipif(shutil.which("mkvmerge") is None, reason="no mkvmerge on the path")
@@ -42,11 +42,23 @@ def test_every_codec_keeps_its_pixel_aspect_ratio(media: Media, enlarge: Enlarge
         assert "Display unit: 3 (aspect ratio)" in said
 
 
+def test_the_ratio_is_that_of_the_enlarged_track(media: Media, enlarge: Enlarge, tmp_path: Path) -> None:
+    both = tmp_path / "both.mkv"
+    clips = ("-i", media("plain.mp4"), "-i", media("wide.mp4"), "-map", "0:v", "-map", "1:v", "-c", "copy")
+    flags = ("-disposition:v:0", "0", "-disposition:v:1", "default")
+    subprocess.run(("ffmpeg", "-v", "error", *clips, *flags, both), check=True)
+    before = [stream.get("sample_aspect_ratio") for stream in streams(both)]
+    after = streams(enlarge(both, "out.mkv", frames=3))
+    large = max(range(2), key=lambda index: int(after[index]["width"]))
+    assert [stream.get("sample_aspect_ratio") for stream in after] == before
+    assert after[large]["sample_aspect_ratio"] == "32:27"
+
+
 def test_a_file_without_room_or_of_another_kind_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "some.mkv"
     for content in (b"", b"no matroska at all", bytes(range(256))):
         file.write_bytes(content)
-        assert not state_aspect(file, Fraction(4, 3))
+        assert not state_aspect(file, Fraction(4, 3), 0)
         assert file.read_bytes() == content
         assert unread(str(file)) == []
     assert unread(str(tmp_path / "none.mkv")) == []

@@ -202,7 +202,8 @@ class Tally:
 
     def _early(self, reached: Fraction) -> str | None:
         """Whether the frames end before the file's header says they do."""
-        clock = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", self._stream.metadata.get("DURATION", ""))
+        tag = self._stream.metadata.get("DURATION", "") if self._form == "matroska,webm" else ""  # elsewhere a copy
+        clock = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", tag)
         allowed = Fraction(1, 2)
         if clock:  # Matroska states the end of each stream
             end = int(clock[1]) * 3600 + int(clock[2]) * 60 + Fraction(clock[3])

@@ -40,16 +40,21 @@ def unread(path: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def state_aspect(path: Path, ratio: Fraction) -> bool:
-    """Write a pixel aspect ratio into the header of the first video track of a finished file; False if it has no room.
+def state_aspect(path: Path, ratio: Fraction, track: int) -> bool:
+    """Write a pixel aspect ratio into the header of a video track of a finished file; False if it has no room.
 
     The muxer leaves room in each track, and states values that are the default: what is written takes their place, so
     that nothing else in the file moves.
+
+    Args:
+        path: The file.
+        ratio: Width : height of a pixel.
+        track: Which of its tracks, from 0.
     """
     with path.open("r+b") as file:
         data = bytearray(file.read(_HEADER))
         try:
-            changed = _with_aspect(data, ratio)
+            changed = _with_aspect(data, ratio, track)
         except (IndexError, StopIteration, ValueError):
             return False
         if changed:
@@ -58,14 +63,14 @@ def state_aspect(path: Path, ratio: Fraction) -> bool:
         return changed
 
 
-def _with_aspect(data: bytearray, ratio: Fraction) -> bool:
+def _with_aspect(data: bytearray, ratio: Fraction, track: int) -> bool:
     segment = next(start for kind, _, start, _ in _elements(data) if kind == _SEGMENT)
     tracks = next((start, end) for kind, _, start, end in _elements(data, segment) if kind == _TRACKS)
-    for kind, _, start, end in _elements(data, *tracks):
-        children = list(_elements(data, start, end)) if kind == _TRACK else []
-        video = next((child for child in children if child[0] == _VIDEO), None)
-        if video is None:
-            continue
+    entries = [(start, end) for kind, _, start, end in _elements(data, *tracks) if kind == _TRACK]
+    start, end = entries[track]
+    children = list(_elements(data, start, end))
+    video = next((child for child in children if child[0] == _VIDEO), None)
+    if video is not None:
         parts = {number: bytes(data[first:last]) for number, _, first, last in _elements(data, *video[2:])}
         width, height = (int.from_bytes(parts[number]) for number in (_PIXEL_WIDTH, _PIXEL_HEIGHT))
         shape = ratio * Fraction(width, height)

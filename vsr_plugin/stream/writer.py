@@ -234,10 +234,11 @@ class Writer:
         if self._remux is not None:
             self._remux.until(None)
         kind, codec, index = self._output.format.name, self.written.codec, self._stream.index
+        track = sum(stream.type != "attachment" for stream in list(self._output.streams)[:index])
         self._output.close()
         self._closing.close()
         if kind in ("matroska", "webm") and self._ratio not in (None, 1):
-            stated = state_aspect(self._file, self._ratio)
+            stated = state_aspect(self._file, self._ratio, track)
             if not stated and not states_aspect(codec, "another"):
                 drop(self._source, "the pixel aspect ratio", f"{kind} left no room for it", strict=self._strict)
         read_back = isinstance(self._file, Path) and self._suffix not in STILL_PICTURES
