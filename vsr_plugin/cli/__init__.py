@@ -40,7 +40,7 @@ _STYLE: dict[str, Any] = {
 
 def main() -> None:
     """Entry point of ``vsr``."""
-    about = "Enlarge video with neural networks: exact colours, exact time, bounded memory."
+    about = "Enlarge video with neural networks: exact colors, exact time, bounded memory."
     app = typer.Typer(name="vsr", help=about, **_STYLE)
     app.command("encode")(encode)
     app.command("preview")(preview)
@@ -94,7 +94,7 @@ def _run(app: typer.Typer) -> None:
 
 
 def _listen() -> None:
-    """To be ended, or to lose the terminal, is to be interrupted: nothing half is left."""
+    """SIGTERM and SIGHUP act like Ctrl-C: no partial file is left."""
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup

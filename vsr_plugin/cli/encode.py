@@ -45,7 +45,7 @@ def encode(
             "--output",
             "-o",
             help="File, frame_%04d.png, - for y4m on standard output, or a folder. "
-            "[default: in_espcn_x3.mp4 beside in.mp4]",
+            "[default: in_espcn_x2.mp4 beside in.mp4]",
         ),
     ] = None,
     overwrite: Annotated[
@@ -82,7 +82,7 @@ def encode(
         ),
     ] = None,
     crf: Annotated[float | None, typer.Option(help="Quality; less is better. [default: visually lossless]")] = None,
-    preset: Annotated[str | None, typer.Option(help="Speed, in the encoder's words.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Encoder preset, such as medium or slow.")] = None,
     encoder_option: Annotated[
         list[str] | None, typer.Option("--encoder-option", "-e", metavar="KEY=VALUE", help="Any option of the encoder.")
     ] = None,
@@ -90,23 +90,23 @@ def encode(
         str | None, typer.Option("--pix-fmt", help="FFmpeg's name. [default: the input's own]")
     ] = None,
     start: Annotated[str | None, typer.Option(metavar="TIME", help="Begin here: seconds or HH:MM:SS.")] = None,
-    duration: Annotated[str | None, typer.Option(metavar="TIME", help="Take this much; sound is cut along.")] = None,
+    duration: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Encode this much; audio is trimmed to match.")
+    ] = None,
     frames: Annotated[int | None, typer.Option("--frames", "-n", min=1, help="Take this many frames at most.")] = None,
     frame_rate: Annotated[
         str | None, typer.Option("--frame-rate", "-r", help="Of image sequences: 25, 30000/1001. [default: 25]")
     ] = None,
-    deinterlace: Annotated[
-        bool, typer.Option("--deinterlace", help="Make whole frames of fields; of all, where none is flagged.")
-    ] = False,
+    deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Make one frame of every two fields.")] = False,
     hwaccel: Annotated[str | None, typer.Option(help="Decode on this kind of device, such as cuda.")] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse damaged input, and refuse to drop any stream.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say everything; errors with traceback.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Verbose log; errors with traceback.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A summary for programs on standard output.")] = False,
 ) -> None:
-    """Enlarge video with a neural network; sound, subtitles, chapters, timestamps and colours stay as they are."""
+    """Enlarge video with a neural network; sound, subtitles, chapters, timestamps and colors stay as they are."""
     from ..stream.encoder import Encoding, check_encoding
     from ..stream.output import identities
     from .terminal import say_error, say_result, speak
@@ -194,7 +194,8 @@ def _encode_one(
         )
     if report.damaged:
         name = printable(report.input)
-        typer.echo(f"Error: {name} is damaged in {report.damaged} places; what decodes was encoded", err=True)
+        places = f"{report.damaged} place{'s' * (report.damaged != 1)}"
+        typer.echo(f"Error: {name} is damaged in {places}; what decodes was encoded", err=True)
     return report
 
 
