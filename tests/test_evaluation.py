@@ -10,7 +10,7 @@ import torch
 
 from vsr_plugin.errors import UsageError
 from vsr_plugin.evaluation import Score, Scores, bicubic, evaluate, psnr, ssim, to_uint8
-from vsr_plugin.training.data import Picture, read_pictures
+from vsr_plugin.pictures import Picture, read_pictures
 
 if TYPE_CHECKING:
     from pathlib import Path

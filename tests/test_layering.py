@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 _BELOW_ENGINE = {"backends", "color", "errors", "frames", "kernels", "models", "tiling"}
 _BELOW_FRONT_ENDS = {*_BELOW_ENGINE, "engine", "stream"}
+_MEASURING = {"evaluation", "pictures"}
 # Room → the rooms it may import. A room is a module or a sub-package of vsr_plugin; all may import themselves.
 ROOMS = {
     "errors": set[str](),
     "kernels": set[str](),
     "weights": set[str](),
     "tiling": set[str](),
+    "pictures": {"errors", "kernels"},
     "frames": {"errors"},
     "models": {"errors", "frames", "kernels", "weights"},
     "color": {"errors", "frames", "kernels"},
@@ -31,12 +34,23 @@ ROOMS = {
     "vsvsr": {"vapoursynth"},
     "vapoursynth": {*_BELOW_ENGINE, "engine"},
     "preview": _BELOW_FRONT_ENDS,
-    "bench": {*_BELOW_FRONT_ENDS, "evaluation", "training.data"},
+    "bench": {*_BELOW_FRONT_ENDS, *_MEASURING},
     "compare": _BELOW_FRONT_ENDS,
     "export": {"backends", "errors", "models"},
-    "training": {"errors", "evaluation", "frames", "kernels", "models", "weights"},
-    "evaluation": {"errors", "frames", "kernels", "models", "training.data", "training.degradation"},
-    "cli": {*_BELOW_FRONT_ENDS, "bench", "compare", "evaluation", "export", "preview", "training", "weights", ""},
+    "training": {*_MEASURING, "errors", "kernels", "models"},
+    "evaluation": {"errors", "kernels", "pictures"},
+    "cli": {
+        *_BELOW_FRONT_ENDS,
+        "bench",
+        "compare",
+        "evaluation",
+        "export",
+        "pictures",
+        "preview",
+        "training",
+        "weights",
+        "",
+    },
     "__main__": {"cli"},
     "": {"engine", "errors", "export", "frames", "models", "stream", "vapoursynth"},  # vsr_plugin/__init__.py, lazily
 }
@@ -44,7 +58,7 @@ ROOMS = {
 THIRD_PARTIES = {
     "torch": ("vsr_plugin", "kernels"),
     "numpy": ("vsr_plugin", "kernels"),
-    "av": ("vsr_plugin/stream", "vsr_plugin/training/data.py"),
+    "av": ("vsr_plugin/stream", "vsr_plugin/pictures.py"),
     "vapoursynth": ("vsr_plugin/vapoursynth",),
     "pynvml": ("vsr_plugin/backends/tensorrt/flavor.py",),
     "vskernels": ("vsr_plugin/vapoursynth/jetpack.py",),
@@ -109,9 +123,7 @@ def complaints(text: str, file: str, module: str, *, is_package: bool = False) -
     for name in imports(text, module, is_package=is_package):
         top = name.partition(".")[0]
         if top == "vsr_plugin":
-            inside = name.removeprefix("vsr_plugin").removeprefix(".")
-            allowed = ROOMS[room(module)]
-            if room(name) not in {room(module), *allowed} and inside not in allowed:
+            if room(name) not in {room(module), *ROOMS[room(module)]}:
                 wrong.append(f"{file} imports {name}")
         elif top not in sys.stdlib_module_names:
             places = THIRD_PARTIES.get(top, ())
@@ -152,8 +164,8 @@ def test_a_wrong_import_is_seen(module: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("evaluation", "from .training.degradation import imresize"),
-        ("evaluation", "from .training import degradation"),
+        ("evaluation", "from .pictures import imresize"),
+        ("evaluation", "from . import pictures"),
         ("stream.decode", "import av.filter"),
         ("engine", "from . import tiling"),
         ("cli.bench", "from ..bench.report import measure"),
@@ -166,15 +178,23 @@ def test_a_right_import_is_let_through(module: str, line: str) -> None:
 
 
 def test_no_room_reaches_itself_through_others() -> None:
-    def below(name: str, seen: tuple[str, ...] = ()) -> set[str]:
-        assert name not in seen, f"a circle: {' → '.join([*seen, name])}"
-        allowed = {rooms for rooms in ROOMS[name] if "." not in rooms}
-        return allowed.union(*(below(other, (*seen, name)) for other in allowed))
+    """But the facade, whose version and names `cli` uses."""
+    rooms = {name: allowed - {""} for name, allowed in ROOMS.items() if name}
+    assert list(TopologicalSorter(rooms).static_order())  # raises CycleError
 
-    for name in ROOMS.keys() - {
-        "",
-        "cli",
-        "__main__",
-        "vsvsr",
-    }:  # the package itself names everything, and the cli its version
-        assert not below(name) & {"cli", "preview", "vapoursynth", "bench"}
+
+def test_nothing_below_imports_a_front_end() -> None:
+    for name in ROOMS.keys() - {"", "cli", "__main__", "vsvsr"}:
+        assert not ROOMS[name] & {"cli", "preview", "vapoursynth", "bench"}
+
+
+@pytest.mark.parametrize("folder", ["bench", "compare", "preview", "stream", "training"])
+def test_no_two_modules_of_a_room_need_each_other(folder: str) -> None:
+    """Types count, too; the folder's own module, which says what is inside, does not."""
+    graph: dict[str, set[str]] = {}
+    for file in (ROOT / "vsr_plugin" / folder).rglob("*.py"):
+        module = module_name(file)
+        is_package = file.name == "__init__.py"
+        if not is_package:
+            graph[module] = set(imports(file.read_text(encoding="utf-8"), module, is_package=False)) & MODULES
+    TopologicalSorter(graph).prepare()

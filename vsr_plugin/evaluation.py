@@ -22,15 +22,14 @@ from torch import Tensor
 
 from .errors import UsageError
 from .kernels import enlarge
-from .training.data import crop_to_multiple, shrink
-from .training.degradation import rgb_to_luma
+from .pictures import crop_to_multiple, rgb_to_luma, shrink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
-    from .training.data import Picture
+    from .pictures import Picture
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from vsr_plugin.backends.openvino import OpenVINOBackend
 from vsr_plugin.backends.rounding import for_bfloat16
 from vsr_plugin.evaluation import evaluate
 from vsr_plugin.models import MODELS, manifest, read_model
-from vsr_plugin.training.data import Picture, read_picture
+from vsr_plugin.pictures import Picture, read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable

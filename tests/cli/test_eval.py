@@ -19,7 +19,7 @@ from vsr_plugin.errors import OutputError, UsageError
 from vsr_plugin.evaluation import bicubic
 from vsr_plugin.evaluation import evaluate as measure
 from vsr_plugin.models import MODELS, build_model, load_model
-from vsr_plugin.training.data import read_pictures
+from vsr_plugin.pictures import read_pictures
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from vsr_plugin.errors import UsageError, WeightsError
 from vsr_plugin.evaluation import evaluate
 from vsr_plugin.models import MODELS, build_model, find_model, load_model, manifest
 from vsr_plugin.models.cost import macs, parameters, radius
-from vsr_plugin.training.data import read_pictures
+from vsr_plugin.pictures import read_pictures
 
 if TYPE_CHECKING:
     from pathlib import Path

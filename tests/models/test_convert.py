@@ -21,7 +21,7 @@ from vsr_plugin.models.convert import WeightsFile, convert, convert_file
 from vsr_plugin.models.convert.files import Entry, Tensors
 from vsr_plugin.models.cost import Undrawn
 from vsr_plugin.models.layers import BicubicUpsample
-from vsr_plugin.training.data import read_pictures
+from vsr_plugin.pictures import read_pictures
 
 if TYPE_CHECKING:
     from pathlib import Path

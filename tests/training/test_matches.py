@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from vsr_plugin.errors import UsageError
-from vsr_plugin.training.data import Picture
-from vsr_plugin.training.degradation import imresize
+from vsr_plugin.pictures import Picture, imresize
 from vsr_plugin.training.matches import find_matches
 from vsr_plugin.training.settings import Settings
 from vsr_plugin.training.trainer import Trainer

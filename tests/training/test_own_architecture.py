@@ -18,7 +18,7 @@ from vsr_plugin.models import MODELS, ModelSpec, load_model, read_model
 from vsr_plugin.models.cost import radius
 from vsr_plugin.models.layout import Layout, table
 from vsr_plugin.models.published import published_psnr
-from vsr_plugin.training.data import read_pictures
+from vsr_plugin.pictures import read_pictures
 from vsr_plugin.training.recipes import RECIPES, Recipe
 from vsr_plugin.training.settings import Settings
 from vsr_plugin.training.trainer import Trainer

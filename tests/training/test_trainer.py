@@ -14,10 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from vsr_plugin.errors import InputError, OutputError, UsageError, WeightsError
 from vsr_plugin.models import MODELS, build_model, load_model, set_scale
+from vsr_plugin.training.curve import Progress
 from vsr_plugin.training.losses import LOSSES
 from vsr_plugin.training.recipes import RECIPES
 from vsr_plugin.training.settings import Settings
-from vsr_plugin.training.trainer import VALIDATIONS, Progress, Trainer
+from vsr_plugin.training.trainer import VALIDATIONS, Trainer
 
 if TYPE_CHECKING:
     from pathlib import Path

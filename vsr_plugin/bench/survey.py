@@ -15,7 +15,7 @@ from ..models import MODELS, NetworkSpec, load_model
 from ..models.layers import BicubicUpsample
 from ..models.listing import signed
 from ..models.published import BENCHMARKS, published_psnr
-from ..training.data import read_pictures
+from ..pictures import read_pictures
 from . import Settings, inference
 from .pictures import frames
 from .report import processor_name, warn_if_busy
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ..training.data import Picture
+    from ..pictures import Picture
 
 _log = logging.getLogger(__name__)
 

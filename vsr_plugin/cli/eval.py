@@ -74,7 +74,7 @@ def _one(
     from ..evaluation import bicubic
     from ..evaluation import evaluate as measure
     from ..models import read_model
-    from ..training.data import read_pictures
+    from ..pictures import read_pictures
 
     network: Callable[[Tensor], Tensor]
     channels = 1

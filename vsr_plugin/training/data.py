@@ -1,99 +1,23 @@
-"""Pictures for training and measuring: reading them, and drawing patches from all of them at once."""
+"""Patches for training, drawn from all pictures at once."""
 
 from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import av
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError, UsageError
-from .degradation import imresize, rgb_to_luma
+from ..errors import UsageError
+from ..pictures import crop_to_multiple, imresize, shrink
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
-    from numpy.typing import NDArray
+    from ..pictures import Picture
 
 _log = logging.getLogger(__name__)
-
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A high-resolution picture.
-
-    Attributes:
-        name: Of its file.
-        luma: (H, W) uint8: studio-range BT.601 of a color picture, the samples themselves of a gray one.
-        rgb: (H, W, 3) uint8, full range; None where nobody asked for it.
-        gray: Whether the file has no color; then ``rgb`` is ``luma`` three times.
-    """
-
-    name: str
-    luma: NDArray[np.uint8]
-    rgb: NDArray[np.uint8] | None = None
-    gray: bool = False
-
-    def samples(self, channels: int) -> NDArray[np.uint8]:
-        """What a network of 1 or 3 channels is to make: (H, W, channels)."""
-        if channels == 1:
-            return self.luma[..., None]
-        assert self.rgb is not None
-        return self.rgb
-
-
-def list_images(folder: Path) -> list[Path]:
-    """The image files directly in ``folder``, sorted by name.
-
-    Raises:
-        InputError: no such folder, or no image in it.
-    """
-    if not folder.is_dir():
-        raise InputError(f"Expected a folder of images, got {str(folder)!r}: no such folder")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise InputError(f"No images in {str(folder)!r}: expected files named {', '.join(sorted(SUFFIXES))}")
-    return paths
-
-
-def read_picture(path: Path, channels: int = 1) -> Picture:
-    """Read an image file, with its RGB samples for ``channels`` = 3.
-
-    Raises:
-        InputError: the file cannot be opened or decoded.
-    """
-    try:
-        with av.open(path) as container:
-            frame = next(container.decode(video=0))
-            samples: NDArray[Any] = frame.to_ndarray(
-                format="gray" if frame.format.name.startswith(("gray", "ya")) else "rgb24"
-            )
-            palette = frame.format.name == "pal8"
-    except (av.FFmpegError, StopIteration, IndexError) as error:
-        raise InputError(f"Cannot read the image {str(path)!r}: {error}") from error
-    if palette and bool((samples == samples[..., :1]).all()):
-        samples = samples[..., 0]  # a gray picture that was stored with a palette of grays
-    if samples.ndim == 2:
-        luma = np.ascontiguousarray(samples)
-        return Picture(path.name, luma, np.stack([luma] * 3, 2) if channels == 3 else None, gray=True)
-    return Picture(path.name, rgb_to_luma(samples), samples if channels == 3 else None)
-
-
-def read_pictures(folder: Path, channels: int = 1) -> list[Picture]:
-    """All pictures of a folder, sorted by name.
-
-    Raises:
-        InputError: no such folder, no image in it, or one that cannot be read.
-    """
-    return [read_picture(path, channels) for path in list_images(folder)]
 
 
 def split(pictures: Sequence[Picture], held_out: int) -> tuple[list[Picture], list[Picture]]:
@@ -105,28 +29,6 @@ def split(pictures: Sequence[Picture], held_out: int) -> tuple[list[Picture], li
     chosen = {(2 * index + 1) * len(pictures) // (2 * count) for index in range(count)}
     kept = [picture for index, picture in enumerate(pictures) if index not in chosen]
     return kept, [pictures[index] for index in sorted(chosen)]
-
-
-def crop_to_multiple(picture: NDArray[np.uint8], multiple: int, largest: int | None = None) -> NDArray[np.uint8]:
-    """The top left part whose sides are multiples of ``multiple``; or the middle part, of at most ``largest``."""
-    height, width = (min(side, largest or side) // multiple * multiple for side in picture.shape[:2])
-    if largest is None:
-        return picture[:height, :width]
-    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-    return picture[top : top + height, left : left + width]
-
-
-def shrink(picture: NDArray[np.uint8], scale: int) -> Tensor:
-    """What a network gets to enlarge: (H, W, C) uint8 → (C, H/scale, W/scale) float32 in [0, 1].
-
-    As the papers have it: luma is shrunk in float64 and not rounded, RGB is rounded to 8 bits, as image files are. Both
-    sides must be multiples of ``scale``.
-    """
-    if picture.shape[2] == 1:
-        small = torch.from_numpy(imresize(picture.astype(np.float64) / 255.0, 1 / scale)).float()
-    else:
-        small = torch.from_numpy(imresize(picture, 1 / scale)).float() / 255.0
-    return small.permute(2, 0, 1)
 
 
 class Patches:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save
 from ..errors import InputError, OutputError
 from ..evaluation import evaluate
 from ..models import find_model, load_model
-from .data import read_pictures
+from ..pictures import read_pictures
 from .recipes import find_recipe
 from .settings import BEST
 from .transfer import lineage
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ..evaluation import Scores
-    from .data import Picture
+    from ..pictures import Picture
 
 _FREE = 0.005  # dB
 

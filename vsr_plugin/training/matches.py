@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UsageError
-from .data import read_pictures
+from ..pictures import read_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from .data import Picture
+    from ..pictures import Picture
 
 _SIDE = 28  # of a thumbnail, the longer one
 _SIZES = (*(0.5 * 1.07**step for step in range(11)), 1.0)  # of the one that is looked for in the other

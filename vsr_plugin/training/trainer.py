@@ -23,9 +23,10 @@ from torch import Tensor, nn
 
 from ..errors import InputError, OutputError, UsageError
 from ..models import find_model, set_scale
+from ..pictures import read_pictures
 from .adversarial import Adversary, open_features
-from .curve import draw_curve
-from .data import Patches, read_pictures, split
+from .curve import Progress, draw_curve
+from .data import Patches, split
 from .flat import emphasize, flatten_some
 from .growth import Forms
 from .losses import LOSSES, VIEWS
@@ -44,26 +45,6 @@ if TYPE_CHECKING:
 VALIDATIONS = 20  # per run, at most
 _HELD_OUT = 8  # pictures per folder
 _VALIDATION_SHARE = 0.05  # of the time, at most
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run stands after a validation.
-
-    Attributes:
-        step: Steps done.
-        part: Of the whole run, 0 to 1.
-        loss: Mean over the steps since the last validation.
-        psnr: In dB on the held-out pictures; ``best`` the highest so far.
-        seconds: Wall time of training so far.
-    """
-
-    step: int
-    part: float
-    loss: float
-    psnr: float
-    best: float
-    seconds: float
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import UsageError
 from ..evaluation import bicubic, evaluate
 from ..models import set_scale
-from .data import crop_to_multiple
+from ..pictures import crop_to_multiple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from .data import Picture
+    from ..pictures import Picture
 
 _SIDE = 120  # rows and columns, at most, of the middle of a picture, which is what is measured
 

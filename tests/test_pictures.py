@@ -1,4 +1,4 @@
-"""MATLAB's imresize and rgb2ycbcr."""
+"""Reading pictures; MATLAB's imresize and rgb2ycbcr."""
 
 from __future__ import annotations
 
@@ -9,14 +9,26 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 import pytest
+import torch
 
-from vsr_plugin.errors import UsageError
-from vsr_plugin.training.degradation import imresize, rgb_to_luma
+from vsr_plugin.errors import InputError, UsageError
+from vsr_plugin.pictures import Picture, crop_to_multiple, imresize, list_images, read_picture, rgb_to_luma, shrink
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+
+def write_image(path: Path, samples: NDArray[np.uint8], codec: str, layout: str) -> None:
+    frame = av.VideoFrame.from_ndarray(samples, format="gray" if samples.ndim == 2 else "rgb24").reformat(format=layout)
+    with av.open(path, "w", format="image2") as container:
+        stream = container.add_stream(codec, rate=1)
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width = samples.shape[:2]
+        stream.pix_fmt = layout
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
 
 def samples(path: Path) -> NDArray[np.uint8]:
@@ -96,3 +108,61 @@ def test_bad_arguments_are_usage_errors() -> None:
         imresize(np.zeros((4, 4)), 0)
     with pytest.raises(UsageError, match="got int64"):
         imresize(np.zeros((4, 4), np.int64), 0.5)
+
+
+@pytest.mark.parametrize(("suffix", "codec", "layout"), [(".png", "png", "rgb24"), (".bmp", "bmp", "bgr24")])
+def test_colour_becomes_studio_range_luma(tmp_path: Path, suffix: str, codec: str, layout: str) -> None:
+    samples = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    write_image(tmp_path / f"a{suffix}", samples, codec, layout)
+    read = read_picture(tmp_path / f"a{suffix}")
+    assert read.name == f"a{suffix}"
+    np.testing.assert_array_equal(read.luma, rgb_to_luma(samples))
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".png", "png"), (".bmp", "bmp")])
+def test_gray_is_taken_as_it_is(tmp_path: Path, suffix: str, codec: str) -> None:
+    samples = np.random.default_rng(0).integers(0, 256, (9, 12), dtype=np.uint8)
+    write_image(tmp_path / f"a{suffix}", samples, codec, "gray")
+    np.testing.assert_array_equal(read_picture(tmp_path / f"a{suffix}").luma, samples)
+
+
+def test_jpeg_is_full_range_before_it_is_studio_range(tmp_path: Path) -> None:
+    write_image(tmp_path / "white.jpg", np.full((16, 16, 3), 255, np.uint8), "mjpeg", "yuvj444p")
+    assert (read_picture(tmp_path / "white.jpg").luma == 235).all()
+
+
+def test_folders_and_files_that_are_not_pictures_are_input_errors(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        list_images(tmp_path / "absent")
+    with pytest.raises(InputError, match="No images in"):
+        list_images(tmp_path)
+    (tmp_path / "a.png").write_text("not a picture")
+    with pytest.raises(InputError, match="Cannot read the image"):
+        read_picture(tmp_path / "a.png")
+
+
+def test_crops_are_multiples_of_the_scale() -> None:
+    luma = np.arange(11 * 14, dtype=np.uint8).reshape(11, 14)
+    np.testing.assert_array_equal(crop_to_multiple(luma, 3), luma[:9, :12])
+    np.testing.assert_array_equal(crop_to_multiple(luma, 3, 7), luma[2:8, 4:10])
+
+
+def test_rgb_comes_along_where_it_is_wanted(tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    write_image(tmp_path / "color.png", samples, "png", "rgb24")
+    write_image(tmp_path / "gray.png", samples[..., 0], "png", "gray")
+    color, gray = (read_picture(tmp_path / f"{name}.png", 3) for name in ("color", "gray"))
+    assert read_picture(tmp_path / "color.png").rgb is None
+    np.testing.assert_array_equal(color.samples(3), samples)
+    np.testing.assert_array_equal(color.samples(1)[..., 0], rgb_to_luma(samples))
+    np.testing.assert_array_equal(gray.samples(3), np.stack([samples[..., 0]] * 3, 2))
+    assert (color.gray, gray.gray) == (False, True)
+
+
+def test_small_luma_is_exact_and_small_rgb_is_of_8_bits() -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (30, 36, 3), dtype=np.uint8)
+    p = Picture("0.png", rgb_to_luma(rgb), rgb)
+    small_luma, small_rgb = (shrink(p.samples(channels), 2) * 255 for channels in (1, 3))
+    assert small_luma.shape == (1, 15, 18)
+    assert not torch.equal(small_luma, small_luma.round())
+    torch.testing.assert_close(small_rgb, small_rgb.round(), rtol=0, atol=1e-4)
