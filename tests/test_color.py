@@ -19,7 +19,7 @@ from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import UsageError
 from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
 from vsr_plugin.models import MODELS, NetworkSpec, build_model, load_model
-from vsr_plugin.training.initial import STARTS
+from vsr_plugin.training.initial import initialize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,7 +150,7 @@ def pass_through(name: str) -> nn.Module:
     """As training begins, near bicubic, but without what random weights add to flat areas: all layers are run."""
     module = build_model(MODELS[name], 2).eval().requires_grad_(requires_grad=False)
     patches = torch.rand(4, 3, 12, 12, generator=torch.Generator().manual_seed(2))
-    STARTS["bicubic"](module, patches, torch.Generator().manual_seed(0))
+    initialize("bicubic", module, patches, torch.Generator().manual_seed(0))
     tail = cast("nn.Conv2d", module.get_submodule("tail"))
     middle = tail.kernel_size[0] // 2
     tail.weight *= F.pad(torch.eye(3, tail.in_channels)[..., None, None], [middle] * 4)

@@ -10,7 +10,7 @@ import torch
 
 from vsr_plugin.models import MODELS, build_model
 from vsr_plugin.training.growth import grow
-from vsr_plugin.training.initial import STARTS
+from vsr_plugin.training.initial import initialize
 from vsr_plugin.training.recipes import RECIPES
 
 _NARROW = {"vdsr": {"features": 8}, "red30": {"features": 8}, "srdensenet": {"growth": 4, "layers": 2}}
@@ -34,7 +34,7 @@ def build(model: str, seed: int, options: dict[str, Any]) -> torch.nn.Module:
     generator = torch.Generator().manual_seed(seed)
     spec = MODELS[model]
     module = build_model(replace(spec, options={**spec.options, **_NARROW.get(model, {}), **options}), 2)
-    STARTS["bicubic"](module, torch.rand(2, spec.channels, 12, 12, generator=generator), generator)
+    initialize("bicubic", module, torch.rand(2, spec.channels, 12, 12, generator=generator), generator)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))

@@ -19,6 +19,7 @@ from vsr_plugin.models.cost import radius
 from vsr_plugin.models.layout import Layout, table
 from vsr_plugin.models.published import published_psnr
 from vsr_plugin.pictures import read_pictures
+from vsr_plugin.training.initial import initialize
 from vsr_plugin.training.recipes import RECIPES, Recipe
 from vsr_plugin.training.settings import Settings
 from vsr_plugin.training.trainer import Trainer
@@ -49,6 +50,11 @@ def read_options(state: Any) -> dict[str, Any]:
 
 ROW = ModelSpec("toy", "Nobody, 2026", f"{__name__}:Toy", {2: (30.0, 28.0)}, overlap={2: 3})
 RECIPE = Recipe(steps=20, batch=4, patch={2: 12}, lr=1e-3, initial="default")
+
+
+def start_from_bicubic(self: Toy, patches: Tensor, generator: torch.Generator) -> None:
+    for parameter in self.parameters():
+        parameter.fill_(float(patches.max()) > 0)
 
 
 @pytest.fixture(autouse=True)
@@ -105,3 +111,9 @@ def test_a_start_from_bicubic_that_it_lacks_is_said(
     monkeypatch.setitem(RECIPES, ("toy", "fast"), replace(RECIPE, initial="bicubic"))
     with pytest.raises(UsageError, match="Toy has no start from bicubic: choose another for its recipe"):
         Trainer(Settings("toy", (2,), (folder,), tmp_path / "run", steps=20))
+
+
+def test_its_own_start_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Toy, "start_from_bicubic", start_from_bicubic, raising=False)
+    initialize("bicubic", module := Toy(2), torch.ones(1, 1, 8, 8), torch.Generator())
+    assert all((parameter == 1).all() for parameter in module.parameters())

@@ -14,7 +14,7 @@ from vsr_plugin.models.espcn import ESPCN
 from vsr_plugin.models.lapsrn import LapSRN
 from vsr_plugin.models.mdsr import MDSR
 from vsr_plugin.models.srresnet import SRResNet
-from vsr_plugin.training.initial import STARTS
+from vsr_plugin.training.initial import initialize
 from vsr_plugin.training.transfer import load_start
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def test_edsr_takes_its_picture_along_to_another_scale(tmp_path: Path, picture: 
     torch.manual_seed(0)
     first, second = EDSR(2, **SIZE), EDSR(scale, **SIZE)
     for module in (first, second):
-        STARTS["bicubic"](module, picture, torch.Generator().manual_seed(0))
+        initialize("bicubic", module, picture, torch.Generator().manual_seed(0))
     with torch.no_grad():
         parameters = dict(first.named_parameters())
         parameters["tail.bias"].add_(torch.tensor([0.2, -0.1, 0.1]))  # something that can be recognised

@@ -11,10 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .initial import near_zero_residual, pass_through
 from .layers import ACTIVATIONS, BicubicUpsample
 from .layout import Layout, in_unit_range, table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .layout import Tensors
 
 
@@ -74,6 +77,18 @@ class DRCN(nn.Module):
         h = activation(first(h))
         result: Tensor = last(torch.cat([h, x], 1)) if self.skip == "concatenate" else x + last(h)
         return result if self.last is None else self.last(result)
+
+    def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
+        """A recursion that starts as the identity keeps what comes in."""
+        near_zero_residual(self, patches, generator)
+        self.inference.weight.zero_()
+        pass_through(self.inference, self.inference.in_channels)
+
+    def grow_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What new recursions make counts nothing at first."""
+        ensemble = torch.zeros_like(self.ensemble)
+        ensemble[: len(state["ensemble"])] = state["ensemble"]
+        return {**state, "ensemble": ensemble}
 
 
 def _of_jiny2001(_: Tensors, state: dict[str, Tensor]) -> dict[str, Tensor]:

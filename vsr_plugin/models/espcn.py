@@ -6,8 +6,11 @@ Network", CVPR 2016, sections 2.2 and 3.2 (f1 = 5, n1 = 64, f2 = 3, n2 = 32, f3 
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from ..kernels import enlarge
+from .initial import gaussian, pass_through, respond
 from .layers import ACTIVATIONS, mirror
 from .layout import FULL_RANGE, Layout, table
 
@@ -46,6 +49,28 @@ class ESPCN(nn.Module):
         x = self.activation(self.conv2(x))  # (N, 32, H, W)
         x = self.conv3(x)  # (N, s², H, W)
         return x if self.last is None else self.last(x)
+
+    def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
+        """The scale² phases of the bicubic kernel fit in the 5 × 5 filters; made small, tanh leaves them alone.
+
+        The others must bend it from the start: where they begin small, training leaves them small, and the network
+        linear.
+        """
+        scale = self.shuffle.upscale_factor
+        phases = scale * scale
+        respond(self.conv1, phases, patches, 1.0, generator, 0.5)
+        middle = slice(2 * scale, 3 * scale)
+        kernels = enlarge(torch.eye(25).reshape(25, 1, 5, 5), scale)[:, 0, middle, middle]  # (25, s, s)
+        self.conv1.weight[:phases] = 0.2 * kernels.permute(1, 2, 0).reshape(phases, 1, 5, 5).to(patches)
+        assert self.conv1.bias is not None
+        self.conv1.bias[:phases] = -0.1
+        h = torch.tanh(self.conv1(patches))
+        respond(self.conv2, phases, h, 1.0, generator, 0.5)
+        pass_through(self.conv2, phases)
+        gaussian(self.conv3, generator)
+        pass_through(self.conv3, phases, 5.0)
+        assert self.conv3.bias is not None
+        self.conv3.bias.fill_(0.5)
 
 
 LAYOUTS = (

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from torch import Tensor, nn
 
+from ..kernels import cubic
+from .initial import gaussian, msra, pass_through, respond
 from .layout import Layout, count, count_names, table
 
 if TYPE_CHECKING:
@@ -57,6 +60,28 @@ class FSRCNN(nn.Module):
         x = self.expand(x)  # (N, d, H, W)
         x = self.deconvolution(x)  # (N, 1, H·s, W·s)
         return x
+
+    def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
+        """Channel 0 carries the picture to the deconvolution, whose slice 0 is the sampled cubic."""
+        h = patches
+        for block in (self.features, self.shrink, self.mapping, self.expand):
+            for layer in block:
+                if isinstance(layer, nn.Conv2d):
+                    respond(layer, 1, h, 0.5, generator)
+                    pass_through(layer, 1)
+                h = layer(h)
+        last = self.deconvolution
+        gaussian(last, generator)
+        scale = last.stride[0]
+        taps = torch.arange(last.kernel_size[0], dtype=torch.float64) - int(last.padding[0])
+        line = cubic((taps + 0.5) / scale - 0.5)
+        for phase in range(scale):
+            line[phase::scale] /= line[phase::scale].sum()
+        last.weight[0, 0] = torch.outer(line, line).to(patches)
+
+    def start_from_msra(self, patches: Tensor, generator: torch.Generator) -> None:
+        """The paper's (section 3.3): He et al. for PReLUs of slope 0.25, a Gaussian of 0.001 for the deconvolution."""
+        msra(self, generator, slope=0.25, last=self.deconvolution)
 
 
 def _of_yjn870(found: re.Match[str], tensors: Tensors) -> str:

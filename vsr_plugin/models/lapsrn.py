@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from .initial import near_zero_residual
 from .layers import CroppedDeconvolution
 from .layout import Layout, count, count_names, table
 
@@ -48,6 +49,8 @@ class LapSRN(nn.Module):
             features, picture = level(features, pictures[-1])
             pictures.append(picture)
         return pictures[1:]
+
+    start_from_bicubic = near_zero_residual
 
 
 class _Level(nn.Module):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
+from .initial import silence_new_blocks, skip_blocks
 from .layers import MeanShift, ResidualBlock, SubpixelUpsample
 from .layout import SHIFT, Layout, count, layer_of_block, of_sanghyun_son, scale_of, table
 
@@ -48,6 +50,13 @@ class MDSR(nn.Module):
         h = first + self.body(self.blocks(first))
         h = self.upsample[branch](h)  # (N, features, H·s, W·s)
         return self.mean.add(self.tail(h))
+
+    def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
+        """The first channels carry the picture past the blocks."""
+        skip_blocks(self, self.head, self.upsample.values(), self.tail, generator)
+        self.body.weight.mul_(0.1)
+
+    grow_from = silence_new_blocks
 
 
 LAYOUTS = (

@@ -6,17 +6,24 @@ NIPS 2016, section 3. All strides are 1 in the network for super-resolution.
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .initial import identity, near_zero_residual
 from .layers import BicubicUpsample
 from .layout import count
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .layout import Tensors
+
+_AWAKE = 1e-7  # what a ReLU must get more than, for the layer before it to learn
 
 
 class RED(nn.Module):
@@ -52,6 +59,29 @@ class RED(nn.Module):
                 h = F.relu(h + kept.pop())
         x = x + last(h)
         return x
+
+    start_from_bicubic = near_zero_residual
+
+    def grow_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """New pairs stand in the middle, an even number of them, so that the skip connections keep their partners.
+
+        Past the new layers leads a skip connection of the layer before them, or of an identity after it; the
+        deconvolution that it is added to begins at zero, the next one as the identity.
+        """
+        own, pairs = self.state_dict(), count(state, r"convolutions\.(\d+)\.weight")
+        new = len(self.convolutions) - pairs
+        grown = {
+            re.sub(r"^deconvolutions\.(\d+)", lambda found: f"deconvolutions.{int(found[1]) + new}", key): value
+            for key, value in state.items()
+        }
+        if not new:
+            return grown
+        if pairs % 2 == 1:
+            grown |= identity(own, f"convolutions.{pairs}")
+        zero = f"deconvolutions.{new - 2}"
+        grown[f"{zero}.weight"] = torch.zeros_like(own[f"{zero}.weight"])
+        grown[f"{zero}.bias"] = torch.full_like(own[f"{zero}.bias"], _AWAKE)
+        return grown | identity(own, f"deconvolutions.{new - 1}")
 
 
 def read_options(state: Tensors) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .initial import gaussian, pass_through, respond
 from .layers import ACTIVATIONS, BicubicUpsample, mirror
 from .layout import FULL_RANGE, Layout, table
 
@@ -53,6 +55,16 @@ class SRCNN(nn.Module):
         x = F.relu(self.conv2(x))
         x = self.conv3(x)
         return x if self.last is None else self.last(x)
+
+    def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
+        """Channel 0 carries the enlarged picture through."""
+        h = self.upsample(patches)
+        for layer in (self.conv1, self.conv2):
+            respond(layer, 1, h, 0.5, generator)
+            pass_through(layer, 1)
+            h = torch.relu(layer(h))
+        gaussian(self.conv3, generator)
+        pass_through(self.conv3, 1)
 
 
 LAYOUTS = (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from .initial import gaussian, msra, pass_through
 from .layout import Layout, count, table
 
 if TYPE_CHECKING:
@@ -62,6 +63,29 @@ class SRDenseNet(nn.Module):
         h = self.enlarge(h)  # (N, 256, H·s, W·s)
         result: Tensor = self.output(h)
         return result
+
+    def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
+        """Channel 0 carries the picture to the bottleneck, and from there through bilinear enlargements to the end."""
+        msra(self, generator)
+        first = self.input[0]
+        assert isinstance(first, nn.Conv2d)
+        first.weight[0] = 0
+        pass_through(first, 1)
+        if self.skip == "high":  # no way past the blocks
+            return
+        for bottleneck in (part for part in self.bottleneck if isinstance(part, nn.Conv2d)):
+            bottleneck.weight[0] = 0
+            pass_through(bottleneck, 1)
+        for stage in (part for part in self.enlarge if isinstance(part, nn.ConvTranspose2d)):
+            stage.weight[0] = 0
+            stage.weight[:, 0] = 0
+            line = torch.tensor([0.5, 1.0, 0.5])
+            stage.weight[0, 0] = torch.outer(line, line)
+        # Three taps enlarge by 2 with a shift of half an output sample, which the last layer undoes as far as it sees.
+        gaussian(self.output, generator)
+        shift = min(1.0, (2 ** (len(self.enlarge) // 2) - 1) / 2)
+        line = torch.tensor([shift, 1.0 - shift, 0.0])
+        self.output.weight[0, 0] = torch.outer(line, line)
 
 
 class _DenseBlock(nn.Module):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
+from .initial import skip_blocks
 from .layout import Layout, count, numbered
 
 if TYPE_CHECKING:
@@ -45,6 +47,18 @@ class SRResNet(nn.Module):
         h = self.upsample(h)  # (N, 64, H·s, W·s)
         result: Tensor = self.tail(h)  # RGB in [-1, 1], as the paper trains it
         return 0.5 * result + 0.5
+
+    def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
+        """The first channels carry the picture past the blocks, and end in [-1, 1]."""
+        head = self.head[0]
+        assert isinstance(head, nn.Conv2d)
+        skip_blocks(self, head, [self.upsample], self.tail, generator)
+        for path in (part for part in self.modules() if isinstance(part, nn.Sequential) and len(part)):
+            if isinstance(path[-1], nn.BatchNorm2d):  # where a residual ends
+                nn.init.constant_(path[-1].weight, 0.01)
+        self.tail.weight.mul_(2.0)
+        assert self.tail.bias is not None
+        self.tail.bias.fill_(-1.0)
 
 
 class _Block(nn.Module):

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from .initial import identity, near_zero_residual
 from .layers import BicubicUpsample
 from .layout import Layout, count, count_names, table
 
 if TYPE_CHECKING:
     import re
+    from collections.abc import Mapping
 
     from .layout import Tensors
 
@@ -42,6 +44,17 @@ class VDSR(nn.Module):
         x = self.upsample(x)  # (N, 1, H·s, W·s)
         x = x + self.layers(x)
         return x
+
+    start_from_bicubic = near_zero_residual
+
+    def grow_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """New layers before the last are the identity."""
+        own = self.state_dict()
+        last, own_last = (2 * count_names(each, r"layers\.\d+\.weight") - 2 for each in (state, own))
+        grown = {key.replace(f"layers.{last}.", f"layers.{own_last}."): value for key, value in state.items()}
+        for index in range(last, own_last, 2):
+            grown |= identity(own, f"layers.{index}")
+        return grown
 
 
 def _layer(found: re.Match[str], tensors: Tensors) -> str:

@@ -8,7 +8,6 @@ zero where it is added to the rest, so that training decides what becomes of it.
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -17,21 +16,12 @@ from torch import Tensor, nn
 
 from ..models import build_model
 from ..models.cost import Undrawn, macs
-from ..models.drcn import DRCN
-from ..models.edsr import EDSR
-from ..models.mdsr import MDSR
-from ..models.red import RED
-from ..models.vdsr import VDSR
-from .initial import STARTS
+from .initial import initialize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from ..models import ModelSpec
-
-    State = dict[str, Tensor]
-
-_AWAKE = 1e-7  # what a ReLU must get more than, for the layer before it to learn
 
 
 class Forms:
@@ -40,7 +30,7 @@ class Forms:
     Args:
         spec: Of the model.
         scale: Any of those it is trained for.
-        initial: First weights, by name in `initial.STARTS`.
+        initial: First weights, by name; see `initial.initialize`.
         patches: (N, C, H, W) small patches in [0, 1] to fit the first weights to.
         device: Where the networks are.
     """
@@ -56,7 +46,7 @@ class Forms:
         """A network of a form with its first weights, always the same ones without a generator."""
         module = build_model(self._of(form), self._scale).to(self._device)
         module.to(memory_format=torch.channels_last)
-        STARTS[self._initial](module, self._patches, generator or torch.Generator().manual_seed(0))
+        initialize(self._initial, module, self._patches, generator or torch.Generator().manual_seed(0))
         return module
 
     def grown(self, module: nn.Module, form: Mapping[str, int]) -> nn.Module:
@@ -79,8 +69,9 @@ class Forms:
 def grow(small: nn.Module, large: nn.Module) -> None:
     """Give ``large`` weights with which it computes what ``small`` does.
 
-    A network whose units are all the same (DRRN) gets its weights as they are, and applies them more often: it then
-    computes something else.
+    Channels that are new get zeros where the old ones would see them. A network that needs more has a method for it,
+    ``grow_from(state)``, which gives what a smaller one's weights become. A network whose units are all the same (DRRN)
+    gets its weights as they are, and applies them more often: it then computes something else.
 
     Args:
         small: Trained.
@@ -88,8 +79,8 @@ def grow(small: nn.Module, large: nn.Module) -> None:
     """
     own = dict(large.state_dict())
     known = dict(small.state_dict())
-    if type(large) in _GROWTHS:
-        known = _GROWTHS[type(large)](known, own)
+    if grow_from := getattr(large, "grow_from", None):
+        known = grow_from(known)
     large.load_state_dict({key: _padded(value, known[key]) if key in known else value for key, value in own.items()})
 
 
@@ -102,69 +93,3 @@ def _padded(fresh: Tensor, known: Tensor) -> Tensor:
     grown[outputs] = 0
     grown[(outputs, slice(known.shape[1])) if known.ndim > 1 else outputs] = known
     return grown
-
-
-def _vdsr(state: State, own: Mapping[str, Tensor]) -> State:
-    """New layers before the last are the identity."""
-    last, large_last = _last(state, r"layers\.(\d+)"), _last(own, r"layers\.(\d+)")
-    grown = {key.replace(f"layers.{last}.", f"layers.{large_last}."): value for key, value in state.items()}
-    for index in range(last, large_last, 2):
-        grown |= _identity(own, f"layers.{index}")
-    return grown
-
-
-def _red(state: State, own: Mapping[str, Tensor]) -> State:
-    """New pairs stand in the middle, an even number of them, so that the skip connections keep their partners.
-
-    Past the new layers leads a skip connection of the layer before them, or of an identity after it; the deconvolution
-    that it is added to begins at zero, the next one as the identity.
-    """
-    last, large_last = (_last(names, r"convolutions\.(\d+)") for names in (state, own))
-    new = large_last - last
-    grown = {
-        re.sub(r"^deconvolutions\.(\d+)", lambda found: f"deconvolutions.{int(found[1]) + new}", key): value
-        for key, value in state.items()
-    }
-    if not new:
-        return grown
-    if last % 2 == 0:
-        grown |= _identity(own, f"convolutions.{last + 1}")
-    zero = f"deconvolutions.{new - 2}"
-    grown[f"{zero}.weight"] = torch.zeros_like(own[f"{zero}.weight"])
-    grown[f"{zero}.bias"] = torch.full_like(own[f"{zero}.bias"], _AWAKE)
-    return grown | _identity(own, f"deconvolutions.{new - 1}")
-
-
-def _drcn(state: State, own: Mapping[str, Tensor]) -> State:
-    """What new recursions make counts nothing at first."""
-    ensemble = torch.zeros_like(own["ensemble"])
-    ensemble[: len(state["ensemble"])] = state["ensemble"]
-    return state | {"ensemble": ensemble}
-
-
-def _residual_blocks(state: State, own: Mapping[str, Tensor]) -> State:
-    """New blocks add nothing at first."""
-    new = (key for key in own if re.match(r"blocks\.\d+\.conv2\.", key) and key not in state)
-    return state | {key: torch.zeros_like(own[key]) for key in new}
-
-
-def _last(names: Mapping[str, Tensor], pattern: str) -> int:
-    return max(int(found[1]) for found in (re.match(pattern, name) for name in names) if found)
-
-
-def _identity(own: Mapping[str, Tensor], layer: str) -> State:
-    weight = torch.zeros_like(own[f"{layer}.weight"])
-    nn.init.dirac_(weight)
-    identity = {f"{layer}.weight": weight}
-    if f"{layer}.bias" in own:
-        identity[f"{layer}.bias"] = torch.zeros_like(own[f"{layer}.bias"])
-    return identity
-
-
-_GROWTHS: Mapping[type[nn.Module], Callable[[State, Mapping[str, Tensor]], State]] = {
-    DRCN: _drcn,
-    EDSR: _residual_blocks,
-    MDSR: _residual_blocks,
-    RED: _red,
-    VDSR: _vdsr,
-}

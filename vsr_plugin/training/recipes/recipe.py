@@ -54,7 +54,7 @@ class Recipe:
         parent: Model whose weights of the same scale are the first ones; it is trained before, if none are given.
         content: For training against a discriminator: what it is added to, ``vgg54``, ``vgg22`` or ``mse``.
         chained: Whether, of several scales that are trained one after another, the others start from the first.
-        initial: First weights, by name in `initial.STARTS`.
+        initial: First weights, by name; see `initial.initialize`.
         sizes: Each picture is there at each of these sizes; its eight orientations are always there.
         flat: Share of the patches that have no detail (see `flat`).
         stages: Parts of the run, whose shares add up to 1; given weights to start from, all have the model's own form.
