@@ -124,6 +124,16 @@ def test_a_zip_bomb_is_not_read(tmp_path: Path, names: dict[str, tuple[int, ...]
     tracemalloc.stop()
 
 
+def test_an_array_whose_header_never_ends_is_not_read(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("f1.npy", b"\x93NUMPY\2\0" + struct.pack("<I", 96 << 20) + b" " * (96 << 20))
+    tracemalloc.start()
+    with pytest.raises(WeightsError, match=r"Cannot read weights from 'a\.npz'"):
+        read_weights(tmp_path / "a.npz")
+    assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    tracemalloc.stop()
+
+
 def test_tensors_beside_the_network_are_not_read(tmp_path: Path, state: dict[str, Tensor]) -> None:
     """What a layout leaves out could be of any size."""
     arrays = {"first_part.0": "conv1", "first_part.2": "conv2", "last_part.0": "conv3"}

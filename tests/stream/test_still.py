@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,7 @@ def test_exif_and_color_profiles_arrive(enlarge: Enlarge, tmp_path: Path, kind: 
     assert np.abs(np.asarray(after.convert("RGB"), int)[::2, ::2] - np.asarray(image, int)).mean() < 6
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "L", "P"])
+@pytest.mark.parametrize("mode", ["RGBA", "P"])
 def test_profiles_of_other_kinds_of_png_arrive(enlarge: Enlarge, tmp_path: Path, mode: str) -> None:
     image, _ = _photo(mode=mode)
     image.save(tmp_path / "in.png", icc_profile=PROFILE)
@@ -68,6 +70,132 @@ def test_images_arrive_upright_once(enlarge: Enlarge, tmp_path: Path, orientatio
     assert after.getexif().get(0x112, 1) == 1
     assert after.size == (want.size[0] * 2, want.size[1] * 2)
     assert np.abs(np.asarray(after.convert("RGB"), int)[::2, ::2] - np.asarray(want.convert("RGB"), int)).mean() < 8
+
+
+def _profile(space: bytes) -> bytes:
+    """The header of a profile, which is all that is looked at."""
+    header = bytearray(200)
+    header[:4], header[16:20], header[36:40] = (200).to_bytes(4, "big"), space, b"acsp"
+    return bytes(header)
+
+
+@pytest.mark.parametrize(
+    ("mode", "space", "kind", "output", "arrives"),
+    [
+        ("L", b"GRAY", "png", "png", True),
+        ("L", b"GRAY", "jpg", "png", True),
+        ("L", b"GRAY", "tif", "png", True),
+        ("L", b"GRAY", "png", "jpg", False),  # which is written in color
+        ("L", b"GRAY", "jpg", "webp", False),
+        ("L", b"RGB ", "png", "png", False),  # which PNG forbids, and readers pass over
+        ("L", b"RGB ", "png", "jpg", True),
+        ("RGB", b"GRAY", "png", "png", False),
+        ("RGB", b"Lab ", "png", "jpg", False),
+        ("CMYK", b"CMYK", "jpg", "png", False),
+        ("CMYK", b"CMYK", "jpg", "jpg", False),
+        ("CMYK", b"CMYK", "tif", "webp", False),
+    ],
+)
+def test_a_color_profile_fits_the_samples_or_is_dropped(
+    enlarge: Enlarge,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    mode: str,
+    space: bytes,
+    kind: str,
+    output: str,
+    *,
+    arrives: bool,
+) -> None:
+    image, _ = _photo(mode=mode)
+    image.save(tmp_path / f"in.{kind}", icc_profile=_profile(space))
+    after = _run(enlarge, tmp_path / f"in.{kind}", f"out.{output}")
+    assert after.info.get("icc_profile") == (_profile(space) if arrives else None)
+    said = f"dropping the ICC profile: it is one for {space.decode().strip()}, and "
+    assert (said in caplog.text) != arrives
+    if not arrives:
+        with pytest.raises(OutputError, match=r"(ICC profile|transparency) would be lost"):
+            _run(enlarge, tmp_path / f"in.{kind}", f"strict.{output}", strict=True)
+
+
+def _with_chunk(file: Path, kind: bytes, body: bytes) -> None:
+    data = file.read_bytes()
+    chunk = len(body).to_bytes(4, "big") + kind + body + zlib.crc32(kind + body).to_bytes(4, "big")
+    file.write_bytes(data[:33] + chunk + data[33:])
+
+
+@pytest.mark.parametrize("packed", [zlib.compress(_profile(b"RGB ") + bytes(100 << 20)), b"no zlib"])
+def test_a_color_profile_that_does_not_unpack_costs_neither_memory_nor_the_rest(tmp_path: Path, packed: bytes) -> None:
+    image, exif = _photo(6)
+    image.save(tmp_path / "in.png", exif=exif)
+    data = (tmp_path / "in.png").read_bytes()
+    body = b"ICC\0\0" + packed
+    chunk = len(body).to_bytes(4, "big") + b"iCCP" + body + zlib.crc32(b"iCCP" + body).to_bytes(4, "big")
+    tracemalloc.start()
+    found = read_still(data[:33] + chunk + data[33:])
+    assert tracemalloc.get_traced_memory()[1] < 64 << 20
+    tracemalloc.stop()
+    assert found["ICC_PROFILE"] == b""
+    assert {"EXIF", "DISPLAYMATRIX"} < found.keys()
+
+
+def test_a_color_profile_that_is_none_is_dropped(
+    enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _photo()[0].save(tmp_path / "in.png", icc_profile=b"no profile" * 20)
+    assert "icc_profile" not in _run(enlarge, tmp_path / "in.png", "out.png").info
+    assert "dropping the ICC profile: it is damaged, or too large" in caplog.text
+
+
+@pytest.mark.parametrize(("what", "key"), [("XMP", "xmp"), ("EXIF", "exif"), ("the ICC profile", "icc_profile")])
+def test_what_jpeg_is_too_small_for_is_named(
+    enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture, what: str, key: str
+) -> None:
+    image, exif = _photo()
+    exif[0x10E] = "long " * 14_000
+    exif = exif if key == "exif" else Image.Exif()
+    profile = _profile(b"RGB ") + (bytes(255 * 65519) if key == "icc_profile" else b"")
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", "<x>" + "long " * 14_000 * (key == "xmp"))
+    image.save(tmp_path / "in.png", exif=exif, icc_profile=profile, pnginfo=text)
+    after = _run(enlarge, tmp_path / "in.png", "out.jpg")
+    assert {"xmp", "icc_profile"} - {key} <= after.info.keys()
+    assert key not in after.info
+    assert f"dropping {what}: it " in caplog.text
+    with pytest.raises(OutputError, match=f"{what} would be lost"):
+        _run(enlarge, tmp_path / "in.png", "strict.jpg", strict=True)
+
+
+def test_the_rest_of_long_xmp_goes_from_jpeg_to_jpeg(
+    enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _photo()[0].save(tmp_path / "in.jpg", xmp=XMP)
+    data = (tmp_path / "in.jpg").read_bytes()
+    rest = b"http://ns.adobe.com/xmp/extension/\0" + b"0123456789abcdef" * 2 + bytes(8) + b"<rest/>"
+    segment = b"\xff\xe1" + (len(rest) + 2).to_bytes(2, "big") + rest
+    (tmp_path / "in.jpg").write_bytes(data[:2] + segment * 2 + data[2:])
+    large = enlarge(tmp_path / "in.jpg", "out.jpg", encoding=Encoding(), strict=True)
+    assert large.read_bytes().count(segment) == 2
+    enlarge(tmp_path / "in.jpg", "out.png", encoding=Encoding())
+    assert "dropping the rest of XMP: " in caplog.text
+
+
+@pytest.mark.parametrize("output", ["png", "jpg", "tif", "bmp"])
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif", "bmp"])
+def test_the_resolution_arrives(enlarge: Enlarge, tmp_path: Path, kind: str, output: str) -> None:
+    _photo()[0].save(tmp_path / f"in.{kind}", dpi=(300, 150))
+    after = _run(enlarge, tmp_path / f"in.{kind}", f"out.{output}")
+    assert [round(float(dots)) for dots in after.info["dpi"]] == [300, 150]
+
+
+def test_a_resolution_without_a_place_is_named(
+    enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for kind in ("tif", "bmp"):
+        caplog.clear()
+        _photo()[0].save(tmp_path / f"in.{kind}", dpi=(300, 150))
+        _run(enlarge, tmp_path / f"in.{kind}", f"{kind}.webp")
+        assert "dropping the resolution: .webp has no place for it" in caplog.text
 
 
 @pytest.mark.parametrize(("kind", "output"), [("png", "png"), ("png", "jpg"), ("jpg", "png"), ("jpg", "jpg")])
@@ -109,7 +237,7 @@ def test_profiles_without_a_place_are_named(
     enlarge(tmp_path / "in.png", f"out.{output}", encoding=Encoding())
     assert "dropping the ICC profile: " in caplog.text
     assert "dropping EXIF: " in caplog.text
-    assert ("dropping the resolution: " in caplog.text) == (output != "mp4")
+    assert "dropping the resolution: " not in caplog.text
 
 
 def test_every_image_of_a_sequence_keeps_its_own(enlarge: Enlarge, tmp_path: Path) -> None:
@@ -122,7 +250,7 @@ def test_every_image_of_a_sequence_keeps_its_own(enlarge: Enlarge, tmp_path: Pat
     assert makers == [f"Maker {number}" for number in range(1, 5)]
 
 
-@pytest.mark.parametrize("kind", ["png", "jpg", "webp"])
+@pytest.mark.parametrize("kind", ["png", "jpg", "webp", "tif", "bmp"])
 def test_cut_images_are_still_read(kind: str, tmp_path: Path) -> None:
     image, exif = _photo(6)
     image.save(tmp_path / f"in.{kind}", exif=exif, icc_profile=PROFILE)

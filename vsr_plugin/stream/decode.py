@@ -24,7 +24,7 @@ from .input import average_rate, has_no_clock, is_cover, seconds
 from .layout import read_planes, readable
 from .reader import Reader
 from .side_data import NAMES, read_side_data
-from .still import read_still
+from .still import READ, read_still
 from .timeline import FrameClock, spread
 
 if TYPE_CHECKING:
@@ -351,7 +351,7 @@ class Source(Iterator[Frame]):
         skips = not self._deinterlace and context.codec.canonical_name in _TELLS_REFERENCES
         start = self.timeline.start
         latest: int | None = None  # of the packets so far
-        images = has_no_clock(self.container) and context.codec.canonical_name in ("mjpeg", "png", "webp")
+        images = has_no_clock(self.container) and context.codec.canonical_name in READ
         for packet in self._packets():
             if images and packet.size:
                 self._stills[packet.pts] = read_still(bytes(packet))

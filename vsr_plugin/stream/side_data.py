@@ -64,6 +64,7 @@ _OTHERS = {
     "exif": "EXIF",
     "EXIF": "EXIF",
     "XMP": "XMP",
+    "XMP_EXTENSION": "the rest of XMP",
     "IPTC": "IPTC",
     "TEXT": "the text",
     "RESOLUTION": "the resolution",

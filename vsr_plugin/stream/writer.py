@@ -33,7 +33,7 @@ from .rate import NO_B_FRAMES
 from .remux import Remux, drop, metadata_options
 from .sequence import is_pattern
 from .side_data import Losses, SideData, template
-from .still import WRITTEN, write_still
+from .still import WRITTEN, StillWriter
 from .y4m import AspectWriter
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Writer:
         self._source = source
         self._encoding = encoding
         self._strict = strict
-        self._said: dict[int | None, Mapping[str, bytes]] = {}  # pts → side data, of the images inside the encoder
+        self._stills: StillWriter | None = None
         self._shown: av.VideoFrame | None = None  # what a constant-rate output repeats
         self._closing = ExitStack()
         self._remux: Remux | None = None
@@ -155,8 +155,12 @@ class Writer:
             self._stream = self._remux.lay_out(lambda: self._add_stating(side_data, frame))
             if keeps_alpha and codec.startswith("libvpx"):
                 self._stream.metadata["alpha_mode"] = "1"  # without it browsers do not look for the second picture
-        still = WRITTEN.get(codec, set()) if self._suffix in STILL_PICTURES else {"the resolution"}
-        self._losses = Losses(self._source.side_data, first, stated=stated, repeated=still)
+        repeated = {"the resolution"}
+        if self._suffix in STILL_PICTURES:
+            repeated = WRITTEN.get(codec, set())
+            if repeated:
+                self._stills = StillWriter(codec, gray=form is not None and len(form.components) <= 2)
+        self._losses = Losses(self._source.side_data, first, stated=stated, repeated=repeated)
         self._tell(first)
 
     def _oriented(self, side_data: SideData, matrix: bytes, codec: str, frame: Frame) -> SideData:
@@ -208,8 +212,9 @@ class Writer:
         if self._turn:
             frame = self._turn(frame)
         picture = write_planes(_padded(frame, self.written.width, self.written.height), self.written.pixel_format)
-        if self._suffix in STILL_PICTURES and self.written.codec in WRITTEN:
-            self._said[self._clock.count] = frame.side_data
+        if self._stills is not None:
+            for name, why in self._stills.keep(self._clock.count, frame.side_data).items():
+                drop(self._source, name, why, strict=self._strict)
         repeats = self._clock.repeats(frame)
         for _ in range(repeats):
             self._encode(self._shown or picture, frame)
@@ -251,13 +256,12 @@ class Writer:
 
     def _mux(self, packets: list[Packet[Any]]) -> None:
         for packet in packets:
-            said = self._said.pop(packet.pts, None)
+            if self._stills is not None:
+                packet = self._stills.write(packet)
             self._clock.restore(packet)
             time = None if packet.dts is None else packet.dts * self._clock.ticks
             if self._remux is not None and time is not None:
                 self._remux.until(time)
-            if said:
-                packet = _with(packet, said)
             self.written.size += packet.size
             packet.stream = self._stream
             stamp = packet.pts
@@ -351,14 +355,6 @@ class Writer:
                 if codec in carrier.supported_codecs:
                     return kind
         return None
-
-
-def _with(packet: Packet[Any], said: Mapping[str, bytes]) -> Packet[Any]:
-    """The packet of an image with what its frame says of itself."""
-    written: Packet[Any] = av.Packet(write_still(bytes(packet), said))
-    written.pts, written.dts, written.duration = packet.pts, packet.dts, packet.duration
-    written.time_base = packet.time_base
-    return written
 
 
 def _padded(frame: Frame, width: int, height: int) -> Frame:

@@ -6,6 +6,7 @@ costs no memory.
 
 from __future__ import annotations
 
+import io
 import re
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -34,6 +35,7 @@ _WRAPPERS = ("params_ema", "average", "params", "state_dict", "model_state_dict"
 _HOLDER = re.compile(r"(?:module|model|net|network|generator|netG|_orig_mod)\.(.+)")
 _LFS = b"version https://git-lfs.github.com/spec/"
 _LONGEST_NAME = 200
+_LONGEST_HEADER = 1 << 16  # bytes, of an array in a .npz
 _DEEPEST, _MOST_PARTS = 32, 10_000  # of a pickled network
 _SAFETENSORS = {
     "F64": torch.float64,
@@ -153,10 +155,11 @@ def _read_npz(path: Path) -> _Found:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             if info.filename.endswith(".npy"):
-                with archive.open(info) as file:
-                    version = npy.read_magic(file)
-                    head = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-                    shape, _, dtype = head(file)
+                with archive.open(info) as member:
+                    file = io.BytesIO(member.read(_LONGEST_HEADER))  # numpy reads whatever length the header claims
+                version = npy.read_magic(file)
+                head = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+                shape, _, dtype = head(file)
                 if dtype.hasobject:
                     raise UnpicklingError("it holds Python objects, which are code; save arrays alone")
                 native = dtype.newbyteorder("=")

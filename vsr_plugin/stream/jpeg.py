@@ -1,0 +1,77 @@
+"""What a JPEG says beside its pixels, read and written (JFIF 1.02; Exif 3.0, section 4.7; ICC.1:2022, annex B.4)."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from .png import png_chunk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+SIGNATURE = b"\xff\xd8"
+_EXIF = b"Exif\0\0"
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
+_ICC = b"ICC_PROFILE\0"
+_LONGEST = 65533  # bytes of a segment behind its length
+_PART = _LONGEST - len(_ICC) - 2  # of a profile, behind the number of the part and of all parts
+# The most that one image holds, in bytes.
+CAPACITY = {"EXIF": _LONGEST - len(_EXIF), "XMP": _LONGEST - len(_XMP), "ICC_PROFILE": 255 * _PART}
+_INCH = 0.0254
+_ENCODERS = (b"Lavc", b"CREATOR: gd-jpeg")  # comments by which encoders name themselves
+_JFIF = b"JFIF\0\1\1\0\0\1\0\1\0\0"  # version 1.1, no unit, square pixels, no thumbnail
+
+
+def read_jpeg(data: bytes, found: dict[str, bytes]) -> None:
+    """Add to ``found`` what the segments say, by the keys of `read_still`; EXIF and the profile come of the decoder."""
+    for marker, body in _segments(data):
+        if marker == 0xE0 and body.startswith(b"JFIF\0") and body[7] in (1, 2):
+            unit = _INCH if body[7] == 1 else 0.01
+            found["RESOLUTION"] = struct.pack(
+                ">2I", *(round(dots / unit) for dots in struct.unpack_from(">2H", body, 8))
+            )
+        elif marker == 0xE1 and body.startswith(_XMP):
+            found["XMP"] = body[len(_XMP) :]
+        elif marker == 0xE1 and body.startswith(_XMP_EXTENSION):
+            found["XMP_EXTENSION"] = found.get("XMP_EXTENSION", b"") + _segment(marker, body)
+        elif marker == 0xED and body.startswith(b"Photoshop 3.0\0"):
+            found["IPTC"] = body
+        elif marker == 0xFE and not body.startswith(_ENCODERS):
+            text = body.rstrip(b"\0").replace(b"\0", b" ")
+            found["TEXT"] = found.get("TEXT", b"") + png_chunk(b"tEXt", b"Comment\0" + text)
+
+
+def write_jpeg(data: bytes, said: Mapping[str, bytes]) -> bytes:
+    """An encoder's JPEG with what ``said`` holds, none of it beyond its `CAPACITY`."""
+    segments, rest = [], data[2:]
+    if rest.startswith(b"\xff\xe0"):
+        (length,) = struct.unpack_from(">H", rest, 2)
+        segments, rest = [(0xE0, rest[4 : 2 + length])], rest[2 + length :]
+    if "RESOLUTION" in said:
+        jfif = segments.pop()[1] if segments else _JFIF
+        dots = (min(round(value * _INCH), 65535) for value in struct.unpack(">2I", said["RESOLUTION"]))
+        segments = [(0xE0, jfif[:7] + struct.pack(">B2H", 1, *dots) + jfif[12:])]
+    if "EXIF" in said:
+        segments.append((0xE1, _EXIF + said["EXIF"]))
+    if "XMP" in said:
+        segments.append((0xE1, _XMP + said["XMP"]))
+    profile = said.get("ICC_PROFILE", b"")
+    parts = [profile[at : at + _PART] for at in range(0, len(profile), _PART)]
+    segments += [(0xE2, _ICC + bytes((number, len(parts))) + part) for number, part in enumerate(parts, 1)]
+    written = b"".join(_segment(marker, body) for marker, body in segments)
+    return SIGNATURE + written + said.get("XMP_EXTENSION", b"") + rest
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """(marker, body) of all segments before the image's data."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        yield data[at + 1], data[at + 4 : at + 2 + length]
+        at += 2 + length
+
+
+def _segment(marker: int, body: bytes) -> bytes:
+    return struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body

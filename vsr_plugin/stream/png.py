@@ -1,0 +1,70 @@
+"""What a PNG says beside its pixels, read and written (W3C PNG, third edition, section 11.3)."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_XMP_KEYWORD = b"XML:com.adobe.xmp\0\0\0\0\0"  # not compressed, no language, no translation
+_LARGEST_PROFILE = 255 * 65519  # bytes, as many as JPEG holds; a few kilobytes of PNG can claim gigabytes
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    """One chunk with its length and checksum."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def read_png(data: bytes, found: dict[str, bytes]) -> None:
+    """Add to ``found`` what the chunks say, by the keys of `read_still`; a profile that does not inflate is empty."""
+    for kind, body in _chunks(data):
+        if kind == b"iCCP":
+            found["ICC_PROFILE"] = _inflated(body[body.index(b"\0") + 2 :])
+        elif kind == b"eXIf":
+            found["EXIF"] = body
+        elif kind == b"pHYs" and body[8] == 1:
+            found["RESOLUTION"] = body[:8]
+        elif kind == b"iTXt" and body.startswith(_XMP_KEYWORD):
+            found["XMP"] = body[len(_XMP_KEYWORD) :]
+        elif kind in (b"tEXt", b"zTXt", b"iTXt"):
+            found["TEXT"] = found.get("TEXT", b"") + png_chunk(kind, body)
+
+
+def write_png(data: bytes, said: Mapping[str, bytes]) -> bytes:
+    """An encoder's PNG with what ``said`` holds."""
+    replaced = set()
+    added = b""
+    if "ICC_PROFILE" in said:
+        replaced |= {b"cICP", b"cHRM", b"gAMA", b"iCCP", b"sRGB"}
+        added += png_chunk(b"iCCP", b"ICC\0\0" + zlib.compress(said["ICC_PROFILE"]))
+    if "RESOLUTION" in said:
+        replaced.add(b"pHYs")
+        added += png_chunk(b"pHYs", said["RESOLUTION"] + b"\1")
+    if "EXIF" in said:
+        added += png_chunk(b"eXIf", said["EXIF"])
+    if "XMP" in said:
+        added += png_chunk(b"iTXt", _XMP_KEYWORD + said["XMP"])
+    added += said.get("TEXT", b"")
+    chunks = [png_chunk(kind, body) for kind, body in _chunks(data) if kind not in replaced]
+    return SIGNATURE + chunks[0] + added + b"".join(chunks[1:])
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = len(SIGNATURE)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        yield kind, data[at + 8 : at + 8 + length]
+        at += 12 + length
+
+
+def _inflated(data: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    try:
+        profile = stream.decompress(data, _LARGEST_PROFILE)
+    except zlib.error:
+        return b""
+    return profile if stream.eof else b""
