@@ -34,7 +34,7 @@ def main() -> None:
     planes = torch.randint(0, 256, (3, 70, 100), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     color = vsr.ColorSpec(matrix=Matrix.RGB, range=Range.FULL)
     frame = vsr.Frame(tuple(planes), pts=0, time_base=Fraction(1, 25), color=color)
-    with vsr.Upscaler.from_module(Sharpener(), SPEC, 2, tile=32) as upscaler:
+    with vsr.Upscaler.from_module(Sharpener(), SPEC, 2, vsr.Execution(tile=32)) as upscaler:
         print(upscaler.upscale([frame])[0])
 
 

@@ -27,13 +27,14 @@ from vsr_plugin.bench.report import Report, measure
 from vsr_plugin.cli.bench import bench as app
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError, OutputError, UsageError
+from vsr_plugin.execution import Execution
 from vsr_plugin.models import MODELS, ModelSpec, build_model
 from vsr_plugin.models.cost import macs
 
 if TYPE_CHECKING:
     from typer.testing import Result
 
-TINY = Settings(width=48, height=32, frames=4, runs=2, backend="eager", batch=2)
+TINY = Settings(width=48, height=32, frames=4, runs=2, execution=Execution(backend="eager", batch=2))
 
 
 def espcn_flops_per_pixel(scale: int) -> int:
@@ -120,8 +121,8 @@ def test_a_model_without_weights_is_measured_with_random_ones(
 
 def test_windows_of_tiles_are_all_counted() -> None:
 
-    settings = replace(TINY, width=96, height=96, tile=32, batch=1, runs=1)
-    with Upscaler("espcn", 3, backend="eager", tile=32, batch=1) as upscaler:
+    settings = replace(TINY, width=96, height=96, runs=1)
+    with Upscaler("espcn", 3, Execution(backend="eager", tile=32, batch=1)) as upscaler:
         timing = inference.network(settings, upscaler)
     assert timing.flops == espcn_flops_per_pixel(3) * 96 * 96
 
@@ -315,7 +316,7 @@ def test_what_torch_compile_lacks_is_told(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(torch, "compile", refuse)
     monkeypatch.setattr(backends, "BACKEND_NAMES", ())
-    [last] = backends.measure_backends(replace(TINY, device="cpu"))
+    [last] = backends.measure_backends(replace(TINY, execution=Execution(device="cpu")))
     assert last == Absent("torch.compile", "no compiler")
 
 

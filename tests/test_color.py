@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vsr_plugin.color import Conversion
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import UsageError
+from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
 from vsr_plugin.models import MODELS, NetworkSpec, build_model, load_model
 from vsr_plugin.training.initial import initialize
@@ -59,7 +60,7 @@ class Nearest(nn.Module):
 
 def nearest(scale: int, channels: int) -> Upscaler:
     spec = NetworkSpec(name="nearest", overlap={scale: 0}, channels=channels)
-    return Upscaler.from_module(Nearest(scale), spec, scale, backend="eager", device="cpu")
+    return Upscaler.from_module(Nearest(scale), spec, scale, Execution(backend="eager", device="cpu"))
 
 
 def frame_of(planes: Sequence[Tensor], color: ColorSpec) -> Frame:
@@ -139,7 +140,7 @@ def espcn() -> nn.Module:
 @pytest.mark.parametrize("color", BAR_COLORS, ids=color_id)
 def test_bars_pass_espcn_within_one_code_value_of_8_bits(color: ColorSpec, espcn: nn.Module) -> None:
     frame = frame_of(bars(color), color)
-    with Upscaler.from_module(espcn, MODELS["espcn"], 2, backend="eager", device="cpu") as upscaler:
+    with Upscaler.from_module(espcn, MODELS["espcn"], 2, Execution(backend="eager", device="cpu")) as upscaler:
         assert flat_error(frame, upscaler.upscale([frame])[0], 2) <= 1 << (color.depth - 8)
 
 
@@ -179,7 +180,9 @@ RGB_COLORS = [
 @pytest.mark.parametrize("color", RGB_COLORS, ids=color_id)
 def test_bars_pass_edsr_within_two_code_values_of_8_bits(color: ColorSpec, edsr: nn.Module) -> None:
     frame = frame_of(bars(color), color)
-    with Upscaler.from_module(edsr, MODELS["edsr-baseline"], 2, backend="openvino", device="cpu") as upscaler:
+    with Upscaler.from_module(
+        edsr, MODELS["edsr-baseline"], 2, Execution(backend="openvino", device="cpu")
+    ) as upscaler:
         assert flat_error(frame, upscaler.upscale([frame])[0], 2) <= 2 << (color.depth - 8)
 
 
@@ -188,8 +191,8 @@ def test_bars_pass_edsr_within_two_code_values_of_8_bits(color: ColorSpec, edsr:
 def test_bars_pass_every_network_of_rgb_in_every_precision(name: str, precision: Any) -> None:
     color = ColorSpec(Matrix.BT709, Range.LIMITED, 8, SUBSAMPLINGS["420"])
     frame = frame_of(bars(color), color)
-    how = {"backend": "openvino", "device": "cpu", "precision": precision}
-    with Upscaler.from_module(pass_through(name), MODELS[name], 2, **how) as upscaler:
+    execution = Execution(backend="openvino", device="cpu", precision=precision)
+    with Upscaler.from_module(pass_through(name), MODELS[name], 2, execution) as upscaler:
         assert flat_error(frame, upscaler.upscale([frame])[0], 2) <= 2
 
 
@@ -231,7 +234,7 @@ def test_luma_is_not_range_expanded(range_: Range, depth: int, code: int, seen: 
     frame = frame_of([torch.full((8, 8), code, dtype=torch.int32).to(color.dtype)], color)
     SEEN.clear()
     spec = NetworkSpec(name="spy", overlap={2: 0})
-    with Upscaler.from_module(Spy(2), spec, 2, backend="eager", device="cpu") as upscaler:
+    with Upscaler.from_module(Spy(2), spec, 2, Execution(backend="eager", device="cpu")) as upscaler:
         result = upscaler.upscale([frame])[0]
     assert SEEN[0].dtype == torch.float32
     assert levels(SEEN[0]) == pytest.approx([seen], abs=1e-7)

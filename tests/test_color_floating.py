@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import UsageError
+from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame, Matrix
 
 from .test_color import nearest
@@ -70,7 +71,7 @@ def test_floating_samples_are_the_same_picture(kind: tuple[Matrix, int], channel
 
 def test_a_trained_network_sees_the_same_numbers() -> None:
     frame = codes((Matrix.BT709, 3))
-    with Upscaler("espcn", 2, backend="eager", device="cpu", precision="float32") as upscaler:
+    with Upscaler("espcn", 2, Execution(backend="eager", device="cpu", precision="float32")) as upscaler:
         [whole], [large] = upscaler.upscale([frame]), upscaler.upscale([floating(frame)])
     assert max(distances(large, whole)) < 1
 

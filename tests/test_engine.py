@@ -22,6 +22,7 @@ from vsr_plugin.backends import open_backend
 from vsr_plugin.backends.eager import EagerBackend
 from vsr_plugin.engine import Upscaler, torch_threads
 from vsr_plugin.errors import BackendError, OutOfMemoryError, UsageError, WeightsError
+from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
 from vsr_plugin.models import MODELS, NetworkSpec
 
@@ -50,7 +51,7 @@ SHAPES: list[tuple[int, ...]] = []
 def nearest(*, overlap: int = 0, multiple_of: int = 1, channels: int = 1, **how: Any) -> Upscaler:
     spec = NetworkSpec(name="nearest", overlap={2: overlap}, channels=channels, multiple_of=multiple_of)
     SHAPES.clear()
-    return Upscaler.from_module(Recorder(), spec, 2, backend="eager", device="cpu", **how)
+    return Upscaler.from_module(Recorder(), spec, 2, Execution(backend="eager", device="cpu", **how))
 
 
 def noise(index: int, height: int = 10, width: int = 12, color: ColorSpec = YUV420, pts: int | None = None) -> Frame:
@@ -271,8 +272,9 @@ def test_tiles_and_batches_give_the_same_samples(name: str, scale: int) -> None:
     for backend in ("eager", "openvino"):
         results = []
         for tile, batch in ("off", 1), (32, 3):
-            how: dict[str, Any] = {"backend": backend, "tile": tile, "batch": batch}
-            with Upscaler.from_module(module, spec, scale, device="cpu", precision="float32", **how) as upscaler:
+            how: Any = {"backend": backend, "tile": tile, "batch": batch}
+            execution = Execution(device="cpu", precision="float32", **how)
+            with Upscaler.from_module(module, spec, scale, execution) as upscaler:
                 done = upscaler.upscale(frames)
             results.append(torch.stack([torch.stack(frame.planes).int() for frame in done]))
         whole, tiled = results
@@ -292,7 +294,7 @@ def test_tiles_and_batches_give_the_same_samples(name: str, scale: int) -> None:
         ({"tile": "on"}, "Expected a tile of 'auto', 'off' or 32 and more samples, got 'on'"),
         ({"backend": "onnx"}, "Unknown backend 'onnx'. Known backends: eager, openvino, tensorrt, triton"),
         ({"backend": "openvino", "precision": "float16"}, "Backend 'openvino' has no precision 'float16'"),
-        ({"backend": "eager", "precision": "int8"}, "Backend 'eager' has no precision 'int8'"),
+        ({"precision": "int8"}, "Unknown precision 'int8'. Known precisions: float32, float16, bfloat16"),
         ({"device": "gpu"}, "Unknown device 'gpu'. Expected 'cpu', 'cuda' or 'cuda:1'"),
         ({"device": "meta"}, "Device 'meta' is not supported"),
         ({"device": "cuda:77"}, "No device 'cuda:77'"),
@@ -302,14 +304,14 @@ def test_tiles_and_batches_give_the_same_samples(name: str, scale: int) -> None:
 )
 def test_wrong_arguments_are_told_in_one_line(how: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        Upscaler(**how)
+        Upscaler(how.pop("model", "espcn"), how.pop("scale", 2), Execution(**how))
     assert "\n" not in str(caught.value)
 
 
 def test_openvino_is_refused_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UsageError, match="Backend 'openvino' runs on cpu, not on cuda"):
-        Upscaler(backend="openvino", device="cuda")
+        Upscaler(execution=Execution(backend="openvino", device="cuda"))
 
 
 def test_missing_weights_are_told(tmp_path: Any) -> None:
@@ -318,7 +320,7 @@ def test_missing_weights_are_told(tmp_path: Any) -> None:
 
 
 def test_openvino_is_the_default_on_the_cpu() -> None:
-    with Upscaler.from_module(seeded(MODELS["espcn"], 2), MODELS["espcn"], 2, device="cpu") as upscaler:
+    with Upscaler.from_module(seeded(MODELS["espcn"], 2), MODELS["espcn"], 2, Execution(device="cpu")) as upscaler:
         assert upscaler.backend == "openvino"
         assert upscaler.device == torch.device("cpu")
         assert upscaler.precision == open_backend("openvino").default_precision(upscaler.spec, upscaler.device)
@@ -340,7 +342,7 @@ def test_torch_keeps_out_of_the_way_of_a_backends_threads(
     try:
         torch.set_num_threads(2)
         spec = NetworkSpec(name="counter", overlap={2: 0})
-        with Upscaler.from_module(Counter(), spec, 2, backend="eager", device="cpu") as upscaler:
+        with Upscaler.from_module(Counter(), spec, 2, Execution(backend="eager", device="cpu")) as upscaler:
             upscaler.upscale([noise(0)])
         assert threads == [seen]
         assert torch.get_num_threads() == 2
@@ -367,7 +369,7 @@ def test_a_thread_that_first_meets_torch_meanwhile_has_all_its_threads() -> None
 
 def test_a_scale_without_an_overlap_is_refused() -> None:
     with pytest.raises(UsageError, match=r"Expected a scale that own network has an overlap for \(2, 4\), got 3"):
-        Upscaler.from_module(Recorder(), NetworkSpec(overlap={2: 0, 4: 0}), 3, backend="eager", device="cpu")
+        Upscaler.from_module(Recorder(), NetworkSpec(overlap={2: 0, 4: 0}), 3, Execution(backend="eager", device="cpu"))
 
 
 @pytest.mark.parametrize("backend", ["eager", "openvino"])
@@ -375,7 +377,7 @@ def test_a_scale_without_an_overlap_is_refused() -> None:
 def test_a_network_that_does_not_enlarge_by_its_scale_is_refused(backend: str, tile: Any) -> None:
     spec = NetworkSpec(overlap={3: 0})
     with (
-        Upscaler.from_module(Recorder(), spec, 3, backend=backend, device="cpu", tile=tile) as upscaler,
+        Upscaler.from_module(Recorder(), spec, 3, Execution(backend=backend, device="cpu", tile=tile)) as upscaler,
         pytest.raises(
             UsageError,
             match=r"Expected own network to make \(1, 1, (\d+), \d+\) of .*, ×3, got \(1, 1, (?!\1)\d+, \d+\)",
@@ -431,13 +433,13 @@ def test_out_of_memory_halves_the_batch_then_the_tile_and_goes_on(
 ) -> None:
     module, spec = seeded(MODELS["espcn"], 2), MODELS["espcn"]
     frames = [noise(index, 150, 200) for index in range(6)]
-    with Upscaler.from_module(module, spec, 2, batch=4, device="cpu", backend="eager") as upscaler:
+    with Upscaler.from_module(module, spec, 2, Execution(batch=4, device="cpu", backend="eager")) as upscaler:
         small.room = 4 * 150 * 200
         whole = upscaler.upscale(frames)
         assert upscaler.batch == 4
     small.room, small.refuses_to = 6_000, refuses_to
     with (
-        Upscaler.from_module(module, spec, 2, batch=4, device="cpu", backend="eager") as upscaler,
+        Upscaler.from_module(module, spec, 2, Execution(batch=4, device="cpu", backend="eager")) as upscaler,
         caplog.at_level(logging.WARNING),
     ):
         results = list(upscaler.stage(iter(frames)))
@@ -457,7 +459,7 @@ def test_out_of_memory_halves_the_batch_then_the_tile_and_goes_on(
 def test_no_room_for_the_smallest_tile_is_an_error(small: type[SmallBackend], tile: Any, remedy: str) -> None:
     with (
         Upscaler.from_module(
-            Recorder(), NetworkSpec(name="n", overlap={2: 0}), 2, batch=2, tile=tile, device="cpu"
+            Recorder(), NetworkSpec(name="n", overlap={2: 0}), 2, Execution(batch=2, tile=tile, device="cpu")
         ) as upscaler,
         pytest.raises(OutOfMemoryError, match=remedy) as caught,
     ):
@@ -475,7 +477,7 @@ def test_other_failures_are_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> 
     SHAPES.clear()
     with (
         Upscaler.from_module(
-            Broken(), NetworkSpec(name="b", overlap={2: 0}), 2, backend="eager", device="cpu"
+            Broken(), NetworkSpec(name="b", overlap={2: 0}), 2, Execution(backend="eager", device="cpu")
         ) as upscaler,
         pytest.raises(BackendError, match="not about memory"),
     ):
@@ -489,6 +491,7 @@ from fractions import Fraction
 import torch
 torch.set_num_threads(1)
 from vsr_plugin.engine import Upscaler
+from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame
 from vsr_plugin.models import MODELS, build_model
 
@@ -498,7 +501,8 @@ def frames(height, width):
     return [Frame((torch.randint(0, 256, (height, width), dtype=torch.uint8),), i, Fraction(1), color=ColorSpec())
             for i in range(5)]
 def upscaler():
-    return Upscaler.from_module(module, spec, 2, backend=sys.argv[1], device="cpu", precision="float32", batch=4)
+    execution = Execution(backend=sys.argv[1], device="cpu", precision="float32", batch=4)
+    return Upscaler.from_module(module, spec, 2, execution)
 def limit(size):
     resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
 
@@ -533,7 +537,10 @@ def test_cuda_gives_the_cpus_samples() -> None:
     results = []
     for device in ("cpu", "cuda"):
         with Upscaler.from_module(
-            seeded(MODELS["espcn"], 2), MODELS["espcn"], 2, backend="eager", device=device, precision="float32", batch=2
+            seeded(MODELS["espcn"], 2),
+            MODELS["espcn"],
+            2,
+            Execution(backend="eager", device=device, precision="float32", batch=2),
         ) as upscaler:
             results.append(list(upscaler.stage(iter(frames))))
     for a, b in zip(*results, strict=True):
@@ -544,7 +551,7 @@ def test_cuda_gives_the_cpus_samples() -> None:
 @NEEDS_CUDA
 @pytest.mark.cuda
 def test_cuda_chooses_a_batch() -> None:
-    with Upscaler.from_module(seeded(MODELS["espcn"], 2), MODELS["espcn"], 2, device="cuda") as upscaler:
+    with Upscaler.from_module(seeded(MODELS["espcn"], 2), MODELS["espcn"], 2, Execution(device="cuda")) as upscaler:
         upscaler.upscale([noise(0, 270, 480)])
         assert upscaler.batch is not None
         assert upscaler.batch > 1
@@ -553,10 +560,10 @@ def test_cuda_chooses_a_batch() -> None:
 def test_a_closed_upscaler_gives_the_memory_of_its_device_back(monkeypatch: pytest.MonkeyPatch) -> None:
     given_back = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(True))
-    upscaler = Upscaler("espcn", 2, backend="eager", device="cpu")
+    upscaler = Upscaler("espcn", 2, Execution(backend="eager", device="cpu"))
     upscaler.close()
     assert not given_back
-    upscaler = Upscaler("espcn", 2, backend="eager", device="cpu")
+    upscaler = Upscaler("espcn", 2, Execution(backend="eager", device="cpu"))
     upscaler.device = torch.device("cuda")
     upscaler.close()
     assert given_back

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 
-_BELOW_ENGINE = {"backends", "color", "errors", "frames", "kernels", "models", "tiling"}
+_BELOW_ENGINE = {"backends", "color", "errors", "execution", "frames", "kernels", "models", "tiling"}
 _BELOW_FRONT_ENDS = {*_BELOW_ENGINE, "engine", "stream"}
 _MEASURING = {"evaluation", "pictures"}
 # Room → the rooms it may import. A room is a module or a sub-package of vsr_plugin; all may import themselves.
@@ -29,6 +29,7 @@ ROOMS = {
     "models": {"errors", "frames", "kernels", "weights"},
     "color": {"errors", "frames", "kernels"},
     "backends": {"errors", "frames", "kernels", "models"},
+    "execution": {"backends", "errors"},
     "engine": _BELOW_ENGINE,
     "stream": {*_BELOW_ENGINE, "engine"},
     "vsvsr": {"vapoursynth"},
@@ -52,7 +53,8 @@ ROOMS = {
         "",
     },
     "__main__": {"cli"},
-    "": {"engine", "errors", "export", "frames", "models", "stream", "vapoursynth"},  # vsr_plugin/__init__.py, lazily
+    # vsr_plugin/__init__.py, lazily
+    "": {"engine", "errors", "execution", "export", "frames", "models", "stream", "vapoursynth"},
 }
 # Who may import what is not ours; files and folders below the root.
 THIRD_PARTIES = {

@@ -18,6 +18,7 @@ import vapoursynth as vs
 import vsr_plugin.vapoursynth as vsr
 from vsr_plugin.backends import open_backend
 from vsr_plugin.engine import Upscaler
+from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
 from vsr_plugin.vapoursynth.graph import enlarged
 from vsr_plugin.vapoursynth.pictures import blank, read
@@ -88,7 +89,7 @@ def test_every_format_comes_back_as_the_engine_makes_it(form: int, batch: int) -
     assert (large.format.id, large.width, large.height, large.num_frames) == (form, 138, 90, 3)
     color = FORMATS[form]
     precision: Any = "float16" if color.floating and color.depth == 16 else "float32"
-    with Upscaler("espcn", 3, backend="eager", device="cpu", precision=precision, batch=batch) as upscaler:
+    with Upscaler("espcn", 3, Execution(backend="eager", device="cpu", precision=precision, batch=batch)) as upscaler:
         for before, after in zip(clip.frames(), large.frames(), strict=True):
             [expected] = upscaler.upscale([as_ours(before, color)])
             for plane, wanted in zip(arrays(after), expected.planes, strict=True):
@@ -99,7 +100,7 @@ def test_half_precision_without_a_backend_for_it_is_computed_in_float32() -> Non
     clip = noise(vs.GRAYH, length=1)
     assert "float16" not in open_backend("openvino").precisions
     large = vsr.upscale(clip, scale=2, backend="openvino", device_index=-1)
-    with Upscaler("espcn", 2, backend="openvino", device="cpu", precision="float32") as upscaler:
+    with Upscaler("espcn", 2, Execution(backend="openvino", device="cpu", precision="float32")) as upscaler:
         [expected] = upscaler.upscale([as_ours(clip.get_frame(0), FORMATS[vs.GRAYH])])
     np.testing.assert_array_equal(arrays(large.get_frame(0))[0], expected.planes[0].numpy())
 

@@ -80,11 +80,11 @@ POOLS = """
 import sys, torch
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
-from vsr_plugin import ColorSpec, Frame, Upscaler
+from vsr_plugin import ColorSpec, Execution, Frame, Upscaler
 
 frame = Frame((torch.zeros(180, 320, dtype=torch.uint8),), 0, Fraction(1), color=ColorSpec())
 for _ in range(int(sys.argv[1])):
-    upscaler = Upscaler("espcn", 2, device="cpu")
+    upscaler = Upscaler("espcn", 2, Execution(device="cpu"))
     upscaler.upscale([frame])
     with ThreadPoolExecutor(1) as pool:
         for _ in range(8):

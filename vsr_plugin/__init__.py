@@ -8,7 +8,9 @@
 | name | what it is |
 |---|---|
 | `Upscaler` | frames in, larger frames out, through one network on one device |
+| `Execution` | how and where an `Upscaler` runs: backend, device, precision, batch, tile |
 | `upscale_file` | a file in, a larger file out; all else in it stays as it is |
+| `Selection` | which frames of the file `upscale_file` takes, and how they are decoded |
 | `Encoding` | how `upscale_file` encodes |
 | `Report` | what `upscale_file` did |
 | `Frame` | one picture: native samples, and its time |
@@ -31,20 +33,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .engine import Upscaler
     from .errors import VsrError
+    from .execution import Execution
     from .frames import ColorSpec, Frame
     from .models import MODELS, ModelSpec, NetworkSpec, load_model
-    from .stream import Encoding, Report, upscale_file
+    from .stream import Encoding, Report, Selection, upscale_file
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "ColorSpec": "frames",
     "Encoding": "stream",
+    "Execution": "execution",
     "Frame": "frames",
     "MODELS": "models",
     "ModelSpec": "models",
     "NetworkSpec": "models",
     "Report": "stream",
+    "Selection": "stream",
     "Upscaler": "engine",
     "VsrError": "errors",
     "load_model": "models",
@@ -54,10 +59,12 @@ __all__ = [
     "MODELS",
     "ColorSpec",
     "Encoding",
+    "Execution",
     "Frame",
     "ModelSpec",
     "NetworkSpec",
     "Report",
+    "Selection",
     "Upscaler",
     "VsrError",
     "__version__",

@@ -10,7 +10,7 @@ import logging
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 
@@ -20,6 +20,7 @@ from .backends.ensemble import SelfEnsemble
 from .backends.memory import forget_frames, translated_errors
 from .color import Conversion
 from .errors import BackendError, OutOfMemoryError, UsageError
+from .execution import MIN_TILE, Execution
 from .kernels import usable as kernels_usable
 from .models import find_model, read_model
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-MIN_TILE = 32
 # Larger tiles gain nothing and smaller ones cost more than a few percent, on every CPU and network measured.
 _AUTO_TILE = 512
 # What a network is expected to hold per output pixel: two layers of 128 channels at high resolution. When it needs
@@ -55,25 +55,15 @@ class Upscaler:
         backend: The name of what runs the network.
         device: Where it runs.
         precision: In which arithmetic; samples enter and leave the network in float32.
-        batch: Pictures (windows, of a tiled picture) that the network takes at once; None before the first batch.
-        tile: Input samples a side that are taken from a window; None when pictures go through whole.
-        self_ensemble: Whether the result is the mean over the eight ways to turn and mirror the picture.
+        batch: Frames (windows, of a tiled frame) that the network takes at once; None before the first batch.
+        tile: Input samples a side that are taken from a window; None when frames go through whole.
+        self_ensemble: Whether the result is the mean over the eight flips and rotations of the frame.
 
     Args:
         model: A name out of `MODELS`.
         scale: One that the model has.
+        execution: Backend, device, precision and the like; by default what is best for this machine.
         weights: A file in place of the shipped weights, as `load_model` takes it.
-        backend: A name out of `BACKEND_NAMES`; by default openvino on the CPU (eager, with a warning, where it does not
-            load) and triton on CUDA.
-        device: "cpu", "cuda", "cuda:1"; by default CUDA where there is one.
-        precision: By default the fastest that costs no more than 0.02 dB.
-        batch: By default chosen for the device and the size of the frames.
-        tile: "auto", "off", or input samples a side, at least 32. Out of memory makes it smaller, but not with "off".
-        cache_dir: A folder where a backend that compiles keeps the result for the next time; others keep nothing.
-            By default tensorrt keeps its engines in the user's cache folder, and openvino nothing.
-        self_ensemble: Take the mean over the eight ways to turn and mirror the picture: a little better, eight times
-            the work.
-        threads: CPU threads for a backend with threads of its own; by default all.
 
     Raises:
         UsageError: an argument out of its range; the message says what would do.
@@ -87,99 +77,56 @@ class Upscaler:
         self,
         model: str = "espcn",
         scale: int = 2,
+        execution: Execution | None = None,
         *,
         weights: str | Path | None = None,
-        backend: str | None = None,
-        device: str | None = None,
-        precision: Precision | None = None,
-        batch: int | None = None,
-        tile: int | Literal["auto", "off"] = "auto",
-        cache_dir: Path | None = None,
-        self_ensemble: bool = False,
-        threads: int | None = None,
     ) -> None:
-        self._configure(find_model(model, scale), scale, backend, device, precision, batch, tile, cache_dir, threads)
-        self.self_ensemble = self_ensemble
+        self._configure(find_model(model, scale), scale, execution or Execution())
         self.spec, self._module = read_model(model, scale, weights)
 
     @classmethod
-    def from_module(
-        cls,
-        module: nn.Module,
-        spec: NetworkSpec,
-        scale: int,
-        *,
-        backend: str | None = None,
-        device: str | None = None,
-        precision: Precision | None = None,
-        batch: int | None = None,
-        tile: int | Literal["auto", "off"] = "auto",
-        self_ensemble: bool = False,
-    ) -> Self:
+    def from_module(cls, module: nn.Module, spec: NetworkSpec, scale: int, execution: Execution | None = None) -> Self:
         """An upscaler for a network of the caller's own.
 
         Args:
             module: (N, C, H, W) → (N, C, H·scale, W·scale), samples in [0, 1].
             spec: Its overlap at ``scale``, its channels, and what its input's size must be a multiple of.
             scale: The enlargement.
-            backend: As in the constructor, like all that follows.
-            device: ″
-            precision: ″
-            batch: ″
-            tile: ″
-            self_ensemble: ″
+            execution: As in the constructor.
 
         Raises:
             UsageError: a scale that ``spec`` gives no overlap for, or another argument out of its range. Also from
                 `upscale`, if what the module makes is not ``scale`` times as large as what it gets.
         """
         self = cls.__new__(cls)
-        self._configure(spec, scale, backend, device, precision, batch, tile)
-        self.self_ensemble = self_ensemble
+        self._configure(spec, scale, execution or Execution())
         self._module = module
         return self
 
-    def _configure(
-        self,
-        spec: NetworkSpec,
-        scale: int,
-        backend: str | None,
-        device: str | None,
-        precision: Precision | None,
-        batch: int | None,
-        tile: int | Literal["auto", "off"],
-        cache_dir: Path | None = None,
-        threads: int | None = None,
-    ) -> None:
+    def _configure(self, spec: NetworkSpec, scale: int, execution: Execution) -> None:
         if scale not in spec.overlap:
             scales = ", ".join(map(str, spec.scales))
             raise UsageError(f"Expected a scale that {spec.name} has an overlap for ({scales}), got {scale}")
         self.spec = spec
         self.scale = scale
-        self.device = find_device(device)
-        self.backend = backend or default_backend(self.device)
-        self._backend = open_backend(self.backend, cache_dir, threads)
+        self.device = find_device(execution.device)
+        self.backend = execution.backend or default_backend(self.device)
+        self._backend = open_backend(self.backend, execution.cache_dir, execution.threads)
         if self.device.type not in self._backend.devices:
             runs_on = " and ".join(self._backend.devices)
-            missing = device is None and self._backend.devices == ("cuda",)
+            missing = execution.device is None and self._backend.devices == ("cuda",)
             why = "and there is no CUDA device that torch can use" if missing else f"not on {self.device.type}"
             there = self._backend.devices == ("cuda",) and torch.cuda.is_available()
             what = "use --device cuda, or another --backend" if there else "use another --backend"
             raise UsageError(f"Backend {self.backend!r} runs on {runs_on}, {why}: {what}")
-        if precision is not None and precision not in self._backend.precisions:
+        self.precision: Precision = execution.precision or self._backend.default_precision(spec, self.device)
+        if self.precision not in self._backend.precisions:
             known = ", ".join(self._backend.precisions)
-            raise UsageError(f"Backend {self.backend!r} has no precision {precision!r}. Its precisions: {known}")
-        self.precision: Precision = precision or self._backend.default_precision(spec, self.device)
-        if batch is not None and batch < 1:
-            raise UsageError(f"Expected a batch of 1 or more frames, got {batch}")
-        if isinstance(tile, str):
-            if tile not in ("auto", "off"):
-                raise UsageError(f"Expected a tile of 'auto', 'off' or {MIN_TILE} and more samples, got {tile!r}")
-        elif tile < MIN_TILE:
-            raise UsageError(f"Expected a tile of {MIN_TILE} or more input samples a side, got {tile}")
-        self.batch = self._asked_batch = batch
-        self._asked_tile = tile
-        self.tile = tile if isinstance(tile, int) else None
+            raise UsageError(f"Backend {self.backend!r} has no precision {self.precision!r}. Its precisions: {known}")
+        self.batch = execution.batch
+        self.tile = execution.tile if isinstance(execution.tile, int) else None
+        self.self_ensemble = execution.self_ensemble
+        self._asked = execution
         self._fitted: tuple[int, int] | None = None
         self._network: Network | None = None
         self._shape: tuple[int, int, int, int] | None = None
@@ -266,10 +213,10 @@ class Upscaler:
             on_cpu = self.device.type == "cpu"
             budget = _CPU_BUDGET if on_cpu else torch.cuda.mem_get_info(self.device)[0] // 2
             # On a CPU one frame keeps all cores busy, and more of them only take memory.
-            self.batch = self._asked_batch or (
+            self.batch = self._asked.batch or (
                 1 if on_cpu else max(1, min(self._backend.largest_batch, budget // need))
             )
-            if self._asked_tile == "auto":
+            if self._asked.tile == "auto":
                 self.tile = None if need * self.batch <= budget else _AUTO_TILE
         return self.batch
 
@@ -282,7 +229,7 @@ class Upscaler:
         smaller = max(MIN_TILE, (self.tile or max(frame.height, frame.width)) // 2)
         if self.batch > 1:
             self.batch //= 2
-        elif self._asked_tile != "off" and smaller != self.tile:
+        elif self._asked.tile != "off" and smaller != self.tile:
             self.tile = smaller
         else:
             how = (

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from tests.networks import seeded, small
 from vsr_plugin.backends import open_backend
 from vsr_plugin.backends.ensemble import SelfEnsemble, mean_of_eight
 from vsr_plugin.engine import Upscaler
+from vsr_plugin.execution import Execution, Tile
 from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
 
 if TYPE_CHECKING:
@@ -61,11 +63,12 @@ def picture(height: int, width: int, matrix: Matrix) -> Frame:
 def test_the_upscaler_gives_the_mean_whole_and_in_tiles(backend: str, name: str, scale: int) -> None:
     spec = small(name, scale)
     module, frame = seeded(spec, scale), picture(47, 62, Matrix.RGB if name.startswith("edsr") else Matrix.BT709)
-    how: dict[str, Any] = {"backend": backend, "device": "cpu", "precision": "float32"}
+    execution = Execution(backend=backend, device="cpu", precision="float32")
     results = {}
-    for tile, ensemble in ("off", False), ("off", True), (32, True):
-        how |= {"tile": tile, "self_ensemble": ensemble}
-        with Upscaler.from_module(module, spec, scale, **how) as upscaler:
+    tiles: tuple[tuple[Tile, bool], ...] = (("off", False), ("off", True), (32, True))
+    for tile, ensemble in tiles:
+        how = replace(execution, tile=tile, self_ensemble=ensemble)
+        with Upscaler.from_module(module, spec, scale, how) as upscaler:
             assert upscaler.self_ensemble is ensemble
             results[tile, ensemble] = torch.stack([p.int() for p in upscaler.upscale([frame])[0].planes])
     whole, tiled = results["off", True], results[32, True]

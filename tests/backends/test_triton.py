@@ -16,6 +16,7 @@ from vsr_plugin.backends import SamplesNetwork, open_backend
 from vsr_plugin.color import Conversion
 from vsr_plugin.engine import Upscaler, default_backend
 from vsr_plugin.errors import BackendError
+from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
 from vsr_plugin.models import MODELS, NetworkSpec
 
@@ -192,7 +193,7 @@ def test_frames_come_out_as_through_eager_whole_and_tiled(name: str, depth: int,
         how: Any = {"backend": backend, "tile": tile, "batch": 2, "precision": "float16", "device": device.type}
         if backend == "eager":
             how["precision"] = "float32"
-        with Upscaler.from_module(module, spec, 2, **how) as upscaler:
+        with Upscaler.from_module(module, spec, 2, Execution(**how)) as upscaler:
             found.append(upscaler.upscale(made))
     eager, whole, tiled = found
     for index in range(3):

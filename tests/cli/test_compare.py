@@ -18,8 +18,9 @@ from vsr_plugin.color import Conversion
 from vsr_plugin.compare.crop import Crop, busiest, cut
 from vsr_plugin.compare.page import Page
 from vsr_plugin.engine import Upscaler
+from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame, Matrix
-from vsr_plugin.stream import Source
+from vsr_plugin.stream import Selection, Source
 
 pytest.importorskip("matplotlib")
 
@@ -70,10 +71,9 @@ def test_panels_are_what_the_models_make_of_the_whole_picture(
     assert capfd.readouterr().out == "in_compare_x3.png\n"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["in.mp4", "in_compare_x3.png"]
     page = rgb(next(Source("in_compare_x3.png")))
-    frame = next(Source("in.mp4", start=Fraction(1, 2)))
-    how = {"backend": "eager", "device": "cpu"}
+    frame = next(Source("in.mp4", Selection(start=Fraction(1, 2))))
     for name, ensemble in ("espcn", False), ("fsrcnn", True):
-        with Upscaler(name, 3, self_ensemble=ensemble, **how) as upscaler:  # type: ignore[arg-type]
+        with Upscaler(name, 3, Execution(backend="eager", device="cpu", self_ensemble=ensemble)) as upscaler:
             whole = rgb(upscaler.upscale([frame])[0])
         panel = whole[17 * 3 : 37 * 3, 33 * 3 : 63 * 3].repeat_interleave(4, 0).repeat_interleave(4, 1)
         assert holds(page, panel)

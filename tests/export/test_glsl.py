@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from vsr_plugin import ColorSpec, Frame, Upscaler
 from vsr_plugin.cli.export import export as command
 from vsr_plugin.errors import OutputError, UsageError, WeightsError
+from vsr_plugin.execution import Execution
 from vsr_plugin.export import export_file
 from vsr_plugin.export.chain import chain
 from vsr_plugin.export.glsl import shader
@@ -85,7 +86,7 @@ def picture(height: int, width: int, depth: int) -> np.ndarray:
 
 
 def enlarged(model: str, scale: int, luma: np.ndarray, depth: int) -> np.ndarray:
-    with Upscaler(model, scale, backend="eager", device="cpu", precision="float32") as upscaler:
+    with Upscaler(model, scale, Execution(backend="eager", device="cpu", precision="float32")) as upscaler:
         frame = Frame((torch.from_numpy(luma),), 0, Fraction(1, 25), color=ColorSpec(depth=depth))
         return np.asarray(upscaler.upscale([frame])[0].planes[0])
 

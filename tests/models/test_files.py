@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from vsr_plugin import Upscaler
 from vsr_plugin.errors import WeightsError
+from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame
 from vsr_plugin.models import MODELS, ModelSpec, build_model, load_model
 from vsr_plugin.models.convert import read_weights
@@ -156,7 +157,10 @@ def test_an_upscaler_takes_the_form_of_its_weights(tmp_path: Path, backend: str)
     tiles: tuple[Literal["off"] | int, ...] = ("off", 32)
     for tile in tiles:
         with Upscaler(
-            "espcn", 2, weights=tmp_path / "theirs.npz", backend=backend, device="cpu", tile=tile, precision="float32"
+            "espcn",
+            2,
+            Execution(backend=backend, device="cpu", tile=tile, precision="float32"),
+            weights=tmp_path / "theirs.npz",
         ) as upscaler:
             assert isinstance(upscaler.spec, ModelSpec)
             assert upscaler.spec.options == {"last": "sigmoid", "edges": "mirror"}

@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import nn
 
+from vsr_plugin.execution import Execution
+
 pytest.importorskip("cv2", reason="no OpenCV")
 
 from tests.stream.conftest import Nearest, media
@@ -114,7 +116,10 @@ class FakeNetworks:
             _Bursting() if model == "bursting" else _Slow(scale, self.seconds if model == "slow" else 0.0, self.work)
         )
         return Upscaler.from_module(
-            module, NetworkSpec(name=model, overlap={scale: 0}), scale, backend="eager", device="cpu", batch=1
+            module,
+            NetworkSpec(name=model, overlap={scale: 0}),
+            scale,
+            Execution(backend="eager", device="cpu", batch=1),
         )
 
 

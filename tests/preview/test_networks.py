@@ -9,6 +9,7 @@ import pytest
 from tests.stream.conftest import Media
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import UsageError
+from vsr_plugin.execution import Execution
 from vsr_plugin.models import MODELS, manifest
 from vsr_plugin.preview import measure
 from vsr_plugin.preview.clips import open_clip
@@ -20,7 +21,7 @@ from .conftest import CLIP, FakeNetworks
 
 
 def test_what_has_weights_can_be_chosen(tmp_path: Path) -> None:
-    networks = Networks(backend="eager", device="cpu")
+    networks = Networks(execution=Execution(backend="eager", device="cpu"))
     assert {"espcn", "fsrcnn", "srcnn"} <= set(networks.models(3))
     assert "lapsrn" not in networks.models(3)
     assert networks.scales("lapsrn") == (2, 4, 8)
@@ -86,13 +87,13 @@ def test_a_scale_without_any_weights_is_said() -> None:
 def test_the_bench_plays_by_us_and_by_opencv(monkeypatch: pytest.MonkeyPatch, media: Media) -> None:
     monkeypatch.setenv("DISPLAY", "")
     monkeypatch.setattr(measure, "_WARM_UP", 0.1)
-    for choice in (Networks(backend="eager", device="cpu"), DnnNetworks()):
+    for choice in (Networks(execution=Execution(backend="eager", device="cpu")), DnnNetworks()):
         played = measure.measure(media("lossless.mkv"), choice, "espcn", 2, 0.5)
         assert math.isfinite(played.picture_ms + played.jump_ms)
         assert (played.source_fps, played.where) == (25.0, "memory, without a display")
     assert played.name.startswith("OpenCV dnn")
     frame, _ = next(open_clip(str(media("lossless.mkv"))).frames(0.0))
-    with Networks(backend="eager", device="cpu").open("espcn", 2) as ours:
+    with Networks(execution=Execution(backend="eager", device="cpu")).open("espcn", 2) as ours:
         (a,), (b,) = DnnNetworks().open("espcn", 2).upscale([frame]), ours.upscale([frame])
     for one, other in zip(a.planes, b.planes, strict=True):
         assert int((one.int() - other.int()).abs().max()) <= 1

@@ -8,6 +8,7 @@ import torch
 
 from vsr_plugin.color import Conversion
 from vsr_plugin.engine import Upscaler
+from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
 from vsr_plugin.models import NetworkSpec
 from vsr_plugin.models.layers import BicubicUpsample
@@ -75,7 +76,7 @@ def test_bicubic_is_that_of_the_engine(color: ColorSpec) -> None:
         return
     module = BicubicUpsample(3)
     with Upscaler.from_module(
-        module, NetworkSpec(name="b", overlap={3: 3}), 3, backend="eager", device="cpu"
+        module, NetworkSpec(name="b", overlap={3: 3}), 3, Execution(backend="eager", device="cpu")
     ) as upscaler:
         (expected,) = upscaler.upscale([frame])
     edge = 9  # the engine's bicubic repeats edges, that of samples mirrors them

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ import torch
 from torch import nn
 
 from vsr_plugin.engine import Upscaler
+from vsr_plugin.execution import Execution
 from vsr_plugin.models import NetworkSpec
-from vsr_plugin.stream import Encoding, Report, upscale_file
+from vsr_plugin.stream import Encoding, Report, Selection, upscale_file
 
 FAST = Encoding(preset="ultrafast")
+_SELECTS = {field.name for field in fields(Selection)}
 
 
 class Nearest(nn.Module):
@@ -36,17 +39,21 @@ class Nearest(nn.Module):
 def nearest() -> Iterator[Upscaler]:
     """An upscaler ×2 that repeats luma samples."""
     spec = NetworkSpec(name="nearest", overlap={2: 0})
-    with Upscaler.from_module(Nearest(2), spec, 2, backend="eager", device="cpu") as upscaler:
+    with Upscaler.from_module(Nearest(2), spec, 2, Execution(backend="eager", device="cpu")) as upscaler:
         yield upscaler
 
 
 @pytest.fixture
 def enlarge(nearest: Upscaler, tmp_path: Path) -> Callable[..., Path]:
-    """``enlarge(file, name, **options)``: the enlarged file, in a folder of the test's own."""
+    """``enlarge(file, name, **options)``: the enlarged file, in a folder of the test's own.
+
+    Options are fields of `Selection`, and arguments of `upscale_file`.
+    """
 
     def run(source: str | Path, name: str, **options: Any) -> Path:
         output = tmp_path / name
-        report: Report = upscale_file(source, output, nearest, **{"encoding": FAST, **options})
+        selection = Selection(**{key: options.pop(key) for key in _SELECTS & options.keys()})
+        report: Report = upscale_file(source, output, nearest, selection, **{"encoding": FAST, **options})
         assert report.frames > 0
         return output
 

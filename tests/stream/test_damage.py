@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from vsr_plugin.errors import DamagedInputError, InputError
-from vsr_plugin.stream import Source
+from vsr_plugin.stream import Selection, Source
 
 from .conftest import Make, Media, frame_times
 
@@ -60,8 +60,9 @@ _KEY = f"-encryption_scheme cenc-aes-ctr -encryption_key {'76' * 16} -encryption
 )  # fmt: skip
 def test_whole_files_are_whole(make: Make, tmp_path: Path, recipe: str, name: str) -> None:
     file = make(recipe, name)
-    for part in ({}, {"start": Fraction(1, 3)}, {"start": Fraction(1, 2), "duration": Fraction(1, 2)}, {"frames": 3}):
-        source = Source(file, deinterlace=False, **part)
+    half = Fraction(1, 2)
+    for part in (None, Selection(start=Fraction(1, 3)), Selection(start=half, duration=half), Selection(frames=3)):
+        source = Source(file, part)
         assert list(source)
         assert source.damaged == 0, part
 
@@ -255,10 +256,10 @@ def test_a_header_that_the_decoder_does_not_take_is_one_error(make: Make, tmp_pa
 def test_a_part_of_a_cut_file_is_damaged_where_it_lacks_frames(make: Make, tmp_path: Path, start: Fraction) -> None:
     for recipe, name in ((f"{_FILM} {_H264}", "a.mkv"), (f"{_FILM} {_H264} -movflags faststart", "fast.mp4")):
         _, cut = _cut(make, tmp_path, recipe, name, 0.9)
-        source = Source(cut, start=start)
+        source = Source(cut, Selection(start=start))
         assert list(source)
         assert source.damaged > 0, name
-        source = Source(cut, start=Fraction(1, 5), duration=Fraction(2, 5))
+        source = Source(cut, Selection(start=Fraction(1, 5), duration=Fraction(2, 5)))
         assert list(source)
         assert source.damaged == 0, name
 

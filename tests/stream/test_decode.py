@@ -11,7 +11,7 @@ import pytest
 
 from vsr_plugin.errors import DamagedInputError, InputError, UsageError
 from vsr_plugin.frames import ChromaLocation, Matrix, Range
-from vsr_plugin.stream import Source
+from vsr_plugin.stream import Selection, Source
 from vsr_plugin.stream.color import read_color
 
 from .conftest import Media, frame_times
@@ -90,12 +90,12 @@ def test_frames_are_what_the_decoder_gave(media: Media) -> None:
 
 
 def test_a_part_begins_at_zero_and_ends_in_time(media: Media) -> None:
-    source = Source(media("plain.mp4"), start=Fraction(1, 2), duration=Fraction(1, 2))
+    source = Source(media("plain.mp4"), Selection(start=Fraction(1, 2), duration=Fraction(1, 2)))
     times = [frame.pts * frame.time_base for frame in source]
     assert times[0] == 0
     assert source.shift == Fraction(12, 25)  # the frame on show at half a second
     assert len(times) == 13
-    assert len(list(Source(media("plain.mp4"), frames=7))) == 7
+    assert len(list(Source(media("plain.mp4"), Selection(frames=7)))) == 7
 
 
 @pytest.mark.parametrize("start", ["1.1", "2.0", "2.3", "3.1"])
@@ -104,7 +104,7 @@ def test_a_part_of_a_transport_stream_is_whole(media: Media, start: str) -> None
     origin = source.container.start_time / 1_000_000
     times = [float(frame.pts * frame.time_base) - origin for frame in source]
     expected = [time for time in times if time + 0.04 > float(start) + 1e-6 and time < float(start) + 0.5 - 1e-6]
-    part = Source(media("groups.ts"), start=Fraction(start), duration=Fraction(1, 2))
+    part = Source(media("groups.ts"), Selection(start=Fraction(start), duration=Fraction(1, 2)))
     got = [float(frame.pts * frame.time_base) for frame in part]
     assert got == pytest.approx([time - expected[0] for time in expected], abs=1e-3)
 
@@ -116,7 +116,7 @@ def test_cover_art_is_no_film(media: Media) -> None:
 
 def test_a_frame_rate_is_for_what_has_no_clock(media: Media) -> None:
     with pytest.raises(UsageError, match="has its own timestamps"):
-        Source(media("plain.mp4"), frame_rate=Fraction(10))
+        Source(media("plain.mp4"), Selection(frame_rate=Fraction(10)))
 
 
 def test_elementary_streams_count_frames(shared: Path) -> None:
@@ -131,7 +131,7 @@ def test_interlaced_pictures_are_refused_with_the_remedy(media: Media) -> None:
 
 def test_deinterlacing_keeps_count_and_time(media: Media) -> None:
     plain = frame_times(media("interlaced.mkv"))
-    source = Source(media("interlaced.mkv"), deinterlace=True)
+    source = Source(media("interlaced.mkv"), Selection(deinterlace=True))
     assert [float(frame.pts * frame.time_base) for frame in source] == pytest.approx([float(time) for time in plain])
 
 
@@ -196,9 +196,9 @@ def test_a_codec_that_ffmpeg_lacks_is_named(media: Media) -> None:
 
 
 def test_without_the_hardware_it_decodes_in_software(media: Media, caplog: pytest.LogCaptureFixture) -> None:
-    frames = list(Source(media("plain.mp4"), hwaccel="cuda"))
+    frames = list(Source(media("plain.mp4"), Selection(hwaccel="cuda")))
     assert len(frames) == 38
-    unknown = list(Source(media("plain.mp4"), hwaccel="abacus"))
+    unknown = list(Source(media("plain.mp4"), Selection(hwaccel="abacus")))
     assert len(unknown) == 38
     assert "decoding in software" in caplog.text
 
@@ -207,7 +207,7 @@ def test_a_part_of_an_image_sequence(media: Media, tmp_path: Path) -> None:
     picture = media("cover.png").read_bytes()
     for index in range(10):
         (tmp_path / f"f_{index}.png").write_bytes(picture)
-    part = list(Source(tmp_path / "f_%d.png", start=Fraction(2, 10), frame_rate=Fraction(10)))
+    part = list(Source(tmp_path / "f_%d.png", Selection(start=Fraction(2, 10), frame_rate=Fraction(10))))
     assert [frame.pts for frame in part] == list(range(8))
 
 
@@ -229,7 +229,7 @@ def test_a_start_among_b_frames_shows_what_is_seen_there_and_decodes_less(
     for index, frame in enumerate(whole[1:-2], 1):
         decoded.clear()
         start = (frame.pts - whole[0].pts) * frame.time_base + Fraction(1, 1000)
-        source = Source(media(name), start=start)
+        source = Source(media(name), Selection(start=start))
         first, second = next(source), next(source)
         source.close()
         for found, expected in ((first, frame), (second, whole[index + 1])):
@@ -252,10 +252,12 @@ def test_packets_without_a_time_are_decoded(media: Media, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Source, "_packets", timeless)
     for start in range(20, 60):
-        part = [frame.pts for frame in Source(media("groups.ts"), start=Fraction(start, 25), frames=9)]
+        part = [frame.pts for frame in Source(media("groups.ts"), Selection(start=Fraction(start, 25), frames=9))]
         with monkeypatch.context() as patch:
             patch.setattr("vsr_plugin.stream.decode._TELLS_REFERENCES", ())
-            assert part == [frame.pts for frame in Source(media("groups.ts"), start=Fraction(start, 25), frames=9)]
+            assert part == [
+                frame.pts for frame in Source(media("groups.ts"), Selection(start=Fraction(start, 25), frames=9))
+            ]
 
 
 def test_a_source_that_is_cancelled_reads_no_further(media: Media) -> None:

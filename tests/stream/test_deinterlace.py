@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vsr_plugin.errors import InputError
-from vsr_plugin.stream import Source
+from vsr_plugin.stream import Selection, Source
 
 from .conftest import Media, frame_times
 
@@ -24,7 +24,7 @@ def _make(folder: Path, recipe: str, name: str) -> Path:
 
 
 def _samples(file: Path, *, deinterlace: bool) -> bytes:
-    frames = list(Source(file, deinterlace=deinterlace))
+    frames = list(Source(file, Selection(deinterlace=deinterlace)))
     return b"".join(plane.numpy().tobytes() for frame in frames for plane in frame.planes)
 
 
@@ -102,4 +102,4 @@ def test_single_fields_coded_as_frames_are_refused(media: Media, tmp_path: Path,
     recipe = "-f lavfi -i testsrc2=s=96x64:r=25:d=0.2 -vf separatefields -c:v libx265 -preset ultrafast"
     file = _make(tmp_path, f"{recipe} -x265-params interlace=tff:log-level=error", "fields.mkv")
     with pytest.raises(InputError, match=r"fields\.mkv: each of its frames is a single field"):
-        list(Source(file, deinterlace=deinterlace))
+        list(Source(file, Selection(deinterlace=deinterlace)))

@@ -15,9 +15,10 @@ import torch
 
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import InputError, OutputError, UsageError
+from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
 from vsr_plugin.models import NetworkSpec
-from vsr_plugin.stream import Encoding, Progress, Source, default_output, upscale_file
+from vsr_plugin.stream import Encoding, Progress, Selection, Source, default_output, upscale_file
 from vsr_plugin.stream.encode import encode
 
 from .conftest import FAST, Media, frame_times, probe, video
@@ -83,10 +84,10 @@ def test_odd_sizes_stay_where_the_encoder_takes_them(shared: Path, media: Media,
     odd = shared / "video/exoplayer/bear-vp9-odd-dimensions.webm"
     for codec, size in (("ffv1", (483, 363)), ("libx264", (484, 364))):
         with Upscaler.from_module(
-            _Times3(), NetworkSpec(name="nearest", overlap={3: 0}), 3, backend="eager", device="cpu"
+            _Times3(), NetworkSpec(name="nearest", overlap={3: 0}), 3, Execution(backend="eager", device="cpu")
         ) as three:
             output = tmp_path / f"{codec}.mkv"
-            report = upscale_file(odd, output, three, encoding=Encoding(codec=codec), frames=2)
+            report = upscale_file(odd, output, three, Selection(frames=2), encoding=Encoding(codec=codec))
         assert (report.width, report.height) == size
         assert (video(output)["width"], video(output)["height"]) == size
 

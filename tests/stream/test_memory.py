@@ -13,10 +13,11 @@ _JOB = """
 import resource, sys
 from tests.stream.conftest import FAST, Nearest
 from vsr_plugin.engine import Upscaler
+from vsr_plugin.execution import Execution
 from vsr_plugin.models import NetworkSpec
 from vsr_plugin.stream import upscale_file
 spec = NetworkSpec(name="nearest", overlap={2: 0})
-with Upscaler.from_module(Nearest(2), spec, 2, backend="eager", device="cpu") as upscaler:
+with Upscaler.from_module(Nearest(2), spec, 2, Execution(backend="eager", device="cpu")) as upscaler:
     report = upscale_file(sys.argv[1], sys.argv[2], upscaler, encoding=FAST)
 print(report.frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from vsr_plugin.errors import DamagedInputError, InputError
-from vsr_plugin.stream import Source
+from vsr_plugin.stream import Selection, Source
 from vsr_plugin.stream.sequence import ImageSequence
 
 
@@ -26,7 +26,7 @@ def _reds(frames: list[object]) -> list[int]:
 @pytest.mark.parametrize("first", [0, 1, 7, 1000, 123456])
 @pytest.mark.parametrize("pattern", ["f_%04d.png", "%d.png", "100%%_%03d_x.png"])
 def test_a_sequence_begins_at_its_lowest_number(tmp_path: Path, first: int, pattern: str) -> None:
-    source = Source(_draw(tmp_path, list(range(first, first + 3)), pattern), frame_rate=Fraction(10))
+    source = Source(_draw(tmp_path, list(range(first, first + 3)), pattern), Selection(frame_rate=Fraction(10)))
     assert _reds(list(source)) == [number % 256 for number in range(first, first + 3)]
     assert source.damaged == 0
 
@@ -37,7 +37,7 @@ def test_a_gap_is_damage_and_all_before_it_is_kept(
     tmp_path: Path, gap: int, start: Fraction | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     pattern = _draw(tmp_path, [number for number in range(10) if number != gap])
-    source = Source(pattern, frame_rate=Fraction(20), start=start)
+    source = Source(pattern, Selection(frame_rate=Fraction(20), start=start))
     if start is not None and gap <= 2:
         with pytest.raises(InputError):
             list(source)
@@ -46,7 +46,7 @@ def test_a_gap_is_damage_and_all_before_it_is_kept(
     assert source.damaged == 1
     assert f"f_{gap:04d}.png is missing, and the {9 - gap} after it are left out" in caplog.text
     with pytest.raises(DamagedInputError, match=rf"f_{gap:04d}\.png"):
-        list(Source(pattern, frame_rate=Fraction(20), start=start, strict=True))
+        list(Source(pattern, Selection(frame_rate=Fraction(20), start=start), strict=True))
 
 
 def test_an_empty_file_in_a_sequence_is_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -60,7 +60,7 @@ def test_an_empty_file_in_a_sequence_is_damage(tmp_path: Path, caplog: pytest.Lo
 
 def test_a_part_before_the_gap_is_whole(tmp_path: Path) -> None:
     pattern = _draw(tmp_path, [0, 1, 2, 3, 5, 6])
-    source = Source(pattern, frames=4, strict=True)
+    source = Source(pattern, Selection(frames=4), strict=True)
     assert len(list(source)) == 4
 
 

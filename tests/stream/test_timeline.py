@@ -19,7 +19,7 @@ import pytest
 
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import InputError, OutputError, UsageError
-from vsr_plugin.stream import Encoding, Source, upscale_file
+from vsr_plugin.stream import Encoding, Selection, Source, upscale_file
 from vsr_plugin.stream.encode import encode
 from vsr_plugin.stream.packets import PacketQueue
 from vsr_plugin.stream.rate import ConstantRate
@@ -398,7 +398,7 @@ def test_times_come_out_as_they_went_in_or_the_difference_is_said(
     name, (suffix, encoding) = chance.choice(_INPUTS), chance.choice(_OUTPUTS)
     start = chance.choice([None, None, Fraction(1, 4), Fraction(1, 2)])
     frames = chance.choice([None, None, 7])
-    source = Source(made(name), start=start, frames=frames)
+    source = Source(made(name), Selection(start=start, frames=frames))
     expected = [float(frame.pts * frame.time_base) for frame in source]
     with caplog.at_level(logging.INFO, "vsr_plugin"):
         after = enlarge(made(name), f"out.{suffix}", encoding=encoding, start=start, frames=frames)

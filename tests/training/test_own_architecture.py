@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import UsageError
 from vsr_plugin.evaluation import evaluate
+from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame
 from vsr_plugin.models import MODELS, ModelSpec, load_model, read_model
 from vsr_plugin.models.cost import radius
@@ -91,8 +92,8 @@ def test_backends_run_it_whole_and_in_tiles(weights: Path, backend: str) -> None
     expected = (load_model("toy", 2, weights)(plane[None, None] / 255)[0, 0] * 255).round().clamp(0, 255)
     tiles: tuple[Literal["off"] | int, ...] = ("off", 32)
     for tile in tiles:
-        how: dict[str, Any] = {"backend": backend, "device": "cpu", "precision": "float32", "tile": tile}
-        with Upscaler("toy", 2, weights=weights, **how) as upscaler:
+        execution = Execution(backend=backend, device="cpu", precision="float32", tile=tile)
+        with Upscaler("toy", 2, execution, weights=weights) as upscaler:
             (large,) = upscaler.upscale([Frame((plane,), 0, Fraction(1), color=ColorSpec())])
         assert (large.planes[0].float() - expected).abs().max() <= 1
 

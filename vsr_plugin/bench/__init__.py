@@ -6,15 +6,14 @@ other programs at the same job; `report` puts all of it together, and `chart` dr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING
 
+from ..execution import Execution
+
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Literal
-
-    from ..backends import Precision
 
 __all__ = ["Absent", "Ceiling", "Settings", "Timing"]
 
@@ -31,11 +30,7 @@ class Settings:
         frames: Length of the clip.
         runs: How often each thing is measured.
         weights: A file in place of the shipped weights, as `load_model` takes it.
-        backend: As for `Upscaler`, like all that follows.
-        device: ″
-        precision: ″
-        batch: ″
-        tile: ″
+        execution: As for `Upscaler`.
     """
 
     model: str = "espcn"
@@ -45,11 +40,7 @@ class Settings:
     frames: int = 60
     runs: int = 5
     weights: Path | None = None
-    backend: str | None = None
-    device: str | None = None
-    precision: Precision | None = None
-    batch: int | None = None
-    tile: int | Literal["auto", "off"] = "auto"
+    execution: Execution = field(default_factory=Execution)
 
 
 @dataclass(frozen=True, slots=True)

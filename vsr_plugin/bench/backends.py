@@ -29,11 +29,11 @@ def measure_backends(settings: Settings) -> Iterator[Timing | Absent]:
         settings: Model, scale, size, runs; device, precision and batch, if they are not to be chosen. A backend that
             has not the precision takes its default, which is in its note.
     """
-    device = find_device(settings.device)
+    device = find_device(settings.execution.device)
     spec, module = inference.load_network(settings)
     m = spec.multiple_of
     height, width = (-(-length // m) * m for length in (settings.height, settings.width))
-    shape = (settings.batch or (_BATCH if device.type == "cuda" else 1), spec.channels, height, width)
+    shape = (settings.execution.batch or (_BATCH if device.type == "cuda" else 1), spec.channels, height, width)
     first = default_backend(device)
     for name in sorted(BACKEND_NAMES, key=lambda name: (name == "eager", name != first)):
         yield _backend(name, module, spec, shape, settings, device)
@@ -53,7 +53,7 @@ def _backend(
         if device.type not in backend.devices:
             return Absent(name, f"runs on {' and '.join(backend.devices)}")
         default = backend.default_precision(spec, device)
-        precision = settings.precision if settings.precision in backend.precisions else default
+        precision = settings.execution.precision if settings.execution.precision in backend.precisions else default
         assert precision is not None
         network = backend.compile(module, spec, shape, precision, device)
         try:
@@ -71,7 +71,7 @@ def _compiled(
 ) -> Timing | Absent:
     name = "torch.compile"
     default: Precision = "float16" if device.type == "cuda" else "float32"
-    precision = settings.precision or default
+    precision = settings.execution.precision or default
     dtype: torch.dtype = getattr(torch, precision)
     module = module.to(device, dtype).to(memory_format=torch.channels_last)
     x = torch.rand(shape, device=device).to(dtype, memory_format=torch.channels_last)

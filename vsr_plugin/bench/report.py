@@ -109,16 +109,7 @@ def measure(settings: Settings, *, others: bool) -> Report:
     spec, module = inference.load_network(settings)
     if not inference.has_weights(settings):
         _log.warning("no weights are shipped for %s ×%d: measured with random ones", spec.name, settings.scale)
-    upscaler = Upscaler.from_module(
-        module,
-        spec,
-        settings.scale,
-        backend=settings.backend,
-        device=settings.device,
-        precision=settings.precision,
-        batch=settings.batch,
-        tile=settings.tile,
-    )
+    upscaler = Upscaler.from_module(module, spec, settings.scale, settings.execution)
     warn_if_busy()
     with upscaler:
         if find_spec("av") is not None:

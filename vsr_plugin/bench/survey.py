@@ -11,6 +11,7 @@ from ..backends.ensemble import mean_of_eight
 from ..engine import Upscaler, find_device
 from ..errors import UsageError
 from ..evaluation import bicubic, evaluate
+from ..execution import Execution
 from ..models import MODELS, NetworkSpec, load_model
 from ..models.layers import BicubicUpsample
 from ..models.listing import signed
@@ -170,7 +171,7 @@ def _measure_scale(
             channels, network = MODELS[name].channels, load_model(name, scale)
             if self_ensemble:
                 network = partial(mean_of_eight, upright=network, lying=network)
-            upscaler = Upscaler(name, scale, self_ensemble=self_ensemble)
+            upscaler = Upscaler(name, scale, Execution(self_ensemble=self_ensemble))
         scores = evaluate(network, scale, pictures[channels], channels)
         with upscaler:
             fps = inference.fps(upscaler, frame)

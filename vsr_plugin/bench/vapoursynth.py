@@ -22,6 +22,7 @@ from torch import nn
 
 from ..engine import Upscaler
 from ..errors import BackendError
+from ..execution import Execution
 from ..models import NetworkSpec
 from . import Timing
 
@@ -115,9 +116,8 @@ class _Nearest(nn.Module):
 
 def nearest() -> Upscaler:
     """The engine around the cheapest network of luma."""
-    return Upscaler.from_module(
-        _Nearest(), NetworkSpec(name="nearest", overlap={2: 0}), 2, backend="eager", device="cpu", tile="off"
-    )
+    spec = NetworkSpec(name="nearest", overlap={2: 0})
+    return Upscaler.from_module(_Nearest(), spec, 2, Execution(backend="eager", device="cpu", tile="off"))
 
 
 def one_by_one(clip: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import UsageError
+from ..execution import Execution
 from ..models import find_model
 from .encode import tile_side
 
@@ -68,7 +69,8 @@ def job(
     as_json: _Json = False,
 ) -> None:
     """The network, the upscaling, the whole job."""
-    settings = _settings(model, scale, size, runs, weights, backend, device, precision, batch, tile, frames)
+    execution = _execution(backend, device, precision, batch, tile)
+    settings = _settings(model, scale, size, runs, weights, execution, frames)
     from ..bench.report import measure
 
     report = measure(settings, others=compare)
@@ -95,7 +97,7 @@ def backends(
     as_json: _Json = False,
 ) -> None:
     """A network by every backend and torch.compile."""
-    settings = _settings(model, scale, size, runs, weights, None, device, precision, batch)
+    settings = _settings(model, scale, size, runs, weights, _execution(None, device, precision, batch))
     from rich.table import Table
 
     from ..bench import Absent
@@ -131,7 +133,7 @@ def preview(
     as_json: _Json = False,
 ) -> None:
     """Whether `vsr preview` keeps up with a clip."""
-    settings = _settings(model, scale, size, runs, weights, backend, device, precision)
+    settings = _settings(model, scale, size, runs, weights, _execution(backend, device, precision))
     import tempfile
 
     from ..preview.measure import DnnNetworks, measure  # first, for OpenCV opens no window once PyAV is loaded
@@ -139,7 +141,7 @@ def preview(
 
     from ..bench.job import make_clip  # isort: skip
 
-    networks = Networks(weights=weights, own=model, backend=backend, device=device, precision=settings.precision)
+    networks = Networks(weights=weights, own=model, execution=settings.execution)
     with tempfile.TemporaryDirectory() as folder:
         clip = make_clip(Path(folder), settings, rate=24)
         rows = [measure(clip, choice, model, scale, runs * _PREVIEW_SECONDS) for choice in (networks, DnnNetworks())]
@@ -247,39 +249,27 @@ def layers(model: _Model = "espcn", scale: _Scale = 3, weights: _Weights = None,
     _console().print(table)
 
 
+def _execution(
+    backend: str | None, device: str | None, precision: str | None, batch: int | None = None, tile: str = "auto"
+) -> Execution:
+    return Execution(
+        backend=backend,
+        device=device,
+        precision=precision,  # type: ignore[arg-type] # a string that Execution checks
+        batch=batch,
+        tile=tile_side(tile),
+    )
+
+
 def _settings(
-    model: str,
-    scale: int,
-    size: str,
-    runs: int,
-    weights: Path | None,
-    backend: str | None,
-    device: str | None,
-    precision: str | None,
-    batch: int | None = None,
-    tile: str = "auto",
-    frames: int = 60,
+    model: str, scale: int, size: str, runs: int, weights: Path | None, execution: Execution, frames: int = 60
 ) -> Settings:
     """What was asked for, checked before torch is loaded as far as that goes."""
     find_model(model, scale)
     width, height = _size(size)
-    side = tile_side(tile)
     from ..bench import Settings
 
-    return Settings(
-        model,
-        scale,
-        width,
-        height,
-        frames,
-        runs,
-        weights,
-        backend,
-        device,
-        precision,  # type: ignore[arg-type] # the backend names the ones it has
-        batch,
-        side,
-    )
+    return Settings(model, scale, width, height, frames, runs, weights, execution)
 
 
 def _print_json(data: dict[str, Any] | Iterable[dict[str, Any]]) -> None:

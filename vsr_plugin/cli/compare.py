@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import InputError, UsageError
+from ..execution import Execution
 from ..models import find_model
 from .encode import parse_time
 
@@ -57,6 +58,7 @@ def compare(
     speak(quiet=False, verbose=False)
     candidates = [_candidate(word, scale) for word in models.split(",")]
     part = _crop(crop)
+    execution = Execution(backend=backend, device=device)
     moment, length = parse_time("--at", at), parse_time("--duration", duration)
     if not Path(clip).exists():
         raise InputError(f"No such file: {clip}")
@@ -80,8 +82,7 @@ def compare(
         at=moment,
         duration=length,
         crop=part,
-        backend=backend,
-        device=device,
+        execution=execution,
         overwrite=overwrite,
     )
     if part is None:

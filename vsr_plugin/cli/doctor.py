@@ -220,13 +220,14 @@ def _picture(name: str, model: str, scale: int, backend: str | None, device: str
 
     from ..engine import Upscaler
     from ..errors import VsrError
+    from ..execution import Execution
     from ..frames import Frame
     from ..kernels import enlarge
 
     y, x = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
     picture: Tensor = (126 + 60 * torch.sin(x / 9) * torch.cos(y / 7)).round().to(torch.uint8)
     try:
-        with Upscaler(model, scale, backend=backend, device=device, batch=1) as upscaler:
+        with Upscaler(model, scale, Execution(backend=backend, device=device, batch=1)) as upscaler:
             began = perf_counter()
             [large] = upscaler.upscale([Frame((picture,), pts=0, time_base=Fraction(1, 25))])
             took = perf_counter() - began

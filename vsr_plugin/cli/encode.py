@@ -7,17 +7,18 @@ import json
 import os
 from contextlib import ExitStack
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ..errors import InputError, OutputError, UsageError
+from ..execution import Execution
 from ..models import find_model
+from ..stream.selection import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ..engine import Upscaler
     from ..stream import Encoding, Report
 
@@ -114,16 +115,23 @@ def encode(
     speak(quiet=quiet, verbose=verbose)
     os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 otherwise talks to stderr by itself; 1 is errors only
     find_model(model, scale)
-    cut = {
-        "start": parse_time("--start", start),
-        "duration": parse_time("--duration", duration),
-        "frames": frames,
-        "frame_rate": _rate(frame_rate),
-        "deinterlace": deinterlace,
-        "hwaccel": hwaccel,
-        "strict": strict,
-        "overwrite": overwrite,
-    }
+    execution = Execution(
+        backend=backend,
+        device=device,
+        precision=precision,  # type: ignore[arg-type] # a string that Execution checks
+        batch=batch,
+        tile=tile_side(tile),
+        self_ensemble=self_ensemble,
+        cache_dir=cache_dir,
+    )
+    selection = Selection(
+        start=parse_time("--start", start),
+        duration=parse_time("--duration", duration),
+        frames=frames,
+        frame_rate=_rate(frame_rate),
+        deinterlace=deinterlace,
+        hwaccel=hwaccel,
+    )
     encoder_options = _options(encoder_option or [])
     jobs = _jobs(inputs, output, model, scale)
     if as_json and any(target == "-" for _, target in jobs):
@@ -142,24 +150,14 @@ def encode(
 
     failed = 0
     with ExitStack() as cleanup:
-        upscaler = cleanup.enter_context(
-            Upscaler(
-                model,
-                scale,
-                weights=weights,
-                backend=backend,
-                device=device,
-                precision=precision,  # type: ignore[arg-type] # the backend names the ones it has
-                batch=batch,
-                tile=tile_side(tile),
-                cache_dir=cache_dir,
-                self_ensemble=self_ensemble,
-            )
+        upscaler = cleanup.enter_context(Upscaler(model, scale, execution, weights=weights))
+        encode_one = partial(
+            _encode_one, upscaler, selection, encoding, overwrite=overwrite, strict=strict, quiet=quiet
         )
         for source, target in jobs:
             try:
                 _check(source, target, kept, overwrite=overwrite)
-                report = _encode_one(source, target, upscaler, encoding, cut, quiet=quiet)
+                report = encode_one(source, target)
             except Exception as error:
                 if len(jobs) == 1:
                     raise
@@ -175,13 +173,30 @@ def encode(
 
 
 def _encode_one(
-    source: str, target: str, upscaler: Upscaler, encoding: Encoding, cut: Mapping[str, Any], *, quiet: bool
+    upscaler: Upscaler,
+    selection: Selection,
+    encoding: Encoding,
+    source: str,
+    target: str,
+    *,
+    overwrite: bool,
+    strict: bool,
+    quiet: bool,
 ) -> Report:
     from ..stream import upscale_file
     from .terminal import console, printable, progress
 
     with progress(Path(source).name, quiet=quiet) as show:
-        report = upscale_file(source, target, upscaler, encoding=encoding, on_progress=show, **cut)
+        report = upscale_file(
+            source,
+            target,
+            upscaler,
+            selection,
+            encoding=encoding,
+            overwrite=overwrite,
+            strict=strict,
+            on_progress=show,
+        )
     if not quiet:
         count = f"{report.frames} frame{'s' * (report.frames != 1)}"
         tile = f"tiles of {report.tile}" if report.tile else "whole pictures"

@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..errors import BackendError, InputError, UsageError
+from ..execution import Execution
 from ..models import find_model
 from ..preview import KEYS
 from .encode import parse_time
-
-if TYPE_CHECKING:
-    from ..backends import Precision
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +62,12 @@ def preview(
         find_model(model, scale)
     elif weights is not None:
         raise UsageError("Expected --weights with the model they are for, got --model auto")
+    execution = Execution(
+        backend=backend,
+        device=device,
+        precision=precision,  # type: ignore[arg-type] # a string that Execution checks
+        cache_dir=cache_dir,
+    )
     if not serve and (host, port) != (_HOST, _PORT):
         raise UsageError("Expected --host and --port with --serve, got no --serve")
     moment = float(parse_time("--start", start) or 0)
@@ -82,10 +86,7 @@ def preview(
         from ..preview.server import serve as serve_page
     else:
         check_display()
-    numbers: Precision | None = precision  # type: ignore[assignment] # the backend names the ones it has
-    networks = Networks(
-        weights=weights, own=model, backend=backend, device=device, precision=numbers, cache_dir=cache_dir
-    )
+    networks = Networks(weights=weights, own=model, execution=execution)
     source = open_clip(clip, form, deinterlace=deinterlace)
     if model == _AUTO:
         _log.info("measuring which network keeps up with %s here …", source.name)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,11 @@ import torch
 from ..color import Conversion
 from ..engine import Upscaler
 from ..errors import UsageError
+from ..execution import Execution
 from ..frames import ColorSpec, Frame, Matrix, Range
 from ..models import NetworkSpec
 from ..models.layers import BicubicUpsample
-from ..stream import Encoding, Source
+from ..stream import Encoding, Selection, Source
 from ..stream.encode import encode
 from ..stream.encoder import STILL_PICTURES
 from .crop import Crop, busiest, cut
@@ -68,8 +69,7 @@ def compare(
     at: Fraction | None = None,
     duration: Fraction | None = None,
     crop: Crop | None = None,
-    backend: str | None = None,
-    device: str | None = None,
+    execution: Execution | None = None,
     overwrite: bool = False,
 ) -> Crop:
     """Write the comparison, bicubic first.
@@ -82,8 +82,7 @@ def compare(
         at: The moment, or the first one, in seconds; by default the middle of a video.
         duration: Of a video, in seconds; to the end for None.
         crop: The part, in pixels of the source; by default the one with most detail in the first frame.
-        backend: As for `Upscaler`.
-        device: ″
+        execution: As for `Upscaler`; bicubic runs on its device, too.
         overwrite: Replace an existing output.
 
     Returns:
@@ -93,26 +92,20 @@ def compare(
         UsageError: a crop that is not inside the picture, or a model that lacks the scale.
         VsrError: as `Upscaler`, `Source` and `encode` raise it.
     """
+    execution = execution or Execution()
     still = output.suffix.lower() in STILL_PICTURES
     with ExitStack() as cleanup:
         bicubic = NetworkSpec(name="bicubic", overlap={scale: _BICUBIC_REACH})
-        plain = Upscaler.from_module(BicubicUpsample(scale), bicubic, scale, backend="eager", device=device)
+        how = Execution(backend="eager", device=execution.device)
+        plain = Upscaler.from_module(BicubicUpsample(scale), bicubic, scale, how)
         upscalers = [cleanup.enter_context(plain)]
         for choice in candidates:
-            upscaler = Upscaler(
-                choice.model,
-                scale,
-                weights=choice.weights,
-                backend=backend,
-                device=device,
-                self_ensemble=choice.self_ensemble,
-            )
+            how = replace(execution, self_ensemble=choice.self_ensemble)
+            upscaler = Upscaler(choice.model, scale, how, weights=choice.weights)
             upscalers.append(cleanup.enter_context(upscaler))
         decoded = Source(
             source,
-            start=_middle(source) if at is None else at,
-            duration=duration,
-            frames=1 if still else None,
+            Selection(start=_middle(source) if at is None else at, duration=duration, frames=1 if still else None),
             keep_packets=not still,
         )
         cleanup.callback(decoded.close)

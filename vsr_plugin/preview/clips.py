@@ -16,7 +16,7 @@ import torch
 
 from ..errors import InputError, UsageError
 from ..frames import ColorSpec, Frame, Matrix, Range
-from ..stream import Source
+from ..stream import Selection, Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -95,7 +95,9 @@ class FileClip:
 
     def _from(self, position: float, cancelled: Callable[[], bool]) -> Generator[tuple[Frame, float]]:
         start = Fraction(position).limit_denominator(1_000_000) if position > 0 else None
-        source = Source(self._path, start=start, form=self._form, deinterlace=self._deinterlace, cancelled=cancelled)
+        source = Source(
+            self._path, Selection(start=start, deinterlace=self._deinterlace), form=self._form, cancelled=cancelled
+        )
         try:
             for frame in source:
                 yield frame, float(frame.pts * frame.time_base + source.shift - self._origin)

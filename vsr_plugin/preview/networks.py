@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing
+from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING
 
 from ..engine import Upscaler
 from ..errors import UsageError, VsrError
+from ..execution import Execution
 from ..models import MODELS, build_model, find_model, manifest
 from ..models.cost import macs
 from .pixels import versions
@@ -16,7 +18,6 @@ from .pixels import versions
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..backends import Precision
     from . import Clip
 
 _log = logging.getLogger(__name__)
@@ -32,10 +33,7 @@ class Networks:
     Args:
         weights: A file of weights for the model ``own``.
         own: ″
-        backend: As for `Upscaler`.
-        device: ″
-        precision: ″
-        cache_dir: ″
+        execution: As for `Upscaler`; the batch is one frame.
     """
 
     def __init__(
@@ -43,14 +41,11 @@ class Networks:
         *,
         weights: Path | None = None,
         own: str = "",
-        backend: str | None = None,
-        device: str | None = None,
-        precision: Precision | None = None,
-        cache_dir: Path | None = None,
+        execution: Execution | None = None,
     ) -> None:
         self._weights = weights
         self._own = own if weights is not None else ""
-        self._backend, self._device, self._precision, self._cache_dir = backend, device, precision, cache_dir
+        self._execution = replace(execution or Execution(), batch=1)
 
     def models(self, scale: int) -> tuple[str, ...]:
         """Names, in the order of the catalogue."""
@@ -69,16 +64,7 @@ class Networks:
         Raises:
             VsrError: as `Upscaler` does.
         """
-        return Upscaler(
-            model,
-            scale,
-            weights=self._weights if model == self._own else None,
-            backend=self._backend,
-            device=self._device,
-            precision=self._precision,
-            cache_dir=self._cache_dir,
-            batch=1,
-        )
+        return Upscaler(model, scale, self._execution, weights=self._weights if model == self._own else None)
 
     def best(self, clip: Clip, scale: int) -> str:
         """The model of the highest PSNR that keeps up with the clip here; the cheapest if none does.

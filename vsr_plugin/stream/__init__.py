@@ -4,7 +4,8 @@
 |---|---|
 | `upscale_file` | the whole pipeline |
 | `Source` | a file as an iterator of frames |
-| `Encoding` | how |
+| `Selection` | which frames of it |
+| `Encoding` | how they are encoded |
 | `Progress`, `Report` | what `upscale_file` tells while it works, and at the end |
 | `default_output` | what a result is called |
 | `buffered.buffered` | reads ahead in a thread |
@@ -23,17 +24,19 @@ if TYPE_CHECKING:
     from .decode import Source
     from .encoder import Encoding
     from .output import default_output
+    from .selection import Selection
     from .upscale import Progress, Report, upscale_file
 
 _HOMES = {
     "Encoding": "encoder",
     "Progress": "upscale",
     "Report": "upscale",
+    "Selection": "selection",
     "Source": "decode",
     "default_output": "output",
     "upscale_file": "upscale",
 }
-__all__ = ["Encoding", "Progress", "Report", "Source", "default_output", "upscale_file"]
+__all__ = ["Encoding", "Progress", "Report", "Selection", "Source", "default_output", "upscale_file"]
 
 
 def __getattr__(name: str) -> object:

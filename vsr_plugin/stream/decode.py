@@ -23,6 +23,7 @@ from .deinterlace import deinterlaced, first_field, holds_one_field
 from .input import average_rate, has_no_clock, is_cover, seconds
 from .layout import read_planes, readable
 from .reader import Reader
+from .selection import Selection
 from .side_data import NAMES, read_side_data
 from .still import READ, read_still
 from .timeline import FrameClock, spread
@@ -46,13 +47,8 @@ class Source(Iterator[Frame]):
 
     Args:
         path: What `open_input` takes.
-        start: Where to begin, in seconds from the beginning of the file; the frames then count time from 0.
-        duration: How many seconds to take.
-        frames: How many frames to take at most.
-        deinterlace: Make whole pictures of fields (bwdif); without it interlaced input is refused.
-        hwaccel: Decode on this kind of device where it can, in software where it cannot.
+        selection: Which frames, and how they are decoded.
         strict: Raise at the first damaged packet instead of counting it.
-        frame_rate: Of image sequences and of streams without timestamps.
         form: FFmpeg's name of the format, where neither name nor content tells.
         keep_packets: Keep those of the other streams for `encode`, which copies them. The file then stays open until
             `release`, too, is called.
@@ -81,37 +77,31 @@ class Source(Iterator[Frame]):
     def __init__(
         self,
         path: str | Path,
+        selection: Selection | None = None,
         *,
-        start: Fraction | None = None,
-        duration: Fraction | None = None,
-        frames: int | None = None,
-        deinterlace: bool = False,
-        hwaccel: str | None = None,
         strict: bool = False,
-        frame_rate: Fraction | None = None,
         form: str | None = None,
         keep_packets: bool = False,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self.path = str(path)
         self.name = "standard input" if self.path == "-" else Path(self.path).name
+        self._selection = selection or Selection()
         self._damage = Damage(self.name, strict=strict)
         self._reader = Reader(
             path,
             self.name,
-            frame_rate=frame_rate,
+            frame_rate=self._selection.frame_rate,
             form=form,
             keep_packets=keep_packets,
             damage=self._unread,
             cancelled=cancelled,
         )
         try:
-            self._prepare(start, duration, frames, frame_rate)
+            self._prepare(self._selection)
         except BaseException:
             self._reader.container.close()
             raise
-        self._deinterlace = deinterlace
-        self._hwaccel = hwaccel
         self._cancelled = cancelled
         self._said_size = self._said_interlaced = False
         self._said_changes: list[str] = []
@@ -120,16 +110,14 @@ class Source(Iterator[Frame]):
         self._stills: dict[int | None, dict[str, bytes]] = {}  # pts → what the bytes of an image say
         self._frames = self._read()
 
-    def _prepare(
-        self, start: Fraction | None, duration: Fraction | None, frames: int | None, frame_rate: Fraction | None
-    ) -> None:
+    def _prepare(self, selection: Selection) -> None:
         stream, context = self.stream, self.stream.codec_context
         self.width, self.height = context.width, context.height
-        if frame_rate and not has_no_clock(self.container):
+        if selection.frame_rate and not has_no_clock(self.container):
             raise UsageError(
                 f"Expected --frame-rate with images and raw streams only: {self.name} has its own timestamps"
             )
-        self.frame_rate = frame_rate or average_rate(stream)
+        self.frame_rate = selection.frame_rate or average_rate(stream)
         self.time_base, self._ticks = _ticks(stream)
         ratio = stream.sample_aspect_ratio  # of the container, or of the codec where that is silent
         self.sample_aspect_ratio = Fraction(ratio.numerator, ratio.denominator) if ratio else None
@@ -153,10 +141,11 @@ class Source(Iterator[Frame]):
             if one.type in ("audio", "video") and one.start_time is not None and not is_cover(one)
         ]
         self.begins = min(starts, default=Fraction(0))
+        start, duration = selection.start, selection.duration
         self.timeline.start = None if start is None else self._origin() + start
         self.timeline.end = None if duration is None else (self.timeline.start or self._origin()) + duration
-        self.timeline.settled = frames is None
-        self._limit = frames
+        self.timeline.settled = selection.frames is None
+        self._limit = selection.frames
         self.expected_frames = self._expected_frames(start, duration)
         self._tally = self._new_tally()
 
@@ -322,7 +311,7 @@ class Source(Iterator[Frame]):
         if self._ticks > 1:
             pictures = spread(pictures)
         pictures = self._stamped(pictures, clock)
-        return deinterlaced(pictures, self.time_base, self._field_order) if self._deinterlace else pictures
+        return deinterlaced(pictures, self.time_base, self._field_order) if self._selection.deinterlace else pictures
 
     def _stamped(self, pictures: Iterator[av.VideoFrame], clock: FrameClock) -> Iterator[av.VideoFrame]:
         for picture in pictures:
@@ -341,14 +330,14 @@ class Source(Iterator[Frame]):
     def _pictures(self, clock: FrameClock) -> Iterator[av.VideoFrame]:
         """Frames as the decoder gives them; damage is counted, or raised if strict."""
         self._tally = self._new_tally()
-        self._context = context = open_decoder(self.stream, self._hwaccel)
+        self._context = context = open_decoder(self.stream, self._selection.hwaccel)
         decoder = context.name  # once it could not be opened, PyAV must not be asked
         try:
             context.open(strict=False)
         except FFmpegError as error:
             what = f"the decoder {decoder} does not take what the header says ({error.strerror})"
             raise DamagedInputError(f"{self.name}: {what}") from error
-        skips = not self._deinterlace and context.codec.canonical_name in _TELLS_REFERENCES
+        skips = not self._selection.deinterlace and context.codec.canonical_name in _TELLS_REFERENCES
         start = self.timeline.start
         latest: int | None = None  # of the packets so far
         images = has_no_clock(self.container) and context.codec.canonical_name in READ
@@ -410,7 +399,7 @@ class Source(Iterator[Frame]):
         return "an unknown time" if pts is None else f"{float(pts * self.time_base):.3f} s"
 
     def _frame(self, picture: av.VideoFrame) -> Frame:
-        if (picture.interlaced_frame or self._field_order) and not self._deinterlace:
+        if (picture.interlaced_frame or self._field_order) and not self._selection.deinterlace:
             self._interlaced(picture)
         side_data = read_side_data(picture, self.stream.codec_context.codec.canonical_name, NAMES)
         side_data |= self._stills.pop(picture.pts, {})

@@ -19,9 +19,9 @@ from .output import check_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from fractions import Fraction
 
     from ..engine import Upscaler
+    from .selection import Selection
     from .writer import Written
 
 # Frames read ahead and enlarged ahead: enough to ride out a key frame, and a bound on memory.
@@ -91,14 +91,9 @@ def upscale_file(
     source: str | Path,
     output: str | Path,
     upscaler: Upscaler,
+    selection: Selection | None = None,
     *,
     encoding: Encoding | None = None,
-    start: Fraction | None = None,
-    duration: Fraction | None = None,
-    frames: int | None = None,
-    deinterlace: bool = False,
-    hwaccel: str | None = None,
-    frame_rate: Fraction | None = None,
     overwrite: bool = False,
     strict: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
@@ -109,13 +104,8 @@ def upscale_file(
         source: Anything FFmpeg opens, a pattern of images (``frame_%04d.png``), or ``-`` for standard input.
         output: A file, a pattern of images, or ``-`` for y4m on standard output.
         upscaler: The network; it may serve many files.
+        selection: Which frames are taken; all by default.
         encoding: Encoder and options; visually lossless by default.
-        start: Where to begin, in seconds.
-        duration: How many seconds to take.
-        frames: How many frames to take at most.
-        deinterlace: Make whole pictures of fields; interlaced input is refused without it.
-        hwaccel: Decode on this kind of device (``cuda``), in software where it cannot.
-        frame_rate: Of image sequences and of streams without timestamps.
         overwrite: Replace an existing output.
         strict: Refuse damaged input, and refuse what would drop a stream.
         on_progress: Called after each frame, in the calling thread.
@@ -129,17 +119,7 @@ def upscale_file(
     if str(output) != "-":
         check_output(Path(output), source, overwrite=overwrite)
     began = time.perf_counter()
-    decoded = Source(
-        source,
-        start=start,
-        duration=duration,
-        frames=frames,
-        deinterlace=deinterlace,
-        hwaccel=hwaccel,
-        strict=strict,
-        frame_rate=frame_rate,
-        keep_packets=True,
-    )
+    decoded = Source(source, selection, strict=strict, keep_packets=True)
     enlarged = buffered(upscaler.stage(buffered(decoded, _AHEAD)), _AHEAD)
     written = encode(
         enlarged,

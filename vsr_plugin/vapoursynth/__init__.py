@@ -13,6 +13,7 @@ all its properties.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 try:
@@ -23,8 +24,9 @@ except ImportError as error:
 
 import torch
 
-from ..engine import MIN_TILE, Upscaler, default_backend
+from ..engine import Upscaler, default_backend
 from ..errors import VsrError
+from ..execution import MIN_TILE, Execution
 from . import arguments
 from .graph import enlarged, sentence
 from .pictures import blank, check_clip
@@ -112,6 +114,14 @@ def upscale(
         backend = backend or default_backend(torch.device(device))
         precision = arguments.precision(clip.format, backend, precision)
         count, threads = arguments.streams(device, backend, num_streams, latency=latency)
+        execution = Execution(
+            backend=backend,
+            device=device,
+            precision=precision,
+            tile="auto" if tile is None else tile or "off",
+            cache_dir=cache,
+            threads=threads,
+        )
         stamp = None if weights is None else (weights.resolve(), weights.stat().st_mtime_ns, weights.stat().st_size)
         with quiet_descriptor(), ExitStack() as opened:
             workers: list[Worker] = []
@@ -119,22 +129,11 @@ def upscale(
                 if workers:  # the others find less memory free, but blocks are of one size
                     batch = workers[0].batch
                 batch = batch and min(batch, clip.num_frames)
-                network = (model, scale, stamp, backend, device, precision, batch, tile, cache, threads)
-                kind = (*network, clip.format.id, clip.width, clip.height)
+                execution = replace(execution, batch=batch)
+                kind = (model, scale, stamp, execution, clip.format.id, clip.width, clip.height)
 
-                def make(kind: Hashable = kind, batch: int | None = batch) -> Worker:
-                    upscaler = Upscaler(
-                        model,
-                        scale,
-                        weights=weights,
-                        backend=backend,
-                        device=device,
-                        precision=precision,
-                        batch=batch,
-                        tile="auto" if tile is None else tile or "off",
-                        cache_dir=cache,
-                        threads=threads,
-                    )
+                def make(kind: Hashable = kind, execution: Execution = execution) -> Worker:
+                    upscaler = Upscaler(model, scale, execution, weights=weights)
                     return Worker(upscaler, blank(clip), kind)
 
                 workers.append(open_worker(kind, make))

@@ -19,6 +19,7 @@ from vsr_plugin.backends.tensorrt.cache import Cache
 from vsr_plugin.backends.tensorrt.export import Graph, export
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError, OutputError, UsageError
+from vsr_plugin.execution import Execution
 from vsr_plugin.frames import Frame
 from vsr_plugin.models import MODELS
 
@@ -129,7 +130,7 @@ def test_a_batch_that_no_engine_can_be_built_for_becomes_smaller(
     no_room = [(2, "Device memory is insufficient"), (1, "could not find any implementation")]
     library.fails = lambda shape: no_room if shape[0] == -1 else []
     monkeypatch.setattr(TensorRTBackend, "devices", ("cpu",))
-    with Upscaler("espcn", 2, cache_dir=tmp_path, backend="tensorrt", device="cpu", batch=4) as upscaler:
+    with Upscaler("espcn", 2, Execution(cache_dir=tmp_path, backend="tensorrt", device="cpu", batch=4)) as upscaler:
         upscaler.upscale([FRAME])
         assert upscaler.batch == 1
     assert [built.profile and built.profile[-1][0] for built in library.built] == [4, 2, ()]
@@ -266,8 +267,8 @@ def test_frames_go_through_it_as_samples(tmp_path: Path, library: Library, monke
     frames = [replace(frame, pts=pts) for pts in range(3)]
     results = {}
     for name in ("eager", "tensorrt"):
-        options = {"backend": name, "device": "cpu", "precision": "float32", "batch": 2}
-        with Upscaler("espcn", 2, cache_dir=tmp_path, **options) as upscaler:  # type: ignore[arg-type] # of many types
+        execution = Execution(backend=name, device="cpu", precision="float32", batch=2, cache_dir=tmp_path)
+        with Upscaler("espcn", 2, execution) as upscaler:
             results[name] = upscaler.upscale(frames)
     for ours, eager in zip(results["tensorrt"], results["eager"], strict=True):
         assert ours.pts == eager.pts
@@ -289,7 +290,7 @@ def test_without_a_gpu_it_says_so(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     with pytest.raises(UsageError, match=message):
-        Upscaler("espcn", 2, backend="tensorrt", device=device)
+        Upscaler("espcn", 2, Execution(backend="tensorrt", device=device))
 
 
 @NEEDS_CUDA

@@ -1,0 +1,66 @@
+"""`Execution`: how and where a network runs. What can be checked without torch is checked when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+from .backends import BACKEND_NAMES, Precision
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+type Tile = int | Literal["auto", "off"]
+
+MIN_TILE = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """How and where a network runs; the same for every front end.
+
+    Attributes:
+        backend: A name out of `BACKEND_NAMES`; by default openvino on the CPU (eager, with a warning, where it does not
+            load) and triton on CUDA.
+        device: "cpu", "cuda", "cuda:1"; by default CUDA where there is one.
+        precision: "float32", "float16" or "bfloat16"; by default the fastest that costs no more than 0.02 dB. Samples
+            enter and leave the network in float32.
+        batch: Frames (windows, of a tiled frame) that the network takes at once; by default chosen for the device and
+            the size of the frames.
+        tile: "auto", "off", or input samples a side, at least 32. Out of memory makes it smaller, but not with "off".
+        self_ensemble: Take the mean over the eight flips and rotations of the frame: a little better, eight times the
+            work.
+        cache_dir: A folder where a backend that compiles keeps the result for the next time; others keep nothing.
+            By default tensorrt keeps its engines in the user's cache folder, and openvino nothing.
+        threads: CPU threads for a backend with threads of its own; by default all.
+
+    Raises:
+        UsageError: a value out of its range. What depends on the machine (a device that is not there) or on the
+            backend (a precision that it lacks) is checked by `Upscaler`.
+    """
+
+    backend: str | None = None
+    device: str | None = None
+    precision: Precision | None = None
+    batch: int | None = None
+    tile: Tile = "auto"
+    self_ensemble: bool = False
+    cache_dir: Path | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.backend is not None and self.backend not in BACKEND_NAMES:
+            raise UsageError(f"Unknown backend {self.backend!r}. Known backends: {', '.join(BACKEND_NAMES)}")
+        if self.precision is not None and self.precision not in get_args(Precision):
+            known = ", ".join(get_args(Precision))
+            raise UsageError(f"Unknown precision {self.precision!r}. Known precisions: {known}")
+        if self.batch is not None and self.batch < 1:
+            raise UsageError(f"Expected a batch of 1 or more frames, got {self.batch}")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"Expected 1 or more threads, got {self.threads}")
+        if isinstance(self.tile, str):
+            if self.tile not in ("auto", "off"):
+                raise UsageError(f"Expected a tile of 'auto', 'off' or {MIN_TILE} and more samples, got {self.tile!r}")
+        elif self.tile < MIN_TILE:
+            raise UsageError(f"Expected a tile of {MIN_TILE} or more input samples a side, got {self.tile}")
