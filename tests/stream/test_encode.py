@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,8 +21,9 @@ from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
 from vsr_plugin.models import NetworkSpec
 from vsr_plugin.stream import Encoding, Progress, Selection, Source, default_output, upscale_file
 from vsr_plugin.stream.encode import encode
+from vsr_plugin.stream.encoder import check_encoding
 
-from .conftest import FAST, Media, frame_times, probe, video
+from .conftest import FAST, Make, Media, frame_times, probe, video
 
 Enlarge = Callable[..., Path]
 
@@ -82,11 +84,15 @@ def test_ten_bits_get_a_ten_bit_encoder(media: Media, enlarge: Enlarge) -> None:
 
 def test_odd_sizes_stay_where_the_encoder_takes_them(shared: Path, media: Media, tmp_path: Path) -> None:
     odd = shared / "video/exoplayer/bear-vp9-odd-dimensions.webm"
-    for codec, size in (("ffv1", (483, 363)), ("libx264", (484, 364))):
+    for codec, kind, size in (
+        ("ffv1", "mkv", (483, 363)),
+        ("ffvhuff", "nut", (484, 363)),
+        ("libx264", "mkv", (484, 364)),
+    ):
         with Upscaler.from_module(
             _Times3(), NetworkSpec(name="nearest", overlap={3: 0}), 3, Execution(backend="eager", device="cpu")
         ) as three:
-            output = tmp_path / f"{codec}.mkv"
+            output = tmp_path / f"{codec}.{kind}"
             report = upscale_file(odd, output, three, Selection(frames=2), encoding=Encoding(codec=codec))
         assert (report.width, report.height) == size
         assert (video(output)["width"], video(output)["height"]) == size
@@ -204,6 +210,22 @@ def test_two_frames_of_hevc_have_times_whatever_the_memory_held(media: Media, tm
     assert frame_times(tmp_path / "out.mkv") == frame_times(media("lossless.mkv"))[:2]
 
 
+@pytest.mark.parametrize("pix_fmt", ["yuv422p", "yuv422p10le", "yuv444p10le", "gbrp10le"])
+def test_dnxhd_takes_every_size(make: Make, enlarge: Enlarge, pix_fmt: str) -> None:
+    film = make(f"-f lavfi -i testsrc2=s=140x90:d=0.1 -pix_fmt {pix_fmt} -c:v ffv1", "in.mkv")
+    after = enlarge(film, "out.mov", encoding=Encoding("dnxhd"), frames=2)
+    assert (video(after)["codec_name"], video(after)["pix_fmt"]) == ("dnxhd", pix_fmt)
+
+
+def test_svt_av1_is_quiet_and_the_environment_is_as_before(
+    media: Media, enlarge: Enlarge, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SVT_LOG", raising=False)
+    enlarge(media("plain.mp4"), "out.mkv", encoding=Encoding("libsvtav1", preset="12"), frames=1)
+    assert capfd.readouterr().err == ""
+    assert "SVT_LOG" not in os.environ
+
+
 def test_transparency_survives_or_is_said(
     shared: Path, media: Media, enlarge: Enlarge, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -270,6 +292,79 @@ def test_sizes_beyond_the_encoder_are_refused(media: Media, tmp_path: Path) -> N
     with pytest.raises(OutputError, match="17000×32"):
         encode(iter([huge]), tmp_path / "out.mp4", source, Encoding())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("codec", "options", "size", "reason"),
+    [
+        ("ffv1", {}, (2, 64), ""),
+        ("h263", {}, (100, 60), r"\(The specified picture size"),
+        ("dnxhd", {}, (200, 100), r"\(Input dimensions too small"),
+        ("dnxhd", {"b": "36M"}, (640, 360), ""),
+        ("libx265", {"preset": "ultrafast"}, (8194, 16), ""),
+        ("libx264", {"preset": "ultrafast"}, (16386, 16), r"\(invalid width x height"),
+        ("libsvtav1", {"preset": "12"}, (16386, 64), "at most 16384×8704"),
+        ("libsvtav1", {"preset": "12"}, (64, 8706), "at most 16384×8704"),
+        ("libvpx", {}, (16386, 16), "at most 16383×16383"),
+        ("libwebp", {}, (16386, 16), "at most 16383×16383"),
+    ],
+)
+def test_a_size_that_is_refused_is_not_blamed_on_the_options(
+    media: Media,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    codec: str,
+    options: dict[str, str],
+    size: tuple[int, int],
+    reason: str,
+) -> None:
+    width, height = size
+    kind = {"dnxhd": "mov", "h263": "avi"}.get(codec, "mkv")
+    source = Source(media("plain.mp4"))
+    chroma = torch.zeros((height // 2, width // 2), dtype=torch.uint8)
+    frame = replace(next(source), planes=(torch.zeros((height, width), dtype=torch.uint8), chroma, chroma))
+    with pytest.raises(OutputError, match=f"{width}×{height}") as raised:
+        encode(iter([frame]), tmp_path / f"out.{kind}", source, Encoding(codec, options=options))
+    assert re.search(reason, str(raised.value))
+    assert capfd.readouterr().err == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("suffix", "encoding", "message"),
+    [
+        (".jpg", Encoding(options={"foo": "1"}), "has no option 'foo'"),
+        (".jpg", Encoding(options={"qmax": "foo"}), "qmax"),
+        (".mov", Encoding("dnxhd", options={"foo": "1"}), "has no option 'foo'"),
+        (".mov", Encoding("dnxhd", options={"profile": "foo"}), "profile"),
+        (".avi", Encoding("h263", options={"foo": "1"}), "has no option 'foo'"),
+        (".avi", Encoding("h261", options={"foo": "1"}), "has no option 'foo'"),
+        (".mkv", Encoding("libx264", options={"profile": "foo"}), "profile"),
+        (".mkv", Encoding("libx264", options={"profile": "baseline"}, pixel_format="yuv444p"), "profile=baseline"),
+    ],
+)
+def test_options_are_tried_with_a_size_and_a_format_that_the_encoder_takes(
+    suffix: str, encoding: Encoding, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        check_encoding(suffix, encoding)
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        Encoding("dnxhd"),
+        Encoding("dnxhd", options={"b": "36M"}),
+        Encoding("dnxhd", options={"profile": "dnxhr_hqx"}),
+        Encoding("libx265", options={"profile": "main10"}),
+        Encoding("libx264", options={"profile": "high422"}),
+        Encoding("prores_ks", options={"profile": "4444"}),
+        Encoding("mjpeg"),
+        Encoding("h263"),
+    ],
+)
+def test_options_for_some_size_or_format_are_not_refused(encoding: Encoding) -> None:
+    check_encoding(".mov", encoding)
 
 
 @pytest.mark.parametrize("codec", ["libsvtav1", "libx265"])

@@ -113,7 +113,6 @@ def encode(
     from .terminal import say_error, say_result, speak
 
     speak(quiet=quiet, verbose=verbose)
-    os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 otherwise talks to stderr by itself; 1 is errors only
     find_model(model, scale)
     execution = Execution(
         backend=backend,

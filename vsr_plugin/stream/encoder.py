@@ -9,15 +9,14 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import av
-import av.logging
 from av.codec.codec import find_best_pix_fmt_of_list
-from av.error import FFmpegError
 
 from ..errors import OutputError, UsageError
 from .layout import layout, native_format, stored_color, tag
+from .opening import open_encoder, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from av.container import OutputContainer
     from av.video.stream import VideoStream
@@ -52,17 +51,22 @@ _DEFAULTS: Mapping[str, Mapping[str, str]] = {
     "mjpeg": {"qmin": "1", "qmax": "2"},
     "libwebp": {"quality": "95"},
 }
-_TRIED_SIZE = (320, 192)  # of an encoder that is opened only to see whether it takes its options
+# Of DNxHR, which takes frames of any size and rate, as DNxHD does not.
+_DNXHR = {"yuv422p": "dnxhr_hq", "yuv422p10le": "dnxhr_hqx", "yuv444p10le": "dnxhr_444", "gbrp10le": "dnxhr_444"}
+# One of these is tried where no frame says yet which it will be.
+_TRIED_FORMATS = ("yuvj420p", "yuv420p", "yuv422p", "yuv420p10le", "yuv422p10le", "yuv444p", "yuv444p10le")
 # The least side that an encoder takes: x265 refuses smaller ones, SVT-AV1 corrupts its memory and ends the process.
 _SMALLEST = {"libsvtav1": 16, "libx265": 16}
-# Encoders that take odd sizes of subsampled pictures; the others want whole chroma samples.
-_ANY_SIZE = {"bmp", "ffv1", "ffvhuff", "libvpx", "libvpx-vp9", "libwebp", "mjpeg", "png", "rawvideo", "tiff"}
+# The greatest width and height, of those encoders that say so only at the first frame, or on stderr by themselves.
+_LARGEST = {"libsvtav1": (16384, 8704), "libvpx": (16383, 16383), "libwebp": (16383, 16383)}
+# Encoders that take odd sizes of subsampled frames; the others want whole chroma samples, some only in width.
+_ANY_SIZE = {"bmp", "ffv1", "libvpx", "libvpx-vp9", "libwebp", "mjpeg", "png", "rawvideo", "tiff"}
+_ANY_HEIGHT = {"ffvhuff", "huffyuv"}
 # Codecs whose own bitstream states the shape of a pixel; of containers, MOV, MP4 and y4m do.
 _STATING_ASPECT = {"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "png", "tiff", "wmv2"}
 _REORDERING = {"libx264", "h264_nvenc", "hevc_nvenc"}  # use B-frames unless told otherwise
 _CONSTANT_RATE = {"mpeg1video", "mpeg2video", "mpeg4"}
 _WORST_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx": 63, "libvpx-vp9": 63}  # beyond, they cut it off
-_COMPLAINT = re.compile(r"(unknown|invalid|error parsing|bad).*(option|value|param)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,41 +169,47 @@ def check_encoding(suffix: str, encoding: Encoding) -> None:
 
 
 def _try(codec: str, encoding: Encoding) -> None:
-    formats = [fmt.name for fmt in av.Codec(codec, "w").video_formats or []]
-    usual = next((name for name in ("yuv420p", "yuv422p10le") if name in formats), (formats or ["yuv420p"])[0])
-    for tried in (encoding, Encoding(codec)):
-        context: Any = av.CodecContext.create(codec, "w")
-        context.width, context.height, context.pix_fmt = *_TRIED_SIZE, usual
-        context.time_base, context.framerate = Fraction(1, 25), Fraction(25)
-        options = _options(codec, tried, {})
-        context.options = dict(options)
-        try:
-            _open(context, codec, options)
-        except (OutputError, UsageError) as error:
-            if tried is encoding:
-                refused = error
-                continue
-            return  # not the options' fault
-        if tried is not encoding:
-            raise refused
-        return
+    known = [fmt.name for fmt in av.Codec(codec, "w").video_formats or []] or ["yuv420p"]
+    asked = [encoding.pixel_format] if encoding.pixel_format in known else []
+    formats = [name for name in (*asked, *_TRIED_FORMATS) if name in known] or known[:1]
+    refused = _refusal(codec, encoding, asked or formats)
+    if refused is not None and _refusal(codec, Encoding(codec), formats) is None:
+        raise refused
+
+
+def _refusal(codec: str, encoding: Encoding, formats: Sequence[str]) -> UsageError | None:
+    """Why the encoder takes these options with none of the pixel formats; None if it takes them with one."""
+    refusals = []
+    for name in formats:
+        refused = refusal(codec, name, _options(codec, encoding, {}, name))
+        if refused is None:
+            return None
+        refusals.append(refused)
+    return refusals[0]
 
 
 def encoded_size(codec: str, pixel_format: str, width: int, height: int) -> tuple[int, int]:
     """(width, height) as the encoder can take it: whole chroma samples, where it insists on them.
 
     Raises:
-        OutputError: the encoder takes no frames that small.
+        OutputError: the encoder takes no frames that small, or that large.
     """
     least = _SMALLEST.get(codec, 1)
     if min(width, height) < least:
         raise OutputError(
             f"Expected at least {least}×{least} pixels for encoder {codec}, got {width}×{height}: choose another one"
         )
+    most = _LARGEST.get(codec, (width, height))
+    if width > most[0] or height > most[1]:
+        raise OutputError(
+            f"Expected at most {most[0]}×{most[1]} pixels for encoder {codec}, got {width}×{height}: choose a smaller "
+            "scale or another encoder"
+        )
     form = layout(pixel_format)
     if form is None or codec in _ANY_SIZE:
         return width, height
     horizontal, vertical = form.subsampling
+    vertical = 0 if codec in _ANY_HEIGHT else vertical
     return -(-width >> horizontal) << horizontal, -(-height >> vertical) << vertical
 
 
@@ -245,7 +255,7 @@ def add_encoder(
         UsageError: an option or value the encoder does not know.
         OutputError: the container does not hold this codec, or the encoder does not take this size.
     """
-    options = _options(codec, encoding, hdr)
+    options = _options(codec, encoding, hdr, pixel_format)
     if not b_frames:
         _without_b_frames(codec, options, output.format.name)
     try:
@@ -263,12 +273,14 @@ def add_encoder(
     tag(context, stored_color(frame.color, form))
     if codec in ("libx265", "hevc_nvenc") and output.format.name in ("mp4", "mov"):
         context.codec_tag = "hvc1"  # the form that Apple's players take
-    _open(context, codec, options)
+    open_encoder(context, codec, options)
     return stream  # type: ignore[no-any-return]
 
 
-def _options(codec: str, encoding: Encoding, hdr: Mapping[str, str]) -> dict[str, str]:
+def _options(codec: str, encoding: Encoding, hdr: Mapping[str, str], pixel_format: str) -> dict[str, str]:
     options = dict(_DEFAULTS.get(codec, {}))
+    if codec == "dnxhd" and "b" not in encoding.options:  # a bit rate is DNxHD's
+        options["profile"] = _DNXHR[pixel_format]
     if encoding.crf is not None:
         worst = _WORST_CRF.get(codec)
         if worst is not None and encoding.crf > worst:
@@ -291,32 +303,3 @@ def _without_b_frames(codec: str, options: dict[str, str], container: str) -> No
     else:
         return
     log.info("%s states no order of frames: encoding without B-frames", container)
-
-
-def _open(context: Any, codec: str, options: Mapping[str, str]) -> None:
-    """Open the encoder; options it leaves over, or complains about, are errors."""
-    level = av.logging.get_level()
-    av.logging.set_level(av.logging.WARNING)
-    try:
-        with av.logging.Capture() as said:
-            context.open()
-    except FFmpegError as error:
-        raise _refusal(context, codec, options, [line.strip() for _, _, line in said]) from error
-    finally:
-        av.logging.set_level(level)
-    complaints = [line.strip() for _, name, line in said if _COMPLAINT.search(line)]
-    if complaints:
-        raise UsageError(f"Encoder {codec}: {complaints[0]}")
-    unknown = sorted(set(options) & set(context.options))
-    if unknown:
-        raise UsageError(f"Encoder {codec} has no option {unknown[0]!r}")
-
-
-def _refusal(context: Any, codec: str, options: Mapping[str, str], said: list[str]) -> Exception:
-    size = f"{context.width}×{context.height} {context.pix_fmt}"
-    chosen = " ".join(f"{key}={value}" for key, value in options.items())
-    reason = f" ({said[0]})" if said else ""
-    limit = 16384 if codec in ("libx264", "libx265") else 65535
-    if max(context.width, context.height) > limit or "dimension" in reason.lower() or "resolution" in reason.lower():
-        return OutputError(f"Encoder {codec} cannot take {size}{reason}: choose a smaller scale or another --codec")
-    return UsageError(f"Encoder {codec} refuses {size} with {chosen or 'its defaults'}{reason}")

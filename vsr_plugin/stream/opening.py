@@ -1,0 +1,125 @@
+"""`open_encoder`: an encoder opened with its options, or one error that says what it refuses and why."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import av
+import av.logging
+from av.error import FFmpegError
+
+from ..errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+# Each encoder takes one of them: most take the first, H.263 the second, DNxHD the third.
+_TRIED_SIZES = ((320, 192), (352, 288), (1920, 1080))
+_COMPLAINT = re.compile(r"(unknown|invalid|error parsing|bad).*(option|value|param)", re.IGNORECASE)
+_UNPARSED = re.compile(
+    r"Unable to parse .* option|Error setting option"
+)  # FFmpeg's own words, before it opens anything
+_OF_SIZE = re.compile(r"width|height|\bsize|dimension|resolution", re.IGNORECASE)
+_opening = threading.Lock()
+
+
+def open_encoder(context: Any, codec: str, options: Mapping[str, str]) -> None:
+    """Open an encoder.
+
+    Args:
+        context: Its codec context, with size, pixel format and time base.
+        codec: Its name.
+        options: All of them; what it leaves over, or complains about, is an error.
+
+    Raises:
+        UsageError: an option or a value that it does not know or take.
+        OutputError: it takes the options, but no frames of this size.
+    """
+    said = _open(context, codec, options)
+    if said is None:
+        return
+    elsewhere = refusal(codec, context.pix_fmt, options, context.time_base, context.framerate)
+    size = f"{context.width}×{context.height} {context.pix_fmt}"
+    if elsewhere is None:
+        why = next((f" ({line})" for line in said if _OF_SIZE.search(line)), "")
+        raise OutputError(f"Encoder {codec} cannot take {size}{why}: choose another scale or another encoder")
+    raise UsageError(f"Encoder {codec} refuses {size} with {_words(options, said)}")
+
+
+def refusal(
+    codec: str,
+    pixel_format: str,
+    options: Mapping[str, str],
+    time_base: Fraction = Fraction(1, 25),
+    frame_rate: Fraction | None = Fraction(25),
+) -> UsageError | None:
+    """Why an encoder takes these options at none of several sizes; None if it takes them at one.
+
+    Args:
+        codec: Its name.
+        pixel_format: FFmpeg's name.
+        options: All of them.
+        time_base: Of its timestamps.
+        frame_rate: Average.
+    """
+    refused = None
+    for width, height in _TRIED_SIZES:
+        context: Any = av.CodecContext.create(codec, "w")
+        context.width, context.height, context.pix_fmt = width, height, pixel_format
+        context.time_base, context.framerate = time_base, frame_rate
+        context.options = dict(options)
+        try:
+            said = _open(context, codec, options)
+        except UsageError as error:
+            return error
+        if said is None:
+            return None
+        refused = refused or UsageError(f"Encoder {codec} refuses {pixel_format} with {_words(options, said)}")
+    return refused
+
+
+def _open(context: Any, codec: str, options: Mapping[str, str]) -> list[str] | None:
+    """Open, or return the lines with which the encoder refuses to; an option that is wrong is a UsageError."""
+    with _opening, _quiet(codec):
+        level = av.logging.get_level()
+        av.logging.set_level(av.logging.WARNING)
+        try:
+            with av.logging.Capture() as log:
+                context.open()
+        except FFmpegError:
+            refused = True
+        else:
+            refused = False
+        finally:
+            av.logging.set_level(level)
+    said = [line.strip() for _, _, line in log]
+    if wrong := next(filter((_UNPARSED if refused else _COMPLAINT).search, said), None):
+        raise UsageError(f"Encoder {codec}: {wrong}")
+    if refused:
+        return said
+    if unknown := sorted(set(options) & set(context.options)):
+        raise UsageError(f"Encoder {codec} has no option {unknown[0]!r}")
+    return None
+
+
+@contextmanager
+def _quiet(codec: str) -> Iterator[None]:
+    """SVT-AV1 talks to stderr by itself, and asks the environment how much when it is opened; 1 is errors only."""
+    if codec != "libsvtav1" or "SVT_LOG" in os.environ:
+        yield
+        return
+    os.environ["SVT_LOG"] = "1"
+    try:
+        yield
+    finally:
+        del os.environ["SVT_LOG"]
+
+
+def _words(options: Mapping[str, str], said: list[str]) -> str:
+    chosen = " ".join(f"{key}={value}" for key, value in options.items()) or "its defaults"
+    return chosen + (f" ({said[0]})" if said else "")
