@@ -19,6 +19,7 @@ from .reference import (
     Activation,
     Edges,
     Layer,
+    SampleFormat,
     cubic,
     enlarge,
     exact_float32,
@@ -37,6 +38,7 @@ __all__ = [
     "Activation",
     "Edges",
     "Layer",
+    "SampleFormat",
     "cubic",
     "enlarge",
     "enlarge_samples",
@@ -59,7 +61,7 @@ AVAILABLE = find_spec("triton") is not None
 
 
 def load_ops() -> Any:
-    """The module `ops`, which makes the kernels operators of torch; not before it is wanted, for it loads Triton."""
+    """The module `ops`; not before it is wanted, for it loads Triton."""
     from . import ops
 
     return ops
@@ -103,7 +105,7 @@ def planes_to_rgb(
 ) -> Tensor:
     """`reference.planes_to_rgb`."""
     if usable(planes[0].device) and not planes[0].is_floating_point():
-        rgb: Tensor = load_ops().planes_to_rgb(*planes, matrix.flatten().tolist(), subsampling, offset)
+        rgb: Tensor = load_ops().planes_to_rgb(planes, matrix, subsampling, offset)
         return rgb
     return reference.planes_to_rgb(planes, matrix, subsampling, offset)
 
@@ -117,5 +119,6 @@ def rgb_to_planes(
 ) -> tuple[Tensor, ...]:
     """`reference.rgb_to_planes`."""
     if usable(x.device) and x.dtype != torch.float64 and len(matrix) in (1, 3):
-        return tuple(load_ops().rgb_to_planes(x, matrix.flatten().tolist(), depth, subsampling, offset))
+        planes: tuple[Tensor, ...] = load_ops().rgb_to_planes(x, matrix, depth, subsampling, offset)
+        return planes
     return reference.rgb_to_planes(x, matrix, depth, subsampling, offset)

@@ -10,12 +10,14 @@ import torch
 
 from . import color, espcn, fsrcnn, reference, sampling
 from .convolution import convolution, empty, pack
-from .reference import Layer
+from .reference import Layer, SampleFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
+
+    from .strip import WholeKernel
 
 
 @dataclass(frozen=True)
@@ -100,29 +102,36 @@ def _convolution(
     depth: int | None = None,
 ) -> Work:
     out, channels, size, _ = layer.weight.shape
-    peak = None if stored is None or stored.is_floating_point else 255 if stored == torch.uint8 else 1020
-    out_peak = None if depth is None else (1 << depth) - 1
+    target = None if depth is None else SampleFormat((1 << depth) - 1, depth)
     x = _random((n, channels, height, width), stored or dtype, device)
+    source = _format(x.dtype)
     packed = pack(layer, dtype, device)
     shape = packed.form.result(n, height, width)
     added = _random(shape, dtype, device) if residual else None
 
     def plain(dtype: torch.dtype) -> Tensor:
-        given = x if peak is not None else x.to(dtype)
+        given = x if source is not None else x.to(dtype)
         other = None if added is None else added.to(dtype)
         form = in_dtype(layer, dtype, device)
-        return reference.convolution(given, form, residual=other, peak=peak, depth=depth, out_peak=out_peak)
+        return reference.convolution(given, form, residual=other, source=source, target=target)
 
-    stores = (1 if depth == 8 else 2) if depth is not None else dtype.itemsize
+    stores = (dtype if target is None else target.dtype).itemsize
     moved = x.numel() * x.element_size() + torch.Size(shape).numel() * stores
     moved += 0 if added is None else added.numel() * added.element_size()
     pixels = n * shape[2] * shape[3] // layer.shuffle**2
-    kernel = partial(convolution, x, packed, residual=added, peak=peak, depth=depth, out_peak=out_peak)
-    return Work(kernel, plain, shape, depth is not None, moved, 2 * pixels * out * channels * size**2)
+    kernel = partial(convolution, x, packed, residual=added, source=source, target=target)
+    return Work(kernel, plain, shape, target is not None, moved, 2 * pixels * out * channels * size**2)
+
+
+def _format(stored: torch.dtype) -> SampleFormat | None:
+    """Of full-range 8 bits, or limited-range 10."""
+    if stored.is_floating_point:
+        return None
+    return SampleFormat(255, 8) if stored == torch.uint8 else SampleFormat(1020, 10)
 
 
 def _chain(
-    name: str,
+    whole: WholeKernel,
     layers: tuple[Layer, ...],
     n: int,
     height: int,
@@ -131,35 +140,28 @@ def _chain(
     device: torch.device,
     *,
     stored: torch.dtype = torch.float32,
-    depth: int | None = None,
 ) -> Work:
     x = _random((n, 1, height, width), stored, device)
-    peak = None if stored.is_floating_point else 255 if stored == torch.uint8 else 1020
+    samples = _format(stored)
     packed = tuple(pack(layer, dtype, device) for layer in layers)
     r = layers[-1].shuffle
-    kernel: Any
-    if name == "espcn":
-        kernel = partial(espcn.espcn, x, (packed[0], packed[1], packed[2]))
-    else:
-        kernel = partial(fsrcnn.fsrcnn, x, (*packed[:2], *packed[-2:]), fsrcnn.join_maps(packed[2:-2]))
 
     def plain(dtype: torch.dtype) -> Tensor:
-        given = x if peak is not None else x.to(dtype)
+        given = x if samples is not None else x.to(dtype)
         forms = tuple(in_dtype(layer, dtype, device) for layer in layers)
-        return reference.chain(given, forms, peak=peak, depth=depth, out_peak=peak)
+        return reference.chain(given, forms, source=samples, target=samples)
 
     def one_by_one() -> Tensor:
-        h = convolution(x, packed[0], peak=peak)
+        h = convolution(x, packed[0], source=samples)
         for layer in packed[1:-1]:
             h = convolution(h, layer)
-        return convolution(h, packed[-1], depth=depth, out_peak=peak, dtype=torch.float32)
+        return convolution(h, packed[-1], target=samples, dtype=torch.float32)
 
-    stores = (1 if depth == 8 else 2) if depth is not None else 4
-    moved = x.numel() * x.element_size() + x.numel() * r * r * stores
+    moved = x.numel() * x.element_size() * (1 + r * r)
     flops = 2 * x.numel() * sum(layer.weight.numel() for layer in layers)
     result = (n, 1, height * r, width * r)
-    kernel = partial(kernel, peak=peak, depth=depth, out_peak=peak)
-    return Work(kernel, plain, result, depth is not None, moved, flops, one_by_one)
+    kernel = partial(whole.run, x, whole.pack(packed), source=samples, target=samples)
+    return Work(kernel, plain, result, samples is not None, moved, flops, one_by_one)
 
 
 def espcn_layers(scale: int, wide: int = 64, narrow: int = 32) -> tuple[Layer, ...]:
@@ -194,16 +196,16 @@ def _shuffle(
         moved = 2 * x.numel() * x.element_size()
         kernel = partial(sampling.pixel_shuffle, x, r)
         return Work(kernel, lambda dtype: reference.pixel_shuffle(x.to(dtype), r), result, False, moved)
-    peak = (1 << depth) - 1
+    target = SampleFormat((1 << depth) - 1, depth)
     bias = _random((channels * r * r,), torch.float32, device) - 0.5
     added = _random(result, torch.float32, device) if base else None
 
     def plain(dtype: torch.dtype) -> Tensor:
         other = None if added is None else added.to(dtype)
-        return reference.shuffle_to_samples(x.to(dtype), r, depth, peak, bias=bias, base=other)
+        return reference.shuffle_to_samples(x.to(dtype), r, target, bias=bias, base=other)
 
-    kernel = partial(sampling.shuffle_to_samples, x, r, depth, peak, bias=bias, base=added)
-    moved = x.numel() * (x.element_size() + (1 if depth == 8 else 2) + (4 if base else 0))
+    kernel = partial(sampling.shuffle_to_samples, x, r, target, bias=bias, base=added)
+    moved = x.numel() * (x.element_size() + target.dtype.itemsize + (4 if base else 0))
     return Work(kernel, plain, result, True, moved)
 
 
@@ -316,12 +318,12 @@ CASES: tuple[Case, ...] = (
     _layer("1→8 1×1, no bias", random_layer(8, 1, 1, bias=False)),
     _layer("24→24 1×1, residual, then ReLU", random_layer(24, 24, 1, activation="relu", after="relu"), residual=True),
     _layer("32→3 9×9, edges repeated", random_layer(3, 32, 9, edges="replicate")),
-    Case("espcn", "×3, 8 bits", partial(_chain, "espcn", espcn_layers(3), stored=_U8, depth=8), True),
-    Case("espcn", "×2, float32", partial(_chain, "espcn", espcn_layers(2))),
-    Case("espcn", "×4, 10 bits", partial(_chain, "espcn", espcn_layers(4, 32, 16), stored=_U16, depth=10)),
-    Case("fsrcnn", "×3, 8 bits", partial(_chain, "fsrcnn", fsrcnn_layers(3), stored=_U8, depth=8), True),
-    Case("fsrcnn", "×2, float32", partial(_chain, "fsrcnn", fsrcnn_layers(2))),
-    Case("fsrcnn", "×4, (32, 5, 1)", partial(_chain, "fsrcnn", fsrcnn_layers(4, 32, 5, 1))),
+    Case("espcn", "×3, 8 bits", partial(_chain, espcn.KERNEL, espcn_layers(3), stored=_U8), True),
+    Case("espcn", "×2, float32", partial(_chain, espcn.KERNEL, espcn_layers(2))),
+    Case("espcn", "×4, 10 bits", partial(_chain, espcn.KERNEL, espcn_layers(4, 32, 16), stored=_U16)),
+    Case("fsrcnn", "×3, 8 bits", partial(_chain, fsrcnn.KERNEL, fsrcnn_layers(3), stored=_U8), True),
+    Case("fsrcnn", "×2, float32", partial(_chain, fsrcnn.KERNEL, fsrcnn_layers(2))),
+    Case("fsrcnn", "×4, (32, 5, 1)", partial(_chain, fsrcnn.KERNEL, fsrcnn_layers(4, 32, 5, 1))),
     Case("enlarge", "×3", partial(_enlarge, 3, "replicate", (0.0, 0.0)), True),
     Case("enlarge", "×2, sited, mirrored", partial(_enlarge, 2, "symmetric", (0.125, -0.25))),
     Case("enlarge_samples", "×3, 8 bits, sited", partial(_enlarge_samples, 3, 8, (0.0, -0.25)), True),

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from .epilogue import _store
-from .launch import Tuned
+from .launch import Tuned, check_offsets
 from .reference import _cubic as _keys
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def _bicubic(
     return total
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width", "out_height", "out_width"])
 def _enlarge_kernel(
     x_ptr, out_ptr,
     channels, height, width, out_height, out_width, place_h, place_w, x_peak, out_peak,
@@ -99,7 +99,7 @@ def _enlarge_kernel(
     _store(out_ptr + n * stride_on + channel * stride_oc + offsets, value, mask, TO_SAMPLES, 1.0, out_peak)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width", "chroma_height", "chroma_width"])
 def _planes_to_rgb_kernel(
     y_ptr, u_ptr, v_ptr, out_ptr,
     height, width, chroma_height, chroma_width, place_h, place_w,
@@ -139,7 +139,7 @@ def _load_rgb(x_ptr, offsets, mask, stride_xc):
     return red, green, blue
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width", "chroma_height", "chroma_width", "pictures"])
 def _rgb_to_planes_kernel(
     x_ptr, y_ptr, u_ptr, v_ptr,
     height, width, chroma_height, chroma_width, place_h, place_w, first_h, first_w, norm, peak, pictures,
@@ -249,6 +249,7 @@ def _enlarge(
     peak: int | None,
     largest: int | None,
 ) -> Tensor:
+    check_offsets(x[:, 0])
     place_h, place_w = (0.5 / scale - 0.5 + part for part in shift)
     _enlarge_tuned(
         lambda meta: (_programs(meta, out.shape[0] * out.shape[1], *out.shape[2:]),),
@@ -272,6 +273,7 @@ def planes_to_rgb(
     """As `reference.planes_to_rgb`, in float32; the matrix lies on the CPU."""
     n, height, width = planes[0].shape
     out = torch.empty((n, 3, height, width), dtype=torch.float32, device=planes[0].device)
+    check_offsets(*planes, out)
     places = [-place / f if f > 1 else 0.0 for f, place in zip(subsampling, offset, strict=True)]
     _planes_to_rgb_tuned(
         lambda meta: (_programs(meta, n, height, width),),
@@ -294,6 +296,7 @@ def rgb_to_planes(
 ) -> tuple[Tensor, ...]:
     """As `reference.rgb_to_planes`, in float32; the matrix lies on the CPU and has one row or three."""
     n, _, height, width = x.shape
+    check_offsets(x)
     dtype = torch.uint8 if depth == 8 else torch.uint16
     count = len(matrix)
     small = (-(-height // subsampling[0]), -(-width // subsampling[1]))

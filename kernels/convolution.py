@@ -16,17 +16,17 @@ import triton
 import triton.language as tl
 
 from .epilogue import _activate, _store, _to_rows
-from .launch import Tuned, numbers
+from .launch import Tuned, check_offsets, numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .reference import Layer
+    from .reference import Layer, SampleFormat
 
 _FLAT_CHANNELS = 4  # so few channels that taps and channels are summed as one dimension
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width", "out_height", "out_width"])
 def _convolution_kernel(
     x_ptr, weight_ptr, bias_ptr, slope_ptr, residual_ptr, out_ptr,
     height, width, out_height, out_width,
@@ -294,9 +294,8 @@ def convolution(
     packed: Packed,
     *,
     residual: Tensor | None = None,
-    peak: int | None = None,
-    depth: int | None = None,
-    out_peak: int | None = None,
+    source: SampleFormat | None = None,
+    target: SampleFormat | None = None,
     dtype: torch.dtype | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
@@ -305,10 +304,11 @@ def convolution(
     n, _, height, width = x.shape
     shape = form.result(n, height, width)
     if out is None:
-        out = empty(shape, storage(depth, dtype or weight.dtype), x.device)
+        out = empty(shape, target.dtype if target else dtype or weight.dtype, x.device)
     out_height, out_width = shape[2] // form.shuffle, shape[3] // form.shuffle
     columns = weight.shape[1]
     other = x if residual is None else residual
+    check_offsets(*(tensor[..., :1, :1] for tensor in (x, other, out)))  # rows and columns are counted in 64 bits
 
     def grid(meta: dict[str, Any]) -> tuple[int]:
         patches = triton.cdiv(out_height, meta["TILE_H"]) * triton.cdiv(out_width, meta["TILE_W"])
@@ -320,19 +320,19 @@ def convolution(
         x, weight, packed.bias, packed.slope, other, out,
         height, width, out_height, out_width,
         *x.stride(), *other.stride(), *out.stride(),
-        float(peak or 1), float(form.scale), float(out_peak or 1),
+        peak_of(source), float(form.scale), peak_of(target),
         IN=form.inputs, IN_PADDED=len(weight) if form.flat else len(weight) // form.size**2,
         OUT=form.outputs, OUT_PADDED=columns,
-        SIZE=form.size, PADDING=form.padding, REPLICATE=form.edges == "replicate", FROM_SAMPLES=peak is not None,
+        SIZE=form.size, PADDING=form.padding, REPLICATE=form.edges == "replicate", FROM_SAMPLES=source is not None,
         ACTIVATION=form.activation, AFTER=form.after, RESIDUAL=residual is not None, SHUFFLE=form.shuffle,
-        TO_SAMPLES=depth is not None, BLOCK_K=form.block_k, **numbers(weight.dtype),
+        TO_SAMPLES=target is not None, BLOCK_K=form.block_k, **numbers(weight.dtype),
     )  # fmt: skip
     return out
 
 
-def storage(depth: int | None, dtype: torch.dtype) -> torch.dtype:
-    """What holds samples of ``depth`` bits, or ``dtype`` where there is no depth."""
-    return dtype if depth is None else torch.uint8 if depth == 8 else torch.uint16
+def peak_of(samples: SampleFormat | None) -> float:
+    """The sample that is 1, as a kernel takes it."""
+    return 1.0 if samples is None else float(samples.peak)
 
 
 def empty(shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device) -> Tensor:

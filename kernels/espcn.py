@@ -6,27 +6,23 @@ chip.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
 import triton
 import triton.language as tl
 
 from . import strip
-from .convolution import storage
 from .epilogue import _activate
-from .launch import Tuned, numbers
-from .strip import _emit, _first_layer, _keep, _ring_layer
+from .launch import Tuned
+from .strip import PackedNetwork, WholeKernel, _emit, _first_layer, _keep, _ring_layer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
-
     from .convolution import Form, Packed
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width", "segment"])
 def _espcn_kernel(
     x_ptr, out_ptr, scratch_ptr,
     weight1_ptr, bias1_ptr, slope1_ptr, weight2_ptr, bias2_ptr, slope2_ptr, weight3_ptr, bias3_ptr, slope3_ptr,
@@ -106,55 +102,21 @@ def fits(forms: Sequence[Form]) -> bool:
     )
 
 
-def espcn(
-    x: Tensor,
-    layers: tuple[Packed, Packed, Packed],
-    *,
-    peak: int | None = None,
-    depth: int | None = None,
-    out_peak: int | None = None,
-    dtype: torch.dtype | None = None,
-    out: Tensor | None = None,
-) -> Tensor:
-    """As `reference.chain` of three layers that `fits` takes; ``out``, if given, is written, and may have any strides.
-
-    Args:
-        x: (N, 1, H, W), floating point; or with ``peak`` native samples.
-        layers: Packed, in one dtype.
-        peak: The sample that is 1.
-        depth: Store samples of so many bits, …
-        out_peak: … of which this one is 1.
-        dtype: What is stored otherwise; float32 by default.
-        out: (N, 1, H·scale, W·scale).
-    """
-    scale = layers[2].form.shuffle
+def pack(layers: Sequence[Packed]) -> PackedNetwork:
+    """Three layers that `fits` takes, for the kernel."""
     sizes = [packed.form.size for packed in layers]
     outs = [packed.weight.shape[1] for packed in layers]
-    halo = sizes[1] // 2 + sizes[2] // 2
-    n, _, height, width = x.shape
-    out = strip.result(x, scale, storage(depth, dtype or torch.float32)) if out is None else out
-    weight = layers[0].weight
-    choices = strip.EXACT_CONFIGS if weight.dtype == torch.float32 else strip.CONFIGS
+    constants = {
+        "SIZE1": sizes[0], "SIZE2": sizes[1], "SIZE3": sizes[2], "OUT1": outs[0], "OUT2": outs[1], "OUT3": outs[2],
+        "ACTIVATION1": layers[0].form.activation, "ACTIVATION2": layers[1].form.activation,
+    }  # fmt: skip
+    return PackedNetwork(
+        tuple(strip.arguments(layers)),
+        scale=layers[2].form.shuffle,
+        halo=sizes[1] // 2 + sizes[2] // 2,
+        ring=lambda rows: (rows + sizes[1] - 1) * outs[0] + (rows + sizes[2] - 1) * outs[1],
+        constants=constants,
+    )
 
-    segment = strip.segment_rows(n, height, width)
 
-    def count(meta: dict[str, Any]) -> int:
-        return int(n * triton.cdiv(height, segment) * triton.cdiv(width, meta["STRIP_W"] - 2 * halo))
-
-    def rings(meta: dict[str, Any]) -> int:
-        rows: int = meta["ROWS"]
-        return int(meta["STRIP_W"]) * ((rows + sizes[1] - 1) * outs[0] + (rows + sizes[2] - 1) * outs[1])
-
-    scratch = torch.empty(max(count(meta) * rings(meta) for meta in choices), dtype=weight.dtype, device=x.device)
-    _tuned(
-        lambda meta: (count(meta),),
-        choices,
-        x, out, scratch, *strip.arguments(layers),
-        height, width, segment,
-        x.stride(0), x.stride(2), x.stride(3), out.stride(0), out.stride(2), out.stride(3),
-        float(peak or 1), float(out_peak or 1),
-        SIZE1=sizes[0], SIZE2=sizes[1], SIZE3=sizes[2], OUT1=outs[0], OUT2=outs[1], OUT3=outs[2], SCALE=scale,
-        ACTIVATION1=layers[0].form.activation, ACTIVATION2=layers[1].form.activation,
-        FROM_SAMPLES=peak is not None, TO_SAMPLES=depth is not None, **numbers(weight.dtype),
-    )  # fmt: skip
-    return out
+KERNEL = WholeKernel("espcn", fits, pack, _tuned)

@@ -6,22 +6,19 @@ is narrow, but for the last one. See `strip` for how the layers stay on the chip
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import triton
 import triton.language as tl
 
 from . import strip
-from .convolution import storage
 from .epilogue import _activate
-from .launch import Tuned, numbers
-from .strip import _emit, _first_layer, _keep, _ring_layer
+from .launch import Tuned
+from .strip import PackedNetwork, WholeKernel, _emit, _first_layer, _keep, _ring_layer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from torch import Tensor
 
     from .convolution import Form, Packed
 
@@ -37,7 +34,7 @@ def _one_by_one(
     return total + tl.load(bias_ptr + offs_n)[None, :]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["height", "width", "segment"])
 def _fsrcnn_kernel(
     x_ptr, out_ptr, scratch_ptr,
     weight1_ptr, bias1_ptr, slope1_ptr, weight2_ptr, bias2_ptr, slope2_ptr,
@@ -137,63 +134,22 @@ def fits(forms: Sequence[Form]) -> bool:
     )
 
 
-def join_maps(layers: Sequence[Packed]) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights, biases and slopes of the mapping layers, one behind the other, as the kernel reads them."""
-    weight = torch.cat([packed.weight for packed in layers])
-    return weight, torch.cat([packed.bias for packed in layers]), torch.cat([packed.slope for packed in layers])
+def pack(layers: Sequence[Packed]) -> PackedNetwork:
+    """Layers that `fits` takes, for the kernel: the mapping layers lie one behind the other."""
+    first, shrink, *maps, _, last = layers
+    wide, narrow, size = first.weight.shape[1], shrink.weight.shape[1], last.form.size
+    joined = [torch.cat([getattr(packed, name) for packed in maps]) for name in ("weight", "bias", "slope")]
+    constants = {
+        "SIZE1": first.form.size, "SIZE4": size, "WIDE": wide, "NARROW": narrow, "OUT": last.weight.shape[1],
+        "MAPS": len(maps),
+    }  # fmt: skip
+    return PackedNetwork(
+        (*strip.arguments(layers[:2]), *joined, *strip.arguments(layers[-2:])),
+        scale=last.form.shuffle,
+        halo=len(maps) + size // 2,
+        ring=lambda rows: len(maps) * (rows + 2) * narrow + (rows + size - 1) * wide,
+        constants=constants,
+    )
 
 
-def fsrcnn(
-    x: Tensor,
-    ends: tuple[Packed, ...],
-    maps: tuple[Tensor, Tensor, Tensor],
-    *,
-    peak: int | None = None,
-    depth: int | None = None,
-    out_peak: int | None = None,
-    dtype: torch.dtype | None = None,
-    out: Tensor | None = None,
-) -> Tensor:
-    """As `reference.chain` of layers that `fits` takes; ``out``, if given, is written, and may have any strides.
-
-    Args:
-        x: (N, 1, H, W), floating point; or with ``peak`` native samples.
-        ends: The first two layers and the last two.
-        maps: What `join_maps` makes of those between them.
-        peak: The sample that is 1.
-        depth: Store samples of so many bits, …
-        out_peak: … of which this one is 1.
-        dtype: What is stored otherwise; float32 by default.
-        out: (N, 1, H·scale, W·scale).
-    """
-    first, shrink, _, last = ends
-    scale, size = last.form.shuffle, last.form.size
-    wide, narrow = first.weight.shape[1], shrink.weight.shape[1]
-    count_maps = len(maps[1]) // narrow
-    halo = count_maps + size // 2
-    n, _, height, width = x.shape
-    out = strip.result(x, scale, storage(depth, dtype or torch.float32)) if out is None else out
-    choices = strip.EXACT_CONFIGS if first.weight.dtype == torch.float32 else strip.CONFIGS
-    segment = strip.segment_rows(n, height, width)
-
-    def count(meta: dict[str, Any]) -> int:
-        return int(n * triton.cdiv(height, segment) * triton.cdiv(width, meta["STRIP_W"] - 2 * halo))
-
-    def rings(meta: dict[str, Any]) -> int:
-        rows = count_maps * (meta["ROWS"] + 2) * narrow + (meta["ROWS"] + size - 1) * wide
-        return int(meta["STRIP_W"] * rows)
-
-    size_of_all = max(count(meta) * rings(meta) for meta in choices)
-    scratch = torch.empty(size_of_all, dtype=first.weight.dtype, device=x.device)
-    _tuned(
-        lambda meta: (count(meta),),
-        choices,
-        x, out, scratch, *strip.arguments(ends[:2]), *maps, *strip.arguments(ends[2:]),
-        height, width, segment,
-        x.stride(0), x.stride(2), x.stride(3), out.stride(0), out.stride(2), out.stride(3),
-        float(peak or 1), float(out_peak or 1),
-        SIZE1=first.form.size, SIZE4=size, WIDE=wide, NARROW=narrow, OUT=last.weight.shape[1],
-        MAPS=count_maps, SCALE=scale, FROM_SAMPLES=peak is not None, TO_SAMPLES=depth is not None,
-        **numbers(first.weight.dtype),
-    )  # fmt: skip
-    return out
+KERNEL = WholeKernel("fsrcnn", fits, pack, _tuned)

@@ -47,6 +47,18 @@ def probe(device: torch.device) -> None:
         _probe_kernel[(1,)](x)
 
 
+def check_offsets(*tensors: torch.Tensor) -> None:
+    """Refuse tensors (N, …) whose items reach too far in memory: kernels count inside one in 32 bits.
+
+    Raises:
+        RuntimeError: the last sample of an item is 2³¹ or more samples behind its first one.
+    """
+    for x in tensors:
+        reach = sum((length - 1) * stride for length, stride in zip(x.shape[1:], x.stride()[1:], strict=True))
+        if reach >= 1 << 31:
+            raise RuntimeError(f"expected a frame of at most 2³¹ samples, got {reach + 1}: use tiles")
+
+
 class Tuned:
     """A kernel and the configurations it may run in; which one is measured at its first large call for each key.
 

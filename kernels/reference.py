@@ -29,6 +29,24 @@ Activation = Literal["none", "relu", "leaky", "prelu", "tanh", "sigmoid"]
 
 
 @dataclass(frozen=True)
+class SampleFormat:
+    """How a plane of integer samples is stored; without one, samples are floating point in [0, 1].
+
+    Attributes:
+        peak: The sample that is 1.
+        depth: Bits of a sample.
+    """
+
+    peak: int
+    depth: int
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What holds a sample."""
+        return torch.uint8 if self.depth == 8 else torch.uint16
+
+
+@dataclass(frozen=True)
 class Layer:
     """A convolution and what is done with its sums before they reach memory.
 
@@ -62,27 +80,25 @@ def convolution(
     layer: Layer,
     *,
     residual: Tensor | None = None,
-    peak: int | None = None,
-    depth: int | None = None,
-    out_peak: int | None = None,
+    source: SampleFormat | None = None,
+    target: SampleFormat | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """A layer, from floating-point or native samples to either.
 
     Args:
-        x: (N, in, H, W), floating point; or with ``peak`` integer samples, of which ``peak`` is 1.
+        x: (N, in, H, W), samples of ``source``.
         layer: What to compute, in the dtype of its weights.
         residual: (N, out / r², H', W'), floating point; added after the shuffle.
-        peak: The sample that is 1.
-        depth: Store samples of so many bits, as `to_samples` does, …
-        out_peak: … of which this one is 1.
-        dtype: What is stored otherwise; by default that of the weights.
+        source: Format of ``x``, if it is not floating point.
+        target: ″ of the result, which is stored as `to_samples` does.
+        dtype: Of a result in floating point; by default that of the weights.
 
     Returns:
         (N, out / r², (H + 2·padding − k + 1)·r, …).
     """
-    if peak is not None:
-        x = to_unit(x, peak)
+    if source is not None:
+        x = to_unit(x, source.peak)
     x = x.to(layer.weight.dtype)
     if layer.edges == "replicate":
         x = F.conv2d(F.pad(x, (layer.padding,) * 4, mode="replicate"), layer.weight, layer.bias)
@@ -100,8 +116,8 @@ def convolution(
     x = pixel_shuffle(x, layer.shuffle)
     x = x if residual is None else x + residual
     x = F.relu(x) if layer.after == "relu" else x
-    if depth is not None:
-        return to_samples(x.to(torch.promote_types(x.dtype, torch.float32)), depth, peak=out_peak)
+    if target is not None:
+        return to_samples(x.to(torch.promote_types(x.dtype, torch.float32)), target.depth, peak=target.peak)
     return x.to(dtype or layer.weight.dtype)
 
 
@@ -118,29 +134,27 @@ def chain(
     x: Tensor,
     layers: tuple[Layer, ...],
     *,
-    peak: int | None = None,
-    depth: int | None = None,
-    out_peak: int | None = None,
+    source: SampleFormat | None = None,
+    target: SampleFormat | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Two or more layers, one after the other: a whole network. The arguments are those of `convolution`."""
     first, *middle, last = layers
-    x = convolution(x, first, peak=peak)
+    x = convolution(x, first, source=source)
     for layer in middle:
         x = convolution(x, layer)
-    return convolution(x, last, depth=depth, out_peak=out_peak, dtype=dtype)
+    return convolution(x, last, target=target, dtype=dtype)
 
 
 def shuffle_to_samples(
-    x: Tensor, r: int, depth: int, peak: int, *, bias: Tensor | None = None, base: Tensor | None = None
+    x: Tensor, r: int, target: SampleFormat, *, bias: Tensor | None = None, base: Tensor | None = None
 ) -> Tensor:
     """The end of a network: bias, pixel shuffle, what the picture is added to, clamp, round, native samples.
 
     Args:
         x: (N, C·r², H, W), floating point.
         r: Of the shuffle; 1 is none.
-        depth: 8 gives uint8, 9 to 16 uint16.
-        peak: The sample that is 1.
+        target: Of the result.
         bias: (C·r²,), added first.
         base: (N, C, H·r, W·r), added after the shuffle: the picture enlarged in a simpler way.
 
@@ -150,7 +164,7 @@ def shuffle_to_samples(
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     x = x if bias is None else x + bias.to(x)[:, None, None]
     x = pixel_shuffle(x, r)
-    return to_samples(x if base is None else x + base, depth, peak=peak)
+    return to_samples(x if base is None else x + base, target.depth, peak=target.peak)
 
 
 def cubic(x: Tensor) -> Tensor:

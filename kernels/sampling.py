@@ -13,13 +13,15 @@ import triton
 import triton.language as tl
 
 from .epilogue import _store
-from .launch import Tuned
+from .launch import Tuned, check_offsets
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .reference import SampleFormat
 
-@triton.jit
+
+@triton.jit(do_not_specialize=["height", "width"])
 def _shuffle_kernel(
     x_ptr, bias_ptr, base_ptr, out_ptr,
     height, width, peak,
@@ -73,8 +75,7 @@ def pixel_shuffle(x: Tensor, r: int, *, out: Tensor | None = None) -> Tensor:
 def shuffle_to_samples(
     x: Tensor,
     r: int,
-    depth: int,
-    peak: int,
+    target: SampleFormat,
     *,
     bias: Tensor | None = None,
     base: Tensor | None = None,
@@ -83,13 +84,13 @@ def shuffle_to_samples(
     """As `reference.shuffle_to_samples`; ``out``, if given, is written and may have any strides."""
     n, c, h, w = x.shape
     if out is None:
-        dtype = torch.uint8 if depth == 8 else torch.uint16
-        out = torch.empty((n, c // r**2, h * r, w * r), dtype=dtype, device=x.device)
-    return _shuffle(x, r, out, peak, bias, base)
+        out = torch.empty((n, c // r**2, h * r, w * r), dtype=target.dtype, device=x.device)
+    return _shuffle(x, r, out, target.peak, bias, base)
 
 
 def _shuffle(x: Tensor, r: int, out: Tensor, peak: int | None, bias: Tensor | None, base: Tensor | None) -> Tensor:
     n, c, h, w = x.shape
+    check_offsets(x[:, : r * r])
     other = out if base is None else base
 
     def grid(meta: dict[str, Any]) -> tuple[int]:

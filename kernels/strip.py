@@ -11,20 +11,24 @@ before it. A barrier separates them, for a ring is written by some threads and r
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 import triton
 import triton.language as tl
 
+from .convolution import peak_of
 from .epilogue import _store, _to_rows
+from .launch import Tuned, check_offsets, numbers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
     from .convolution import Form, Packed
+    from .reference import SampleFormat
 
 
 @triton.jit
@@ -142,7 +146,82 @@ def arguments(layers: Sequence[Packed]) -> list[Tensor]:
     return [tensor for packed in layers for tensor in (packed.weight, packed.bias, packed.slope)]
 
 
-def result(x: Tensor, scale: int, dtype: torch.dtype) -> Tensor:
-    """(N, 1, H·scale, W·scale), not filled."""
-    n, _, h, w = x.shape
-    return torch.empty((n, 1, h * scale, w * scale), dtype=dtype, device=x.device)
+@dataclass(frozen=True)
+class PackedNetwork:
+    """A network as its kernel takes it.
+
+    Attributes:
+        tensors: Weights, biases and slopes, in the kernel's order.
+        scale: The enlargement.
+        halo: Columns on each side that a strip cannot keep.
+        ring: Numbers in the rings for each column, for ROWS rows at a step.
+        constants: The kernel's, by name.
+    """
+
+    tensors: tuple[Tensor, ...]
+    scale: int
+    halo: int
+    ring: Callable[[int], int]
+    constants: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class WholeKernel:
+    """A kernel that computes a whole network.
+
+    Attributes:
+        name: For people.
+        fits: Whether it takes a chain of layers of these forms.
+        pack: Puts layers that fit in the order in which the kernel reads them, once.
+        tuned: The kernel.
+    """
+
+    name: str
+    fits: Callable[[Sequence[Form]], bool]
+    pack: Callable[[Sequence[Packed]], PackedNetwork]
+    tuned: Tuned
+
+    def run(
+        self,
+        x: Tensor,
+        network: PackedNetwork,
+        *,
+        source: SampleFormat | None = None,
+        target: SampleFormat | None = None,
+        dtype: torch.dtype = torch.float32,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """As `reference.chain` of the layers; ``out``, if given, is written, and may have any strides.
+
+        Args:
+            x: (N, 1, H, W), samples of ``source``.
+            network: What `pack` gave.
+            source: Format of ``x``, if it is not floating point.
+            target: ″ of the result.
+            dtype: Of a result in floating point.
+            out: (N, 1, H·scale, W·scale).
+        """
+        n, _, height, width = x.shape
+        check_offsets(x)
+        if out is None:
+            shape = (n, 1, height * network.scale, width * network.scale)
+            out = torch.empty(shape, dtype=target.dtype if target else dtype, device=x.device)
+        weights = network.tensors[0].dtype
+        choices = EXACT_CONFIGS if weights == torch.float32 else CONFIGS
+        segment = segment_rows(n, height, width)
+
+        def count(meta: dict[str, Any]) -> int:
+            return int(n * triton.cdiv(height, segment) * triton.cdiv(width, meta["STRIP_W"] - 2 * network.halo))
+
+        size = max(count(meta) * meta["STRIP_W"] * network.ring(meta["ROWS"]) for meta in choices)
+        self.tuned(
+            lambda meta: (count(meta),),
+            choices,
+            x, out, torch.empty(size, dtype=weights, device=x.device), *network.tensors,
+            height, width, segment,
+            x.stride(0), x.stride(2), x.stride(3), out.stride(0), out.stride(2), out.stride(3),
+            peak_of(source), peak_of(target),
+            SCALE=network.scale, FROM_SAMPLES=source is not None, TO_SAMPLES=target is not None,
+            **network.constants, **numbers(weights),
+        )  # fmt: skip
+        return out

@@ -14,7 +14,7 @@ import torch
 
 from .errors import UsageError
 from .frames import ColorSpec, Matrix, Range
-from .kernels import enlarge, enlarge_samples, mix, planes_to_rgb, rgb_to_planes, to_samples, to_unit
+from .kernels import SampleFormat, enlarge, enlarge_samples, mix, planes_to_rgb, rgb_to_planes, to_samples, to_unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,10 +65,10 @@ class Conversion:
             _rgb_to_codes(self.color)
 
     @property
-    def native(self) -> tuple[int, int] | None:
-        """(peak, depth) where a network of luma sees Y just as it is stored, divided by the peak; None elsewhere."""
+    def native(self) -> SampleFormat | None:
+        """How Y is stored, where a network of luma sees just that, divided by its peak; None elsewhere."""
         as_stored = self.channels == 1 and self.color.matrix is not Matrix.RGB and not self.color.floating
-        return (_luma_peak(self.color), self.color.depth) if as_stored else None
+        return SampleFormat(_luma_peak(self.color), self.color.depth) if as_stored else None
 
     def split(self, planes: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Make the input of the network, and set aside what does not pass through it.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from .frames import Frame
+    from .kernels import SampleFormat
     from .models import NetworkSpec
 
 _log = logging.getLogger(__name__)
@@ -272,11 +273,11 @@ class Upscaler:
         pinned = torch.empty(planes.shape, dtype=planes.dtype, pin_memory=True)
         return pinned.copy_(planes, non_blocking=True)
 
-    def _run(self, x: Tensor, native: tuple[int, int] | None) -> Tensor:
+    def _run(self, x: Tensor, native: SampleFormat | None) -> Tensor:
         """(N, C, H, W) → (N, C, H·scale, W·scale), by windows and in groups of one compiled shape.
 
         Args:
-            x: float32; or with ``native`` samples as they are stored, of this (peak, depth), and so is the result.
+            x: float32; or with ``native`` samples of this format, and so is the result.
             native: ″
         """
         assert self.batch is not None
@@ -288,7 +289,7 @@ class Upscaler:
         run: Callable[[Tensor], Tensor] = compiled
         if native is not None:
             assert isinstance(compiled, SamplesNetwork)
-            run = partial(compiled.upscale_samples, peak=native[0], depth=native[1])
+            run = partial(compiled.upscale_samples, samples=native)
 
         def network(x: Tensor) -> Tensor:
             large = run(x)

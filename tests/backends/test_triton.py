@@ -18,6 +18,7 @@ from vsr_plugin.engine import Upscaler, default_backend
 from vsr_plugin.errors import BackendError
 from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
+from vsr_plugin.kernels import SampleFormat
 from vsr_plugin.models import MODELS, NetworkSpec
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def test_a_network_is_as_near_the_truth_as_plain_torch(name: str, scale: int, de
     assert float((result - truth).abs().max()) <= tolerance
     if spec.channels == 1:
         samples = (x * 255).round().to(torch.uint8)
-        found = network.upscale_samples(samples.to(device), 255, 8).cpu()
+        found = network.upscale_samples(samples.to(device), SampleFormat(255, 8)).cpu()
         expected = (module(samples.float() / 255).clamp(0, 1) * 255).round()
         assert found.dtype == torch.uint8
         assert int((found.int() - expected.int()).abs().max()) <= 1
@@ -138,8 +139,15 @@ def test_what_does_not_compile_is_one_line_that_says_what_does() -> None:
         compiled(Broken(), MODELS["espcn"], torch.empty(1, 1, 4, 4), "float16", torch.device("cpu"))
     message = str(caught.value)
     assert message.startswith("triton: compiling espcn failed: ")
-    assert message.endswith("without Triton: --backend eager")
+    assert message.endswith("; the backend eager works without Triton")
     assert "\n" not in message
+
+
+def test_bfloat16_is_refused_where_the_gpu_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU of Turing")
+    with pytest.raises(BackendError, match=r"8\.0 and newer, and a GPU of Turing is older: use float16"):
+        compiled(Broken(), MODELS["espcn"], torch.empty(1, 1, 4, 4), "bfloat16", torch.device("cuda"))
 
 
 class Shared(nn.Module):
@@ -206,8 +214,8 @@ def test_frames_come_out_as_through_eager_whole_and_tiled(name: str, depth: int,
 
 def test_only_luma_as_it_is_stored_goes_by_as_samples() -> None:
     yuv = ColorSpec(Matrix.BT709, Range.LIMITED, 10, (1, 1))
-    assert Conversion(yuv, 3, 1, 2).native == (1020, 10)
-    assert Conversion(dataclasses.replace(yuv, range=Range.FULL), 3, 1, 2).native == (1023, 10)
+    assert Conversion(yuv, 3, 1, 2).native == SampleFormat(1020, 10)
+    assert Conversion(dataclasses.replace(yuv, range=Range.FULL), 3, 1, 2).native == SampleFormat(1023, 10)
     assert Conversion(yuv, 3, 3, 2).native is None
     assert Conversion(ColorSpec(Matrix.RGB), 3, 1, 2).native is None
 
@@ -217,26 +225,6 @@ def test_networks_of_the_backend_take_samples() -> None:
         seeded(MODELS["espcn"], 2), MODELS["espcn"], torch.empty(1, 1, 4, 4), "float16", torch.device("cpu")
     )
     assert isinstance(network, SamplesNetwork)
-
-
-def test_the_graph_is_seen_by_export_and_compile(device: torch.device) -> None:
-    from vsr_plugin.backends import fusion
-    from vsr_plugin.backends.triton import _Programs
-
-    open_backend("triton")
-    spec = small("edsr", 2)
-    module = seeded(spec, 2)
-    plan = fusion.read(module, (1, 3, 4, 5))
-    run = _Programs(plan, torch.float32, device).make(None)
-
-    class Program(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return run(x)
-
-    x = torch.rand(1, 3, 4, 5)
-    exported = torch.export.export(Program(), (x.to(device),), strict=False)
-    assert "vsr_plugin.convolution" in str(exported.graph)
-    assert torch.allclose(exported.module()(x.to(device)).cpu(), module(x), rtol=0, atol=1e-6)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

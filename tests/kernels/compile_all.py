@@ -51,19 +51,20 @@ def launches(work: Any) -> Iterator[tuple[Any, list[dict[str, Any]], tuple[Any, 
 
 
 def source(kernel: Any, choice: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    """What Triton would compile at a launch: ones and multiples of 16 among the arguments are known."""
+    """What Triton would compile at a launch: of most arguments it is known whether they are 1 or a multiple of 16."""
     signature: dict[str, str] = {}
     constants, attributes = {}, {}
     for index, (name, value) in enumerate(zip(kernel.arg_names, args, strict=False)):
+        known = not kernel.params[index].do_not_specialize
         if isinstance(value, torch.Tensor):
             signature[name] = _POINTERS[value.dtype]
         elif isinstance(value, float):
             signature[name] = "fp32"
-        elif value == 1:
+        elif value == 1 and known:
             signature[name], constants[name] = "constexpr", 1
         else:
             signature[name] = "i32"
-        if isinstance(value, torch.Tensor) or (isinstance(value, int) and value != 1 and value % 16 == 0):
+        if isinstance(value, torch.Tensor) or (known and isinstance(value, int) and value % 16 == 0):
             attributes[(index,)] = [["tt.divisibility", 16]]
     for name, value in {**kwargs, **choice}.items():
         if name in kernel.arg_names:

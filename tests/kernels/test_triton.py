@@ -21,10 +21,11 @@ TRITON_ERROR: Any = import_module("triton.errors").TritonError
 LAUNCH: Any = import_module("vsr_plugin.kernels.launch")
 STRIP: Any = import_module("vsr_plugin.kernels.strip")
 SAMPLING: Any = import_module("vsr_plugin.kernels.sampling")
+COLOR: Any = import_module("vsr_plugin.kernels.color")
 CONVOLUTION: Any = import_module("vsr_plugin.kernels.convolution")
 REFERENCE: Any = import_module("vsr_plugin.kernels.reference")
 ESPCN: Any = import_module("vsr_plugin.kernels.espcn")
-OPS: Any = import_module("vsr_plugin.kernels.ops")
+FSRCNN: Any = import_module("vsr_plugin.kernels.fsrcnn")
 KERNEL_CASES: Any = import_module("vsr_plugin.kernels.cases")
 
 DEVICES = [
@@ -117,8 +118,9 @@ def test_a_plane_with_a_pitch_is_written_and_nothing_around_it(case: Any, device
 def test_samples_are_rounded_as_torch_rounds_them(depth: int, device: torch.device) -> None:
     peak = (1 << depth) - 1
     x = (torch.arange(-3, 4 * peak, max(1, peak // 97), device=device) / 2 / peak)[None, None, None]
-    found = SAMPLING.shuffle_to_samples(x, 1, depth, peak)
-    assert torch.equal(found.int(), REFERENCE.shuffle_to_samples(x, 1, depth, peak).int())
+    target = REFERENCE.SampleFormat(peak, depth)
+    found = SAMPLING.shuffle_to_samples(x, 1, target)
+    assert torch.equal(found.int(), REFERENCE.shuffle_to_samples(x, 1, target).int())
 
 
 def test_any_strides_are_read(device: torch.device) -> None:
@@ -139,7 +141,8 @@ def test_more_than_one_tile_each_way(device: torch.device) -> None:
     packed = tuple(CONVOLUTION.pack(layer, torch.float32, device) for layer in layers)
     x = torch.rand(1, 1, 9, 65, device=device)
     truth = REFERENCE.chain(x.double(), tuple(KERNEL_CASES.in_dtype(layer, torch.float64, device) for layer in layers))
-    assert torch.allclose(ESPCN.espcn(x, packed).double(), truth, rtol=0, atol=1e-5)
+    found = ESPCN.KERNEL.run(x, ESPCN.KERNEL.pack(packed))
+    assert torch.allclose(found.double(), truth, rtol=0, atol=1e-5)
     h = x
     for layer in packed:
         h = CONVOLUTION.convolution(h, layer)
@@ -152,22 +155,20 @@ def wide_espcn(size: int) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize(
-    ("name", "layers", "fits"),
+    ("whole", "layers", "fits"),
     [
-        *(("fsrcnn", KERNEL_CASES.fsrcnn_layers(2, d, 12, 1), True) for d in (20, 49)),
-        *(("fsrcnn", KERNEL_CASES.fsrcnn_layers(2, d, 12, 1), False) for d in (16, 40, 48, 65)),
-        ("espcn", wide_espcn(9), True),
-        ("espcn", wide_espcn(31), False),
+        *((FSRCNN.KERNEL, KERNEL_CASES.fsrcnn_layers(2, d, 12, 1), True) for d in (20, 49)),
+        *((FSRCNN.KERNEL, KERNEL_CASES.fsrcnn_layers(2, d, 12, 1), False) for d in (16, 40, 48, 65)),
+        (ESPCN.KERNEL, wide_espcn(9), True),
+        (ESPCN.KERNEL, wide_espcn(31), False),
     ],
 )
-def test_a_network_that_is_said_to_fit_is_computed(name: str, layers: Any, fits: bool, device: torch.device) -> None:
+def test_a_network_that_is_said_to_fit_is_computed(whole: Any, layers: Any, fits: bool, device: torch.device) -> None:
     packed = tuple(CONVOLUTION.pack(layer, torch.float32, device) for layer in layers)
-    forms = [one.form for one in packed]
-    assert OPS.WHOLE[name](forms) is fits
+    assert whole.fits([one.form for one in packed]) is fits
     if fits:
         x = torch.rand(1, 1, 3, 5, device=device)
-        tensors = OPS.tensors_of(name, packed)
-        found = OPS.whole(x, tensors, name, OPS.to_text(*forms), None, None, None, torch.float32)
+        found = whole.run(x, whole.pack(packed))
         exact = tuple(KERNEL_CASES.in_dtype(layer, torch.float64, device) for layer in layers)
         assert torch.allclose(found.double(), REFERENCE.chain(x.double(), exact), rtol=0, atol=1e-5)
 
@@ -276,6 +277,14 @@ def test_a_layer_that_is_padded_is_read_without_its_padding(device: torch.device
     x.copy_(torch.rand(1, 12, 4, 5))
     packed = CONVOLUTION.pack(KERNEL_CASES.random_layer(16, 12, 3), torch.float16, device)
     assert bool(CONVOLUTION.convolution(x, packed).isfinite().all())
+
+
+def test_frames_beyond_what_kernels_count_are_refused() -> None:
+    LAUNCH.check_offsets(torch.empty((2, 1, 1 << 16, 1 << 15), device="meta"))  # the last of 2³¹ is 2³¹ − 1 behind
+    large = torch.empty((2, 1, (1 << 16) + 1, 1 << 15), dtype=torch.uint8, device="meta")
+    for kernel in (SAMPLING.pixel_shuffle, COLOR.enlarge):
+        with pytest.raises(RuntimeError, match="expected a frame of at most 2³¹ samples, got 2147516416: use tiles"):
+            kernel(large, 1)
 
 
 @pytest.mark.cuda

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from ..kernels import SampleFormat
     from ..models import NetworkSpec
 
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -49,16 +50,15 @@ class Network(Protocol):
 class SamplesNetwork(Network, Protocol):
     """A network of luma that also takes samples as they are stored, and leaves them as they will be."""
 
-    def upscale_samples(self, x: Tensor, peak: int, depth: int) -> Tensor:
+    def upscale_samples(self, x: Tensor, samples: SampleFormat) -> Tensor:
         """Run one batch.
 
         Args:
             x: uint8 or uint16 (N, 1, H, W) of the shape the network was compiled for, on its device, in any strides.
-            peak: The sample that is 1; larger ones are clamped.
-            depth: Bits of a sample.
+            samples: Their format; larger ones than its peak are clamped.
 
         Returns:
-            (N, 1, H·scale, W·scale) in the same type, clamped to [0, peak], and rounded.
+            (N, 1, H·scale, W·scale) in the same format, clamped to [0, peak], and rounded.
 
         Raises:
             OutOfMemoryError: the device has no room.

@@ -7,7 +7,10 @@ and leave them as they will be stored; then no picture in floating point is ever
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,13 +22,16 @@ from . import fusion
 from .memory import translated_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from torch import nn
 
+    from ..kernels import SampleFormat
     from ..models import NetworkSpec
     from . import Precision
     from .fusion import Plan
+
+Program = Callable[[Tensor], Tensor]
 
 _PICTURE_CHANNELS = 4  # up to so many are a picture, not features
 _aten = torch.ops.aten
@@ -40,7 +46,7 @@ def _translated_errors(task: str) -> Iterator[None]:
     except OutOfMemoryError:
         raise
     except BackendError as error:
-        raise BackendError(f"{error}; without Triton: --backend eager") from error.__cause__
+        raise BackendError(f"{error}; the backend eager works without Triton") from error.__cause__
 
 
 class TritonBackend:
@@ -55,7 +61,7 @@ class TritonBackend:
 
     def __init__(self) -> None:
         if not AVAILABLE:
-            raise BackendError("Backend 'triton' is not installed: pip install triton, or choose --backend eager")
+            raise BackendError("Backend 'triton' is not installed: pip install triton, or use the backend eager")
         if load_ops().INTERPRETED:
             self.devices = ("cpu",)
 
@@ -72,9 +78,14 @@ class TritonBackend:
         device: torch.device,
     ) -> TritonNetwork:
         """Read the network and pack its weights; the first run compiles and tunes the kernels."""
+        if precision == "bfloat16" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+            raise BackendError(
+                f"Backend 'triton' computes in bfloat16 on GPUs of compute capability 8.0 and newer, and "
+                f"{torch.cuda.get_device_name(device)} is older: use float16"
+            )
         with _translated_errors(f"triton: compiling {spec.name}"), torch.no_grad():
             plan = fusion.read(module, shape)
-            return TritonNetwork(plan, spec.name, shape, getattr(torch, precision), device)
+            return TritonNetwork(plan, spec.name, getattr(torch, precision), device)
 
 
 class TritonNetwork:
@@ -84,45 +95,37 @@ class TritonNetwork:
         steps: (what runs it, what it computes, which operations that covers), in order.
     """
 
-    def __init__(
-        self, plan: Plan, name: str, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device
-    ) -> None:
+    def __init__(self, plan: Plan, name: str, dtype: torch.dtype, device: torch.device) -> None:
         self._programs = _Programs(plan, dtype, device)
-        self._name = name
-        self.steps = fusion.explain(plan, self._programs.whole)
-        self._shape = shape
-        self._device = device
-        self._runs: dict[tuple[int, int, torch.dtype] | None, Callable[[Tensor], Tensor]] = {}
-        if shape[1] > 1:  # a network of luma may never see floating point
-            self._prepare(None, torch.zeros(shape, device=device))
+        self._name, self._device = name, device
+        self.steps = fusion.explain(plan, self._programs.whole and self._programs.whole.name)
+        self._runs: dict[SampleFormat | None, Program] = {}
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
         """Run one batch."""
-        with _translated_errors(f"triton: running {self._name}"):
-            return self._prepare(None, x)(x)
+        return self._run(x, None)
 
     @torch.inference_mode()
-    def upscale_samples(self, x: Tensor, peak: int, depth: int) -> Tensor:
+    def upscale_samples(self, x: Tensor, samples: SampleFormat) -> Tensor:
         """Run one batch of native samples, as `SamplesNetwork` says."""
-        with _translated_errors(f"triton: running {self._name}"):
-            return self._prepare((peak, depth, x.dtype), x)(x)
+        return self._run(x, samples)
 
     def close(self) -> None:
         """Free weights and graphs."""
         self._runs.clear()
         del self._programs
 
-    def _prepare(self, kind: tuple[int, int, torch.dtype] | None, x: Tensor) -> Callable[[Tensor], Tensor]:
-        if kind not in self._runs:
-            program = self._programs.make(None if kind is None else kind[:2])
-            if self._device.type == "cuda":
-                with torch.inference_mode(), load_ops().LOCK:
-                    program(x)  # tunes what was never tuned
-                    if self._programs.launches > 1:
+    def _run(self, x: Tensor, samples: SampleFormat | None) -> Tensor:
+        with _translated_errors(f"triton: running {self._name}"):
+            if samples not in self._runs:
+                program = self._programs.make(samples)
+                if self._device.type == "cuda" and self._programs.launches > 1:
+                    with load_ops().LOCK:
+                        program(x)  # tunes what was never tuned
                         program = _Recorded(program, x)
-            self._runs[kind] = program
-        return self._runs[kind]
+                self._runs[samples] = program
+            return self._runs[samples](x)
 
 
 class _Recorded:
@@ -155,130 +158,134 @@ def explain(module: nn.Module, shape: tuple[int, int, int, int]) -> list[tuple[s
     TritonBackend()
     with _translated_errors("triton: reading the network"), torch.no_grad():
         plan = fusion.read(module, shape)
-        return fusion.explain(plan, _whole_kernel(plan))
+        whole = _find_whole(plan)
+        return fusion.explain(plan, whole and whole.name)
 
 
-def _whole_kernel(plan: Plan) -> str | None:
-    """The name of the kernel that computes all of a network, if there is one."""
+def _find_whole(plan: Plan) -> Any:
+    """The kernel that computes all of a network, if there is one."""
     parts = fusion.chain(plan)
     if parts is None:
         return None
     ops = load_ops()
     forms = [ops.Form.of(part.layer) for part in parts]
-    return next((name for name, fits in ops.WHOLE.items() if fits(forms)), None)
+    return next((kernel for kernel in ops.WHOLE if kernel.fits(forms)), None)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One operation: it computes ``value`` from the values of ``reads``. Values are named by nodes or in words."""
+
+    value: Any
+    reads: tuple[Any, ...]
+    compute: Callable[..., Tensor]
+
+
+_UNIT = "the input in [0, 1]"
+_RESULT = "the result"
 
 
 class _Programs:
-    """Makes runnable graphs of a plan; packed weights are shared between them."""
+    """Makes functions of a plan; packed weights are shared between them."""
 
     def __init__(self, plan: Plan, dtype: torch.dtype, device: torch.device) -> None:
         ops = load_ops()
-        self._plan, self._dtype, self._device, self._ops = plan, dtype, device, ops
+        self._plan, self._dtype, self._ops = plan, dtype, ops
+        by_torch = [node for node in plan.nodes if node not in plan.fused and node not in plan.swallowed]
+        read = {source for node in by_torch for source in node.all_input_nodes}
+        self._constants = {node: plan.constants[node].to(device) for node in read & plan.constants.keys()}
         self._packed = {node: ops.pack(part.layer, dtype, device) for node, part in plan.fused.items()}
-        self.whole = _whole_kernel(plan)
+        self.whole = _find_whole(plan)
+        self._network = None if self.whole is None else self.whole.pack(list(self._packed.values()))
         self.launches = 1 if self.whole else len(plan.nodes) - len(plan.swallowed)
 
-    def make(self, samples: tuple[int, int] | None) -> Callable[[Tensor], Tensor]:
-        """A function of float32 (N, C, H, W), or of samples with this (peak, depth), to the same."""
-        root = torch.nn.Module()
-        graph = fx.Graph()
-        x = graph.placeholder("x")
-        result = self._whole(graph, root, x, samples) if self.whole else self._layers(graph, root, x, samples)
-        graph.output(result)
-        program = fx.GraphModule(root, graph)
+    def make(self, samples: SampleFormat | None) -> Program:
+        """A function of float32 (N, C, H, W), or of samples of this format, to the same."""
+        compute: Program
+        if self.whole is not None:
+            compute = partial(self.whole.run, network=self._network, source=samples, target=samples)
+        else:
+            compute = _join(self._steps(samples), self._plan.source, self._constants)
 
         def run(x: Tensor) -> Tensor:
             with exact_float32(x):
-                y: Tensor = program(x)
-                return y
+                return compute(x)
 
         return run
 
-    def _whole(self, graph: fx.Graph, root: torch.nn.Module, x: fx.Node, samples: tuple[int, int] | None) -> fx.Node:
-        assert self.whole is not None
-        layers = list(self._packed.values())
-        tensors = [
-            _constant(graph, root, f"tensor{index}", tensor)
-            for index, tensor in enumerate(self._ops.tensors_of(self.whole, layers))
-        ]
-        peak, depth = samples or (None, None)
-        text = self._ops.to_text(*(packed.form for packed in layers))
-        args = (x, tensors, self.whole, text, peak, depth, peak, torch.float32)
-        return graph.call_function(torch.ops.vsr_plugin.whole.default, args)
+    def _steps(self, samples: SampleFormat | None) -> list[_Step]:
+        """The operations in order; the last one computes `_RESULT`."""
+        plan, source = self._plan, self._plan.source
+        steps = [] if samples is None else [_Step(_UNIT, (source,), partial(to_unit, peak=samples.peak))]
 
-    def _layers(self, graph: fx.Graph, root: torch.nn.Module, x: fx.Node, samples: tuple[int, int] | None) -> fx.Node:
-        plan = self._plan
-        peak, depth = samples or (None, None)
-        made: dict[fx.Node, fx.Node] = {plan.source: x}
-        unit: list[fx.Node] = []  # the input in [0, 1], if samples come and something has to see floating point
-
-        def value(node: fx.Node) -> fx.Node:
-            if node in plan.constants:
-                if node not in made:
-                    constant = plan.constants[node].to(self._device)
-                    made[node] = _constant(graph, root, f"constant_{node.name}", constant)
-            elif node is plan.source and samples is not None:
-                if not unit:
-                    unit.append(graph.call_function(to_unit, (x, peak)))
-                return unit[0]
-            return made[node]
+        def floating(node: fx.Node) -> Any:
+            return _UNIT if node is source and samples is not None else node
 
         for node in plan.nodes:
             if node in plan.swallowed:
                 continue
             part = plan.fused.get(node)
             if part is not None:
-                packed = self._packed[node]
-                reads = samples is not None and part.source is plan.source
-                stores = samples is not None and node is plan.result and not node.users.keys() - _outputs(node)
-                tensors = [
-                    _constant(graph, root, f"{name}_{node.name}", getattr(packed, name))
-                    for name in ("weight", "bias", "slope")
-                ]
-                channels = packed.form.outputs // packed.form.shuffle**2
-                made[node] = graph.call_function(
-                    torch.ops.vsr_plugin.convolution.default,
-                    (
-                        x if reads else value(part.source),
-                        *tensors,
-                        None if part.residual is None else value(part.residual),
-                        self._ops.to_text(packed.form),
-                        peak if reads else None,
-                        depth if stores else None,
-                        peak if stores else None,
-                        torch.float32 if channels <= _PICTURE_CHANNELS else self._dtype,
-                    ),
-                )
+                stores = samples is not None and node is plan.result and all(user.op == "output" for user in node.users)
+                added = () if part.residual is None else (floating(part.residual),)
+                compute = self._layer(node, samples if part.source is source else None, samples if stores else None)
+                steps.append(_Step(_RESULT if stores else node, (part.source, *added), compute))
                 if stores:
-                    return made[node]
+                    return steps
             elif node.target is torch.ops.vsr_plugin.enlarge.default:
-                reads = samples is not None and node.args[0] is plan.source
-                source = x if reads else value(node.args[0])  # type: ignore[arg-type] # its first argument is a node
-                args = (source, node.args[1], peak if reads else None, torch.float32)
-                made[node] = graph.call_function(torch.ops.vsr_plugin.enlarge.default, args)
+                peak = samples.peak if samples is not None and node.args[0] is source else None
+                enlarge = partial(self._ops.enlarge, scale=node.args[1], peak=peak, dtype=torch.float32)
+                steps.append(_Step(node, (node.args[0],), enlarge))
             else:
-                made[node] = self._torch(graph, node, value)
-        result = value(plan.result)
+                steps.append(_Step(node, tuple(map(floating, node.all_input_nodes)), self._torch(node)))
+        store: Program = partial(torch.Tensor.to, dtype=torch.float32)
         if samples is not None:
-            return graph.call_function(to_samples, (result, depth), {"peak": peak})
-        return graph.call_function(_aten.to.dtype, (result, torch.float32))
+            store = partial(to_samples, depth=samples.depth, peak=samples.peak)
+        return [*steps, _Step(_RESULT, (floating(plan.result),), store)]
 
-    def _torch(self, graph: fx.Graph, node: fx.Node, value: Callable[[fx.Node], fx.Node]) -> fx.Node:
+    def _layer(self, node: fx.Node, source: SampleFormat | None, target: SampleFormat | None) -> Callable[..., Tensor]:
+        packed, convolution = self._packed[node], self._ops.convolution
+        channels = packed.form.outputs // packed.form.shuffle**2
+        dtype = torch.float32 if channels <= _PICTURE_CHANNELS else self._dtype
+
+        def compute(x: Tensor, residual: Tensor | None = None) -> Tensor:
+            result: Tensor = convolution(x, packed, residual=residual, source=source, target=target, dtype=dtype)
+            return result
+
+        return compute
+
+    def _torch(self, node: fx.Node) -> Callable[..., Tensor]:
         """An operation that has no kernel; where it joins features, they are made one type first."""
-        args: Any
-        args, kwargs = fx.node.map_arg((node.args, node.kwargs), value)
-        if node.target in (_aten.conv2d.default, _aten.conv_transpose2d.input, _aten.conv2d.padding):
-            tensors = [a and graph.call_function(_aten.to.dtype, (a, self._dtype)) for a in args[:3]]
-            args = (*tensors, *args[3:])
-        elif node.target is _aten.cat.default:
-            args = ([graph.call_function(_aten.to.dtype, (a, self._dtype)) for a in args[0]], *args[1:])
-        return graph.call_function(node.target, args, kwargs)  # type: ignore[arg-type] # as it was in the plan
+        convolves = node.target in (_aten.conv2d.default, _aten.conv_transpose2d.input, _aten.conv2d.padding)
+        operation: Any = node.target
+
+        def compute(*values: Tensor) -> Tensor:
+            read = dict(zip(node.all_input_nodes, values, strict=True))
+            args: Any
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), read.__getitem__)
+            if convolves:
+                args = (*(a if a is None else a.to(self._dtype) for a in args[:3]), *args[3:])
+            elif operation is _aten.cat.default:
+                args = ([a.to(self._dtype) for a in args[0]], *args[1:])
+            result: Tensor = operation(*args, **kwargs)
+            return result
+
+        return compute
 
 
-def _constant(graph: fx.Graph, root: torch.nn.Module, name: str, tensor: Tensor) -> fx.Node:
-    root.register_buffer(name, tensor, persistent=False)
-    return graph.get_attr(name)
+def _join(steps: list[_Step], source: fx.Node, constants: dict[fx.Node, Tensor]) -> Program:
+    """One function of steps; a value is dropped after the last step that reads it."""
+    needed = {read for step in steps for read in step.reads} | {_RESULT}
+    steps = [step for step in steps if step.value in needed]
+    last = {read: step for step in steps for read in step.reads}
 
+    def run(x: Tensor) -> Tensor:
+        values: dict[Any, Tensor] = {source: x, **constants}
+        for step in steps:
+            values[step.value] = step.compute(*(values[read] for read in step.reads))
+            for read in set(step.reads):
+                if last[read] is step:
+                    del values[read]
+        return values[_RESULT]
 
-def _outputs(node: fx.Node) -> set[Any]:
-    return {user for user in node.users if user.op == "output"}
+    return run

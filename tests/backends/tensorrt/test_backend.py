@@ -21,6 +21,7 @@ from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError, OutputError, UsageError
 from vsr_plugin.execution import Execution
 from vsr_plugin.frames import Frame
+from vsr_plugin.kernels import SampleFormat
 from vsr_plugin.models import MODELS
 
 if TYPE_CHECKING:
@@ -317,7 +318,7 @@ def test_on_cuda_every_network_agrees_with_eager(
     assert float((result - truth).abs().max()) <= tolerance
     if spec.channels == 1:
         samples = torch.randint(0, 256, x.shape, dtype=torch.uint8)
-        stored = network.upscale_samples(samples.to(device), 255, 8).cpu()
+        stored = network.upscale_samples(samples.to(device), SampleFormat(255, 8)).cpu()
         unrounded = 255 * network((samples / 255).to(device)).cpu()
         assert float((stored.float() - unrounded.clamp(0, 255)).abs().max()) <= 0.51
     network.close()

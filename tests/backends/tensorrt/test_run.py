@@ -15,7 +15,7 @@ from vsr_plugin.backends.tensorrt import run
 from vsr_plugin.backends.tensorrt.flavor import Flavor, LoadedEngine
 from vsr_plugin.backends.tensorrt.run import EngineNetwork
 from vsr_plugin.errors import BackendError, OutOfMemoryError
-from vsr_plugin.kernels import to_samples, to_unit
+from vsr_plugin.kernels import SampleFormat, to_samples, to_unit
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -61,7 +61,7 @@ def test_samples_go_in_and_come_out(name: str, scale: int, depth: int, peak: int
     wide = torch.randint(0, 1 << depth, (2, 1, 11, 28)).to(dtype)
     x = wide[..., ::2]  # any strides
     expected = to_samples(seeded(small(name, scale), scale)(to_unit(x, peak)), depth, peak=peak)
-    result = network.upscale_samples(x, peak, depth)
+    result = network.upscale_samples(x, SampleFormat(peak, depth))
     assert result.dtype == dtype
     assert int((result.to(torch.int32) - expected.to(torch.int32)).abs().max()) <= 1
 
@@ -212,7 +212,7 @@ def test_an_engine_is_recorded_once_and_replayed_on_the_callers_stream(monkeypat
     ]
     cuda.events.clear()
     network(torch.rand(1, 1, 4, 4))
-    network.upscale_samples(torch.zeros(1, 1, 4, 4, dtype=torch.uint8), 255, 8)
+    network.upscale_samples(torch.zeros(1, 1, 4, 4, dtype=torch.uint8), SampleFormat(255, 8))
     assert cuda.events == ["replay", "replay"]  # and nothing that waits
 
 

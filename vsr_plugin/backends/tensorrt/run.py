@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from ...kernels import SampleFormat
     from . import Shape
     from .flavor import LoadedEngine
 
@@ -60,14 +61,14 @@ class EngineNetwork:
             return picture.clone() if own else picture  # the next run writes over what the engine keeps
 
     @torch.inference_mode()
-    def upscale_samples(self, x: Tensor, peak: int, depth: int) -> Tensor:
+    def upscale_samples(self, x: Tensor, samples: SampleFormat) -> Tensor:
         """Run one batch of native samples, as `SamplesNetwork` says: shuffled, rounded and stored in one kernel."""
         with translated_errors(self._task):
-            self._run(to_unit(x, peak))
+            self._run(to_unit(x, samples.peak))
             if usable(self._device):
-                samples: Tensor = load_ops().shuffle_to_samples(self._y, self._shuffle, depth, peak)
-                return samples
-            return to_samples(self._picture(), depth, peak=peak)
+                stored: Tensor = load_ops().shuffle_to_samples(self._y, self._shuffle, samples)
+                return stored
+            return to_samples(self._picture(), samples.depth, peak=samples.peak)
 
     def close(self) -> None:
         """Free the engine and its memory, once the device is done with them."""
