@@ -35,7 +35,7 @@ ROOMS = {
     "vsvsr": {"vapoursynth"},
     "vapoursynth": {*_BELOW_ENGINE, "engine"},
     "preview": _BELOW_FRONT_ENDS,
-    "bench": {*_BELOW_FRONT_ENDS, *_MEASURING},
+    "bench": {*_BELOW_FRONT_ENDS, *_MEASURING, "preview"},
     "compare": _BELOW_FRONT_ENDS,
     "export": {"backends", "errors", "models"},
     "training": {*_MEASURING, "errors", "kernels", "models"},
@@ -186,7 +186,7 @@ def test_no_room_reaches_itself_through_others() -> None:
 
 
 def test_nothing_below_imports_a_front_end() -> None:
-    for name in ROOMS.keys() - {"", "cli", "__main__", "vsvsr"}:
+    for name in ROOMS.keys() - {"", "bench", "cli", "__main__", "vsvsr"}:
         assert not ROOMS[name] & {"cli", "preview", "vapoursynth", "bench"}
 
 

@@ -20,14 +20,23 @@ from tests.stream.conftest import Nearest, media
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError
 from vsr_plugin.models import NetworkSpec
+from vsr_plugin.preview import DisplayedFrame
 from vsr_plugin.preview.clips import open_clip
 from vsr_plugin.preview.player import Player
 
-__all__ = ["CLIP", "FakeNetworks", "Gate", "Play", "Time", "media", "play"]
+__all__ = ["CLIP", "FakeNetworks", "Gate", "Play", "Time", "media", "network_frame", "play"]
 
 CLIP = Path(__file__).parents[2] / "examples/clip.mp4"
 
 Play = Callable[..., Player]
+
+
+def network_frame(player: Player, after: int = 0) -> DisplayedFrame:
+    """The next frame that is there by the network."""
+    while (found := player.wait(after, 20.0)) is not None and not found.model:
+        after = found.number
+    assert found is not None
+    return found
 
 
 class _Single:

@@ -3,14 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vsr_plugin.preview import VIEWS, Shown, Status
+from vsr_plugin.preview import VIEWS, DisplayedFrame, Status
 from vsr_plugin.preview.canvas import BAR, STRIP, add_keys, add_labels, add_loupe, clock, compose, figures, strip
 
 HEIGHT, WIDTH = 300, 600
 GENERATOR = np.random.default_rng(0)
-SHOWN = Shown(
+SHOWN = DisplayedFrame(
     1,
     2.0,
+    "bicubic",
     "espcn",
     GENERATOR.integers(0, 120, (HEIGHT, WIDTH, 3), np.uint8),
     GENERATOR.integers(130, 255, (HEIGHT, WIDTH, 3), np.uint8),
@@ -21,6 +22,9 @@ STATUS = Status(
     models=("espcn",),
     scale=3,
     scales=(2, 3),
+    baseline="bicubic",
+    seen="espcn",
+    seen_scale=3,
     width=200,
     height=100,
     pixel_aspect=1.0,
@@ -32,6 +36,7 @@ STATUS = Status(
     network_ms=20.25,
     display_ms=3.0,
     position=30.0,
+    target=30.0,
     duration=120.0,
     paused=True,
     notice="",
@@ -42,7 +47,7 @@ STATUS = Status(
 def test_the_split_shows_bicubic_to_its_left_and_the_network_to_its_right(split: float) -> None:
     picture = compose(SHOWN, "split", split)
     column = round(split * WIDTH)
-    assert (picture[:, :column] == SHOWN.bicubic[:, :column]).all()
+    assert (picture[:, :column] == SHOWN.plain[:, :column]).all()
     assert (picture[:, column:] == SHOWN.network[:, column:]).all()
     assert SHOWN.network.min() >= 130, "what is drawn into is a copy"
 
@@ -50,10 +55,12 @@ def test_the_split_shows_bicubic_to_its_left_and_the_network_to_its_right(split:
 def test_the_other_views() -> None:
     assert (compose(SHOWN, "network", 0.5) == SHOWN.network).all()
     both = compose(SHOWN, "side by side", 0.5)
-    assert (both == np.concatenate([SHOWN.bicubic, SHOWN.network], 1)).all()
-    near = Shown(1, 0.0, "espcn", SHOWN.network - np.uint8(3), SHOWN.network)
+    assert (both == np.concatenate([SHOWN.plain, SHOWN.network], 1)).all()
+    near = DisplayedFrame(1, 0.0, "bicubic", "espcn", SHOWN.network - np.uint8(3), SHOWN.network)
     assert (compose(near, "difference", 0.5) == 128 + 8 * 3).all()
-    assert (compose(Shown(1, 0.0, "espcn", SHOWN.network, SHOWN.network), "difference", 0.5) == 128).all()
+    assert (
+        compose(DisplayedFrame(1, 0.0, "bicubic", "espcn", SHOWN.network, SHOWN.network), "difference", 0.5) == 128
+    ).all()
     assert VIEWS == ("split", "network", "difference", "side by side")
 
 
@@ -68,7 +75,7 @@ def test_the_other_views() -> None:
 )
 def test_a_line_parts_the_pictures_and_each_is_named(view: str, lines: list[int], named: list[slice]) -> None:
     picture = np.full((300, 600, 3), 90, np.uint8)
-    add_labels(picture, "espcn", view, 0.25)
+    add_labels(picture, SHOWN, view, 0.25)
     changed = (picture != 90).any((0, 2))
     below = np.flatnonzero((picture[40:] != 90).any((0, 2)))
     assert below.tolist() == [column for line in lines for column in (line - 1, line)]
@@ -91,7 +98,9 @@ def test_the_loupe_magnifies_both_pictures_and_leaves_the_place_free(x: int, y: 
     ]
     assert found
     small = np.zeros((20, 30, 3), np.uint8)
-    add_loupe(small, Shown(1, 0.0, "espcn", small, small + np.uint8(9)), 5, 5)  # smaller than the loupe
+    add_loupe(
+        small, DisplayedFrame(1, 0.0, "bicubic", "espcn", small, small + np.uint8(9)), 5, 5
+    )  # smaller than the loupe
 
 
 def test_the_strip_shows_where_and_how_well() -> None:

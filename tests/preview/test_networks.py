@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 
 from tests.stream.conftest import Media
+from vsr_plugin.bench import preview as bench
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import UsageError
 from vsr_plugin.execution import Execution
 from vsr_plugin.models import MODELS, manifest
-from vsr_plugin.preview import measure
 from vsr_plugin.preview.clips import open_clip
-from vsr_plugin.preview.measure import DnnNetworks
 from vsr_plugin.preview.networks import Networks
-from vsr_plugin.preview.pixels import Versions
+from vsr_plugin.preview.pixels import Enlarged
 
 from .conftest import CLIP, FakeNetworks
 
@@ -50,11 +49,11 @@ def test_auto_is_the_best_that_keeps_up(monkeypatch: pytest.MonkeyPatch, costs: 
         tried.append(model)
         return fake.open("fast", scale)
 
-    def made(*_: object) -> Versions:
+    def made(*_: object) -> Enlarged:
         empty = np.zeros((1, 1, 3), np.uint8)
-        return Versions(empty, empty, costs[tried[-1]], 0.01, "")
+        return Enlarged(empty, empty, costs[tried[-1]], 0.01)
 
-    monkeypatch.setattr("vsr_plugin.preview.networks.versions", made)
+    monkeypatch.setattr("vsr_plugin.preview.networks.enlarge", made)
     monkeypatch.setattr(networks, "open", open_fake)
     monkeypatch.setattr(networks, "models", lambda _: tuple(costs))
     assert networks.best(open_clip(str(CLIP)), 3) == best
@@ -64,12 +63,12 @@ def test_auto_tries_every_model_that_is_fast_enough(monkeypatch: pytest.MonkeyPa
     """The costliest too, which is the best; and all of them together, for about a second."""
     pictures: list[float] = []
 
-    def made(*_: object) -> Versions:
+    def made(*_: object) -> Enlarged:
         pictures.append(0.002)
-        return Versions(np.zeros((1, 1, 3)), np.zeros((1, 1, 3)), 0.002, 0.0, "")
+        return Enlarged(np.zeros((1, 1, 3)), np.zeros((1, 1, 3)), 0.002, 0.0)
 
     networks, fake = Networks(), FakeNetworks()
-    monkeypatch.setattr("vsr_plugin.preview.networks.versions", made)
+    monkeypatch.setattr("vsr_plugin.preview.networks.enlarge", made)
     monkeypatch.setattr(networks, "open", lambda _, scale: fake.open("fast", scale))
     models = networks.models(2)
     assert len(models) >= 5
@@ -86,14 +85,14 @@ def test_a_scale_without_any_weights_is_said() -> None:
 
 def test_the_bench_plays_by_us_and_by_opencv(monkeypatch: pytest.MonkeyPatch, media: Media) -> None:
     monkeypatch.setenv("DISPLAY", "")
-    monkeypatch.setattr(measure, "_WARM_UP", 0.1)
-    for choice in (Networks(execution=Execution(backend="eager", device="cpu")), DnnNetworks()):
-        played = measure.measure(media("lossless.mkv"), choice, "espcn", 2, 0.5)
-        assert math.isfinite(played.picture_ms + played.jump_ms)
+    monkeypatch.setattr(bench, "_WARM_UP", 0.1)
+    for choice in (Networks(execution=Execution(backend="eager", device="cpu")), bench.DnnNetworks()):
+        played = bench.measure(media("lossless.mkv"), choice, "espcn", 2, 0.5)
+        assert math.isfinite(played.frame_ms + played.seek_ms)
         assert (played.source_fps, played.where) == (25.0, "memory, without a display")
     assert played.name.startswith("OpenCV dnn")
     frame, _ = next(open_clip(str(media("lossless.mkv"))).frames(0.0))
     with Networks(execution=Execution(backend="eager", device="cpu")).open("espcn", 2) as ours:
-        (a,), (b,) = DnnNetworks().open("espcn", 2).upscale([frame]), ours.upscale([frame])
+        (a,), (b,) = bench.DnnNetworks().open("espcn", 2).upscale([frame]), ours.upscale([frame])
     for one, other in zip(a.planes, b.planes, strict=True):
         assert int((one.int() - other.int()).abs().max()) <= 1

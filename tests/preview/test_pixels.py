@@ -12,7 +12,7 @@ from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
 from vsr_plugin.models import NetworkSpec
 from vsr_plugin.models.layers import BicubicUpsample
-from vsr_plugin.preview.pixels import bicubic, pictures
+from vsr_plugin.preview.pixels import images, interpolate
 
 LIMITED = ColorSpec(Matrix.BT709, Range.LIMITED, 8, (1, 1))
 COLORS = [
@@ -40,7 +40,7 @@ def smooth(color: ColorSpec, height: int = 36, width: int = 50, count: int = 3) 
 @pytest.mark.parametrize("color", COLORS, ids=str)
 def test_a_picture_is_what_the_exact_conversion_gives(color: ColorSpec) -> None:
     frame = smooth(color)
-    (picture,) = pictures(frame)
+    (picture,) = images(frame)
     exact, _ = Conversion(color, 3, 3, 1).split([plane[None] for plane in frame.planes])
     expected = (exact[0] * 255).round().permute(1, 2, 0).numpy()[..., ::-1]
     inside = (slice(4, -4), slice(4, -4))
@@ -52,7 +52,7 @@ def test_a_picture_is_what_the_exact_conversion_gives(color: ColorSpec) -> None:
 @pytest.mark.parametrize("color_range", list(Range))
 def test_gray_is_gray(color_range: Range) -> None:
     frame = smooth(ColorSpec(Matrix.BT709, color_range), count=1)
-    (picture,) = pictures(frame)
+    (picture,) = images(frame)
     assert (picture[..., 0] == picture[..., 1]).all()
     assert (picture[..., 0] == picture[..., 2]).all()
     black, gain = (16, 219) if color_range is Range.LIMITED else (0, 255)
@@ -70,7 +70,7 @@ def test_bicubic_is_that_of_the_engine(color: ColorSpec) -> None:
         frame.time_base,
         color=color,
     )
-    large = bicubic(frame, 3)
+    large = interpolate(frame, 3)
     assert (large.height, large.width, large.pts) == (3 * frame.height, 3 * frame.width, frame.pts)
     if color.matrix is Matrix.RGB:
         return
@@ -83,7 +83,7 @@ def test_bicubic_is_that_of_the_engine(color: ColorSpec) -> None:
     for ours, theirs in zip(large.planes, expected.planes, strict=True):
         difference = (ours.int() - theirs.int()).abs()[edge:-edge, edge:-edge]
         assert int(difference.max()) <= 1
-    again = bicubic(frame, 3, expected)
+    again = interpolate(frame, 3, chroma_of=expected)
     assert torch.equal(again.planes[0], large.planes[0])
     assert again.planes[1] is expected.planes[1]
 
@@ -91,5 +91,20 @@ def test_bicubic_is_that_of_the_engine(color: ColorSpec) -> None:
 def test_two_frames_that_share_chroma_come_out_as_each_alone() -> None:
     one = smooth(LIMITED)
     other = Frame((one.planes[0].flip(1), *one.planes[1:]), 0, one.time_base, color=LIMITED)
-    for together, frame in zip(pictures(one, other), (one, other), strict=True):
-        assert (together == pictures(frame)[0]).all()
+    for together, frame in zip(images(one, other), (one, other), strict=True):
+        assert (together == images(frame)[0]).all()
+
+
+@pytest.mark.parametrize("color", [LIMITED, ColorSpec(depth=10), ColorSpec(depth=16)], ids=str)
+def test_lanczos_moves_nothing_and_stays_in_range(color: ColorSpec) -> None:
+    samples = torch.randint(0, 2, (9, 12), generator=torch.Generator().manual_seed(0)).int() * color.peak
+    frame, turned = (
+        Frame((each.to(color.dtype),), 0, Fraction(1), color=color) for each in (samples, samples.flip(0, 1))
+    )
+    large, other, cubic = (
+        interpolate(each, 2, how).planes[0].int()
+        for each, how in ((frame, "Lanczos"), (turned, "Lanczos"), (frame, "bicubic"))
+    )
+    assert 0 <= int(large.min()) < int(large.max()) <= color.peak
+    assert (large - other.flip(0, 1)).abs().max() <= 1
+    assert not torch.equal(large, cubic)

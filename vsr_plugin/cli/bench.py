@@ -136,7 +136,7 @@ def preview(
     settings = _settings(model, scale, size, runs, weights, _execution(backend, device, precision))
     import tempfile
 
-    from ..preview.measure import DnnNetworks, measure  # first, for OpenCV opens no window once PyAV is loaded
+    from ..bench.preview import DnnNetworks, measure  # first, for OpenCV opens no window once PyAV is loaded
     from ..preview.networks import Networks
 
     from ..bench.job import make_clip  # isort: skip
@@ -151,7 +151,7 @@ def preview(
     for row in rows:
         typer.echo(
             f"{row.name:30} {row.source_fps:g} fps, shown {row.shown_fps:.1f} in {row.where}, dropped {row.dropped} in "
-            f"{row.seconds:.0f} s, {row.picture_ms:.1f} ms/frame, {row.jump_ms:.0f} ms/seek"
+            f"{row.seconds:.0f} s, {row.frame_ms:.1f} ms/frame, {row.seek_ms:.0f} ms/seek"
         )
 
 

@@ -1,10 +1,10 @@
 """A clip as a network enlarges it, while it plays: in a window on this machine, and on a page for another one.
 
-    decode ─▶ Clock: is there time? ─▶ upscale, bicubic ─▶ Clock: when? ─▶ Shown ─▶ window, page
+    decode ─▶ is there time? ─▶ network, bicubic ─▶ when? ─▶ DisplayedFrame ─▶ window, page
 
-`player` makes one stream of pictures for all who look, of frames that `reader` decodes ahead, through the network that
-is `chosen`; `clock` decides which and when, `pixels` turns frames into what a screen takes, `canvas` draws, `window`
-and `server` show, `display` knows the screen. Here is what goes between them.
+`playback` decides what is done next, by `clock` which frames and when; `player` does it, with frames that `reader`
+decodes ahead. `pixels` turns frames into images for a screen, `canvas` draws, `window` and `server` show, `display`
+knows the screen. Here is what goes between them.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ if TYPE_CHECKING:
     from ..engine import Upscaler
     from ..frames import Frame
 
-    type Picture = ndarray[tuple[int, int, int], Any]  # (H, W, 3) uint8, blue green red
+    type Image = ndarray[tuple[int, int, int], Any]  # (H, W, 3) uint8, blue green red
 
-__all__ = ["KEYS", "VIEWS", "Choice", "Clip", "Shown", "Status"]
+__all__ = ["BASELINES", "KEYS", "VIEWS", "Choice", "Clip", "DisplayedFrame", "Status"]
 
-_LONGEST_NAME = 200  # bytes of a clip's name in the names of its pictures
+_LONGEST_NAME = 200  # bytes of a clip's name in the names of its images
+
+# What the network is compared with.
+BASELINES = ("bicubic", "Lanczos")
 
 # What is seen: a split that moves, the network alone, what it changes times eight, both beside each other.
 VIEWS = ("split", "network", "difference", "side by side")
@@ -53,22 +56,26 @@ class Status:
 
     Attributes:
         name: Of the clip.
-        model: Of the network.
+        model: The network that is chosen; while it is opened, another may still be seen.
         models: What else could be chosen at this scale, in the order of their keys.
-        scale: The enlargement.
+        scale: The enlargement that is chosen.
         scales: The model's, as far as there are weights.
+        baseline: What the network is compared with.
+        seen: What is displayed where the network should be: its name, or the baseline's until it is there.
+        seen_scale: The enlargement that is displayed.
         width: Of the clip, in pixels.
         height: ″
         pixel_aspect: Width of a pixel over its height, as it is shown.
         runs_on: Backend, device and precision, in words.
         source_fps: Frames per second of the clip, 0 if there is no knowing.
-        shown_fps: Pictures per second of the last two seconds.
-        dropped: Frames that were left out for lack of time, so far.
-        decode_ms: Milliseconds that a picture takes, by stage; the latest. What a window or a page then does with it
+        shown_fps: Frames displayed per second, in the last two seconds.
+        dropped: Frames so far that there was no time for.
+        decode_ms: Milliseconds that a frame takes, by stage; the latest. What a window or a page then does with it
             is theirs to add.
         network_ms: ″
         display_ms: ″
-        position: Seconds from the beginning.
+        position: Of what is displayed, in seconds from the beginning.
+        target: Of what is displayed or about to be, after a seek.
         duration: ″ of the whole, 0 if there is no knowing.
         paused: Whether time stands still.
         notice: What is waited for, or the last thing that did not work; empty if all is well.
@@ -79,6 +86,9 @@ class Status:
     models: tuple[str, ...]
     scale: int
     scales: tuple[int, ...]
+    baseline: str
+    seen: str
+    seen_scale: int
     width: int
     height: int
     pixel_aspect: float
@@ -90,6 +100,7 @@ class Status:
     network_ms: float
     display_ms: float
     position: float
+    target: float
     duration: float
     paused: bool
     notice: str
@@ -100,32 +111,35 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shown:
-    """One moment of the clip, enlarged twice.
+class DisplayedFrame:
+    """One frame of the clip, enlarged twice.
 
     Attributes:
-        number: Counts up with every picture that is shown.
+        number: Counts up with every frame that is displayed.
         position: Seconds from the beginning of the clip.
-        model: The network's name.
-        bicubic: Enlarged bicubically.
+        baseline: Out of `BASELINES`.
+        model: The network's name; empty as long as ``network`` is the baseline, too.
+        plain: Enlarged by the baseline.
         network: Enlarged by the network; of the same size.
     """
 
     number: int
     position: float
+    baseline: str
     model: str
-    bicubic: Picture
-    network: Picture
+    plain: Image
+    network: Image
 
-    def file_names(self, clip: str) -> tuple[str, str]:
-        """What PNGs of both versions are called, bicubic first.
+    def files(self, clip: str) -> dict[str, Image]:
+        """What is saved as PNG, and under which names: the baseline, and the network as soon as it is there.
 
         Args:
             clip: Its name.
         """
         name = Path(clip).stem.encode()[:_LONGEST_NAME].decode(errors="ignore")
         stem = f"{name}_{self.position:08.3f}"
-        return f"{stem}_bicubic.png", f"{stem}_{self.model}.png"
+        found = {f"{stem}_{self.baseline.lower()}.png": self.plain}
+        return found | ({f"{stem}_{self.model}.png": self.network} if self.model else {})
 
 
 class Clip(Protocol):

@@ -16,7 +16,7 @@ from . import KEYS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from . import Picture, Shown, Status
+    from . import DisplayedFrame, Image, Status
 
 STRIP = 84  # rows below the picture
 BAR = 14  # of them, the topmost, are the time bar
@@ -28,7 +28,7 @@ _TEXT_WIDTH = 620
 _PATCH, _ZOOM = (28, 20), 8  # of the loupe: (width, height) in pixels of the picture, and how large they are shown
 
 
-def compose(shown: Shown, view: str, split: float) -> Picture:
+def compose(shown: DisplayedFrame, view: str, split: float) -> Image:
     """Show both pictures in one.
 
     Args:
@@ -39,7 +39,7 @@ def compose(shown: Shown, view: str, split: float) -> Picture:
     Returns:
         (H, W, 3), twice as wide if side by side.
     """
-    bicubic, network = shown.bicubic, shown.network
+    bicubic, network = shown.plain, shown.network
     if view == "side by side":
         return np.concatenate([bicubic, network], 1)
     if view == "difference":
@@ -51,25 +51,26 @@ def compose(shown: Shown, view: str, split: float) -> Picture:
     return picture
 
 
-def add_labels(picture: Picture, model: str, view: str, split: float) -> None:
+def add_labels(picture: Image, shown: DisplayedFrame, view: str, split: float) -> None:
     """Draw the line between both pictures, and what is what.
 
     Args:
         picture: Of `compose`, as large as it is shown; drawn into.
-        model: The network's name.
+        shown: The frame.
         view: As for `compose`.
         split: ″
     """
+    seen = shown.model or shown.baseline
     column = {"split": round(split * picture.shape[1]), "side by side": picture.shape[1] // 2}.get(view)
     if column is not None:
         picture[:, max(0, column - 1) : column + 1] = 255
-        _words(picture, "bicubic", column - 10, 24, right=True)
-        _words(picture, model, column + 10, 24)
+        _words(picture, shown.baseline, column - 10, 24, right=True)
+        _words(picture, seen, column + 10, 24)
     else:
-        _words(picture, model if view == "network" else f"{model} − bicubic, × 8", 10, 24)
+        _words(picture, seen if view == "network" else f"{seen} − {shown.baseline}, × 8", 10, 24)
 
 
-def add_loupe(picture: Picture, shown: Shown, x: int, y: int) -> None:
+def add_loupe(picture: Image, shown: DisplayedFrame, x: int, y: int) -> None:
     """Draw the neighborhood of a pixel of both pictures, magnified, away from where it is.
 
     Args:
@@ -81,7 +82,7 @@ def add_loupe(picture: Picture, shown: Shown, x: int, y: int) -> None:
     rows, columns = shown.network.shape[:2]
     width, height = min(_PATCH[0], columns), min(_PATCH[1], rows)
     left, top = (min(max(0, x - width // 2), columns - width), min(max(0, y - height // 2), rows - height))
-    panels = [each[top : top + height, left : left + width] for each in (shown.bicubic, shown.network)]
+    panels = [each[top : top + height, left : left + width] for each in (shown.plain, shown.network)]
     large = [panel.repeat(_ZOOM, 0).repeat(_ZOOM, 1) for panel in panels]
     gap = np.full((large[0].shape[0], 2, 3), 255, np.uint8)
     loupe = np.concatenate([large[0], gap, large[1]], 1)
@@ -96,7 +97,7 @@ def add_loupe(picture: Picture, shown: Shown, x: int, y: int) -> None:
     picture[place : place + loupe.shape[0], begin : begin + loupe.shape[1]] = loupe
 
 
-def strip(status: Status, times: Sequence[tuple[float, float]], width: int, now: float) -> Picture:
+def strip(status: Status, times: Sequence[tuple[float, float]], width: int, now: float) -> Image:
     """The part below the picture, (STRIP, width, 3): time bar, figures, and a graph of what pictures took.
 
     Args:
@@ -108,7 +109,7 @@ def strip(status: Status, times: Sequence[tuple[float, float]], width: int, now:
     picture = np.full((STRIP, width, 3), GROUND, np.uint8)
     cv2.rectangle(picture, (0, 4), (width, 9), _FAINT, cv2.FILLED)
     if status.duration:
-        cv2.rectangle(picture, (0, 4), (round(width * status.position / status.duration), 9), _ACCENT, cv2.FILLED)
+        cv2.rectangle(picture, (0, 4), (round(width * status.target / status.duration), 9), _ACCENT, cv2.FILLED)
     right = width
     if width >= _GRAPH_WIDTH + _TEXT_WIDTH:
         right = width - _GRAPH_WIDTH - _EDGE
@@ -122,12 +123,12 @@ def strip(status: Status, times: Sequence[tuple[float, float]], width: int, now:
 
 def figures(status: Status) -> tuple[str, str, str]:
     """The three lines that are said below the picture."""
-    large = f"{status.width * status.scale}×{status.height * status.scale}"
+    large = f"{status.width * status.seen_scale}×{status.height * status.seen_scale}"
     state = "paused   " if status.paused else ""
     of = f" of {clock(status.duration)}" if status.duration else ""
     stages = f"decode {status.decode_ms:.1f}  network {status.network_ms:.1f}  display {status.display_ms:.1f} ms"
     return (
-        f"{status.model} ×{status.scale}   {status.width}×{status.height} → {large}   {status.runs_on}",
+        f"{status.seen} ×{status.seen_scale}   {status.width}×{status.height} → {large}   {status.runs_on}",
         f"{status.source_fps:.4g} fps, shown {status.shown_fps:.3g}, dropped {status.dropped}   {stages}",
         status.notice or f"? keys   {state}{clock(status.position)}{of}   {status.name}",
     )
@@ -140,7 +141,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:05.2f}"
 
 
-def add_keys(picture: Picture, models: Sequence[str]) -> None:
+def add_keys(picture: Image, models: Sequence[str]) -> None:
     """Draw what the keys do over the picture; the numbers are those of the models."""
     numbers = {f"{number}": name for number, name in enumerate(models[:9], 1)}
     lines = [line for key, what in KEYS.items() for line in (numbers.items() if key == "1 … 9" else [(key, what)])]

@@ -2,73 +2,54 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-_HABIT = 0.2  # weight of the latest picture in what a picture is expected to cost
+_HABIT = 0.2  # weight of the latest frame in what a frame is expected to cost
 _PATIENCE = 1.0  # seconds that frames may be late before time waits for them
 
 
+@dataclass(frozen=True, slots=True)
 class Clock:
     """Plays a clip at its own timestamps.
 
-    A frame is left out when its picture would only be ready after the next frame is due: pictures are then as evenly
-    spaced as their cost allows, and never later than a frame and a picture take. Where even leaving out does not help,
-    since decoding alone is too slow, time waits, and pictures go on.
+    A frame is dropped when it would only be ready after the next one is due: frames are then as evenly spaced as their
+    cost allows, and never later than one frame and its cost. Where even dropping does not help, since decoding alone is
+    too slow, time waits, and frames go on.
 
     Attributes:
-        cost: Seconds that a picture is expected to take, from the decoded frame on.
-        dropped: Frames left out so far.
-
-    Args:
-        now: Seconds of a clock that only moves forward.
+        zero: When position 0 would have been displayed; None while time stands still.
+        cost: Seconds that a frame is expected to take, from the decoded frame on.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self.cost = 0.0
-        self.dropped = 0
-        self._now = now
-        self._zero: float | None = None  # when position 0 would have been shown
+    zero: float | None = None
+    cost: float = 0.0
 
-    def stop(self) -> None:
-        """Forget the time: the next picture is due when it is there. After a jump, a pause, and for another network."""
-        self._zero = None
-        self.cost = 0.0
+    def due(self, position: float, now: float) -> float:
+        """When to display what belongs at ``position`` seconds of the clip and is ready now."""
+        return now if self.zero is None or self._is_too_late(position, now) else self.zero + position
 
-    def due(self, position: float) -> float:
-        """When to show what belongs at ``position`` seconds of the clip, asked when it is there.
+    def started(self, position: float, now: float) -> Clock:
+        """The clock after a frame was displayed: the first one starts it, one that is far too late sets it back."""
+        return replace(self, zero=self.due(position, now) - position)
 
-        The first picture is due at once, and starts the time.
-        """
-        now = self._now()
-        if self._zero is None or now > self._zero + position + self._patience:
-            self._zero = now - position
-        return self._zero + position
-
-    def has_time_for(self, position: float, duration: float) -> bool:
-        """Whether a frame's picture would be ready before the next frame is due; counts it as dropped if not.
+    def has_time_for(self, position: float, duration: float, now: float) -> bool:
+        """Whether a frame would be ready before the next one is due.
 
         Args:
             position: Of the frame, in seconds of the clip.
             duration: Until the next frame, in seconds.
+            now: When it is decoded.
         """
-        zero, now = self._zero, self._now()
-        if zero is None or duration <= 0:
+        if self.zero is None or duration <= 0 or self._is_too_late(position, now):
             return True
-        if now + self.cost <= zero + position + duration or now > zero + position + self._patience:
-            return True
-        self.dropped += 1
-        return False
+        return now + self.cost <= self.zero + position + duration
 
-    @property
-    def _patience(self) -> float:
-        """Seconds that a picture may be late before time waits for it: its own cost is no reason to."""
-        return _PATIENCE + 2 * self.cost
+    def spent(self, seconds: float) -> Clock:
+        """Learn what a frame cost; the first one, which may have compiled a network, does not count."""
+        if self.zero is None:
+            return self
+        return replace(self, cost=seconds if self.cost == 0 else self.cost + _HABIT * (seconds - self.cost))
 
-    def spent(self, seconds: float) -> None:
-        """Learn what a picture cost; the first one after `stop`, which may have compiled a network, does not count."""
-        if self._zero is not None:
-            self.cost = seconds if self.cost == 0 else self.cost + _HABIT * (seconds - self.cost)
+    def _is_too_late(self, position: float, now: float) -> bool:
+        """Whether time waits; a frame's own cost is no reason to."""
+        return self.zero is not None and now > self.zero + position + _PATIENCE + 2 * self.cost

@@ -13,7 +13,7 @@ from ..errors import UsageError, VsrError
 from ..execution import Execution
 from ..models import MODELS, build_model, find_model, manifest
 from ..models.cost import macs
-from .pixels import versions
+from .pixels import enlarge
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_TRIAL = 1.0  # seconds of pictures, of all models that are tried, but for one picture of each
+_TRIAL = 1.0  # seconds for all models that are tried, besides the first frame of each
 _HOPELESS = 3.0  # times too slow, after which what has more work to do is not tried
-_SHARE = 0.8  # of the time until the next frame that a picture may take; the rest is for decoding and drawing
+_SHARE = 0.8  # of the time until the next frame that a frame may take; the rest is for decoding and drawing
 
 
 class Networks:
@@ -59,7 +59,7 @@ class Networks:
         return tuple(scale for scale in spec.scales if spec.weights(scale) is not None)
 
     def open(self, model: str, scale: int) -> Upscaler:
-        """Open one, for one picture at a time.
+        """Open one, for one frame at a time.
 
         Raises:
             VsrError: as `Upscaler` does.
@@ -70,7 +70,7 @@ class Networks:
         """The model of the highest PSNR that keeps up with the clip here; the cheapest if none does.
 
         From the cheapest on, each is tried on the first frame, for its share of a second, up to the first that is far
-        too slow. What counts is a picture as the player makes it.
+        too slow. What counts is a frame as the player makes it.
 
         Raises:
             UsageError: no model has weights at this scale.
@@ -87,19 +87,17 @@ class Networks:
         for model in by_work:
             try:
                 with self.open(model, scale) as upscaler:
-                    versions(frame, upscaler, clip.turns)  # compiles
+                    enlarge(frame, upscaler, clip.turns)  # compiles
                     taken: list[float] = []
                     while sum(taken) < share:
-                        made = versions(frame, upscaler, clip.turns)
+                        made = enlarge(frame, upscaler, clip.turns)
                         taken.append(made.network_seconds + made.display_seconds)
             except VsrError as error:
                 _log.info("%s: %s", model, error)
                 continue
             seconds = median(taken)
             limit = 1e3 * time_for_one
-            _log.info(
-                "%s: %.1f ms a picture, of %.1f at most; %.1f dB", model, 1e3 * seconds, limit, _psnr(model, scale)
-            )
+            _log.info("%s: %.1f ms a frame, of %.1f at most; %.1f dB", model, 1e3 * seconds, limit, _psnr(model, scale))
             if seconds <= time_for_one:
                 able[model] = _psnr(model, scale)
             elif seconds > _HOPELESS * time_for_one:

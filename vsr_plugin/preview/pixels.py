@@ -1,7 +1,7 @@
-"""Frames to what a screen takes: 8 bits of blue, green and red, fast enough for every picture of a film.
+"""Frames to images for a screen: 8 bits of blue, green and red, fast enough for every frame of a film.
 
 Matrix, range, depth and chroma siting are the file's; chroma is interpolated linearly, as players do. Samples of HDR
-are shown as they are, and transparency is left out.
+are shown as they are, without transparency.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+import torch
 
 from ..color import Conversion, chroma_grid, codes_to_rgb
 from ..engine import torch_threads
-from ..errors import UsageError
 from ..frames import ColorSpec, Frame, Matrix
 from ..kernels import enlarge_samples
 
@@ -24,77 +24,88 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..engine import Upscaler
-    from . import Picture
+    from . import Image
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Versions:
+class Enlarged:
     """A frame, enlarged twice.
 
     Attributes:
-        bicubic: Enlarged bicubically.
+        plain: Enlarged by the baseline.
         network: Enlarged by the network.
         network_seconds: What the network took.
         display_seconds: What all else took.
-        notice: Why the second is bicubic, too; empty if it is not.
     """
 
-    bicubic: Picture
-    network: Picture
+    plain: Image
+    network: Image
     network_seconds: float
     display_seconds: float
-    notice: str
 
 
-def versions(frame: Frame, upscaler: Upscaler, turns: int = 0) -> Versions:
-    """Enlarge a frame by a network and bicubically, for a screen.
+def enlarge(frame: Frame, upscaler: Upscaler, turns: int = 0, baseline: str = "bicubic") -> Enlarged:
+    """Enlarge a frame by a network and by a baseline, for a screen.
 
     Args:
         frame: Integer samples.
         upscaler: The network.
         turns: Quarter turns to the left.
+        baseline: Out of `BASELINES`.
 
     Raises:
         VsrError: as `Upscaler.upscale` does.
     """
     began = time.perf_counter()
-    notice = ""
-    try:
-        (large,) = upscaler.upscale([frame])
-    except UsageError as error:
-        notice = str(error)
-        large = bicubic(frame, upscaler.scale)
+    (large,) = upscaler.upscale([frame])
     enlarged = time.perf_counter()
     with torch_threads(1):
         shares = upscaler.spec.channels == 1 and not frame.is_gray and frame.color.matrix is not Matrix.RGB
-        plain = bicubic(frame, upscaler.scale, large if shares else None)
-        before, after = (np.ascontiguousarray(np.rot90(each, turns)) for each in pictures(plain, large))
-    return Versions(before, after, enlarged - began, time.perf_counter() - enlarged, notice)
+        plain = interpolate(frame, upscaler.scale, baseline, large if shares else None)
+        before, after = (_turned(each, turns) for each in images(plain, large))
+    return Enlarged(before, after, enlarged - began, time.perf_counter() - enlarged)
 
 
-def bicubic(frame: Frame, scale: int, chroma_of: Frame | None = None) -> Frame:
-    """Enlarge every plane bicubically, chroma with its siting.
+def draft(frame: Frame, scale: int, turns: int, baseline: str) -> Image:
+    """Enlarge a frame by a baseline alone; see `enlarge`."""
+    with torch_threads(1):
+        (image,) = images(interpolate(frame, scale, baseline))
+    return _turned(image, turns)
+
+
+def _turned(image: Image, turns: int) -> Image:
+    return np.ascontiguousarray(np.rot90(image, turns))
+
+
+def interpolate(frame: Frame, scale: int, baseline: str = "bicubic", chroma_of: Frame | None = None) -> Frame:
+    """Enlarge every plane without a network: luma and RGB by the baseline, chroma bicubically, with its siting.
 
     Args:
         frame: Integer samples.
         scale: Whole number.
+        baseline: "bicubic" (MATLAB's imresize), or "Lanczos" (OpenCV's, of radius 4).
         chroma_of: The same frame, enlarged by a network of luma, whose chroma is bicubic already.
     """
     color = frame.color
     shape = (frame.height * scale, frame.width * scale)
+
+    def large(plane: Tensor) -> Tensor:
+        if baseline == "bicubic":
+            return enlarge_samples(plane[None], scale, color.depth, shape)
+        samples = cv2.resize(plane.contiguous().numpy(), shape[::-1], interpolation=cv2.INTER_LANCZOS4)
+        return torch.from_numpy(np.minimum(samples, color.peak))[None]
+
     if chroma_of is not None:
-        (luma,) = enlarge_samples(frame.planes[0][None], scale, color.depth, shape)
-        return replace(chroma_of, planes=(luma, *chroma_of.planes[1:]))
-    planes = [plane[None] for plane in frame.planes]
+        return replace(chroma_of, planes=(large(frame.planes[0])[0], *chroma_of.planes[1:]))
     if color.matrix is Matrix.RGB:
-        large = [enlarge_samples(plane, scale, color.depth, shape) for plane in planes]
+        planes = [large(plane) for plane in frame.planes]
     else:
-        luma = enlarge_samples(planes[0], scale, color.depth, shape)
-        large = list(Conversion(color, len(planes), 1, scale).join(luma[:, None], planes[1:]))
-    return replace(frame, planes=tuple(plane[0] for plane in large))
+        chroma = [plane[None] for plane in frame.planes[1:]]
+        planes = list(Conversion(color, len(frame.planes), 1, scale).join(large(frame.planes[0])[:, None], chroma))
+    return replace(frame, planes=tuple(plane[0] for plane in planes))
 
 
-def pictures(*frames: Frame) -> list[Picture]:
+def images(*frames: Frame) -> list[Image]:
     """What a screen shows of frames of one geometry; chroma planes that they share are looked at once.
 
     Raises:
@@ -104,7 +115,7 @@ def pictures(*frames: Frame) -> list[Picture]:
     matrix = _matrix(color, gray=frames[0].is_gray)
     seen: dict[int, Any] = {}
     large = [cv2.transform(cv2.merge(_components(frame, seen)), matrix) for frame in frames]
-    return large if color.depth == 8 else [cv2.convertScaleAbs(picture, alpha=1 / 257) for picture in large]
+    return large if color.depth == 8 else [cv2.convertScaleAbs(image, alpha=1 / 257) for image in large]
 
 
 def _components(frame: Frame, seen: dict[int, Any]) -> list[Any]:

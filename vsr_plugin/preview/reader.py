@@ -1,7 +1,7 @@
 """Decoding ahead of what is shown.
 
-No `stream.buffered`: who waits here waits for a jump or another network, too; a jump gives up what is being decoded;
-and of a camera only the newest frame counts.
+Unlike `stream.buffered`, it stops what is being decoded when the viewer seeks, and keeps only the newest frame of a
+camera.
 """
 
 from __future__ import annotations
@@ -12,32 +12,31 @@ from collections import deque
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ..frames import Frame
-    from . import Clip
+from .playback import DecodedFrame
 
-    type Found = tuple[Frame, float, float]  # a frame, its position, and the seconds that it took
+if TYPE_CHECKING:
+    from . import Clip
 
 _AHEAD = 2  # frames
 _SILENT = 1.0  # seconds to wait for a source to close
 
 
 class Reader:
-    """Frames that a thread of its own decodes ahead; of what is live, the newest alone is kept.
+    """Decodes ahead in a thread of its own; of a camera, only the newest frame is kept.
 
     Attributes:
-        missed: Frames that a newer one has pushed out.
+        missed: Frames that a newer one took the place of.
 
     Args:
         clip: What is read.
         position: From the frame on that is seen there, in seconds.
-        changed: Guards everything here, and hears of it.
+        changed: Guards everything here, and is notified of it.
     """
 
     def __init__(self, clip: Clip, position: float, changed: threading.Condition) -> None:
         self.missed = 0
         self._changed, self._live = changed, clip.live
-        self._found: deque[Found] = deque()
+        self._decoded: deque[DecodedFrame] = deque()
         self._error: BaseException | None = None
         self._done = self._closed = False
         self._frames = clip.frames(position, lambda: self._closed)
@@ -47,19 +46,19 @@ class Reader:
     @property
     def ready(self) -> bool:
         """Whether `take` need not wait."""
-        return bool(self._found) or self._done
+        return bool(self._decoded) or self._done
 
     @property
     def ended(self) -> bool:
         """Whether there is no further frame."""
-        return self._done and not self._found and self._error is None
+        return self._done and not self._decoded and self._error is None
 
-    def take(self) -> Found | None:
+    def take(self) -> DecodedFrame | None:
         """The next frame; None at the end."""
         with self._changed:
-            if self._found:
+            if self._decoded:
                 self._changed.notify_all()
-                return self._found.popleft()
+                return self._decoded.popleft()
             if self._error is not None:
                 raise self._error
             return None
@@ -76,7 +75,7 @@ class Reader:
             with closing(self._frames):
                 began = time.perf_counter()
                 for frame, position in self._frames:
-                    if not self._keep((frame, position, time.perf_counter() - began)):
+                    if not self._keep(DecodedFrame(frame, position, time.perf_counter() - began)):
                         return
                     began = time.perf_counter()
         except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to who takes
@@ -86,12 +85,12 @@ class Reader:
                 self._done = True
                 self._changed.notify_all()
 
-    def _keep(self, item: Found) -> bool:
+    def _keep(self, item: DecodedFrame) -> bool:
         with self._changed:
             if self._live:
-                self.missed += len(self._found)
-                self._found.clear()
-            self._changed.wait_for(lambda: self._closed or len(self._found) < _AHEAD)
-            self._found.append(item)
+                self.missed += len(self._decoded)
+                self._decoded.clear()
+            self._changed.wait_for(lambda: self._closed or len(self._decoded) < _AHEAD)
+            self._decoded.append(item)
             self._changed.notify_all()
             return not self._closed

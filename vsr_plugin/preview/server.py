@@ -33,9 +33,9 @@ except ImportError as error:
     raise BackendError("--serve needs aiohttp: pip install 'vsr-plugin[preview]'") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
-    from . import Shown
+    from . import DisplayedFrame, Image
     from .player import Player
 
     type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -86,7 +86,7 @@ class Server:
         self._encoding = asyncio.Lock()
         self._begun = False
         self._cookie = ""
-        self._latest: Shown | None = None
+        self._latest: DisplayedFrame | None = None
         self._failure: Exception | None = None
         self._senders: set[asyncio.Task[None]] = set()
         self._news = asyncio.Condition()
@@ -196,8 +196,8 @@ class Server:
         shown = self._latest
         if shown is None:
             return web.Response(status=404, text="Nothing is shown yet.")
-        words = {"names": shown.file_names(self._player.status().name)}
-        body = _packed(words, await asyncio.to_thread(_encoded, shown, ".png", []))
+        files = shown.files(self._player.status().name)
+        body = _packed({"names": list(files)}, await asyncio.to_thread(_encoded, files.values(), ".png", []))
         return web.Response(body=body, content_type="application/octet-stream")
 
     async def _watch(self) -> None:
@@ -273,11 +273,14 @@ class Server:
         now = time.monotonic()
         return [(round(now - when, 3), round(taken, 2)) for when, taken in self._player.times]
 
-    async def _jpegs(self, shown: Shown) -> list[bytes]:
+    async def _jpegs(self, shown: DisplayedFrame) -> list[bytes]:
         """Both pictures, made once for all viewers."""
         async with self._encoding:
             if self._encoded[0] != shown.number:
-                self._encoded = (shown.number, await asyncio.to_thread(_encoded, shown, ".jpg", _QUALITY))
+                self._encoded = (
+                    shown.number,
+                    await asyncio.to_thread(_encoded, (shown.plain, shown.network), ".jpg", _QUALITY),
+                )
             return self._encoded[1]
 
     def _obey(self, command: dict[str, Any]) -> None:
@@ -381,8 +384,8 @@ def _parsed(text: str) -> dict[str, Any]:
     return command if isinstance(command, dict) else {}
 
 
-def _encoded(shown: Shown, kind: str, options: list[int]) -> list[bytes]:
-    return [cv2.imencode(kind, picture, options)[1].tobytes() for picture in (shown.bicubic, shown.network)]
+def _encoded(images: Iterable[Image], kind: str, options: list[int]) -> list[bytes]:
+    return [cv2.imencode(kind, image, options)[1].tobytes() for image in images]
 
 
 def _packed(words: dict[str, Any], files: list[bytes]) -> bytes:

@@ -23,7 +23,7 @@ from .display import answers, lets_in, screen_size
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from . import Picture, Shown
+    from . import DisplayedFrame, Image
     from .player import Player
 
 _log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class Window:
         self._place = (0, 0, 1, 1)  # of the picture in what is shown: left, top, width, height
         self._loupe = self._keys = self._full = self._closed = False
         self._figures = True
-        self._shown: Shown | None = None
+        self._shown: DisplayedFrame | None = None
         self._drawn_at: deque[float] = deque()  # when pictures that had not been drawn before were
         self._draw_seconds = 0.0  # of the latest
         self._size = (0, 0)  # (width, height) of what is shown, with the strip
@@ -175,7 +175,7 @@ class Window:
         if self._shown is None:
             return
         picture = self._fitted(compose(self._shown, self._view, self._split))
-        add_labels(picture, self._shown.model, self._view, self._split)
+        add_labels(picture, self._shown, self._view, self._split)
         if self._loupe:
             add_loupe(picture, self._shown, *self._pixel())
         if self._keys:
@@ -195,7 +195,7 @@ class Window:
         cv2.waitKey(1)
         cv2.resizeWindow(self._name, width, height)
 
-    def _fitted(self, picture: Picture) -> Picture:
+    def _fitted(self, picture: Image) -> Image:
         """As wide as its pixels are meant, and no larger than the screen."""
         height, width = picture.shape[:2]
         wide, high = width * self._aspect, float(height)
@@ -208,7 +208,7 @@ class Window:
         how = cv2.INTER_AREA if part < 1 else cv2.INTER_LINEAR
         return picture if size == (width, height) else cv2.resize(picture, size, interpolation=how)
 
-    def _framed(self, picture: Picture) -> Picture:
+    def _framed(self, picture: Image) -> Image:
         """As wide as the words below need, and as large as the screen if it is full; the rest is dark."""
         height, width = picture.shape[:2]
         most = self._full_size() or (max(width, LEAST_WIDTH), height + self._rows())
@@ -228,7 +228,7 @@ class Window:
                 return size
         return None
 
-    def _with_strip(self, picture: Picture) -> Picture:
+    def _with_strip(self, picture: Image) -> Image:
         """What is said of the player, as far as this window has kept up with it."""
         status, now = self._player.status(), time.monotonic()
         status = replace(
@@ -309,11 +309,11 @@ class Window:
         except OutputError as error:
             self._said = str(error)
         else:
-            self._said = f"saved {paths[0].name}, {paths[1].name}"
+            self._said = f"saved {', '.join(path.name for path in paths)}"
         _log.info("%s", self._said)
 
 
-def save(shown: Shown, clip: str, folder: Path) -> list[Path]:
+def save(shown: DisplayedFrame, clip: str, folder: Path) -> list[Path]:
     """Write both versions as PNG, under names that are not taken.
 
     Args:
@@ -324,14 +324,14 @@ def save(shown: Shown, clip: str, folder: Path) -> list[Path]:
     Raises:
         OutputError: they cannot be written.
     """
-    names = shown.file_names(clip)
-    paths = [folder / name for name in names]
+    files = shown.files(clip)
+    paths = [folder / name for name in files]
     number = 1
     try:
         while any(path.exists() for path in paths):
             number += 1
-            paths = [folder / f"{Path(name).stem}_{number}.png" for name in names]
-        for path, picture in zip(paths, (shown.bicubic, shown.network), strict=True):
+            paths = [folder / f"{Path(name).stem}_{number}.png" for name in files]
+        for path, picture in zip(paths, files.values(), strict=True):
             path.with_suffix(".part").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
         for path in paths:
             path.with_suffix(".part").replace(path)
@@ -339,5 +339,5 @@ def save(shown: Shown, clip: str, folder: Path) -> list[Path]:
         for path in paths:
             with suppress(OSError):
                 path.with_suffix(".part").unlink(missing_ok=True)
-        raise OutputError(f"Cannot write {paths[0]} and {paths[1].name}: {error.strerror}") from error
+        raise OutputError(f"Cannot write {' and '.join(map(str, paths))}: {error.strerror}") from error
     return paths

@@ -137,9 +137,10 @@ function figures() {
   const s = status, ms = (value) => `${value.toFixed(1)} ms`;
   document.title = `${s.name} – vsr preview`;
   $("name").textContent = s.name;
-  $("right").textContent = s.model;
+  $("left").textContent = s.baseline;
+  $("right").textContent = s.seen;
   $("model-line").textContent =
-    `${s.model} ×${s.scale}   ${s.width}×${s.height} → ${s.width * s.scale}×${s.height * s.scale}   ${s.runs_on}`;
+    `${s.seen} ×${s.seen_scale}   ${s.width}×${s.height} → ${s.width * s.seen_scale}×${s.height * s.seen_scale}   ${s.runs_on}`;
   options($("model"), s.models, s.model);
   options($("scale"), s.scales.map(String), String(s.scale));
   $("source").textContent = s.source_fps ? `${+s.source_fps.toFixed(3)} fps` : "–";
@@ -154,7 +155,7 @@ function figures() {
   $("pause").textContent = s.paused ? "▶" : "❚❚";
   $("time").disabled = !s.duration;
   $("time").max = s.duration || 1;
-  if (!seeking) $("time").value = s.position;
+  if (!seeking) $("time").value = s.target;
   $("clock").textContent = clock(s.position) + (s.duration ? ` / ${clock(s.duration)}` : "");
   drawGraph();
 }

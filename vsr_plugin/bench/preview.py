@@ -18,21 +18,21 @@ import torch
 
 from ..errors import BackendError
 from ..models import find_model, load_model
-from .canvas import add_labels, compose, strip
-from .clips import FileClip
-from .pixels import bicubic
-from .player import Player
-from .window import Window, check_display
+from ..preview.canvas import add_labels, compose, strip
+from ..preview.clips import FileClip
+from ..preview.pixels import interpolate
+from ..preview.player import Player
+from ..preview.window import Window, check_display
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..engine import Upscaler
     from ..frames import Frame
-    from . import Choice
+    from ..preview import Choice, DisplayedFrame
 
 _WARM_UP = 1.0  # seconds that do not count
-_JUMPS = 9
+_SEEKS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,10 @@ class Played:
         name: By what.
         seconds: That were looked at.
         source_fps: Frames per second of the clip.
-        shown_fps: Pictures per second that were drawn.
-        dropped: Frames left out, and pictures that there was no time to draw.
-        picture_ms: Milliseconds of a picture, from the decoded frame on: the middle of the last ten seconds.
-        jump_ms: Milliseconds from a jump to its picture: the middle of several.
+        shown_fps: Frames per second that were drawn.
+        dropped: Frames that there was no time to enlarge, or to draw.
+        frame_ms: Milliseconds of a frame, from decoded to displayed: the median of the last ten seconds.
+        seek_ms: Milliseconds from a seek to its frame: the median of several.
         where: A window, or memory where there is no display.
     """
 
@@ -55,13 +55,13 @@ class Played:
     source_fps: float
     shown_fps: float
     dropped: int
-    picture_ms: float
-    jump_ms: float
+    frame_ms: float
+    seek_ms: float
     where: str
 
 
 def measure(path: Path, choice: Choice, model: str, scale: int, seconds: float) -> Played:
-    """Play a clip again and again for so long, in a window where there is a display; then jump about in it.
+    """Play a clip again and again for so long, in a window where there is a display; then seek in it.
 
     Raises:
         VsrError: as `Player` does.
@@ -74,7 +74,7 @@ def measure(path: Path, choice: Choice, model: str, scale: int, seconds: float) 
         where = "a window"
     with Player(FileClip(str(path)), choice, model, scale, loop=True) as player:
         viewer = Window(player, path.parent) if where == "a window" else _Viewer(player)
-        player.wait()
+        _frame(player)
         viewer.run(_WARM_UP)
         before, drawn, missed = player.status().dropped, viewer.drawn, viewer.missed
         began = time.monotonic()
@@ -82,11 +82,11 @@ def measure(path: Path, choice: Choice, model: str, scale: int, seconds: float) 
         taken = time.monotonic() - began
         status, drawn = player.status(), viewer.drawn - drawn
         dropped = status.dropped - before + viewer.missed - missed
-        picture_ms = median([picture for _, picture in player.times] or [math.inf])
+        frame_ms = median([taken for _, taken in player.times] or [math.inf])
         player.pause(paused=True)
-        jump_ms = 1e3 * median(_jump(player, (index + 0.5) / _JUMPS) for index in range(_JUMPS))
+        seek_ms = 1e3 * median(_seek(player, (index + 0.5) / _SEEKS) for index in range(_SEEKS))
     fps = drawn / taken
-    return Played(status.runs_on, taken, status.source_fps, fps, dropped, picture_ms, jump_ms, where)
+    return Played(status.runs_on, taken, status.source_fps, fps, dropped, frame_ms, seek_ms, where)
 
 
 class _Viewer:
@@ -104,7 +104,7 @@ class _Viewer:
             if shown is None:
                 continue
             picture = compose(shown, "split", 0.5)
-            add_labels(picture, shown.model, "split", 0.5)
+            add_labels(picture, shown, "split", 0.5)
             now = time.monotonic()
             np.concatenate([picture, strip(self._player.status(), self._player.times, picture.shape[1], now)])
             self.drawn += 1
@@ -112,13 +112,23 @@ class _Viewer:
             self._number = shown.number
 
 
-def _jump(player: Player, part: float) -> float:
-    """Seconds from a jump, while time stands still, to this part of the clip, to the picture that is seen there."""
-    before = player.wait()
+def _seek(player: Player, part: float) -> float:
+    """Seconds that a seek to this part of the clip takes, while it is paused."""
+    number = _frame(player).number
     began = time.perf_counter()
     player.seek(part * player.status().duration)
-    player.wait(before.number if before is not None else 0)
+    _frame(player, number)
     return time.perf_counter() - began
+
+
+def _frame(player: Player, after: int = 0) -> DisplayedFrame:
+    """The next frame that is there by the network."""
+    while True:
+        found = player.wait(after)
+        assert found is not None
+        if found.model:
+            return found
+        after = found.number
 
 
 class DnnNetworks:
@@ -154,7 +164,7 @@ class _DnnUpscaler:
             self._net = self._read(x.shape)
         self._net.setInput(x)
         luma = torch.from_numpy((self._net.forward()[0, 0].clip(0, 1) * 255).round().astype(np.uint8))
-        large = bicubic(frame, self.scale)
+        large = interpolate(frame, self.scale)
         return [replace(large, planes=(luma, *large.planes[1:]))]
 
     def _read(self, shape: tuple[int, ...]) -> Any:
