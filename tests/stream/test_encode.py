@@ -411,6 +411,28 @@ def test_an_error_midway_leaves_nothing(media: Media, tmp_path: Path) -> None:
     assert closed == [True]
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError, BrokenPipeError, PermissionError])
+@pytest.mark.parametrize("place", ["source", "callback"])
+def test_errors_of_source_and_callback_keep_their_kind(
+    media: Media, tmp_path: Path, error: type[OSError], place: str
+) -> None:
+    source = Source(media("plain.mp4"))
+
+    def frames() -> Iterator[Frame]:
+        yield next(source)
+        if place == "source":
+            raise error("mine")
+        yield from source
+
+    def callback(_: object) -> None:
+        if place == "callback":
+            raise error("mine")
+
+    with pytest.raises(error, match="mine"):
+        encode(frames(), tmp_path / "out.mp4", source, FAST, on_frame=callback)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_full_disk_is_one_error(media: Media, nearest: Upscaler, tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()

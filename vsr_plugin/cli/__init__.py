@@ -8,7 +8,6 @@ Ctrl-C is 130.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from contextlib import suppress
 from typing import Any
@@ -26,6 +25,7 @@ from .eval import evaluate
 from .export import export
 from .models import models
 from .preview import preview
+from .stop import listen, say_stopped
 from .train import train
 
 # Help without boxes: it comes twice as fast, and brackets in it stay brackets.
@@ -71,7 +71,7 @@ def main_preview() -> None:
 
 
 def _run(app: typer.Typer) -> None:
-    _listen()
+    listen()
     try:
         code = app(standalone_mode=False) or 0
         if sys.stdout is not None:
@@ -87,15 +87,8 @@ def _run(app: typer.Typer) -> None:
         code = 2 if isinstance(error, UsageError) else 1
     if code == 130:  # everything is put away; saying goodbye to torch and OpenVINO would take longer than Ctrl-C may
         with suppress(OSError, AttributeError):
+            say_stopped()
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(130)
     raise SystemExit(code)
-
-
-def _listen() -> None:
-    """SIGTERM and SIGHUP act like Ctrl-C: no partial file is left."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-            signal.signal(number, signal.default_int_handler)

@@ -110,6 +110,7 @@ def encode(
     """Enlarge video with a neural network; sound, subtitles, chapters, timestamps and colors stay as they are."""
     from ..stream.encoder import Encoding, check_encoding
     from ..stream.output import identities
+    from .stop import tell_if_stopped
     from .terminal import say_error, say_result, speak
 
     speak(quiet=quiet, verbose=verbose)
@@ -147,7 +148,7 @@ def encode(
 
     from ..engine import Upscaler
 
-    failed = 0
+    done = failed = 0
     with ExitStack() as cleanup:
         upscaler = cleanup.enter_context(Upscaler(model, scale, execution, weights=weights))
         encode_one = partial(
@@ -156,6 +157,7 @@ def encode(
         for source, target in jobs:
             try:
                 _check(source, target, kept, overwrite=overwrite)
+                tell_if_stopped(_if_stopped(target, done, len(jobs), older=bool(identities([target]))))
                 report = encode_one(source, target)
             except Exception as error:
                 if len(jobs) == 1:
@@ -164,6 +166,7 @@ def encode(
                 say_error(error)
                 continue
             kept |= identities([report.output])
+            done += 1
             failed += report.damaged > 0
             if as_json:
                 say_result(json.dumps({**dataclasses.asdict(report), "fps": round(report.fps, 3)}))
@@ -211,6 +214,20 @@ def _encode_one(
         places = f"{report.damaged} place{'s' * (report.damaged != 1)}"
         typer.echo(f"Error: {name} is damaged in {places}; what decodes was encoded", err=True)
     return report
+
+
+def _if_stopped(target: str, done: int, jobs: int, *, older: bool) -> str:
+    """What there is if a command of so many jobs is stopped while it writes ``target``."""
+    from .terminal import printable
+
+    name = printable(target)
+    if target == "-":
+        what = "the y4m on standard output ends early"
+    elif older:
+        what = f"{name} stays as it was"
+    else:
+        what = f"{name} was not finished, and nothing of it is left"
+    return what if jobs == 1 else f"{done} of {jobs} files are done; {what}"
 
 
 def _jobs(inputs: list[str], output: str | None, model: str, scale: int) -> list[tuple[str, str]]:

@@ -28,7 +28,7 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def speak(*, quiet: bool, verbose: bool, once: bool = False) -> None:
-    """Send the package's log to stderr: what was assumed and dropped.
+    """Send the package's log to stderr: what was assumed and dropped. FFmpeg's own lines are among ``verbose`` ones.
 
     Args:
         quiet: Errors only.
@@ -43,6 +43,9 @@ def speak(*, quiet: bool, verbose: bool, once: bool = False) -> None:
         if once:
             handler.addFilter(_Once())
         logger.addHandler(handler)
+        theirs = logging.getLogger("libav")  # where PyAV sends what FFmpeg says while another thread listens to it
+        theirs.propagate = False
+        theirs.addHandler(handler if verbose else logging.NullHandler())
 
 
 def printable(text: str) -> str:

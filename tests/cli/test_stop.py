@@ -1,0 +1,83 @@
+"""A command that is stopped or killed at any moment: what it says, and that nothing of it stays."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.test_encode import ENCODE, Run, run
+from tests.stream.conftest import Media, frame_times
+
+__all__ = ["run"]
+_SIGNALS = [signal.SIGHUP, signal.SIGTERM, signal.SIGKILL]
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
+def test_runs_that_are_killed_at_any_moment_leave_nothing_after_the_next(
+    media: Media, run: Run, tmp_path: Path, kills: int
+) -> None:
+    film = media("two_audio.mp4")
+    (tmp_path / "there").mkdir()
+    chance = random.Random(kills)
+    words = (*ENCODE, str(film), "-y", "-o", "there/out.mp4", "-m", "srresnet", "-x", "4", "--backend", "eager")
+    codes = set()
+    for number in range(kills):
+        with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+            time.sleep(chance.uniform(0.1, 4))
+            process.send_signal(_SIGNALS[number % len(_SIGNALS)])
+            codes.add(process.wait(60))
+    assert codes <= {0, 130, *(-number for number in _SIGNALS)}  # it may be done, or not listen yet
+    assert run(film, "-o", "there/other.mkv", "-n", 1) == 0
+    assert {file.name for file in (tmp_path / "there").iterdir()} <= {"other.mkv", "out.mp4"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("older", [False, True])
+def test_a_stopped_command_says_what_there_is(media: Media, tmp_path: Path, number: int, *, older: bool) -> None:
+    (tmp_path / "all").mkdir()
+    for name in ("a.mkv", "b.mkv"):
+        shutil.copy(media("lossless.mkv"), tmp_path / name)
+    if older:
+        (tmp_path / "all/b_srresnet_x4.mkv").write_text("older")
+    words = (*ENCODE, "a.mkv", "b.mkv", "-y", "-o", "all", "-m", "srresnet", "-x", "4", "--backend", "eager")
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        for _ in range(1200):
+            if (tmp_path / "all/a_srresnet_x4.mkv").exists() and list((tmp_path / "all").glob(".vsr-*")):
+                break
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    rest = "stays as it was" if older else "was not finished, and nothing of it is left"
+    assert said.splitlines()[-1] == f"Stopped: 1 of 2 files are done; all/b_srresnet_x4.mkv {rest}"
+    assert len(frame_times(tmp_path / "all/a_srresnet_x4.mkv")) == 12
+    assert {file.name for file in (tmp_path / "all").iterdir()} == {"a_srresnet_x4.mkv"} | (
+        {"b_srresnet_x4.mkv"} if older else set()
+    )
+
+
+_LOGGING = """
+import logging, threading
+import av.logging
+from vsr_plugin.cli.terminal import speak
+speak(quiet=False, verbose={verbose})
+av.logging.set_level(av.logging.WARNING)
+with av.logging.Capture():
+    other = threading.Thread(target=av.logging.log, args=(av.logging.WARNING, "h264", "said elsewhere"))
+    other.start()
+    other.join()
+"""
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_lines_of_ffmpeg_from_other_threads_are_heard_when_asked_for(*, verbose: bool) -> None:
+    command = [sys.executable, "-c", _LOGGING.format(verbose=verbose)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stderr == ("said elsewhere\n" if verbose else "")

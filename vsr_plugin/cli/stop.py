@@ -1,0 +1,27 @@
+"""How a command is stopped: by Ctrl-C, SIGTERM or SIGHUP everything is put away, and one line says so."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+_outcome = ""
+
+
+def listen() -> None:
+    """Let SIGTERM and SIGHUP stop the command as Ctrl-C does, unless they are ignored, as under nohup."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
+def tell_if_stopped(outcome: str) -> None:
+    """Set what is said of the work if the command is stopped from now on."""
+    global _outcome
+    _outcome = outcome
+
+
+def say_stopped() -> None:
+    """One line on stderr."""
+    print(f"Stopped{_outcome and ': '}{_outcome}", file=sys.stderr)  # noqa: T201 - the command line's own voice
