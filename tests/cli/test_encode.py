@@ -103,23 +103,24 @@ def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.
         (("{plain}", "out.mp4", "-e", "foo"), 2, "Expected --encoder-option KEY=VALUE, got 'foo'"),
         (("{plain}", "out.mp4", "-e", "foo=1"), 2, "Encoder libx264 has no option 'foo'"),
         (("{plain}", "out.mp4", "--start", "soon"), 2, "Expected --start as seconds or HH:MM:SS, got 'soon'"),
-        (("{plain}", "out.mp4", "--start", "99"), 1, "no frame to enlarge in the part asked for"),
+        (("{plain}", "out.mp4", "--start", "99"), 1, "there are no frames between the given times"),
         (("{plain}", "out.mp4", "-r", "0"), 2, "Expected --frame-rate as 25 or 30000/1001, got '0'"),
         (("{plain}", "out.mp4", "--tile", "small"), 2, "Expected --tile auto, off or a number of pixels, got 'small'"),
         (("{plain}", "out.mp4", "--tile", "4"), 2, "Expected a tile"),
         (("{plain}", "out.mp4", "--precision", "float8"), 2, "float8"),
         (("{plain}", "out.mp4", "--weights", "nothing.safetensors"), 1, "No such file: nothing.safetensors"),
         (("{plain}", "no/out.mp4"), 1, "No such folder: no"),
+        (("{plain}", "/proc/out.mp4"), 1, "Cannot write to /proc: it takes no new files"),
         (("{plain}", "out.foo"), 1, "Cannot write out.foo: expected a name that ends in .mp4"),
         (("{plain}", "-o", "-", "--json"), 2, "Expected --json or y4m on standard output, got both"),
         (("-",), 2, "Expected an output name with standard input"),
         (
             ("{interlaced}", "out.mp4"),
             1,
-            "is interlaced: two fields in one picture would be enlarged as one. Add --deinterlace",
+            "is interlaced: two fields in one frame would be enlarged as one. Add --deinterlace",
         ),
         (("{plain}", "{plain}", "-y"), 2, "plain.mp4 exists: name the output with -o"),
-        (("{plain}", "-o", "{plain}", "-y"), 2, "Expected an output that is no input of the same call"),
+        (("{plain}", "-o", "{plain}", "-y"), 2, "is an input, too: name another output"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
@@ -147,6 +148,10 @@ def test_unknown_options_are_usage_errors(run: Run, capfd: pytest.CaptureFixture
     assert run("in.mp4", "--batch", "0") == 2
     said = capfd.readouterr().err
     assert (said[:7], said.count("\n")) == ("Error: ", 1)
+    assert run("in.mp4", "--crf", "abc") == 2
+    assert capfd.readouterr().err == "Error: Expected --crf to be a valid number, got 'abc'\n"
+    assert run("in.mp4", "-n", "0") == 2
+    assert capfd.readouterr().err == "Error: Expected --frames to be greater than or equal to 1, got '0'\n"
 
 
 @pytest.mark.parametrize(
@@ -270,6 +275,9 @@ def test_y4m_goes_through_pipes(media: Media, tmp_path: Path) -> None:
     assert done.stdout.startswith(b"YUV4MPEG2 W192 H108 F25:1")
     assert len(done.stdout) == done.stdout.index(b"\n") + 1 + 12 * (len(b"FRAME\n") + 192 * 108 * 3 // 2)
     assert done.stderr == b""
+    with y4m.open("rb") as source:
+        done = subprocess.run(words[:-1], stdin=source, capture_output=True, check=True)
+    assert done.stderr.splitlines()[-1].startswith("standard input → standard output: 12 frames".encode())
 
 
 def test_a_name_that_begins_with_a_dash(shared: Path, run: Run, tmp_path: Path) -> None:

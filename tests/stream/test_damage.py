@@ -237,7 +237,7 @@ def test_a_file_of_a_header_alone_holds_no_frame(make: Make, tmp_path: Path) -> 
     data = make(f"{_FILM} {_H264} -movflags frag_keyframe+empty_moov", "fragments.mp4").read_bytes()
     file = tmp_path / "init.mp4"
     file.write_bytes(data[: data.index(b"moof") - 4])
-    with pytest.raises(InputError, match=r"init\.mp4: no frame to enlarge in this file"):
+    with pytest.raises(InputError, match=r"init\.mp4: there are no frames in this file"):
         list(Source(file))
 
 

@@ -65,6 +65,7 @@ def test_fields_that_nothing_states_are_deinterlaced_on_request(
     assert _samples(file, deinterlace=False) == _ffmpegs(file, "null")
     with caplog.at_level(logging.INFO, "vsr_plugin"):
         assert _samples(file, deinterlace=True) == _ffmpegs(file, "bwdif=send_frame")
+    assert caplog.text.count("Deinterlacing: every two fields become one frame") == 1
     assert "No frame is flagged as interlaced so far: all are deinterlaced, top field first" in caplog.text
 
 
@@ -84,6 +85,20 @@ def test_flags_are_believed_from_the_first_on(media: Media, tmp_path: Path, fiel
     assert len(samples) == sum(map(len, expected)) == 12 * frame
     assert samples[: 5 * frame] == expected[0][: 5 * frame]
     assert samples[7 * frame :] == expected[1][frame:]
+
+
+def test_a_film_that_becomes_interlaced_is_refused_there(media: Media, tmp_path: Path) -> None:
+    whole = _make(tmp_path, f"{_WHOLE} -c:v mpeg2video", "w.ts")
+    fields = _make(
+        tmp_path, f"{_FIELDS.format(first='tff', format='yuv420p')} -flags +ildct+ilme -c:v mpeg2video", "f.ts"
+    )
+    (tmp_path / "both.ts").write_bytes(whole.read_bytes() + fields.read_bytes())
+    source = Source(tmp_path / "both.ts")
+    for _ in range(6):
+        next(source)
+    with pytest.raises(InputError, match=r"both\.ts is interlaced from 1\.\d\d\d s on: .* Add --deinterlace"):
+        next(source)
+    assert len(list(Source(tmp_path / "both.ts", Selection(deinterlace=True)))) == 12
 
 
 def test_what_the_container_calls_progressive_and_pulldown_is_not_refused(media: Media, tmp_path: Path) -> None:

@@ -91,10 +91,12 @@ def test_subtitles_become_what_the_container_can_hold(
     assert b"World" in text.stdout
     said = [record.getMessage() for record in caplog.records]
     assert "all.mkv: dropping attachment stream 5: mp4 cannot hold it" in said
+    assert any(line.startswith("all.mkv: dropping positions and other styles of subtitle stream 4") for line in said)
+    assert not any("subtitle stream 3" in line and "dropping" in line for line in said)
 
 
 def test_strict_refuses_what_would_be_dropped(media: Media, enlarge: Enlarge, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="attachment stream 5 would be lost: mp4 cannot hold it"):
+    with pytest.raises(OutputError, match=r"styles of subtitle stream 4 \((ssa|ass)\) would be lost: mov_text holds"):
         enlarge(media("all.mkv"), "out.mp4", strict=True)
     assert list(tmp_path.iterdir()) == []
 

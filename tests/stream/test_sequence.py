@@ -44,7 +44,7 @@ def test_a_gap_is_damage_and_all_before_it_is_kept(
         return
     assert _reds(list(source)) == list(range(2 if start else 0, gap))
     assert source.damaged == 1
-    assert f"f_{gap:04d}.png is missing, and the {9 - gap} after it are left out" in caplog.text
+    assert caplog.messages == [f"f_%04d.png: f_{gap:04d}.png is missing, and the {9 - gap} after it are left out"]
     with pytest.raises(DamagedInputError, match=rf"f_{gap:04d}\.png"):
         list(Source(pattern, Selection(frame_rate=Fraction(20), start=start), strict=True))
 

@@ -77,7 +77,7 @@ def _run(app: typer.Typer) -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except TyperException as error:  # the parser's own; without arguments, its message is the help
-        line = error.format_message() if hasattr(error, "format_message") else str(error)
+        line = _of_parser(error)
         print(line if "\n" in line else f"Error: {line}", file=sys.stderr)  # noqa: T201
         code = getattr(error, "exit_code", 1)
     except Exception as error:  # noqa: BLE001 - the last stop: a bug, too, ends in one line
@@ -92,3 +92,14 @@ def _run(app: typer.Typer) -> None:
             sys.stderr.flush()
         os._exit(130)
     raise SystemExit(code)
+
+
+def _of_parser(error: TyperException) -> str:
+    """What the parser of the command line refuses, in our words: which option, what was expected, what came."""
+    details, option = getattr(error.__cause__, "errors", None), getattr(error, "param", None)
+    if option is not None and details is not None:  # of pydantic, by which newer versions of typer check a value
+        found = details()[0]
+        expected = str(found["msg"]).partition(",")[0].removeprefix("Input should be ")
+        if expected != found["msg"]:
+            return f"Expected {max(option.opts, key=len)} to be {expected}, got {found['input']!r}"
+    return error.format_message() if hasattr(error, "format_message") else str(error)

@@ -142,7 +142,7 @@ def encode(
     kept = identities(source for source, _ in jobs if source != "-")
     for source, target in jobs:
         if target != "-" and kept & identities([target]):
-            raise UsageError(f"Expected an output that is no input of the same call, got {target} for {source}")
+            raise UsageError(f"{target} is an input, too: name another output for {source}")
     if len(jobs) == 1:
         _check(*jobs[0], kept, overwrite=overwrite)
 
@@ -202,7 +202,7 @@ def _encode_one(
     if not quiet:
         count = f"{report.frames} frame{'s' * (report.frames != 1)}"
         tile = f"tiles of {report.tile}" if report.tile else "whole pictures"
-        names = printable(f"{report.input} → {report.output}")
+        names = printable(f"{report.input} → {report.output if report.output != '-' else 'standard output'}")
         console.print(
             f"{names}: {count}, {report.width}×{report.height}, "
             f"{report.codec} {report.pixel_format}, in {report.seconds:.1f} s ({report.fps:.1f} fps; {report.model} "
@@ -240,7 +240,10 @@ def _jobs(inputs: list[str], output: str | None, model: str, scale: int) -> list
     if output is None and len(inputs) == 2:
         second = inputs[1]
         if second != "-" and (os.path.lexists(second) or ImageSequence.find(second)):
-            raise UsageError(f"{second} exists: name the output with -o")
+            raise UsageError(
+                f"{second} exists: name the output with -o. Without it, a second name may be another input, which -y "
+                "must not replace"
+            )
         return [(inputs[0], second)]
     folder = output is not None and output != "-" and (Path(output).is_dir() or output.endswith(("/", "\\")))
     sources = [file for name in inputs for file in _files(name, f"_{model}_x{scale}")]

@@ -43,8 +43,12 @@ class Damage:
         self._strict = strict
         self._lock = threading.Lock()
 
-    def add(self, what: str) -> None:
+    def add(self, what: str, *, ends: bool = False) -> None:
         """Count one place.
+
+        Args:
+            what: In words.
+            ends: Whether nothing comes after it.
 
         Raises:
             DamagedInputError: if strict.
@@ -54,7 +58,7 @@ class Damage:
         with self._lock:
             self.count += 1
             level = logging.WARNING if self.count <= _SAID else logging.DEBUG
-        log.log(level, "%s: %s; going on", self._name, what)
+        log.log(level, "%s: %s%s", self._name, what, "" if ends else "; going on")
 
 
 class Tally:

@@ -103,7 +103,7 @@ class Source(Iterator[Frame]):
             self._reader.container.close()
             raise
         self._cancelled = cancelled
-        self._said_size = self._said_interlaced = False
+        self._said_size = False
         self._said_changes: list[str] = []
         self._reading: Reading | None = None
         self._ratio: Any = None
@@ -245,14 +245,16 @@ class Source(Iterator[Frame]):
             timeline.settled = True
             self._reader.close()
         if count == 0 and not self.damaged:
-            part = "in the part asked for" if timeline.start is not None or timeline.end is not None else "in this file"
-            raise InputError(f"{self.name}: no frame to enlarge {part}")
+            part = (
+                "between the given times" if timeline.start is not None or timeline.end is not None else "in this file"
+            )
+            raise InputError(f"{self.name}: there are no frames {part}")
         if count == 0:
             raise DamagedInputError(f"{self.name}: not one frame of the video stream decodes")
 
     def _account(self, reached: Fraction) -> None:
         if lost := self._tally.lost(reached, told=self.damaged > 0):
-            self.damage(lost)
+            self._damage.add(lost, ends=True)
 
     def _before_zero(self, first: Frame) -> int:
         """How many ticks before 0 the file begins, as after a wrap of its clock; negative, or 0.
@@ -389,7 +391,7 @@ class Source(Iterator[Frame]):
 
     def _unread(self, what: str) -> None:
         if self._tally.sequence is None:  # which says it with the file's name
-            self.damage(what)
+            self._damage.add(what, ends=True)
 
     def damage(self, what: str) -> None:
         """Count something that does not decode cleanly, or raise DamagedInputError if strict."""
@@ -400,7 +402,10 @@ class Source(Iterator[Frame]):
 
     def _frame(self, picture: av.VideoFrame) -> Frame:
         if (picture.interlaced_frame or self._field_order) and not self._selection.deinterlace:
-            self._interlaced(picture)
+            state = "is interlaced" if self._reading is None else f"is interlaced from {self._clock(picture.pts)} on"
+            raise InputError(
+                f"{self.name} {state}: two fields in one frame would be enlarged as one. Add --deinterlace"
+            )
         side_data = read_side_data(picture, self.stream.codec_context.codec.canonical_name, NAMES)
         side_data |= self._stills.pop(picture.pts, {})
         picture = readable(picture)
@@ -458,15 +463,6 @@ class Source(Iterator[Frame]):
         elif ratio and ratio != self._ratio:
             old, new = (f"{value.numerator}:{value.denominator}" for value in (self._ratio, ratio))
             raise self._cut_there(f"changes its pixel aspect ratio from {old} to {new} at {self._clock(picture.pts)}")
-
-    def _interlaced(self, picture: av.VideoFrame) -> None:
-        if self._reading is None:
-            raise InputError(
-                f"{self.name} is interlaced: two fields in one picture would be enlarged as one. Add --deinterlace"
-            )
-        if not self._said_interlaced:
-            self._said_interlaced = True
-            log.warning("%s: interlaced from %s on; see --deinterlace", self.name, self._clock(picture.pts))
 
 
 def _ticks(stream: Any) -> tuple[Fraction, int]:

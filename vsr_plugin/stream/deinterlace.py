@@ -57,6 +57,8 @@ def deinterlaced(pictures: Iterator[av.VideoFrame], time_base: Fraction, order: 
             if graph is not None:
                 graph.push(None)
                 yield from _pulled(graph, time_base)
+            if graph is None:
+                log.info("Deinterlacing: every two fields become one frame")
             flagged = picture.interlaced_frame
             if not flagged:
                 order = order or "tff"

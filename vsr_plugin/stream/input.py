@@ -123,8 +123,8 @@ def find_video(container: InputContainer, name: str) -> VideoStream:
     tiles = [other for other in container.streams.video if other.disposition & Disposition.dependent]
     if any(tile.frames == 1 for tile in tiles):
         raise InputError(
-            f"{name}: one image in {len(tiles)} tiles, which PyAV does not put together: convert it to another format "
-            "such as PNG first"
+            f"{name}: one image in {len(tiles)} tiles, which PyAV does not put together: make a PNG of it first, for "
+            f"example with ImageMagick: magick {name} {Path(name).stem}.png"
         )
     found: VideoStream = stream
     return found

@@ -112,9 +112,9 @@ def _check(target: Path, source: str, *, overwrite: bool, taken: Container[tuple
             raise OutputError(f"{file} is a link to a file that does not exist")
         status = file.stat()
         if (status.st_dev, status.st_ino) in own:
-            raise UsageError(f"Expected another name than the input's own for the output, got {file}")
+            raise UsageError(f"{file} is the input itself: name another output")
         if (status.st_dev, status.st_ino) in taken:
-            raise UsageError(f"Expected an output that is no other input or output, got {file}")
+            raise UsageError(f"{file} is another input or output of the same call: name another output")
         if not stat.S_ISREG(status.st_mode):
             raise OutputError(f"Expected a file to write to, but {file} is a device or a pipe")
     if existing and not overwrite:
@@ -144,7 +144,10 @@ class Part:
             _remove_stale(self._target.parent)
             self._folder, self._lock = _make_folder(self._target.parent)
         except (OSError, ValueError) as error:
-            raise OutputError(f"Cannot write to {target.parent}: {_reason(error)}") from error
+            # /proc has a folder, and no such file as the new one.
+            missing = isinstance(error, FileNotFoundError) and self._target.parent.is_dir()
+            reason = "it takes no new files" if missing else _reason(error)
+            raise OutputError(f"Cannot write to {target.parent}: {reason}") from error
         self.file = self._folder / (("%d" if sequence else "output") + target.suffix)
 
     def __enter__(self) -> Self:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TEXT_SUBTITLES = ("ass", "mov_text", "ssa", "subrip", "srt", "text", "webvtt")
+_STYLED = ("ass", "ssa")
 _SUBTITLE_CODEC = {"mp4": "mov_text", "mov": "mov_text", "ipod": "mov_text", "matroska": "subrip", "webm": "webvtt"}
 _COUNTING = {"avi", "mxf"}  # containers in which all streams begin at once
 _LATE = Fraction(1, 20)  # seconds that a stream may begin later without being heard
@@ -199,6 +200,9 @@ class Remux:
             passenger = _Passenger(stream, add_copy(self._output, stream))
         elif context is not None and context.name in _TEXT_SUBTITLES and codec is not None:
             log.info("%s: %s becomes %s, which %s can hold", self._source.name, what, codec, kind)
+            if context.name in _STYLED:
+                why = f"{codec} holds text, italics and bold"
+                drop(self._source, f"positions and other styles of {what}", why, strict=self._strict)
             target: Any = self._output.add_stream(codec)
             target.time_base = stream.time_base
             passenger = _Passenger(stream, target, target.codec_context)

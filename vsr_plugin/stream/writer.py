@@ -172,7 +172,7 @@ class Writer:
             why = f"{self._suffix} with {codec} has no place for it, and it is not by right angles"
             drop(self._source, "the rotation", why, strict=self._strict)
         elif self._turn:
-            log.info("%s: %s with %s states no rotation: frames are turned", self._source.name, self._suffix, codec)
+            log.info("%s: rotating the frames: %s cannot store a rotation", self._source.name, self._suffix)
             if self._turn.transposed and self._ratio:
                 self._ratio = 1 / self._ratio
         return replace(side_data, display_matrix=None)
