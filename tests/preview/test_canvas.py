@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -40,6 +42,7 @@ STATUS = Status(
     duration=120.0,
     paused=True,
     notice="",
+    command="",
 )
 
 
@@ -75,32 +78,28 @@ def test_the_other_views() -> None:
 )
 def test_a_line_parts_the_pictures_and_each_is_named(view: str, lines: list[int], named: list[slice]) -> None:
     picture = np.full((300, 600, 3), 90, np.uint8)
-    add_labels(picture, SHOWN, view, 0.25)
+    add_labels(picture, SHOWN, view, {"split": 150}.get(view, 300))
     changed = (picture != 90).any((0, 2))
-    below = np.flatnonzero((picture[40:] != 90).any((0, 2)))
+    below = np.flatnonzero((picture[40:120] != 90).any((0, 2)))
     assert below.tolist() == [column for line in lines for column in (line - 1, line)]
     assert all(changed[where].any() for where in named)
-    assert (picture[40:, below] == 255).all()
+    assert (picture[40:120, below] == 255).all()
+    handle = (picture[134:167, 134:167] != 90).any(2).mean()
+    assert (handle > 0.6) == (view == "split")
 
 
-@pytest.mark.parametrize(("x", "y"), [(0, 0), (300, 150), (599, 299)])
-def test_the_loupe_magnifies_both_pictures_and_leaves_the_place_free(x: int, y: int) -> None:
-    picture = np.zeros_like(SHOWN.network)
-    add_loupe(picture, SHOWN, x, y)
-    left, top = min(max(0, x - 14), WIDTH - 28), min(max(0, y - 10), HEIGHT - 20)
-    large = SHOWN.network[top : top + 20, left : left + 28].repeat(8, 0).repeat(8, 1)
-    found = [
-        (row, column)
-        for row in range(HEIGHT - 160 + 1)
-        for column in range(WIDTH - 224 + 1)
-        if (picture[row, column] == large[0, 0]).all()
-        and (picture[row : row + 160, column : column + 224] == large).all()
-    ]
-    assert found
+@pytest.mark.parametrize("mouse", [(0, 0), (300, 150), (599, 299)])
+def test_the_loupe_is_labelled_and_leaves_the_mouse_free(mouse: tuple[int, int]) -> None:
+    picture = np.full_like(SHOWN.network, 1)
+    add_loupe(picture, replace(SHOWN, plain=SHOWN.network), mouse, mouse, 2)
+    changed = (picture != 1).any(2)
+    assert not changed[mouse[1], mouse[0]]
+    rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+    title = picture[rows[0] + 2 : rows[0] + 22, columns[0] + 2 : columns[-1] - 1]
+    half = title.shape[1] // 2
+    assert (title[:, :half].max(), title[:, half + 2 :].max()) > (200, 200)
     small = np.zeros((20, 30, 3), np.uint8)
-    add_loupe(
-        small, DisplayedFrame(1, 0.0, "bicubic", "espcn", small, small + np.uint8(9)), 5, 5
-    )  # smaller than the loupe
+    add_loupe(small, replace(SHOWN, plain=small, network=small + np.uint8(9)), (5, 5), (5, 5), 8)  # smaller than it
 
 
 def test_the_strip_shows_where_and_how_well() -> None:

@@ -104,7 +104,7 @@ class _Viewer:
             if shown is None:
                 continue
             picture = compose(shown, "split", 0.5)
-            add_labels(picture, shown, "split", 0.5)
+            add_labels(picture, shown, "split", picture.shape[1] // 2)
             now = time.monotonic()
             np.concatenate([picture, strip(self._player.status(), self._player.times, picture.shape[1], now)])
             self.drawn += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +25,7 @@ _HOST, _PORT = "127.0.0.1", 8470
 def preview(
     clip: Annotated[
         str,
-        typer.Argument(metavar="CLIP", help="A video, a picture, or a camera such as /dev/video0.", show_default=False),
+        typer.Argument(metavar="CLIP", help="A video, an image, or a camera such as /dev/video0.", show_default=False),
     ],
     model: Annotated[
         str,
@@ -46,7 +47,7 @@ def preview(
         str | None,
         typer.Option("--format", help="FFmpeg's name of CLIP's format, where it does not tell: lavfi, x11grab; v4l2."),
     ] = None,
-    deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Make whole pictures of fields.")] = False,
+    deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Make one frame of every two fields.")] = False,
     weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
     backend: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     device: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
@@ -92,7 +93,25 @@ def preview(
         _log.info("measuring which network keeps up with %s here …", source.name)
         model = networks.best(source, scale)
     _log.info("opening %s ×%d for %s …", model, scale, source.name)
-    with Player(source, networks, model, scale, position=moment, paused=serve, loop=loop) as player:
+
+    def command(model: str, scale: int) -> str:
+        """What encodes the clip as it is seen; empty for what is live, and for FFmpeg's own sources."""
+        if source.live or form is not None:
+            return ""
+        own = weights if model == networks.own else None
+        options = {
+            "-m": model,
+            "-x": str(scale),
+            "--weights": own,
+            "--backend": backend,
+            "--device": device,
+            "--precision": precision,
+            "--cache-dir": cache_dir,
+        }
+        given = [str(word) for option in options.items() if option[1] is not None for word in option]
+        return shlex.join(["vsr-encode", clip, *given, *(["--deinterlace"] if deinterlace else [])])
+
+    with Player(source, networks, model, scale, position=moment, paused=serve, loop=loop, command=command) as player:
         if serve:
             serve_page(player, host, port, lambda url: print(url, file=sys.stderr))  # noqa: T201 - for a human to open
         else:

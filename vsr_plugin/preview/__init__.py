@@ -41,11 +41,16 @@ KEYS = {
     "1 … 9": "another model",
     "+ -": "a larger scale, a smaller one",
     "v": "another view: split, network, difference × 8, side by side",
+    "b": "beside bicubic, or beside Lanczos",
+    "z": "100 %: a pixel of the frame is one of the screen; and back",
     "l": "loupe, on and off",
+    "[ ]": "loupe, from 2× to 16×; also the mouse wheel",
+    "drag": "the split line; at 100 % its handle, or the frame",
     "i": "figures, on and off",
-    "s": "save both versions as PNG",
-    "f": "full screen",
-    "?": "these keys",
+    "s": "save what is seen as PNG",
+    "c": "the vsr-encode command for this",
+    "f": "full screen; esc leaves it",
+    "?": "these keys; esc closes them",
     "q": "quit",
 }
 
@@ -79,6 +84,7 @@ class Status:
         duration: ″ of the whole, 0 if there is no knowing.
         paused: Whether time stands still.
         notice: What is waited for, or the last thing that did not work; empty if all is well.
+        command: What encodes the clip as it is seen; empty if nothing does.
     """
 
     name: str
@@ -104,6 +110,7 @@ class Status:
     duration: float
     paused: bool
     notice: str
+    command: str
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -1,4 +1,4 @@
-"""Drawing: two pictures in one view, a loupe over them, and the strip below with time bar, figures and graph.
+"""Drawing: two images in one, a loupe over them, and the strip below with time bar, figures and graph.
 
 Pure functions of arrays, for the window and the files it saves; the page draws by itself.
 """
@@ -18,111 +18,125 @@ if TYPE_CHECKING:
 
     from . import DisplayedFrame, Image, Status
 
-STRIP = 84  # rows below the picture
+STRIP = 84  # rows below the image
 BAR = 14  # of them, the topmost, are the time bar
 LEAST_WIDTH = 640  # columns that the words there need
+HANDLE = 16  # radius of what the split line is held by
+LOUPE = (400, 280)  # columns and rows of each half of the loupe
 _EDGE = 12
+_TITLE = 22  # rows above each half of the loupe
 GROUND, _FAINT, _TEXT, _DIM, _ACCENT = (28, 24, 22), (58, 50, 46), (240, 238, 236), (170, 160, 152), (255, 170, 60)
 _GRAPH_WIDTH, _GRAPH_SECONDS = 220, 10.0
 _TEXT_WIDTH = 620
-_PATCH, _ZOOM = (28, 20), 8  # of the loupe: (width, height) in pixels of the picture, and how large they are shown
 
 
 def compose(shown: DisplayedFrame, view: str, split: float) -> Image:
-    """Show both pictures in one.
+    """Show both images in one.
 
     Args:
-        shown: The pictures.
+        shown: The images.
         view: Out of `VIEWS`.
-        split: Where bicubic ends, 0 to 1 of the width.
+        split: Where the baseline ends, 0 to 1 of the width.
 
     Returns:
         (H, W, 3), twice as wide if side by side.
     """
-    bicubic, network = shown.plain, shown.network
+    plain, network = shown.plain, shown.network
     if view == "side by side":
-        return np.concatenate([bicubic, network], 1)
+        return np.concatenate([plain, network], 1)
     if view == "difference":
-        return cv2.addWeighted(network, 8.0, bicubic, -8.0, 128.0)
-    picture = network.copy()
+        return cv2.addWeighted(network, 8.0, plain, -8.0, 128.0)
+    image = network.copy()
     if view == "split":
-        column = round(split * picture.shape[1])
-        picture[:, :column] = bicubic[:, :column]
-    return picture
+        column = round(split * image.shape[1])
+        image[:, :column] = plain[:, :column]
+    return image
 
 
-def add_labels(picture: Image, shown: DisplayedFrame, view: str, split: float) -> None:
-    """Draw the line between both pictures, and what is what.
+def add_labels(image: Image, shown: DisplayedFrame, view: str, column: int) -> None:
+    """Draw the line between both images, its handle, and what is what.
 
     Args:
-        picture: Of `compose`, as large as it is shown; drawn into.
+        image: As large as it is displayed; drawn into.
         shown: The frame.
-        view: As for `compose`.
-        split: ″
+        view: Out of `VIEWS`.
+        column: Where the second image begins, in views that have two.
     """
+    height, width = image.shape[:2]
     seen = shown.model or shown.baseline
-    column = {"split": round(split * picture.shape[1]), "side by side": picture.shape[1] // 2}.get(view)
-    if column is not None:
-        picture[:, max(0, column - 1) : column + 1] = 255
-        _words(picture, shown.baseline, column - 10, 24, right=True)
-        _words(picture, seen, column + 10, 24)
-    else:
-        _words(picture, seen if view == "network" else f"{seen} − {shown.baseline}, × 8", 10, 24)
+    if view not in ("split", "side by side"):
+        _words(image, seen if view == "network" else f"{seen} − {shown.baseline}, × 8", 10, 24)
+        return
+    image[:, max(0, column - 1) : column + 1] = 255
+    _words(image, shown.baseline, column - 10, 24, right=True)
+    _words(image, seen, column + 10, 24)
+    if view == "split" and height > 6 * HANDLE and width > 6 * HANDLE:
+        middle = (column, height // 2)
+        cv2.circle(image, middle, HANDLE, (255, 255, 255), cv2.FILLED, cv2.LINE_AA)
+        for side in (-1, 1):
+            tip, back = column + side * (HANDLE - 5), column + side * 4
+            arrow = np.array([(tip, middle[1]), (back, middle[1] - 6), (back, middle[1] + 6)], np.int32)
+            cv2.fillPoly(image, [arrow], GROUND, cv2.LINE_AA)
 
 
-def add_loupe(picture: Image, shown: DisplayedFrame, x: int, y: int) -> None:
-    """Draw the neighborhood of a pixel of both pictures, magnified, away from where it is.
+def add_loupe(image: Image, shown: DisplayedFrame, at: tuple[int, int], mouse: tuple[int, int], zoom: int) -> None:
+    """Draw the neighborhood of a pixel of both images, magnified, away from the mouse.
 
     Args:
-        picture: Drawn into.
+        image: As large as it is displayed; drawn into.
         shown: Where the pixels come from.
-        x: Of the pixel in one of the two pictures; the loupe stays inside of it.
-        y: ″
+        at: (x, y) of the pixel in one of the two images; the loupe stays inside of it.
+        mouse: (x, y) in what is drawn into.
+        zoom: Columns and rows that a pixel takes.
     """
     rows, columns = shown.network.shape[:2]
-    width, height = min(_PATCH[0], columns), min(_PATCH[1], rows)
-    left, top = (min(max(0, x - width // 2), columns - width), min(max(0, y - height // 2), rows - height))
-    panels = [each[top : top + height, left : left + width] for each in (shown.plain, shown.network)]
-    large = [panel.repeat(_ZOOM, 0).repeat(_ZOOM, 1) for panel in panels]
-    gap = np.full((large[0].shape[0], 2, 3), 255, np.uint8)
-    loupe = np.concatenate([large[0], gap, large[1]], 1)
-    loupe = cv2.copyMakeBorder(loupe, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255))
-    loupe = loupe[: picture.shape[0], : picture.shape[1]]
-    place = _EDGE if y > rows // 2 else max(0, picture.shape[0] - loupe.shape[0] - _EDGE)
-    begin = _EDGE if x > columns // 2 else max(0, picture.shape[1] - loupe.shape[1] - _EDGE)
-    place, begin = (
-        min(place, picture.shape[0] - loupe.shape[0]),
-        min(begin, picture.shape[1] - loupe.shape[1]),
+    width = max(1, min(LOUPE[0] // zoom, (image.shape[1] // 2 - 2 * _EDGE) // zoom, columns))
+    height = max(1, min(LOUPE[1] // zoom, (image.shape[0] // 2 - _TITLE - 2 * _EDGE) // zoom, rows))
+    left = min(max(0, at[0] - width // 2), columns - width)
+    top = min(max(0, at[1] - height // 2), rows - height)
+    halves = []
+    for source, name in ((shown.plain, shown.baseline), (shown.network, shown.model or shown.baseline)):
+        large = source[top : top + height, left : left + width].repeat(zoom, 0).repeat(zoom, 1)
+        half = cv2.copyMakeBorder(large, _TITLE, 0, 0, 0, cv2.BORDER_CONSTANT, value=GROUND)
+        cv2.putText(half, f"{name}  {zoom}×", (6, 16), _TEXT, _face(), 13, 500)
+        halves.append(half)
+    gap = np.full((halves[0].shape[0], 2, 3), 255, np.uint8)
+    loupe = cv2.copyMakeBorder(
+        np.concatenate([halves[0], gap, halves[1]], 1), 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=(255, 255, 255)
     )
-    picture[place : place + loupe.shape[0], begin : begin + loupe.shape[1]] = loupe
+    loupe = loupe[: image.shape[0], : image.shape[1]]
+    high, wide = loupe.shape[:2]
+    y = min(_EDGE, image.shape[0] - high) if mouse[1] > image.shape[0] // 2 else max(0, image.shape[0] - high - _EDGE)
+    x = min(_EDGE, image.shape[1] - wide) if mouse[0] > image.shape[1] // 2 else max(0, image.shape[1] - wide - _EDGE)
+    image[y : y + high, x : x + wide] = loupe
 
 
 def strip(status: Status, times: Sequence[tuple[float, float]], width: int, now: float) -> Image:
-    """The part below the picture, (STRIP, width, 3): time bar, figures, and a graph of what pictures took.
+    """The part below the image, (STRIP, width, 3): time bar, figures, and a graph of what frames took.
 
     Args:
         status: What is said.
-        times: (when, milliseconds) of every picture of the last ten seconds.
+        times: (when, milliseconds) of every frame of the last ten seconds.
         width: In pixels.
         now: On the clock of ``times``.
     """
-    picture = np.full((STRIP, width, 3), GROUND, np.uint8)
-    cv2.rectangle(picture, (0, 4), (width, 9), _FAINT, cv2.FILLED)
+    image = np.full((STRIP, width, 3), GROUND, np.uint8)
+    cv2.rectangle(image, (0, 4), (width, 9), _FAINT, cv2.FILLED)
     if status.duration:
-        cv2.rectangle(picture, (0, 4), (round(width * status.target / status.duration), 9), _ACCENT, cv2.FILLED)
+        cv2.rectangle(image, (0, 4), (round(width * status.target / status.duration), 9), _ACCENT, cv2.FILLED)
     right = width
     if width >= _GRAPH_WIDTH + _TEXT_WIDTH:
         right = width - _GRAPH_WIDTH - _EDGE
         limit = 1000 / status.source_fps if status.source_fps else 0.0
-        _graph(picture[BAR + 6 : -8, right : width - _EDGE], times, now, limit)
+        _graph(image[BAR + 6 : -8, right : width - _EDGE], times, now, limit)
     for row, (line, color) in enumerate(zip(figures(status), (_TEXT, _DIM, _DIM), strict=True)):
-        part = picture[:, : right - _EDGE]
+        part = image[:, : right - _EDGE]
         cv2.putText(part, line, (_EDGE, BAR + 18 + 21 * row), color, _face(), 14, 400)
-    return picture
+    return image
 
 
 def figures(status: Status) -> tuple[str, str, str]:
-    """The three lines that are said below the picture."""
+    """The three lines below the image."""
     large = f"{status.width * status.seen_scale}×{status.height * status.seen_scale}"
     state = "paused   " if status.paused else ""
     of = f" of {clock(status.duration)}" if status.duration else ""
@@ -141,17 +155,22 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:05.2f}"
 
 
-def add_keys(picture: Image, models: Sequence[str]) -> None:
-    """Draw what the keys do over the picture; the numbers are those of the models."""
-    numbers = {f"{number}": name for number, name in enumerate(models[:9], 1)}
-    lines = [line for key, what in KEYS.items() for line in (numbers.items() if key == "1 … 9" else [(key, what)])]
-    width, height = 520, 26 * len(lines) + 24
-    area = picture[_EDGE : _EDGE + height, _EDGE : _EDGE + width]
-    area[:] = area // 5
-    for row, (key, what) in enumerate(lines):
-        y = 28 + 26 * row
-        cv2.putText(area, key, (16, y), _ACCENT, _face(), 15, 600)
-        cv2.putText(area, what, (86, y), _TEXT, _face(), 15, 400)
+def add_keys(image: Image, models: Sequence[str]) -> None:
+    """Draw what the keys do over the image; the numbers are those of the models."""
+    numbers = [(f"{number}", name) for number, name in enumerate(models[:9], 1)]
+    rest = [line for line in KEYS.items() if line[0] != "1 … 9"]
+    columns = [rest, numbers] if image.shape[1] > 760 else [rest + numbers]
+    step = min(26, max(12, (image.shape[0] - 3 * _EDGE - 12) // max(map(len, columns))))
+    left = _EDGE
+    for lines, width in zip(columns, (570, 190), strict=False):
+        area = image[_EDGE : _EDGE + step * len(lines) + 16, left : left + width]
+        area[:] = area // 5
+        for row, (key, what) in enumerate(lines, 1):
+            cv2.putText(area, key, (14, row * step + 2), _ACCENT, _face(), min(15, step - 2), 600)
+            cv2.putText(
+                area, what, (84 if lines is rest else 40, row * step + 2), _TEXT, _face(), min(15, step - 2), 400
+            )
+        left += width + 4
 
 
 def _graph(area: Any, times: Sequence[tuple[float, float]], now: float, limit: float) -> None:
@@ -171,12 +190,12 @@ def _graph(area: Any, times: Sequence[tuple[float, float]], now: float, limit: f
         cv2.polylines(area, [np.array(points, np.int32)], False, _ACCENT, 1, cv2.LINE_AA)
 
 
-def _words(picture: Any, text: str, x: int, y: int, *, right: bool = False) -> None:
-    """White words with a dark edge, on any picture."""
+def _words(image: Any, text: str, x: int, y: int, *, right: bool = False) -> None:
+    """White words with a dark edge, on any image."""
     if right:
-        x -= round(cv2.getTextSize((picture.shape[1], picture.shape[0]), text, (0, y), _face(), 15, 600)[2])
-    cv2.putText(picture, text, (x + 1, y + 1), (0, 0, 0), _face(), 15, 600)
-    cv2.putText(picture, text, (x, y), (255, 255, 255), _face(), 15, 600)
+        x -= round(cv2.getTextSize((image.shape[1], image.shape[0]), text, (0, y), _face(), 15, 600)[2])
+    cv2.putText(image, text, (x + 1, y + 1), (0, 0, 0), _face(), 15, 600)
+    cv2.putText(image, text, (x, y), (255, 255, 255), _face(), 15, 600)
 
 
 @cache

@@ -30,6 +30,9 @@ _SHARE = 0.8  # of the time until the next frame that a frame may take; the rest
 class Networks:
     """The models that have weights; see `preview.Choice`.
 
+    Attributes:
+        own: The model that has weights of the user's own; empty if there are none.
+
     Args:
         weights: A file of weights for the model ``own``.
         own: ″
@@ -44,7 +47,7 @@ class Networks:
         execution: Execution | None = None,
     ) -> None:
         self._weights = weights
-        self._own = own if weights is not None else ""
+        self.own = own if weights is not None else ""
         self._execution = replace(execution or Execution(), batch=1)
 
     def models(self, scale: int) -> tuple[str, ...]:
@@ -54,7 +57,7 @@ class Networks:
     def scales(self, model: str) -> tuple[int, ...]:
         """What a model can be opened at."""
         spec = find_model(model)
-        if model == self._own:
+        if model == self.own:
             return tuple(spec.scales)
         return tuple(scale for scale in spec.scales if spec.weights(scale) is not None)
 
@@ -64,7 +67,7 @@ class Networks:
         Raises:
             VsrError: as `Upscaler` does.
         """
-        return Upscaler(model, scale, self._execution, weights=self._weights if model == self._own else None)
+        return Upscaler(model, scale, self._execution, weights=self._weights if model == self.own else None)
 
     def best(self, clip: Clip, scale: int) -> str:
         """The model of the highest PSNR that keeps up with the clip here; the cheapest if none does.

@@ -39,6 +39,7 @@ class Player:
         position: Where to begin, in seconds.
         paused: Whether to wait there.
         loop: Whether to begin again at the end.
+        command: What encodes the clip by a model at a scale; empty if nothing does.
         now: Seconds of a clock that only moves forward.
 
     Raises:
@@ -55,9 +56,10 @@ class Player:
         position: float = 0.0,
         paused: bool = False,
         loop: bool = False,
+        command: Callable[[str, int], str] = lambda model, scale: "",
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._clip, self._choice, self._now = clip, choice, now
+        self._clip, self._choice, self._command, self._now = clip, choice, command, now
         self._upscaler, self._is_new = choice.open(model, scale), True
         self._reader: Reader | None = None
         look = Look(model, scale, BASELINES[0])
@@ -153,6 +155,7 @@ class Player:
                 duration=clip.duration,
                 paused=playback.paused or playback.over,
                 notice=playback.notice or opening,
+                command=self._command(wanted.model, wanted.scale),
             )
 
     def pause(self, paused: bool | None = None) -> None:

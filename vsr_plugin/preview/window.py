@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
-import numpy as np
 
 from ..errors import BackendError, OutputError
-from . import VIEWS
-from .canvas import BAR, GROUND, LEAST_WIDTH, STRIP, add_keys, add_labels, add_loupe, compose, strip
+from . import BASELINES
+from .canvas import BAR
 from .display import answers, lets_in, screen_size
+from .viewer import Viewer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from . import DisplayedFrame, Image
+    from . import DisplayedFrame, Status
     from .player import Player
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,9 @@ _SKIP = 5.0  # seconds
 _OPENING = 50  # milliseconds that a new window has to come up, before it is resized
 _SETTLED = 0.7  # seconds after which it should be there
 _FPS = 2.0  # seconds that the figures look back
-_MOST = 0.92  # of the screen that a window may take; the rest is for its frame, and for bars of the desktop
+_OBEYS = 0.3  # seconds until a window has the size that it was given
+_MOST = 0.9  # of the screen that a window may take; the rest is for its frame, and for bars of the desktop
+_TITLE = 20  # rows of its title, about
 # Arrows as X11, Windows and macOS number them.
 _LEFT, _UP = (0xFF51, 0x250000, 63234), (0xFF52, 0x260000, 63232)
 _RIGHT, _DOWN = (0xFF53, 0x270000, 63235), (0xFF54, 0x280000, 63233)
@@ -73,11 +75,11 @@ def check_display() -> None:
 
 
 class Window:
-    """One window; what it shows of the player's pictures is its own.
+    """One window; what it shows of the player's frames is its own.
 
     Attributes:
-        drawn: Pictures that were drawn.
-        missed: Pictures that the player showed, but for which there was no time to draw them.
+        drawn: Frames that were drawn.
+        missed: Frames that the player displayed, but for which there was no time to draw them.
 
     Args:
         player: What is played.
@@ -89,20 +91,15 @@ class Window:
         self._player = player
         self._folder = folder
         self._name = f"vsr preview: {player.status().name}"
-        self._aspect = player.status().pixel_aspect
-        self._view = VIEWS[0]
-        self._split = 0.5
-        self._mouse: tuple[int, int] | None = None
+        self._viewer = viewer = Viewer(player.status().pixel_aspect)
         self._screen = screen_size()
-        self._zoom = (1.0, 1.0)  # what is shown : pixels of the picture, across and down
-        self._place = (0, 0, 1, 1)  # of the picture in what is shown: left, top, width, height
-        self._loupe = self._keys = self._full = self._closed = False
-        self._figures = True
+        self._full = self._closed = False
         self._shown: DisplayedFrame | None = None
-        self._drawn_at: deque[float] = deque()  # when pictures that had not been drawn before were
+        self._drawn_at: deque[float] = deque()  # when frames that had not been drawn before were
         self._draw_seconds = 0.0  # of the latest
-        self._size = (0, 0)  # (width, height) of what is shown, with the strip
-        self._held = ""  # what the mouse has hold of: the "line", the "bar"
+        self._asked = (0, 0)  # (width, height) of the window, as far as we say
+        self._asked_at = 0.0
+        self._size = (0, 0)  # of what is drawn
         self._said = ""  # what came of the last key, until the next one
         self._actions: dict[int, Callable[[], object]] = {
             ord(" "): player.pause,
@@ -115,36 +112,40 @@ class Window:
             ord("+"): lambda: self._rescale(1),
             ord("="): lambda: self._rescale(1),
             ord("-"): lambda: self._rescale(-1),
-            ord("v"): self._next_view,
-            ord("l"): lambda: self._toggle("_loupe"),
-            ord("i"): lambda: self._toggle("_figures"),
-            ord("?"): lambda: self._toggle("_keys"),
-            ord("f"): self._toggle_full,
+            ord("v"): viewer.next_view,
+            ord("b"): self._next_baseline,
+            ord("z"): lambda: _toggle(viewer, "actual"),
+            ord("l"): lambda: _toggle(viewer, "loupe"),
+            ord("["): lambda: viewer.magnify(-1),
+            ord("]"): lambda: viewer.magnify(1),
+            ord("i"): lambda: _toggle(viewer, "figures"),
+            ord("?"): lambda: _toggle(viewer, "keys"),
+            ord("f"): lambda: self._set_full(not self._full),
             ord("s"): self._save,
-            ord("q"): lambda: self._toggle("_closed"),
-            _ESCAPE: lambda: self._toggle("_closed"),
+            ord("c"): self._tell_command,
+            ord("q"): lambda: _toggle(self, "_closed"),
+            _ESCAPE: self._leave,
         }
 
     def run(self, seconds: float | None = None) -> None:
         """Show, until closed, or for so long."""
         end = None if seconds is None else time.monotonic() + seconds
-        self._size = (0, 0)
-        cv2.namedWindow(self._name, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+        self._asked = (0, 0)
+        cv2.namedWindow(self._name, cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL)
         try:
             cv2.setMouseCallback(self._name, self._on_mouse)
             cv2.waitKey(_OPENING)
             drawn, mended, opened = 0.0, False, time.monotonic()
             while not self._closed and (end is None or time.monotonic() < end):
                 before = self._shown.number if self._shown else 0
-                picture = self._player.wait(before, _TICK)
-                if picture is not None:
-                    self._shown = picture
-                if picture is not None or time.monotonic() - drawn > _REFRESH:
+                shown = self._player.wait(before, _TICK)
+                self._shown = shown or self._shown
+                if shown is not None or time.monotonic() - drawn > _REFRESH or self._window_size() != self._size:
                     began = time.monotonic()
                     self._draw()
                     drawn = time.monotonic()
-                    if picture is not None:
-                        self._count(picture.number - before if before else 1, drawn, drawn - began)
+                    if shown is not None:
+                        self._count(shown.number - before if before else 1, drawn, drawn - began)
                     if not mended and not self._full and self._shown is not None and drawn - opened > _SETTLED:
                         mended = True
                         self._mend()
@@ -157,7 +158,7 @@ class Window:
                 cv2.waitKey(1)
 
     def _count(self, passed: int, now: float, seconds: float) -> None:
-        """One of the pictures that have passed was drawn."""
+        """One of the frames that have passed was drawn."""
         self.drawn += 1
         self.missed += passed - 1
         self._draw_seconds = seconds
@@ -174,100 +175,68 @@ class Window:
     def _draw(self) -> None:
         if self._shown is None:
             return
-        picture = self._fitted(compose(self._shown, self._view, self._split))
-        add_labels(picture, self._shown, self._view, self._split)
-        if self._loupe:
-            add_loupe(picture, self._shown, *self._pixel())
-        if self._keys:
-            add_keys(picture, self._player.status().models)
-        whole = self._with_strip(self._framed(picture))
-        size = (whole.shape[1], whole.shape[0])
-        if size != self._size:
-            self._size = size
+        natural = self._viewer.natural_size(
+            self._shown, (round(_MOST * self._screen[0]), round(_MOST * self._screen[1]))
+        )
+        if natural != self._asked:
+            self._asked, self._asked_at = natural, time.monotonic()
             if not self._full:
-                cv2.resizeWindow(self._name, *size)
-        cv2.imshow(self._name, whole)
+                cv2.resizeWindow(self._name, *natural)
+        self._size = self._window_size()
+        cv2.imshow(
+            self._name,
+            self._viewer.draw(self._shown, self._status(), self._player.times, time.monotonic(), self._size),
+        )
+
+    def _window_size(self) -> tuple[int, int]:
+        """(width, height) of what is to be drawn: as large as the window is, or will be as soon as it obeys."""
+        if self._full or time.monotonic() - self._asked_at > _OBEYS:
+            with suppress(cv2.error):
+                _, _, width, height = cv2.getWindowImageRect(self._name)
+                if min(width, height) > BAR:
+                    return width, height
+        return self._asked
 
     def _mend(self) -> None:
-        """Make Qt draw the window: now and then, of one that is opened on a busy screen, it hears nothing."""
-        width, height = self._size
+        """Make Qt draw the window: now and then, of one that is opened on a busy screen, it hears nothing.
+
+        What is below the edge of the screen is moved up.
+        """
+        width, height = self._asked
+        with suppress(cv2.error):
+            left, top, _, _ = cv2.getWindowImageRect(self._name)
+            if top + height > self._screen[1]:
+                cv2.moveWindow(self._name, left, max(0, (self._screen[1] - height) // 2 - _TITLE))
         cv2.resizeWindow(self._name, width, height + 1)
         cv2.waitKey(1)
         cv2.resizeWindow(self._name, width, height)
+        self._asked_at = time.monotonic()
 
-    def _fitted(self, picture: Image) -> Image:
-        """As wide as its pixels are meant, and no larger than the screen."""
-        height, width = picture.shape[:2]
-        wide, high = width * self._aspect, float(height)
-        if full := self._full_size():
-            part = min(full[0] / wide, (full[1] - self._rows()) / high)
-        else:
-            part = min(1.0, _MOST * self._screen[0] / wide, (_MOST * self._screen[1] - STRIP) / high)
-        size = (max(1, round(part * wide)), max(1, round(part * high)))
-        self._zoom = (size[0] / width, size[1] / height)
-        how = cv2.INTER_AREA if part < 1 else cv2.INTER_LINEAR
-        return picture if size == (width, height) else cv2.resize(picture, size, interpolation=how)
-
-    def _framed(self, picture: Image) -> Image:
-        """As wide as the words below need, and as large as the screen if it is full; the rest is dark."""
-        height, width = picture.shape[:2]
-        most = self._full_size() or (max(width, LEAST_WIDTH), height + self._rows())
-        across, down = max(0, most[0] - width), max(0, most[1] - self._rows() - height)
-        self._place = (across // 2, down // 2, width, height)
-        sides = (down // 2, down - down // 2, across // 2, across - across // 2)
-        return cv2.copyMakeBorder(picture, *sides, cv2.BORDER_CONSTANT, value=GROUND) if across or down else picture
-
-    def _full_size(self) -> tuple[int, int] | None:
-        """(width, height) of the full screen; None if there is none, or no knowing."""
-        if not self._full:
-            return None
-        with suppress(cv2.error):  # what is shown lies in the middle of it
-            left, top, width, height = cv2.getWindowImageRect(self._name)
-            size = (width + 2 * left, height + 2 * top)
-            if min(left, top) >= 0 and size[0] <= self._screen[0] and STRIP < size[1] <= self._screen[1]:
-                return size
-        return None
-
-    def _with_strip(self, picture: Image) -> Image:
+    def _status(self) -> Status:
         """What is said of the player, as far as this window has kept up with it."""
         status, now = self._player.status(), time.monotonic()
-        status = replace(
+        return replace(
             status,
             shown_fps=sum(when > now - _FPS for when in self._drawn_at) / _FPS,
             dropped=status.dropped + self.missed,
             display_ms=status.display_ms + 1e3 * self._draw_seconds,
             notice=self._said or status.notice,
         )
-        below = strip(status, self._player.times, picture.shape[1], now)
-        return np.concatenate([picture, below[: self._rows()]])
-
-    def _rows(self) -> int:
-        """Of the time bar and the figures below it, as far as they are wanted."""
-        return STRIP if self._figures else BAR
-
-    def _pixel(self) -> tuple[int, int]:
-        """Where the mouse is, in one of the two pictures; the middle, as long as there is no knowing."""
-        assert self._shown is not None
-        height, width = self._shown.network.shape[:2]
-        if self._mouse is None:
-            return width // 2, height // 2
-        x, y = ((self._mouse[axis] - self._place[axis]) / self._zoom[axis] for axis in (0, 1))
-        return round(max(0.0, x)) % width, min(round(max(0.0, y)), height - 1)
 
     def _on_mouse(self, event: int, x: int, y: int, flags: int, _: Any) -> None:
         if self._shown is None:
             return
-        self._mouse = (max(0, x), max(0, y))
-        height, width = self._size[1] - self._rows(), self._size[0]
-        if event == cv2.EVENT_LBUTTONDOWN:
-            self._held = "bar" if height <= y <= height + BAR else "line" if y < height else ""
-        elif not flags & cv2.EVENT_FLAG_LBUTTON:
-            self._held = ""
-        if self._held == "line" and self._view == "split":
-            self._split = min(max(0.0, (x - self._place[0]) / self._place[2]), 1.0)
+        part = None
+        if event == cv2.EVENT_MOUSEWHEEL:
+            self._viewer.magnify(1 if flags > 0 else -1)  # the turn of the wheel is in the upper half
+        elif event == cv2.EVENT_LBUTTONDOWN:
+            part = self._viewer.press(x, y)
+        else:
+            part = self._viewer.move(x, y, held=bool(flags & cv2.EVENT_FLAG_LBUTTON))
+        if part is not None:
+            self._player.seek(part * self._player.status().duration)
+        if flags & cv2.EVENT_FLAG_LBUTTON or event == cv2.EVENT_MOUSEWHEEL or self._viewer.loupe:
             self._draw()
-        elif self._held == "bar":
-            self._player.seek(min(max(0.0, x / width), 1.0) * self._player.status().duration)
 
     def _press(self, key: int) -> None:
         if key < 0:
@@ -290,16 +259,27 @@ class Window:
         if 0 <= place < len(scales):
             self._player.choose(scale=scales[place])
 
-    def _next_view(self) -> None:
-        self._view = VIEWS[(VIEWS.index(self._view) + 1) % len(VIEWS)]
+    def _next_baseline(self) -> None:
+        place = BASELINES.index(self._player.status().baseline) + 1
+        self._player.choose(baseline=BASELINES[place % len(BASELINES)])
 
-    def _toggle(self, what: str) -> None:
-        setattr(self, what, not getattr(self, what))
+    def _leave(self) -> None:
+        """Leave the list of keys, or else full screen."""
+        if self._viewer.keys:
+            self._viewer.keys = False
+        elif self._full:
+            self._set_full(False)
 
-    def _toggle_full(self) -> None:
-        self._full = not self._full
-        state = cv2.WINDOW_FULLSCREEN if self._full else cv2.WINDOW_NORMAL
+    def _set_full(self, full: bool) -> None:
+        self._full = full
+        state = cv2.WINDOW_FULLSCREEN if full else cv2.WINDOW_NORMAL
         cv2.setWindowProperty(self._name, cv2.WND_PROP_FULLSCREEN, state)
+        self._asked_at = time.monotonic()
+
+    def _tell_command(self) -> None:
+        command = self._player.status().command
+        self._said = command or "no vsr-encode command: a camera cannot be encoded"
+        _log.info("%s", self._said)
 
     def _save(self) -> None:
         if self._shown is None:
@@ -311,6 +291,10 @@ class Window:
         else:
             self._said = f"saved {', '.join(path.name for path in paths)}"
         _log.info("%s", self._said)
+
+
+def _toggle(thing: object, what: str) -> None:
+    setattr(thing, what, not getattr(thing, what))
 
 
 def save(shown: DisplayedFrame, clip: str, folder: Path) -> list[Path]:
