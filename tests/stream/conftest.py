@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -58,6 +61,24 @@ def enlarge(nearest: Upscaler, tmp_path: Path) -> Callable[..., Path]:
         return output
 
     return run
+
+
+@contextmanager
+def piped(data: bytes, pipe: Path) -> Iterator[Path]:
+    """``pipe`` as a named pipe into which these bytes come, once; joined at the end, read or not."""
+    os.mkfifo(pipe)
+
+    def feed() -> None:
+        with suppress(BrokenPipeError):
+            pipe.write_bytes(data)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    try:
+        yield pipe
+    finally:
+        feeder.join()
+        pipe.unlink()
 
 
 def probe(path: Path, *what: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from PIL import Image
 from vsr_plugin.errors import DamagedInputError, InputError
 from vsr_plugin.stream import Selection, Source
 
-from .conftest import Make, Media, frame_times
+from .conftest import Make, Media, frame_times, piped
 
 _FILM = "-f lavfi -i testsrc2=s=64x48:r=25:d=1.6 -f lavfi -i sine=d=1.6"
 _H264 = "-c:v libx264 -preset ultrafast -bf 2 -g 10 -c:a aac -b:a 32k"
@@ -74,8 +74,8 @@ def test_copies_that_begin_in_mid_stream_are_whole(make: Make, name: str) -> Non
     assert _read(file)[1] == 0
 
 
-def _read(file: Path) -> tuple[int, int]:
-    source = Source(file)
+def _read(file: Path, selection: Selection | None = None) -> tuple[int, int]:
+    source = Source(file, selection)
     return len(list(source)), source.damaged
 
 
@@ -99,14 +99,64 @@ def _cut(make: Make, tmp_path: Path, recipe: str, name: str, left: float) -> tup
         (f"{_FILM} {_MPEG2}", "b.ts"),
         (f"{_FILM} {_H264}", "a.m2ts"),
         (f"{_FILM} {_H264}", "a.flv"),
+        (f"{_FILM} {_H264}", "a.nut"),
         (f"{_FILM} -c:v mpeg4 -bf 2 -c:a mp3", "a.avi"),
+        (f"{_FILM} -c:v wmv2 -c:a wmav2", "a.wmv"),
+        (f"{_FILM} -c:v libtheora -c:a libvorbis", "a.ogv"),
+        (f"{_FILM} {_MPEG2}", "a.vob"),
+        (f"{_FILM} {_MPEG2} -c:a pcm_s16le -ar 48000", "a.mxf"),
+        (f"{_FILM} -an -c:v libvpx -deadline realtime", "a.ivf"),
+        ("-f lavfi -i testsrc2=s=64x48:r=10:d=1", "a.gif"),
+        ("-f lavfi -i testsrc2=s=64x48:r=10:d=1", "a.apng"),
     ],
 )
-def test_a_cut_file_is_damaged(make: Make, tmp_path: Path, recipe: str, name: str, left: float) -> None:
-    _, cut = _cut(make, tmp_path, recipe, name, left)
+def test_what_is_cut_is_damaged(make: Make, tmp_path: Path, recipe: str, name: str, left: float) -> None:
+    whole, cut = _cut(make, tmp_path, recipe, name, left)
     assert _read(cut)[1] > 0
     with pytest.raises(DamagedInputError):
         list(Source(cut, strict=True))
+    for file, damaged in ((cut, True), (whole, False)):
+        with piped(file.read_bytes(), tmp_path / "pipe") as pipe:
+            assert (_read(pipe)[1] > 0) == damaged
+        with file.open("rb") as opened, pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.stdin", SimpleNamespace(buffer=opened))
+            assert (_read(Path("-"))[1] > 0) == damaged
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "mark"),
+    [
+        (f"{_FILM} -c:v libtheora -c:a libvorbis", "a.ogv", b"OggS"),
+        (f"{_FILM} {_MPEG2} -c:a pcm_s16le -ar 48000", "a.mxf", b"\x06\x0e\x2b\x34"),
+        (f"{_FILM} {_H264} -cluster_time_limit 300", "a.mkv", b"\x1f\x43\xb6\x75"),
+        ("-f lavfi -i testsrc2=s=64x48:r=10:d=1.6", "a.apng", b"fdAT"),
+    ],
+)
+def test_damage_counts_up_to_the_end_of_the_part(
+    make: Make, tmp_path: Path, recipe: str, name: str, mark: bytes
+) -> None:
+    data = make(recipe, name).read_bytes()
+    file = tmp_path / name
+    file.write_bytes(_without(data, mark, data.count(mark) // 2))
+    for part, damaged in ((None, True), (Fraction(7, 5), True), (Fraction(1, 5), False)):
+        assert (_read(file, Selection(duration=part))[1] > 0) == damaged, part
+        with piped(file.read_bytes(), tmp_path / "pipe") as pipe:
+            assert (_read(pipe, Selection(duration=part))[1] > 0) == damaged, part
+
+
+@pytest.mark.parametrize("part", [None, Selection(duration=Fraction(7, 5)), Selection(frames=35)])
+def test_a_clock_that_jumps_is_damage_where_files_are_not_joined(
+    make: Make, tmp_path: Path, part: Selection | None
+) -> None:
+    data = bytearray(make(f"{_FILM} {_H264} -cluster_time_limit 300", "a.mkv").read_bytes())
+    cluster = [match.start() for match in re.finditer(b"\x1f\x43\xb6\x75", data)][3]
+    time = data.index(b"\xe7\x82", cluster) + 2
+    for byte, bit in ((0, 1), (0, 6)):
+        changed = data.copy()
+        changed[time + byte] ^= 1 << bit
+        file = tmp_path / f"{byte} {bit}.mkv"
+        file.write_bytes(changed)
+        assert _read(file, part)[1] > 0, (byte, bit)
 
 
 def _without(data: bytes, mark: bytes, number: int) -> bytes:
@@ -215,6 +265,13 @@ def test_a_cut_image_is_damaged(tmp_path: Path) -> None:
     assert _read(file) == (1, 0)
     file.write_bytes(file.read_bytes()[: file.stat().st_size * 6 // 10])
     assert _read(file) == (1, 1)
+
+
+def test_what_follows_a_whole_image_is_no_damage(tmp_path: Path) -> None:
+    file = tmp_path / "more.jpg"
+    Image.effect_noise((64, 48), 60).save(file)
+    file.write_bytes(file.read_bytes() + b"more \xff\xda of another kind")
+    assert _read(file) == (1, 0)
 
 
 def test_empty_packets_end_nothing(make: Make) -> None:

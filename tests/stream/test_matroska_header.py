@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from vsr_plugin.errors import OutputError
 from vsr_plugin.stream import Encoding
 from vsr_plugin.stream.matroska_header import state_aspect, unread
 
-from .conftest import Media, frame_times, probe, streams, video
+from .conftest import Media, frame_times, piped, probe, streams, video
 
 Enlarge = Callable[..., Path]
 needs_mkvtoolnix = pytest.mark.skipif(shutil.which("mkvmerge") is None, reason="no mkvmerge on the path")
@@ -60,8 +61,7 @@ def test_a_file_without_room_or_of_another_kind_is_left_alone(tmp_path: Path) ->
         file.write_bytes(content)
         assert not state_aspect(file, Fraction(4, 3), 0)
         assert file.read_bytes() == content
-        assert unread(str(file)) == []
-    assert unread(str(tmp_path / "none.mkv")) == []
+        assert unread(BytesIO(content)) == []
 
 
 def _chapter(number: int, start: int, end: int, *more: str) -> str:
@@ -108,6 +108,8 @@ def test_chapters_beyond_a_flat_list_are_told(
     assert f"dropping {what}: FFmpeg does not read it" in caplog.text
     with pytest.raises(OutputError, match=f"{what} would be lost"):
         enlarge(before, "strict.mkv", strict=True)
+    with piped(before.read_bytes(), tmp_path / "pipe") as pipe, pytest.raises(OutputError, match="would be lost"):
+        enlarge(pipe, "piped.mkv", strict=True)
 
 
 @needs_mkvtoolnix
@@ -123,3 +125,16 @@ def test_languages_of_several_parts_are_told(
     assert "dropping all but the first part of the language pt-BR of stream 0: FFmpeg does not read it" in said[0]
     with pytest.raises(OutputError, match="language pt-BR of stream 0 would be lost"):
         enlarge(before, "strict.mkv", strict=True)
+    caplog.clear()
+    with piped(before.read_bytes(), tmp_path / "pipe") as pipe:
+        enlarge(pipe, "piped.mkv")
+    assert len([line for line in caplog.text.splitlines() if "dropping" in line]) == 2
+
+
+def test_titles_of_editions_are_told() -> None:
+    """RFC 9559, section 5.1.7.1.6; few programs write them."""
+    display = b"\x45\x20" + b"\x87" + b"\x45\x21\x84Long"  # EditionDisplay with an EditionString
+    edition = b"\x45\xb9" + bytes([0x80 | len(display)]) + display
+    chapters = b"\x10\x43\xa7\x70" + bytes([0x80 | len(edition)]) + edition
+    segment = b"\x18\x53\x80\x67" + bytes([0x80 | len(chapters)]) + chapters
+    assert unread(BytesIO(b"\x1a\x45\xdf\xa3\x80" + segment)) == ["the titles of editions"]

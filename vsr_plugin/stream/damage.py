@@ -7,13 +7,14 @@ import re
 import threading
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import DamagedInputError
-from .input import seconds, size_of
-from .matroska import MatroskaBlocks
-from .sequence import ImageSequence
-from .structure import cut_short
+from .input import Pipe, python_file, seconds, size_of
+from .jpeg import is_whole
+from .matroska import matroska_check
+from .structure import CHECKS
+from .walk import Walk
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SAID = 3  # lines that are warnings
-_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"  # markers: ITU-T T.81, table B.1; cameras' films may lack the latter
 
 
 class Damage:
@@ -62,7 +62,7 @@ class Damage:
 
 
 class Tally:
-    """What a file says it holds, beside what comes of it while it is read from one place to its end.
+    """What an input says it holds, beside what comes of it while it is read from one place on.
 
     Args:
         path: Of the input.
@@ -70,9 +70,6 @@ class Tally:
         stream: The one that is decoded.
         frame_rate: Average, if known.
         start: Where it is read from, in seconds of its clock; None for its beginning.
-
-    Attributes:
-        sequence: The image files that are read; None for a single file.
     """
 
     def __init__(
@@ -83,7 +80,6 @@ class Tally:
         frame_rate: Fraction | None,
         start: Fraction | None,
     ) -> None:
-        self._file = Path(path) if Path(path).is_file() else None  # else a pattern, standard input or an address
         self._form = container.format.name
         self._container = container
         self._stream = stream
@@ -95,15 +91,29 @@ class Tally:
         exact = self._form.startswith("mov") and len(entries)  # the times of others are those of key frames, or guesses
         self._last_indexed = entries[len(entries) - 1].timestamp if exact else None
         self._last: int | None = None  # decoding time
-        self.sequence = ImageSequence.find(path)
         self._is_jpeg = stream.codec_context.name == "mjpeg" and self._form in ("image2", "jpeg_pipe")
         self._packets = 0
+        self._begin = 0  # in bytes: what comes before is nobody's loss
         self._end = 0  # in bytes, of the last packet
-        self._files = 0  # of a sequence
+        self._frames = 0  # that the container states
         self._waiting: set[int] = set()  # timestamps of packets whose frames have not come out
         self._missing: set[int] = set()
         self._first: int | None = None  # timestamp of the first key frame
-        self._blocks: MatroskaBlocks | None = None
+        self._file: BinaryIO | None = None  # opened here
+        self._walk = self._follow(path)
+
+    def _follow(self, path: str) -> Walk | None:
+        check = matroska_check(self._stream.index) if self._form == "matroska,webm" else CHECKS.get(self._form)
+        if check is None:
+            return None
+        read = python_file(self._container)
+        if isinstance(read, Pipe):
+            walk = Walk(check)
+            read.watch(walk.feed)
+            return walk
+        if read is None and Path(path).is_file():
+            read = self._file = Path(path).open("rb")  # noqa: SIM115 - closed in `close`
+        return None if read is None else Walk(check, read)  # an address is read by FFmpeg alone
 
     def packet(self, packet: Packet[Any]) -> str | None:
         """Note a packet of the stream, before it is decoded; what was lost before it, if something was."""
@@ -112,19 +122,18 @@ class Tally:
         self._packets += 1
         self._last = packet.dts if self._last is None or packet.dts is None else max(self._last, packet.dts)
         if packet.pts is not None:
-            self._files = packet.pts + 1
             if self._first is None and packet.is_keyframe:
                 self._first = packet.pts
             if not packet.is_discard and self._is_due(packet.pts):
                 self._waiting.add(packet.pts)
-        if self._is_jpeg and (data := bytes(packet)).rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
+        if self._is_jpeg and not is_whole(bytes(packet)):
             return "the image ends within its last scan"
         if packet.pos is None:
             return None
+        if self._packets == 1 and self._start is not None:
+            self._begin = packet.pos
         self._end = packet.pos + packet.size
-        if self._packets == 1 and self._form == "matroska,webm" and self._file is not None:
-            return self._begin(packet.pos)
-        return self._walk(packet.pos)
+        return self._broken(packet.pos)
 
     def frame(self, pts: int | None) -> None:
         """Note the timestamp of a frame as the decoder gave it."""
@@ -141,68 +150,54 @@ class Tally:
         after_start = self._start is None or pts * self._tick >= self._start
         return after_start and self._first is not None and pts >= self._first
 
-    def lost(self, reached: Fraction, *, told: bool) -> str | None:
-        """What did not come, at the end of reading; None if nothing is known to be lost.
+    def lost(self, reached: Fraction, end: Fraction | None) -> str | None:
+        """What did not come, when reading is over; None if nothing is known to be lost.
 
         Args:
             reached: Where the last frame ends, in seconds of the file's clock.
-            told: Whether damage was found before: what may follow from it is not said again.
+            end: Where the part asked for ends, if that was reached: what comes behind is not missed; None for all.
         """
-        if self.sequence is not None:
-            return self.sequence.lost_after(self._files)
-        if told:
-            return None
-        if broken := self._walk(None) or self._cut_short():
+        if end is None:
+            broken = self._broken(None) or self._cut_within_a_frame() or self._unindexed()
+            missing = sorted(self._missing | self._waiting)
+        else:
+            broken = None
+            missing = sorted(pts for pts in self._missing if pts * self._tick < end)
+        if broken:
             return broken
+        if missing:
+            first = float(missing[0] * self._tick)
+            return f"{len(missing)} frames are missing, the first of them at {first:.3f} s"
+        return self._early(reached) if end is None else None
+
+    def close(self) -> None:
+        """Close what is open; harmless when called again."""
+        if self._file is not None:
+            self._file.close()
+
+    def _broken(self, position: int | None) -> str | None:
+        """What does not fit among the bytes up to a position, or to the end."""
+        if self._walk is None:
+            return None
+        said = self._walk.until(position, self._begin)
+        self._frames += self._walk.passed(position, self._begin)
+        if said is None and self._frames > self._packets:
+            said = f"{self._frames - self._packets} frames that the file holds were not read"
+        if said is not None:
+            self.close()
+            self._walk = None
+        return said
+
+    def _cut_within_a_frame(self) -> str | None:
+        more = self._form == "yuv4mpegpipe" and (size_of(self._container) or 0) > self._end
+        return "it ends within a frame" if more else None
+
+    def _unindexed(self) -> str | None:
         if self._packets < self._indexed:
             return f"{self._indexed - self._packets} of the {self._indexed} frames in its index are not there"
         if self._last is not None and self._last_indexed is not None and self._last < self._last_indexed:
             return f"the frames after {float(self._last * self._tick):.3f} s in its index are not there"
-        if missing := sorted(self._missing | self._waiting):
-            first = float(missing[0] * self._tick)
-            return f"{len(missing)} frames are missing, the first of them at {first:.3f} s"
-        return self._early(reached)
-
-    def close(self) -> None:
-        """Close what is open; harmless when called again."""
-        if self._blocks is not None:
-            self._blocks.close()
-
-    def _begin(self, position: int) -> str | None:
-        assert self._file is not None
-        cluster = None
-        if self._start is not None:
-            cluster = max((entry.pos for entry in self._stream.index_entries if entry.pos <= position), default=None)
-            if cluster is None:
-                return None
-        blocks = MatroskaBlocks(self._file.open("rb"), self._stream.index, cluster)
-        said = blocks.until(position)
-        if self._start is not None:
-            if said is not None:  # what comes before the part is nobody's loss
-                blocks.close()
-                return None
-            blocks.count = 1
-        self._blocks = blocks
-        return said
-
-    def _walk(self, position: int | None) -> str | None:
-        if self._blocks is None:
-            return None
-        said = self._blocks.until(position)
-        if said is None and self._blocks.count > self._packets:
-            said = f"{self._blocks.count - self._packets} blocks of Matroska were not read"
-        if said is not None:
-            self.close()
-            self._blocks = None
-        return said
-
-    def _cut_short(self) -> str | None:
-        if self._form == "yuv4mpegpipe" and (size_of(self._container) or 0) > self._end:
-            return "it ends within a frame"
-        if self._file is None:
-            return None
-        with self._file.open("rb") as file:
-            return cut_short(file, self._form)
+        return None
 
     def _early(self, reached: Fraction) -> str | None:
         """Whether the frames end before the file's header says they do."""

@@ -24,6 +24,7 @@ from .input import average_rate, has_no_clock, is_cover, seconds
 from .layout import read_planes, readable
 from .reader import Reader
 from .selection import Selection
+from .sequence import ImageSequence
 from .side_data import NAMES, read_side_data
 from .still import READ, read_still
 from .timeline import FrameClock, spread
@@ -67,6 +68,7 @@ class Source(Iterator[Frame]):
         disposition: Of the stream.
         tags: Of the stream.
         file_tags: Of the file.
+        unread: What the file says that FFmpeg does not read, in words; found with ``keep_packets`` only.
         begins: When the first of the file's sound and frames begins, in seconds of its clock.
 
     Raises:
@@ -100,9 +102,13 @@ class Source(Iterator[Frame]):
         try:
             self._prepare(self._selection)
         except BaseException:
-            self._reader.container.close()
+            self._reader.close()
+            self._reader.release()
             raise
         self._cancelled = cancelled
+        self._sequence = ImageSequence.find(path)
+        self._files = 0  # of the sequence, so far
+        self._tally: Tally | None = None
         self._said_size = False
         self._said_changes: list[str] = []
         self._reading: Reading | None = None
@@ -147,10 +153,7 @@ class Source(Iterator[Frame]):
         self.timeline.settled = selection.frames is None
         self._limit = selection.frames
         self.expected_frames = self._expected_frames(start, duration)
-        self._tally = self._new_tally()
-
-    def _new_tally(self) -> Tally:
-        return Tally(self.path, self.container, self.stream, self.frame_rate, self.timeline.start)
+        self.unread = self._reader.unread()
 
     def _origin(self) -> Fraction:
         return Fraction(self.container.start_time or 0, 1_000_000)
@@ -220,15 +223,15 @@ class Source(Iterator[Frame]):
         count = 0
         reached = Fraction(0)
         shift: int | None = None
+        end: Fraction | None = None  # once it is reached
         try:
             for frame in self._from_start():
                 time = frame.pts * self.time_base
-                if timeline.end is not None and time >= timeline.end:
-                    self._reader.read_rest(timeline.end)
-                    break
-                if count == self._limit:
+                if count == self._limit and (timeline.end is None or time < timeline.end):
                     timeline.end = time
-                    self._reader.read_rest(time)
+                if timeline.end is not None and time >= timeline.end:
+                    end = timeline.end
+                    self._reader.read_rest(end)
                     break
                 if shift is None:
                     shift = frame.pts if timeline.start is not None else self._before_zero(frame)
@@ -236,12 +239,13 @@ class Source(Iterator[Frame]):
                 yield replace(frame, pts=frame.pts - shift) if shift else frame
                 count += 1
                 reached = time + frame.duration * self.time_base
-            else:
-                asked = count == self._limit or (timeline.end is not None and reached >= timeline.end)
-                if count and not asked and not self._cancelled():
-                    self._account(reached)
+            if count and not self._cancelled():
+                if end is None and (count == self._limit or (timeline.end is not None and reached >= timeline.end)):
+                    end = reached
+                self._account(reached, end)
         finally:
-            self._tally.close()
+            if self._tally is not None:
+                self._tally.close()
             timeline.settled = True
             self._reader.close()
         if count == 0 and not self.damaged:
@@ -252,8 +256,14 @@ class Source(Iterator[Frame]):
         if count == 0:
             raise DamagedInputError(f"{self.name}: not one frame of the video stream decodes")
 
-    def _account(self, reached: Fraction) -> None:
-        if lost := self._tally.lost(reached, told=self.damaged > 0):
+    def _account(self, reached: Fraction, end: Fraction | None) -> None:
+        """Count what did not come up to ``end``, or to that of the file if it is None."""
+        lost = None
+        if self._sequence is not None:
+            lost = None if end is not None else self._sequence.lost_after(self._files)
+        elif self._tally is not None and not self.damaged:
+            lost = self._tally.lost(reached, end)
+        if lost:
             self._damage.add(lost, ends=True)
 
     def _before_zero(self, first: Frame) -> int:
@@ -331,7 +341,7 @@ class Source(Iterator[Frame]):
 
     def _pictures(self, clock: FrameClock) -> Iterator[av.VideoFrame]:
         """Frames as the decoder gives them; damage is counted, or raised if strict."""
-        self._tally = self._new_tally()
+        self._tally = tally = Tally(self.path, self.container, self.stream, self.frame_rate, self.timeline.start)
         self._context = context = open_decoder(self.stream, self._selection.hwaccel)
         decoder = context.name  # once it could not be opened, PyAV must not be asked
         try:
@@ -343,7 +353,7 @@ class Source(Iterator[Frame]):
         start = self.timeline.start
         latest: int | None = None  # of the packets so far
         images = has_no_clock(self.container) and context.codec.canonical_name in READ
-        for packet in self._packets():
+        for packet in self._packets(tally):
             if images and packet.size:
                 self._stills[packet.pts] = read_still(bytes(packet))
             if skips and start is not None:
@@ -363,17 +373,19 @@ class Source(Iterator[Frame]):
                 self.damage(f"a packet near {self._clock(packet.pts)} does not decode ({error.strerror})")
                 continue
             for picture in pictures:
-                self._tally.frame(None if picture.pts is None else picture.pts // self._ticks)
+                tally.frame(None if picture.pts is None else picture.pts // self._ticks)
                 yield picture
 
-    def _packets(self) -> Iterator[Any]:
+    def _packets(self, tally: Tally) -> Iterator[Any]:
         """Packets of the video stream in ticks of ``time_base``; those of the others are kept in the queue."""
         for packet in self._reader.packets():
             if not packet.size and packet.dts is not None:
                 continue  # the frame before is shown on, as in Theora and AVI: an empty packet would end the decoder
             if packet.has_sidedata("encryption_info"):
                 raise InputError(f"{self.name} is encrypted: decrypt it first")
-            if broken := self._tally.packet(packet):
+            if packet.size and packet.pts is not None:
+                self._files = packet.pts + 1
+            if broken := tally.packet(packet):
                 self.damage(broken)
             if packet.is_corrupt:
                 self.damage(f"the packet near {self._clock(packet.pts)} is cut short")
@@ -390,7 +402,7 @@ class Source(Iterator[Frame]):
         return self._damage.count
 
     def _unread(self, what: str) -> None:
-        if self._tally.sequence is None:  # which says it with the file's name
+        if self._sequence is None:  # which says it with the file's name
             self._damage.add(what, ends=True)
 
     def damage(self, what: str) -> None:
@@ -449,9 +461,8 @@ class Source(Iterator[Frame]):
         if (picture.width, picture.height) == (self.width, self.height):
             return
         now, before = f"{picture.width}×{picture.height}", f"{self.width}×{self.height}"
-        sequence = self._tally.sequence
-        if sequence is not None and picture.pts is not None:
-            file = sequence.name(sequence.numbers[0] + picture.pts)
+        if self._sequence is not None and picture.pts is not None:
+            file = self._sequence.name(self._sequence.numbers[0] + picture.pts)
             raise InputError(f"{file} is {now}, those before it are {before}: give all images one size")
         raise self._cut_there(f"changes its size from {before} to {now} at {self._clock(picture.pts)}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -18,6 +19,8 @@ from ..errors import InputError, UsageError
 from .sequence import ImageSequence, is_pattern
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
@@ -45,9 +48,8 @@ def open_input(path: str | Path, frame_rate: Fraction | None = None, form: str |
     name = str(path)
     if name == "-" and sys.stdin is None:
         raise InputError("Standard input is closed: expected a film from it")
-    file: Any = _standard_input() if name == "-" else name if form or "://" in name else f"file:{name}"
     try:
-        container: InputContainer = av.open(file, "r", format=form, options=options)
+        container = _open(name, form, options)
     except FileNotFoundError as error:
         what = "No file fits the pattern" if is_pattern(name) else "No such file:"
         raise InputError(f"{what} {name}") from error
@@ -63,34 +65,92 @@ def open_input(path: str | Path, frame_rate: Fraction | None = None, form: str |
     return container
 
 
-class CountedPipe:
-    """Standard input that cannot seek, with a count of what was read: nothing else tells that it ends too early.
+def _open(name: str, form: str | None, options: dict[str, str]) -> InputContainer:
+    with ExitStack() as failed:
+        file: Any = f"file:{name}"
+        if name == "-":
+            file = _Redirected(sys.stdin.buffer) if can_seek(name) else Pipe(sys.stdin.buffer, "standard input")
+        elif form or "://" in name:
+            file = name
+        elif not can_seek(name):
+            file = Pipe(failed.enter_context(open(name, "rb", buffering=0)), name)  # noqa: PTH123
+        container = av.open(file, "r", format=form, options=options)
+        failed.pop_all()
+    return container
 
-    Attributes:
-        count: Bytes so far.
-    """
+
+class _Redirected:
+    """Standard input that is a file: what some demuxers try, to go to before its beginning, is no error of Python's."""
 
     name = "standard input"
 
     def __init__(self, file: BinaryIO) -> None:
-        self.count = 0
         self._file = file
+        self.read, self.tell = file.read, file.tell
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As of files, or −1 where there is no such place."""
+        try:
+            return self._file.seek(offset, whence)
+        except OSError:
+            return -1
+
+
+class Pipe:
+    """An input that can be read only once, and who looks at its bytes as they pass.
+
+    Args:
+        file: Open for reading in binary.
+        name: Of the input.
+
+    Attributes:
+        count: Bytes so far.
+        head: What has been read before `watch`; then empty.
+    """
+
+    def __init__(self, file: Any, name: str) -> None:
+        self.count = 0
+        self.head = b""
+        self.name = name
+        self._file = file
+        self._ended = False
+        self._watcher: Callable[[bytes], None] | None = None
 
     def read(self, size: int) -> bytes:
         """At most ``size`` bytes; none at the end."""
-        data = self._file.read(size)
+        data: bytes = self._file.read(size)
         self.count += len(data)
+        self._ended = not data
+        if self._watcher is None:
+            self.head += data
+        else:
+            self._watcher(data)
         return data
 
+    def watch(self, watcher: Callable[[bytes], None]) -> None:
+        """Let ``watcher`` have all bytes, those of the past first, and none at their end."""
+        head, self.head = self.head, b""
+        if head:
+            watcher(head)
+        if self._ended:
+            watcher(b"")
+        self._watcher = watcher
 
-def _standard_input() -> BinaryIO | CountedPipe:
-    return sys.stdin.buffer if sys.stdin.buffer.seekable() else CountedPipe(sys.stdin.buffer)
+    def close(self) -> None:
+        """Let who writes into a named pipe know that nobody reads any more; harmless when called again."""
+        if self.name != "standard input":
+            self._file.close()
+
+
+def python_file(container: InputContainer) -> Any:
+    """What Python reads for the container: a `Pipe`, or standard input from a file; None if FFmpeg reads by itself."""
+    return getattr(container.file, "file", None)
 
 
 def size_of(container: InputContainer) -> int | None:
     """Bytes of an input that has been read to its end, if they can be known."""
-    pipe = getattr(container.file, "file", None)
-    return pipe.count if isinstance(pipe, CountedPipe) else container.size
+    file = python_file(container)
+    return file.count if isinstance(file, Pipe) else container.size
 
 
 def can_seek(path: str | Path) -> bool:

@@ -43,6 +43,12 @@ def read_jpeg(data: bytes, found: dict[str, bytes]) -> None:
             found["TEXT"] = found.get("TEXT", b"") + png_chunk(b"tEXt", b"Comment\0" + text)
 
 
+def is_whole(data: bytes) -> bool:
+    """Whether an image has its end behind its last scan; true of what has no scan, which no decoder takes."""
+    scan = data.find(b"\xff\xda", 2 + sum(4 + len(body) for _, body in _segments(data)))
+    return scan < 0 or data.find(b"\xff\xd9", scan) >= 0
+
+
 def write_jpeg(data: bytes, said: Mapping[str, bytes]) -> bytes:
     """An encoder's JPEG with what ``said`` holds, none of it beyond its `CAPACITY`."""
     segments, rest = [], data[2:]

@@ -1,4 +1,4 @@
-"""`MatroskaBlocks`: whether a Matroska or WebM file is whole, told by its own elements.
+"""`matroska_check`: what Matroska and WebM state of their own bytes.
 
 FFmpeg's demuxer goes on after what it cannot read, and ends without an error where a file is cut. But the elements of
 such a file follow each other without a gap, each states its size, and there are few kinds of them between the frames
@@ -7,162 +7,121 @@ such a file follow each other without a gap, each states its size, and there are
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any
+
+from .matroska_header import track_numbers
+from .walk import BrokenError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
+
+    from .walk import Check, Steps, Walk
 
 _SEGMENT, _CLUSTER, _TRACKS, _EBML = 0x18538067, 0x1F43B675, 0x1654AE6B, 0x1A45DFA3
-_TRACK_ENTRY, _TRACK_NUMBER, _TRACK_TYPE = 0xAE, 0xD7, 0x83
-_STREAM_TYPES = {1, 2, 0x11, 0x21}  # video, audio, subtitles, metadata: of others FFmpeg makes no stream
 _SIMPLE_BLOCK, _BLOCK_GROUP, _BLOCK = 0xA3, 0xA0, 0xA1
 _ANYWHERE = {0xEC, 0xBF}  # Void, CRC-32
-_IN_SEGMENT = {_CLUSTER, _TRACKS, 0x114D9B74, 0x1549A966, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367} | _ANYWHERE
+_IN_SEGMENT = {_CLUSTER, _TRACKS, 0x114D9B74, 0x1549A966, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367}
 _IN_CLUSTER = {_SIMPLE_BLOCK, _BLOCK_GROUP, 0xE7, 0x5854, 0xA7, 0xAB, 0xAF} | _ANYWHERE
 _IN_GROUP = {_BLOCK, 0xA2, 0x75A1, 0x9B, 0xFA, 0xFB, 0xFD, 0xA4, 0x75A2, 0x8E, 0xC8} | _ANYWHERE
+_LARGEST = 1 << 24  # bytes of tracks
+_NO_END = 1 << 62
 
 
-class _BrokenError(Exception):
-    """The elements do not fit from here on."""
+def matroska_check(index: int) -> Check:
+    """The check of a file; ``frames`` of its walk are the blocks of the stream of this index."""
+    return lambda walk: _Elements(walk, index).check()
 
 
-class MatroskaBlocks:
-    """Follows the demuxer through the file, and counts the blocks of one track.
-
-    Args:
-        file: Open for reading in binary; closed with this.
-        index: Of the track among the file's streams.
-        begin: Position of the cluster to begin with; None for the first.
-
-    Attributes:
-        count: Blocks of the track that have been passed.
-    """
-
-    def __init__(self, file: BinaryIO, index: int, begin: int | None = None) -> None:
-        self._file = file
-        self._size = file.seek(0, 2)
+class _Elements:
+    def __init__(self, walk: Walk, index: int) -> None:
+        self._walk = walk
         self._index = index
         self._tracks: set[int] = set()
-        self._streams: list[int] = []  # track numbers in the order of FFmpeg's streams
-        self._walk = self._blocks(begin)
-        self._at = 0
-        self.count = 0
+        self._ours: int | None = None  # the track's number
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def until(self, position: int | None) -> str | None:
-        """Pass all blocks up to a position in bytes, or all that are left.
-
-        Returns:
-            What does not fit, said once; then there is nothing more to pass.
-        """
-        try:
-            while position is None or self._at < position:
-                self._at, track = next(self._walk)
-                if track not in self._tracks:
-                    return f"the block at byte {self._at} is of no track"
-                self.count += track in self._streams[self._index : self._index + 1]
-        except StopIteration:
-            return None
-        except _BrokenError as broken:
-            return str(broken)
-        return None
-
-    def _blocks(self, begin: int | None) -> Iterator[tuple[int, int]]:
-        """Position and track number of every block."""
-        self._file.seek(0)
-        kind, end = self._element()
+    def check(self) -> Steps:
+        walk = self._walk
+        kind, end = yield from self._element(_NO_END)
         while kind != _SEGMENT:
-            self._file.seek(self._known(end))
-            kind, end = self._element()
-        if end is not None and end > self._size:
-            raise _BrokenError(f"the file ends {end - self._size} bytes before its header says")
-        last = self._size if end is None else end
-        while self._file.tell() < last:
-            at = self._file.tell()
-            kind, end = self._element()
-            if kind == _EBML:  # another film behind this one
-                return
-            if kind not in _IN_SEGMENT or (end or 0) > last:
-                raise _BrokenError(f"there is no element of Matroska at byte {at}")
-            if kind == _TRACKS:
-                self._read_tracks(self._known(end))
-            if kind == _CLUSTER and begin is not None and at < begin:
-                self._file.seek(begin)
-                begin = None
-                continue
-            if kind == _CLUSTER:
-                yield from self._in_cluster(end, last)
+            yield -(end - walk.at)
+            kind, end = yield from self._element(_NO_END)
+        segment = end
+        cluster = 0  # where the one ends that is being read
+        while walk.at < segment:
+            at = walk.at
+            walk.unfinished = None if segment == _NO_END else "its segment"
+            known = at < cluster < _NO_END
+            kind, end = yield from self._element(cluster if known else segment)
+            walk.unfinished = walk.unfinished or (None if end == _NO_END else f"the element at byte {at}")
+            if kind == _EBML and not known:  # another film behind this one
+                break
+            if at < cluster and kind in _IN_CLUSTER:
+                yield from self._in_cluster(kind, end)
+            elif known or kind not in _IN_SEGMENT | _ANYWHERE:
+                what = "block" if at < cluster else "element"
+                raise BrokenError(f"there is no {what} of Matroska at byte {at}")
+            elif kind == _CLUSTER:
+                cluster = end
+            elif end == _NO_END:
+                raise BrokenError(f"the element at byte {at} does not state its size")
+            elif kind == _TRACKS and end - walk.at <= _LARGEST:
+                self._read_tracks((yield end - walk.at))
             else:
-                self._file.seek(self._known(end))
+                yield -(end - walk.at)
+        walk.unfinished = None
 
-    def _in_cluster(self, end: int | None, last: int) -> Iterator[tuple[int, int]]:
-        while (at := self._file.tell()) < (last if end is None else end):
-            kind, inner = self._element()
-            if end is None and (kind in _IN_SEGMENT - _ANYWHERE or kind == _EBML):
-                self._file.seek(at)
-                return
-            inner = self._known(inner)
-            if kind not in _IN_CLUSTER or inner > (last if end is None else end):
-                raise _BrokenError(f"there is no block of Matroska at byte {at}")
-            if kind == _SIMPLE_BLOCK:
-                yield self._file.tell(), self._number()[0]
-            elif kind == _BLOCK_GROUP:
-                yield from self._in_group(inner)
-            self._file.seek(inner)
+    def _in_cluster(self, kind: int, end: int) -> Steps:
+        walk = self._walk
+        blocks = kind == _SIMPLE_BLOCK
+        if blocks:
+            yield from self._block()
+        while kind == _BLOCK_GROUP and walk.at < end:
+            at = walk.at
+            inner, inner_end = yield from self._element(end)
+            if inner not in _IN_GROUP:
+                raise BrokenError(f"there is no block of Matroska at byte {at}")
+            if inner == _BLOCK:
+                blocks = True
+                yield from self._block()
+            yield -(inner_end - walk.at)
+        if kind == _BLOCK_GROUP and not blocks:
+            raise BrokenError(f"a group without its block ends at byte {end}")
+        if end > walk.at:
+            yield -(end - walk.at)
 
-    def _in_group(self, end: int) -> Iterator[tuple[int, int]]:
-        blocks = 0
-        while (at := self._file.tell()) < end:
-            kind, inner = self._element()
-            if kind not in _IN_GROUP or self._known(inner) > end:
-                raise _BrokenError(f"there is no block of Matroska at byte {at}")
-            if kind == _BLOCK:
-                blocks += 1
-                yield self._file.tell(), self._number()[0]
-            self._file.seek(self._known(inner))
-        if not blocks:
-            raise _BrokenError(f"a group without its block ends at byte {end}")
+    def _block(self) -> Steps:
+        at = self._walk.at
+        track, _ = yield from self._number()
+        if track not in self._tracks:
+            raise BrokenError(f"the block at byte {at} is of no track")
+        if track == self._ours:
+            self._walk.frames.append(at)
 
-    def _read_tracks(self, end: int) -> None:
-        while self._file.tell() < end:
-            entry, entry_end = self._element()
-            facts = {}
-            while entry == _TRACK_ENTRY and self._file.tell() < self._known(entry_end):
-                kind, inner = self._element()
-                if kind in (_TRACK_NUMBER, _TRACK_TYPE):
-                    facts[kind] = int.from_bytes(self._file.read(self._known(inner) - self._file.tell()))
-                self._file.seek(self._known(inner))
-            if _TRACK_NUMBER in facts:
-                self._tracks.add(facts[_TRACK_NUMBER])
-                if facts.get(_TRACK_TYPE) in _STREAM_TYPES:
-                    self._streams.append(facts[_TRACK_NUMBER])
-            self._file.seek(self._known(entry_end))
+    def _read_tracks(self, body: bytes) -> None:
+        try:
+            found = track_numbers(body)
+        except (IndexError, ValueError) as error:
+            raise BrokenError("there is no list of Matroska's tracks") from error
+        self._tracks |= set(found)
+        streams = [number for number, is_stream in found.items() if is_stream]
+        self._ours = streams[self._index] if self._index < len(streams) else None
 
-    def _element(self) -> tuple[int, int | None]:
-        """Identity of the next element, and where it ends: None if that is not known."""
-        at = self._file.tell()
-        identity, length = self._number(marked=True)
-        size, digits = self._number()
-        if length > 4:
-            raise _BrokenError(f"there is no element of Matroska at byte {at}")
-        return identity, None if size == (1 << 7 * digits) - 1 else self._file.tell() + size
+    def _element(self, limit: int) -> Generator[int | None, Any, tuple[int, int]]:
+        """Identity of the next element, and where it ends; ``_NO_END`` if that is not known."""
+        at = self._walk.at
+        identity, length = yield from self._number(marked=True)
+        size, digits = yield from self._number()
+        unknown = size == (1 << 7 * digits) - 1
+        end = _NO_END if unknown else self._walk.at + size
+        if length > 4 or (not unknown and end > limit):
+            raise BrokenError(f"there is no element of Matroska at byte {at}")
+        return identity, end
 
-    def _known(self, end: int | None) -> int:
-        if end is None or end > self._size:
-            raise _BrokenError(f"the element before byte {self._file.tell()} does not state its size")
-        return end
-
-    def _number(self, *, marked: bool = False) -> tuple[int, int]:
+    def _number(self, *, marked: bool = False) -> Generator[int | None, Any, tuple[int, int]]:
         """A number of variable length, and its length in bytes; ``marked`` leaves the leading bit that tells it."""
-        at = self._file.tell()
-        first = self._file.read(1)
-        length = 9 - first[0].bit_length() if first else 9
-        rest = self._file.read(length - 1)
-        if length > 8 or len(rest) < length - 1:
-            where = "the file ends" if at + length > self._size else "there is no element of Matroska"
-            raise _BrokenError(f"{where} at byte {at}")
-        value = int.from_bytes(first + rest)
+        first = yield 1
+        length = 9 - first[0].bit_length()
+        if length > 8:
+            raise BrokenError(f"there is no element of Matroska at byte {self._walk.at - 1}")
+        value = int.from_bytes(first + (yield length - 1))
         return (value if marked else value & ((1 << 7 * length) - 1)), length

@@ -8,36 +8,57 @@ from __future__ import annotations
 
 import struct
 import zlib
+from contextlib import suppress
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
     from typing import BinaryIO
 
 _SEGMENT, _TRACKS, _CHAPTERS = 0x18538067, 0x1654AE6B, 0x1043A770
 _CRC, _VOID = 0xBF, 0xEC
+_TRACK_NUMBER, _TRACK_TYPE = 0xD7, 0x83
+_STREAM_TYPES = {1, 2, 0x11, 0x21}  # video, audio, subtitles, metadata: of others FFmpeg makes no stream
 _TRACK, _VIDEO, _LANGUAGE_BCP47, _MAX_BLOCK_ADDITION_ID = 0xAE, 0xE0, 0x22B59D, 0x55EE
 _PIXEL_WIDTH, _PIXEL_HEIGHT, _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0xB0, 0xBA, 0x54B0, 0x54BA, 0x54B2
-_EDITION, _CHAPTER, _CHAPTER_HIDDEN, _CHAPTER_TITLE = 0x45B9, 0xB6, 0x98, 0x80
+_EDITION, _EDITION_DISPLAY, _CHAPTER, _CHAPTER_HIDDEN, _CHAPTER_TITLE = 0x45B9, 0x4520, 0xB6, 0x98, 0x80
 _ASPECT_RATIO = 3  # the DisplayUnit that says so
 _HEADER = 1 << 20  # bytes in which the tracks of a file stand that FFmpeg wrote
 _LARGEST = 1 << 24  # bytes of chapters or tracks that are looked at
 
 
-def unread(path: str) -> list[str]:
-    """What a Matroska file says that FFmpeg does not read, in words; nothing where the file is another or broken."""
+def unread(file: BinaryIO) -> list[str]:
+    """What a Matroska file says that FFmpeg does not read, in words; nothing where the file is broken.
+
+    Args:
+        file: Open for reading in binary; or its beginning, where the rest cannot be read twice.
+    """
     found: list[str] = []
-    if not Path(path).is_file():  # what can be read only once is not read here
-        return found
-    try:
-        with Path(path).open("rb") as file:
-            for kind, body in _masters(file):
-                found += _languages(body) if kind == _TRACKS else _chapters(body)
-    except (OSError, IndexError, ValueError):
-        return []
+    with suppress(OSError, IndexError, ValueError):
+        for kind, body in _masters(file):
+            found += _languages(body) if kind == _TRACKS else _chapters(body)
     return list(dict.fromkeys(found))
+
+
+def track_numbers(tracks: bytes) -> dict[int, bool]:
+    """The numbers of the tracks in their order, and whether FFmpeg makes a stream of each.
+
+    Args:
+        tracks: The body of the element.
+
+    Raises:
+        IndexError, ValueError: it is damaged.
+    """
+    found = {}
+    for kind, _, start, end in _elements(tracks):
+        if kind != _TRACK:
+            continue
+        facts = {part: int.from_bytes(tracks[first:last]) for part, _, first, last in _elements(tracks, start, end)}
+        if _TRACK_NUMBER in facts:
+            found[facts[_TRACK_NUMBER]] = facts.get(_TRACK_TYPE) in _STREAM_TYPES
+    return found
 
 
 def state_aspect(path: Path, ratio: Fraction, track: int) -> bool:
@@ -109,6 +130,8 @@ def _chapters(chapters: bytes) -> list[str]:
     found = ["all editions of the chapters but one"] if len(editions) > 1 else []
     for _, _, start, end in editions:
         for kind, _, first, last in _elements(chapters, start, end):
+            if kind == _EDITION_DISPLAY:
+                found.append("the titles of editions")
             if kind != _CHAPTER:
                 continue
             parts = list(_elements(chapters, first, last))

@@ -45,18 +45,21 @@ class PacketQueue:
     def __init__(self, in_memory: int = _IN_MEMORY) -> None:
         self._packets: deque[Packet[Any] | _Spilled] = deque()
         self._lock = threading.Lock()
-        self._room = in_memory
+        self._in_memory = self._room = in_memory
         self._file: BinaryIO | None = None
         self._end = 0
         self._spilled = 0
+        self._closed = False
 
     def put(self, packet: Packet[Any]) -> None:
-        """Add a packet at the end.
+        """Add a packet at the end; once the queue is closed, forget it.
 
         Raises:
             OSError: there is no room for the temporary file.
         """
         with self._lock:
+            if self._closed:
+                return
             if packet.size <= self._room:
                 self._room -= packet.size
                 self._packets.append(packet)
@@ -96,10 +99,17 @@ class PacketQueue:
             self._packets.remove(found)
             return self._out(found)
 
-    def close(self) -> None:
-        """Forget all packets; harmless when called again."""
+    def clear(self) -> None:
+        """Forget all packets."""
         with self._lock:
             self._packets.clear()
+            self._room, self._end, self._spilled = self._in_memory, 0, 0
+
+    def close(self) -> None:
+        """Forget all packets, and those that are still put; harmless when called again."""
+        self.clear()
+        with self._lock:
+            self._closed = True
             if self._file is not None:
                 self._file.close()
                 self._file = None

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import threading
 from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from av.error import FFmpegError
 from av.format import Flags
 
 from ..errors import InputError, OutputError
-from .input import can_seek, find_video, open_input, seconds
+from .input import Pipe, can_seek, find_video, open_input, python_file, seconds
+from .matroska_header import unread
 from .packets import PacketQueue
 from .timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from av.packet import Packet
 
@@ -77,8 +79,20 @@ class Reader:
             self.stream = find_video(self.container, self._name)
             self.stream.thread_type = "AUTO"
         except BaseException:
-            self.container.close()
+            self._close()
             raise
+
+    def unread(self) -> list[str]:
+        """What the file says that FFmpeg does not read, in words, if packets are kept; asked before the first."""
+        if self.queue is None or "matroska" not in self.container.format.name:
+            return []
+        file = python_file(self.container)
+        if isinstance(file, Pipe):
+            return unread(BytesIO(file.head))
+        if not self.seekable or not Path(self._opening[0]).is_file():
+            return []
+        with Path(self._opening[0]).open("rb") as opened:
+            return unread(opened)
 
     def open_again(self) -> None:
         """Read from the beginning; only where the file is seekable."""
@@ -86,7 +100,7 @@ class Reader:
         self._open()
         self.timeline.forget()
         if self.queue is not None:
-            self.queue.close()
+            self.queue.clear()
 
     def close(self) -> None:
         """End reading; the file closes unless its packets are still to be copied. Harmless when called again."""
@@ -102,7 +116,12 @@ class Reader:
         with self._lock:
             self._users.discard(user)
             if not self._users:
-                self.container.close()
+                self._close()
+
+    def _close(self) -> None:
+        self.container.close()
+        if isinstance(file := python_file(self.container), Pipe):
+            file.close()
 
     def seek(self, start: Fraction) -> None:
         """Go to where decoding has to begin for ``start`` to be seen; to the beginning if nothing else does."""
@@ -186,7 +205,10 @@ class Reader:
         sparse = {stream.index for stream in self.container.streams if stream.type not in ("audio", "video")}
         for packet in self._demuxed():
             index = packet.stream_index
+            jumps = self.timeline.jumps
             jumped = bool(packet.size) and self.timeline.place(packet, sparse=index in sparse)
+            if self.timeline.jumps > jumps and not self.timeline.may_leap:
+                self._damage(f"a clock that jumps is damage in {self.container.format.name}")
             if jumped and index in waiting:
                 waiting[index][0].is_corrupt = False
             if index in waiting and (jumped or len(waiting[index]) == _MARKED_BEFORE or not packet.size):

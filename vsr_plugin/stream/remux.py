@@ -18,7 +18,6 @@ from av.stream import Discard, Disposition
 from ..errors import OutputError
 from .copies import add_copy, custom_tags, kept_tags, refusal, unheld
 from .input import is_cover, seconds
-from .matroska_header import unread
 from .timecode import later
 
 if TYPE_CHECKING:
@@ -98,9 +97,8 @@ class Remux:
             OutputError: with ``strict``, at the first thing the output container cannot hold.
         """
         self._carry_container()
-        if "matroska" in self._input.format.name:
-            for what in unread(self._source.path):
-                drop(self._source, what, "FFmpeg does not read it", strict=self._strict)
+        for what in self._source.unread:
+            drop(self._source, what, "FFmpeg does not read it", strict=self._strict)
         for stream in self._input.streams:
             if stream.index == self._source.stream_index:
                 picture = add_picture()

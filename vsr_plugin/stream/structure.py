@@ -1,12 +1,20 @@
-"""`cut_short`: whether a file ends within what it is made of, which FFmpeg's demuxers pass over without an error."""
+"""What containers state of their own bytes, which FFmpeg's demuxers pass over without an error where it does not fit.
+
+Each check is one of those that `walk.Walk` runs. Where a container states nothing, nothing can be said.
+"""
 
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, BinaryIO
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from .walk import FAR, BrokenError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
+
+    from .walk import Check, Steps, Walk
 
 # Boxes that stand at the top of ISO media files (ISO/IEC 14496-12 and 23009-1, QuickTime).
 _BOXES = {
@@ -17,77 +25,268 @@ _IN_FRAGMENT = {
     b"mfhd", b"traf", b"tfhd", b"tfdt", b"trun", b"sdtp", b"sbgp", b"sgpd", b"subs", b"saiz", b"saio", b"senc", b"pssh",
     b"meta", b"uuid", b"udta", b"free", b"skip",
 }  # fmt: skip
+_LARGEST_FRAGMENT = 1 << 26  # bytes of its index
 _SYNC = 0x47  # the first byte of a packet of a transport stream
+_FLASH_TAGS = (8, 9, 15, 18)  # sound, frames, data: Flash Video, annex E.4.1
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+_NUT_INDEX = bytes.fromhex("4e58dd672f23e64e")  # its startcode
+_MXF_KEY = bytes.fromhex("060e2b34")
+_MXF_PARTITION = bytes.fromhex("060e2b34020501010d0102010100")  # without its kind and status: SMPTE ST 377-1
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
-def cut_short(file: BinaryIO, form: str) -> str | None:
-    """What is wrong at the end of a file, or None.
-
-    Args:
-        file: Open for reading in binary.
-        form: FFmpeg's name of the format; of those not known here nothing is said.
-    """
-    check = {"mpegts": _transport_stream, "mov,mp4,m4a,3gp,3g2,mj2": _fragments, "flv": _flash, "avi": _riff}.get(form)
-    return None if check is None else check(file, file.seek(0, 2))
+def _perhaps(count: int) -> Generator[int | None, Any, bytes]:
+    """So many bytes, or none if the file ends before them, which then is no damage."""
+    try:
+        found: bytes = yield count
+    except EOFError:
+        return b""
+    return found
 
 
-def _transport_stream(file: BinaryIO, size: int) -> str | None:
-    file.seek(0)
-    head = file.read(2048)
+def _transport_stream(walk: Walk) -> Steps:
+    """Packets of one length (ISO/IEC 13818-1); FFmpeg sees for itself where one is missing between others."""
+    head = yield from _perhaps(2048)
     for length, offset in ((188, 0), (192, 4), (204, 0)):
-        starts = head[offset::length]
-        if len(starts) > 4 and set(starts) == {_SYNC} and size % length:
-            return f"its last packet of {length} bytes is cut"
-    return None
+        if head and set(head[offset::length]) == {_SYNC}:
+            try:
+                yield -FAR
+            except EOFError as end:
+                if walk.at % length:
+                    raise BrokenError(f"its last packet of {length} bytes is cut") from end
+            return
 
 
-def _fragments(file: BinaryIO, size: int) -> str | None:
+def _fragments(walk: Walk) -> Steps:
     """The index of other files is checked frame by frame; where there are fragments, each has its own."""
     fragments = False
-    for at, kind, end in _boxes(file, 0, size):
+    while True:
+        at = walk.at
+        head = yield from _perhaps(8)
+        if not head:
+            return
+        length, kind = struct.unpack(">I4s", head)
         fragments = fragments or kind == b"moof"
         if kind not in _BOXES:
-            return f"there is no box at byte {at}" if fragments else None
-        if kind == b"moof":
-            for inner, name, inner_end in _boxes(file, at + 8, min(end, size)):
-                if inner_end > end or name not in _IN_FRAGMENT:
-                    return f"there is no box at byte {inner}"
-    return f"the file ends {end - size} bytes before its last box says" if fragments and end > size else None
-
-
-def _boxes(file: BinaryIO, at: int, end: int) -> Iterator[tuple[int, bytes, int]]:
-    """Where each box begins, its kind, and where it ends; the tracks of a fragment are looked into."""
-    while at < end:
-        file.seek(at)
-        length, kind = struct.unpack(">I4s", file.read(8).ljust(8, b"\0"))
+            if fragments:
+                raise BrokenError(f"there is no box at byte {at}")
+            return
         if length == 1:
-            length = int.from_bytes(file.read(8))
-        elif length == 0:  # to the end
-            length = end - at
-        if length < 8:
-            kind = b""
-        yield at, kind, at + length
+            length = int.from_bytes((yield 8)) - 8
+        left = length - 8 if length else FAR  # 0: to the end
+        walk.unfinished = f"the box at byte {at}" if fragments and length else None
+        if kind == b"moof" and left <= _LARGEST_FRAGMENT:
+            for inner, name in _boxes((yield max(left, 0))):
+                if name not in _IN_FRAGMENT:
+                    raise BrokenError(f"there is no box at byte {at + 8 + inner}")
+        else:
+            yield -max(left, 0)
+        walk.unfinished = None
+
+
+def _boxes(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Where each box begins, and its kind, none if it does not fit; the tracks of a fragment are looked into."""
+    at = 0
+    while at < len(data):
+        length, kind = struct.unpack_from(">I4s", data.ljust(at + 8, b"\0"), at)
+        yield at, kind if 8 <= length <= len(data) - at else b""
         at += 8 if kind == b"traf" else max(length, 8)
 
 
-def _flash(file: BinaryIO, size: int) -> str | None:
-    file.seek(5)
-    at = int.from_bytes(file.read(4)) + 4
-    while at < size:
-        file.seek(at)
-        following = at + 11 + int.from_bytes(file.read(4)[1:]) + 4
-        if following > size:
-            return f"the file ends within the tag at byte {at}"
-        at = following
-    return None
+def _flash(walk: Walk) -> Steps:
+    head = yield 9
+    yield -(int.from_bytes(head[5:]) - 5)
+    while True:
+        at = walk.at
+        tag = yield 11
+        if tag[0] & 0x1F not in _FLASH_TAGS:
+            raise BrokenError(f"there is no tag at byte {at}")
+        walk.unfinished = f"the tag at byte {at}"
+        yield -(int.from_bytes(tag[1:4]) + 4)
+        walk.unfinished = None
 
 
-def _riff(file: BinaryIO, size: int) -> str | None:
-    at = 0
-    while at < size:
-        file.seek(at)
-        kind, length = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
-        if kind != b"RIFF" or length == 0xFFFFFFFF:  # written as it came, to where nobody could go back
-            return None
-        at += 8 + length + length % 2
-    return f"the file ends {at - size} bytes before its header says" if at > size + 1 else None
+def _riff(walk: Walk) -> Steps:
+    while True:
+        head = yield from _perhaps(8)
+        kind, length = struct.unpack("<4sI", head or bytes(8))
+        if kind != b"RIFF" or length in (0, 0xFFFFFFFF):  # written as it came, to where nobody could go back
+            return
+        walk.unfinished = "its list of chunks"
+        yield -length
+        walk.unfinished = None
+        yield -(length % 2)
+
+
+def _asf(walk: Walk) -> Steps:
+    """Advanced Systems Format, revision 1.20, sections 3 and 5."""
+    live = False
+    while True:
+        at = walk.at
+        head = yield from _perhaps(24)
+        if not head:
+            return
+        name, length = struct.unpack("<16sQ", head)
+        walk.unfinished = f"the object at byte {at}"
+        if name == _ASF_DATA:
+            if live or length < 24:
+                walk.unfinished = None
+                return
+            yield -(length - 24)
+        else:
+            if length < 24:
+                raise BrokenError(f"there is no object at byte {at}")
+            body = (yield length - 24) if at == 0 and length < _LARGEST_FRAGMENT else (yield -(length - 24)) or b""
+            place = body.find(_ASF_PROPERTIES)
+            live = live or (0 <= place <= len(body) - 92 and bool(body[place + 88] & 1))
+        walk.unfinished = None
+
+
+def _ogg(walk: Walk) -> Steps:
+    """Pages with a checksum and a number; the last of each stream says so (RFC 3533, section 6)."""
+    numbers: dict[int, int] = {}  # stream → of its last page, until its end
+    while True:
+        at = walk.at
+        head = yield 27
+        mark, _, flags, _, serial, number, told, parts = struct.unpack("<4sBBQIIIB", head)
+        if mark != b"OggS":
+            raise BrokenError(f"there is no page at byte {at}")
+        sizes = yield parts
+        body = yield sum(sizes)
+        if _ogg_checksum(head[:22] + bytes(4) + head[26:] + sizes + body) != told:
+            walk.note(at, f"the page at byte {at} is damaged")
+        elif serial in numbers and number != numbers[serial] + 1:
+            walk.note(at, f"pages are missing before byte {at}")
+        numbers[serial] = number
+        if flags & 4:
+            del numbers[serial]
+        walk.unfinished = "a stream: its last page is not there" if numbers else None
+
+
+def _ogg_checksum(data: bytes) -> int:
+    """CRC-32 with the bits of each byte from the left, beginning at 0; zlib has them from the right."""
+    value = zlib.crc32(data.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int(f"{value:032b}"[::-1], 2)
+
+
+def _nut(walk: Walk) -> Steps:
+    """FFmpeg, which alone writes it, ends it with an index."""
+    walk.unfinished = "its frames: the index after them is not there"
+    before = b""
+    while True:
+        data = yield None
+        if _NUT_INDEX in before + data:
+            walk.unfinished = None
+        before = data[-len(_NUT_INDEX) :]
+
+
+def _mxf(walk: Walk) -> Steps:
+    """Keys, lengths and values from the header to the footer."""
+    while True:
+        at = walk.at
+        key = yield 16
+        if not key.startswith(_MXF_KEY):
+            if at == 0:  # anything may stand before it
+                return
+            raise BrokenError(f"there is no key at byte {at}")
+        length = (yield 1)[0]
+        if length > 0x80:
+            length = int.from_bytes((yield length & 0x7F))
+        if key.startswith(_MXF_PARTITION[:13]):
+            if key[13] == 4:
+                walk.unfinished = None
+                return
+            if key[13] == 2 and key[14] in (2, 4):  # closed: its footer has been written
+                walk.unfinished = "its frames: the footer after them is not there"
+        whole, walk.unfinished = walk.unfinished, walk.unfinished or f"the value of the key at byte {at}"
+        yield -length
+        walk.unfinished = whole
+
+
+def _ivf(walk: Walk) -> Steps:
+    head = yield 32
+    yield -max(int.from_bytes(head[6:8], "little") - 32, 0)
+    while True:
+        at = walk.at
+        length = int.from_bytes((yield 12)[:4], "little")
+        walk.unfinished = f"the frame at byte {at}"
+        yield -length
+        walk.unfinished = None
+
+
+def _gif(walk: Walk) -> Steps:
+    """GIF89a, sections 17 to 27."""
+    walk.unfinished = "its frames: the trailer after them is not there"
+    head = yield 13
+    yield -_palette(head[10])
+    while True:
+        at = walk.at
+        kind = yield 1
+        if kind == b";":
+            walk.unfinished = None
+            return
+        if kind == b",":
+            yield -_palette((yield 9)[8])
+        elif kind != b"!":
+            raise BrokenError(f"there is no block at byte {at}")
+        yield 1
+        while size := (yield 1)[0]:
+            yield -size
+
+
+def _palette(flags: int) -> int:
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _png(walk: Walk) -> Steps:
+    """Chunks with a checksum, of which IEND is the last (PNG, third edition, section 5)."""
+    walk.unfinished = "its chunks: the last of them is not there"
+    yield 8
+    kind = b""
+    while kind != b"IEND":
+        at = walk.at
+        length, kind = struct.unpack(">I4s", (yield 8))
+        if length >= 1 << 31:
+            raise BrokenError(f"there is no chunk at byte {at}")
+        body = yield length
+        if zlib.crc32(kind + body) != int.from_bytes((yield 4)):
+            walk.note(at, f"the chunk at byte {at} is damaged")
+    walk.unfinished = None
+
+
+def _program_stream(walk: Walk) -> Steps:
+    """Packs and packets (ISO/IEC 11172-1, 13818-1); what fills the space between some is none of them."""
+    while True:
+        at = walk.at
+        code = yield from _perhaps(4)
+        if code[:3] != b"\0\0\1" or code[3] < 0xB9:
+            return
+        if code[3] == 0xB9:
+            continue
+        walk.unfinished = f"the packet at byte {at}"
+        if code[3] != 0xBA:
+            yield -int.from_bytes((yield 2))
+        elif (yield 1)[0] >> 6 == 1:  # MPEG-2
+            yield -8
+            yield -((yield 1)[0] & 7)
+        else:
+            yield -7
+        walk.unfinished = None
+
+
+# By FFmpeg's name of the format; Matroska is in matroska.py.
+CHECKS: dict[str, Check] = {
+    "apng": _png,
+    "asf": _asf,
+    "avi": _riff,
+    "flv": _flash,
+    "gif": _gif,
+    "ivf": _ivf,
+    "mov,mp4,m4a,3gp,3g2,mj2": _fragments,
+    "mpeg": _program_stream,
+    "mpegts": _transport_stream,
+    "mxf": _mxf,
+    "nut": _nut,
+    "ogg": _ogg,
+}

@@ -142,6 +142,8 @@ class Writer:
             drop(self._source, what, why, strict=self._strict)
         if self._pictures_only:
             self._tell_all_but_pictures(frame)
+            if self._source.queue is not None:
+                self._source.queue.close()
         stated = {"the rotation"}
         if not self._pictures_only and self._source.queue is None and self._source.companions:
             raise UsageError(f"Expected a Source with keep_packets to copy {self._source.companions}, got one without")

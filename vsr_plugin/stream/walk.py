@@ -1,0 +1,158 @@
+"""`Walk`: follows the bytes of a container while they are read, and notes where they do not fit each other."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any, BinaryIO
+
+# What a check asks for: so many bytes; so many to pass over, if negative; or whatever comes next, if None.
+Steps = Generator[int | None, Any, None]
+Check = Callable[["Walk"], Steps]
+
+FAR = 1 << 62  # bytes: to the end
+_CHUNK = 1 << 16
+
+
+class BrokenError(Exception):
+    """The bytes do not fit from here on."""
+
+
+class Walk:
+    """Runs a check over the bytes of a container, each of which is looked at once.
+
+    A check yields what it wants next, and is sent the bytes; while it passes over some, none are read from a file. It
+    ends when there is nothing more to be told.
+
+    Args:
+        check: Raises `BrokenError` where it cannot go on, and EOFError comes out of it at the end of the bytes.
+        file: Where the bytes are taken from when `until` asks; it may be another's, too, and stays where it is. None if
+            they come by `feed`.
+
+    Attributes:
+        at: Bytes passed.
+        unfinished: What would be cut if the file ended here, in words; None where it may end. Set by the check.
+        frames: Positions of frames of the stream that the container states, until `passed`. Filled by the check.
+    """
+
+    def __init__(self, check: Check, file: BinaryIO | None = None) -> None:
+        self.at = 0
+        self.unfinished: str | None = None
+        self.frames: deque[int] = deque()
+        self._problems: deque[tuple[int, str]] = deque()
+        self._file = file
+        self._size = 0
+        if file is not None:
+            here = file.tell()
+            self._size = file.seek(0, 2)
+            file.seek(here)
+        self._held = bytearray()
+        self._steps = check(self)
+        self._wanted: int | None = 0
+        self._done = False
+        self._resume(None)
+
+    def note(self, at: int, what: str) -> None:
+        """Say what does not fit at a position in bytes."""
+        self._problems.append((at, what))
+
+    def feed(self, data: bytes) -> None:
+        """Take the bytes that follow; none at their end."""
+        if not data:
+            self._end()
+        self._held += data
+        while not self._done:
+            if self._wanted is None:
+                count = len(self._held)
+                if not count:
+                    break
+            elif self._wanted < 0:
+                count = min(-self._wanted, len(self._held))
+                del self._held[:count]
+                self.at += count
+                self._wanted += count
+                if self._wanted < 0:
+                    break
+                self._resume(None)
+                continue
+            else:
+                count = self._wanted
+                if len(self._held) < count:
+                    break
+            taken = bytes(self._held[:count])
+            del self._held[:count]
+            self.at += count
+            self._resume(taken)
+        if self._done:
+            self._held.clear()
+
+    def until(self, position: int | None, begin: int) -> str | None:
+        """Look at what lies before a position, or at all that is left.
+
+        Args:
+            position: In bytes; None for the end.
+            begin: Position from which on it counts.
+
+        Returns:
+            What does not fit, each said once; None if nothing is known.
+        """
+        if self._file is not None:
+            self._read(self._file, position)
+        while self._problems and (position is None or self._problems[0][0] <= position):
+            at, what = self._problems.popleft()
+            if at >= begin:
+                return what
+        return None
+
+    def passed(self, position: int | None, begin: int) -> int:
+        """How many of ``frames`` begin between two positions; they are forgotten."""
+        count = 0
+        while self.frames and (position is None or self.frames[0] <= position):
+            count += self.frames.popleft() >= begin
+        return count
+
+    def _read(self, file: BinaryIO, position: int | None) -> None:
+        here = file.tell()
+        while not self._done and (position is None or self.at <= position):
+            if self._wanted is not None and self._wanted < 0:
+                left = self._size - self.at
+                self.at += min(-self._wanted, left)
+                if -self._wanted > left:
+                    self._end()
+                else:
+                    self._resume(None)
+                continue
+            file.seek(self.at)
+            data = file.read(_CHUNK if self._wanted is None else self._wanted)
+            if len(data) < (self._wanted or 1) and self._wanted != 0:
+                self._held += data
+                self._end()
+            else:
+                self.at += len(data)
+                self._resume(data)
+        file.seek(here)
+
+    def _resume(self, data: bytes | None) -> None:
+        try:
+            self._wanted = self._steps.send(data)
+        except StopIteration:
+            self._done = True
+        except BrokenError as broken:
+            self._done = True
+            self.note(self.at, str(broken))
+
+    def _end(self) -> None:
+        if self._done:
+            return
+        self._done = True
+        try:
+            self._steps.throw(EOFError())
+        except BrokenError as broken:
+            self.note(self.at, str(broken))
+        except StopIteration:
+            return
+        except EOFError:
+            if self.unfinished is not None:
+                self.note(self.at, f"the file ends within {self.unfinished}")
+            elif self._held:
+                self.note(self.at, f"the file ends within what follows byte {self.at}")
