@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 from fractions import Fraction
@@ -144,19 +145,18 @@ def test_damage_counts_up_to_the_end_of_the_part(
             assert (_read(pipe, Selection(duration=part))[1] > 0) == damaged, part
 
 
-@pytest.mark.parametrize("part", [None, Selection(duration=Fraction(7, 5)), Selection(frames=35)])
-def test_a_clock_that_jumps_is_damage_where_files_are_not_joined(
-    make: Make, tmp_path: Path, part: Selection | None
-) -> None:
+def test_a_clock_that_jumps_is_damage_where_files_are_not_joined(make: Make, tmp_path: Path) -> None:
     data = bytearray(make(f"{_FILM} {_H264} -cluster_time_limit 300", "a.mkv").read_bytes())
-    cluster = [match.start() for match in re.finditer(b"\x1f\x43\xb6\x75", data)][3]
-    time = data.index(b"\xe7\x82", cluster) + 2
-    for byte, bit in ((0, 1), (0, 6)):
+    times = [match.start() + 14 for match in re.finditer(b"\x1f\x43\xb6\x75.{8}\xe7\x82", data, re.DOTALL)]
+    assert len(times) > 2
+    for cluster, change in itertools.product(times[:3], (0x02, 0x04, 0x40)):
         changed = data.copy()
-        changed[time + byte] ^= 1 << bit
-        file = tmp_path / f"{byte} {bit}.mkv"
+        changed[cluster] ^= change
+        file = tmp_path / "jumps.mkv"
         file.write_bytes(changed)
-        assert _read(file, part)[1] > 0, (byte, bit)
+        for part in (None, Selection(duration=Fraction(7, 5))):
+            frames, damaged = _read(file, part)
+            assert damaged > 0 or (part and frames == 35), (cluster, change, part, frames)
 
 
 def _without(data: bytes, mark: bytes, number: int) -> bytes:

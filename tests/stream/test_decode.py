@@ -13,6 +13,7 @@ from vsr_plugin.errors import DamagedInputError, InputError, UsageError
 from vsr_plugin.frames import ChromaLocation, Matrix, Range
 from vsr_plugin.stream import Selection, Source
 from vsr_plugin.stream.color import read_color
+from vsr_plugin.stream.damage import Tally
 
 from .conftest import Media, frame_times
 
@@ -244,8 +245,8 @@ def test_packets_without_a_time_are_decoded(media: Media, monkeypatch: pytest.Mo
     """As in transport streams, which need not state it for each."""
     packets = Source._packets
 
-    def timeless(self: Source) -> Iterator[Any]:
-        for index, packet in enumerate(packets(self)):
+    def timeless(self: Source, tally: Tally) -> Iterator[Any]:
+        for index, packet in enumerate(packets(self, tally)):
             if index % 3:
                 packet.pts = None
             yield packet

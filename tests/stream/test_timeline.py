@@ -384,9 +384,10 @@ def test_a_queue_spills_what_it_has_no_room_for(made: Made) -> None:
 @pytest.mark.parametrize("name", ["out.y4m", "out_%02d.png"])
 def test_no_packets_are_kept_for_an_output_without_a_place_for_them(made: Made, tmp_path: Path, name: str) -> None:
     source = Source(made("b.mp4"), keep_packets=True)
-    assert source.queue is not None
+    queue = source.queue
+    assert queue is not None
     kept = []
-    encode(source, tmp_path / name, source, Encoding(), on_frame=lambda _: kept.append(source.queue.get()))
+    encode(source, tmp_path / name, source, Encoding(), on_frame=lambda _: kept.append(queue.get()))
     assert kept == [None] * 25
 
 

@@ -232,6 +232,8 @@ class Source(Iterator[Frame]):
                 if timeline.end is not None and time >= timeline.end:
                     end = timeline.end
                     self._reader.read_rest(end)
+                    if self.frame_rate and time > reached + 1 / self.frame_rate:
+                        self._reader.look_behind(time)
                     break
                 if shift is None:
                     shift = frame.pts if timeline.start is not None else self._before_zero(frame)

@@ -74,7 +74,7 @@ def _open(name: str, form: str | None, options: dict[str, str]) -> InputContaine
             file = name
         elif not can_seek(name):
             file = Pipe(failed.enter_context(open(name, "rb", buffering=0)), name)  # noqa: PTH123
-        container = av.open(file, "r", format=form, options=options)
+        container: InputContainer = av.open(file, "r", format=form, options=options)
         failed.pop_all()
     return container
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
 
 _INTERLEAVED = 10  # seconds by which a file's streams may lie apart in it
+_CLUSTER = 10  # seconds: more than the clusters of Matroska last that FFmpeg and mkvmerge write
 _MARKED_BEFORE = 2  # packets, the marked one included, that may lie before a jump
 _SEEK_BACK = (0, 1, 4, 16)  # seconds: where a container has no index, seeking lands where it likes
 
@@ -184,6 +185,18 @@ class Reader:
                 return
             if packet.stream_index != self.stream.index:
                 self._keep(packet)
+
+    def look_behind(self, time: Fraction) -> None:
+        """Read on after a gap that ended at ``time``, as far as a damaged clock would come back, which then is told.
+
+        Matroska states the time once for a group of frames, its cluster.
+        """
+        jumps = self.timeline.jumps
+        for packet in self._marked():
+            if self.timeline.may_leap or self.timeline.jumps > jumps or packet.dts is None:
+                return
+            if seconds(packet.dts, packet.time_base) > time + _CLUSTER:
+                return
 
     def _keep(self, packet: Packet[Any]) -> None:
         if self.queue is None or not packet.size:
