@@ -455,7 +455,7 @@ def test_out_of_memory_halves_the_batch_then_the_tile_and_goes_on(
         assert max(int((p.int() - q.int()).abs().max()) for p, q in zip(a.planes, b.planes, strict=True)) <= 1
 
 
-@pytest.mark.parametrize(("tile", "remedy"), [("auto", "tiles of 32"), (64, "tiles of 32"), ("off", "use --tile auto")])
+@pytest.mark.parametrize(("tile", "remedy"), [("auto", "tiles of 32"), (64, "tiles of 32"), ("off", "use tile='auto'")])
 def test_no_room_for_the_smallest_tile_is_an_error(small: type[SmallBackend], tile: Any, remedy: str) -> None:
     with (
         Upscaler.from_module(

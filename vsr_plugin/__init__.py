@@ -12,14 +12,17 @@
 | `upscale_file` | a file in, a larger file out; all else in it stays as it is |
 | `Selection` | which frames of the file `upscale_file` takes, and how they are decoded |
 | `Encoding` | how `upscale_file` encodes |
-| `Report` | what `upscale_file` did |
-| `Frame` | one picture: native samples, and its time |
-| `ColorSpec` | how to read the samples of a picture |
+| `Progress`, `Report` | what `upscale_file` tells while it works, and at the end |
+| `Frame` | one frame: native samples, and its time |
+| `ColorSpec` | how to read the samples of a frame |
+| `Matrix`, `Range`, `ChromaLocation` | of a `ColorSpec` |
 | `MODELS` | every model by name |
 | `NetworkSpec` | what must be known of a network to run it: its overlap at each scale, and its channels |
 | `ModelSpec` | a row of `MODELS`: a `NetworkSpec` with its paper and its weights |
 | `load_model` | a model with its weights, as a module of torch |
-| `VsrError` | the root of all errors that are raised on purpose |
+| `VsrError` | the root of all errors that are raised on purpose; `vsr_plugin.errors` draws the tree |
+| `UsageError`, `InputError`, `DamagedInputError`, `OutputError` | its leaves |
+| `WeightsError`, `BackendError`, `OutOfMemoryError` | ″ |
 | `__version__` | the version of this package |
 
 Importing this package is cheap: torch is imported when the first name that needs it is used.
@@ -32,41 +35,72 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .engine import Upscaler
-    from .errors import VsrError
+    from .errors import (
+        BackendError,
+        DamagedInputError,
+        InputError,
+        OutOfMemoryError,
+        OutputError,
+        UsageError,
+        VsrError,
+        WeightsError,
+    )
     from .execution import Execution
-    from .frames import ColorSpec, Frame
+    from .frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
     from .models import MODELS, ModelSpec, NetworkSpec, load_model
-    from .stream import Encoding, Report, Selection, upscale_file
+    from .stream import Encoding, Progress, Report, Selection, upscale_file
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BackendError": "errors",
+    "ChromaLocation": "frames",
     "ColorSpec": "frames",
+    "DamagedInputError": "errors",
     "Encoding": "stream",
     "Execution": "execution",
     "Frame": "frames",
+    "InputError": "errors",
     "MODELS": "models",
+    "Matrix": "frames",
     "ModelSpec": "models",
     "NetworkSpec": "models",
+    "OutOfMemoryError": "errors",
+    "OutputError": "errors",
+    "Progress": "stream",
+    "Range": "frames",
     "Report": "stream",
     "Selection": "stream",
     "Upscaler": "engine",
+    "UsageError": "errors",
     "VsrError": "errors",
+    "WeightsError": "errors",
     "load_model": "models",
     "upscale_file": "stream",
 }
 __all__ = [
     "MODELS",
+    "BackendError",
+    "ChromaLocation",
     "ColorSpec",
+    "DamagedInputError",
     "Encoding",
     "Execution",
     "Frame",
+    "InputError",
+    "Matrix",
     "ModelSpec",
     "NetworkSpec",
+    "OutOfMemoryError",
+    "OutputError",
+    "Progress",
+    "Range",
     "Report",
     "Selection",
     "Upscaler",
+    "UsageError",
     "VsrError",
+    "WeightsError",
     "__version__",
     "load_model",
     "upscale_file",

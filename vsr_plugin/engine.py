@@ -118,8 +118,8 @@ class Upscaler:
             missing = execution.device is None and self._backend.devices == ("cuda",)
             why = "and there is no CUDA device that torch can use" if missing else f"not on {self.device.type}"
             there = self._backend.devices == ("cuda",) and torch.cuda.is_available()
-            what = "use --device cuda, or another --backend" if there else "use another --backend"
-            raise UsageError(f"Backend {self.backend!r} runs on {runs_on}, {why}: {what}")
+            device = {"device": "cuda"} if there else {}
+            raise UsageError(f"Backend {self.backend!r} runs on {runs_on}, {why}", **device, backend=...)
         self.precision: Precision = execution.precision or self._backend.default_precision(spec, self.device)
         if self.precision not in self._backend.precisions:
             known = ", ".join(self._backend.precisions)
@@ -233,13 +233,12 @@ class Upscaler:
         elif self._asked.tile != "off" and smaller != self.tile:
             self.tile = smaller
         else:
-            how = (
-                "without tiles: use --tile auto" if self.tile is None else f"in tiles of {smaller}: use a smaller model"
+            how, remedy = (
+                ("whole", {"tile": "auto"}) if self.tile is None else (f"in tiles of {smaller}", {"model": ...})
             )
-            raise OutOfMemoryError(
-                f"{self.backend}: no room to enlarge {frame.width}×{frame.height} {how}, or close other programs"
-            ) from failure
-        tiles = "whole pictures" if self.tile is None else f"tiles of {self.tile}"
+            what = f"{self.backend}: no room in memory to enlarge {frame.width}×{frame.height} {how}"
+            raise OutOfMemoryError(what, **remedy) from failure
+        tiles = "whole frames" if self.tile is None else f"tiles of {self.tile}"
         _log.warning("out of memory: going on with a batch of %d and %s", self.batch, tiles)
 
     def _upscale_batch(self, frames: Sequence[Frame]) -> list[Frame]:
@@ -362,7 +361,7 @@ def find_device(name: str | None) -> torch.device:
     except RuntimeError as error:
         raise UsageError(f"Unknown device {name!r}. Expected 'cpu', 'cuda' or 'cuda:1'") from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"No device {name!r}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
+        raise UsageError(f"No device {name!r}, for torch sees {torch.cuda.device_count()} CUDA devices", device="cpu")
     if device.type not in ("cpu", "cuda"):
         raise UsageError(f"Device {name!r} is not supported. Expected 'cpu', 'cuda' or 'cuda:1'")
     return device

@@ -9,13 +9,56 @@
     └── BackendError (RuntimeError)      a backend is missing, or failed to compile or to run
         └── OutOfMemoryError (MemoryError)   the device has no room: the engine halves its tiles and goes on
 
-A message is one line: what was expected, what came, what to do. Errors of other libraries are translated at the one
-module that imports them, with ``from``; the command line catches ``VsrError`` once and prints it.
+A message is one line: what was expected, and what came. What would help is not in the message but beside it, as
+arguments of this library (``use``): Python reads ``overwrite=True``, the command line says ``-y``, and the VapourSynth
+filter has names of its own. Errors of other libraries are translated at the one module that imports them, with
+``from``; the command line catches ``VsrError`` once and prints it.
 """
+
+from __future__ import annotations
+
+from types import EllipsisType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class VsrError(Exception):
-    """The root: catching it catches every error this package raises on purpose."""
+    """The root: catching it catches every error this package raises on purpose.
+
+    Args:
+        message: What was expected, and what came.
+        use: Arguments of this library that would help, each on its own: ``overwrite=True``. ``...`` stands for another
+            value than the one given, None for leaving the argument out.
+
+    Attributes:
+        message: ″
+        use: ″
+    """
+
+    def __init__(self, message: str, **use: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.use = use
+
+    def __str__(self) -> str:
+        return self.told(_in_python)
+
+    def told(self, remedy: Callable[[str, object], str]) -> str:
+        """The message and what would help, in the words of a front end.
+
+        Args:
+            remedy: What to say of one argument, given its name and value: ("overwrite", True) → "use overwrite=True".
+        """
+        remedies = ", or ".join(remedy(name, value) for name, value in self.use.items())
+        return f"{self.message}: {remedies}" if remedies else self.message
+
+
+def _in_python(name: str, value: object) -> str:
+    if value is None:
+        return f"leave {name} out"
+    return f"use another {name}" if isinstance(value, EllipsisType) else f"use {name}={value!r}"
 
 
 class UsageError(VsrError, ValueError):

@@ -82,7 +82,7 @@ def evaluate(network: Callable[[Tensor], Tensor], scale: int, pictures: Iterable
         truth, result = truth[border, border], result[border, border]
         scores.append(Score(picture.name, psnr(truth, result), ssim(truth, result)))
     if not scores:
-        raise UsageError("Expected at least one picture to measure, got none: give --data FOLDER")
+        raise UsageError("Expected at least one image to measure, got none")
     return Scores(tuple(scores))
 
 

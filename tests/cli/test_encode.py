@@ -117,7 +117,7 @@ def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.
         (
             ("{interlaced}", "out.mp4"),
             1,
-            "is interlaced: two fields in one frame would be enlarged as one. Add --deinterlace",
+            "is interlaced: two fields would be enlarged as one frame: use --deinterlace",
         ),
         (("{plain}", "{plain}", "-y"), 2, "plain.mp4 exists: name the output with -o"),
         (("{plain}", "-o", "{plain}", "-y"), 2, "is an input, too: name another output"),

@@ -124,7 +124,7 @@ def test_all_overwrites_nothing_unasked(app: typer.Typer, folder: Path, tmp_path
     (tmp_path / "models.md").write_text("precious")
     error = CliRunner().invoke(app, ["--all", "--data", str(folder), "--out", str(tmp_path)]).exception
     assert isinstance(error, OutputError)
-    assert "add -y" in str(error)
+    assert "overwrite=True" in str(error)
     assert (tmp_path / "models.md").read_text() == "precious"
 
 

@@ -91,7 +91,7 @@ def test_convert_makes_weights_that_load(tmp_path: Path) -> None:
     assert target.stat().st_mode == (tmp_path / "other").stat().st_mode  # as the umask has it
     again = CliRunner().invoke(app(), words)
     assert isinstance(again.exception, OutputError)
-    assert "add -y to overwrite it" in str(again.exception)
+    assert "exists: use overwrite=True" in str(again.exception)
     CliRunner().invoke(app(), [*words, "-y"], catch_exceptions=False)
     elsewhere = CliRunner().invoke(app(), [*words[:3], str(tmp_path / "ours.pth"), *words[4:]])
     assert isinstance(elsewhere.exception, UsageError)

@@ -189,7 +189,7 @@ def test_the_command_names_the_file_and_overwrites_nothing(tmp_path: Path, monke
     assert "22624 multiply-accumulates" in text.splitlines()[1]
     result = CliRunner().invoke(app, words)
     assert isinstance(result.exception, OutputError)
-    assert str(result.exception) == "espcn_x3.glsl exists: add -y to overwrite it"
+    assert str(result.exception) == "espcn_x3.glsl exists: use overwrite=True"
     assert CliRunner().invoke(app, [*words, "-y"]).exit_code == 0
     assert os.listdir(tmp_path) == ["espcn_x3.glsl"]  # noqa: PTH208 - hidden files, too
 

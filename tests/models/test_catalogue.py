@@ -182,7 +182,7 @@ def test_a_file_that_serves_all_scales_is_named_in_the_rows(monkeypatch: pytest.
 
 def test_without_shipped_weights_the_command_that_trains_them_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vsr_plugin.models.manifest", dict)
-    with pytest.raises(WeightsError, match=r"fsrcnn-s ×3: .*--weights FILE.*`vsr train fsrcnn-s -x 3 --data FOLDER`"):
+    with pytest.raises(WeightsError, match=r"fsrcnn-s ×3 \(to train them .* TFLOP\): use weights='FILE'"):
         load_model("fsrcnn-s", 3)
     with pytest.raises(WeightsError, match=r"mdsr ×3: .*`vsr train mdsr --data FOLDER`"):
         load_model("mdsr", 3)

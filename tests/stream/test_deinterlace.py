@@ -96,7 +96,7 @@ def test_a_film_that_becomes_interlaced_is_refused_there(media: Media, tmp_path:
     source = Source(tmp_path / "both.ts")
     for _ in range(6):
         next(source)
-    with pytest.raises(InputError, match=r"both\.ts is interlaced from 1\.\d\d\d s on: .* Add --deinterlace"):
+    with pytest.raises(InputError, match=r"both\.ts is interlaced from 1\.\d\d\d s on: .* use deinterlace=True"):
         next(source)
     assert len(list(Source(tmp_path / "both.ts", Selection(deinterlace=True)))) == 12
 

@@ -140,7 +140,7 @@ def test_image_sequences_and_single_pictures(media: Media, enlarge: Enlarge, tmp
 
 
 def test_a_film_is_not_one_picture(media: Media, nearest: Upscaler, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"add --frames 1, or name a pattern such as out_%04d\.png"):
+    with pytest.raises(UsageError, match=r"use frames=1, or use output='out_%04d\.png'"):
         upscale_file(media("plain.mp4"), tmp_path / "out.png", nearest)
     assert list(tmp_path.iterdir()) == []
 
@@ -247,7 +247,7 @@ def test_a_quality_beyond_the_scale_is_refused(media: Media, enlarge: Enlarge) -
 
 def test_nothing_is_overwritten_unasked(media: Media, enlarge: Enlarge, tmp_path: Path) -> None:
     (tmp_path / "out.mp4").write_text("precious")
-    with pytest.raises(OutputError, match="add -y"):
+    with pytest.raises(OutputError, match="use overwrite=True"):
         enlarge(media("plain.mp4"), "out.mp4")
     assert (tmp_path / "out.mp4").read_text() == "precious"
     enlarge(media("plain.mp4"), "out.mp4", overwrite=True)

@@ -63,7 +63,7 @@ def test_the_networks_own_features_stand_in_for_vgg() -> None:
         for parameter in network.parameters():
             parameter.zero_()  # what is trained does not move what it is compared by
     torch.testing.assert_close(features(x), before)
-    with pytest.raises(UsageError, match="Expected --vgg FILE"):
+    with pytest.raises(UsageError, match="Expected weights of VGG19"):
         open_features("vgg54", None, EDSR(2, blocks=1, features=4))
     torch.testing.assert_close(open_features("mse", None, network)(x), 2 * x - 1)  # the paper measures in [−1, 1]
 

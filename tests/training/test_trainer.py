@@ -55,7 +55,9 @@ def beginning(model: str, path: Path) -> Path | None:
 
 
 def test_srgan_starts_from_srresnet(settings: Settings, small_networks: None) -> None:
-    with pytest.raises(UsageError, match="Expected --from with weights of srresnet ×2"):
+    with pytest.raises(
+        UsageError, match=r"srresnet for srgan to start from: use start='srresnet_x2\.safetensors'"
+    ):
         Trainer(replace(settings, model="srgan"))
 
 
@@ -136,7 +138,7 @@ def test_another_scale_keeps_what_is_shared(settings: Settings) -> None:
 
 
 def test_a_rate_that_diverges_says_so(settings: Settings) -> None:
-    with pytest.raises(UsageError, match=r"Expected a finite loss, got (nan|inf) by step \d+: lower --lr"):
+    with pytest.raises(UsageError, match=r"Expected a finite loss, got (nan|inf) by step \d+: use lr="):
         finish(Trainer(replace(settings, model="fsrcnn", lr=1e6)))
 
 
@@ -154,7 +156,7 @@ def test_a_folder_holds_one_run(settings: Settings) -> None:
     with pytest.raises(InputError, match="Nothing to resume"):
         Trainer(settings, resume=True)
     finish(Trainer(replace(settings, steps=1)))
-    with pytest.raises(OutputError, match="holds a run already: give --resume"):
+    with pytest.raises(OutputError, match="holds a run already: use resume=True, or use another out"):
         Trainer(replace(settings, steps=1))
     with pytest.raises(UsageError, match="seed: 0 → 1"):
         Trainer(replace(settings, steps=1, seed=1), resume=True)

@@ -55,9 +55,9 @@ def translated_errors(task: str) -> Iterator[None]:
     except VsrError:
         raise
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise OutOfMemoryError(f"{task}: no room in memory: use a smaller tile or batch") from error
+        raise OutOfMemoryError(f"{task}: no room in memory", tile=..., batch=...) from error
     except RuntimeError as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         if means_no_room(str(error)):
-            raise OutOfMemoryError(f"{task}: no room in memory: use a smaller tile or batch") from error
+            raise OutOfMemoryError(f"{task}: no room in memory", tile=..., batch=...) from error
         raise BackendError(f"{task} failed: {lines[-1].strip()}") from error

@@ -46,7 +46,7 @@ def _translated_errors(task: str) -> Iterator[None]:
     except OutOfMemoryError:
         raise
     except BackendError as error:
-        raise BackendError(f"{error}; the backend eager works without Triton") from error.__cause__
+        raise BackendError(str(error), backend="eager") from error.__cause__
 
 
 class TritonBackend:
@@ -61,7 +61,7 @@ class TritonBackend:
 
     def __init__(self) -> None:
         if not AVAILABLE:
-            raise BackendError("Backend 'triton' is not installed: pip install triton, or use the backend eager")
+            raise BackendError("Backend 'triton' needs the package triton, which is not installed", backend="eager")
         if load_ops().INTERPRETED:
             self.devices = ("cpu",)
 

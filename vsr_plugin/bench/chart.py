@@ -26,7 +26,7 @@ def draw(report: Report, path: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise BackendError("--plot needs matplotlib: pip install 'vsr-plugin[bench]'") from error
+        raise BackendError("The chart needs matplotlib: pip install 'vsr-plugin[bench]'") from error
     timings = [*report.own, *(other for other in report.others if isinstance(other, Timing))]
     figure = Figure(figsize=(9, 1.2 + 0.42 * len(timings)), layout="constrained")
     FigureCanvasAgg(figure)

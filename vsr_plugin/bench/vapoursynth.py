@@ -167,5 +167,5 @@ def _seconds_per_frame(script: Path) -> float:
     found = re.search(r"\(([\d.]+) fps\)", done.stderr)
     if done.returncode or found is None:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it says nothing"]
-        raise BackendError(f"vspipe does not run our scripts: {lines[-1]} (`vsr doctor` knows more)")
+        raise BackendError(f"vspipe does not run our scripts: {lines[-1]}")
     return 1 / float(found.group(1))

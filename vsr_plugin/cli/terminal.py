@@ -9,6 +9,7 @@ import time
 import traceback
 import unicodedata
 from contextlib import contextmanager
+from types import EllipsisType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ..stream import Progress as Done
 
 _SECONDS_BETWEEN_LINES = 5.0
+# What the library calls otherwise; ``start`` is that of a training.
+_FLAGS = {"output": "-o", "pixel_format": "--pix-fmt", "start": "--from"}
 
 _DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -60,12 +63,27 @@ def printable(text: str) -> str:
 
 def say_error(error: Exception) -> None:
     """One line on stderr, and a traceback if everything is to be said."""
-    line = str(error)
-    if not isinstance(error, VsrError):
+    if isinstance(error, VsrError):
+        line = error.told(remedy)
+    else:
         line = f"Unexpected {type(error).__name__}: {error} (--verbose shows where; please report it)"
     if logging.getLogger("vsr_plugin").isEnabledFor(logging.DEBUG):
         traceback.print_exception(error)
     print(f"Error: {printable(line)}", file=sys.stderr)  # noqa: T201 - the command line's own voice
+
+
+def remedy(name: str, value: object) -> str:
+    """What the command line calls an argument of the library that would help."""
+    if name == "overwrite":
+        return "add -y to overwrite it"
+    if name == "weights":
+        return f"use your own with --weights {value}, or make some with `vsr train`"
+    flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+    if value is None:
+        return f"leave {flag} out"
+    if isinstance(value, EllipsisType):
+        return f"use another {flag}"
+    return f"use {flag}" if value is True else f"use {flag} {value}"
 
 
 def say_result(line: str) -> None:

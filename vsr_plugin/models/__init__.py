@@ -120,11 +120,9 @@ def read_model(name: str, scale: int, weights: str | Path | None = None) -> tupl
     if weights is None:
         shipped = spec.weights(scale)
         if shipped is None:
-            one_for_all = "" if spec.shared else f" -x {scale}"
+            cost = f"{_STEPS:,} steps of {_training_step(spec, scale) / 1e12:.1g} TFLOP"
             raise WeightsError(
-                f"No weights are shipped for {name} ×{scale}: give your own with --weights FILE, "
-                f"or train them with `vsr train {name}{one_for_all} --data FOLDER`, in some {_STEPS:,} steps of "
-                f"{_training_step(spec, scale) / 1e12:.1g} TFLOP each"
+                f"No weights are shipped for {name} ×{scale} (to train them takes about {cost})", weights="FILE"
             )
         file = read_weights(Path(str(resources.files("vsr_plugin.weights") / shipped)))
         file = replace(file, metadata={**file.metadata, "model": name})  # the manifest says whom it serves

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FULL_RANGE = (
     "These weights were trained on full-range luma; they get luma as the video stores it, of a little less contrast: "
-    "`vsr eval` measures how well they do, `vsr train --from` adapts them"
+    "measure how well they do, or train them further"
 )
 
 

@@ -80,7 +80,7 @@ class Networks:
         """
         models = self.models(scale)
         if not models:
-            raise UsageError(f"Expected a scale that a model has weights for, got {scale}: `vsr models` lists them")
+            raise UsageError(f"Expected a scale that a model has weights for, got {scale}", scale=...)
         with closing(clip.frames(0.0)) as frames:
             frame, _ = next(frames)
         time_for_one = _SHARE / (clip.frame_rate or 25.0)

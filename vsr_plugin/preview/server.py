@@ -30,7 +30,7 @@ try:
 
     from .connections import Connections
 except ImportError as error:
-    raise BackendError("--serve needs aiohttp: pip install 'vsr-plugin[preview]'") from error
+    raise BackendError("The page needs aiohttp: pip install 'vsr-plugin[preview]'") from error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -118,9 +118,7 @@ class Server:
             await self._runner.cleanup()
             number = getattr(error, "errno", None)
             reason = os.strerror(number) if number and number > 0 else error
-            raise UsageError(
-                f"Cannot listen at {self._host}:{self._port} ({reason}): give another --port or --host"
-            ) from error
+            raise UsageError(f"Cannot listen at {self._host}:{self._port} ({reason})", port=..., host=...) from error
         self._watcher = asyncio.create_task(self._watch())
         port = self._listener.sockets[0].getsockname()[1]
         name = _name(self._host)

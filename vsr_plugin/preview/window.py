@@ -67,7 +67,7 @@ def check_display() -> None:
     if not sys.platform.startswith("linux"):
         return
     if not answers(os.environ.get("DISPLAY", "")) or not lets_in():
-        raise BackendError("Expected a display for the window, got none: add --serve, and open the page it prints")
+        raise BackendError("Expected a display for the window, got none", serve=True)
     # Both wheels bring an X library of the same name, the first one serves both, and with PyAV's OpenCV waits for ever.
     imported = list(sys.modules)
     if "av" in imported and imported.index("av") < imported.index("cv2"):

@@ -121,7 +121,7 @@ class Source(Iterator[Frame]):
         self.width, self.height = context.width, context.height
         if selection.frame_rate and not has_no_clock(self.container):
             raise UsageError(
-                f"Expected --frame-rate with images and raw streams only: {self.name} has its own timestamps"
+                f"Expected a frame rate for images and raw streams only: {self.name} has timestamps", frame_rate=None
             )
         self.frame_rate = selection.frame_rate or average_rate(stream)
         self.time_base, self._ticks = _ticks(stream)
@@ -417,9 +417,7 @@ class Source(Iterator[Frame]):
     def _frame(self, picture: av.VideoFrame) -> Frame:
         if (picture.interlaced_frame or self._field_order) and not self._selection.deinterlace:
             state = "is interlaced" if self._reading is None else f"is interlaced from {self._clock(picture.pts)} on"
-            raise InputError(
-                f"{self.name} {state}: two fields in one frame would be enlarged as one. Add --deinterlace"
-            )
+            raise InputError(f"{self.name} {state}: two fields would be enlarged as one frame", deinterlace=True)
         side_data = read_side_data(picture, self.stream.codec_context.codec.canonical_name, NAMES)
         side_data |= self._stills.pop(picture.pts, {})
         picture = readable(picture)

@@ -143,7 +143,7 @@ def choose_pixel_format(codec: str, frame: Frame, asked: str | None) -> str:
     best, _ = find_best_pix_fmt_of_list(readable, native, has_alpha=frame.has_alpha)
     if best is None:
         raise UsageError(f"Encoder {codec} takes no pixel format near {native}")
-    everywhere = "; --pix-fmt yuv420p plays everywhere" if "444" in best.name and "444" not in native else ""
+    everywhere = "; yuv420p plays everywhere" if "444" in best.name and "444" not in native else ""
     log.info("%s takes no %s: encoding %s%s", codec, native, best.name, everywhere)
     return str(best.name)
 
@@ -197,13 +197,14 @@ def encoded_size(codec: str, pixel_format: str, width: int, height: int) -> tupl
     least = _SMALLEST.get(codec, 1)
     if min(width, height) < least:
         raise OutputError(
-            f"Expected at least {least}×{least} pixels for encoder {codec}, got {width}×{height}: choose another one"
+            f"Expected at least {least}×{least} pixels for encoder {codec}, got {width}×{height}", codec=...
         )
     most = _LARGEST.get(codec, (width, height))
     if width > most[0] or height > most[1]:
         raise OutputError(
-            f"Expected at most {most[0]}×{most[1]} pixels for encoder {codec}, got {width}×{height}: choose a smaller "
-            "scale or another encoder"
+            f"Expected at most {most[0]}×{most[1]} pixels for encoder {codec}, got {width}×{height}",
+            codec=...,
+            scale=...,
         )
     form = layout(pixel_format)
     if form is None or codec in _ANY_SIZE:
@@ -261,7 +262,7 @@ def add_encoder(
     try:
         stream: Any = output.add_stream(codec, rate=frame_rate or Fraction(25), options=dict(options))
     except ValueError as error:
-        raise OutputError(f"A {output.format.name} file cannot hold {codec}: choose another name or --codec") from error
+        raise OutputError(f"A {output.format.name} file cannot hold {codec}", output=..., codec=...) from error
     context = stream.codec_context
     context.width, context.height = encoded_size(codec, pixel_format, frame.width, frame.height)
     context.pix_fmt = pixel_format
@@ -284,7 +285,7 @@ def _options(codec: str, encoding: Encoding, hdr: Mapping[str, str], pixel_forma
     if encoding.crf is not None:
         worst = _WORST_CRF.get(codec)
         if worst is not None and encoding.crf > worst:
-            raise UsageError(f"Expected --crf of at most {worst} for {codec}, got {encoding.crf:g}")
+            raise UsageError(f"Expected a CRF of at most {worst} for {codec}, got {encoding.crf:g}")
         options["cq" if codec.endswith("_nvenc") else "crf"] = f"{encoding.crf:g}"
     if encoding.preset is not None:
         options["preset"] = encoding.preset

@@ -47,7 +47,7 @@ def open_encoder(context: Any, codec: str, options: Mapping[str, str]) -> None:
     size = f"{context.width}×{context.height} {context.pix_fmt}"
     if elsewhere is None:
         why = next((f" ({line})" for line in said if _OF_SIZE.search(line)), "")
-        raise OutputError(f"Encoder {codec} cannot take {size}{why}: choose another scale or another encoder")
+        raise OutputError(f"Encoder {codec} cannot take {size}{why}", codec=..., scale=...)
     raise UsageError(f"Encoder {codec} refuses {size} with {_words(options, said)}")
 
 

@@ -118,7 +118,7 @@ def _check(target: Path, source: str, *, overwrite: bool, taken: Container[tuple
         if not stat.S_ISREG(status.st_mode):
             raise OutputError(f"Expected a file to write to, but {file} is a device or a pipe")
     if existing and not overwrite:
-        raise OutputError(f"{existing[0]} exists: add -y to overwrite it")
+        raise OutputError(f"{existing[0]} exists", overwrite=True)
 
 
 class Part:

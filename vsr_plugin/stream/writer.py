@@ -205,10 +205,8 @@ class Writer:
     def write(self, frame: Frame) -> None:
         """Encode one frame, and write what comes out and what comes before it."""
         if self.written.frames and self._suffix in STILL_PICTURES and not self._sequence:
-            raise UsageError(
-                f"Expected one picture for {self.name}, got a film: add --frames 1, or name a pattern such as "
-                f"{Path(self.name).stem}_%04d{self._suffix}"
-            )
+            pattern = f"{Path(self.name).stem}_%04d{self._suffix}"
+            raise UsageError(f"Expected one frame for {self.name}, got several", frames=1, output=pattern)
         if self.written.frames:
             self._tell(frame)
         if self._turn:

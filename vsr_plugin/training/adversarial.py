@@ -123,11 +123,13 @@ def open_features(content: str, vgg: Path | None, network: nn.Module) -> nn.Modu
     features: nn.Module
     if content == "mse":
         if vgg is not None:
-            raise UsageError("Expected no --vgg for a recipe that compares samples: leave it out")
+            raise UsageError("Expected no weights of VGG19 for a recipe that compares samples", vgg=None)
         features = Samples()
     elif vgg is None:
         if not isinstance(network, SRResNet):
-            raise UsageError("Expected --vgg FILE: only SRResNet's own features can stand in for VGG19's")
+            raise UsageError(
+                "Expected weights of VGG19: only SRResNet's own features can stand in for its", vgg="vgg19.pth"
+            )
         features = Body(network)
     else:
         features = VGG19(int(content[-2]), int(content[-1]))

@@ -75,7 +75,5 @@ def _parent_run(model: str, scales: tuple[int, ...], settings: Settings) -> Sett
 def _shipped(model: str, scale: int) -> Path:
     name = find_model(model, scale).weights(scale)
     if name is None:
-        raise UsageError(
-            f"Expected shipped weights of {model} ×{scale} to start from, and there are none: leave --from"
-        )
+        raise UsageError(f"Expected shipped weights of {model} ×{scale} to start from, and there are none", start=None)
     return Path(str(resources.files("vsr_plugin.weights") / name))

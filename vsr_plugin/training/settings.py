@@ -93,9 +93,9 @@ class Settings:
             OutputError: the folder holds a run already.
         """
         if resume and not self.begun:
-            raise InputError(f"Nothing to resume in {str(self.out)!r}: start the run without --resume")
+            raise InputError(f"Nothing to resume in {str(self.out)!r}", resume=None)
         if self.begun and not resume:
-            raise OutputError(f"{str(self.out)!r} holds a run already: give --resume, or another --out")
+            raise OutputError(f"{str(self.out)!r} holds a run already", resume=True, out=...)
 
     def check(self) -> torch.device:
         """The device, once the settings that are looked up in no table have been found to make sense.
@@ -106,7 +106,7 @@ class Settings:
         if self.steps is not None and self.minutes is not None:
             raise UsageError("Expected a number of steps or minutes, got both: leave one out")
         if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):
-            raise UsageError(f"Expected a positive learning rate, got {self.lr}: leave --lr out for the recipe's")
+            raise UsageError(f"Expected a positive learning rate, got {self.lr}", lr=None)
         for share in self.shares:
             if not (math.isfinite(share) and share > 0):
                 raise UsageError(f"Expected a positive weight of a folder, got {share:g}")
@@ -115,7 +115,7 @@ class Settings:
         if self.device not in _DEVICES:
             raise UsageError(f"Unknown device {self.device!r}. Known devices: {', '.join(_DEVICES)}")
         if self.device == "cuda" and not torch.cuda.is_available():
-            raise UsageError("Expected a CUDA device, and torch sees none: leave --device out")
+            raise UsageError("Expected a CUDA device, and torch sees none", device=None)
         return torch.device(self.device)
 
 

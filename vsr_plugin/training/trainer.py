@@ -92,10 +92,8 @@ class Trainer:
         if len(specs) > 1 and not spec.shared:
             raise UsageError(f"Expected one scale for {spec.name}, whose weights depend on it, got {settings.scales}")
         if self.recipe.parent and settings.start is None:
-            raise UsageError(
-                f"Expected --from with weights of {self.recipe.parent} ×{settings.scales[0]}, which {spec.name} starts "
-                f"from, got none: `vsr train {self.recipe.parent} -x {settings.scales[0]}` makes them"
-            )
+            parent = f"{self.recipe.parent}_x{settings.scales[0]}.safetensors"
+            raise UsageError(f"Expected weights of {self.recipe.parent} for {spec.name} to start from", start=parent)
         self.steps = settings.steps or self.recipe.steps
         self._generator = torch.Generator().manual_seed(settings.seed)
         read = [read_pictures(folder, spec.channels) for folder in settings.data]
@@ -129,7 +127,7 @@ class Trainer:
             side = settings.scales[0] * self.recipe.patch[settings.scales[0]]
             self._adversary = Adversary(features, side, self.device, self._generator)
         elif settings.vgg is not None:
-            raise UsageError(f"Expected no --vgg for the recipe {settings.recipe!r}, which compares samples")
+            raise UsageError(f"Expected no weights of VGG19 for the recipe {settings.recipe!r}", vgg=None)
         self._optimizer = self._open_optimizer()
         self._at = _Position()
         self.history: list[Progress] = []
@@ -166,9 +164,8 @@ class Trainer:
             at.losses = torch.stack(losses).tolist()
             losses = list(torch.tensor(at.losses))
             if not all(map(math.isfinite, at.losses)):
-                raise UsageError(
-                    f"Expected a finite loss, got {at.losses[-1]} by step {at.step}: lower --lr, and start again"
-                )
+                lower = float(f"{(self.settings.lr or self.recipe.lr) / 3:.1g}")
+                raise UsageError(f"Expected a finite loss, got {at.losses[-1]} by step {at.step}", lr=lower)
             validated = self.history[-1].step if self.history else 0
             if at.part < 1.0 and at.step - validated < self._rarely:
                 self._save(improved=False)
@@ -344,18 +341,13 @@ class Trainer:
         try:
             state = torch.load(self._checkpoint_path, weights_only=True, map_location=self.device)
         except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
-            raise InputError(
-                f"Cannot read {str(self._checkpoint_path)!r}, which is damaged: begin the run again, in another --out"
-            ) from error
+            raise InputError(f"Cannot read {str(self._checkpoint_path)!r}, which is damaged", out=...) from error
         asked, begun = self.settings.identity(), json.loads(state["identity"])
         changed = ", ".join(
             f"{key}: {begun.get(key)} → {value}" for key, value in asked.items() if begun.get(key) != value
         )
         if changed:
-            raise UsageError(
-                f"Expected the settings that the run began with, got others ({changed}): resume with those, or go on "
-                f"from its weights in another run, with --from {self.settings.best} --out ANOTHER"
-            )
+            raise UsageError(f"Expected the settings that the run began with, got others ({changed})", out=...)
         self._at = _Position(**state["at"])
         entered = self._at.entered
         if state["stage"]:

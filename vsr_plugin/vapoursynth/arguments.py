@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from os import PathLike
 from pathlib import Path
+from types import EllipsisType
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +18,21 @@ from ..models import MODELS
 if TYPE_CHECKING:
     from ..backends import Precision
 
+# What the library calls otherwise.
+_NAMES = {"weights": "model_path", "device": "device_index", "batch": "batch_size"}
 _PRECISION_OF_FLOATS: dict[int, Precision] = {16: "float16", 32: "float32"}
+
+
+def remedy(name: str, value: object) -> str:
+    """What the filter calls an argument of the library that would help."""
+    if name == "tile" and isinstance(value, str):
+        return "leave tile out"
+    ours = _NAMES.get(name, name)
+    if value is None:
+        return f"leave {ours} out"
+    if name == "device":
+        value = -1 if value == "cpu" else 0
+    return f"use another {ours}" if isinstance(value, EllipsisType) else f"use {ours}={value!r}"
 
 
 def size(clip: vs.VideoNode, width: object, height: object) -> tuple[int, int] | None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import vapoursynth as vs
 
 from ..errors import VsrError
+from .arguments import remedy
 from .blocks import Blocks
 from .pictures import read, write
 
@@ -28,7 +29,7 @@ class Error(vs.Error):  # type: ignore[misc] # VapourSynth's types are not known
 
 def sentence(error: VsrError) -> str:
     """The same in the words of VapourSynth's filters."""
-    text = str(error)
+    text = error.told(remedy)
     return f"vsr.upscale: {text[0].lower()}{text[1:]}"
 
 

@@ -97,7 +97,7 @@ class TensorRTBackend:
             what = f"{spec.name} ×{graph.scale}, {profile}, {precision}, {target}"
             file, new = self._build(graph, profile, target, what)
         if self.cache.read(file.name) is None:
-            raise OutputError(f"Cannot keep the engine in {self.cache.folder}: choose another folder")
+            raise OutputError(f"Cannot keep the engine in {self.cache.folder}", cache_dir=...)
         return self.cache.folder / file.name, new
 
     def _build(

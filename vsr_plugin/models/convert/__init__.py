@@ -86,7 +86,7 @@ def convert_file(
     if target.suffix.lower() != ".safetensors":
         raise UsageError(f"Expected a file named .safetensors to write, got {target.name!r}")
     if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists: add -y to overwrite it")
+        raise OutputError(f"{target} exists", overwrite=True)
     converted = convert(read_weights(source), spec, scale, options)
     metadata = {"model": model, "scale": " ".join(map(str, spec.scales)) if spec.shared else str(scale)}
     if converted.spec.options != spec.options:
