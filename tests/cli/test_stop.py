@@ -29,7 +29,12 @@ def test_runs_that_are_killed_at_any_moment_leave_nothing_after_the_next(
     words = (*ENCODE, str(film), "-y", "-o", "there/out.mp4", "-m", "srresnet", "-x", "4", "--backend", "eager")
     codes = set()
     for number in range(kills):
-        with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
+        with subprocess.Popen(
+            words,
+            cwd=tmp_path,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # also where the tests run under nohup
+        ) as process:
             time.sleep(chance.uniform(0.1, 4))
             process.send_signal(_SIGNALS[number % len(_SIGNALS)])
             codes.add(process.wait(60))
@@ -81,3 +86,11 @@ def test_lines_of_ffmpeg_from_other_threads_are_heard_when_asked_for(*, verbose:
     command = [sys.executable, "-c", _LOGGING.format(verbose=verbose)]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr == ("said elsewhere\n" if verbose else "")
+
+
+@pytest.mark.parametrize("redirected", ["2>/dev/full", "2>&-", "2> >(true)"])
+def test_a_standard_error_that_nobody_reads_stops_no_work(media: Media, tmp_path: Path, redirected: str) -> None:
+    words = (*ENCODE, str(media("all.mkv")), "-o", "out.mp4", "--verbose", "--backend", "eager")
+    done = subprocess.run(["bash", "-c", f'"$@" {redirected}', "bash", *words], cwd=tmp_path, timeout=120)
+    assert done.returncode == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["out.mp4"]

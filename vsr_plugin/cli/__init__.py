@@ -27,6 +27,7 @@ from .models import models
 from .preview import preview
 from .stop import listen, say_stopped
 from .train import train
+from .unheard import unheard
 
 # Help without boxes: it comes twice as fast, and brackets in it stay brackets.
 _STYLE: dict[str, Any] = {
@@ -72,6 +73,21 @@ def main_preview() -> None:
 
 def _run(app: typer.Typer) -> None:
     listen()
+    with unheard():
+        code = _code(app)
+        if (
+            code == 130
+        ):  # everything is put away; saying goodbye to torch and OpenVINO would take longer than Ctrl-C may
+            with suppress(OSError, AttributeError):
+                say_stopped()
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(130)
+    raise SystemExit(code)
+
+
+def _code(app: typer.Typer) -> int:
+    """Run a command, say what it raises, and give its exit code."""
     try:
         code = app(standalone_mode=False) or 0
         if sys.stdout is not None:
@@ -85,13 +101,7 @@ def _run(app: typer.Typer) -> None:
 
         say_error(error)
         code = 2 if isinstance(error, UsageError) else 1
-    if code == 130:  # everything is put away; saying goodbye to torch and OpenVINO would take longer than Ctrl-C may
-        with suppress(OSError, AttributeError):
-            say_stopped()
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(130)
-    raise SystemExit(code)
+    return int(code)
 
 
 def _of_parser(error: TyperException) -> str:
