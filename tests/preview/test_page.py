@@ -171,6 +171,7 @@ def test_the_page_plays_splits_pauses_and_jumps(browser: Any, address: str) -> N
         assert np.abs(seen - expected).mean() < 0.8 * np.abs(seen - other).mean()
 
     page.page.locator("#time").fill("2")
+    assert page.page.input_value("#time") == "2", "it does not go back"
     page.until("document.getElementById('clock').textContent.startsWith('0:02.0')")
     for _ in range(3):  # keys do with the time bar what they do elsewhere
         page.page.keyboard.press("ArrowUp")
@@ -238,6 +239,79 @@ def test_everything_can_be_done_by_keyboard(browser: Any, address: str) -> None:
     page.close()
 
 
+def test_a_frame_is_seen_pixel_for_pixel_and_dragged_about(browser: Any, address: str) -> None:
+    page = Page(browser, address, 800, 600)
+    pause(page)
+    page.page.keyboard.press("z")
+    stage, whole = (page.page.locator(which).bounding_box() for which in ("#stage", "#picture"))
+    assert (whole["width"], whole["height"]) == (960, 540)
+    middle = whole["x"] + whole["width"] / 2
+    assert middle == pytest.approx(stage["x"] + stage["width"] / 2, abs=1)
+    x, y = stage["x"] + 100, stage["y"] + 60
+    page.page.mouse.move(x, y)
+    page.page.mouse.down()
+    page.page.mouse.move(x - 30, y - 10)
+    moved = page.page.locator("#picture").bounding_box()
+    assert (whole["x"] - moved["x"], whole["y"] - moved["y"]) == (30, 10)
+    page.page.mouse.move(x - 2000, y)
+    page.page.mouse.up()
+    moved = page.page.locator("#picture").bounding_box()
+    assert moved["x"] + moved["width"] == pytest.approx(stage["x"] + stage["width"], abs=1), "no farther than its edge"
+    handle = page.page.locator("#line b").bounding_box()
+    assert stage["y"] < handle["y"] < stage["y"] + stage["height"]
+    page.page.mouse.move(handle["x"] + 16, handle["y"] + 16)
+    page.page.mouse.down()
+    page.page.mouse.move(handle["x"] + 112, handle["y"] + 16)
+    page.page.mouse.up()
+    assert page.page.get_attribute("#line", "aria-valuenow") == "60"
+    page.page.keyboard.press("z")
+    assert page.page.locator("#picture").bounding_box()["width"] <= stage["width"]
+    page.close()
+
+
+def test_what_is_written_says_what_is_seen(browser: Any, address: str) -> None:
+    page = Page(browser, address, permissions=["clipboard-read", "clipboard-write"])
+    pause(page)
+    tags = "['left', 'right'].map((id) => document.getElementById(id).textContent).join()"
+    page.page.select_option("#model", "espcn")
+    page.page.keyboard.press("b")
+    page.until(f"{tags} === 'Lanczos,espcn'")
+    page.page.select_option("#model", "fsrcnn")
+    seen = set()
+    end = time.monotonic() + 30
+    while "Lanczos,fsrcnn" not in seen and time.monotonic() < end:
+        seen.add(page.page.evaluate(tags))
+        assert page.page.input_value("#model") == "fsrcnn", "it does not go back while the network is opened"
+    assert "Lanczos,fsrcnn" in seen
+    assert seen <= {"Lanczos,espcn", "Lanczos,Lanczos", "Lanczos,fsrcnn"}
+    page.page.click("#copy")
+    page.until("document.getElementById('message').textContent.startsWith('copied: vsr-encode ')")
+    command = page.page.evaluate("navigator.clipboard.readText()")
+    assert command == f"vsr-encode {CLIP} -m fsrcnn -x 2 --backend eager --device cpu"
+    page.page.keyboard.press("l")
+    box = page.page.locator("#picture").bounding_box()
+    page.page.mouse.move(box["x"] + 100, box["y"] + 100)
+    loupe = page.page.locator("#loupe").bounding_box()
+    assert loupe["width"] == pytest.approx(2 * 400 + 2 + 4, abs=2), "100 samples of each, four times as large"
+    for key in ("]", "]", "]", "[", "[", "[", "["):
+        page.page.keyboard.press(key)
+        assert page.page.locator("#loupe").bounding_box()["width"] == pytest.approx(loupe["width"], abs=32)
+    page.page.select_option("#model", "espcn")
+    page.page.keyboard.press("b")
+    page.until(f"{tags} === 'bicubic,espcn'")
+    page.close()
+
+
+def test_a_wrong_token_is_a_page_of_the_same_design(browser: Any) -> None:
+    with serving(str(CLIP), "-x", "2", "--loop", "--host", "0.0.0.0") as url:
+        context = browser.new_context(color_scheme="light")
+        page = context.new_page()
+        page.goto(url.replace("token=", "token=not"))
+        assert "Open the whole address" in page.inner_text("main")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(245, 246, 248)"
+        context.close()
+
+
 def test_a_preview_that_was_started_anew_is_said(browser: Any, tmp_path: Path) -> None:
     """Its page has another token."""
     with serving(str(CLIP), "-x", "2", "--loop", "--host", "0.0.0.0") as url:
@@ -274,6 +348,7 @@ def test_two_browsers_look_at_once_and_one_may_die(browser: Any, address: str) -
     )
     pause(first, paused=False)
     for page in (first, second):
+        page.until("document.getElementById('viewers').textContent.startsWith('2 viewers share')")
         page.until("parseFloat(document.getElementById('here').textContent) > 0")
     assert second.page.evaluate("document.documentElement.scrollWidth") <= 390, "nothing sticks out on a telephone"
     assert first.page.evaluate("document.documentElement.scrollHeight") <= 720, "all can be seen at once"

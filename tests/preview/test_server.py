@@ -107,10 +107,12 @@ def test_the_first_viewer_starts_the_clip_and_commands_are_obeyed(play: Play) ->
             await socket.send_json({"do": "pause"})
             await socket.send_json({"do": "seek", "to": 2.0})
             await socket.send_json({"do": "scale", "to": 3})
+            await socket.send_json({"do": "baseline", "to": "Lanczos"})
             digits = "9" * 400
             for nonsense in (
                 '{"do": "model", "to": "../etc"}',
                 '{"do": "step", "by": 99}',
+                '{"do": "baseline", "to": "nearest"}',
                 '{"do": "scale", "to": 99}',
                 f'{{"do": "step", "by": {digits}}}',
                 '{"do": "seek", "to": [1]}',
@@ -127,6 +129,7 @@ def test_the_first_viewer_starts_the_clip_and_commands_are_obeyed(play: Play) ->
                 if said["status"]["scale"] == 3 and network.shape == (810, 1440, 3):
                     break
             assert said["status"]["paused"]
+            assert (said["status"]["baseline"], said["viewers"]) == ("Lanczos", 1)
             assert said["status"]["position"] == pytest.approx(2.0, abs=0.05)
 
     run(work)
@@ -312,6 +315,10 @@ def test_beyond_this_machine_a_token_is_asked_for(play: Play) -> None:
             name = f"vsr_preview_token_{port}"  # a second preview on this machine has its own
             for url in (base, f"{base}?token=wrong", f"{base}app.js", f"{base}moment", f"{base}ws?token=%C3%A9"):
                 assert (await session.get(url)).status == 403, url
+            page = await session.get(base, headers={"Accept": "text/html"})
+            assert (page.status, page.content_type) == (403, "text/html")
+            assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+            assert (await session.get(f"{base}style.css")).status == 200, "its design is no secret"
             reader, writer = await asyncio.open_connection("127.0.0.1", port)  # clients would not send this
             writer.write(
                 b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nCookie: " + name.encode() + b"=\xff\r\n\r\n"
@@ -335,7 +342,7 @@ def test_a_port_that_is_taken_is_said(play: Play) -> None:
     async def work() -> None:
         async with serving(player) as (server, _):
             port = int(server.url.split(":")[2].rstrip("/"))
-            with pytest.raises(UsageError, match=rf"Cannot listen at 127\.0\.0\.1:{port} .*give another --port"):
+            with pytest.raises(UsageError, match=rf"Cannot listen at 127\.0\.0\.1:{port} .*use another port"):
                 await Server(player, "127.0.0.1", port).start()
 
     run(work)

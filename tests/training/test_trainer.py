@@ -55,9 +55,7 @@ def beginning(model: str, path: Path) -> Path | None:
 
 
 def test_srgan_starts_from_srresnet(settings: Settings, small_networks: None) -> None:
-    with pytest.raises(
-        UsageError, match=r"srresnet for srgan to start from: use start='srresnet_x2\.safetensors'"
-    ):
+    with pytest.raises(UsageError, match=r"srresnet for srgan to start from: use start='srresnet_x2\.safetensors'"):
         Trainer(replace(settings, model="srgan"))
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 from ..errors import BackendError, UsageError
-from . import KEYS, VIEWS
+from . import BASELINES, KEYS, VIEWS
 
 try:
     from aiohttp import WSMsgType, web
@@ -42,10 +42,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_STYLE = "/style.css"
 _FILES = {
     "/": ("index.html", "text/html"),
     "/app.js": ("app.js", "text/javascript"),
-    "/style.css": ("style.css", "text/css"),
+    _STYLE: ("style.css", "text/css"),  # also of the page that refuses
 }
 _KEYS = {key: what for key, what in KEYS.items() if key != "q"}  # a tab is closed by its browser
 _COOKIE = "vsr_preview_token"  # and the port, which cookies do not know
@@ -178,16 +179,17 @@ class Server:
 
     def _refusal(self, request: web.Request) -> web.StreamResponse | None:
         if not self._token and not _is_loopback(_host(request)):
-            return web.Response(status=403, text="Expected this machine's own address in the URL.")
+            return _refused(request, "Expected this machine's own address in the URL.")
+        if request.path == _STYLE:
+            return None
         given = request.query.get("token") or request.cookies.get(self._cookie, "")
         if self._token and not hmac.compare_digest(given.encode(errors="replace"), self._token.encode()):
-            return web.Response(status=403, text="Expected the token of the printed URL.")
+            return _refused(request, "Expected the token of the printed URL.")
         return None
 
     async def _file(self, request: web.Request) -> web.Response:
         name, kind = _FILES[request.path]
-        text = (resources.files(__package__) / "page" / name).read_text(encoding="utf-8")
-        return web.Response(text=text, content_type=kind)
+        return web.Response(text=_page(name), content_type=kind)
 
     async def _moment(self, request: web.Request) -> web.Response:
         """What is shown now, without loss: laid out as on the WebSocket, with PNGs, and what to call them."""
@@ -245,7 +247,7 @@ class Server:
     async def _send(self, socket: web.WebSocketResponse, wanted: asyncio.Event) -> None:
         """Send the latest picture whenever the one before has arrived, and figures in between."""
         number = 0
-        await socket.send_str(json.dumps({"keys": _KEYS, "views": VIEWS}))
+        await socket.send_str(json.dumps({"keys": _KEYS, "views": VIEWS, "baselines": BASELINES}))
         while not socket.closed and self._failure is None:
             async with asyncio.timeout(_STALLED):
                 await wanted.wait()
@@ -255,13 +257,18 @@ class Server:
                 if self._latest is None or self._latest.number == number:
                     await self._news.wait()
                 shown = self._latest
-            figures = {"status": self._player.status().as_dict(), "times": self._times()}
+            figures: dict[str, Any] = {
+                "status": self._player.status().as_dict(),
+                "times": self._times(),
+                "viewers": len(self._senders),
+            }
             async with asyncio.timeout(_STALLED):
                 if shown is None or shown.number == number:
                     await socket.send_str(json.dumps(figures))
                     continue
                 wanted.clear()
                 number = shown.number
+                figures["shown"] = {"baseline": shown.baseline, "model": shown.model}
                 await socket.send_bytes(_packed(figures, await self._jpegs(shown)))
         await socket.send_str(json.dumps({"error": str(self._failure)}))
         await socket.close()
@@ -295,6 +302,8 @@ class Server:
                 player.step(int(frames))
             case {"do": "model", "to": str() as model} if model in status.models:
                 player.choose(model=model)
+            case {"do": "baseline", "to": str() as baseline} if baseline in BASELINES:
+                player.choose(baseline=baseline)
             case {"do": "scale", "to": float() as scale} if scale in status.scales:
                 player.choose(scale=int(scale))
 
@@ -324,6 +333,17 @@ def serve(player: Player, host: str, port: int, say: Callable[[str], None]) -> N
             await server.stop()
 
     asyncio.run(run())
+
+
+def _page(name: str) -> str:
+    return (resources.files(__package__) / "page" / name).read_text(encoding="utf-8")
+
+
+def _refused(request: web.Request, reason: str) -> web.Response:
+    """For a browser, a page; for its scripts, and for other programs, one line."""
+    if "text/html" not in request.headers.get("Accept", ""):
+        return web.Response(status=403, text=reason)
+    return web.Response(status=403, text=_page("refused.html").replace("REASON", reason), content_type="text/html")
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:

@@ -1,15 +1,31 @@
-// One WebSocket brings both versions of every picture; split, views and loupe are drawn here, from true pixels.
+// One WebSocket brings both versions of every frame; split, views and loupe are drawn here, from true pixels.
 
 const $ = (id) => document.getElementById(id);
 const stage = $("stage"), picture = $("picture"), line = $("line"), loupe = $("loupe"), graph = $("graph");
-const PATCH = { width: 28, height: 20, zoom: 8 };
+const LOUPE = { width: 400, height: 280, title: 20, zooms: [2, 4, 8, 16] }; // of each half, in pixels of the page
 const SKIP = 5; // seconds that an arrow key jumps
 
 let socket, status = null, times = [], ended = false, flashed = 0;
 let bicubic = null, network = null; // ImageBitmaps of the moment that is shown
-let split = 0.5, view = "split", mouse = null, dragging = false, seeking = false;
+let shown = { baseline: "", model: "" }; // what they were enlarged by
+let split = 0.5, view = "split", mouse = null, held = "", seeking = false, sought = 0, zoom = 4;
+let shift = { x: 0, y: 0 }; // of the frame at 100 %, from the middle
+const asked = {}; // control → what it was set to, until the player says the same
 let pointed = false; // whether the last thing that was used was not the keyboard
 const arrivals = []; // when pictures came, for "this page"
+
+// Set a control for good: what the player said before it heard of it does not set it back.
+function ask(id, value, command) {
+  asked[id] = { value, until: performance.now() + 1500 };
+  send(command);
+}
+
+function follow(id, value) {
+  const wanted = asked[id], same = wanted?.value === value || Math.abs(wanted?.value - value) < 0.05;
+  if (wanted && !same && performance.now() < wanted.until) return;
+  delete asked[id];
+  if (id === "time" || document.activeElement !== $(id)) $(id).value = value;
+}
 
 function send(command) {
   if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(command));
@@ -40,9 +56,11 @@ function words(message) {
       dt.textContent = key; dd.textContent = what;
       return [dt, dd];
     }));
-    options($("view"), message.views, view);
+    options("view", message.views, view);
+    options("baseline", message.baselines, message.baselines[0]);
   }
-  if (message.status) { status = message.status; times = message.times; figures(); }
+  if (message.shown) shown = message.shown;
+  if (message.status) { status = message.status; times = message.times; figures(message.viewers); }
 }
 
 // Words and two files, each with its length in four bytes before it.
@@ -88,11 +106,19 @@ function draw() {
     if (view === "split" && column > 0) context.drawImage(bicubic, 0, 0, column, height, 0, 0, column, height);
   }
   picture.style.setProperty("--ratio", (picture.width * status.pixel_aspect) / height);
+  picture.style.setProperty("--actual", `${(picture.width * status.pixel_aspect) / devicePixelRatio}px`);
+  place100();
   line.hidden = view !== "split" && !twice;
+  line.classList.toggle("fixed", twice);
   const place = picture.getBoundingClientRect(), around = stage.getBoundingClientRect();
+  const top = Math.max(place.top, around.top), bottom = Math.min(place.bottom, around.bottom);
   line.style.left = `${place.left - around.left + (twice ? 0.5 : split) * place.width}px`;
-  line.style.top = `${place.top - around.top}px`;
-  line.style.height = `${place.height}px`;
+  line.style.top = `${top - around.top}px`;
+  line.style.height = `${bottom - top}px`;
+  $("left").textContent = shown.baseline;
+  $("right").textContent = seen();
+  $("alone").hidden = !line.hidden;
+  $("alone").textContent = view === "network" ? seen() : `${seen()} − ${shown.baseline}, × 8`;
   line.setAttribute("aria-valuenow", Math.round(100 * split));
   line.tabIndex = twice ? -1 : 0;
   drawLoupe();
@@ -108,41 +134,72 @@ function difference(context, width, height) {
   context.putImageData(ours, 0, 0);
 }
 
+function seen() { return shown.model || shown.baseline; }
+
+// At 100 % a frame may be larger than its place: how far it is shifted, but no farther than its edge.
+function place100() {
+  const room = { x: picture.clientWidth - stage.clientWidth, y: picture.clientHeight - stage.clientHeight };
+  for (const axis of ["x", "y"]) {
+    const most = Math.max(0, room[axis] / 2);
+    shift[axis] = $("actual").checked ? Math.min(most, Math.max(-most, shift[axis])) : 0;
+    picture.style.setProperty(`--${axis}`, `${shift[axis]}px`);
+  }
+}
+
 function drawLoupe() {
   loupe.hidden = !$("loupe-on").checked || !mouse || !network;
   if (loupe.hidden) return;
   const place = picture.getBoundingClientRect(), around = stage.getBoundingClientRect();
-  const { width, height } = network, { zoom } = PATCH;
-  const w = Math.min(PATCH.width, width), h = Math.min(PATCH.height, height);
+  const { width, height } = network, { title } = LOUPE, density = devicePixelRatio;
+  const w = Math.min(width, Math.floor(Math.min(LOUPE.width, around.width / 2 - 16) / zoom));
+  const h = Math.min(height, Math.floor(Math.min(LOUPE.height, around.height / 2 - title - 16) / zoom));
   const across = (mouse.x - place.left) / place.width * picture.width % width;
   const down = (mouse.y - place.top) / place.height * height;
   const left = Math.round(Math.min(Math.max(0, across - w / 2), width - w));
   const top = Math.round(Math.min(Math.max(0, down - h / 2), height - h));
-  loupe.width = 2 * w * zoom + 2;
-  loupe.height = h * zoom;
+  const wide = 2 * w * zoom + 2, high = h * zoom + title;
+  loupe.width = wide * density;
+  loupe.height = high * density;
+  loupe.style.width = `${wide}px`;
   const context = loupe.getContext("2d", { alpha: false });
+  context.scale(density, density);
   context.fillStyle = "#fff";
-  context.fillRect(0, 0, loupe.width, loupe.height);
+  context.fillRect(0, 0, wide, high);
   context.imageSmoothingEnabled = false;
-  context.drawImage(bicubic, left, top, w, h, 0, 0, w * zoom, h * zoom);
-  context.drawImage(network, left, top, w, h, w * zoom + 2, 0, w * zoom, h * zoom);
-  loupe.style.top = mouse.y - around.top > around.height / 2 ? "12px" : "";
-  loupe.style.bottom = loupe.style.top ? "" : "12px";
-  loupe.style.left = mouse.x - around.left > around.width / 2 ? "12px" : "";
-  loupe.style.right = loupe.style.left ? "" : "12px";
+  [[bicubic, shown.baseline, 0], [network, seen(), w * zoom + 2]].forEach(([image, name, x]) => {
+    context.drawImage(image, left, top, w, h, x, title, w * zoom, h * zoom);
+    context.fillStyle = "#16181c";
+    context.fillRect(x, 0, w * zoom, title);
+    context.fillStyle = "#eceef1";
+    context.font = "13px system-ui, sans-serif";
+    context.fillText(`${name}  ${zoom}×`, x + 6, 14, w * zoom - 8);
+  });
+  loupe.style.top = mouse.y - around.top > around.height / 2 ? "8px" : "";
+  loupe.style.bottom = loupe.style.top ? "" : "8px";
+  loupe.style.left = mouse.x - around.left > around.width / 2 ? "8px" : "";
+  loupe.style.right = loupe.style.left ? "" : "8px";
 }
 
-function figures() {
+function magnify(steps) {
+  const place = LOUPE.zooms.indexOf(zoom) + ($("loupe-on").checked ? steps : 0);
+  $("loupe-on").checked = true;
+  zoom = LOUPE.zooms[Math.min(Math.max(0, place), LOUPE.zooms.length - 1)];
+  drawLoupe();
+}
+
+function figures(viewers) {
   if ((network || status.notice) && performance.now() > flashed) say(status.notice);
   const s = status, ms = (value) => `${value.toFixed(1)} ms`;
   document.title = `${s.name} – vsr preview`;
   $("name").textContent = s.name;
-  $("left").textContent = s.baseline;
-  $("right").textContent = s.seen;
+  $("viewers").hidden = viewers < 2;
+  $("viewers").textContent = `${viewers} viewers share this player: what one does, all see`;
   $("model-line").textContent =
     `${s.seen} ×${s.seen_scale}   ${s.width}×${s.height} → ${s.width * s.seen_scale}×${s.height * s.seen_scale}   ${s.runs_on}`;
-  options($("model"), s.models, s.model);
-  options($("scale"), s.scales.map(String), String(s.scale));
+  options("model", s.models, s.model);
+  options("scale", s.scales.map(String), String(s.scale));
+  follow("baseline", s.baseline);
+  $("copy").disabled = !s.command;
   $("source").textContent = s.source_fps ? `${+s.source_fps.toFixed(3)} fps` : "–";
   $("shown").textContent = `${s.shown_fps.toFixed(1)} fps`;
   $("dropped").textContent = s.dropped;
@@ -155,7 +212,7 @@ function figures() {
   $("pause").textContent = s.paused ? "▶" : "❚❚";
   $("time").disabled = !s.duration;
   $("time").max = s.duration || 1;
-  if (!seeking) $("time").value = s.target;
+  if (!seeking) follow("time", s.target);
   $("clock").textContent = clock(s.position) + (s.duration ? ` / ${clock(s.duration)}` : "");
   drawGraph();
 }
@@ -182,11 +239,12 @@ function drawGraph() {
   context.stroke();
 }
 
-function options(select, names, chosen) {
-  if (names.join() !== [...select.options].map((option) => option.value).join()) {
-    select.replaceChildren(...names.map((name) => new Option(name === "difference" ? "difference × 8" : name, name)));
+function options(id, names, chosen) {
+  if (names.join() !== [...$(id).options].map((option) => option.value).join()) {
+    $(id).replaceChildren(...names.map((name) => new Option(name === "difference" ? "difference × 8" : name, name)));
+    $(id).value = chosen;
   }
-  if (document.activeElement !== select) select.value = chosen;
+  follow(id, chosen);
 }
 
 function setSplit(part) { split = Math.min(1, Math.max(0, part)); draw(); }
@@ -198,9 +256,26 @@ function moveSplit(x) {
 
 function setView(name) { view = name; $("view").value = name; draw(); }
 
+function setActual(on) { $("actual").checked = on; stage.classList.toggle("actual", on); draw(); }
+
+function next(id) { return $(id).options[($(id).selectedIndex + 1) % $(id).options.length].value; }
+
+function setBaseline(name) { $("baseline").value = name; ask("baseline", name, { do: "baseline", to: name }); }
+
+async function copy() {
+  const command = status?.command;
+  if (!command) return flash("There is no vsr-encode command for a camera");
+  try {
+    await navigator.clipboard.writeText(command);
+    flash(`copied: ${command}`);
+  } catch { // only pages of this machine, or of https, may
+    flash(command);
+  }
+}
+
 async function save() {
   const answer = await fetch("/moment").catch(() => null);
-  if (!answer?.ok) return flash("The pictures cannot be had: the connection is lost");
+  if (!answer?.ok) return flash("Nothing is saved: the connection is lost");
   const [{ names }, ...files] = unpacked(await answer.arrayBuffer());
   names.forEach((name, i) => {
     const link = document.createElement("a");
@@ -212,7 +287,7 @@ async function save() {
   flash(`saved ${names.join(", ")}`);
 }
 
-function full() { document.fullscreenElement ? document.exitFullscreen() : stage.requestFullscreen(); }
+function full() { document.fullscreenElement ? document.exitFullscreen() : $("player").requestFullscreen().catch(() => flash("This browser gives no full screen")); }
 
 function help() {
   $("keys").hidden = !$("keys").hidden;
@@ -221,7 +296,7 @@ function help() {
 
 function rescale(by) {
   const scales = [...status.scales].sort((a, b) => a - b), to = scales[scales.indexOf(status.scale) + by];
-  if (to) send({ do: "scale", to });
+  if (to) ask("scale", String(to), { do: "scale", to });
 }
 
 const KEYS = {
@@ -231,7 +306,8 @@ const KEYS = {
   ",": () => send({ do: "step", by: -1 }), ArrowDown: () => send({ do: "step", by: -1 }),
   ".": () => send({ do: "step", by: 1 }), ArrowUp: () => send({ do: "step", by: 1 }),
   "+": () => rescale(1), "=": () => rescale(1), "-": () => rescale(-1),
-  v: () => { const names = [...$("view").options].map((o) => o.value); setView(names[(names.indexOf(view) + 1) % names.length]); },
+  v: () => setView(next("view")), b: () => setBaseline(next("baseline")), z: () => setActual(!$("actual").checked),
+  "[": () => magnify(-1), "]": () => magnify(1), c: copy,
   l: () => { $("loupe-on").checked = !$("loupe-on").checked; drawLoupe(); },
   i: () => { $("figures").hidden = !$("figures").hidden; },
   s: save, f: full, "?": help,
@@ -252,7 +328,7 @@ addEventListener("keydown", (event) => {
   } else if (event.key === "Escape" && !$("keys").hidden) {
     help();
   } else if (/^[1-9]$/.test(event.key) && status?.models[event.key - 1]) {
-    send({ do: "model", to: status.models[event.key - 1] });
+    ask("model", status.models[event.key - 1], { do: "model", to: status.models[event.key - 1] });
   } else if (KEYS[event.key] && status) {
     KEYS[event.key]();
   } else return;
@@ -264,29 +340,50 @@ function leave(control) { if (pointed) control.blur(); }
 
 addEventListener("pointerdown", () => { pointed = true; }, { capture: true });
 stage.addEventListener("pointerdown", (event) => {
-  if (view !== "split" || event.target.closest("#keys")) return;
-  dragging = true;
+  if (event.target.closest("#keys")) return;
+  held = $("actual").checked && !event.target.closest("#line") ? "frame" : view === "split" ? "line" : "";
+  if (!held) return;
   stage.setPointerCapture(event.pointerId);
-  moveSplit(event.clientX);
+  if (held === "line") moveSplit(event.clientX);
 });
 stage.addEventListener("pointermove", (event) => {
+  const before = mouse;
   mouse = { x: event.clientX, y: event.clientY };
-  dragging ? moveSplit(event.clientX) : drawLoupe();
+  if (held === "line") return moveSplit(event.clientX);
+  if (held === "frame" && before) {
+    shift.x += mouse.x - before.x;
+    shift.y += mouse.y - before.y;
+    return draw();
+  }
+  drawLoupe();
 });
-for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, () => { dragging = false; });
+for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, () => { held = ""; });
 stage.addEventListener("pointerleave", () => { mouse = null; drawLoupe(); });
-stage.addEventListener("fullscreenchange", draw);
+stage.addEventListener("wheel", (event) => {
+  if (!$("loupe-on").checked || event.ctrlKey) return;
+  event.preventDefault();
+  magnify(event.deltaY < 0 ? 1 : -1);
+}, { passive: false });
+$("player").addEventListener("fullscreenchange", draw);
 addEventListener("resize", draw);
 
 $("pause").onclick = () => send({ do: "pause" });
-$("time").oninput = () => { seeking = true; };
-$("time").onchange = () => { send({ do: "seek", to: +$("time").value }); leave($("time")); };
+function seek() {
+  sought = performance.now();
+  ask("time", +$("time").value, { do: "seek", to: +$("time").value });
+}
+
+$("time").oninput = () => { seeking = true; if (performance.now() > sought + 150) seek(); };
+$("time").onchange = () => { seek(); leave($("time")); };
 for (const name of ["change", "pointerup", "pointercancel", "blur"]) $("time").addEventListener(name, () => { seeking = false; });
-$("model").onchange = () => { send({ do: "model", to: $("model").value }); leave($("model")); };
-$("scale").onchange = () => { send({ do: "scale", to: +$("scale").value }); leave($("scale")); };
+$("model").onchange = () => { ask("model", $("model").value, { do: "model", to: $("model").value }); leave($("model")); };
+$("scale").onchange = () => { ask("scale", $("scale").value, { do: "scale", to: +$("scale").value }); leave($("scale")); };
+$("baseline").onchange = () => { setBaseline($("baseline").value); leave($("baseline")); };
+$("actual").onchange = () => setActual($("actual").checked);
 $("view").onchange = () => { setView($("view").value); leave($("view")); };
 $("loupe-on").onchange = drawLoupe;
 $("save").onclick = save;
+$("copy").onclick = copy;
 $("full").onclick = full;
 $("help").onclick = help;
 $("keys").onclick = help;
