@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,23 +27,69 @@ def app() -> typer.Typer:
     return app
 
 
+def listed(*words: str) -> list[str]:
+    """Lines of the table without its header."""
+    return CliRunner().invoke(app(), ["models", *words], catch_exceptions=False).stdout.splitlines()[1:]
+
+
 def test_json_lists_every_model_and_scale_with_what_was_measured() -> None:
     rows = json.loads(CliRunner().invoke(app(), ["models", "--json"], catch_exceptions=False).stdout)
-    assert [(row["model"], row["scale"]) for row in rows] == [(m.name, s) for m in MODELS.values() for s in m.scales]
+    every = {(spec.name, scale) for spec in MODELS.values() for scale in spec.scales}
+    assert {(row["model"], row["scale"]) for row in rows} == every
+    assert len(rows) == len(every)
     for row in rows:
         shipped = manifest().get(f"{row['model']}_x{row['scale']}")
         assert row["set5"] == (shipped and shipped["set5"])
-        assert (row["weights"] is None) == (shipped is None)
+        assert (row["weights"] is None) == (row["quality"] is None) == (shipped is None)
     by_key = {(row["model"], row["scale"]): row for row in rows}
     assert by_key["espcn", 3]["parameters"] == 22_729
-    assert by_key["fsrcnn", 2]["fps_class"] == "60+"
-    assert by_key["srcnn", 4]["fps_class"] == "1+"
+    assert by_key["espcn", 3]["speed"] == "real time at 480p"
+    assert by_key["edsr-baseline", 3]["quality"] == "best"
 
 
-def test_the_table_has_a_line_per_model_and_scale() -> None:
-    lines = CliRunner().invoke(app(), ["models"], catch_exceptions=False).stdout.splitlines()
-    assert lines[0].split()[:3] == ["model", "scale", "parameters"]
-    assert len(lines) == 1 + sum(len(spec.scales) for spec in MODELS.values())
+def test_the_table_has_what_can_be_used_and_with_all_the_rest_behind_it() -> None:
+    usable, every = listed(), listed("--all")
+    assert len(usable) == len(manifest())
+    assert [line.split()[:2] for line in every[: len(usable)]] == [line.split()[:2] for line in usable]
+    assert len(every) == sum(len(spec.scales) for spec in MODELS.values())
+    assert all("no weights" in line for line in every[len(usable) :])
+    assert max(map(len, every)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("fsrcnn", "-x", "2"), [["fsrcnn-s", "×2"], ["fsrcnn", "×2"]]),
+        (("-x", "8"), [["lapsrn", "×8"]]),
+        (("-x", "3", "EDSR"), [["edsr-baseline", "×3"]]),
+        (("srresnet", "espcn", "-x", "2"), [["espcn", "×2"], ["srresnet", "×2"]]),
+        (("vdsr",), []),
+    ],
+)
+def test_scale_and_names_choose_rows(words: tuple[str, ...], expected: list[list[str]]) -> None:
+    assert [line.split()[:2] for line in listed(*words)] == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("espnc",), "Did you mean 'espcn'"),
+        (("espcn", "-x", "8"), r"Expected a scale that espcn has \(2, 3, 4\), got 8"),
+    ],
+)
+def test_what_is_not_there_is_said(words: tuple[str, ...], message: str) -> None:
+    result = CliRunner().invoke(app(), ["models", *words])
+    assert isinstance(result.exception, UsageError)
+    assert re.search(message, str(result.exception))
+
+
+def test_the_list_needs_no_torch() -> None:
+    code = (
+        "import sys; from vsr_plugin.cli import main; sys.argv = ['vsr', 'models', '--all']\n"
+        "try: main()\nexcept SystemExit: pass\nassert not {'torch', 'numpy', 'av'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "espcn" in done.stdout
 
 
 def test_markdown_is_what_the_readme_shows() -> None:

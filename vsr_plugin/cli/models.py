@@ -4,29 +4,58 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-models = typer.Typer(name="models", help="List the models; convert or export weights.", add_completion=False)
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-# What 300 GFLOP/s, two cores of a server or four of a laptop, make of 480 × 270 frames.
-_FLOPS = 300e9
-_FPS_CLASSES = (60, 24, 10, 1)
-_COLUMNS = ("model", "scale", "parameters", "kMAC/px", "fps class", "Set5", "Set14", "paper")
+
+class _Names(TyperGroup):
+    """Words that are no command are names of models."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give every such word to ``--name``."""
+        words: list[str] = []
+        for before, word in zip(["", *args], args, strict=False):
+            if word in self.commands:
+                return super().parse_args(ctx, args)
+            is_name = word[:1] not in ("", "-") and before not in ("-x", "--scale", "--name")
+            words += ["--name", word] if is_name else [word]
+        return super().parse_args(ctx, words)
+
+
+models = typer.Typer(
+    name="models",
+    add_completion=False,
+    cls=_Names,
+    subcommand_metavar="[NAME]... | COMMAND [ARGS]...",
+)
+
+_COLUMNS = ("model", "scale", "speed on 8 cores", "quality", "Set5", "parameters")
 
 
 @models.callback(invoke_without_command=True)
 def list_models(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects instead of a table.")] = False,
+    scale: Annotated[int | None, typer.Option("--scale", "-x", help="Only models with this scale.")] = None,
+    name: Annotated[list[str] | None, typer.Option("--name", hidden=True)] = None,
+    every: Annotated[bool, typer.Option("--all", "-a", help="Models without weights, too.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a list of objects, models without weights included.")
+    ] = False,
     as_markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the tables of the README: Set5, beside the papers.")
     ] = False,
 ) -> None:
-    """List every model and scale: parameters, work per input pixel, fps class, and the measured PSNR of its weights.
+    """List the models that come with weights, or convert and export weights.
 
-    The fps class is what 300 GFLOP/s (two server cores) make of 480 × 270 frames.
+    NAME, or a part of it, lists only these models. The fastest is first.
+
+    Speed is an estimate for eight CPU cores, without decoding and encoding. A GPU is much faster; `vsr bench job`
+    measures this machine. Quality compares the PSNR on Set5 of the models with the same scale.
     """
     if context.invoked_subcommand is not None:
         return
@@ -35,14 +64,19 @@ def list_models(
 
         typer.echo(models_markdown())
         return
-    rows = _rows()
+    rows = _rows(scale, name or [])
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    table = [_COLUMNS, *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(_COLUMNS))]
-    for line in table:
-        typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    shown = [row for row in rows if every or row["weights"]]
+    if shown:
+        table = [_COLUMNS, *map(_cells, shown)]
+        widths = [max(len(line[column]) for line in table) for column in range(len(_COLUMNS))]
+        for line in table:
+            typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    hidden = len(rows) - len(shown)
+    if hidden:
+        typer.echo(f"--all lists {hidden} more without weights.", err=True)
 
 
 @models.command()
@@ -114,47 +148,49 @@ def _named_value(word: str) -> tuple[str, Any]:
         return name, value
 
 
-def _rows() -> list[dict[str, Any]]:
-    from ..models import MODELS, build_model, manifest
-    from ..models.cost import Undrawn, macs, parameters
+def _rows(scale: int | None, names: Sequence[str]) -> list[dict[str, Any]]:
+    """One for each model and scale asked for: those with weights first, then by scale, the fastest first.
 
+    Raises:
+        UsageError: no such model, or none with this scale.
+    """
+    from ..errors import UsageError
+    from ..models import MODELS, find_model, manifest
+    from ..models.guide import expected_fps, quality, speed
+
+    wanted = [model for model in MODELS if not names or any(name.lower() in model for name in names)]
+    for name in names:
+        if not any(name.lower() in model for model in wanted):
+            find_model(name)
+    keys = [(model, each) for model in wanted for each in MODELS[model].scales if scale in (None, each)]
+    if not keys:
+        scales = sorted({each for model in wanted for each in MODELS[model].scales})
+        raise UsageError(
+            f"Expected a scale that {', '.join(names) or 'a model'} has ({', '.join(map(str, scales))}), got {scale}"
+        )
     rows = []
-    for spec in MODELS.values():
-        for scale in spec.scales:
-            with Undrawn():
-                module = build_model(spec, scale)
-            work = macs(module)
-            shipped = manifest().get(f"{spec.name}_x{scale}", {})
-            rows.append(
-                {
-                    "model": spec.name,
-                    "scale": scale,
-                    "parameters": parameters(module),
-                    "macs_per_pixel": work,
-                    "fps_class": _fps_class(work),
-                    "weights": spec.weights(scale),
-                    "set5": shipped.get("set5"),
-                    "set14": shipped.get("set14"),
-                    "paper": spec.paper,
-                }
-            )
-    return rows
-
-
-def _fps_class(work: int) -> str:
-    fps = _FLOPS / (2 * work * 480 * 270)
-    return next((f"{least}+" for least in _FPS_CLASSES if fps >= least), "<1")
+    for model, each in keys:
+        parameters, macs = MODELS[model].cost[each]
+        measured = manifest().get(f"{model}_x{each}", {})
+        rows.append(
+            {
+                "model": model,
+                "scale": each,
+                "weights": MODELS[model].weights(each),
+                "speed": speed(model, each),
+                "fps_480p": round(expected_fps(model, each), 2),
+                "quality": quality(model, each),
+                "set5": measured.get("set5"),
+                "set14": measured.get("set14"),
+                "parameters": parameters,
+                "macs_per_pixel": macs,
+                "paper": MODELS[model].paper,
+            }
+        )
+    return sorted(rows, key=lambda row: (row["weights"] is None, row["scale"], row["macs_per_pixel"]))
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    benchmarks = (f"{row[name]['psnr']:.2f} dB" if row[name] else "–" for name in ("set5", "set14"))
-    work = f"{row['macs_per_pixel'] / 1000:.1f}"
-    return (
-        row["model"],
-        f"×{row['scale']}",
-        f"{row['parameters']:,}",
-        work,
-        row["fps_class"],
-        *benchmarks,
-        row["paper"],
-    )
+    measured = f"{row['set5']['psnr']:.2f} dB" if row["set5"] else "–"
+    quality = row["quality"] or "no weights"
+    return row["model"], f"×{row['scale']}", row["speed"], quality, measured, f"{row['parameters']:,}"

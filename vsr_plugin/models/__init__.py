@@ -35,6 +35,7 @@ __all__ = [
     "manifest",
     "read_model",
     "set_scale",
+    "shipped_weights",
 ]
 
 _log = logging.getLogger(__name__)
@@ -46,12 +47,16 @@ def find_model(name: str, scale: int | None = None) -> ModelSpec:
     """Look up a model that has this scale; with any scales for None.
 
     Raises:
-        UsageError: an unknown name (the message lists the known ones) or a scale the model lacks.
+        UsageError: an unknown name (the message lists the known ones, those with weights first) or a scale the model
+            lacks.
     """
     if name not in MODELS:
-        close = difflib.get_close_matches(name, MODELS, n=1)
+        usable = sorted(model for model, spec in MODELS.items() if any(map(spec.weights, spec.scales)))
+        others = sorted(MODELS.keys() - set(usable))
+        close = difflib.get_close_matches(name, usable, n=1) or difflib.get_close_matches(name, others, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UsageError(f"Unknown model {name!r}.{hint} Known models: {', '.join(sorted(MODELS))}")
+        known = "; without weights: ".join(", ".join(models) for models in (usable, others) if models)
+        raise UsageError(f"Unknown model {name!r}.{hint} Known models: {known}")
     spec = MODELS[name]
     if scale is not None and scale not in spec.scales:
         raise UsageError(f"Model {name!r} has no scale {scale}. Its scales: {', '.join(map(str, spec.scales))}")
@@ -104,12 +109,21 @@ def load_model(name: str, scale: int, weights: str | Path | None = None) -> nn.M
     return read_model(name, scale, weights)[1]
 
 
-def _training_step(spec: ModelSpec, scale: int) -> float:
-    """FLOP of one step on 16 patches of 48 × 48 input pixels (Lim, CVPRW 2017): forward, and backward twice that."""
-    from .cost import Undrawn, macs
+def shipped_weights(spec: ModelSpec, scale: int) -> str:
+    """File name of the shipped weights.
 
-    with Undrawn():
-        return 6.0 * macs(build_model(spec, scale)) * 16 * 48 * 48
+    Raises:
+        WeightsError: there are none; the message says what training them takes.
+    """
+    file = spec.weights(scale)
+    if file is not None:
+        return file
+    # A step on 16 patches of 48 × 48 input pixels (Lim, CVPRW 2017): forward, and backward twice that.
+    step = f" of {6.0 * spec.cost[scale][1] * 16 * 48 * 48 / 1e12:.1g} TFLOP" if scale in spec.cost else ""
+    raise WeightsError(
+        f"No weights are shipped for {spec.name} ×{scale} (to train them takes about {_STEPS:,} steps{step})",
+        weights="FILE",
+    )
 
 
 def read_model(name: str, scale: int, weights: str | Path | None = None) -> tuple[ModelSpec, nn.Module]:
@@ -118,13 +132,7 @@ def read_model(name: str, scale: int, weights: str | Path | None = None) -> tupl
 
     spec = find_model(name, scale)
     if weights is None:
-        shipped = spec.weights(scale)
-        if shipped is None:
-            cost = f"{_STEPS:,} steps of {_training_step(spec, scale) / 1e12:.1g} TFLOP"
-            raise WeightsError(
-                f"No weights are shipped for {name} ×{scale} (to train them takes about {cost})", weights="FILE"
-            )
-        file = read_weights(Path(str(resources.files("vsr_plugin.weights") / shipped)))
+        file = read_weights(Path(str(resources.files("vsr_plugin.weights") / shipped_weights(spec, scale))))
         file = replace(file, metadata={**file.metadata, "model": name})  # the manifest says whom it serves
     else:
         file = read_weights(Path(weights))

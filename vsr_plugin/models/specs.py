@@ -56,6 +56,7 @@ class ModelSpec(NetworkSpec):
         published: The paper's PSNR in dB, per scale on (Set5, Set14); see `published`.
         shared: Whether one set of weights serves all scales.
         options: Further arguments of the class.
+        cost: Parameters, and multiply-accumulates per input pixel (as `cost.macs` counts them), per scale.
     """
 
     name: str
@@ -64,6 +65,7 @@ class ModelSpec(NetworkSpec):
     published: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     shared: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
+    cost: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
     def weights(self, scale: int) -> str | None:
         """File name of the shipped weights for ``scale``, or None if none are shipped."""

@@ -1,0 +1,50 @@
+"""Plain words to choose a model by: its speed, from its work per pixel, and its quality, from its measured PSNR."""
+
+from __future__ import annotations
+
+from . import MODELS, manifest
+
+# What two cores of a server (AVX-512 with bfloat16, OpenVINO) were measured to do, times three for eight of them,
+# which share their memory: the work of the network, and what every input pixel costs beside it.
+_MACS_PER_SECOND = 480e9
+_SECONDS_PER_PIXEL = 30e-9
+_REAL_TIME = 24.0  # fps
+_SIZES = {"1080p": 1920 * 1080, "720p": 1280 * 720, "480p": 854 * 480, "360p": 640 * 360}
+# dB below the best weights of the same scale → the word; more than the last is "fair".
+_GRADES = {0.1: "best", 0.5: "very good", 1.0: "good"}
+
+
+def expected_fps(model: str, scale: int, pixels: int = _SIZES["480p"]) -> float:
+    """Frames per second on eight CPU cores, decoding and encoding not counted: an estimate, right within a factor of 2.
+
+    Args:
+        model: A name out of `MODELS`.
+        scale: One that the model has.
+        pixels: Of an input frame.
+    """
+    _, macs = MODELS[model].cost[scale]
+    return 1 / (pixels * (macs / _MACS_PER_SECOND + _SECONDS_PER_PIXEL))
+
+
+def speed(model: str, scale: int) -> str:
+    """``real time at 480p``, ``5 fps at 480p`` or ``2 s a frame at 480p``, on eight CPU cores."""
+    for name, pixels in _SIZES.items():
+        if expected_fps(model, scale, pixels) >= _REAL_TIME:
+            return f"real time at {name}"
+    fps = expected_fps(model, scale)
+    return f"{fps:.0f} fps at 480p" if fps >= 1.5 else f"{1 / fps:.0f} s a frame at 480p"
+
+
+def psnr(model: str, scale: int) -> float | None:
+    """What its shipped weights measure on Set5, in dB; None without weights."""
+    row = manifest().get(f"{model}_x{scale}", {})
+    return float(row["set5"]["psnr"]) if "set5" in row else None
+
+
+def quality(model: str, scale: int) -> str | None:
+    """A word for it beside the best weights of the same scale: best, very good, good or fair; None without weights."""
+    own = psnr(model, scale)
+    if own is None:
+        return None
+    best = max(other for name in MODELS if (other := psnr(name, scale)) is not None)
+    return next((word for distance, word in _GRADES.items() if best - own <= distance), "fair")
