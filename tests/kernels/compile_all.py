@@ -1,6 +1,6 @@
 """Compiles kernels to machine code for architectures, without a GPU; a program, for here Triton must not interpret.
 
-Usage: compile_all.py ARCHITECTURES everything|default — prints one line of JSON for each kernel that was compiled.
+Usage: compile_all.py ARCHITECTURES everything|default|ptx — prints one line of JSON for each kernel that was compiled.
 """
 
 from __future__ import annotations
@@ -84,6 +84,14 @@ def usage(binary: bytes) -> dict[str, int]:
     return {name.lower(): int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", said)}
 
 
+def skip_assembler(*stages: Any) -> tuple[str, str] | None:
+    """For Triton to call: PTX is all that is wanted."""
+    if not stages:
+        return "ptx", "ptx"
+    stages[1]["cubin"] = lambda _, __: b""
+    return None
+
+
 def works(*, everything: bool) -> Iterator[tuple[Any, torch.dtype, Any]]:
     """(case, dtype, work): all cases in float16; or the first one of every kernel, in every dtype."""
     seen: set[str] = set()
@@ -94,6 +102,23 @@ def works(*, everything: bool) -> Iterator[tuple[Any, torch.dtype, Any]]:
         for dtype in (torch.float16, torch.bfloat16, torch.float32) if everything else (torch.float16,):
             # Height and width are multiples of 16, as those of video are.
             yield case, dtype, case.prepare(1, 16, 32, dtype, torch.device("cpu"))
+
+
+def small_works(names: str = "") -> Iterator[tuple[str, Any]]:
+    """(key, work) of small cases, of odd sizes: all in float16, the first one of every kernel in every dtype.
+
+    Args:
+        names: A pattern that the keys must match.
+    """
+    seen: set[str] = set()
+    for case in import_module("vsr_plugin.kernels.cases").CASES:
+        for dtype in (torch.float16, torch.bfloat16, torch.float32):
+            key = f"{case.kernel}: {case.name}, {str(dtype).removeprefix('torch.')}"
+            if (dtype == torch.float16 or case.kernel not in seen) and re.search(names, key):
+                # Exact numbers need many instructions, and take long.
+                size = (1, 3, 20) if dtype == torch.float32 else (2, 5, 37)
+                yield key, case.prepare(*size, dtype, torch.device("cpu"))
+        seen.add(case.kernel)
 
 
 def main(architectures: list[int], *, everything: bool) -> None:
@@ -122,5 +147,20 @@ def main(architectures: list[int], *, everything: bool) -> None:
                     print(json.dumps(line), flush=True)
 
 
+def print_ptx(architecture: int, names: str) -> None:
+    """The default of each case, and the first case of each kernel in the other types, without assembling it."""
+    triton.knobs.runtime.add_stages_inspection_hook = skip_assembler
+    for key, work in small_works(names):
+        ((kernel, (choice, *_), args, kwargs),) = launches(work)
+        what, options = source(kernel, choice, args, kwargs)
+        compiled = triton.compile(what, target=GPUTarget("cuda", architecture, 32), options=options)
+        parameters = [name for name, kind in what.signature.items() if kind != "constexpr"]
+        line = {"key": key, "parameters": parameters, "shared": compiled.metadata.shared, "ptx": compiled.asm["ptx"]}
+        print(json.dumps(line), flush=True)
+
+
 if __name__ == "__main__":
-    main([int(word) for word in sys.argv[1].split(",")], everything=sys.argv[2] == "everything")
+    if sys.argv[2] == "ptx":
+        print_ptx(int(sys.argv[1]), sys.argv[3])
+    else:
+        main([int(word) for word in sys.argv[1].split(",")], everything=sys.argv[2] == "everything")

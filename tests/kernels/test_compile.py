@@ -55,17 +55,3 @@ def test_every_kernel_assembles_in_every_configuration(architecture: int) -> Non
         for line in lines:
             if line["kernel"] in MATRIX_KERNELS and line["dtype"] != "torch.float32":
                 assert line["matrix"], line
-
-
-def test_compiled_for_hopper_a_kernel_uses_its_matrix_units() -> None:
-    script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import compile_all, vsr_plugin.kernels.cases as c;"
-        "c.CASES = tuple(case for case in c.CASES if case.name.startswith('VDSR 64→64'));"
-        "compile_all.main([90], everything=False)"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-W", "ignore", "-c", script, str(Path(__file__).parent)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-    (line,) = map(json.loads, done.stdout.splitlines())
-    check_defaults([line])
-    assert line["matrix"] == ["wgmma.mma_async"]

@@ -14,6 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from .judging import judge
+
 pytest.importorskip("triton")
 
 CASES: Any = import_module("vsr_plugin.kernels.cases").CASES
@@ -41,43 +43,6 @@ DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 @pytest.fixture(params=DEVICES)
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
-
-
-@pytest.fixture
-def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory that is not written holds NaN or 0xAB…, and so does memory that must not be written."""
-    real = torch.empty
-
-    def empty(*args: Any, **kwargs: Any) -> Tensor:
-        return poison(real(*args, **kwargs))
-
-    monkeypatch.setattr(torch, "empty", empty)
-    monkeypatch.setattr(STRIP, "_LEAST_SEGMENT", 4)  # so that small pictures have more than one segment
-
-
-def poison(x: Tensor) -> Tensor:
-    if x.dtype.is_floating_point:
-        return x.fill_(float("nan"))
-    return x.fill_(0xAB if x.dtype == torch.uint8 else 0xABAB)
-
-
-def judge(result: Tensor, plain: Tensor, truth: Tensor, *, samples: bool, dtype: torch.dtype) -> None:
-    """Rule 2: no further from the truth than twice plain torch in the same dtype; samples within 1, few of them."""
-    assert result.shape == truth.shape
-    if samples:
-        away, theirs = ((x.int() - truth.int()).abs() for x in (result, plain))
-        assert int(away.max()) <= max(1, 2 * int(theirs.max()))  # half precision has not the bits of 16-bit samples
-        # Among few samples one that falls on the other side of a half is many.
-        allowed = max(2 * int((theirs > 0).sum()), round(0.001 * truth.numel()), 2)
-        assert int((away > 0).sum()) <= allowed
-        return
-    error = float((result.double() - truth).abs().max())
-    # Other orders of summing have other luck: a thousandth of a code value of 8 bits, or one unit in the last place of
-    # the largest number, is nobody's fault.
-    luck = max(2**-18, torch.finfo(dtype).eps * float(truth.abs().max()))
-    # Interpreted, bfloat16 is cut off where a GPU rounds, which is twice the error.
-    cut = 2 if dtype == torch.bfloat16 and LAUNCH.INTERPRETED else 1
-    assert error <= cut * max(2 * float((plain.double() - truth).abs().max()), luck)
 
 
 SIZES = {torch.float16: [(1, 1, 1), (2, 3, 5), (1, 9, 37)], torch.bfloat16: [(2, 3, 5)], torch.float32: [(2, 3, 5)]}
