@@ -66,7 +66,11 @@ THIRD_PARTIES = {
     "vskernels": ("vsr_plugin/vapoursynth/jetpack.py",),
     "tensorrt": ("vsr_plugin/backends/tensorrt/flavor.py",),
     "tensorrt_rtx": ("vsr_plugin/backends/tensorrt/flavor.py",),
-    "filelock": ("vsr_plugin/backends/tensorrt/cache.py", "vsr_plugin/stream/output.py"),
+    "filelock": (
+        "vsr_plugin/backends/tensorrt/cache.py",
+        "vsr_plugin/stream/output.py",
+        "vsr_plugin/stream/segments/manifest.py",
+    ),
     "platformdirs": ("vsr_plugin/backends/tensorrt/cache.py",),
     "openvino": ("vsr_plugin/backends/openvino.py",),
     "triton": ("kernels",),

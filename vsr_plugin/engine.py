@@ -6,6 +6,7 @@ known of a network is in its `NetworkSpec`, what has to be known of a picture in
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from contextlib import contextmanager
 from dataclasses import replace
@@ -187,6 +188,19 @@ class Upscaler:
             close = getattr(frames, "close", None)
             if close is not None:
                 close()
+
+    @property
+    def recipe(self) -> tuple[nn.Module, NetworkSpec, int, Execution]:
+        """What `from_module` takes to make another one of the same network."""
+        return self._module, self.spec, self.scale, self._asked
+
+    def checksum(self) -> str:
+        """Of the network's kind and its weights."""
+        found = hashlib.sha256(type(self._module).__qualname__.encode())
+        for name, tensor in sorted(self._module.state_dict().items()):
+            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()
 
     def close(self) -> None:
         """Free the network, and the memory of its device for others; the upscaler must not be used afterwards."""

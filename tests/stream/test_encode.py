@@ -451,7 +451,7 @@ def test_progress_counts_every_frame(media: Media, nearest: Upscaler, tmp_path: 
     seen: list[tuple[int, int | None]] = []
 
     def note(done: Progress) -> None:
-        seen.append((done.written.frames, done.source.expected_frames))
+        seen.append((done.written.frames, done.expected_frames))
 
     report = upscale_file(media("plain.mp4"), tmp_path / "out.mp4", nearest, encoding=FAST, on_progress=note)
     assert seen == [(index, 38) for index in range(1, 39)]

@@ -180,7 +180,7 @@ def _bar() -> Progress:
 
 
 def _total(done: Done) -> int | None:
-    expected = done.source.expected_frames
+    expected = done.expected_frames
     return None if expected is None else max(expected, done.written.frames)
 
 

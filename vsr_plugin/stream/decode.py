@@ -113,6 +113,7 @@ class Source(Iterator[Frame]):
         self._said_changes: list[str] = []
         self._reading: Reading | None = None
         self._ratio: Any = None
+        self._flagged = False  # whether a frame before the first decoded one was flagged as interlaced
         self._stills: dict[int | None, dict[str, bytes]] = {}  # pts → what the bytes of an image say
         self._frames = self._read()
 
@@ -325,13 +326,15 @@ class Source(Iterator[Frame]):
         if self._ticks > 1:
             pictures = spread(pictures)
         pictures = self._stamped(pictures, clock)
-        return deinterlaced(pictures, self.time_base, self._field_order) if self._selection.deinterlace else pictures
+        if not self._selection.deinterlace:
+            return pictures
+        return deinterlaced(pictures, self.time_base, self._field_order, flagged=self._flagged)
 
     def _stamped(self, pictures: Iterator[av.VideoFrame], clock: FrameClock) -> Iterator[av.VideoFrame]:
         for picture in pictures:
             clock.stamp(picture)
             if picture.is_corrupt:
-                self.damage(f"the frame at {self._clock(picture.pts)} is damaged")
+                self.damage(f"the frame at {self._clock(picture.pts)} is damaged", picture.pts)
             self._check_size(picture)
             self._check_ratio(picture)
             if holds_one_field(picture, self.stream):
@@ -372,7 +375,7 @@ class Source(Iterator[Frame]):
                 break
             except FFmpegError as error:
                 clock.give_up()
-                self.damage(f"a packet near {self._clock(packet.pts)} does not decode ({error.strerror})")
+                self.damage(f"a packet near {self._clock(packet.pts)} does not decode ({error.strerror})", packet.pts)
                 continue
             for picture in pictures:
                 tally.frame(None if picture.pts is None else picture.pts // self._ticks)
@@ -407,8 +410,13 @@ class Source(Iterator[Frame]):
         if self._sequence is None:  # which says it with the file's name
             self._damage.add(what, ends=True)
 
-    def damage(self, what: str) -> None:
-        """Count something that does not decode cleanly, or raise DamagedInputError if strict."""
+    def damage(self, what: str, pts: int | None = None) -> None:
+        """Count something that does not decode cleanly, or raise DamagedInputError if strict.
+
+        Args:
+            what: In words.
+            pts: Of the frame or packet, in ticks of the file's clock, if it is one.
+        """
         self._damage.add(what)
 
     def _clock(self, pts: int | None) -> str:

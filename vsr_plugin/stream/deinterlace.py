@@ -35,7 +35,9 @@ def holds_one_field(picture: av.VideoFrame, stream: VideoStream) -> bool:
     return bool(picture.interlaced_frame and stream.codec_context.codec.canonical_name == "hevc")
 
 
-def deinterlaced(pictures: Iterator[av.VideoFrame], time_base: Fraction, order: str | None) -> Iterator[av.VideoFrame]:
+def deinterlaced(
+    pictures: Iterator[av.VideoFrame], time_base: Fraction, order: str | None, *, flagged: bool = False
+) -> Iterator[av.VideoFrame]:
     """Whole frames made of fields, one for each coded frame, on the same clock.
 
     From the first frame on that is flagged as interlaced, flags are believed: frames without one pass untouched. Where
@@ -46,12 +48,12 @@ def deinterlaced(pictures: Iterator[av.VideoFrame], time_base: Fraction, order: 
         time_base: Of their timestamps, in seconds.
         order: ``tff`` or ``bff``: which field of a frame without a flag is shown first; None is the top field, as in
             FFmpeg.
+        flagged: Whether a frame before these was flagged as interlaced.
 
     Raises:
         InputError: a size or pixel format that bwdif cannot take.
     """
     graph: Graph | None = None
-    flagged = False
     for picture in pictures:
         if graph is None or (picture.interlaced_frame and not flagged):
             if graph is not None:
@@ -59,7 +61,7 @@ def deinterlaced(pictures: Iterator[av.VideoFrame], time_base: Fraction, order: 
                 yield from _pulled(graph, time_base)
             if graph is None:
                 log.info("Deinterlacing: every two fields become one frame")
-            flagged = picture.interlaced_frame
+            flagged = flagged or picture.interlaced_frame
             if not flagged:
                 order = order or "tff"
                 log.info("No frame is flagged as interlaced so far: all are deinterlaced, %s", _WORDS[order])

@@ -81,20 +81,20 @@ def _write(frames: Iterator[Frame], writer: Writer, source: str, on_frame: Calla
         raise OutputError(f"{source}: no frame came out, nothing was written")
     with ExitStack() as cleanup:
         cleanup.callback(writer.abandon)
-        with _errors_of(writer):
+        with writing(writer):
             writer.open(first)
         for frame in chain((first,), frames):
-            with _errors_of(writer):
+            with writing(writer):
                 writer.write(frame)
             if on_frame is not None:
                 on_frame(writer.written)
-        with _errors_of(writer):
+        with writing(writer):
             writer.finish()
     return writer.written
 
 
 @contextmanager
-def _errors_of(writer: Writer) -> Iterator[None]:
+def writing(writer: Writer) -> Iterator[None]:
     """Tell the errors of the output from those of the source and of callbacks."""
     try:
         yield

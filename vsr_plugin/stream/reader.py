@@ -70,6 +70,7 @@ class Reader:
         self._cancelled = cancelled
         self._users = {"reader", "writer"} if keep_packets else {"reader"}
         self._lock = threading.Lock()
+        self._entry: int | None = None  # timestamp of the key frame that `packets` has to begin with
         self._open()
         flags = Flags(self.container.format.flags)
         self.timeline = Timeline(name, self.stream.index, may_leap=Flags.ts_discont in flags)
@@ -163,13 +164,56 @@ class Reader:
                     return seconds(stamp, self.stream.time_base)
         return None
 
+    def enter(self, pts: int, *, seek: bool) -> None:
+        """Let `packets` begin with the key frame of this timestamp, in ticks of the stream.
+
+        Args:
+            pts: ″
+            seek: Go there; else all before it is read and dropped, as must be where the clock of the file jumps.
+        """
+        for back in _SEEK_BACK if seek else ():
+            if self._go(pts, back) and self._leads_to(pts):
+                self._go(pts, back)
+                break
+        else:
+            self.open_again()
+        self._entry = pts
+
+    def _go(self, pts: int, back: int) -> bool:
+        self.timeline.forget()
+        try:
+            self.container.seek(pts - int(back / seconds(1, self.stream.time_base)), stream=self.stream)
+        except FFmpegError:  # not every demuxer can
+            return False
+        return True
+
+    def _leads_to(self, pts: int) -> bool:
+        """Whether the key frame of this timestamp comes from here on."""
+        for packet in self._demuxed():
+            key = packet.stream_index == self.stream.index and packet.is_keyframe
+            if key and packet.pts is not None and packet.pts >= pts:
+                return bool(packet.pts == pts)
+        return False
+
     def packets(self) -> Iterator[Any]:
-        """The packets of the video stream; those of the others are kept, if they are to be."""
+        """The packets of the video stream; those of the others are kept, if they are to be.
+
+        Raises:
+            InputError: the key frame that was to be the first did not come.
+        """
         for packet in self._marked():
-            if packet.stream_index == self.stream.index:
-                yield packet
-            else:
+            if packet.stream_index != self.stream.index:
                 self._keep(packet)
+                continue
+            if self._entry is not None and not (packet.is_keyframe and packet.pts == self._entry):
+                continue
+            self._entry = None
+            yield packet
+        if self._entry is not None and not self._cancelled():
+            at = float(seconds(self._entry, self.stream.time_base))
+            raise InputError(
+                f"{self._name} has no key frame at {at:.3f} s, where it had one: has it changed meanwhile?"
+            )
 
     def read_rest(self, end: Fraction) -> None:
         """Keep what the other streams have before ``end``, which may lie behind the last frame in the file."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,13 @@ from .decode import Source
 from .encode import encode
 from .encoder import Encoding
 from .output import check_output
+from .selection import Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..engine import Upscaler
-    from .selection import Selection
+    from .segments.executor import Executor
     from .writer import Written
 
 # Frames read ahead and enlarged ahead: enough to ride out a key frame, and a bound on memory.
@@ -33,12 +35,14 @@ class Progress:
     """How far the work is.
 
     Attributes:
-        source: What is read; ``source.expected_frames`` is the whole, as far as it is known.
         written: What is written.
+        expected_frames: How many frames there will be, as far as it is known.
+        workers: How many processes enlarge.
     """
 
-    source: Source
     written: Written
+    expected_frames: int | None
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,10 @@ def upscale_file(
     overwrite: bool = False,
     strict: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
+    resume: bool = False,
+    fresh: bool = False,
+    segment_length: Fraction = Fraction(20),
+    executor: Executor | None = None,
 ) -> Report:
     """Enlarge a file; its sound, subtitles, chapters, metadata, timestamps and colours stay as they are.
 
@@ -109,6 +117,11 @@ def upscale_file(
         overwrite: Replace an existing output.
         strict: Refuse damaged input, and refuse what would drop a stream.
         on_progress: Called after each frame, in the calling thread.
+        resume: Work in segments, and keep those that are done in the folder ``OUTPUT.parts`` until the output is whole:
+            after a crash, the same call goes on with the others. An input that cannot be cut is enlarged as a whole.
+        fresh: With ``resume``, begin anew, whatever an earlier call has left.
+        segment_length: Of a segment in seconds, as near as key frames allow.
+        executor: Who enlarges the segments; implies ``resume``. By default it is this process.
 
     Raises:
         InputError: the source cannot be read, is interlaced, or holds no picture.
@@ -116,22 +129,44 @@ def upscale_file(
         UsageError: the encoder does not know an option.
         BackendError: the network cannot run.
     """
+    began = time.perf_counter()
+    selection, encoding = selection or Selection(), encoding or Encoding()
+    show = on_progress or (lambda _: None)
+    if resume or executor is not None:
+        from .segments.job import Cutting, upscale_segments
+
+        joined = upscale_segments(
+            str(source),
+            Path(output),
+            upscaler,
+            selection,
+            encoding,
+            Cutting(segment_length, fresh=fresh, executor=executor),
+            overwrite=overwrite,
+            strict=strict,
+            on_written=lambda *done: show(Progress(*done)),
+        )
+        if joined is not None:
+            return _report(Path(source).name, joined.written, joined.damaged, upscaler, began)
     if str(output) != "-":
         check_output(Path(output), source, overwrite=overwrite)
-    began = time.perf_counter()
     decoded = Source(source, selection, strict=strict, keep_packets=True)
     enlarged = buffered(upscaler.stage(buffered(decoded, _AHEAD)), _AHEAD)
     written = encode(
         enlarged,
         output,
         decoded,
-        encoding or Encoding(),
+        encoding,
         overwrite=overwrite,
         strict=strict,
-        on_frame=None if on_progress is None else lambda so_far: on_progress(Progress(decoded, so_far)),
+        on_frame=lambda so_far: show(Progress(so_far, decoded.expected_frames)),
     )
+    return _report(decoded.name, written, decoded.damaged, upscaler, began)
+
+
+def _report(name: str, written: Written, damaged: int, upscaler: Upscaler, began: float) -> Report:
     return Report(
-        input=decoded.name,
+        input=name,
         output=written.output,
         frames=written.frames,
         seconds=time.perf_counter() - began,
@@ -139,7 +174,7 @@ def upscale_file(
         height=written.height,
         codec=written.codec,
         pixel_format=written.pixel_format,
-        damaged=decoded.damaged,
+        damaged=damaged,
         model=upscaler.spec.name,
         scale=upscaler.scale,
         backend=upscaler.backend,

@@ -37,7 +37,7 @@ from .still import WRITTEN, StillWriter
 from .y4m import AspectWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from av.container import OutputContainer
     from av.packet import Packet
@@ -145,16 +145,13 @@ class Writer:
             if self._source.queue is not None:
                 self._source.queue.close()
         stated = {"the rotation"}
-        if not self._pictures_only and self._source.queue is None and self._source.companions:
-            raise UsageError(f"Expected a Source with keep_packets to copy {self._source.companions}, got one without")
         if self._pictures_only:
             self._stream = self._add_stream(self._output, frame, {})
             self._context = self._stream.codec_context
         else:
             if self._carrier(codec) or side_data.encoder_options(codec):
                 stated.add("HDR metadata")
-            self._remux = Remux(self._source, self._output, strict=self._strict)
-            self._stream = self._remux.lay_out(lambda: self._add_stating(side_data, frame))
+            self._stream = self._lay_out(lambda: self._add_stating(side_data, frame))
             if keeps_alpha and codec.startswith("libvpx"):
                 self._stream.metadata["alpha_mode"] = "1"  # without it browsers do not look for the second picture
         repeated = {"the resolution"}
@@ -164,6 +161,13 @@ class Writer:
                 self._stills = StillWriter(codec, gray=form is not None and len(form.components) <= 2)
         self._losses = Losses(self._source.side_data, first, stated=stated, repeated=repeated)
         self._tell(first)
+
+    def _lay_out(self, add_picture: Callable[[], VideoStream]) -> VideoStream:
+        """Add all streams to the output; ``add_picture`` adds the enlarged one."""
+        if self._source.queue is None and self._source.companions:
+            raise UsageError(f"Expected a Source with keep_packets to copy {self._source.companions}, got one without")
+        self._remux = Remux(self._source, self._output, strict=self._strict)
+        return self._remux.lay_out(add_picture)
 
     def _oriented(self, side_data: SideData, matrix: bytes, codec: str, frame: Frame) -> SideData:
         """Side data whose rotation the output's header can state; where it cannot, the frames are turned."""
@@ -230,12 +234,16 @@ class Writer:
         self._mux(self._context.encode(picture))
 
     def finish(self) -> None:
-        """Write what is left, and the trailer."""
+        """Write what the encoder still holds, what is left of the other streams, and the trailer."""
         packets = self._context.encode(None)
         if self.written.frames <= 2:  # too few to reorder, and x265 then leaves dts uninitialised
             for packet in packets:
                 packet.dts = packet.pts
         self._mux(packets)
+        self.complete()
+
+    def complete(self) -> None:
+        """Write what is left of the other streams, and the trailer."""
         if self._remux is not None:
             self._remux.until(None)
         kind, codec, index = self._output.format.name, self.written.codec, self._stream.index
@@ -259,22 +267,26 @@ class Writer:
             if self._stills is not None:
                 packet = self._stills.write(packet)
             self._clock.restore(packet)
-            time = None if packet.dts is None else packet.dts * self._clock.ticks
-            if self._remux is not None and time is not None:
-                self._remux.until(time)
-            self.written.size += packet.size
-            packet.stream = self._stream
-            stamp = packet.pts
-            try:
-                self._output.mux_one(packet)
-            except FFmpegError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                at = "an unknown time" if stamp is None else f"{float(stamp * self._clock.ticks):.3f} s"
-                raise OutputError(
-                    f"Cannot write {self.name}: {self._output.format.name} does not take the frame at {at}"
-                ) from error
-            self._clock.say_rounding(stamp, self._stream.time_base)
+            self.put(packet)
+
+    def put(self, packet: Packet[Any]) -> None:
+        """Write an encoded packet, with its times in ticks of the output's clock, and what comes before it."""
+        time = None if packet.dts is None else packet.dts * self._clock.ticks
+        if self._remux is not None and time is not None:
+            self._remux.until(time)
+        self.written.size += packet.size
+        packet.stream = self._stream
+        stamp = packet.pts
+        try:
+            self._output.mux_one(packet)
+        except FFmpegError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            at = "an unknown time" if stamp is None else f"{float(stamp * self._clock.ticks):.3f} s"
+            raise OutputError(
+                f"Cannot write {self.name}: {self._output.format.name} does not take the frame at {at}"
+            ) from error
+        self._clock.say_rounding(stamp, self._stream.time_base)
 
     def _container(self) -> OutputContainer:
         kind, options = None, {}

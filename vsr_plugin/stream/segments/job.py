@@ -1,0 +1,229 @@
+"""`upscale_segments`: a film into parts, and the parts into a file. What is done is kept."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import InputError
+from ..input import can_seek
+from ..output import check_output
+from ..writer import Written
+from . import Film
+from .encoding import check_cuttable, obstacle
+from .executor import Executor, ThisProcess
+from .join import join
+from .manifest import PartsFolder, identity, network, versions
+from .plan import make_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ...engine import Upscaler
+    from ..encoder import Encoding
+    from ..selection import Selection
+    from . import Segment
+    from .parts import Part
+    from .work import Step
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """How a film is cut, and who makes the parts.
+
+    Attributes:
+        length: Of a segment in seconds, as near as key frames allow.
+        fresh: Begin anew, whatever there is of an earlier call.
+        executor: Who makes the parts; by default this process.
+    """
+
+    length: Fraction = Fraction(20)
+    fresh: bool = False
+    executor: Executor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What came of it.
+
+    Attributes:
+        written: The file.
+        damaged: Places in which the input lacks something or does not decode cleanly.
+        parts: Of all segments, in order.
+    """
+
+    written: Written
+    damaged: int
+    parts: Sequence[Part]
+
+
+def upscale_segments(
+    path: str,
+    output: Path,
+    upscaler: Upscaler,
+    selection: Selection,
+    encoding: Encoding,
+    cutting: Cutting,
+    *,
+    overwrite: bool,
+    strict: bool,
+    on_written: Callable[[Written, int, int], None],
+) -> Joined | None:
+    """Enlarge a film in segments, going on where an earlier call ended.
+
+    Args:
+        path: Of the input.
+        output: The file.
+        upscaler: The network.
+        selection: Which frames.
+        encoding: How to encode.
+        cutting: How it is cut.
+        overwrite: Replace an existing file.
+        strict: Refuse damaged input, and what would drop something.
+        on_written: Called with what has been encoded, the number of all frames, and that of the workers.
+
+    Returns:
+        What was done; None if the film cannot be cut, which is said.
+
+    Raises:
+        UsageError: the output is no video file, or its encoder needs the film as a whole.
+        InputError: the input cannot be read, or has changed.
+        OutputError: parts of other settings are there; something cannot be written.
+        BackendError: the network cannot run.
+    """
+    suffix = output.suffix.lower()
+    check_cuttable(suffix, encoding)
+    folder = PartsFolder(output)
+    if folder.became(output):
+        folder.remove()
+    check_output(output, path, overwrite=overwrite)
+    whole = None if can_seek(path) else "it can be read only once"
+    if whole is None:
+        plan = make_plan(path, selection, cutting.length, strict=strict)
+        whole = plan.whole or obstacle(suffix, encoding, plan.opening)
+    if whole is not None:
+        log.warning("%s is one segment (%s): nothing is kept if it is interrupted", Path(path).name, whole)
+        return None
+    film = Film(path, suffix, selection, encoding, strict, plan)
+    belongs = {
+        "input": identity(path),
+        "settings": _settings(upscaler, selection, encoding, cutting.length),
+        "versions": versions(),
+    }
+    with closing(folder.open(belongs, plan, fresh=cutting.fresh)):
+        job = _Job(film, folder, upscaler, cutting.executor or ThisProcess(), on_written)
+        try:
+            parts = job.make()
+            _check_unchanged(path, belongs["input"])
+            written, damaged = join(
+                film, parts, folder.path, output, upscaler.scale, overwrite=overwrite, before_placed=folder.note_result
+            )
+        except BaseException:
+            job.say_kept()
+            raise
+        folder.remove()
+    return Joined(written, damaged, parts)
+
+
+def _check_unchanged(path: str, before: dict[str, Any]) -> None:
+    if identity(path) != before:
+        raise InputError(f"{Path(path).name} has changed while it was read")
+
+
+def _settings(upscaler: Upscaler, selection: Selection, encoding: Encoding, length: Fraction) -> dict[str, Any]:
+    """All that changes the parts."""
+    return {
+        **network(upscaler),
+        **{name.replace("_", " "): value for name, value in asdict(selection).items()},
+        **{name.replace("_", " "): value for name, value in asdict(encoding).items()},
+        "seconds of a segment": str(length),
+    }
+
+
+class _Job:
+    """The parts of one film, while they are made."""
+
+    def __init__(
+        self,
+        film: Film,
+        folder: PartsFolder,
+        upscaler: Upscaler,
+        executor: Executor,
+        on_written: Callable[[Written, int, int], None],
+    ) -> None:
+        self._film = film
+        self._folder = folder
+        self._upscaler = upscaler
+        self._executor = executor
+        self._on_written = on_written
+        self._segments = film.plan.segments
+        self._expected = sum(segment.frames for segment in self._segments)
+        self._parts: dict[int, Part] = {}
+        self._running: dict[int, Step] = {}
+
+    def make(self) -> list[Part]:
+        """The parts of all segments, in order; those that are there are not made again.
+
+        Raises:
+            InputError: two segments do not fit together.
+        """
+        for segment in self._segments:
+            if (part := self._folder.whole(segment)) is not None:
+                self._parts[segment.number] = part
+        if self._parts:
+            log.info("%s: %d of %d segments are there: going on", self._name, len(self._parts), len(self._segments))
+        self._run([segment for segment in self._segments if segment.number not in self._parts])
+        if torn := self._torn():
+            log.warning("%s: segments do not fit together: decoding again from the beginning", self._name)
+            self._run([replace(self._segments[number], entry=None) for number in torn])
+            if torn := self._torn():
+                at = float((self._segments[torn[0]].first - self._film.plan.shift) * self._film.plan.time_base)
+                raise InputError(f"{self._name} does not decode to the same frame twice at {at:.3f} s")
+        return [self._parts[segment.number] for segment in self._segments]
+
+    def say_kept(self) -> None:
+        """Say that what is done is kept."""
+        if self._parts:
+            log.warning(
+                "%s: %d of %d segments are kept in %s: the same call goes on from there",
+                self._name, len(self._parts), len(self._segments), self._folder.path,
+            )  # fmt: skip
+
+    @property
+    def _name(self) -> str:
+        return Path(self._film.path).name
+
+    def _run(self, segments: Sequence[Segment]) -> None:
+        if not segments:
+            return
+        run = self._executor.run(self._film, segments, self._upscaler, self._folder.path, self._step)
+        with closing(run):  # type: ignore[type-var]
+            for part in run:
+                self._parts[part.number] = part
+                self._running.pop(part.number, None)
+
+    def _torn(self) -> list[int]:
+        """Segments whose first frame is not the one that the segment before has found behind its last."""
+        parts = [self._parts[segment.number] for segment in self._segments]
+        return [
+            after.number
+            for before, after in pairwise(parts)
+            if after.first is not None and before.beyond is not None and after.first != before.beyond
+        ]
+
+    def _step(self, step: Step) -> None:
+        self._running[step.number] = step
+        parts, running = self._parts.values(), self._running.values()
+        written = Written(
+            frames=sum(part.frames for part in parts) + sum(step.frames for step in running),
+            size=sum(part.size for part in parts) + sum(step.size for step in running),
+            position=step.position,
+        )
+        self._on_written(written, max(self._expected, written.frames), self._executor.workers)

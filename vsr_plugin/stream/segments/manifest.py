@@ -1,0 +1,184 @@
+"""The folder ``OUTPUT.parts`` and its manifest: what its parts belong to.
+
+The manifest says what the input was, which settings the parts were made with, and by which versions of what. Parts of
+anything else are never mixed in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import av
+import filelock
+
+from ... import __version__
+from ...errors import OutputError
+from ..sequence import ImageSequence
+from .parts import is_whole, read_part, remove_part, write_atomically
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ...engine import Upscaler
+    from . import Plan, Segment
+    from .parts import Part
+
+VERSION = 1
+_EDGE = 1 << 20  # bytes at either end of the input that are looked at
+_LIBRARIES = ("libavcodec", "libavformat", "libavfilter", "libavutil", "libswscale")
+
+
+def parts_folder(output: Path) -> Path:
+    """Where the parts of an output lie."""
+    return output.with_name(f"{output.name}.parts")
+
+
+def identity(path: str) -> dict[str, Any]:
+    """What tells an input from another: size, time of the last change, checksum of its first and last megabyte."""
+    sequence = ImageSequence.find(path)
+    files = [Path(path)] if sequence is None else [Path(path).with_name(sequence.name(n)) for n in sequence.numbers]
+    checksum = hashlib.sha256()
+    size, changed = 0, 0
+    for file in files:
+        status = file.stat()
+        size += status.st_size
+        changed = max(changed, status.st_mtime_ns)
+        if sequence is not None:
+            checksum.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+            continue
+        with file.open("rb") as opened:
+            checksum.update(opened.read(_EDGE))
+            opened.seek(max(status.st_size - _EDGE, 0))
+            checksum.update(opened.read(_EDGE))
+    return {"name": Path(path).name, "size": size, "mtime_ns": changed, "sha256 of its ends": checksum.hexdigest()}
+
+
+def versions() -> dict[str, str]:
+    """Of what decodes, enlarges and encodes."""
+    libraries = {name: ".".join(map(str, av.library_versions[name])) for name in _LIBRARIES}
+    return {"vsr_plugin": __version__, **libraries}
+
+
+def network(upscaler: Upscaler) -> dict[str, Any]:
+    """What tells a network from another, and where it runs in other numbers."""
+    return {
+        "model": upscaler.spec.name,
+        "scale": upscaler.scale,
+        "weights": upscaler.checksum(),
+        "backend": upscaler.backend,
+        "device": upscaler.device.type,
+        "precision": upscaler.precision,
+        "self-ensemble": upscaler.self_ensemble,
+    }
+
+
+class PartsFolder:
+    """The parts of one output, held by one process at a time.
+
+    Args:
+        output: The file that they become.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.path = parts_folder(output)
+        self._lock = filelock.FileLock(self.path / "lock")
+
+    @property
+    def _manifest(self) -> Path:
+        return self.path / "manifest.json"
+
+    def open(self, belongs: Mapping[str, Mapping[str, Any]], plan: Plan, *, fresh: bool) -> Self:
+        """Take the folder, which is made if it is not there.
+
+        Args:
+            belongs: What its parts have to belong to: ``input``, ``settings`` and ``versions``.
+            plan: Where the film is cut.
+            fresh: Remove all that is there.
+
+        Raises:
+            OutputError: another process has it; it cannot be written; its parts belong to something else.
+        """
+        try:
+            self.path.mkdir(exist_ok=True)
+            self._lock.acquire(blocking=False)
+            if fresh:
+                self._empty()
+            self._compare(belongs)
+            if not self._manifest.exists():
+                rows = [asdict(segment) for segment in plan.segments]
+                content = {"version": VERSION, **belongs, "time_base": str(plan.time_base), "segments": rows}
+                write_atomically(self._manifest, json.dumps(content, indent=1, default=str))
+        except filelock.Timeout as error:
+            raise OutputError(f"{self.path} is in use: another process makes the same file") from error
+        except OSError as error:
+            self.close()
+            if isinstance(error, OutputError):
+                raise
+            raise OutputError(f"Cannot write to {self.path}: {error.strerror}") from error
+        return self
+
+    def close(self) -> None:
+        """Let go of the folder; harmless when called again."""
+        with suppress(OSError):
+            self._lock.release()
+
+    def whole(self, segment: Segment) -> Part | None:
+        """The part of a segment, if there is one and it is what was written; else nothing is left of it."""
+        part = read_part(self.path, segment.number)
+        if part is not None and is_whole(self.path, part):
+            return part
+        remove_part(self.path, segment.number)
+        return None
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it."""
+        self.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def note_result(self, file: Path) -> None:
+        """Write down which file the parts have become, before it gets its name."""
+        status = file.stat()
+        write_atomically(self.path / "result.json", json.dumps([status.st_size, status.st_mtime_ns]))
+
+    def became(self, output: Path) -> bool:
+        """Whether the parts have become this very file, by a process that was killed before it could remove them."""
+        try:
+            size, changed = json.loads((self.path / "result.json").read_text(encoding="utf-8"))
+            status = output.stat()
+        except (OSError, ValueError, TypeError):
+            return False
+        return bool((status.st_size, status.st_mtime_ns) == (size, changed))
+
+    def _empty(self) -> None:
+        for file in self.path.iterdir():
+            if file.name != "lock":
+                file.unlink()
+
+    def _compare(self, belongs: Mapping[str, Mapping[str, Any]]) -> None:
+        try:
+            there = json.loads(self._manifest.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            self._empty()
+            return
+        except ValueError:
+            there = {}
+        if there.get("version") != VERSION:
+            raise OutputError(f"{self.path} has parts in a form that is not known here: begin afresh")
+        for what, now in belongs.items():
+            before = there.get(what, {})
+            wanted = json.loads(json.dumps(now, default=str))
+            for key in wanted.keys() | before.keys():
+                if wanted.get(key) != before.get(key):
+                    raise OutputError(
+                        f"{self.path} has parts of other {'' if what == 'settings' else 'an'}{what} ({key}: "
+                        f"{before.get(key)}, now {wanted.get(key)}): begin afresh"
+                    )

@@ -1,0 +1,176 @@
+"""A part: the encoded packets of one segment, and what is known of them.
+
+The payloads lie one after the other in ``00007.packets``. Beside it, ``00007.json`` has the times of the packets in the
+time base of the source, which no container holds as they are: NUT has no durations, Matroska has milliseconds. Both are
+written under temporary names first; where the second is, the part is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from av.packet import Packet
+
+from ...errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What is known of an encoded segment.
+
+    Attributes:
+        number: Of the segment.
+        frames: How many it has.
+        damaged: Places in the input that did not decode.
+        first: Checksum of the first frame as it was decoded; None if there is no frame.
+        beyond: ″ of the frame behind the last; None at the end of the film.
+        codec: The encoder's name.
+        header: The encoder's extradata in hexadecimal.
+        size: Bytes of all packets.
+        sha256: Of them.
+        packets: (pts, duration, bytes, whether it is a key frame) of each, in decoding order, in ticks of the output.
+        seconds: That it took.
+    """
+
+    number: int
+    frames: int
+    damaged: int
+    first: str | None
+    beyond: str | None
+    codec: str
+    header: str
+    size: int
+    sha256: str
+    packets: list[tuple[int, int, int, int]]
+    seconds: float = 0.0
+
+
+def payload(folder: Path, number: int) -> Path:
+    """Where the packets of a segment lie."""
+    return folder / f"{number:05}.packets"
+
+
+def record(folder: Path, number: int) -> Path:
+    """Where it is said what is known of them."""
+    return folder / f"{number:05}.json"
+
+
+def read_part(folder: Path, number: int) -> Part | None:
+    """What is known of a segment's part; None if it is not whole."""
+    try:
+        found = json.loads(record(folder, number).read_text(encoding="utf-8"))
+        found["packets"] = [tuple(row) for row in found["packets"]]
+        part = Part(**found)
+        whole = payload(folder, number).stat().st_size == part.size
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    return part if whole and part.number == number else None
+
+
+def remove_part(folder: Path, number: int) -> None:
+    """Forget a part; harmless where there is none."""
+    record(folder, number).unlink(missing_ok=True)
+    payload(folder, number).unlink(missing_ok=True)
+
+
+def is_whole(folder: Path, part: Part) -> bool:
+    """Whether a part's packets are what was written."""
+    try:
+        with payload(folder, part.number).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == part.sha256
+    except OSError:
+        return False
+
+
+def packets(folder: Path, part: Part) -> Iterator[Packet[Any]]:
+    """The packets of a part in decoding order, without decoding times.
+
+    Raises:
+        OutputError: they are not what was written.
+    """
+    checksum = hashlib.sha256()
+    try:
+        with payload(folder, part.number).open("rb") as file:
+            for pts, duration, size, key in part.packets:
+                data = file.read(size)
+                checksum.update(data)
+                packet: Packet[Any] = Packet(data)
+                packet.pts, packet.duration = pts, duration
+                packet.is_keyframe = bool(key)
+                yield packet
+    except OSError as error:
+        raise OutputError(f"Cannot read {payload(folder, part.number)}: {error.strerror}") from error
+    if checksum.hexdigest() != part.sha256:
+        raise OutputError(f"{payload(folder, part.number)} is damaged")
+
+
+class PartFile:
+    """A part that is being written; it is there when `finish` returns, or not at all.
+
+    Args:
+        folder: Of the parts.
+        number: Of the segment.
+    """
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self._folder = folder
+        self.number = number
+        self._temporary = folder / f".{number:05}.{os.getpid()}.tmp"
+        self._file = self._temporary.open("wb")
+        self._checksum = hashlib.sha256()
+        self._packets: list[tuple[int, int, int, int]] = []
+        self.size = 0
+
+    def close(self) -> None:
+        """Remove what is not finished; harmless when called again."""
+        with suppress(OSError):
+            self._file.close()
+            self._temporary.unlink(missing_ok=True)
+
+    def add(self, packet: Packet[Any]) -> None:
+        """Append a packet of the encoder, with its times in ticks of the output."""
+        data = bytes(packet)
+        self._file.write(data)
+        self._checksum.update(data)
+        self.size += len(data)
+        self._packets.append((packet.pts or 0, packet.duration or 0, len(data), int(packet.is_keyframe)))
+
+    def finish(self, **known: Any) -> Part:
+        """Put the part in its place, and say what is known of it."""
+        part = Part(
+            number=self.number, size=self.size, sha256=self._checksum.hexdigest(), packets=self._packets, **known
+        )
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._temporary.replace(payload(self._folder, self.number))
+        write_atomically(record(self._folder, self.number), json.dumps(asdict(part)))
+        return part
+
+
+def write_atomically(file: Path, text: str) -> None:
+    """Write a file that is there as a whole or not at all, whatever happens."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as opened:
+            opened.write(text)
+            opened.flush()
+            os.fsync(opened.fileno())
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+    with suppress(OSError):  # not every system can
+        folder = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

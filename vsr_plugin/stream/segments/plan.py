@@ -1,0 +1,228 @@
+"""`make_plan`: where a film is cut."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from itertools import pairwise, takewhile
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ..decode import Source
+from ..input import can_seek, has_no_clock
+from ..selection import Selection
+from . import Opening, Plan, Segment
+from .access import KeyFrame, is_random_access, key_frames
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import av
+
+    from ...frames import Frame
+    from ..timeline import FrameClock
+
+
+def make_plan(path: str, selection: Selection, length: Fraction, *, strict: bool = False) -> Plan:
+    """Read a film once, without decoding more than its first frame, and cut it.
+
+    Args:
+        path: Of a file; what cannot be read twice is not opened here.
+        selection: Which frames, and how they are decoded.
+        length: Of a segment, in seconds, as near as key frames allow.
+        strict: Raise where a packet is damaged.
+
+    Raises:
+        InputError: no film, or no frame in the part asked for.
+        DamagedInputError: with ``strict``.
+    """
+    with closing(_Lead(path, selection, strict=strict)) as lead:
+        first = next(lead)
+        shift = int(lead.timeline.shift / lead.time_base)
+        opening = Opening(without_samples(first, 1), *lead.decided())
+        end = lead.timeline.end
+    begin = first.pts + shift
+    stop = None if end is None else math.ceil(end / first.time_base)
+    found = _scan(path, selection, strict=strict, stop=stop)
+    if selection.frames is not None and not found.obstacle:
+        last = bisect_left(found.shown, begin) + selection.frames
+        counted = found.shown[last] if last < len(found.shown) else None
+        stop = counted if stop is None else stop if counted is None else min(counted, stop)
+    whole = found.obstacle
+    if selection.deinterlace and not opening.flagged:
+        whole = whole or "its first frame is not flagged as interlaced: how the others are read depends on all before"
+    if found.jumps and selection.start is not None:
+        whole = whole or "its clock jumps"
+    keys = found.keys
+    cuts = [] if whole else _cuts(keys, begin, stop, length / first.time_base)
+    if not cuts and not whole:
+        within = sum(begin < key.pts and (stop is None or key.pts < stop) for key in keys)
+        whole = "it is no longer than one segment" if within else "it has one key frame"
+    entries = [None, *(_entry(keys, at, deinterlace=selection.deinterlace) for at in cuts)]
+    if selection.start is not None and (before := [at for at, key in enumerate(keys) if key.pts <= begin]):
+        entries[0] = _entry(keys, before[-1], deinterlace=selection.deinterlace)
+    firsts = [begin, *(keys[at].pts for at in cuts)]
+    ends = [*firsts[1:], stop]
+    places = [bisect_left(found.shown, time) for time in firsts]
+    places.append(len(found.shown) if stop is None else bisect_left(found.shown, stop))
+    return Plan(
+        segments=tuple(
+            Segment(number, firsts[number], ends[number], entries[number], places[number + 1] - places[number])
+            for number in range(len(firsts))
+        ),
+        whole=whole,
+        time_base=first.time_base,
+        shift=shift,
+        seek=not found.jumps,
+        every_stream=found.every_stream,
+        opening=opening,
+    )
+
+
+def without_samples(frame: Frame, scale: int) -> Frame:
+    """A frame that is ``scale`` times as large, and takes no memory: all its samples are one."""
+    height, width = frame.height * scale, frame.width * scale
+    chroma = frame.color.chroma_shape(height, width)
+    shapes = [
+        chroma if index in (1, 2) and not frame.is_gray else (height, width) for index in range(len(frame.planes))
+    ]
+    one = torch.zeros(1, 1, dtype=frame.planes[0].dtype)
+    return replace(frame, planes=tuple(one.expand(shape) for shape in shapes))
+
+
+class _Lead(Source):
+    """Opened for its first frame."""
+
+    _interlaced_first = False
+    _begun = False
+
+    def decided(self) -> tuple[Any, Fraction | None, bool]:
+        """`Reading`, the pixel aspect ratio, and whether it is flagged as interlaced."""
+        ratio = self._ratio
+        return (
+            self._reading,
+            Fraction(ratio.numerator, ratio.denominator) if ratio else None,
+            self._interlaced_first,
+        )
+
+    def _stamped(self, pictures: Iterator[av.VideoFrame], clock: FrameClock) -> Iterator[av.VideoFrame]:
+        for picture in super()._stamped(pictures, clock):
+            if not self._begun:
+                self._begun = True
+                self._interlaced_first = bool(picture.interlaced_frame)
+            yield picture
+
+
+class _Scanned(Source):
+    """Read without decoding; damage is found again when the film is written, and said then."""
+
+    raises = False
+
+    def video_packets(self) -> Iterator[Any]:
+        """All packets of the video stream that hold something."""
+        for packet in self._packets():
+            while self.queue is not None and self.queue.get() is not None:
+                pass
+            if packet.size:
+                yield packet
+
+    def damage(self, what: str, pts: int | None = None) -> None:
+        if self.raises:
+            super().damage(what, pts)
+
+
+@dataclass(slots=True)
+class _Found:
+    """What a scan tells.
+
+    Attributes:
+        shown: Timestamps of the frames, in the order they are shown.
+        keys: In the order of the file.
+        jumps: How often the clock jumps.
+        every_stream: Whether the packets of all streams tell that.
+        obstacle: Why the film cannot be cut, in words.
+    """
+
+    shown: list[int] = field(default_factory=list)
+    keys: list[KeyFrame] = field(default_factory=list)
+    jumps: int = 0
+    every_stream: bool = False
+    obstacle: str | None = None
+
+
+def _scan(path: str, selection: Selection, *, strict: bool, stop: int | None) -> _Found:
+    found = _Found()
+    if not can_seek(path):
+        found.obstacle = "it can be read only once"
+        return found
+    source = _Scanned(path, Selection(frame_rate=selection.frame_rate), keep_packets=True)
+    source.raises = strict
+    times: list[int] = []
+    access: dict[int, bool] = {}
+    with closing(source):
+        codec, header = source.stream.codec_context.name, source.stream.codec_context.extradata
+        if has_no_clock(source.container) and "image2" not in source.container.format.name:
+            found.obstacle = "nothing in it says when a frame is shown"
+        for packet in source.video_packets():
+            if packet.pts is None:
+                found.obstacle = "not all its packets say when they are shown"
+                break
+            if packet.is_keyframe:
+                if stop is not None and packet.pts > stop and min(times, default=0) < stop:
+                    break
+                access[len(times)] = is_random_access(bytes(packet), codec, header)
+            times.append(packet.pts)
+            if not packet.is_discard:
+                found.shown.append(packet.pts)
+        found.jumps = source.timeline.jumps
+        found.every_stream = source.timeline.may_leap
+        if source.time_base != Fraction(source.stream.time_base.numerator, source.stream.time_base.denominator):
+            found.obstacle = "its frames are closer than its clock can tell"
+        source.release()
+    found.shown.sort()
+    if not found.obstacle and len(set(times)) < len(times):
+        found.obstacle = "several of its packets say that they are shown at one time"
+    found.keys = key_frames(times, access)
+    return found
+
+
+def _cuts(keys: list[KeyFrame], begin: int, stop: int | None, length: Fraction) -> list[int]:
+    """Places in ``keys`` of the first frames of all segments but the first.
+
+    Of the key frames near to where a segment should end, one that decoding can begin at comes first, and then one that
+    came early: encoders begin a GOP at a scene cut.
+    """
+    usual = max((after.pts - before.pts for before, after in pairwise(keys)), default=0)
+
+    def rank(at: int) -> tuple[bool, bool, Fraction]:
+        gap = keys[at].pts - keys[at - 1].pts if at else usual
+        return not keys[at].closed, gap * 10 > usual * 9, abs(keys[at].pts - last - length)
+
+    cuts: list[int] = []
+    last = begin
+    at = 0
+    while True:
+        while at < len(keys) and (keys[at].pts <= begin or keys[at].pts < last + length * 3 / 4):
+            at += 1
+        if at == len(keys) or (stop is not None and keys[at].pts >= stop):
+            return cuts
+        near = list(takewhile(lambda key: keys[key].pts <= last + length * 3 / 2, range(at, len(keys))))  # noqa: B023
+        near = [key for key in near if stop is None or keys[key].pts < stop]
+        cuts.append(min(near, key=rank) if near else at)
+        at = cuts[-1] + 1
+        last = keys[cuts[-1]].pts
+
+
+def _entry(keys: list[KeyFrame], at: int, *, deinterlace: bool) -> int | None:
+    """Where decoding begins for a segment that begins with a key frame; None for the beginning of the file.
+
+    A deinterlacer looks at the frame before. Behind a key frame that needs others, one GOP is enough: by then what was
+    missing at its beginning is referred to no longer.
+    """
+    if keys[at].closed and not deinterlace:
+        return keys[at].pts
+    return keys[at - 1].pts if at else None

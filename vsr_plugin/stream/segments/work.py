@@ -1,0 +1,196 @@
+"""`work`: segments into parts."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from av.error import FFmpegError
+
+from ...errors import OutputError, VsrError
+from ..buffered import buffered
+from ..writer import Writer
+from .encoding import Nowhere
+from .parts import PartFile
+from .plan import without_samples
+from .section import Section
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from av.packet import Packet
+    from av.video.stream import VideoStream
+
+    from ...engine import Upscaler
+    from ...frames import Frame
+    from . import Film, Segment
+    from .parts import Part
+
+_AHEAD = 4  # frames, as for a film in one go
+
+
+class PartWriter(Writer):
+    """Encodes as `Writer` does for the film as a whole; the packets go into a part.
+
+    Args:
+        file: The part.
+        film: What the frames are of.
+        source: Where they come from.
+    """
+
+    def __init__(self, file: PartFile, film: Film, source: Section) -> None:
+        super().__init__(Nowhere(film.suffix), film.suffix, source, film.encoding, strict=film.strict)
+        self._part = file
+
+    @property
+    def header(self) -> bytes:
+        """The encoder's extradata."""
+        return bytes(self._context.extradata or b"")
+
+    def put(self, packet: Packet[Any]) -> None:
+        """Keep an encoded packet."""
+        self.written.size += packet.size
+        self._part.add(packet)
+
+    def complete(self) -> None:
+        """Nothing is left: the file is written when the parts are joined."""
+
+    def _lay_out(self, add_picture: Callable[[], VideoStream]) -> VideoStream:
+        return add_picture()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One frame more.
+
+    Attributes:
+        number: Of its segment.
+        frames: How many of the segment are encoded.
+        size: Bytes that came out.
+        position: Its time in seconds of the output.
+    """
+
+    number: int
+    frames: int
+    size: int
+    position: float
+
+
+def work(
+    film: Film,
+    segments: Sequence[Segment],
+    upscaler: Upscaler,
+    folder: Path,
+    on_step: Callable[[Step], None] | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Iterator[Part]:
+    """Make the parts of consecutive segments, one after the other.
+
+    They are decoded in one go, and while the encoder of one ends, the next one is enlarged.
+
+    Args:
+        film: What they are of.
+        segments: One after the other.
+        upscaler: The network.
+        folder: Where the parts go.
+        on_step: Called after each frame, in the calling thread.
+        cancelled: As for `Source`.
+
+    Raises:
+        InputError: the input cannot be read as it was when it was planned.
+        OutputError: nothing can be written to the folder.
+        BackendError: the network cannot run.
+    """
+    section = Section(film, segments, cancelled)
+    frames = buffered(upscaler.stage(buffered(section, _AHEAD)), _AHEAD)
+    lead = without_samples(film.plan.opening.frame, upscaler.scale)
+    bounds = [segment.first - film.plan.shift for segment in segments]
+    unfinished: deque[_Encoder] = deque()
+    with ExitStack() as cleanup:
+        cleanup.callback(_abandon, unfinished)
+        ending = cleanup.enter_context(ThreadPoolExecutor(1, "vsr part"))
+        cleanup.callback(frames.close)
+        groups = groupby(frames, lambda frame: bisect_right(bounds, frame.pts) - 1)
+        group = next(groups, None)
+        pending: Future[Part] | None = None
+        for index, segment in enumerate(segments):
+            encoder = _Encoder(film, segment, section, lead, folder)
+            unfinished.append(encoder)
+            if group is not None and group[0] == index:
+                for frame in group[1]:
+                    encoder.write(frame)
+                    if on_step is not None:
+                        on_step(encoder.step())
+                group = next(groups, None)
+            if pending is not None:
+                yield pending.result()
+                unfinished.popleft().abandon()
+            pending = ending.submit(encoder.finish)
+        assert pending is not None
+        yield pending.result()
+
+
+def _abandon(unfinished: Iterable[_Encoder]) -> None:
+    for encoder in unfinished:
+        encoder.abandon()
+
+
+class _Encoder:
+    """One part while it is made."""
+
+    def __init__(self, film: Film, segment: Segment, section: Section, lead: Frame, folder: Path) -> None:
+        self._segment = segment
+        self._section = section
+        self._folder = folder
+        self._began = time.perf_counter()
+        with self._errors():
+            self._file = PartFile(folder, segment.number)
+            self._writer = PartWriter(self._file, film, section)
+            self._writer.open(lead)
+
+    def write(self, frame: Frame) -> None:
+        with self._errors():
+            self._writer.write(frame)
+
+    def step(self) -> Step:
+        written = self._writer.written
+        return Step(self._segment.number, written.frames, written.size, written.position)
+
+    def finish(self) -> Part:
+        """Write what the encoder still holds, and put the part in its place."""
+        written, seams, segment = self._writer.written, self._section.seams, self._segment
+        with self._errors():
+            if written.frames:
+                self._writer.finish()
+            return self._file.finish(
+                frames=written.frames,
+                damaged=self._section.damages[segment.number],
+                first=seams.get(segment.first),
+                beyond=None if segment.end is None else seams.get(segment.end),
+                codec=written.codec,
+                header=self._writer.header.hex(),
+                seconds=round(time.perf_counter() - self._began, 3),
+            )
+
+    def abandon(self) -> None:
+        """Close everything; harmless when all is done."""
+        self._writer.abandon()
+        self._file.close()
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        """Tell the errors of the output from those of the source."""
+        try:
+            yield
+        except VsrError:
+            raise
+        except (FFmpegError, OSError) as error:
+            raise OutputError(f"Cannot write to {self._folder}: {error.strerror}") from error
