@@ -25,6 +25,7 @@ from .eval import evaluate
 from .export import export
 from .models import models
 from .preview import preview
+from .segments import segments
 from .stop import listen, say_stopped
 from .train import train
 from .unheard import unheard
@@ -49,6 +50,7 @@ def main() -> None:
     app.add_typer(models, name="models")
     app.command("doctor")(doctor)
     app.add_typer(bench, name="bench")
+    app.command("segments")(segments)
     app.command("eval")(evaluate)
     app.command("train")(train)
     app.command("export")(export)

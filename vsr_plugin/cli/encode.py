@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -99,6 +99,15 @@ def encode(
         str | None, typer.Option("--frame-rate", "-r", help="Of image sequences: 25, 30000/1001. [default: 25]")
     ] = None,
     deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Make one frame of every two fields.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Keep what is done in OUTPUT.parts until the file is whole: after a crash, the same command goes on.",
+        ),
+    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="As --resume, but begin anew.")] = False,
+    segment: Annotated[str, typer.Option(metavar="TIME", help="With --resume: how much is done at a time.")] = "20",
     hwaccel: Annotated[str | None, typer.Option(help="Decode on this kind of device, such as cuda.")] = None,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse damaged input, and refuse to drop any stream.")
@@ -110,10 +119,14 @@ def encode(
     """Enlarge video with a neural network; sound, subtitles, chapters, timestamps and colors stay as they are."""
     from ..stream.encoder import Encoding, check_encoding
     from ..stream.output import identities
+    from ..stream.segments.encoding import check_cuttable
+    from ..stream.segments.manifest import remove_finished
     from .stop import tell_if_stopped
     from .terminal import say_error, say_result, speak
 
-    speak(quiet=quiet, verbose=verbose)
+    resume = resume or fresh
+    segment_length = segment_seconds(segment)
+    speak(quiet=quiet, verbose=verbose, once=resume)
     find_model(model, scale)
     execution = Execution(
         backend=backend,
@@ -139,10 +152,14 @@ def encode(
     encoding = Encoding(codec, crf, preset, encoder_options, pixel_format)
     for suffix in {".y4m" if target == "-" else Path(target).suffix.lower() for _, target in jobs}:
         check_encoding(suffix, encoding)
+        if resume:
+            check_cuttable(suffix, encoding)
     kept = identities(source for source, _ in jobs if source != "-")
     for source, target in jobs:
         if target != "-" and kept & identities([target]):
             raise UsageError(f"{target} is an input, too: name another output for {source}")
+        if resume:
+            remove_finished(Path(target))
     if len(jobs) == 1:
         _check(*jobs[0], kept, overwrite=overwrite)
 
@@ -152,12 +169,21 @@ def encode(
     with ExitStack() as cleanup:
         upscaler = cleanup.enter_context(Upscaler(model, scale, execution, weights=weights))
         encode_one = partial(
-            _encode_one, upscaler, selection, encoding, overwrite=overwrite, strict=strict, quiet=quiet
+            _encode_one,
+            upscaler,
+            selection,
+            encoding,
+            quiet=quiet,
+            overwrite=overwrite,
+            strict=strict,
+            resume=resume,
+            fresh=fresh,
+            segment_length=segment_length,
         )
         for source, target in jobs:
             try:
                 _check(source, target, kept, overwrite=overwrite)
-                tell_if_stopped(_if_stopped(target, done, len(jobs), older=bool(identities([target]))))
+                tell_if_stopped(_if_stopped(target, done, len(jobs), older=bool(identities([target])), kept=resume))
                 report = encode_one(source, target)
             except Exception as error:
                 if len(jobs) == 1:
@@ -181,9 +207,8 @@ def _encode_one(
     source: str,
     target: str,
     *,
-    overwrite: bool,
-    strict: bool,
     quiet: bool,
+    **how: Any,
 ) -> Report:
     from ..stream import upscale_file
     from .terminal import console, printable, progress
@@ -195,9 +220,8 @@ def _encode_one(
             upscaler,
             selection,
             encoding=encoding,
-            overwrite=overwrite,
-            strict=strict,
             on_progress=show,
+            **how,
         )
     if not quiet:
         count = f"{report.frames} frame{'s' * (report.frames != 1)}"
@@ -216,7 +240,7 @@ def _encode_one(
     return report
 
 
-def _if_stopped(target: str, done: int, jobs: int, *, older: bool) -> str:
+def _if_stopped(target: str, done: int, jobs: int, *, older: bool, kept: bool) -> str:
     """What there is if a command of so many jobs is stopped while it writes ``target``."""
     from .terminal import printable
 
@@ -225,6 +249,8 @@ def _if_stopped(target: str, done: int, jobs: int, *, older: bool) -> str:
         what = "the y4m on standard output ends early"
     elif older:
         what = f"{name} stays as it was"
+    elif kept:
+        what = f"{name} was not finished"  # how much is kept, the log says
     else:
         what = f"{name} was not finished, and nothing of it is left"
     return what if jobs == 1 else f"{done} of {jobs} files are done; {what}"
@@ -316,6 +342,14 @@ def parse_time(name: str, text: str | None) -> Fraction | None:
     for part in parts:
         total = total * 60 + part
     return total
+
+
+def segment_seconds(text: str) -> Fraction:
+    """What ``--segment`` says."""
+    found = parse_time("--segment", text)
+    if not found:
+        raise UsageError(f"Expected --segment above 0, got {text!r}")
+    return found
 
 
 def _rate(text: str | None) -> Fraction | None:

@@ -18,7 +18,7 @@ from . import Film
 from .encoding import check_cuttable, obstacle
 from .executor import Executor, ThisProcess
 from .join import join
-from .manifest import PartsFolder, identity, network, versions
+from .manifest import PartsFolder, identity, network, remove_finished, versions
 from .plan import make_plan
 
 if TYPE_CHECKING:
@@ -101,8 +101,7 @@ def upscale_segments(
     suffix = output.suffix.lower()
     check_cuttable(suffix, encoding)
     folder = PartsFolder(output)
-    if folder.became(output):
-        folder.remove()
+    remove_finished(output)
     check_output(output, path, overwrite=overwrite)
     whole = None if can_seek(path) else "it can be read only once"
     if whole is None:

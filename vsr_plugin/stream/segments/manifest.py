@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .parts import Part
 
 VERSION = 1
+_MANIFEST = "manifest.json"
 _EDGE = 1 << 20  # bytes at either end of the input that are looked at
 _LIBRARIES = ("libavcodec", "libavformat", "libavfilter", "libavutil", "libswscale")
 
@@ -78,6 +79,29 @@ def network(upscaler: Upscaler) -> dict[str, Any]:
     }
 
 
+def jobs_of(file: Path, folder: Path) -> list[PartsFolder]:
+    """What interrupted jobs have left of a film in a folder."""
+    places = sorted(folder.glob("*.parts"))
+    ours = (place for place in places if read_manifest(place).get("input", {}).get("name") == file.name)
+    return [PartsFolder(place.with_suffix("")) for place in ours]
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a folder of parts; empty if there is none that can be read."""
+    try:
+        found = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def remove_finished(output: Path) -> None:
+    """Remove the parts of a file that is whole: a process was killed before it could."""
+    folder = PartsFolder(output)
+    if folder.became(output):
+        folder.remove()
+
+
 class PartsFolder:
     """The parts of one output, held by one process at a time.
 
@@ -91,10 +115,7 @@ class PartsFolder:
     def __init__(self, output: Path) -> None:
         self.path = parts_folder(output)
         self._lock = filelock.FileLock(self.path / "lock")
-
-    @property
-    def _manifest(self) -> Path:
-        return self.path / "manifest.json"
+        self._manifest = self.path / _MANIFEST
 
     def open(self, belongs: Mapping[str, Mapping[str, Any]], plan: Plan, *, fresh: bool) -> Self:
         """Take the folder, which is made if it is not there.
@@ -144,6 +165,11 @@ class PartsFolder:
         self.close()
         shutil.rmtree(self.path, ignore_errors=True)
 
+    def count(self) -> tuple[int, int]:
+        """How many parts are there, and how many there will be."""
+        numbers = [row["number"] for row in read_manifest(self.path).get("segments", [])]
+        return sum(read_part(self.path, number) is not None for number in numbers), len(numbers)
+
     def note_result(self, file: Path) -> None:
         """Write down which file the parts have become, before it gets its name."""
         status = file.stat()
@@ -164,21 +190,18 @@ class PartsFolder:
                 file.unlink()
 
     def _compare(self, belongs: Mapping[str, Mapping[str, Any]]) -> None:
-        try:
-            there = json.loads(self._manifest.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        if not self._manifest.exists():
             self._empty()
             return
-        except ValueError:
-            there = {}
+        there = read_manifest(self.path)
         if there.get("version") != VERSION:
-            raise OutputError(f"{self.path} has parts in a form that is not known here: begin afresh")
+            raise OutputError(f"{self.path} has parts in a form that is not known here: expected to begin afresh")
         for what, now in belongs.items():
             before = there.get(what, {})
             wanted = json.loads(json.dumps(now, default=str))
-            for key in wanted.keys() | before.keys():
+            for key in [*wanted, *before]:
                 if wanted.get(key) != before.get(key):
                     raise OutputError(
-                        f"{self.path} has parts of other {'' if what == 'settings' else 'an'}{what} ({key}: "
-                        f"{before.get(key)}, now {wanted.get(key)}): begin afresh"
+                        f"{self.path} has parts of another job: {what}, {key}: {before.get(key)}, now "
+                        f"{wanted.get(key)}. Expected the same, or to begin afresh"
                     )

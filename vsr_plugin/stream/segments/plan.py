@@ -130,7 +130,12 @@ class _Scanned(Source):
             if packet.size:
                 yield packet
 
+    def _unread(self, what: str) -> None:
+        if self.raises:
+            super()._unread(what)
+
     def damage(self, what: str, pts: int | None = None) -> None:
+        """Raise DamagedInputError if strict."""
         if self.raises:
             super().damage(what, pts)
 
@@ -159,7 +164,7 @@ def _scan(path: str, selection: Selection, *, strict: bool, stop: int | None) ->
     if not can_seek(path):
         found.obstacle = "it can be read only once"
         return found
-    source = _Scanned(path, Selection(frame_rate=selection.frame_rate), keep_packets=True)
+    source = _Scanned(path, Selection(frame_rate=selection.frame_rate), strict=strict, keep_packets=True)
     source.raises = strict
     times: list[int] = []
     access: dict[int, bool] = {}

@@ -100,6 +100,9 @@ class Section(Source):
                 yield packet
         yield av.Packet()
 
+    def _unread(self, _: str) -> None:
+        """Is told when the file is read as a whole."""
+
     def damage(self, what: str, pts: int | None = None) -> None:
         """What lies in these segments; what the file itself lacks is told when it is read as a whole."""
         first, end = self._segments[0].first, self._segments[-1].end

@@ -1,0 +1,327 @@
+"""A film in segments is the film in one go, whatever happens in between."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stream.conftest import Make, Media, packets, streams
+from vsr_plugin.engine import Upscaler
+from vsr_plugin.errors import OutputError, UsageError
+from vsr_plugin.stream import Encoding, Progress, Report, upscale_file
+from vsr_plugin.stream.segments.plan import make_plan
+from vsr_plugin.stream.selection import Selection
+
+FFV1 = Encoding(codec="ffv1")
+_FILM = "-f lavfi -i testsrc2=s=64x48:r=25:d=4"
+_SHORT = "-preset ultrafast -g 25 -keyint_min 25 -sc_threshold 0"
+
+_X264 = f"-c:v libx264 {_SHORT}"
+
+
+def frames(file: Path) -> list[tuple[str, ...]]:
+    """(stream, time, checksum) of all decoded frames and copied packets."""
+    command = ["ffmpeg", "-v", "error", "-i", f"file:{file}", "-map", "0:v", "-fps_mode", "passthrough", "-copyts"]
+    said = subprocess.run([*command, "-f", "framehash", "-"], capture_output=True, check=True, text=True).stdout
+    rows = [line.split(",") for line in said.splitlines() if not line.startswith("#")]
+    return [(row[0].strip(), row[2].strip(), row[5].strip()) for row in rows]
+
+
+Both = Callable[..., tuple[Path, Path]]
+
+
+@pytest.fixture
+def both(nearest: Upscaler, tmp_path: Path) -> Both:
+    """``both(file, name, **options)``: the file enlarged in one go, and in segments of a second."""
+
+    def run(source: Path, name: str, length: str = "1", **options: Any) -> tuple[Path, Path]:
+        whole, cut = tmp_path / f"whole_{name}", tmp_path / f"cut_{name}"
+        options = {"encoding": FFV1, **options}
+        upscale_file(source, whole, nearest, **options)
+        upscale_file(source, cut, nearest, resume=True, segment_length=Fraction(length), **options)
+        assert not cut.with_name(f"{cut.name}.parts").exists()
+        return whole, cut
+
+    return run
+
+
+# What a cut must get right → (how ffmpeg makes the file, its name)
+HARD = {
+    "closed GOPs": (f"{_FILM} -c:v libx264 -bf 2 {_SHORT}", "a.mp4"),
+    "a B-pyramid": (f"{_FILM} -c:v libx264 -bf 5 -b-pyramid normal -preset medium -g 25 -sc_threshold 0", "a.mkv"),
+    "open GOPs of H.264": (f"{_FILM} -c:v libx264 -bf 2 -x264-params open-gop=1 {_SHORT}", "a.mkv"),
+    "open GOPs of H.264 in TS": (f"{_FILM} -c:v libx264 -bf 2 -x264-params open-gop=1 {_SHORT}", "a.ts"),
+    "open GOPs of HEVC": (
+        f"{_FILM} -c:v libx265 -preset ultrafast -x265-params open-gop=1:keyint=25:bframes=3:log-level=error",
+        "a.mkv",
+    ),
+    "intra refresh": (f"{_FILM} -c:v libx264 -x264-params intra-refresh=1:keyint=20 -preset ultrafast", "a.mkv"),
+    "leading frames of MPEG-2": (f"{_FILM} -c:v mpeg2video -g 12 -bf 2", "a.ts"),
+    "a variable rate": (f"{_FILM} -vf select='not(mod(n\\,3))+not(mod(n\\,7))' -vsync vfr {_X264}", "a.mp4"),
+    "a late start": (f"-itsoffset 3.3 {_FILM} -c:v libx264 -bf 2 {_SHORT} -copyts", "a.mkv"),
+    "only key frames": (f"{_FILM} -c:v mjpeg -pix_fmt yuvj420p", "a.mkv"),
+    "a clock that wraps, and so begins before 0": (f"{_FILM} -c:v libx264 {_SHORT} -output_ts_offset 95443.2 -muxdelay 0 -muxpreload 0 -mpegts_copyts 1", "a.ts"),
+    "AVI, which has decoding times alone": (f"{_FILM} -c:v mpeg4 -g 25", "a.avi"),
+    "VP9's hidden frames": (f"{_FILM} -c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 25 -auto-alt-ref 1", "a.webm"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HARD)
+def test_a_film_in_segments_is_the_film_in_one_go(what: str, make: Make, both: Both) -> None:
+    film = make(*HARD[what])
+    assert len(make_plan(str(film), Selection(), Fraction(1)).segments) > 1
+    whole, cut = both(film, "out.mkv")
+    assert frames(cut) == frames(whole)
+
+
+def test_an_edit_list_hides_the_same_frames(make: Make, media: Media, both: Both) -> None:
+    film = make(f"{_FILM} -f lavfi -i sine=440:d=4 -c:v libx264 -bf 2 {_SHORT} -c:a aac", "a.mp4")
+    edited = film.with_name("edited.mp4")
+    subprocess.run(["ffmpeg", "-v", "error", "-y", "-ss", "0.5", "-i", film, "-c", "copy", edited], check=True)
+    whole, cut = both(edited, "out.mp4", encoding=Encoding(crf=0, preset="ultrafast"))
+    assert frames(cut) == frames(whole)
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        Selection(start=Fraction(3, 2)),
+        Selection(duration=Fraction(5, 2)),
+        Selection(start=Fraction(1, 2), duration=Fraction(3)),
+        Selection(frames=60),
+        Selection(start=Fraction("0.53"), frames=70),
+    ],
+    ids=["start", "duration", "start and duration", "frames", "start and frames"],
+)
+def test_a_part_of_a_film_is_cut_alike(selection: Selection, make: Make, both: Both) -> None:
+    film = make(f"{_FILM} -f lavfi -i sine=440:d=4 -c:v libx264 -bf 2 {_SHORT} -c:a aac", "a.mkv")
+    whole, cut = both(film, "out.mkv", selection=selection)
+    assert frames(cut) == frames(whole)
+    assert packets(cut, "a:0") == packets(whole, "a:0")
+
+
+def test_a_deinterlacer_sees_beyond_the_seams(make: Make, both: Both) -> None:
+    film = make(
+        "-f lavfi -i testsrc2=s=64x48:r=50:d=3 -vf tinterlace=interleave_top -flags +ilme+ildct -c:v mpeg2video -g 12",
+        "a.mkv",
+    )
+    whole, cut = both(film, "out.mkv", selection=Selection(deinterlace=True))
+    assert frames(cut) == frames(whole)
+
+
+ENCODERS = {
+    "x264": ("out.mp4", Encoding(crf=0, preset="ultrafast", options={"bf": "3"})),
+    "x265": ("out.mkv", Encoding("libx265", preset="ultrafast", options={"x265-params": "lossless=1"})),
+    "ProRes": ("out.mov", Encoding("prores_ks")),
+}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_encoder_makes_parts_that_fit(name: str, make: Make, both: Both) -> None:
+    film = make(f"{_FILM} -c:v libx264 -bf 2 {_SHORT}", "a.mp4")
+    output, encoding = ENCODERS[name]
+    whole, cut = both(film, output, encoding=encoding)
+    assert frames(cut) == frames(whole)
+    assert streams(cut)[0]["codec_name"] == streams(whole)[0]["codec_name"]
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("out.mkv", Encoding("libsvtav1", preset="12")),
+        ("out.webm", Encoding("libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8", "auto-alt-ref": "1"})),
+    ],
+)
+def test_frames_that_reach_far_do_not_reach_over_a_seam(name: str, encoding: Encoding, make: Make, both: Both) -> None:
+    film = make(f"{_FILM} -c:v libx264 -bf 2 {_SHORT}", "a.mp4")
+    whole, cut = both(film, name, encoding=encoding)
+    assert [time for _, time, _ in frames(cut)] == [time for _, time, _ in frames(whole)]
+
+
+@pytest.mark.parametrize(("source", "name"), [("all.mkv", "out.mkv"), ("all.mp4", "out.mp4"), ("late.mp4", "out.mp4")])
+def test_all_else_is_as_in_one_go(source: str, name: str, media: Media, make: Make, both: Both) -> None:
+    film = media(source).with_name(f"keyed_{source}")
+    command = ["ffmpeg", "-v", "error", "-y", "-i", media(source), "-map", "0", "-c", "copy", "-c:v", "libx264"]
+    subprocess.run([*map(str, command), "-preset", "ultrafast", "-g", "10", str(film)], check=True)
+    whole, cut = both(film, name, length="0.4", encoding=Encoding(crf=0, preset="ultrafast"))
+    assert frames(cut) == frames(whole)
+    for index, stream in enumerate(streams(whole)):
+        assert streams(cut)[index]["tags"] == stream["tags"]
+        assert streams(cut)[index]["disposition"] == stream["disposition"]
+        if stream["codec_type"] in ("audio", "subtitle"):
+            assert packets(cut, str(index)) == packets(whole, str(index))
+    assert _chapters(cut) == _chapters(whole)
+
+
+def _chapters(file: Path) -> Any:
+    command = ["ffprobe", "-v", "error", "-of", "json", "-show_chapters", "-show_format", str(file)]
+    said = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    tags = {key: value for key, value in said["format"].get("tags", {}).items() if key != "encoder"}
+    return said["chapters"], tags
+
+
+@pytest.fixture
+def film(make: Make) -> Path:
+    """Four seconds with a key frame in each, and sound."""
+    return make(f"{_FILM} -f lavfi -i sine=440:d=4 -c:v libx264 -bf 2 {_SHORT} -c:a aac", "a.mkv")
+
+
+class Stopped(Exception):  # noqa: N818
+    """A crash in the middle."""
+
+
+def _until(frame: int) -> Callable[[Progress], None]:
+    def stop(done: Progress) -> None:
+        if done.written.frames >= frame:
+            raise Stopped
+
+    return stop
+
+
+Resume = Callable[..., Report]
+
+
+@pytest.fixture
+def resume(film: Path, tmp_path: Path, nearest: Upscaler) -> Resume:
+    """Enlarge ``film`` to out.mkv in segments of a second."""
+
+    def run(source: Path = film, **options: Any) -> Report:
+        how = {"encoding": FFV1, "resume": True, "segment_length": Fraction(1), **options}
+        return upscale_file(source, tmp_path / "out.mkv", nearest, **how)
+
+    return run
+
+
+def test_the_same_call_goes_on_where_the_last_one_ended(
+    film: Path, resume: Resume, nearest: Upscaler, tmp_path: Path
+) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(60))
+    parts = tmp_path / "out.mkv.parts"
+    done = {file.name: file.stat().st_mtime_ns for file in parts.glob("*.packets")}
+    assert done
+    assert not (tmp_path / "out.mkv").exists()
+    seen: list[int] = []
+    report = resume(on_progress=lambda at: seen.append(at.written.frames))
+    assert seen[0] > 25, "what was done counts from the beginning"
+    assert seen[-1] == report.frames == 100
+    assert not parts.exists()
+    upscale_file(film, tmp_path / "whole.mkv", nearest, encoding=FFV1)
+    assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
+
+
+def test_a_damaged_part_is_made_again(resume: Resume, tmp_path: Path, film: Path, nearest: Upscaler) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(99))
+    part = tmp_path / "out.mkv.parts" / "00001.packets"
+    data = bytearray(part.read_bytes())
+    data[100] ^= 1
+    part.write_bytes(data)
+    resume()
+    upscale_file(film, tmp_path / "whole.mkv", nearest, encoding=FFV1)
+    assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"encoding": replace(FFV1, options={"slices": "4"})}, "settings, options:"),
+        ({"segment_length": Fraction(2)}, "settings, seconds of a segment:"),
+        ({"selection": Selection(frames=90)}, "settings, frames:"),
+    ],
+)
+def test_parts_of_other_settings_are_not_mixed_in(
+    other: dict[str, Any], words: str, resume: Resume, tmp_path: Path
+) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(60))
+    before = sorted((tmp_path / "out.mkv.parts").iterdir())
+    with pytest.raises(OutputError) as caught:
+        resume(**other)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert sorted((tmp_path / "out.mkv.parts").iterdir()) == before, "nothing good is thrown away"
+    resume(fresh=True, **other)
+    assert not (tmp_path / "out.mkv.parts").exists()
+
+
+def test_parts_of_another_input_are_not_mixed_in(resume: Resume, film: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "a.mkv"
+    copy.write_bytes(film.read_bytes())
+    with pytest.raises(Stopped):
+        resume(copy, on_progress=_until(60))
+    copy.write_bytes(film.read_bytes() + b"\0")
+    with pytest.raises(OutputError, match="input, size"):
+        resume(copy)
+
+
+def test_a_folder_that_is_in_use_is_left_alone(resume: Resume, film: Path, tmp_path: Path) -> None:
+    def again(done: Progress) -> None:
+        if done.written.frames == 30:
+            resume()
+
+    with pytest.raises(OutputError, match="in use"):
+        resume(on_progress=again)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        (Encoding("libx264", options={"b": "2M"}), "bit rate"),
+        (Encoding("libx264", options={"maxrate": "2M", "bufsize": "4M"}), "bit rate"),
+        (Encoding("libx265", options={"x265-params": "vbv-bufsize=100:vbv-maxrate=100"}), "rate buffer"),
+        (Encoding("libx264", options={"x264-params": "pass=1"}), "passes"),
+    ],
+)
+def test_what_needs_the_whole_film_is_refused(encoding: Encoding, words: str, resume: Resume, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        resume(encoding=encoding)
+    assert words in str(caught.value).lower()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "output", "why"),
+    [
+        (
+            f"{_FILM} -c:v libx264 -g 1000 -keyint_min 1000 -sc_threshold 0 -preset ultrafast",
+            "a.mkv",
+            "out.mkv",
+            "one key",
+        ),
+        (f"{_FILM} -frames:v 1 -c:v ffv1", "a.mkv", "out.mkv", "one key"),
+        (f"{_FILM} -c:v mpeg4 -g 25 -bf 2", "a.avi", "out.mkv", "when they are shown"),
+        (f"{_FILM} -c:v libx264 {_SHORT}", "a.mkv", "out.avi", "counts its frames"),
+    ],
+)
+def test_what_cannot_be_cut_is_one_segment_and_that_is_said(
+    recipe: str,
+    name: str,
+    output: str,
+    why: str,
+    make: Make,
+    tmp_path: Path,
+    nearest: Upscaler,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    encoding = Encoding("ffv1") if output.endswith("mkv") else Encoding("mpeg4")
+    report = upscale_file(
+        make(recipe, name), tmp_path / output, nearest, encoding=encoding, resume=True, segment_length=Fraction(1)
+    )
+    assert report.frames in (1, 100)
+    assert why in caplog.text
+    assert [file.name for file in tmp_path.iterdir()] == [output]
+
+
+def test_a_film_in_one_go_leaves_no_folder(film: Path, tmp_path: Path, nearest: Upscaler) -> None:
+    upscale_file(film, tmp_path / "out.mkv", nearest, encoding=FFV1)
+    with pytest.raises(Stopped):
+        upscale_file(film, tmp_path / "other.mkv", nearest, encoding=FFV1, on_progress=_until(60))
+    assert [file.name for file in tmp_path.iterdir()] == ["out.mkv"]

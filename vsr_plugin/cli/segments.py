@@ -1,0 +1,72 @@
+"""``vsr segments``: where a film would be cut, and what is there of jobs that were interrupted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path  # noqa: TC003 - typer reads the annotations when the command is registered
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from .encode import parse_time, segment_seconds
+
+
+def segments(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The film.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where its results go. [default: the folder of the film]")
+    ] = None,
+    segment: Annotated[str, typer.Option(metavar="TIME", help="Length of a segment, as in `vsr encode`.")] = "20",
+    start: Annotated[str | None, typer.Option(metavar="TIME", help="As in `vsr encode`.")] = None,
+    duration: Annotated[str | None, typer.Option(metavar="TIME", help="As in `vsr encode`.")] = None,
+    deinterlace: Annotated[bool, typer.Option("--deinterlace", help="As in `vsr encode`.")] = False,
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Remove what interrupted jobs have left of this film.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs, on standard output.")] = False,
+) -> None:
+    """Show where a film would be cut for `vsr encode --resume`, and what is there of jobs that were interrupted."""
+    from ..stream.segments.manifest import jobs_of
+    from ..stream.segments.plan import make_plan
+    from ..stream.selection import Selection
+    from .terminal import speak
+
+    speak(quiet=False, verbose=False)
+    if not file.is_file():
+        raise InputError(f"No such file: {file}")
+    folder = file.parent if output is None else output if output.is_dir() else output.parent
+    jobs = list(jobs_of(file, folder))
+    if clear:
+        for job in jobs:
+            job.remove()
+            typer.echo(f"Removed {job.path}", err=True)
+        if not jobs:
+            typer.echo(f"Nothing is left of {file.name} in {folder}", err=True)
+        return
+    selection = Selection(
+        start=parse_time("--start", start), duration=parse_time("--duration", duration), deinterlace=deinterlace
+    )
+    plan = make_plan(str(file), selection, segment_seconds(segment))
+    rows: list[dict[str, Any]] = [
+        {
+            "number": one.number,
+            "start": float((one.first - plan.shift) * plan.time_base),
+            "end": None if one.end is None else float((one.end - plan.shift) * plan.time_base),
+            "frames": one.frames,
+        }
+        for one in plan.segments
+    ]
+    left: list[dict[str, Any]] = [
+        {"folder": str(job.path), "done": done, "of": whole} for job in jobs for done, whole in [job.count()]
+    ]
+    if as_json:
+        typer.echo(json.dumps({"segments": rows, "one_because": plan.whole, "interrupted": left}, indent=1))
+        return
+    for row in rows:
+        end = "the end" if row["end"] is None else f"{row['end']:.3f} s"
+        typer.echo(f"{row['number']:5}  {row['start']:12.3f} s to {end:>12}  {row['frames']:6} frames")
+    if plan.whole:
+        typer.echo(f"One segment, for {plan.whole}: nothing would be kept of it", err=True)
+    for row in left:
+        typer.echo(f"{row['folder']}: {row['done']} of {row['of']} segments are done", err=True)
