@@ -23,6 +23,7 @@ FFV1 = Encoding(codec="ffv1")
 _FILM = "-f lavfi -i testsrc2=s=64x48:r=25:d=4"
 _SHORT = "-preset ultrafast -g 25 -keyint_min 25 -sc_threshold 0"
 
+_WRAPPING = "-output_ts_offset 95443.2 -muxdelay 0 -muxpreload 0 -mpegts_copyts 1"
 _X264 = f"-c:v libx264 {_SHORT}"
 
 
@@ -67,7 +68,7 @@ HARD = {
     "a variable rate": (f"{_FILM} -vf select='not(mod(n\\,3))+not(mod(n\\,7))' -vsync vfr {_X264}", "a.mp4"),
     "a late start": (f"-itsoffset 3.3 {_FILM} -c:v libx264 -bf 2 {_SHORT} -copyts", "a.mkv"),
     "only key frames": (f"{_FILM} -c:v mjpeg -pix_fmt yuvj420p", "a.mkv"),
-    "a clock that wraps, and so begins before 0": (f"{_FILM} -c:v libx264 {_SHORT} -output_ts_offset 95443.2 -muxdelay 0 -muxpreload 0 -mpegts_copyts 1", "a.ts"),
+    "a clock that wraps, and so begins before 0": (f"{_FILM} -c:v libx264 {_SHORT} {_WRAPPING}", "a.ts"),
     "AVI, which has decoding times alone": (f"{_FILM} -c:v mpeg4 -g 25", "a.avi"),
     "VP9's hidden frames": (f"{_FILM} -c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 25 -auto-alt-ref 1", "a.webm"),
 }  # fmt: skip

@@ -11,13 +11,13 @@ import json
 import shutil
 from contextlib import suppress
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import av
 import filelock
 
-from ... import __version__
 from ...errors import OutputError
 from ..sequence import ImageSequence
 from .parts import is_whole, read_part, remove_part, write_atomically
@@ -63,7 +63,7 @@ def identity(path: str) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Of what decodes, enlarges and encodes."""
     libraries = {name: ".".join(map(str, av.library_versions[name])) for name in _LIBRARIES}
-    return {"vsr_plugin": __version__, **libraries}
+    return {"vsr_plugin": version("vsr-plugin"), **libraries}
 
 
 def network(upscaler: Upscaler) -> dict[str, Any]:
