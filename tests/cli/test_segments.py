@@ -24,8 +24,8 @@ _HOW = ["-m", "espcn", "-x", "2", "--backend", "eager", "--precision", "float32"
 
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
-    """Six seconds with a key frame in each, and sound."""
-    source = "-f lavfi -i testsrc2=s=160x120:r=25:d=6 -f lavfi -i sine=440:d=6 -c:a aac -c:v libx264 -bf 2 -g 25"
+    """Three seconds with a key frame in each, and sound."""
+    source = "-f lavfi -i testsrc2=s=64x48:r=25:d=3 -f lavfi -i sine=440:d=3 -c:a aac -c:v libx264 -bf 2 -g 25"
     command = ["ffmpeg", "-v", "error", "-threads", "1", *source.split(), "-preset", "ultrafast", "film.mkv"]
     subprocess.run(command, cwd=tmp_path, check=True)
     return tmp_path / "film.mkv"
@@ -53,27 +53,27 @@ def _run_until_parts(folder: Path, parts: int, number: int) -> str:
 def test_a_killed_command_goes_on_where_it_was(film: Path) -> None:
     folder = film.parent
     say(*ENCODE, "film.mkv", *_HOW[:-2], "-o", "whole.mkv", folder=folder)
-    _run_until_parts(folder, 2, signal.SIGKILL)
+    _run_until_parts(folder, 1, signal.SIGKILL)
     there = sorted(file.name for file in folder.glob("out.mkv.parts/*.packets"))
-    assert len(there) >= 2
+    assert there
     assert not (folder / "out.mkv").exists()
 
     listed, said = say(*VSR, "segments", "film.mkv", "--segment", "1", folder=folder)
-    assert len(listed.splitlines()) == 6
-    assert f"out.mkv.parts: {len(there)} of 6 segments are done" in said
+    assert len(listed.splitlines()) == 3
+    assert f"out.mkv.parts: {len(there)} of 3 segments are done" in said
     told = json.loads(say(*VSR, "segments", "film.mkv", "--segment", "1", "--json", folder=folder)[0])
-    assert [row["frames"] for row in told["segments"]] == [25] * 6
+    assert [row["frames"] for row in told["segments"]] == [25] * 3
     assert told["interrupted"][0]["done"] == len(there)
 
     _, said = say(*ENCODE, "film.mkv", *_HOW, "-o", "out.mkv", "--resume", folder=folder)
-    assert f"{len(there)} of 6 segments are there: going on" in said
+    assert f"{len(there)} of 3 segments are there: going on" in said
     assert frames(folder / "out.mkv") == frames(folder / "whole.mkv")
     assert {file.name for file in folder.iterdir()} == {"film.mkv", "out.mkv", "whole.mkv"}
 
 
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(film: Path) -> None:
     said = _run_until_parts(film.parent, 1, signal.SIGINT).splitlines()
-    assert "of 6 segments are kept in out.mkv.parts: the same call goes on from there" in said[-2]
+    assert "of 3 segments are kept in out.mkv.parts: the same call goes on from there" in said[-2]
     assert said[-1] == "Stopped: out.mkv was not finished"
     say(*VSR, "segments", "film.mkv", "--clear", folder=film.parent)
     assert [file.name for file in film.parent.iterdir()] == ["film.mkv"]
@@ -85,7 +85,7 @@ def test_other_settings_are_said_and_fresh_begins_anew(film: Path) -> None:
     _, said = say(*other, "--resume", folder=film.parent, code=1)
     assert said.splitlines()[-1].startswith("Error: out.mkv.parts has parts of another job: settings, options")
     say(*other, "--fresh", folder=film.parent)
-    assert len(frame_times(film.parent / "out.mkv")) == 150
+    assert len(frame_times(film.parent / "out.mkv")) == 75
 
 
 @pytest.mark.parametrize("words", [["-o", "-"], ["-o", "%04d.png"], ["-o", "out.mkv", "-e", "b=2M", "-c", "libx264"]])
@@ -95,7 +95,7 @@ def test_what_cannot_be_resumed_is_refused_before_any_work(words: list[str], fil
     assert [file.name for file in film.parent.iterdir()] == ["film.mkv"]
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(100, marks=pytest.mark.slow)])
 def test_a_film_survives_kills_at_any_moment(film: Path, kills: int) -> None:
     folder = film.parent
     say(*ENCODE, "film.mkv", *_HOW[:-2], "-o", "whole.mkv", folder=folder)
@@ -103,7 +103,7 @@ def test_a_film_survives_kills_at_any_moment(film: Path, kills: int) -> None:
     words = [*ENCODE, "film.mkv", *_HOW, "-o", "out.mkv", "--resume"]
     for _ in range(kills):
         with subprocess.Popen(words, cwd=folder, stderr=subprocess.DEVNULL) as process:
-            time.sleep(chance.uniform(0.5, 6))
+            time.sleep(chance.uniform(2, 8))
             process.kill()
         if (folder / "out.mkv").exists():  # it was done: a killed process may have left the folder alone
             assert frames(folder / "out.mkv") == frames(folder / "whole.mkv")

@@ -189,10 +189,11 @@ class _Job:
 
     def say_kept(self) -> None:
         """Say that what is done is kept."""
-        if self._parts:
+        done, whole = self._folder.count()
+        if done:
             log.warning(
                 "%s: %d of %d segments are kept in %s: the same call goes on from there",
-                self._name, len(self._parts), len(self._segments), self._folder.path,
+                self._name, done, whole, self._folder.path,
             )  # fmt: skip
 
     @property
