@@ -346,7 +346,7 @@ class Source(Iterator[Frame]):
 
     def _pictures(self, clock: FrameClock) -> Iterator[av.VideoFrame]:
         """Frames as the decoder gives them; damage is counted, or raised if strict."""
-        self._tally = tally = Tally(self.path, self.container, self.stream, self.frame_rate, self.timeline.start)
+        self._tally = tally = self._new_tally()
         self._context = context = open_decoder(self.stream, self._selection.hwaccel)
         decoder = context.name  # once it could not be opened, PyAV must not be asked
         try:
@@ -380,6 +380,9 @@ class Source(Iterator[Frame]):
             for picture in pictures:
                 tally.frame(None if picture.pts is None else picture.pts // self._ticks)
                 yield picture
+
+    def _new_tally(self) -> Tally:
+        return Tally(self.path, self.container, self.stream, self.frame_rate, self.timeline.start)
 
     def _packets(self, tally: Tally) -> Iterator[Any]:
         """Packets of the video stream in ticks of ``time_base``; those of the others are kept in the queue."""

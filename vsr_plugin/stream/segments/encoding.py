@@ -41,7 +41,7 @@ def check_cuttable(suffix: str, encoding: Encoding) -> None:
         UsageError: it is no video file, or the encoder needs the film as a whole.
     """
     if suffix in STILL_PICTURES or suffix in (".y4m", ""):
-        raise UsageError(f"Expected a video file to resume, got {suffix or 'standard output'}")
+        raise UsageError(f"Expected a video file to make in segments, got {suffix or 'standard output'}", resume=None)
     for key, value in encoding.options.items():
         found = _WHOLE_FILM.get(key) if value not in _OFF else None
         if key.endswith("-params"):
@@ -56,8 +56,7 @@ def check_cuttable(suffix: str, encoding: Encoding) -> None:
             )
         if found:
             raise UsageError(
-                f"{found.capitalize()} needs the film as a whole, and segments are encoded apart: "
-                f"leave out {key}={value}, or do not resume"
+                f"{key}={value} asks for {found}, which needs the film as a whole: not in segments", resume=None
             )
 
 

@@ -195,13 +195,14 @@ class PartsFolder:
             return
         there = read_manifest(self.path)
         if there.get("version") != VERSION:
-            raise OutputError(f"{self.path} has parts in a form that is not known here: expected to begin afresh")
+            raise OutputError(f"{self.path} has parts in a form that is not known here", fresh=True)
         for what, now in belongs.items():
             before = there.get(what, {})
             wanted = json.loads(json.dumps(now, default=str))
             for key in [*wanted, *before]:
                 if wanted.get(key) != before.get(key):
                     raise OutputError(
-                        f"{self.path} has parts of another job: {what}, {key}: {before.get(key)}, now "
-                        f"{wanted.get(key)}. Expected the same, or to begin afresh"
+                        f"{self.path} has parts of another job: {what}, {key} was {before.get(key)} and is "
+                        f"{wanted.get(key)} now",
+                        fresh=True,
                     )

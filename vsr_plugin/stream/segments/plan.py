@@ -124,7 +124,7 @@ class _Scanned(Source):
 
     def video_packets(self) -> Iterator[Any]:
         """All packets of the video stream that hold something."""
-        for packet in self._packets():
+        for packet in self._packets(self._new_tally()):
             while self.queue is not None and self.queue.get() is not None:
                 pass
             if packet.size:

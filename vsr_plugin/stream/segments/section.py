@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import av
 
 from ..decode import Source
-from ..sequence import ImageSequence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
     from fractions import Fraction
 
     from ...frames import Frame
+    from ..damage import Tally
     from . import Film, Segment
 
 _AHEAD = 2  # seconds that the other streams are read ahead: as far as their packets may lie behind those of their time
@@ -90,9 +90,9 @@ class Section(Source):
             self._reader.close()
 
     def _new_tally(self) -> Any:
-        return _NoTally(self.path)
+        return _NoTally()
 
-    def _packets(self) -> Iterator[Any]:
+    def _packets(self, _: Tally) -> Iterator[Any]:
         for packet in self._reader.packets():
             while self.queue is not None and self.queue.get() is not None:
                 pass
@@ -113,9 +113,6 @@ class Section(Source):
 
 class _NoTally:
     """Stands for `Tally` where a part of a file is read: what a file lacks is told when it is read as a whole."""
-
-    def __init__(self, path: str) -> None:
-        self.sequence = ImageSequence.find(path)
 
     def packet(self, _: Any) -> None:
         """Nothing is lost."""
@@ -161,7 +158,7 @@ class Copied(Source):
             if self.timeline.start is not None:
                 self._reader.seek(self.timeline.start)
             self._tally = self._new_tally()
-            self._rest = self._packets()
+            self._rest = self._packets(self._tally)
         heappush(self._shown, packet.pts + self._plan.shift)
         time = packet.dts + self._plan.shift + self._ahead
         while self._reached is None or self._reached < time:
@@ -173,7 +170,7 @@ class Copied(Source):
         self._note(packet.dts + self._plan.shift)
 
     def _note(self, until: int | None) -> None:
-        while self._shown and (until is None or self._shown[0] < until):
+        while self._tally is not None and self._shown and (until is None or self._shown[0] < until):
             self._tally.frame(heappop(self._shown))
 
     def finish(self, frames: int, end: Fraction) -> None:
@@ -191,6 +188,7 @@ class Copied(Source):
         else:
             self._reader.read_rest(timeline.end)
         self._note(None)
-        if frames != self._limit and (timeline.end is None or reached < timeline.end):
-            self._account(reached)
-        self._tally.close()
+        whole = frames != self._limit and (timeline.end is None or reached < timeline.end)
+        self._account(reached, None if whole else timeline.end or reached)
+        if self._tally is not None:
+            self._tally.close()
