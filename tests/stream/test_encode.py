@@ -174,7 +174,7 @@ def test_y4m_takes_every_depth_and_rgb(media: Media, enlarge: Enlarge, name: str
 def test_a_pattern_is_not_its_own_output(media: Media, nearest: Upscaler, tmp_path: Path) -> None:
     shutil.copy(media("cover.png"), tmp_path / "f_1.png")
     before = (tmp_path / "f_1.png").read_bytes()
-    with pytest.raises(UsageError, match="another name"):
+    with pytest.raises(UsageError, match="name another output"):
         upscale_file(tmp_path / "f_%d.png", tmp_path / "f_%d.png", nearest, overwrite=True)
     assert (tmp_path / "f_1.png").read_bytes() == before
 
@@ -256,7 +256,7 @@ def test_nothing_is_overwritten_unasked(media: Media, enlarge: Enlarge, tmp_path
 
 def test_the_input_is_never_its_own_output(media: Media, nearest: Upscaler, tmp_path: Path) -> None:
     copy = shutil.copy(media("plain.mp4"), tmp_path)
-    with pytest.raises(UsageError, match="another name"):
+    with pytest.raises(UsageError, match="name another output"):
         upscale_file(copy, copy, nearest, overwrite=True)
     assert Path(copy).read_bytes() == media("plain.mp4").read_bytes()
 
