@@ -13,7 +13,8 @@ import torch
 from vsr_plugin.frames import ColorSpec, Frame
 from vsr_plugin.preview import DisplayedFrame
 from vsr_plugin.preview.clock import Clock
-from vsr_plugin.preview.playback import DecodedFrame, EnlargedFrame, Look, Playback, Seek, Task
+from vsr_plugin.preview.playback import Playback, Task
+from vsr_plugin.preview.stages import DecodedFrame, EnlargedFrame, Look, Seek
 
 FAST, SLOW = Look("fast", 2), Look("slow", 2)
 IMAGE = np.zeros((2, 2, 3), np.uint8)

@@ -428,8 +428,8 @@ def test_viewers_who_do_not_read_cost_no_memory(play: Play, monkeypatch: pytest.
             stalled = [await asleep(server) for _ in range(50)]
 
             async def pass_by(pictures: int) -> None:
-                end = number(server) + pictures
-                while number(server) < end:
+                end = number(player) + pictures
+                while number(player) < end:
                     for _, writer in stalled:
                         writer.write(NEXT)
                     await asyncio.sleep(0.02)
@@ -455,8 +455,8 @@ def test_viewers_who_do_not_read_are_let_go(play: Play, monkeypatch: pytest.Monk
         async with serving(player) as (server, _):
             await server.until_shown()
             _, writer = await asleep(server)
-            await until(lambda: server._senders)
-            while server._senders:  # in vain it is said that more is wanted
+            await until(lambda: server.viewers)
+            while server.viewers:  # in vain it is said that more is wanted
                 writer.write(NEXT)
                 await asyncio.sleep(0.05)
 
@@ -485,8 +485,8 @@ def test_a_picture_that_came_meanwhile_is_not_waited_for(play: Play) -> None:
     async def work() -> None:
         async with serving(player) as (server, session), session.ws_connect(f"{server.url}ws") as socket:
             await received(socket)
-            seen = number(server)
-            await until(lambda: number(server) > seen)
+            seen = number(player)
+            await until(lambda: number(player) > seen)
             assert server._watcher is not None
             server._watcher.cancel()  # there will be no other
             await socket.send_json({"do": "next"})
@@ -495,9 +495,11 @@ def test_a_picture_that_came_meanwhile_is_not_waited_for(play: Play) -> None:
     run(work)
 
 
-def number(server: Server) -> int:
-    """Of the latest picture."""
-    return server._latest.number if server._latest is not None else 0
+def number(player: Player) -> int:
+    """Of the latest frame."""
+    latest = player.wait()
+    assert latest is not None
+    return latest.number
 
 
 def resident() -> float:

@@ -2,9 +2,9 @@
 
     decode ─▶ is there time? ─▶ network, bicubic ─▶ when? ─▶ DisplayedFrame ─▶ window, page
 
-`playback` decides what is done next, by `clock` which frames and when; `player` does it, with frames that `reader`
-decodes ahead. `pixels` turns frames into images for a screen, `canvas` draws, `window` and `server` show, `display`
-knows the screen. Here is what goes between them.
+`playback` decides what is done next with a frame (`stages`), by `clock` which frames and when; `player` does it, with
+frames that `reader` decodes ahead. `pixels` turns frames into images for a screen, `canvas` draws what a `viewer` wants
+to see, `window` and `server` show it, `display` knows the screen. Here is what goes between them.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ class DisplayedFrame:
 
 
 class Clip(Protocol):
-    """What is played: a file, a camera, a picture.
+    """What is played: a file, a camera, an image.
 
     Attributes:
         name: What it is called.

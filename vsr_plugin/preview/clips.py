@@ -34,7 +34,7 @@ def open_clip(path: str, form: str | None = None, *, deinterlace: bool = False) 
     Args:
         path: A file, a pattern of images, an address, or a camera such as ``/dev/video0``.
         form: FFmpeg's name of the format, where the path does not tell (``lavfi``, ``x11grab``); ``v4l2`` is a camera.
-        deinterlace: Make whole pictures of fields.
+        deinterlace: Make one frame of every two fields.
 
     Raises:
         InputError: it cannot be opened.
@@ -69,7 +69,7 @@ class FileClip:
             source.close()
 
     def frames(self, position: float, cancelled: Callable[[], bool] = lambda: False) -> Generator[tuple[Frame, float]]:
-        """From the frame that is seen at ``position`` on: the last one, where sound goes on without pictures."""
+        """From the frame that is seen at ``position`` on: the last one, where only sound goes on."""
         found = False
         try:
             for item in self._from(position, cancelled):
@@ -130,13 +130,13 @@ class CameraClip:
         seen = False
         try:
             while not cancelled():
-                there, picture = camera.read()
+                there, image = camera.read()
                 if not there and not seen:
                     raise self._silent()
                 if not there:
                     return
                 seen = True
-                planes = tuple(torch.from_numpy(picture[..., channel].copy()) for channel in (2, 1, 0))
+                planes = tuple(torch.from_numpy(image[..., channel].copy()) for channel in (2, 1, 0))
                 passed = time.monotonic() - began
                 yield Frame(planes, round(1e6 * passed), _MICROSECONDS, step, color), position + passed
         finally:
@@ -149,7 +149,7 @@ class CameraClip:
         return camera
 
     def _silent(self) -> InputError:
-        return InputError(f"{self.name}: expected a camera that gives pictures, got none: is another program using it?")
+        return InputError(f"{self.name}: expected a camera that gives frames, got none: is another program using it?")
 
 
 def _is_device(path: Path) -> bool:
@@ -157,7 +157,7 @@ def _is_device(path: Path) -> bool:
 
 
 def _quarter_turns(matrix: bytes | None) -> int:
-    """How often a picture is turned to the left before it is shown, of FFmpeg's nine numbers; mirrors are left out."""
+    """Quarter turns to the left before a frame is displayed, of FFmpeg's nine numbers; mirroring is ignored."""
     if matrix is None:
         return 0
     a, b, *_ = struct.unpack("=9i", matrix)

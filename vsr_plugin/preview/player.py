@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Self
 from ..errors import UsageError, VsrError
 from . import BASELINES, DisplayedFrame, Status
 from .pixels import draft, enlarge
-from .playback import EnlargedFrame, Look, Playback, Seek, Task
+from .playback import Playback, Task
 from .reader import Reader
+from .stages import EnlargedFrame, Look, Seek
 
 if TYPE_CHECKING:
     from collections.abc import Callable

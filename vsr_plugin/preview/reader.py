@@ -12,7 +12,7 @@ from collections import deque
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from .playback import DecodedFrame
+from .stages import DecodedFrame
 
 if TYPE_CHECKING:
     from . import Clip

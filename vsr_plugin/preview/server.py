@@ -1,7 +1,7 @@
-"""The preview as a page, for a machine without a screen: a few files, and one WebSocket with pictures and commands.
+"""The preview as a page, for a machine without a screen: a few files, and one WebSocket with frames and commands.
 
-Whoever looks gets a picture, says so, and gets the latest one then: a slow viewer sees fewer pictures, a stalled one
-none, and nobody has more than one of them in memory. All look at the same player.
+A viewer gets a frame, acknowledges it, and then gets the latest one: a slow viewer sees fewer frames, a stalled one
+none, and none has more than one of them in memory. All share one player.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ import struct
 import time
 from functools import partial
 from importlib import resources
-from ipaddress import ip_address
-from socket import AF_INET, AF_INET6, SOCK_DGRAM, gethostname, socket
 from typing import TYPE_CHECKING, Any
 
 import cv2
 
 from ..errors import BackendError, UsageError
 from . import BASELINES, KEYS, VIEWS
+from .addresses import is_loopback, public_name
 
 try:
     from aiohttp import WSMsgType, web
@@ -52,7 +51,7 @@ _KEYS = {key: what for key, what in KEYS.items() if key != "q"}  # a tab is clos
 _COOKIE = "vsr_preview_token"  # and the port, which cookies do not know
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 _STALLED = 60.0  # seconds without an answer after which a viewer is let go
-_POLL = 0.25  # seconds between figures while no new picture comes
+_POLL = 0.25  # seconds between figures while no new frame comes
 _FAREWELL = 1.0  # seconds to tell viewers why it ends
 _LARGEST_MESSAGE = 4096  # bytes of a command
 _OK = 200
@@ -82,7 +81,7 @@ class Server:
         self.url = ""
         self._player = player
         self._host, self._port = host, port
-        self._token = "" if _is_loopback(host) else secrets.token_urlsafe(16)
+        self._token = "" if is_loopback(host) else secrets.token_urlsafe(16)
         self._encoded: tuple[int, list[bytes]] = (0, [])
         self._encoding = asyncio.Lock()
         self._begun = False
@@ -122,14 +121,19 @@ class Server:
             raise UsageError(f"Cannot listen at {self._host}:{self._port} ({reason})", port=..., host=...) from error
         self._watcher = asyncio.create_task(self._watch())
         port = self._listener.sockets[0].getsockname()[1]
-        name = _name(self._host)
+        name = public_name(self._host)
         self._cookie = f"{_COOKIE}_{port}"
         self.url = f"http://{f'[{name}]' if ':' in name else name}:{port}/"
         if self._token:
             self.url += f"?token={self._token}"
 
+    @property
+    def viewers(self) -> int:
+        """How many look at once."""
+        return len(self._senders)
+
     async def until_shown(self) -> None:
-        """Wait for the first picture.
+        """Wait for the first frame.
 
         Raises:
             VsrError: there will be none.
@@ -178,7 +182,7 @@ class Server:
         return response
 
     def _refusal(self, request: web.Request) -> web.StreamResponse | None:
-        if not self._token and not _is_loopback(_host(request)):
+        if not self._token and not is_loopback(_host(request)):
             return _refused(request, "Expected this machine's own address in the URL.")
         if request.path == _STYLE:
             return None
@@ -201,7 +205,7 @@ class Server:
         return web.Response(body=body, content_type="application/octet-stream")
 
     async def _watch(self) -> None:
-        """Wait for pictures, once for all viewers, who would take a thread each."""
+        """Wait for frames, once for all viewers, who would take a thread each."""
         while self._failure is None:
             number = self._latest.number if self._latest else 0
             try:
@@ -214,7 +218,7 @@ class Server:
                 self._news.notify_all()
 
     async def _talk(self, request: web.Request) -> web.StreamResponse:
-        """Pictures to one viewer, and what they want."""
+        """Send frames to one viewer, and do what they want."""
         origin = request.headers.get("Origin")
         own = f"{request.scheme}://{request.host}"
         known = origin is None and self._token  # a program, not a browser; it has shown the token
@@ -245,7 +249,7 @@ class Server:
         return socket
 
     async def _send(self, socket: web.WebSocketResponse, wanted: asyncio.Event) -> None:
-        """Send the latest picture whenever the one before has arrived, and figures in between."""
+        """Send the latest frame whenever the one before has arrived, and figures in between."""
         number = 0
         await socket.send_str(json.dumps({"keys": _KEYS, "views": VIEWS, "baselines": BASELINES}))
         while not socket.closed and self._failure is None:
@@ -260,7 +264,7 @@ class Server:
             figures: dict[str, Any] = {
                 "status": self._player.status().as_dict(),
                 "times": self._times(),
-                "viewers": len(self._senders),
+                "viewers": self.viewers,
             }
             async with asyncio.timeout(_STALLED):
                 if shown is None or shown.number == number:
@@ -274,12 +278,12 @@ class Server:
         await socket.close()
 
     def _times(self) -> list[tuple[float, float]]:
-        """(seconds ago, milliseconds) of the latest pictures."""
+        """(seconds ago, milliseconds) of the latest frames."""
         now = time.monotonic()
         return [(round(now - when, 3), round(taken, 2)) for when, taken in self._player.times]
 
     async def _jpegs(self, shown: DisplayedFrame) -> list[bytes]:
-        """Both pictures, made once for all viewers."""
+        """Both images, encoded once for all viewers."""
         async with self._encoding:
             if self._encoded[0] != shown.number:
                 self._encoded = (
@@ -309,7 +313,7 @@ class Server:
 
 
 def serve(player: Player, host: str, port: int, say: Callable[[str], None]) -> None:
-    """Serve until interrupted, from the first picture on.
+    """Serve until interrupted, from the first frame on.
 
     Args:
         player: What is played.
@@ -361,36 +365,12 @@ def _let_go(request: web.Request, sender: asyncio.Task[None]) -> None:
         request.transport.abort()
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def _host(request: web.Request) -> str:
     """The name that it came by; empty if it is none."""
     try:
         return request.url.host or ""
     except ValueError:
         return ""
-
-
-def _name(host: str) -> str:
-    """What other machines call ``host``: of all addresses, the one that leads out."""
-    try:
-        address = ip_address(host or "0.0.0.0")  # noqa: S104 - what no name means
-    except ValueError:
-        return host
-    if not address.is_unspecified:
-        return host
-    family, elsewhere = (AF_INET, "192.0.2.1") if address.version == 4 else (AF_INET6, "2001:db8::1")
-    with socket(family, SOCK_DGRAM) as probe:
-        try:
-            probe.connect((elsewhere, 9))  # sends nothing
-        except OSError:
-            return gethostname()
-        return str(probe.getsockname()[0])
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _TICK = 0.01  # seconds between looks at keyboard and mouse
-_REFRESH = 0.1  # seconds between figures while no new picture comes
+_REFRESH = 0.1  # seconds between figures while no new frame comes
 _SKIP = 5.0  # seconds
 _OPENING = 50  # milliseconds that a new window has to come up, before it is resized
 _SETTLED = 0.7  # seconds after which it should be there
@@ -301,7 +301,7 @@ def save(shown: DisplayedFrame, clip: str, folder: Path) -> list[Path]:
     """Write both versions as PNG, under names that are not taken.
 
     Args:
-        shown: The pictures.
+        shown: The frame.
         clip: Its name.
         folder: Where.
 
@@ -315,8 +315,8 @@ def save(shown: DisplayedFrame, clip: str, folder: Path) -> list[Path]:
         while any(path.exists() for path in paths):
             number += 1
             paths = [folder / f"{Path(name).stem}_{number}.png" for name in files]
-        for path, picture in zip(paths, files.values(), strict=True):
-            path.with_suffix(".part").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        for path, image in zip(paths, files.values(), strict=True):
+            path.with_suffix(".part").write_bytes(cv2.imencode(".png", image)[1].tobytes())
         for path in paths:
             path.with_suffix(".part").replace(path)
     except OSError as error:
