@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 
-_BELOW_ENGINE = {"backends", "color", "errors", "execution", "frames", "kernels", "models", "tiling"}
+_BELOW_ENGINE = {"backends", "color", "errors", "execution", "frames", "image", "kernels", "models", "tiling"}
 _BELOW_FRONT_ENDS = {*_BELOW_ENGINE, "engine", "stream"}
 _MEASURING = {"evaluation", "pictures"}
 # Room → the rooms it may import. A room is a module or a sub-package of vsr_plugin; all may import themselves.
@@ -26,6 +26,7 @@ ROOMS = {
     "tiling": set[str](),
     "pictures": {"errors", "kernels"},
     "frames": {"errors"},
+    "image": {"errors", "frames"},
     "models": {"errors", "frames", "kernels", "weights"},
     "color": {"errors", "frames", "kernels"},
     "backends": {"errors", "frames", "kernels", "models"},

@@ -22,6 +22,7 @@ from .backends.memory import forget_frames, translated_errors
 from .color import Conversion
 from .errors import BackendError, OutOfMemoryError, UsageError
 from .execution import MIN_TILE, Execution
+from .image import to_frame, to_image
 from .kernels import usable as kernels_usable
 from .models import find_model, read_model
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from .frames import Frame
+    from .image import Image
     from .kernels import SampleFormat
     from .models import NetworkSpec
 
@@ -165,6 +167,25 @@ class Upscaler:
             if failure is not None:
                 self._shrink(frames[0], failure)
         return done
+
+    def enlarge_image(self, image: Image) -> Image:
+        """Enlarge an image; ``upscaler(image)`` does the same.
+
+        Args:
+            image: (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGBA: full range, in uint8, uint16, or floating point from 0
+                (black) to 1 (white). OpenCV's BGR is turned around by ``image[..., ::-1]``.
+
+        Returns:
+            An array of the same type, ``scale`` times as high and wide.
+
+        Raises:
+            UsageError: another type or shape.
+            BackendError: as from `upscale`.
+        """
+        (large,) = self.upscale([to_frame(image)])
+        return to_image(large, image)
+
+    __call__ = enlarge_image
 
     def stage(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Enlarge a stream of frames, in order.

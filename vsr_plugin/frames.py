@@ -125,7 +125,8 @@ class Frame:
 
     Attributes:
         planes: One (H, W) tensor of native samples per component, in the order Y Cb Cr, R G B, or gray, each
-            optionally followed by alpha. A plane may be a strided view (NV12's chroma, packed RGB).
+            optionally followed by alpha. A plane may be a strided view (NV12's chroma, packed RGB). NumPy arrays are
+            taken, too, without a copy, and kept as tensors.
         pts: Presentation time in units of ``time_base``.
         time_base: Seconds per unit, exact.
         duration: Display time in units of ``time_base``; 0 if the file does not say.
@@ -150,6 +151,7 @@ class Frame:
             )
         if self.is_gray and self.color.matrix is Matrix.RGB:
             raise UsageError("Expected three planes for RGB, got gray ones: give them the matrix of their file")
+        object.__setattr__(self, "planes", tuple(_tensor(*plane) for plane in enumerate(self.planes)))
         for index, plane in enumerate(self.planes):
             chroma = not self.is_gray and index in (1, 2)
             expected = self.color.chroma_shape(self.height, self.width) if chroma else (self.height, self.width)
@@ -189,3 +191,15 @@ class Frame:
         ]
         depth = f"{self.color.depth}-bit{' float' if self.color.floating else ''}"
         return f"Frame({self.width}×{self.height} {kind} {depth}, pts={self.pts}·{self.time_base}s)"
+
+
+def _tensor(index: int, plane: Any) -> torch.Tensor:
+    import torch
+
+    if isinstance(plane, torch.Tensor):
+        return plane
+    try:
+        return torch.from_numpy(plane)
+    except (TypeError, ValueError) as error:  # no array, of a type that torch lacks, or of negative strides
+        kind = getattr(plane, "dtype", type(plane).__name__)
+        raise UsageError(f"Expected plane {index} as a tensor or a NumPy array of samples, got {kind}") from error

@@ -215,7 +215,7 @@ _SRDENSENET_FAST = Recipe(
     patch={2: 32, 4: 24},
     lr=5e-4,
     optimizer="soap",
-    flat=0.0625,
+    flat=0.25,
     sizes=(1.0, 0.7),
     stages=(Stage(0.3, {"blocks": 2}), Stage(0.3, {"blocks": 4}), Stage(0.4)),
 )

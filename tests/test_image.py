@@ -1,0 +1,77 @@
+"""Images as arrays: in and out in one type, the same samples as through frames."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from vsr_plugin import ColorSpec, Execution, Frame, Matrix, Range, Upscaler, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SHAPES = {"gray": (20, 30), "one channel": (20, 30, 1), "rgb": (20, 30, 3), "rgba": (20, 30, 4)}
+
+
+@pytest.fixture(scope="module")
+def espcn() -> Iterator[Upscaler]:
+    with Upscaler("espcn", 2, Execution(backend="eager", device="cpu", precision="float32")) as upscaler:
+        yield upscaler
+
+
+def noise(shape: tuple[int, ...], kind: str) -> Any:
+    values = np.random.default_rng(1).random(shape)
+    return values.astype(kind) if kind.startswith("float") else (values * np.iinfo(kind).max).astype(kind)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float16", "float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_an_image_comes_out_in_its_own_type(espcn: Upscaler, shape: tuple[int, ...], kind: str) -> None:
+    image = noise(shape, kind)
+    large = espcn(image)
+    assert large.dtype == image.dtype
+    assert large.shape == (40, 60, *shape[2:])
+    peak = 1.0 if image.dtype.kind == "f" else np.iinfo(kind).max
+    shrunk = large.reshape(20, 2, 30, 2, -1).mean((1, 3), dtype=np.float64) / peak
+    distance = np.abs(shrunk - image.reshape(20, 30, -1).astype(np.float64) / peak).mean((0, 1))
+    assert distance.max() < 0.15  # of noise: no channel is another's, and nothing is scaled
+
+
+def test_an_image_is_a_frame_of_full_range(espcn: Upscaler) -> None:
+    image = noise((20, 30, 3), "uint8")
+    planes = tuple(torch.from_numpy(image[..., index].copy()) for index in range(3))
+    (large,) = espcn.upscale([Frame(planes, 0, Fraction(1), color=ColorSpec(Matrix.RGB, Range.FULL))])
+    np.testing.assert_array_equal(espcn.enlarge_image(image), np.stack([plane.numpy() for plane in large.planes], 2))
+
+
+def test_views_of_arrays_are_taken(espcn: Upscaler) -> None:
+    image = noise((20, 60, 3), "uint8")[:, ::2, ::-1]
+    np.testing.assert_array_equal(espcn(image), espcn(image.copy()))
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        ([[0, 1], [2, 3]], "Expected an image as a NumPy array, got list"),
+        (np.zeros((4, 4), np.int32), "Expected an image of uint8, uint16 or floating point, got int32"),
+        (np.zeros((4, 4, 2), np.uint8), r"Expected an image of shape .*, got \(4, 4, 2\)"),
+        (np.zeros((1, 4, 4, 3), np.uint8), r"Expected an image of shape .*, got \(1, 4, 4, 3\)"),
+        (np.zeros((0, 4), np.uint8), r"Expected an image of shape .*, got \(0, 4\)"),
+    ],
+)
+def test_what_is_no_image_is_refused(espcn: Upscaler, image: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        espcn(image)
+
+
+def test_a_frame_takes_arrays() -> None:
+    plane: Any = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    frame = Frame((plane,), 0, Fraction(1))
+    assert torch.equal(frame.planes[0], torch.arange(12, dtype=torch.uint8).reshape(3, 4))
+    wrong: Any = [[1, 2], [3, 4]]
+    with pytest.raises(UsageError, match="Expected plane 0 as a tensor or a NumPy array of samples, got list"):
+        Frame((wrong,), 0, Fraction(1))
