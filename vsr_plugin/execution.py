@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from .backends import BACKEND_NAMES, Precision
+from .backends import BACKEND_NAMES, Precision, precisions
 from .errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 type Tile = int | Literal["auto", "off"]
 
 MIN_TILE = 32
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +53,16 @@ class Execution:
 
     def __post_init__(self) -> None:
         if self.backend is not None and self.backend not in BACKEND_NAMES:
-            raise UsageError(f"Unknown backend {self.backend!r}. Known backends: {', '.join(BACKEND_NAMES)}")
+            use = {"device": self.backend} if _DEVICE.fullmatch(self.backend) else {}
+            raise UsageError(f"Unknown backend {self.backend!r}. Known backends: {', '.join(BACKEND_NAMES)}", **use)
+        if self.device is not None and not _DEVICE.fullmatch(self.device):
+            raise UsageError(f"Unknown device {self.device!r}. Expected 'cpu', 'cuda' or 'cuda:1'")
         if self.precision is not None and self.precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
             raise UsageError(f"Unknown precision {self.precision!r}. Known precisions: {known}")
+        if self.precision is not None and self.backend is not None and self.precision not in precisions(self.backend):
+            known = ", ".join(precisions(self.backend))
+            raise UsageError(f"Backend {self.backend!r} has no precision {self.precision!r}. Its precisions: {known}")
         if self.batch is not None and self.batch < 1:
             raise UsageError(f"Expected a batch of 1 or more frames, got {self.batch}")
         if self.threads is not None and self.threads < 1:

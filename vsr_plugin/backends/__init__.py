@@ -109,13 +109,20 @@ class Backend(Protocol):
         ...
 
 
-_BACKENDS = {
-    "eager": "eager:EagerBackend",
-    "openvino": "openvino:OpenVINOBackend",
-    "tensorrt": "tensorrt.backend:TensorRTBackend",
-    "triton": "triton:TritonBackend",
+# Where the class is, and its `Backend.precisions`, which can be checked without importing it.
+_ALL: tuple[Precision, ...] = ("float32", "float16", "bfloat16")
+_BACKENDS: dict[str, tuple[str, tuple[Precision, ...]]] = {
+    "eager": ("eager:EagerBackend", _ALL),
+    "openvino": ("openvino:OpenVINOBackend", ("float32", "bfloat16")),
+    "tensorrt": ("tensorrt.backend:TensorRTBackend", _ALL),
+    "triton": ("triton:TritonBackend", _ALL),
 }
 BACKEND_NAMES = tuple(_BACKENDS)
+
+
+def precisions(name: str) -> tuple[Precision, ...]:
+    """What a backend, named out of `BACKEND_NAMES`, can compute in."""
+    return _BACKENDS[name][1]
 
 
 def open_backend(name: str, cache_dir: Path | None = None, threads: int | None = None) -> Backend:
@@ -133,7 +140,7 @@ def open_backend(name: str, cache_dir: Path | None = None, threads: int | None =
     """
     if name not in _BACKENDS:
         raise UsageError(f"Unknown backend {name!r}. Known backends: {', '.join(BACKEND_NAMES)}")
-    module_name, class_name = _BACKENDS[name].split(":")
+    module_name, class_name = _BACKENDS[name][0].split(":")
     backend_class = getattr(import_module(f".{module_name}", __name__), class_name)
     arguments: dict[str, Any] = {"cache_dir": cache_dir} if backend_class.has_cache else {}
     if backend_class.own_threads and threads is not None:

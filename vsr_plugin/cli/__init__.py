@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
@@ -19,7 +19,7 @@ from ..errors import UsageError
 from .bench import bench
 from .compare import compare
 from .doctor import doctor
-from .encode import encode
+from .encode import encode, print_version
 from .engine import cache, engine
 from .eval import evaluate
 from .export import export
@@ -34,16 +34,19 @@ from .unheard import unheard
 _STYLE: dict[str, Any] = {
     "rich_markup_mode": None,
     "no_args_is_help": True,
-    "add_completion": False,
     "pretty_exceptions_enable": False,
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
+
+# What people look for, and what there is in its place.
+_SIZES = ("--height", "--width", "--size", "--resolution", "--res")
 
 
 def main() -> None:
     """Entry point of ``vsr``."""
     about = "Enlarge video with neural networks: exact colors, exact time, bounded memory."
-    app = typer.Typer(name="vsr", help=about, **_STYLE)
+    app = typer.Typer(name="vsr", **_STYLE)
+    app.callback(help=about)(_options)
     app.command("encode")(encode)
     app.command("preview")(preview)
     app.command("compare")(compare)
@@ -71,6 +74,14 @@ def main_preview() -> None:
     app = typer.Typer(name="vsr-preview", **_STYLE)
     app.command()(preview)
     _run(app)
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
 
 
 def _run(app: typer.Typer) -> None:
@@ -108,9 +119,14 @@ def _code(app: typer.Typer) -> int:
 
 def _of_parser(error: TyperException) -> str:
     """What the parser of the command line refuses, in our words: which option, what was expected, what came."""
+    missing = getattr(error, "option_name", None)
+    if missing in _SIZES:
+        return f"No such option: {missing}. Frames grow by a whole number: use --scale 2 for twice the width and height"
     details, option = getattr(error.__cause__, "errors", None), getattr(error, "param", None)
     if option is not None and details is not None:  # of pydantic, by which newer versions of typer check a value
         found = details()[0]
+        if found["type"].startswith("int_"):
+            return f"Expected {max(option.opts, key=len)} to be a whole number, got {found['input']!r}"
         expected = str(found["msg"]).partition(",")[0].removeprefix("Input should be ")
         if expected != found["msg"]:
             return f"Expected {max(option.opts, key=len)} to be {expected}, got {found['input']!r}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import sys
 from contextlib import ExitStack
 from fractions import Fraction
 from functools import partial
@@ -13,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..errors import InputError, OutputError, UsageError
+from ..errors import InputError, OutputError, UsageError, VsrError, WeightsError
 from ..execution import Execution
-from ..models import find_model
+from ..models import find_model, shipped_weights
 from ..stream.selection import Selection
 
 if TYPE_CHECKING:
@@ -27,17 +28,33 @@ _VIDEOS = {
     ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
 }  # fmt: skip
 
+_USAGE = """Usage: vsr-encode INPUT [OUTPUT] [OPTIONS]
+
+  vsr-encode in.mkv                                # twice as large, into in_espcn_x2.mkv
+  vsr-encode in.mp4 out.mp4 --model fsrcnn -x 4    # `vsr models` lists networks and scales
+
+vsr-encode --help lists all options."""
+
+
+def print_version(asked: bool) -> None:
+    """Print the version and stop, if it is asked for."""
+    if asked:
+        from .. import __version__
+
+        typer.echo(f"vsr_plugin {__version__}")
+        raise typer.Exit
+
 
 def encode(
     inputs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="INPUT [OUTPUT]",
             help="A video, a picture, frame_%04d.png, or - for standard input; then where it goes. "
             "With -o FOLDER: any number of inputs and folders.",
             show_default=False,
         ),
-    ],
+    ] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="Network; `vsr models` lists them.")] = "espcn",
     scale: Annotated[int, typer.Option("--scale", "-x", help="How many times larger; `vsr models` says which.")] = 2,
     output: Annotated[
@@ -109,12 +126,20 @@ def encode(
     fresh: Annotated[bool, typer.Option("--fresh", help="As --resume, but begin anew.")] = False,
     segment: Annotated[str, typer.Option(metavar="TIME", help="With --resume: how much is done at a time.")] = "20",
     hwaccel: Annotated[str | None, typer.Option(help="Decode on this kind of device, such as cuda.")] = None,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave out inputs whose output exists.")
+    ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse damaged input, and refuse to drop any stream.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Verbose log; errors with traceback.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="A summary for programs on standard output.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="A summary for programs on standard output: an object for each file.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Enlarge video with a neural network; sound, subtitles, chapters, timestamps and colors stay as they are."""
     from ..stream.encoder import Encoding, check_encoding
@@ -122,12 +147,19 @@ def encode(
     from ..stream.segments.encoding import check_cuttable
     from ..stream.segments.manifest import remove_finished
     from .stop import tell_if_stopped
-    from .terminal import say_error, say_result, speak
+    from .terminal import console, remedy, say_error, say_result, speak
 
+    if not inputs:
+        typer.echo(_USAGE, err=True)
+        raise typer.Exit(2)
     resume = resume or fresh
     segment_length = segment_seconds(segment)
     speak(quiet=quiet, verbose=verbose, once=resume)
-    find_model(model, scale)
+    spec = find_model(model, scale)
+    if weights is None:
+        shipped_weights(spec, scale)
+    elif not weights.exists():
+        raise WeightsError(f"No such file: {weights}")
     execution = Execution(
         backend=backend,
         device=device,
@@ -147,6 +179,13 @@ def encode(
     )
     encoder_options = _options(encoder_option or [])
     jobs = _jobs(inputs, output, model, scale)
+    if any(target == "-" for _, target in jobs) and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError("Standard output is a terminal: send the y4m to a pipe or a file, or name an output")
+    if skip_existing:
+        there = {job for job in jobs if job[1] != "-" and os.path.lexists(job[1])}
+        if there and not quiet:
+            console.print(f"{len(there)} of {len(jobs)} outputs exist and are skipped", markup=False)
+        jobs = [job for job in jobs if job not in there]
     if as_json and any(target == "-" for _, target in jobs):
         raise UsageError("Expected --json or y4m on standard output, got both")
     encoding = Encoding(codec, crf, preset, encoder_options, pixel_format)
@@ -160,6 +199,8 @@ def encode(
             raise UsageError(f"{target} is an input, too: name another output for {source}")
         if resume:
             remove_finished(Path(target))
+    if not jobs:
+        return
     if len(jobs) == 1:
         _check(*jobs[0], kept, overwrite=overwrite)
 
@@ -180,22 +221,27 @@ def encode(
             fresh=fresh,
             segment_length=segment_length,
         )
-        for source, target in jobs:
+        for number, (source, target) in enumerate(jobs, start=1):
             try:
                 _check(source, target, kept, overwrite=overwrite)
                 tell_if_stopped(_if_stopped(target, done, len(jobs), older=bool(identities([target])), kept=resume))
-                report = encode_one(source, target)
+                place = f"{number} of {len(jobs)}: " if len(jobs) > 1 else ""
+                report = encode_one(source, target, label=place + Path(source).name)
             except Exception as error:
                 if len(jobs) == 1:
                     raise
                 failed += 1
                 say_error(error)
+                if as_json:
+                    line = error.told(remedy) if isinstance(error, VsrError) else str(error)
+                    say_result(json.dumps({"source": _full(source), "error": line}))
                 continue
             kept |= identities([report.output])
             done += 1
             failed += report.damaged > 0
             if as_json:
-                say_result(json.dumps({**dataclasses.asdict(report), "fps": round(report.fps, 3)}))
+                paths = {"source": _full(source), "target": _full(target)}
+                say_result(json.dumps({**paths, **dataclasses.asdict(report), "fps": round(report.fps, 3)}))
     if failed:
         raise typer.Exit(1)
 
@@ -207,13 +253,14 @@ def _encode_one(
     source: str,
     target: str,
     *,
+    label: str,
     quiet: bool,
     **how: Any,
 ) -> Report:
     from ..stream import upscale_file
     from .terminal import console, printable, progress
 
-    with progress(Path(source).name, quiet=quiet) as show:
+    with progress(label, quiet=quiet) as show:
         report = upscale_file(
             source,
             target,
@@ -272,7 +319,8 @@ def _jobs(inputs: list[str], output: str | None, model: str, scale: int) -> list
             )
         return [(inputs[0], second)]
     folder = output is not None and output != "-" and (Path(output).is_dir() or output.endswith(("/", "\\")))
-    sources = [file for name in inputs for file in _files(name, f"_{model}_x{scale}")]
+    found = [each for name in inputs for each in _files(name, f"_{model}_x{scale}")]
+    sources = [source for source, _ in found]
     if output is not None and not folder:
         if len(sources) > 1 and not Path(output).exists() and not Path(output).suffix and output != "-":
             folder = True
@@ -282,29 +330,39 @@ def _jobs(inputs: list[str], output: str | None, model: str, scale: int) -> list
             return [(sources[0], output)]
     if folder:
         assert output is not None
-        try:
-            Path(output).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"Cannot make the folder {output}: {error.strerror}") from error
-    jobs = [(source, str(default_output(source, model, scale, output))) for source in sources]
+        for below in {below for _, below in found}:
+            try:
+                (Path(output) / below).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(f"Cannot make the folder {Path(output) / below}: {error.strerror}") from error
+    for source in sources:
+        if "://" in source and not folder:
+            raise UsageError(f"Expected -o with the address {source}, got none: say where the result goes")
+    jobs = [
+        (source, str(default_output(source, model, scale, output if output is None else str(Path(output) / below))))
+        for source, below in found
+    ]
     if len({target for _, target in jobs}) < len(jobs):
         raise UsageError(f"Expected inputs of different names, got two that would both go to one file in {output}")
     return jobs
 
 
-def _files(name: str, ours: str) -> list[str]:
-    """The name itself, or the videos and pictures in a folder but those that end in ``ours``: earlier results."""
+def _files(name: str, ours: str) -> list[tuple[str, Path]]:
+    """The name itself, or the videos and images in a folder and the folders in it; and where below the folder they are.
+
+    Hidden files are left out, and those that end in ``ours``: earlier results.
+    """
     from ..stream.encoder import STILL_PICTURES
 
     folder = Path(name)
     if name == "-" or not folder.is_dir():
-        return [name]
+        return [(name, Path())]
     known = _VIDEOS | STILL_PICTURES.keys()
-    files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() in known and file.name[0] != "."]
-    found = [str(file) for file in files if not file.stem.endswith(ours)]
+    files = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.suffix.lower() in known)
+    found = [file for file in files if not file.stem.endswith(ours) and not any(part[0] == "." for part in file.parts)]
     if not found:
-        raise InputError(f"No video or picture in the folder {name}")
-    return found
+        raise InputError(f"No video or image in the folder {name}")
+    return [(str(folder / file), file.parent) for file in found]
 
 
 def _check(source: str, target: str, kept: set[tuple[int, int]], *, overwrite: bool) -> None:
@@ -316,6 +374,10 @@ def _check(source: str, target: str, kept: set[tuple[int, int]], *, overwrite: b
         raise InputError(f"No such file: {source}")
     if target != "-":
         check_output(Path(target), source, overwrite=overwrite, taken=kept)
+
+
+def _full(name: str) -> str:
+    return name if name == "-" or "://" in name else str(Path(name).absolute())
 
 
 def _options(pairs: list[str]) -> dict[str, str]:

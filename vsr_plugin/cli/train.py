@@ -53,6 +53,7 @@ def train(
     from ..training.plan import plan_runs
     from ..training.settings import Settings
     from ..training.trainer import Trainer
+    from .stop import tell_if_stopped
 
     folders = [_weighted(word) for word in data]
     common = Settings(
@@ -82,7 +83,9 @@ def train(
     for run, again in zip(runs, begun, strict=True):
         if len(runs) > 1:
             typer.echo(f"{run.out.name}:", err=True)
+        typer.echo("Reading images …", err=True)
         trainer = Trainer(run, resume=again)
+        tell_if_stopped("what was trained is kept; the same command with --resume goes on")
         for now in trainer.run():
             typer.echo(
                 f"{now.part:4.0%}  step {now.step}  loss {now.loss:.3e}  validation {now.psnr:.3f} dB"

@@ -45,9 +45,11 @@ _DEFAULTS: Mapping[str, Mapping[str, str]] = {
     "libx264": {"crf": "17"},
     "libx265": {"crf": "18", "x265-params": "log-level=error"},
     "libsvtav1": {"crf": "24", "preset": "6"},
+    "libaom-av1": {"crf": "24", "b": "0", "cpu-used": "6", "row-mt": "1"},
     "libvpx-vp9": {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "3", "row-mt": "1"},
     "h264_nvenc": {"cq": "19", "rc": "vbr", "preset": "p5"},
     "hevc_nvenc": {"cq": "20", "rc": "vbr", "preset": "p5"},
+    "av1_nvenc": {"cq": "24", "rc": "vbr", "preset": "p5"},
     "mjpeg": {"qmin": "1", "qmax": "2"},
     "libwebp": {"quality": "95"},
 }
@@ -104,7 +106,7 @@ def choose_codec(suffix: str, depth: int, asked: str | None) -> str:
         ) from error
     if codec.type != "video":
         raise UsageError(f"Expected a video encoder, got {name!r} for {codec.type}")
-    return str(name)
+    return str(codec.name)  # libx265 for hevc: defaults belong to the encoder that it is
 
 
 def choose_pixel_format(codec: str, frame: Frame, asked: str | None) -> str:

@@ -1,0 +1,102 @@
+"""What a new user types first, and what is said at once: without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from vsr_plugin.backends import BACKEND_NAMES, open_backend, precisions
+from vsr_plugin.errors import BackendError
+from vsr_plugin.stream.encoder import choose_codec
+
+
+def command(*words: str, name: str = "main_encode", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command; the last line of its standard error says whether it has loaded torch."""
+    code = (
+        f"import sys; from vsr_plugin.cli import {name} as main\n"
+        "try: main()\nfinally: print('torch' in sys.modules, file=sys.stderr)"
+    )
+    return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, cwd=cwd)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--backend", "foo"), "Unknown backend 'foo'"),
+        (("--backend", "cuda"), "Known backends: eager, openvino, tensorrt, triton: use --device cuda"),
+        (("--device", "gpu"), "Unknown device 'gpu'. Expected 'cpu', 'cuda' or 'cuda:1'"),
+        (("--precision", "float16", "--backend", "openvino"), "'openvino' has no precision 'float16'"),
+        (("--model", "vdsr"), "No weights are shipped for vdsr ×2"),
+        (("--weights", "nothing.pth"), "No such file: nothing.pth"),
+        (("--height", "1080"), "No such option: --height. Frames grow by a whole number: use --scale 2"),
+        (("--scale", "1.5"), "Expected --scale to be a whole number, got '1.5'"),
+    ],
+)
+def test_what_is_wrong_is_said_before_torch_is_loaded(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+    Image.new("L", (16, 16)).save(tmp_path / "in.png")
+    done = command("in.png", "out.png", *words, cwd=tmp_path)
+    assert message in done.stderr
+    assert done.stderr.splitlines()[-1] == "False"
+    assert done.returncode in (1, 2)
+
+
+def test_alone_it_shows_usage_and_two_examples() -> None:
+    done = command()
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: vsr-encode INPUT [OUTPUT]")
+    assert done.stderr.count("  vsr-encode in.") == 2
+
+
+@pytest.mark.parametrize("name", ["main", "main_encode"])
+def test_version_and_completion(name: str) -> None:
+    done = command("--version", name=name)
+    assert (done.returncode, done.stdout[:11]) == (0, "vsr_plugin ")
+    assert "--install-completion" in command("--help", name=name).stdout
+
+
+def test_an_address_needs_an_output_name() -> None:
+    assert "Expected -o with the address http://host/a.mp4" in command("http://host/a.mp4").stderr
+
+
+def test_precisions_are_those_of_the_backends() -> None:
+    for name in BACKEND_NAMES:
+        try:
+            backend = open_backend(name)
+        except BackendError:
+            continue
+        assert sorted(backend.precisions) == sorted(precisions(name))
+
+
+@pytest.mark.parametrize(("alias", "name"), [("h264", "libx264"), ("hevc", "libx265"), ("vp9", "libvpx-vp9")])
+def test_a_codec_named_by_its_format_is_the_encoder_with_its_defaults(alias: str, name: str) -> None:
+    assert choose_codec(".mkv", 8, alias) == name
+
+
+def test_a_folder_keeps_its_tree(tmp_path: Path) -> None:
+    for name in ("in/a.png", "in/one/two/b.png", "in/one/.hidden/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (16, 16)).save(tmp_path / name)
+    done = command("in", "-o", "out", "--backend", "eager", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = sorted(str(file.relative_to(tmp_path)) for file in (tmp_path / "out").rglob("*.png"))
+    assert made == ["out/a_espcn_x2.png", "out/one/two/b_espcn_x2.png"]
+
+
+def test_existing_outputs_are_skipped_and_failures_are_in_the_json(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "bad.png"):
+        Image.new("L", (16, 16)).save(tmp_path / name)
+    (tmp_path / "bad.png").write_text("no image")
+    (tmp_path / "a_espcn_x2.png").write_text("done before")
+    done = command(
+        "a.png", "b.png", "bad.png", "-o", ".", "--skip-existing", "--json", "--backend", "eager", cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert "1 of 3 outputs exist and are skipped" in done.stderr
+    assert (tmp_path / "a_espcn_x2.png").read_text() == "done before"
+    good, bad = done.stdout.splitlines()
+    assert f'"target": "{tmp_path / "b_espcn_x2.png"}"' in good
+    assert f'"source": "{tmp_path / "bad.png"}", "error": ' in bad
