@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import av
+import av.logging
 import pytest
 
 from vsr_plugin.errors import OutputError
+from vsr_plugin.stream.copies import refusal
+from vsr_plugin.stream.opening import refusal as encoder_refusal
 
 from .conftest import Media, packets, probe, streams
 
@@ -239,3 +244,21 @@ def test_tags_beside_sound_that_needs_packets_for_its_header_are_kept(
     after = enlarge(before, "out.mp4", strict=True)
     assert probe(after, "-show_format")["format"]["tags"]["title"] == "T"
     assert streams(after)[1]["tags"]["language"] == "eng"
+
+
+def test_asking_muxers_and_encoders_in_several_threads_keeps_the_log_level(media: Media, tmp_path: Path) -> None:
+    level = av.logging.get_level()
+
+    def ask_muxer() -> None:
+        with av.open(media("two_audio.mp4")) as film, av.open(tmp_path / "out.avi", "w") as output:
+            for _ in range(20):
+                assert refusal(output, film.streams[1]) is None
+
+    def ask_encoder() -> None:
+        for _ in range(20):
+            assert encoder_refusal("ffv1", "yuv420p", {}) is None
+
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(ask) for ask in (ask_muxer, ask_encoder) * 2]:
+            done.result()
+    assert av.logging.get_level() == level

@@ -8,10 +8,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import av
-import av.logging
 from av.bitstream import BitStreamFilterContext
 from av.error import FFmpegError
 from av.stream import Disposition
+
+from .ffmpeg_log import captured
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,11 +93,8 @@ def refusal(output: OutputContainer, stream: Any) -> str | None:
         return f"{kind} has no place for a cover"
     if stream.type == "data" and kind not in (*MP4_KINDS, "mpegts"):
         return f"{kind} cannot hold it"
-    level, repeated = av.logging.get_level(), av.logging.get_skip_repeated()
-    av.logging.set_level(av.logging.WARNING)
-    av.logging.set_skip_repeated(False)
     try:
-        with av.logging.Capture() as said, trial(output) as attempt:
+        with captured() as said, trial(output) as attempt:
             added = add_copy(attempt, stream)
             attempt.start_encoding()
             if kind == "mpegts":  # its tables are written with the first packet
@@ -107,9 +105,6 @@ def refusal(output: OutputContainer, stream: Any) -> str | None:
     except (FFmpegError, ValueError):
         known = stream.codec_context is not None or stream.type in ("attachment", "data")
         return f"{kind} cannot hold it" if known else f"FFmpeg has no decoder for it, and {kind} does not take it so"
-    finally:
-        av.logging.set_level(level)
-        av.logging.set_skip_repeated(repeated)
     if stream.container.format.name != kind and any(_DOUBT.search(line) for _, _, line in said):
         return f"{kind} could hold it, but players could not read it there"
     return None

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from contextlib import contextmanager
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import av
-import av.logging
 from av.error import FFmpegError
 
 from ..errors import OutputError, UsageError
+from .ffmpeg_log import captured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -25,7 +24,6 @@ _UNPARSED = re.compile(
     r"Unable to parse .* option|Error setting option"
 )  # FFmpeg's own words, before it opens anything
 _OF_SIZE = re.compile(r"width|height|\bsize|dimension|resolution", re.IGNORECASE)
-_opening = threading.Lock()
 
 
 def open_encoder(context: Any, codec: str, options: Mapping[str, str]) -> None:
@@ -85,18 +83,13 @@ def refusal(
 
 def _open(context: Any, codec: str, options: Mapping[str, str]) -> list[str] | None:
     """Open, or return the lines with which the encoder refuses to; an option that is wrong is a UsageError."""
-    with _opening, _quiet(codec):
-        level = av.logging.get_level()
-        av.logging.set_level(av.logging.WARNING)
+    with captured() as log, _quiet(codec):
         try:
-            with av.logging.Capture() as log:
-                context.open()
+            context.open()
         except FFmpegError:
             refused = True
         else:
             refused = False
-        finally:
-            av.logging.set_level(level)
     said = [line.strip() for _, _, line in log]
     if wrong := next(filter((_UNPARSED if refused else _COMPLAINT).search, said), None):
         raise UsageError(f"Encoder {codec}: {wrong}")

@@ -9,6 +9,7 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Any
 
+from .nut import nut_check
 from .walk import FAR, BrokenError
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ _SYNC = 0x47  # the first byte of a packet of a transport stream
 _FLASH_TAGS = (8, 9, 15, 18)  # sound, frames, data: Flash Video, annex E.4.1
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
-_NUT_INDEX = bytes.fromhex("4e58dd672f23e64e")  # its startcode
 _MXF_KEY = bytes.fromhex("060e2b34")
 _MXF_PARTITION = bytes.fromhex("060e2b34020501010d0102010100")  # without its kind and status: SMPTE ST 377-1
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -170,17 +170,6 @@ def _ogg_checksum(data: bytes) -> int:
     return int(f"{value:032b}"[::-1], 2)
 
 
-def _nut(walk: Walk) -> Steps:
-    """FFmpeg, which alone writes it, ends it with an index."""
-    walk.unfinished = "its frames: the index after them is not there"
-    before = b""
-    while True:
-        data = yield None
-        if _NUT_INDEX in before + data:
-            walk.unfinished = None
-        before = data[-len(_NUT_INDEX) :]
-
-
 def _mxf(walk: Walk) -> Steps:
     """Keys, lengths and values from the header to the footer."""
     while True:
@@ -287,6 +276,6 @@ CHECKS: dict[str, Check] = {
     "mpeg": _program_stream,
     "mpegts": _transport_stream,
     "mxf": _mxf,
-    "nut": _nut,
+    "nut": nut_check,
     "ogg": _ogg,
 }
