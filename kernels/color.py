@@ -196,7 +196,7 @@ def _rgb_to_planes_kernel(
 
 CONFIGS: list[dict[str, Any]] = [
     {"BLOCK_H": rows, "BLOCK_W": columns, "num_warps": warps, "num_stages": 1}
-    for rows, columns, warps in ((4, 128, 4), (1, 512, 4), (8, 64, 4), (2, 256, 8))
+    for rows, columns, warps in ((4, 128, 4), (1, 512, 4), (8, 64, 4))
 ]
 _enlarge_tuned = Tuned(_enlarge_kernel, key=("SCALE", "SYMMETRIC", "FROM_SAMPLES", "TO_SAMPLES"))
 _planes_to_rgb_tuned = Tuned(_planes_to_rgb_kernel, key=("FH", "FW"))

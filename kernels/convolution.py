@@ -141,19 +141,14 @@ def _convolution_kernel(
 _TILES = (
     (8, 16, 64, 4, 3, ".ca"),
     (8, 16, 64, 4, 3, ""),
-    (8, 16, 128, 8, 3, ".ca"),
-    (16, 16, 64, 8, 3, ".ca"),
-    (16, 16, 128, 8, 3, ""),
-    (4, 32, 64, 4, 4, ""),
-    (8, 8, 64, 4, 4, ".ca"),
-    (16, 16, 64, 4, 2, ".ca"),
+    (16, 16, 128, 8, 2, ""),
 )
 # float32 has no matrix units here, but the numbers of float32.
 _EXACT_TILES = ((4, 16, 32, 4, 1, ""), (8, 8, 16, 4, 1, ""))
 
 
 def configs(channels: int, dtype: torch.dtype, *, to_plane: bool = False) -> list[dict[str, Any]]:
-    """What may be chosen for a layer with so many output channels (padded), the default first: at most eight.
+    """What may be chosen for a layer with so many output channels (padded), the default first: at most three.
 
     Args:
         channels: A multiple of 16.

@@ -58,8 +58,7 @@ def _shuffle_kernel(
 
 
 CONFIGS: list[dict[str, Any]] = [
-    {"BLOCK_W": block, "num_warps": warps, "num_stages": 1}
-    for block, warps in ((1024, 4), (512, 4), (2048, 8), (4096, 8), (256, 2))
+    {"BLOCK_W": block, "num_warps": warps, "num_stages": 1} for block, warps in ((1024, 4), (512, 4), (2048, 8))
 ]
 _tuned = Tuned(_shuffle_kernel, key=("CHANNELS", "R", "BIAS", "BASE", "SAMPLES"))
 

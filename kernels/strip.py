@@ -12,6 +12,7 @@ before it. A barrier separates them, for a ring is written by some threads and r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -101,38 +102,44 @@ def _emit(
     _store(out_ptr + row[:, None] + column[None, :], value, mask_h[:, None] & mask_w[None, :], TO_SAMPLES, peak, peak)
 
 
-# Registers for each thread are bounded where that lets more programs share a processor.
+# None of them spills registers; the second and third ones let more programs share a processor.
 CONFIGS: list[dict[str, Any]] = [
-    {"STRIP_W": columns, "ROWS": rows, "num_warps": warps, "num_stages": 1, "maxnreg": registers}
-    for columns, rows, warps, registers in (
-        (64, 2, 8, None),
-        (64, 2, 8, 128),
-        (64, 2, 4, 168),
-        (64, 4, 8, None),
-        (128, 1, 8, None),
-        (128, 2, 8, None),
-        (128, 2, 16, None),
-        (32, 2, 4, 128),
-    )
+    {"STRIP_W": columns, "ROWS": rows, "num_warps": warps, "num_stages": 1}
+    for columns, rows, warps in ((64, 2, 8), (64, 1, 4), (128, 1, 8))
 ]
 EXACT_CONFIGS: list[dict[str, Any]] = [{"STRIP_W": 32, "ROWS": 1, "num_warps": 4, "num_stages": 1}]
 
 _LEAST_SEGMENT = 32
-_TYPICAL_STRIP = 60
-_MANY_PROGRAMS = 2048  # several for each place on the largest chips, so that the last ones do not work alone
+_PROGRAMS = 2  # that share a processor, in most configurations
+_PROCESSORS = 132  # where there is no device to ask
 
 
-def segment_rows(pictures: int, height: int, width: int) -> int:
-    """How many rows a program walks down: few enough to keep all of a chip busy, and not so few that warming up shows.
+def segment_rows(strips: int, height: int, halo: int, processors: int) -> int:
+    """How many rows a program walks down, so that all programs are done soonest.
+
+    Short segments keep every processor busy, but each one has to compute the rows above and below it, too.
 
     Args:
-        pictures: Of a batch.
-        height: Of a picture.
-        width: ″
+        strips: Of all frames of a batch.
+        height: Of a frame.
+        halo: Rows that the layers behind the first one reach, up and down.
+        processors: Of the device.
     """
-    strips = pictures * -(-width // _TYPICAL_STRIP)
-    segments = max(1, min(-(-_MANY_PROGRAMS // strips), height // _LEAST_SEGMENT))
-    return -(-height // segments)
+    return _segment_rows(strips, height, halo, processors * _PROGRAMS, _LEAST_SEGMENT)
+
+
+@lru_cache(maxsize=256)
+def _segment_rows(strips: int, height: int, halo: int, places: int, least: int) -> int:
+    lengths = [-(-height // segments) for segments in range(1, max(1, height // least) + 1)]
+    return min(lengths, key=lambda rows: -(-strips * -(-height // rows) // places) * (rows + 2 * halo))
+
+
+@cache
+def _processors(device: torch.device) -> int:
+    if device.type != "cuda":
+        return _PROCESSORS
+    processors: int = torch.cuda.get_device_properties(device).multi_processor_count
+    return processors
 
 
 def is_plain(form: Form) -> bool:
@@ -208,10 +215,14 @@ class WholeKernel:
             out = torch.empty(shape, dtype=target.dtype if target else dtype, device=x.device)
         weights = network.tensors[0].dtype
         choices = EXACT_CONFIGS if weights == torch.float32 else CONFIGS
-        segment = segment_rows(n, height, width)
+
+        def strips(meta: dict[str, Any]) -> int:
+            return int(n * -(-width // (meta["STRIP_W"] - 2 * network.halo)))
+
+        segment = segment_rows(strips(choices[0]), height, network.halo, _processors(x.device))
 
         def count(meta: dict[str, Any]) -> int:
-            return int(n * triton.cdiv(height, segment) * triton.cdiv(width, meta["STRIP_W"] - 2 * network.halo))
+            return strips(meta) * -(-height // segment)
 
         size = max(count(meta) * meta["STRIP_W"] * network.ring(meta["ROWS"]) for meta in choices)
         self.tuned(

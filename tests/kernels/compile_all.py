@@ -128,8 +128,9 @@ def main(architectures: list[int], *, everything: bool) -> None:
             for index, choice in enumerate(choices if everything and dtype == torch.float16 else choices[:1]):
                 what, options = source(kernel, choice, args, kwargs)
                 for architecture in architectures:
-                    if dtype != torch.float16 and architecture != 90:
-                        continue  # the types differ in the same way everywhere
+                    # float32 is the same everywhere; bfloat16 is refused on Turing.
+                    if {torch.float32: architecture != 90, torch.bfloat16: architecture < 80}.get(dtype):
+                        continue
                     if index and architecture in _DEFAULTS_ONLY:
                         continue
                     compiled = triton.compile(what, target=GPUTarget("cuda", architecture, 32), options=options)
