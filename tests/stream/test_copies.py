@@ -185,7 +185,7 @@ def test_a_cover_comes_before_tags_that_mp4_holds_only_without_it(
 @pytest.mark.parametrize(
     ("output", "lost"),
     [
-        ("out.ts", ["the tag title", "the chapters"]),
+        ("out.ts", ["the tag title", "the tag language=pt-BR of audio stream 1", "the chapters"]),
         ("out.avi", ["the tag language=pt-BR of audio stream 1", "the chapters"]),
         ("out.mp4", ["the tags language=pt-BR, MOOD of audio stream 1"]),
         ("out.mkv", []),
@@ -262,3 +262,61 @@ def test_asking_muxers_and_encoders_in_several_threads_keeps_the_log_level(media
         for done in [threads.submit(ask) for ask in (ask_muxer, ask_encoder) * 2]:
             done.result()
     assert av.logging.get_level() == level
+
+
+_SERVICE = "-metadata service_name=Eins -metadata service_provider=ARD"
+
+
+def _service(file: Path) -> dict[str, str]:
+    """What ffprobe finds of a service, among the tags of the file or of its program."""
+    found = probe(file, "-show_format", "-show_programs")
+    tags = found["format"].get("tags", {}) | (found["programs"][0]["tags"] if found["programs"] else {})
+    return {key.lower(): value for key, value in tags.items() if key.lower().startswith("service_")}
+
+
+@pytest.mark.parametrize("output", ["out.ts", "out.mp4", "out.mov", "out.mkv"])
+def test_the_service_of_a_transport_stream_is_kept(media: Media, enlarge: Enlarge, tmp_path: Path, output: str) -> None:
+    before = _ffmpeg(f"-i {media('two_audio.mp4')} -map 0 -c copy {_SERVICE}", tmp_path / "in.ts")
+    after = enlarge(before, output, strict=True)
+    assert _service(after) == {"service_name": "Eins", "service_provider": "ARD"}
+
+
+def test_a_service_without_a_place_is_said(
+    media: Media, enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = _ffmpeg(f"-i {media('plain.mp4')} -c copy {_SERVICE}", tmp_path / "in.ts")
+    for output in ("out.avi", "out.y4m"):
+        enlarge(before, output, encoding=None)
+        assert "dropping the tags service_name, service_provider: " in caplog.text
+        caplog.clear()
+    unnamed = _ffmpeg(f"-i {media('plain.mp4')} -c copy", tmp_path / "unnamed.ts")
+    enlarge(unnamed, "unnamed.y4m", encoding=None, strict=True)
+
+
+def test_the_service_of_another_program_is_said(
+    media: Media, enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    programs = "-program title=One:program_num=1:st=0 -program title=Two:program_num=2:st=1"
+    before = _ffmpeg(f"-i {media('two_audio.mp4')} -map 0:v -map 0:a:0 -c copy {programs}", tmp_path / "in.ts")
+    assert _service(enlarge(before, "out.mkv")) == {"service_name": "One"}
+    assert "dropping the tag service_name of another program: " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("stream", "language", "kept"),
+    [("a", "deu", True), ("a", "deu,fra", True), ("a", "pt-BR", False), ("v", "eng", False)],
+)
+def test_languages_without_a_place_in_a_transport_stream_are_said(
+    media: Media,
+    enlarge: Enlarge,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    stream: str,
+    language: str,
+    kept: bool,
+) -> None:
+    command = f"-i {media('two_audio.mp4')} -map 0:v -map 0:a:0 -c copy -metadata:s:{stream} language={language}"
+    after = enlarge(_ffmpeg(command, tmp_path / "in.mkv"), "out.ts")
+    found = [one.get("tags", {}).get("language") for one in streams(after) if one["codec_type"][0] == stream]
+    assert found == [language if kept else None]
+    assert (f"dropping the tag language={language} of " in caplog.text) != kept

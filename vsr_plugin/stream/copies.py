@@ -13,6 +13,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 
 from .ffmpeg_log import captured
+from .program import SERVICE_TAGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,6 +40,7 @@ _QUICKTIME_LANGUAGES = {
     "fre": "fra", "hye": "arm", "isl": "ice", "kat": "geo", "mkd": "mac", "msa": "may", "mya": "bur",
     "nld": "dut", "nob": "nor", "rum": "ron", "slo": "slk", "sqi": "alb", "swe": "sve", "zho": "chi",
 }  # fmt: skip
+_ISO_LANGUAGES = re.compile(r"\w{3}(,\w{3})*")  # of a transport stream: ISO 639-2 (ISO/IEC 13818-1, section 2.6.18)
 _OF_FILES = {"creation_time", "filename", "mimetype"}  # said of a stream, too, where it is one file of several
 _HOLDS_ALL_TAGS = ("matroska", "nut", "webm")
 _ITUNES_TAGS = {
@@ -141,15 +143,15 @@ def unheld(output: OutputContainer, streams: Sequence[Any]) -> list[str]:
         return []
     held, placed = _held(output, streams)
     lost = []
-    if missing := _missing(output.metadata, held.metadata if held else {}):
+    untold = {name: "" for name in SERVICE_TAGS if kind == "mpegts"}
+    if missing := _missing(output.metadata, held.metadata if held else untold):
         lost.append(_named(missing))
     for index, stream in enumerate(placed):
         tags = {key: value for key, value in stream.metadata.items() if key.lower() not in _OF_FILES}
-        kept = (
-            held.streams[index].metadata
-            if held and index < len(held.streams)
-            else {"language": tags.get("language", "")}
-        )
+        if held and index < len(held.streams):
+            kept: Mapping[str, str] = held.streams[index].metadata
+        else:
+            kept = {"language": _untold_language(tags.get("language", ""), stream.type, kind)}
         if missing := _missing(tags, kept):
             lost.append(f"{_named(missing)} of {stream.type} stream {stream.index}")
     chapters = len(output.chapters())
@@ -158,6 +160,13 @@ def unheld(output: OutputContainer, streams: Sequence[Any]) -> list[str]:
     if held is not None:
         held.close()
     return lost
+
+
+def _untold_language(language: str, kind: str, container: str) -> str:
+    """What is kept of a stream's language where no header in memory tells."""
+    if container != "mpegts" or (kind in ("audio", "subtitle") and _ISO_LANGUAGES.fullmatch(language)):
+        return language
+    return ""
 
 
 def _held(output: OutputContainer, streams: Sequence[Any]) -> tuple[InputContainer | None, list[Any]]:

@@ -22,6 +22,7 @@ from .decoder import open_decoder
 from .deinterlace import deinterlaced, first_field, holds_one_field
 from .input import average_rate, has_no_clock, is_cover, seconds
 from .layout import read_planes, readable
+from .program import read_programs
 from .reader import Reader
 from .selection import Selection
 from .sequence import ImageSequence
@@ -67,7 +68,8 @@ class Source(Iterator[Frame]):
         covers: How many of them are attached pictures.
         disposition: Of the stream.
         tags: Of the stream.
-        file_tags: Of the file.
+        file_tags: Of the file, and of the stream's program.
+        other_programs: Those that the stream is not in, of a transport stream.
         unread: What the file says that FFmpeg does not read, in words; found with ``keep_packets`` only.
         begins: When the first of the file's sound and frames begins, in seconds of its clock.
 
@@ -142,6 +144,12 @@ class Source(Iterator[Frame]):
         )
         self.tags = dict(stream.metadata)
         self.file_tags = dict(self.container.metadata)
+        self.other_programs = []
+        for program in read_programs(self.container):
+            if stream.index in program.streams:
+                self.file_tags.update(program.tags)
+            else:
+                self.other_programs.append(program)
         starts = [
             seconds(one.start_time, one.time_base)
             for one in self.container.streams

@@ -16,7 +16,7 @@ from av.error import FFmpegError, InvalidDataError
 from av.stream import Discard, Disposition
 
 from ..errors import OutputError
-from .copies import add_copy, custom_tags, kept_tags, refusal, unheld
+from .copies import add_copy, custom_tags, kept_tags, refusal, told_tags, unheld
 from .input import is_cover, seconds
 from .timecode import later
 
@@ -161,7 +161,10 @@ class Remux:
         return packet
 
     def _carry_container(self) -> None:
-        self._output.metadata.update(kept_tags(self._input.metadata))
+        self._output.metadata.update(kept_tags(self._source.file_tags))
+        for program in self._source.other_programs:
+            if what := told_tags(program.tags):
+                drop(self._source, f"{what} of another program", "the output has one", strict=self._strict)
         chapters = self._input.chapters()
         shift, end = self._source.timeline.taken, self._source.expected_end
         if not shift and end is None:
