@@ -14,7 +14,7 @@ import typer
 from ..errors import UsageError
 from ..execution import Execution
 from ..models import find_model
-from .encode import tile_side
+from .values import tile_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

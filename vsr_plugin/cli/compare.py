@@ -12,7 +12,7 @@ import typer
 from ..errors import InputError, UsageError
 from ..execution import Execution
 from ..models import find_model
-from .encode import parse_time
+from .values import parse_time
 
 if TYPE_CHECKING:
     from ..compare import Candidate, Crop

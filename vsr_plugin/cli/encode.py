@@ -7,26 +7,22 @@ import json
 import os
 import sys
 from contextlib import ExitStack
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InputError, OutputError, UsageError, VsrError, WeightsError
+from ..errors import UsageError, VsrError, WeightsError
 from ..execution import Execution
 from ..models import find_model, shipped_weights
 from ..stream.selection import Selection
+from . import values
+from .jobs import check_names, find_jobs, full_path, if_stopped
 
 if TYPE_CHECKING:
     from ..engine import Upscaler
     from ..stream import Encoding, Report
-
-_VIDEOS = {
-    ".264", ".265", ".3gp", ".avi", ".avif", ".flv", ".gif", ".h264", ".hevc", ".ivf", ".m2ts", ".m4v", ".mkv", ".mov",
-    ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
-}  # fmt: skip
 
 _USAGE = """Usage: vsr-encode INPUT [OUTPUT] [OPTIONS]
 
@@ -153,7 +149,7 @@ def encode(
         typer.echo(_USAGE, err=True)
         raise typer.Exit(2)
     resume = resume or fresh
-    segment_length = segment_seconds(segment)
+    segment_length = values.segment_seconds(segment)
     speak(quiet=quiet, verbose=verbose, once=resume)
     spec = find_model(model, scale)
     if weights is None:
@@ -165,20 +161,20 @@ def encode(
         device=device,
         precision=precision,  # type: ignore[arg-type] # a string that Execution checks
         batch=batch,
-        tile=tile_side(tile),
+        tile=values.tile_side(tile),
         self_ensemble=self_ensemble,
         cache_dir=cache_dir,
     )
     selection = Selection(
-        start=parse_time("--start", start),
-        duration=parse_time("--duration", duration),
+        start=values.parse_time("--start", start),
+        duration=values.parse_time("--duration", duration),
         frames=frames,
-        frame_rate=_rate(frame_rate),
+        frame_rate=values.frame_rate(frame_rate),
         deinterlace=deinterlace,
         hwaccel=hwaccel,
     )
-    encoder_options = _options(encoder_option or [])
-    jobs = _jobs(inputs, output, model, scale)
+    encoder_options = values.encoder_options(encoder_option or [])
+    jobs = find_jobs(inputs, output, model, scale)
     if any(target == "-" for _, target in jobs) and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError("Standard output is a terminal: send the y4m to a pipe or a file, or name an output")
     if skip_existing:
@@ -202,7 +198,7 @@ def encode(
     if not jobs:
         return
     if len(jobs) == 1:
-        _check(*jobs[0], kept, overwrite=overwrite)
+        check_names(*jobs[0], kept, overwrite=overwrite)
 
     from ..engine import Upscaler
 
@@ -223,8 +219,8 @@ def encode(
         )
         for number, (source, target) in enumerate(jobs, start=1):
             try:
-                _check(source, target, kept, overwrite=overwrite)
-                tell_if_stopped(_if_stopped(target, done, len(jobs), older=bool(identities([target])), kept=resume))
+                check_names(source, target, kept, overwrite=overwrite)
+                tell_if_stopped(if_stopped(target, done, len(jobs), older=bool(identities([target])), kept=resume))
                 place = f"{number} of {len(jobs)}: " if len(jobs) > 1 else ""
                 report = encode_one(source, target, label=place + Path(source).name)
             except Exception as error:
@@ -234,13 +230,13 @@ def encode(
                 say_error(error)
                 if as_json:
                     line = error.told(remedy) if isinstance(error, VsrError) else str(error)
-                    say_result(json.dumps({"source": _full(source), "error": line}))
+                    say_result(json.dumps({"source": full_path(source), "error": line}))
                 continue
             kept |= identities([report.output])
             done += 1
             failed += report.damaged > 0
             if as_json:
-                paths = {"source": _full(source), "target": _full(target)}
+                paths = {"source": full_path(source), "target": full_path(target)}
                 say_result(json.dumps({**paths, **dataclasses.asdict(report), "fps": round(report.fps, 3)}))
     if failed:
         raise typer.Exit(1)
@@ -285,153 +281,3 @@ def _encode_one(
         places = f"{report.damaged} place{'s' * (report.damaged != 1)}"
         typer.echo(f"Error: {name} is damaged in {places}; what decodes was encoded", err=True)
     return report
-
-
-def _if_stopped(target: str, done: int, jobs: int, *, older: bool, kept: bool) -> str:
-    """What there is if a command of so many jobs is stopped while it writes ``target``."""
-    from .terminal import printable
-
-    name = printable(target)
-    if target == "-":
-        what = "the y4m on standard output ends early"
-    elif older:
-        what = f"{name} stays as it was"
-    elif kept:
-        what = f"{name} was not finished"  # how much is kept, the log says
-    else:
-        what = f"{name} was not finished, and nothing of it is left"
-    return what if jobs == 1 else f"{done} of {jobs} files are done; {what}"
-
-
-def _jobs(inputs: list[str], output: str | None, model: str, scale: int) -> list[tuple[str, str]]:
-    """What goes where: two names are an input and its output; with -o, or three and more, every name is an input."""
-    from ..stream import default_output
-    from ..stream.sequence import ImageSequence
-
-    if output is None and (folders := [name for name in inputs if Path(name).is_dir()]):
-        raise UsageError(f"Expected -o FOLDER with the folder {folders[0]}, got none: say where the results go")
-    if output is None and len(inputs) == 2:
-        second = inputs[1]
-        if second != "-" and (os.path.lexists(second) or ImageSequence.find(second)):
-            raise UsageError(
-                f"{second} exists: name the output with -o. Without it, a second name may be another input, which -y "
-                "must not replace"
-            )
-        return [(inputs[0], second)]
-    folder = output is not None and output != "-" and (Path(output).is_dir() or output.endswith(("/", "\\")))
-    found = [each for name in inputs for each in _files(name, f"_{model}_x{scale}")]
-    sources = [source for source, _ in found]
-    if output is not None and not folder:
-        if len(sources) > 1 and not Path(output).exists() and not Path(output).suffix and output != "-":
-            folder = True
-        elif len(sources) > 1:
-            raise UsageError(f"Expected a folder for {len(sources)} inputs, got -o {output}")
-        else:
-            return [(sources[0], output)]
-    if folder:
-        assert output is not None
-        for below in {below for _, below in found}:
-            try:
-                (Path(output) / below).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"Cannot make the folder {Path(output) / below}: {error.strerror}") from error
-    for source in sources:
-        if "://" in source and not folder:
-            raise UsageError(f"Expected -o with the address {source}, got none: say where the result goes")
-    jobs = [
-        (source, str(default_output(source, model, scale, output if output is None else str(Path(output) / below))))
-        for source, below in found
-    ]
-    if len({target for _, target in jobs}) < len(jobs):
-        raise UsageError(f"Expected inputs of different names, got two that would both go to one file in {output}")
-    return jobs
-
-
-def _files(name: str, ours: str) -> list[tuple[str, Path]]:
-    """The name itself, or the videos and images in a folder and the folders in it; and where below the folder they are.
-
-    Hidden files are left out, and those that end in ``ours``: earlier results.
-    """
-    from ..stream.encoder import STILL_PICTURES
-
-    folder = Path(name)
-    if name == "-" or not folder.is_dir():
-        return [(name, Path())]
-    known = _VIDEOS | STILL_PICTURES.keys()
-    files = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.suffix.lower() in known)
-    found = [file for file in files if not file.stem.endswith(ours) and not any(part[0] == "." for part in file.parts)]
-    if not found:
-        raise InputError(f"No video or image in the folder {name}")
-    return [(str(folder / file), file.parent) for file in found]
-
-
-def _check(source: str, target: str, kept: set[tuple[int, int]], *, overwrite: bool) -> None:
-    """Say what is wrong with the names before torch is loaded and a network compiled."""
-    from ..stream.output import check_output
-    from ..stream.sequence import is_pattern
-
-    if source != "-" and "://" not in source and not is_pattern(source) and not os.path.exists(source):  # noqa: PTH110 - a name may be too long
-        raise InputError(f"No such file: {source}")
-    if target != "-":
-        check_output(Path(target), source, overwrite=overwrite, taken=kept)
-
-
-def _full(name: str) -> str:
-    return name if name == "-" or "://" in name else str(Path(name).absolute())
-
-
-def _options(pairs: list[str]) -> dict[str, str]:
-    options = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not (key and equals):
-            raise UsageError(f"Expected --encoder-option KEY=VALUE, got {pair!r}")
-        options[key] = value
-    return options
-
-
-def parse_time(name: str, text: str | None) -> Fraction | None:
-    """Seconds, MM:SS or HH:MM:SS, with decimals, exactly."""
-    if text is None:
-        return None
-    try:
-        parts = [Fraction(part) for part in text.split(":")]
-    except (ValueError, ZeroDivisionError):
-        parts = []
-    if not 1 <= len(parts) <= 3 or any(part < 0 for part in parts):
-        raise UsageError(f"Expected {name} as seconds or HH:MM:SS, got {text!r}")
-    total = Fraction(0)
-    for part in parts:
-        total = total * 60 + part
-    return total
-
-
-def segment_seconds(text: str) -> Fraction:
-    """What ``--segment`` says."""
-    found = parse_time("--segment", text)
-    if not found:
-        raise UsageError(f"Expected --segment above 0, got {text!r}")
-    return found
-
-
-def _rate(text: str | None) -> Fraction | None:
-    if text is None:
-        return None
-    try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if rate <= 0:
-        raise UsageError(f"Expected --frame-rate as 25 or 30000/1001, got {text!r}")
-    return rate
-
-
-def tile_side(text: str) -> int | Literal["auto", "off"]:
-    """What ``--tile`` says."""
-    if text == "auto":
-        return "auto"
-    if text == "off":
-        return "off"
-    if not text.isdigit():
-        raise UsageError(f"Expected --tile auto, off or a number of pixels, got {text!r}")
-    return int(text)

@@ -14,7 +14,7 @@ from ..errors import BackendError, InputError, UsageError
 from ..execution import Execution
 from ..models import find_model
 from ..preview import KEYS
-from .encode import parse_time
+from .values import parse_time
 
 _log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError
-from .encode import parse_time, segment_seconds
+from .values import parse_time, segment_seconds
 
 
 def segments(

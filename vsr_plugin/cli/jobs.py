@@ -1,0 +1,107 @@
+"""Which files are enlarged, and what their results are called; said before torch is imported."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..errors import InputError, OutputError, UsageError
+
+_VIDEOS = {
+    ".264", ".265", ".3gp", ".avi", ".avif", ".flv", ".gif", ".h264", ".hevc", ".ivf", ".m2ts", ".m4v", ".mkv", ".mov",
+    ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogv", ".ts", ".vob", ".webm", ".wmv", ".y4m",
+}  # fmt: skip
+
+
+def find_jobs(inputs: list[str], output: str | None, model: str, scale: int) -> list[tuple[str, str]]:
+    """What goes where: two names are an input and its output; with -o, or three and more, every name is an input."""
+    from ..stream import default_output
+    from ..stream.sequence import ImageSequence
+
+    if output is None and (folders := [name for name in inputs if Path(name).is_dir()]):
+        raise UsageError(f"Expected -o FOLDER with the folder {folders[0]}, got none: say where the results go")
+    if output is None and len(inputs) == 2:
+        second = inputs[1]
+        if second != "-" and (os.path.lexists(second) or ImageSequence.find(second)):
+            raise UsageError(
+                f"{second} exists: name the output with -o. Without it, a second name may be another input, which -y "
+                "must not replace"
+            )
+        return [(inputs[0], second)]
+    folder = output is not None and output != "-" and (Path(output).is_dir() or output.endswith(("/", "\\")))
+    found = [each for name in inputs for each in _files(name, f"_{model}_x{scale}")]
+    sources = [source for source, _ in found]
+    if output is not None and not folder:
+        if len(sources) > 1 and not Path(output).exists() and not Path(output).suffix and output != "-":
+            folder = True
+        elif len(sources) > 1:
+            raise UsageError(f"Expected a folder for {len(sources)} inputs, got -o {output}")
+        else:
+            return [(sources[0], output)]
+    if folder:
+        assert output is not None
+        for below in {below for _, below in found}:
+            try:
+                (Path(output) / below).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise OutputError(f"Cannot make the folder {Path(output) / below}: {error.strerror}") from error
+    for source in sources:
+        if "://" in source and not folder:
+            raise UsageError(f"Expected -o with the address {source}, got none: say where the result goes")
+    jobs = [
+        (source, str(default_output(source, model, scale, output if output is None else str(Path(output) / below))))
+        for source, below in found
+    ]
+    if len({target for _, target in jobs}) < len(jobs):
+        raise UsageError(f"Expected inputs of different names, got two that would both go to one file in {output}")
+    return jobs
+
+
+def _files(name: str, ours: str) -> list[tuple[str, Path]]:
+    """The name itself, or the videos and images in a folder and the folders in it; and where below the folder they are.
+
+    Hidden files are left out, and those that end in ``ours``: earlier results.
+    """
+    from ..stream.encoder import STILL_PICTURES
+
+    folder = Path(name)
+    if name == "-" or not folder.is_dir():
+        return [(name, Path())]
+    known = _VIDEOS | STILL_PICTURES.keys()
+    files = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.suffix.lower() in known)
+    found = [file for file in files if not file.stem.endswith(ours) and not any(part[0] == "." for part in file.parts)]
+    if not found:
+        raise InputError(f"No video or image in the folder {name}")
+    return [(str(folder / file), file.parent) for file in found]
+
+
+def check_names(source: str, target: str, kept: set[tuple[int, int]], *, overwrite: bool) -> None:
+    """Say what is wrong with the names before torch is loaded and a network compiled."""
+    from ..stream.output import check_output
+    from ..stream.sequence import is_pattern
+
+    if source != "-" and "://" not in source and not is_pattern(source) and not os.path.exists(source):  # noqa: PTH110 - a name may be too long
+        raise InputError(f"No such file: {source}")
+    if target != "-":
+        check_output(Path(target), source, overwrite=overwrite, taken=kept)
+
+
+def full_path(name: str) -> str:
+    """The absolute path of a file; addresses and ``-`` stay as they are."""
+    return name if name == "-" or "://" in name else str(Path(name).absolute())
+
+
+def if_stopped(target: str, done: int, jobs: int, *, older: bool, kept: bool) -> str:
+    """What there is if a command of so many jobs is stopped while it writes ``target``."""
+    from .terminal import printable
+
+    name = printable(target)
+    if target == "-":
+        what = "the y4m on standard output ends early"
+    elif older:
+        what = f"{name} stays as it was"
+    elif kept:
+        what = f"{name} was not finished"  # how much is kept, the log says
+    else:
+        what = f"{name} was not finished, and nothing of it is left"
+    return what if jobs == 1 else f"{done} of {jobs} files are done; {what}"

@@ -1,0 +1,67 @@
+"""What the texts of options say: times, rates, sides of tiles."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Literal
+
+from ..errors import UsageError
+
+
+def encoder_options(pairs: list[str]) -> dict[str, str]:
+    """What ``--encoder-option`` says."""
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise UsageError(f"Expected --encoder-option KEY=VALUE, got {pair!r}")
+        options[key] = value
+    return options
+
+
+def parse_time(name: str, text: str | None) -> Fraction | None:
+    """Seconds, MM:SS or HH:MM:SS, with decimals, exactly."""
+    if text is None:
+        return None
+    try:
+        parts = [Fraction(part) for part in text.split(":")]
+    except (ValueError, ZeroDivisionError):
+        parts = []
+    if not 1 <= len(parts) <= 3 or any(part < 0 for part in parts):
+        raise UsageError(f"Expected {name} as seconds or HH:MM:SS, got {text!r}")
+    total = Fraction(0)
+    for part in parts:
+        total = total * 60 + part
+    return total
+
+
+def segment_seconds(text: str) -> Fraction:
+    """What ``--segment`` says."""
+    found = parse_time("--segment", text)
+    if not found:
+        raise UsageError(f"Expected --segment above 0, got {text!r}")
+    return found
+
+
+def frame_rate(text: str | None) -> Fraction | None:
+    """What ``--frame-rate`` says."""
+    if text is None:
+        return None
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if rate <= 0:
+        raise UsageError(f"Expected --frame-rate as 25 or 30000/1001, got {text!r}")
+    return rate
+
+
+def tile_side(text: str) -> int | Literal["auto", "off"]:
+    """What ``--tile`` says."""
+    if text == "auto":
+        return "auto"
+    if text == "off":
+        return "off"
+    if not text.isdigit():
+        raise UsageError(f"Expected --tile auto, off or a number of pixels, got {text!r}")
+    return int(text)
