@@ -86,6 +86,16 @@ def test_a_folder_keeps_its_tree(tmp_path: Path) -> None:
     assert made == ["out/a_espcn_x2.png", "out/one/two/b_espcn_x2.png"]
 
 
+def test_earlier_results_in_a_folder_are_left_out_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("in/a.png", "in/a_espcn_x2.png"):
+        Image.new("L", (16, 16)).save(tmp_path / name)
+    done = command("in", "-o", "out", "--backend", "eager", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "in: 1 earlier results (*_espcn_x2.*) are not enlarged again" in done.stderr
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["a_espcn_x2.png"]
+
+
 def test_existing_outputs_are_skipped_and_failures_are_in_the_json(tmp_path: Path) -> None:
     for name in ("a.png", "b.png", "bad.png"):
         Image.new("L", (16, 16)).save(tmp_path / name)

@@ -184,6 +184,11 @@ def test_outputs_of_a_constant_rate_repeat_frames(
         enlarge(made("silent_gaps.mp4"), f"strict_{output}", encoding=encoding, strict=True)
 
 
+def test_frames_are_not_reordered_where_not_every_one_is_timed(made: Made, enlarge: Enlarge) -> None:
+    assert video(enlarge(made("b.mp4"), "out.mpg", encoding=REORDERED))["has_b_frames"] == 0
+    assert video(enlarge(made("b.mp4"), "out.ts", encoding=REORDERED))["has_b_frames"] > 0
+
+
 @pytest.mark.parametrize(("output", "encoding"), _COUNTING)
 def test_a_constant_rate_stays_as_it_is(
     made: Made, enlarge: Enlarge, caplog: pytest.LogCaptureFixture, output: str, encoding: Encoding

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 from ..errors import InputError, OutputError, UsageError
+
+_log = logging.getLogger(__name__)
 
 _VIDEOS = {
     ".264", ".265", ".3gp", ".avi", ".avif", ".flv", ".gif", ".h264", ".hevc", ".ivf", ".m2ts", ".m4v", ".mkv", ".mov",
@@ -32,7 +35,8 @@ def find_jobs(inputs: list[str], output: str | None, model: str, scale: int) -> 
     found = [each for name in inputs for each in _files(name, f"_{model}_x{scale}")]
     sources = [source for source, _ in found]
     if output is not None and not folder:
-        if len(sources) > 1 and not Path(output).exists() and not Path(output).suffix and output != "-":
+        several = len(sources) > 1 or any(Path(name).is_dir() for name in inputs)
+        if several and not Path(output).exists() and not Path(output).suffix and output != "-":
             folder = True
         elif len(sources) > 1:
             raise UsageError(f"Expected a folder for {len(sources)} inputs, got -o {output}")
@@ -69,7 +73,10 @@ def _files(name: str, ours: str) -> list[tuple[str, Path]]:
         return [(name, Path())]
     known = _VIDEOS | STILL_PICTURES.keys()
     files = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.suffix.lower() in known)
-    found = [file for file in files if not file.stem.endswith(ours) and not any(part[0] == "." for part in file.parts)]
+    files = [file for file in files if not any(part[0] == "." for part in file.parts)]
+    found = [file for file in files if not file.stem.endswith(ours)]
+    if earlier := len(files) - len(found):
+        _log.info("%s: %d earlier results (*%s.*) are not enlarged again; name them to do so", name, earlier, ours)
     if not found:
         raise InputError(f"No video or image in the folder {name}")
     return [(str(folder / file), file.parent) for file in found]

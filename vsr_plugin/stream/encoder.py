@@ -264,7 +264,9 @@ def add_encoder(
     try:
         stream: Any = output.add_stream(codec, rate=frame_rate or Fraction(25), options=dict(options))
     except ValueError as error:
-        raise OutputError(f"A {output.format.name} file cannot hold {codec}", output=..., codec=...) from error
+        raise OutputError(
+            f"FFmpeg does not list {codec} for {output.format.name} files", output=..., codec=...
+        ) from error
     context = stream.codec_context
     context.width, context.height = encoded_size(codec, pixel_format, frame.width, frame.height)
     context.pix_fmt = pixel_format
@@ -305,4 +307,4 @@ def _without_b_frames(codec: str, options: dict[str, str], container: str) -> No
         options["bf"] = "0"
     else:
         return
-    log.info("%s states no order of frames: encoding without B-frames", container)
+    log.info("%s does not time every frame: encoding without B-frames", container)

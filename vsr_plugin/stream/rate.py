@@ -15,23 +15,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Containers that know a rate, and no time of a frame.
-CONSTANT_RATE = {"avi", "mxf", "mxf_opatom", "mxf_d10", "mpeg", "vob", "dvd", "svcd", "vcd", "yuv4mpegpipe"}
+_PROGRAM_STREAMS = {"mpeg", "vob", "dvd", "svcd", "vcd"}
+CONSTANT_RATE = {"avi", "mxf", "mxf_opatom", "mxf_d10", "yuv4mpegpipe", *_PROGRAM_STREAMS}
 CONSTANT_RATE |= {
-    "h264",
-    "hevc",
-    "m4v",
-    "mpeg1video",
-    "mpeg2video",
-    "rawvideo",
-    "obu",
-    "avs2",
-    "avs3",
-    "vvc",
-    "vc1",
-    "dnxhd",
-}
-# Those that state no order of presentation either, or lose the last frames' times.
-NO_B_FRAMES = {"asf", "avi", "mxf", "mxf_opatom", "mxf_d10"}
+    "h264", "hevc", "m4v", "mpeg1video", "mpeg2video", "rawvideo", "obu", "avs2", "avs3", "vvc", "vc1", "dnxhd",
+}  # fmt: skip
+# Those that state no order of presentation either, lose the last frames' times, or time one frame of several.
+NO_B_FRAMES = {"asf", "avi", "mxf", "mxf_opatom", "mxf_d10", *_PROGRAM_STREAMS}
 # What MPEG-2 (table 6-4), and MXF after it, can state.
 _RATES = [
     Fraction(24000, 1001), Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30), Fraction(50),
