@@ -53,6 +53,7 @@ _KEY = f"-encryption_scheme cenc-aes-ctr -encryption_key {'76' * 16} -encryption
         (f"{_FILM} -c:v libxvid -bf 2 -c:a mp3", "xvid.avi"),
         (f"{_FILM} -c:v mjpeg -c:a pcm_s16le", "a.mov"),
         (f"{_FILM} -c:v wmv2 -c:a wmav2", "a.wmv"),
+        (f"{_FILM} -c:v msmpeg4 -b:v 2M -c:a pcm_s16le -packet_size 1600", "small.asf"),
         (f"{_FILM} -c:v libtheora -c:a libvorbis", "a.ogv"),
         (f"{_FILM} -c:v libx265 -preset ultrafast -x265-params log-level=error:keyint=10:open-gop=1", "hevc.mkv"),
         (f"{_FILM} -c:v ffv1 -level 3 -c:a flac", "a.mkv"),
@@ -261,6 +262,19 @@ def test_chunks_of_avi_that_are_not_read_are_damage(make: Make, tmp_path: Path) 
     frames, damaged = _read(file)
     assert frames < 40
     assert damaged > 0
+
+
+@pytest.mark.parametrize("number", [3, 6, 9])
+def test_a_frame_of_asf_that_is_not_continued_is_damage(make: Make, tmp_path: Path, number: int) -> None:
+    """Each payload says of which frame it is and where in it it belongs."""
+    data = bytearray(make(f"{_FILM} -c:v wmv2 -c:a wmav2", "a.wmv").read_bytes())
+    begin = data.index(bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")) + 50
+    data[begin + 3200 * number : begin + 3200 * (number + 1)] = data[begin + 3200 * (number - 1) :][:3200]
+    file = tmp_path / "twice.wmv"
+    file.write_bytes(data)
+    assert _read(file)[1] > 0
+    with piped(file.read_bytes(), tmp_path / "pipe") as pipe:
+        assert _read(pipe)[1] > 0
 
 
 def test_a_cut_image_is_damaged(tmp_path: Path) -> None:

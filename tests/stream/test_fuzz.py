@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +13,7 @@ from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import VsrError
 from vsr_plugin.stream import Source, upscale_file
 
-from .conftest import FAST, Make
+from .conftest import FAST, Make, piped
 
 _FILM = "-f lavfi -i testsrc2=s=64x48:r=25:d=1.6 -f lavfi -i sine=d=1.6"
 _H264 = "-c:v libx264 -preset ultrafast -bf 2 -g 10 -c:a aac -b:a 32k"
@@ -23,8 +25,14 @@ _KINDS = {
     "a.webm": f"{_FILM} -c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 10 -c:a libopus -b:a 32k",
     "vp8.webm": f"{_FILM} -c:v libvpx -deadline realtime -g 10 -c:a libopus -b:a 32k",
     "a.ts": f"{_FILM} {_H264}",
+    "a.flv": f"{_FILM} {_H264}",
+    "a.ogv": f"{_FILM} -c:v libtheora -c:a libvorbis",
+    "a.wmv": f"{_FILM} -c:v wmv2 -c:a wmav2",
+    "a.nut": f"{_FILM} {_H264} -write_index 0",
     "mpeg2.ts": f"{_FILM} -c:v mpeg2video -g 10 -bf 2 -c:a mp2",
 }
+
+_END_ANYWHERE = (".flv", ".nut", ".ts")  # nothing in them contradicts a cut between two packets
 
 
 def _damaged(data: bytes, chance: random.Random) -> bytes:
@@ -53,8 +61,51 @@ def test_no_damaged_file_comes_out_short_without_a_word(
         except VsrError:
             assert not output.exists(), seed
         else:
-            if report.frames != frames and not report.damaged:
+            if report.frames != frames and not report.damaged and not _between_packets(file, len(data)):
                 silent.append((seed, report.frames))
             output.unlink()
         assert list(tmp_path.iterdir()) == [file], seed
     assert not silent
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.ts", "a.flv", "a.nut", "a.ogv", "a.wmv", "fragments.mp4"])
+@pytest.mark.parametrize("seeds", [range(3), pytest.param(range(3, 54), marks=pytest.mark.slow)])
+def test_no_damaged_pipe_comes_out_short_without_a_word(make: Make, tmp_path: Path, name: str, seeds: range) -> None:
+    data = make(_KINDS[name], name).read_bytes()
+    file = tmp_path / name
+    whole, damaged = _read_pipe(data, tmp_path)
+    assert not damaged
+    silent = []
+    for seed in seeds:
+        with suppress(VsrError):
+            file.write_bytes(_damaged(data, random.Random(f"pipe {name} {seed}")))
+            frames, damaged = _read_pipe(file.read_bytes(), tmp_path)
+            if frames != whole and not damaged and not _between_packets(file, len(data)):
+                silent.append((seed, frames))
+    assert not silent
+
+
+def _between_packets(file: Path, whole: int) -> bool:
+    """Whether the file is cut where it may end: one byte less is damage."""
+    size = file.stat().st_size
+    if size == whole or file.suffix not in _END_ANYWHERE:
+        return False
+    shorter = file.with_name(f"shorter{file.suffix}")
+    shorter.write_bytes(file.read_bytes()[:-1])
+    try:
+        source = Source(shorter)
+        return bool(list(source)) and source.damaged > 0
+    finally:
+        shorter.unlink()
+
+
+def _read_pipe(data: bytes, folder: Path) -> tuple[int, int]:
+    """(frames, damage) of what comes by standard input."""
+    with (
+        piped(data, folder / "pipe") as pipe,
+        pipe.open("rb", buffering=0) as opened,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr("sys.stdin", SimpleNamespace(buffer=opened))
+        source = Source("-")
+        return len(list(source)), source.damaged

@@ -9,6 +9,7 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, Any
 
+from .asf import asf_check
 from .nut import nut_check
 from .walk import FAR, BrokenError
 
@@ -29,8 +30,6 @@ _IN_FRAGMENT = {
 _LARGEST_FRAGMENT = 1 << 26  # bytes of its index
 _SYNC = 0x47  # the first byte of a packet of a transport stream
 _FLASH_TAGS = (8, 9, 15, 18)  # sound, frames, data: Flash Video, annex E.4.1
-_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _MXF_KEY = bytes.fromhex("060e2b34")
 _MXF_PARTITION = bytes.fromhex("060e2b34020501010d0102010100")  # without its kind and status: SMPTE ST 377-1
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
@@ -117,30 +116,6 @@ def _riff(walk: Walk) -> Steps:
         yield -length
         walk.unfinished = None
         yield -(length % 2)
-
-
-def _asf(walk: Walk) -> Steps:
-    """Advanced Systems Format, revision 1.20, sections 3 and 5."""
-    live = False
-    while True:
-        at = walk.at
-        head = yield from _perhaps(24)
-        if not head:
-            return
-        name, length = struct.unpack("<16sQ", head)
-        walk.unfinished = f"the object at byte {at}"
-        if name == _ASF_DATA:
-            if live or length < 24:
-                walk.unfinished = None
-                return
-            yield -(length - 24)
-        else:
-            if length < 24:
-                raise BrokenError(f"there is no object at byte {at}")
-            body = (yield length - 24) if at == 0 and length < _LARGEST_FRAGMENT else (yield -(length - 24)) or b""
-            place = body.find(_ASF_PROPERTIES)
-            live = live or (0 <= place <= len(body) - 92 and bool(body[place + 88] & 1))
-        walk.unfinished = None
 
 
 def _ogg(walk: Walk) -> Steps:
@@ -267,7 +242,7 @@ def _program_stream(walk: Walk) -> Steps:
 # By FFmpeg's name of the format; Matroska is in matroska.py.
 CHECKS: dict[str, Check] = {
     "apng": _png,
-    "asf": _asf,
+    "asf": asf_check,
     "avi": _riff,
     "flv": _flash,
     "gif": _gif,
