@@ -5,7 +5,8 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from .png import png_chunk
+from .png import png_chunk, png_chunks
+from .tiff import count_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -15,6 +16,8 @@ _EXIF = b"Exif\0\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _ICC = b"ICC_PROFILE\0"
+_INDEX = b"MPF\0"
+_COMMENT = b"Comment\0"  # the keyword of a chunk of PNG that says the same
 _LONGEST = 65533  # bytes of a segment behind its length
 _PART = _LONGEST - len(_ICC) - 2  # of a profile, behind the number of the part and of all parts
 # The most that one image holds, in bytes.
@@ -36,17 +39,28 @@ def read_jpeg(data: bytes, found: dict[str, bytes]) -> None:
             found["XMP"] = body[len(_XMP) :]
         elif marker == 0xE1 and body.startswith(_XMP_EXTENSION):
             found["XMP_EXTENSION"] = found.get("XMP_EXTENSION", b"") + _segment(marker, body)
+        elif marker == 0xE2 and body.startswith(_INDEX):
+            if (images := count_images(body[len(_INDEX) :], len(data))) > 1:
+                found["IMAGES"] = struct.pack(">I", images)
         elif marker == 0xED and body.startswith(b"Photoshop 3.0\0"):
             found["IPTC"] = body
         elif marker == 0xFE and not body.startswith(_ENCODERS):
             text = body.rstrip(b"\0").replace(b"\0", b" ")
-            found["TEXT"] = found.get("TEXT", b"") + png_chunk(b"tEXt", b"Comment\0" + text)
+            found["TEXT"] = found.get("TEXT", b"") + png_chunk(b"tEXt", _COMMENT + text)
 
 
 def is_whole(data: bytes) -> bool:
     """Whether an image has its end behind its last scan; true of what has no scan, which no decoder takes."""
     scan = data.find(b"\xff\xda", 2 + sum(4 + len(body) for _, body in _segments(data)))
     return scan < 0 or data.find(b"\xff\xd9", scan) >= 0
+
+
+def comments(text: bytes) -> list[bytes] | None:
+    """The comments that say the same as chunks of PNG; None if JPEG has no place for one of them."""
+    chunks = [(kind, body.removeprefix(_COMMENT), body) for kind, body in png_chunks(text)]
+    if all(kind == b"tEXt" and len(body) > len(said) <= _LONGEST for kind, said, body in chunks):
+        return [said for _, said, _ in chunks]
+    return None
 
 
 def write_jpeg(data: bytes, said: Mapping[str, bytes]) -> bytes:
@@ -65,6 +79,10 @@ def write_jpeg(data: bytes, said: Mapping[str, bytes]) -> bytes:
         segments.append((0xE1, _XMP + said["XMP"]))
     profile = said.get("ICC_PROFILE", b"")
     parts = [profile[at : at + _PART] for at in range(0, len(profile), _PART)]
+    if texts := comments(said.get("TEXT", b"")):
+        segments += [(0xFE, text) for text in texts]
+        if rest.startswith(b"\xff\xfe") and rest[4:].startswith(_ENCODERS):  # readers show one comment, often the last
+            rest = rest[2 + int.from_bytes(rest[2:4]) :]
     segments += [(0xE2, _ICC + bytes((number, len(parts))) + part) for number, part in enumerate(parts, 1)]
     written = b"".join(_segment(marker, body) for marker, body in segments)
     return SIGNATURE + written + said.get("XMP_EXTENSION", b"") + rest

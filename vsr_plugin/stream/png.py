@@ -21,7 +21,7 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
 
 def read_png(data: bytes, found: dict[str, bytes]) -> None:
     """Add to ``found`` what the chunks say, by the keys of `read_still`; a profile that does not inflate is empty."""
-    for kind, body in _chunks(data):
+    for kind, body in png_chunks(data, len(SIGNATURE)):
         if kind == b"iCCP":
             found["ICC_PROFILE"] = _inflated(body[body.index(b"\0") + 2 :])
         elif kind == b"eXIf":
@@ -49,12 +49,12 @@ def write_png(data: bytes, said: Mapping[str, bytes]) -> bytes:
     if "XMP" in said:
         added += png_chunk(b"iTXt", _XMP_KEYWORD + said["XMP"])
     added += said.get("TEXT", b"")
-    chunks = [png_chunk(kind, body) for kind, body in _chunks(data) if kind not in replaced]
+    chunks = [png_chunk(kind, body) for kind, body in png_chunks(data, len(SIGNATURE)) if kind not in replaced]
     return SIGNATURE + chunks[0] + added + b"".join(chunks[1:])
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    at = len(SIGNATURE)
+def png_chunks(data: bytes, at: int = 0) -> Iterator[tuple[bytes, bytes]]:
+    """(kind, body) of each chunk from byte ``at`` on."""
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         yield kind, data[at + 8 : at + 8 + length]

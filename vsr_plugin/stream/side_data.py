@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import av
 
+from .tiff import describes
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
@@ -71,6 +73,7 @@ _OTHERS = {
 }
 
 
+_COUNTS = {"PAGES": "pages", "IMAGES": "images"}
 NAMES = _HEADER | _OTHERS
 # Decoders that attach metadata to side data. PyAV frees that metadata twice, so the process crashes as soon as
 # `side_data` of such a frame is read, whichever entry is asked for.
@@ -210,11 +213,17 @@ class Losses:
         names = []
         for kind, data in (*self._stream.items(), *frame.side_data.items()):
             name = NAMES.get(kind)
+            if kind == "EXIF" and not describes(data, resolution="RESOLUTION" not in frame.side_data):
+                continue
             if name in self._stated:
                 if data != self._known.get(_fold(kind)):
                     names.append(f"{name} of later frames")
             elif name is not None and name not in self._repeated:
                 names.append(name)
+        for kind, word in _COUNTS.items():
+            if kind in frame.side_data:
+                count = int.from_bytes(frame.side_data[kind])
+                names.append(f"{count - 1} of its {count} {word}")
         new = [name for name in dict.fromkeys(names) if name not in self._told]
         self._told.update(new)
         return new

@@ -28,18 +28,21 @@ if TYPE_CHECKING:
 WRITTEN = {
     "bmp": {"the resolution"},
     "libwebp": {"EXIF", "the ICC profile", "XMP"},
-    "mjpeg": {"EXIF", "the ICC profile", "XMP", "the rest of XMP", "the resolution"},
+    "mjpeg": {"EXIF", "the ICC profile", "XMP", "the rest of XMP", "the text", "the resolution"},
     "png": {"EXIF", "the ICC profile", "XMP", "the text", "the resolution"},
-    "tiff": {"the resolution"},
+    "tiff": {"the ICC profile", "XMP", "the resolution"},
 }
 READ = {"bmp", "mjpeg", "png", "tiff", "webp"}  # codecs of images that `read_still` knows
-_NAMES = {"EXIF": "EXIF", "ICC_PROFILE": "the ICC profile", "XMP": "XMP"}
+_NAMES = {"EXIF": "EXIF", "ICC_PROFILE": "the ICC profile", "XMP": "XMP", "TEXT": "the text"}
 _BMP_RESOLUTION = 38  # its place: 4 bytes each way, in pixels per metre
 _PROFILE_HEADER = 128  # bytes: ICC.1:2022, section 7.2
 
 
 def read_still(data: bytes) -> dict[str, bytes]:
-    """EXIF, ICC_PROFILE, XMP, TEXT (chunks of PNG), RESOLUTION (pixels per metre), DISPLAYMATRIX; what there is."""
+    """What there is of EXIF, ICC_PROFILE, XMP, TEXT (chunks of PNG), RESOLUTION (pixels per metre), DISPLAYMATRIX.
+
+    PAGES of a TIFF and IMAGES of a JPEG say how many there are, the one that is read included, if there are several.
+    """
     found: dict[str, bytes] = {}
     with suppress(struct.error, ValueError, IndexError):  # damaged: its decoder says so
         if data.startswith(png.SIGNATURE):
@@ -113,6 +116,8 @@ class StillWriter:
             return why
         if self._is_jpeg and len(data) > (most := jpeg.CAPACITY.get(key, len(data))):
             return f"it has {len(data)} bytes, and JPEG holds {most}"
+        if self._is_jpeg and key == "TEXT" and jpeg.comments(data) is None:
+            return "JPEG holds comments of up to 65533 bytes, and no other text"
         return None
 
 

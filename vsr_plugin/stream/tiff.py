@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_ORIENTATION, _WIDTH_RESOLUTION, _HEIGHT_RESOLUTION, _UNIT, _XMP, _IPTC = 274, 282, 283, 296, 700, 33723
+_ORIENTATION, _WIDTH_RESOLUTION, _HEIGHT_RESOLUTION, _UNIT = 274, 282, 283, 296
+_XMP, _IPTC, _ICC = 700, 33723, 34675
+_RESOLUTION = {_WIDTH_RESOLUTION, _HEIGHT_RESOLUTION, _UNIT}
+# Tags of how the samples are stored, of the program that did it, and of what `read_still` gives by itself.
+_STORAGE = {
+    *range(254, 267), 273, _ORIENTATION, *range(277, 282), 284, *range(288, 294), 297, 305, 317, *range(320, 326), 330,
+    *range(338, 344), 347, *range(512, 522), *range(529, 533), _XMP, _IPTC, _ICC,
+}  # fmt: skip
+_SUBFILE, _OLD_SUBFILE = 254, 255
+_MP_IMAGES = 0xB002  # CIPA DC-007, section 5.2.3: 16 bytes each
+_MP_THUMBNAILS = {0x010001, 0x010002}
+_MOST_PAGES = 1 << 16
+_ORDERS = {b"II": "<", b"MM": ">"}
 _UNITS = {2: 0.0254, 3: 0.01}  # in metres; 1 is none
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1}  # of one value, in bytes, by type
 _LARGEST = 0xFFFFFFFF
@@ -30,8 +42,62 @@ def upright(data: bytes) -> bytes:
     return bytes(changed)
 
 
+def describes(data: bytes, *, resolution: bool) -> bool:
+    """Whether EXIF says more than how the samples are stored, and which side is up.
+
+    Args:
+        data: EXIF. FFmpeg makes one of every TIFF, of all its fields.
+        resolution: Whether its resolution counts, too.
+    """
+    tags = _fields(data)[1].keys() - _STORAGE
+    return bool(tags if resolution else tags - _RESOLUTION)
+
+
+def count_pages(data: bytes) -> int:
+    """How many images a TIFF has; those that repeat another in fewer pixels do not count, but the first does."""
+    order = _ORDERS[data[:2]]
+    count, link = 0, 4  # where it stands at which byte the next directory begins
+    seen: set[int] = set()
+    while link + 4 <= len(data) and len(seen) < _MOST_PAGES:
+        (start,) = struct.unpack_from(f"{order}I", data, link)
+        if not start or start in seen or start + 2 > len(data):
+            break
+        seen.add(start)
+        (entries,) = struct.unpack_from(f"{order}H", data, start)
+        count += len(seen) == 1 or not (entries and _is_reduced(data, order, start + 2))
+        link = start + 2 + 12 * entries
+    return count
+
+
+def _is_reduced(data: bytes, order: str, entry: int) -> bool:
+    """Whether a directory's first entry says that its image is another in fewer pixels."""
+    if entry + 12 > len(data):
+        return False
+    tag, kind, _ = struct.unpack_from(f"{order}2HI", data, entry)
+    (value,) = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", data, entry + 8)
+    return bool(value & 1) if tag == _SUBFILE else tag == _OLD_SUBFILE and value == 2
+
+
+def count_images(data: bytes, size: int) -> int:
+    """How many images the index of a Multi-Picture JPEG names (CIPA DC-007, section 5), without its thumbnails.
+
+    Args:
+        data: The index.
+        size: Bytes of the file: one that was cut behind the first image may still have the index of all.
+    """
+    order, fields = _fields(data)
+    at, length, _ = fields.get(_MP_IMAGES, (0, 0, 0))
+    images = [struct.unpack_from(f"{order}3I", data, entry) for entry in range(at, at + length - 15, 16)]
+    return sum(kind & 0xFFFFFF not in _MP_THUMBNAILS and place < size for kind, _, place in images)
+
+
 def read_tiff(data: bytes, found: dict[str, bytes]) -> None:
-    """Add resolution, XMP and IPTC to ``found``, by the keys of `read_still`; the rest comes of the decoder."""
+    """Add resolution, XMP, IPTC and the count of pages to ``found``, by the keys of `read_still`.
+
+    The rest comes of the decoder.
+    """
+    if (pages := count_pages(data)) > 1:
+        found["PAGES"] = struct.pack(">I", pages)
     order, fields = _fields(data)
     for tag, key in ((_XMP, "XMP"), (_IPTC, "IPTC")):
         if tag in fields:
@@ -48,7 +114,7 @@ def read_tiff(data: bytes, found: dict[str, bytes]) -> None:
 
 
 def write_tiff(data: bytes, said: Mapping[str, bytes]) -> bytes:
-    """An encoder's TIFF, which states some resolution, with that of ``said``."""
+    """An encoder's TIFF of one page, which states some resolution, with what ``said`` holds."""
     order, fields = _fields(data)
     changed = bytearray(data)
     if "RESOLUTION" in said and {_WIDTH_RESOLUTION, _HEIGHT_RESOLUTION, _UNIT} <= fields.keys():
@@ -57,12 +123,31 @@ def write_tiff(data: bytes, said: Mapping[str, bytes]) -> bytes:
         ):
             struct.pack_into(f"{order}2I", changed, fields[tag][0], min(dots * 254, _LARGEST), 10_000)
         struct.pack_into(f"{order}H", changed, fields[_UNIT][0], 2)
-    return bytes(changed)
+    added = {tag: (kind, said[key]) for tag, kind, key in ((_XMP, 1, "XMP"), (_ICC, 7, "ICC_PROFILE")) if key in said}
+    return _with_fields(changed, order, added) if added else bytes(changed)
+
+
+def _with_fields(data: bytearray, order: str, added: Mapping[int, tuple[int, bytes]]) -> bytes:
+    """A TIFF with more fields in its directory, tag → (type, values of one byte each): both go to its end."""
+    (start,) = struct.unpack_from(f"{order}I", data, 4)
+    (count,) = struct.unpack_from(f"{order}H", data, start)
+    entries = {
+        struct.unpack_from(f"{order}H", data, at)[0]: bytes(data[at : at + 12])
+        for at in range(start + 2, start + 2 + 12 * count, 12)
+    }
+    for tag, (kind, values) in added.items():
+        data += bytes(len(data) % 2)
+        entries[tag] = struct.pack(f"{order}2H2I", tag, kind, len(values), len(data))
+        data += values
+    data += bytes(len(data) % 2)
+    struct.pack_into(f"{order}I", data, 4, len(data))
+    data += struct.pack(f"{order}H", len(entries)) + b"".join(entries[tag] for tag in sorted(entries)) + bytes(4)
+    return bytes(data)
 
 
 def _fields(data: bytes) -> tuple[str, dict[int, tuple[int, int, int]]]:
     """The byte order, and of the first directory: tag → (place of the values, how many, bytes of each)."""
-    order = {b"II": "<", b"MM": ">"}.get(data[:2], "")
+    order = _ORDERS.get(data[:2], "")
     fields: dict[int, tuple[int, int, int]] = {}
     if not order or len(data) < 10:
         return order, fields

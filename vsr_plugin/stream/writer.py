@@ -123,8 +123,8 @@ class Writer:
         self.written = Written(codec=codec, pixel_format=pixel_format, width=width, height=height)
         form = layout(pixel_format)
         keeps_alpha = form is not None and len(form.components) in (2, 4)
-        if frame.has_alpha and not keeps_alpha:
-            drop(self._source, "the transparency", f"{codec} takes none in {pixel_format}", strict=self._strict)
+        self._loses_alpha = frame.has_alpha and not keeps_alpha
+        self._tell_transparency(frame)
         self._output = self._container()
         self._clock = OutputClock(
             self._source,
@@ -193,10 +193,21 @@ class Writer:
             what = f"the transfer {_HDR_TRANSFERS[frame.color.transfer]}"
             drop(self._source, what, f"{self._suffix} has no place for it", strict=self._strict)
 
+    def _tell_transparency(self, frame: Frame) -> None:
+        """Name it as lost at the first frame that has any: all frames of GIF, and of some films, have alpha."""
+        if self._loses_alpha and bool((frame.planes[-1] != frame.color.peak).any()):
+            self._loses_alpha = False
+            why = f"{self.written.codec} takes none in {self.written.pixel_format}"
+            drop(self._source, "the transparency", why, strict=self._strict)
+
     def _tell(self, frame: Frame) -> None:
         """Name what is lost of a frame's side data, or raise if strict."""
         for name in self._losses.of(frame):
-            if self._pictures_only:
+            if name.endswith((" pages", " images")):
+                why = "only the first is enlarged"
+            elif self._suffix in STILL_PICTURES:
+                why = f"no encoder here can write it into {self._suffix}"
+            elif self._pictures_only:
                 why = f"{self._suffix} has no place for it"
             elif name.endswith("of later frames"):
                 why = "the header says what the first frame says"
@@ -213,6 +224,7 @@ class Writer:
             raise UsageError(f"Expected one frame for {self.name}, got several", frames=1, output=pattern)
         if self.written.frames:
             self._tell(frame)
+            self._tell_transparency(frame)
         if self._turn:
             frame = self._turn(frame)
         picture = write_planes(_padded(frame, self.written.width, self.written.height), self.written.pixel_format)
