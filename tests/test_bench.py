@@ -51,7 +51,7 @@ def test_every_part_of_the_job_is_measured_in_every_run(report: Report) -> None:
     assert [len(timing.seconds) for timing in report.own] == [2, 2, 2, 2]
     assert all(second > 0 for timing in report.own for second in timing.seconds)
     assert [timing.codec for timing in report.own] == ["", "", "", "libx264"]
-    assert report.upscaler == "eager on cpu, float32, batch 2, whole pictures"
+    assert report.upscaler == "eager on cpu, float32, batch 2, whole frames"
 
 
 def test_operations_are_counted_from_the_network(report: Report) -> None:

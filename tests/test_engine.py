@@ -445,8 +445,8 @@ def test_out_of_memory_halves_the_batch_then_the_tile_and_goes_on(
         results = list(upscaler.stage(iter(frames)))
         assert (upscaler.batch, upscaler.tile) == (1, 50)
     assert [record.getMessage() for record in caplog.records] == [
-        "out of memory: going on with a batch of 2 and whole pictures",
-        "out of memory: going on with a batch of 1 and whole pictures",
+        "out of memory: going on with a batch of 2 and whole frames",
+        "out of memory: going on with a batch of 1 and whole frames",
         "out of memory: going on with a batch of 1 and tiles of 100",
         "out of memory: going on with a batch of 1 and tiles of 50",
     ]

@@ -95,7 +95,7 @@ def test_a_set_is_the_mean_of_its_pictures() -> None:
 
 def test_what_cannot_be_measured_is_a_usage_error() -> None:
     picture = Picture("a", np.zeros((40, 40), np.uint8))
-    with pytest.raises(UsageError, match="at least one picture"):
+    with pytest.raises(UsageError, match="at least one image"):
         evaluate(bicubic(2), 2, [])
     with pytest.raises(UsageError, match=r"Expected \(40, 40\) samples for a, got \(60, 60\)"):
         evaluate(bicubic(3), 2, [picture])

@@ -54,7 +54,7 @@ def test_the_main_job(media: Media, run: Run, tmp_path: Path, capfd: pytest.Capt
     assert said.out == ""
     summary = said.err.strip().splitlines()[-1]
     assert summary.startswith("in.mp4 → in_espcn_x3.mp4: 38 frames, 288×162, libx264 yuv420p, in ")
-    for word in ("fps", "espcn ×3", "eager on cpu", "float32", "batch", "whole pictures"):
+    for word in ("fps", "espcn ×3", "eager on cpu", "float32", "batch", "whole frames"):
         assert word in summary
     assert "\x1b" not in said.err  # no terminal, no escape codes
 

@@ -94,3 +94,17 @@ def test_a_standard_error_that_nobody_reads_stops_no_work(media: Media, tmp_path
     done = subprocess.run(["bash", "-c", f'"$@" {redirected}', "bash", *words], cwd=tmp_path, timeout=120)
     assert done.returncode == 0
     assert [file.name for file in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_a_folder_that_was_made_as_the_command_stopped_is_removed(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+from vsr_plugin.stream.output import Part
+Part(Path(sys.argv[1]), sequence=False, overwrite=False)
+assert list(Path(sys.argv[1]).parent.iterdir())
+raise KeyboardInterrupt
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out.mkv")], capture_output=True, check=False)
+    assert b"KeyboardInterrupt" in done.stderr
+    assert list(tmp_path.iterdir()) == []

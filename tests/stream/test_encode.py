@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -313,11 +314,13 @@ def test_a_size_that_is_refused_is_not_blamed_on_the_options(
     media: Media,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
     codec: str,
     options: dict[str, str],
     size: tuple[int, int],
     reason: str,
 ) -> None:
+    monkeypatch.setattr(logging.getLogger("vsr_plugin"), "handlers", [])
     width, height = size
     kind = {"dnxhd": "mov", "h263": "avi"}.get(codec, "mkv")
     source = Source(media("plain.mp4"))

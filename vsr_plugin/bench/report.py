@@ -197,5 +197,5 @@ def processor_name(device: torch.device) -> str:
 
 
 def _words(upscaler: Upscaler) -> str:
-    tile = f"tiles of {upscaler.tile}" if upscaler.tile else "whole pictures"
+    tile = f"tiles of {upscaler.tile}" if upscaler.tile else "whole frames"
     return f"{upscaler.backend} on {upscaler.device}, {upscaler.precision}, batch {upscaler.batch}, {tile}"

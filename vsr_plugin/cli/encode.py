@@ -268,7 +268,7 @@ def _encode_one(
         )
     if not quiet:
         count = f"{report.frames} frame{'s' * (report.frames != 1)}"
-        tile = f"tiles of {report.tile}" if report.tile else "whole pictures"
+        tile = f"tiles of {report.tile}" if report.tile else "whole frames"
         names = printable(f"{report.input} → {report.output if report.output != '-' else 'standard output'}")
         console.print(
             f"{names}: {count}, {report.width}×{report.height}, "

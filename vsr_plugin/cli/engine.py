@@ -48,7 +48,7 @@ def build(
         int, typer.Option(min=1, help="Pictures at a time, as in `vsr encode`; `vsr preview` takes 1.")
     ] = 4,
     tile: Annotated[
-        int | None, typer.Option(min=32, metavar="N", help="As in `vsr encode`. [default: whole pictures]")
+        int | None, typer.Option(min=32, metavar="N", help="As in `vsr encode`. [default: whole frames]")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
     cache_dir: Annotated[Path | None, _CACHE_DIR] = None,

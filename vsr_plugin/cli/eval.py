@@ -130,7 +130,7 @@ def _survey(
     if out is not None:
         there = [name for name in _FILES if (out / name).exists()]
         if there and not overwrite:
-            raise OutputError(f"{out / there[0]} exists: add -y to overwrite it")
+            raise OutputError(f"{out / there[0]} exists", overwrite=True)
     from ..bench.survey import measure
 
     survey = measure(data, () if scale is None else (scale,), self_ensemble=self_ensemble)

@@ -29,5 +29,5 @@ def export(
 
     target = output or default_target(model, scale, to)
     if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists: add -y to overwrite it")
+        raise OutputError(f"{target} exists", overwrite=True)
     typer.echo(export_file(model, scale, to, target, weights=weights, overwrite=overwrite))

@@ -7,6 +7,7 @@ drive, the lock of another machine may not be seen.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import logging
 import os
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 _KEPT_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", *STILL_PICTURES}
 _LONGEST = 255  # bytes of a name, on all common file systems
 _LOCK = "lock"
+_own: set[Path] = set()  # folders of this process
 
 
 def default_output(source: str | Path, model: str, scale: int, folder: str | Path | None = None) -> Path:
@@ -156,6 +158,7 @@ class Part:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
         shutil.rmtree(self._folder, ignore_errors=True)
+        _own.discard(self._folder)
 
     def check(self) -> None:
         """Raise OutputError if somebody has moved or deleted the folder since it was made."""
@@ -221,6 +224,7 @@ def _remove_following(sequence: ImageSequence) -> None:
 def _make_folder(parent: Path) -> tuple[Path, filelock.BaseFileLock]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f".vsr-{_machine()}-", suffix=".part", dir=parent))
+        _own.add(folder)
         lock = filelock.FileLock(folder / _LOCK)
         try:
             lock.acquire(blocking=False)
@@ -231,6 +235,13 @@ def _make_folder(parent: Path) -> tuple[Path, filelock.BaseFileLock]:
         if (folder / _LOCK).exists():
             return folder, lock
         lock.release()
+
+
+@atexit.register
+def _remove_own() -> None:
+    """Remove the folders that nobody was there for yet when Ctrl-C came."""
+    for folder in _own:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove_stale(parent: Path) -> None:

@@ -65,7 +65,7 @@ class Report:
         device: Where.
         precision: In what numbers.
         batch: Pictures or tiles at a time.
-        tile: Side of a tile in input pixels; None for whole pictures.
+        tile: Side of a tile in input pixels; None for whole frames.
     """
 
     input: str

@@ -87,7 +87,7 @@ def upscale(
             is computed while another is copied, and on the CPU, with openvino, each has half of the cores.
         batch_size: Frames that the network takes at once; by default chosen for the device and the size of the clip.
             "latency" is for previews: one frame at a time on all cores, and nothing is fetched or computed ahead.
-        tile: Input samples a side that the network takes at once, 32 or more; 0 for whole pictures; by default what
+        tile: Input samples a side that the network takes at once, 32 or more; 0 for whole frames; by default what
             fits.
         cache_dir: Where a backend that compiles keeps the result for the next time; others have nothing to keep.
             By default tensorrt keeps its engines in the user's cache folder, and openvino nothing.

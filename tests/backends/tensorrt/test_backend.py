@@ -234,7 +234,7 @@ def test_without_a_folder_to_keep_them_engines_run_all_the_same(
     run_once(tmp_path / "file" / "engines")
     assert len([message for message in caplog.messages if "cannot be kept" in message]) == 1
     backend = opened(tmp_path / "file" / "engines")
-    with pytest.raises(OutputError, match=r"Cannot keep the engine in .*: choose another folder"):
+    with pytest.raises(OutputError, match=r"Cannot keep the engine in .*: use another cache_dir"):
         backend.build(seeded(ESPCN, 2), ESPCN, fixed(SHAPE), "float32", backend.flavor.target_ahead("8.9"))
 
 
@@ -283,7 +283,7 @@ def test_frames_go_through_it_as_samples(tmp_path: Path, library: Library, monke
     [
         (None, False, "Backend 'tensorrt' runs on cuda, and there is no CUDA device that torch can use"),
         ("cpu", False, "runs on cuda, not on cpu"),
-        ("cpu", True, "runs on cuda, not on cpu: use --device cuda, or another --backend"),
+        ("cpu", True, "runs on cuda, not on cpu: use device='cuda', or use another backend"),
     ],
 )
 def test_without_a_gpu_it_says_so(
