@@ -326,3 +326,29 @@ def test_damage_is_refused_or_harmless(
             refused.append(str(error))
     assert len(refused) > 10
     assert not [message for message in refused if "\n" in message]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"options": "[" * 5000 + "]" * 5000},
+        {"options": '{"last": ' + "[" * 500 + "]" * 500 + "}"},
+        {"options": '{"activation": "' + "x" * 5000 + '"}'},
+        {"options": '{"' + "x" * 5000 + '": 1}'},
+        {"model": "espcn", "scale": "[" * 5000},
+    ],
+)
+def test_what_a_file_says_is_quoted_in_short(
+    tmp_path: Path, state: dict[str, Tensor], metadata: dict[str, str]
+) -> None:
+    save_file(state, tmp_path / "a.safetensors", metadata)
+    with pytest.raises(WeightsError) as caught:
+        load_model("espcn", 2, weights=tmp_path / "a.safetensors")
+    assert len(str(caught.value)) < 250
+
+
+def test_a_header_that_is_not_read_is_quoted_in_short(tmp_path: Path) -> None:
+    header = b'"' + b"[" * 5000 + b'"'
+    (tmp_path / "a.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(WeightsError, match=r"invalid type: string \"\[{10,80}…"):
+        read_weights(tmp_path / "a.safetensors")

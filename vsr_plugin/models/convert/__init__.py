@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Converted", "WeightsFile", "convert", "convert_file", "expected_tensors", "read_weights"]
 
 _LARGEST_OPTION = 512  # layers, features, blocks
+_QUOTED = 80  # letters of what a file says, in an error
 # Widths on which no receptive field depends: a narrow network of the same form is measured sooner.
 _NARROW = {"features": 8, "growth": 2}
 _COUNT = "num_batches_tracked"  # of a batch normalisation: only training reads it, and some do not store it
@@ -221,7 +222,7 @@ def _options(file: WeightsFile, spec: ModelSpec, scale: int, state: Mapping[str,
         try:
             return {**options, **json.loads(text)}
         except (TypeError, ValueError, RecursionError) as error:
-            raise WeightsError(f"{file.name}: expected options in JSON, got {text[:80]!r}") from error
+            raise WeightsError(f"{file.name}: expected options in JSON, got {text[:_QUOTED]!r}") from error
     if expected_tensors(spec, scale) == {n: tuple(t.shape) for n, t in state.items() if not n.endswith(_COUNT)}:
         return options
     read = getattr(_home(spec), "read_options", None)
@@ -236,7 +237,8 @@ def _shapes(spec: ModelSpec, scale: int) -> dict[str, Tensor]:
         with torch.device("meta"):
             return build_model(spec, scale).state_dict()
     except (TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise WeightsError(f"Expected options that {spec.name} has, got {dict(spec.options)}: {error}") from error
+        got, why = str(dict(spec.options))[:_QUOTED], str(error)[:_QUOTED]
+        raise WeightsError(f"Expected options that {spec.name} has, got {got}: {why}") from error
 
 
 def _overlap(spec: ModelSpec, options: Mapping[str, Any], scale: int) -> int:
@@ -256,14 +258,14 @@ def _check_scale(file: WeightsFile, spec: ModelSpec, scale: int, *, above: bool)
     made_for = file.metadata.get("scale")
     if made_for and not spec.shared and not above and str(scale) not in made_for.split():
         raise WeightsError(
-            f"{file.name} does not fit {spec.name} ×{scale}: expected weights for ×{scale}, got ×{made_for}"
+            f"{file.name} does not fit {spec.name} ×{scale}: expected weights for ×{scale}, got ×{made_for[:_QUOTED]}"
         )
 
 
 def _check(file: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor], model: str) -> None:
     wanted = {name: tensor for name, tensor in expected.items() if not name.endswith(_COUNT)}
     if not state.keys() & wanted.keys():
-        names = ", ".join(list(state)[:3])
+        names = ", ".join(name[:_QUOTED] for name in list(state)[:3])
         raise WeightsError(f"{file} does not fit {model}: expected {next(iter(wanted))} and so on, got {names}, …")
     for key in sorted(wanted.keys() | {name for name in state if name not in expected}):
         want = tuple(wanted[key].shape) if key in wanted else "no such tensor"

@@ -35,6 +35,7 @@ _WRAPPERS = ("params_ema", "average", "params", "state_dict", "model_state_dict"
 _HOLDER = re.compile(r"(?:module|model|net|network|generator|netG|_orig_mod)\.(.+)")
 _LFS = b"version https://git-lfs.github.com/spec/"
 _LONGEST_NAME = 200
+_LONG = re.compile(r"(\S{80})\S+")  # what an error quotes of the file, which may be all of it
 _LONGEST_HEADER = 1 << 16  # bytes, of an array in a .npz
 _DEEPEST, _MOST_PARTS = 32, 10_000  # of a pickled network
 _SAFETENSORS = {
@@ -140,7 +141,7 @@ def read_weights(path: Path) -> WeightsFile:
 
 def _unreadable(file: str, error: Exception) -> WeightsError:
     lines = str(error).splitlines() or [type(error).__name__]
-    return WeightsError(f"Cannot read weights from {file!r}: {lines[0][:300]}")
+    return WeightsError(f"Cannot read weights from {file!r}: {_LONG.sub(r'\1…', lines[0])[:300]}")
 
 
 def _meta(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
