@@ -68,6 +68,14 @@ def test_what_is_no_image_is_refused(espcn: Upscaler, image: Any, message: str) 
         espcn(image)
 
 
+@pytest.mark.filterwarnings("error")
+def test_arrays_that_cannot_be_written_give_no_warning(espcn: Upscaler) -> None:
+    image = noise((20, 30, 3), "uint8")
+    image.flags.writeable = False
+    assert espcn(image).shape == (40, 60, 3)
+    assert Frame((image[..., 0],), 0, Fraction(1)).height == 20
+
+
 def test_a_frame_takes_arrays() -> None:
     plane: Any = np.arange(12, dtype=np.uint8).reshape(3, 4)
     frame = Frame((plane,), 0, Fraction(1))

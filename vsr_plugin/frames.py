@@ -126,7 +126,7 @@ class Frame:
     Attributes:
         planes: One (H, W) tensor of native samples per component, in the order Y Cb Cr, R G B, or gray, each
             optionally followed by alpha. A plane may be a strided view (NV12's chroma, packed RGB). NumPy arrays are
-            taken, too, without a copy, and kept as tensors.
+            taken, too, and kept as tensors.
         pts: Presentation time in units of ``time_base``.
         time_base: Seconds per unit, exact.
         duration: Display time in units of ``time_base``; 0 if the file does not say.
@@ -199,7 +199,11 @@ def _tensor(index: int, plane: Any) -> torch.Tensor:
     if isinstance(plane, torch.Tensor):
         return plane
     try:
-        return torch.from_numpy(plane)
-    except (TypeError, ValueError) as error:  # no array, of a type that torch lacks, or of negative strides
+        return torch.from_numpy(plane if plane.flags.writeable else plane.copy())  # PyTorch warns of the former
+    except (
+        AttributeError,
+        TypeError,
+        ValueError,
+    ) as error:  # no array, of a type that torch lacks, or of negative strides
         kind = getattr(plane, "dtype", type(plane).__name__)
         raise UsageError(f"Expected plane {index} as a tensor or a NumPy array of samples, got {kind}") from error

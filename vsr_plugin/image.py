@@ -39,6 +39,7 @@ def to_frame(image: Image) -> Frame:
         raise UsageError(f"Expected an image of shape (H, W), (H, W, 3) or (H, W, 4), got {image.shape}")
     floating = image.dtype.kind == "f"
     samples = np.ascontiguousarray(image.astype(np.float32) if image.dtype.name == "float64" else image)
+    samples = samples if samples.flags.writeable else samples.copy()  # PyTorch warns of those of Pillow
     planes = torch.from_numpy(samples.reshape(*image.shape[:2], count)).unbind(2)
     color = ColorSpec(Matrix.BT709 if count == 1 else Matrix.RGB, Range.FULL, depth, floating=floating)
     return Frame(planes, 0, Fraction(1), color=color)

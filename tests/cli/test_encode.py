@@ -161,6 +161,7 @@ def test_unknown_options_are_usage_errors(run: Run, capfd: pytest.CaptureFixture
         (("--preset", "warp"), "warp"),
         (("--codec", "libx265", "--crf", "99"), "at most"),
         (("--codec", "nosuch"), "Unknown encoder 'nosuch'"),
+        (("--preset", "nosuch"), "Encoder libx264 has no preset 'nosuch'. Its presets: ultrafast, "),
     ],
 )
 def test_what_the_encoder_refuses_is_said_before_standard_input_is_read(

@@ -110,3 +110,14 @@ def test_existing_outputs_are_skipped_and_failures_are_in_the_json(tmp_path: Pat
     good, bad = done.stdout.splitlines()
     assert f'"target": "{tmp_path / "b_espcn_x2.png"}"' in good
     assert f'"source": "{tmp_path / "bad.png"}", "error": ' in bad
+
+
+def test_two_inputs_of_one_name_stop_only_the_second(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "other").mkdir()
+    for name in ("in/a.png", "in/b.png", "other/a.png"):
+        Image.new("L", (16, 16)).save(tmp_path / name)
+    done = command("in", "other", "-o", "out", "-y", "--backend", "eager", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "a_espcn_x2.png is another input or output of the same call" in done.stderr
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {"a_espcn_x2.png", "b_espcn_x2.png"}

@@ -268,7 +268,7 @@ def test_the_input_is_never_its_own_output(media: Media, nearest: Upscaler, tmp_
         (Encoding(codec="libfoo"), "Unknown encoder 'libfoo'"),
         (Encoding(codec="aac"), "Expected a video encoder, got 'aac'"),
         (Encoding(options={"foo": "1"}), "has no option 'foo'"),
-        (Encoding(preset="glacial"), "preset=glacial"),
+        (Encoding(preset="glacial"), "no preset .glacial."),
         (Encoding(options={"x264-params": "foo=1"}), "foo"),
         (Encoding(crf=-700), "crf"),
         (Encoding(pixel_format="yuv410p"), "It takes: yuv420p"),

@@ -52,13 +52,10 @@ def find_jobs(inputs: list[str], output: str | None, model: str, scale: int) -> 
     for source in sources:
         if "://" in source and not folder:
             raise UsageError(f"Expected -o with the address {source}, got none: say where the result goes")
-    jobs = [
+    return [
         (source, str(default_output(source, model, scale, output if output is None else str(Path(output) / below))))
         for source, below in found
     ]
-    if len({target for _, target in jobs}) < len(jobs):
-        raise UsageError(f"Expected inputs of different names, got two that would both go to one file in {output}")
-    return jobs
 
 
 def _files(name: str, ours: str) -> list[tuple[str, Path]]:

@@ -68,6 +68,8 @@ _ANY_HEIGHT = {"ffvhuff", "huffyuv"}
 _STATING_ASPECT = {"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "png", "tiff", "wmv2"}
 _REORDERING = {"libx264", "h264_nvenc", "hevc_nvenc"}  # use B-frames unless told otherwise
 _CONSTANT_RATE = {"mpeg1video", "mpeg2video", "mpeg4"}
+# Of x264 and x265, which write a line of their own to stderr for any other.
+_PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
 _WORST_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx": 63, "libvpx-vp9": 63}  # beyond, they cut it off
 
 
@@ -293,6 +295,9 @@ def _options(codec: str, encoding: Encoding, hdr: Mapping[str, str], pixel_forma
         options["cq" if codec.endswith("_nvenc") else "crf"] = f"{encoding.crf:g}"
     if encoding.preset is not None:
         options["preset"] = encoding.preset
+    preset = encoding.options.get("preset", encoding.preset)
+    if preset is not None and codec in ("libx264", "libx265") and preset not in (*_PRESETS, *map(str, range(10))):
+        raise UsageError(f"Encoder {codec} has no preset {preset!r}. Its presets: {', '.join(_PRESETS)}")
     for key, value in (*hdr.items(), *encoding.options.items()):
         # One option carries all parameters of x264, x265 and SVT-AV1: what the user says comes last and wins.
         options[key] = f"{options[key]}:{value}" if key.endswith("-params") and key in options else value
