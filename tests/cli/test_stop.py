@@ -108,3 +108,19 @@ raise KeyboardInterrupt
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out.mkv")], capture_output=True, check=False)
     assert b"KeyboardInterrupt" in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["typer.main.get_command", "vsr_plugin.stream.output.Part.__enter__"])
+def test_a_stop_at_a_bad_moment_is_a_stop(media: Media, tmp_path: Path, place: str) -> None:
+    module, _, name = place.rpartition(".")
+    code = f"""
+import typer.main, vsr_plugin.stream.output, vsr_plugin.cli
+def stop(*_): raise KeyboardInterrupt
+{module}.{name} = stop
+vsr_plugin.cli.main_encode()
+"""
+    words = [sys.executable, "-c", code, str(media("plain.mp4")), "-o", "out.mkv", "-n", "1", "--backend", "eager"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr.splitlines()[-1][:7]) == (130, "Stopped")
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

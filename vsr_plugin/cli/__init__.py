@@ -91,6 +91,9 @@ def _run(app: typer.Typer) -> None:
         if (
             code == 130
         ):  # everything is put away; saying goodbye to torch and OpenVINO would take longer than Ctrl-C may
+            from ..stream.output import remove_own
+
+            remove_own()
             with suppress(OSError, AttributeError):
                 say_stopped()
                 sys.stdout.flush()
@@ -105,6 +108,8 @@ def _code(app: typer.Typer) -> int:
         code = app(standalone_mode=False) or 0
         if sys.stdout is not None:
             sys.stdout.flush()
+    except KeyboardInterrupt:  # while the parser is put together; later, it is the parser that catches it
+        code = 130
     except TyperException as error:  # the parser's own; without arguments, its message is the help
         line = _of_parser(error)
         print(line if "\n" in line else f"Error: {line}", file=sys.stderr)  # noqa: T201

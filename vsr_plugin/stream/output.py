@@ -238,8 +238,8 @@ def _make_folder(parent: Path) -> tuple[Path, filelock.BaseFileLock]:
 
 
 @atexit.register
-def _remove_own() -> None:
-    """Remove the folders that nobody was there for yet when Ctrl-C came."""
+def remove_own() -> None:
+    """Remove the folders of this process that nobody was there for yet when Ctrl-C came."""
     for folder in _own:
         shutil.rmtree(folder, ignore_errors=True)
 
