@@ -117,7 +117,7 @@ class Tuned:
             configs = []
             for choice in choices:
                 meta = dict(choice)
-                options = {option: meta.pop(option, None) for option in ("num_warps", "num_stages", "maxnreg")}
+                options = {option: meta.pop(option, None) for option in ("num_warps", "num_stages")}
                 configs.append(triton.Config(meta, **options))
             self._tuners[name] = triton.autotune(configs, key=self._key, cache_results=True)(self._kernel)
         return self._tuners[name]

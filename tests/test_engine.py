@@ -20,7 +20,8 @@ from tests import networks
 from tests.networks import EVERY, seeded
 from vsr_plugin.backends import open_backend
 from vsr_plugin.backends.eager import EagerBackend
-from vsr_plugin.engine import Upscaler, torch_threads
+from vsr_plugin.device import torch_threads
+from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError, OutOfMemoryError, UsageError, WeightsError
 from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 
-_BELOW_ENGINE = {"backends", "color", "errors", "execution", "frames", "image", "kernels", "models", "tiling"}
+_BELOW_ENGINE = {"backends", "color", "device", "errors", "execution", "frames", "image", "kernels", "models", "tiling"}
 _BELOW_FRONT_ENDS = {*_BELOW_ENGINE, "engine", "stream"}
 _MEASURING = {"evaluation", "pictures"}
 # Room → the rooms it may import. A room is a module or a sub-package of vsr_plugin; all may import themselves.
@@ -31,6 +31,7 @@ ROOMS = {
     "color": {"errors", "frames", "kernels"},
     "backends": {"errors", "frames", "kernels", "models"},
     "execution": {"backends", "errors"},
+    "device": {"backends", "errors", "execution", "kernels"},
     "engine": _BELOW_ENGINE,
     "stream": {*_BELOW_ENGINE, "engine"},
     "vsvsr": {"vapoursynth"},
@@ -77,7 +78,7 @@ THIRD_PARTIES = {
     "triton": ("kernels",),
     "typer": ("vsr_plugin/cli",),
     "rich": ("vsr_plugin/cli",),
-    "threadpoolctl": ("vsr_plugin/engine.py",),
+    "threadpoolctl": ("vsr_plugin/device.py",),
     "safetensors": ("vsr_plugin/models", "vsr_plugin/training"),
     "cv2": ("vsr_plugin/bench", "vsr_plugin/preview"),
     "aiohttp": ("vsr_plugin/preview/connections.py", "vsr_plugin/preview/server.py"),

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -20,17 +19,16 @@ from .backends import Network, Precision, SamplesNetwork, open_backend
 from .backends.ensemble import SelfEnsemble
 from .backends.memory import forget_frames, translated_errors
 from .color import Conversion
-from .errors import BackendError, OutOfMemoryError, UsageError
+from .device import default_backend, find_device, torch_threads
+from .errors import OutOfMemoryError, UsageError
 from .execution import MIN_TILE, Execution
 from .image import to_frame, to_image
-from .kernels import usable as kernels_usable
 from .models import find_model, read_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from threadpoolctl import ThreadpoolController
     from torch import Tensor, nn
 
     from .frames import Frame
@@ -360,65 +358,3 @@ class Upscaler:
 
     def _compile(self, shape: tuple[int, int, int, int]) -> Network:
         return self._backend.compile(self._module, self.spec, shape, self.precision, self.device)
-
-
-def default_backend(device: torch.device) -> str:
-    """The name of the backend that runs networks on a device, if nothing else is asked for.
-
-    On the CPU openvino, or where it does not load eager, with one warning that says why.
-    """
-    if device.type != "cuda":
-        return "openvino" if _openvino_loads() else "eager"
-    # On Turing the kernels run, too, but Triton does not use its matrix units.
-    return "triton" if torch.cuda.get_device_capability(device) >= (8, 0) and kernels_usable(device) else "eager"
-
-
-@cache
-def _openvino_loads() -> bool:
-    try:
-        open_backend("openvino")
-    except BackendError as error:
-        _log.warning("%s; going on with backend 'eager', which is slower", error)
-        return False
-    return True
-
-
-def find_device(name: str | None) -> torch.device:
-    """The device of this name, or the one to use where none is named.
-
-    Raises:
-        UsageError: a name that is none, or a device that is not there.
-    """
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UsageError(f"Unknown device {name!r}. Expected 'cpu', 'cuda' or 'cuda:1'") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"No device {name!r}, for torch sees {torch.cuda.device_count()} CUDA devices", device="cpu")
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"Device {name!r} is not supported. Expected 'cpu', 'cuda' or 'cuda:1'")
-    return device
-
-
-@contextmanager
-def torch_threads(number: int | None) -> Iterator[None]:
-    """Let torch compute on so many threads, in the calling thread alone; None changes nothing.
-
-    OpenMP's threads go on spinning after their work, and slow others down. `torch.set_num_threads` would also be the
-    start of every thread that meets torch meanwhile, for good; OpenMP itself keeps the number for each thread.
-    """
-    if number is None:
-        yield
-        return
-    torch.get_num_threads()  # which sets this thread's number, the first time
-    with _openmp().limit(limits=number):
-        yield
-
-
-@cache
-def _openmp() -> ThreadpoolController:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController().select(user_api="openmp")

@@ -38,8 +38,8 @@ class Execution:
         threads: CPU threads for a backend with threads of its own; by default all.
 
     Raises:
-        UsageError: a value out of its range. What depends on the machine (a device that is not there) or on the
-            backend (a precision that it lacks) is checked by `Upscaler`.
+        UsageError: a value out of its range, or a precision that the backend lacks. What depends on the machine, as a
+            device that is not there, is checked by `Upscaler`.
     """
 
     backend: str | None = None
@@ -55,8 +55,8 @@ class Execution:
         if self.backend is not None and self.backend not in BACKEND_NAMES:
             use = {"device": self.backend} if _DEVICE.fullmatch(self.backend) else {}
             raise UsageError(f"Unknown backend {self.backend!r}. Known backends: {', '.join(BACKEND_NAMES)}", **use)
-        if self.device is not None and not _DEVICE.fullmatch(self.device):
-            raise UsageError(f"Unknown device {self.device!r}. Expected 'cpu', 'cuda' or 'cuda:1'")
+        if self.device is not None:
+            check_device(self.device)
         if self.precision is not None and self.precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
             raise UsageError(f"Unknown precision {self.precision!r}. Known precisions: {known}")
@@ -72,3 +72,9 @@ class Execution:
                 raise UsageError(f"Expected a tile of 'auto', 'off' or {MIN_TILE} and more samples, got {self.tile!r}")
         elif self.tile < MIN_TILE:
             raise UsageError(f"Expected a tile of {MIN_TILE} or more input samples a side, got {self.tile}")
+
+
+def check_device(name: str) -> None:
+    """Raise UsageError for a name that is none of a device, whether it is there or not."""
+    if not _DEVICE.fullmatch(name):
+        raise UsageError(f"Unknown device {name!r}. Expected 'cpu', 'cuda' or 'cuda:1'")

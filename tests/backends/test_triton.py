@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from tests.networks import EVERY, seeded, small
 from vsr_plugin.backends import SamplesNetwork, open_backend
 from vsr_plugin.color import Conversion
-from vsr_plugin.engine import Upscaler, default_backend
+from vsr_plugin.device import default_backend
+from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError
 from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
@@ -235,10 +236,10 @@ def test_it_is_what_runs_where_cuda_is() -> None:
 
 def test_without_triton_cuda_runs_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
-    monkeypatch.setattr("vsr_plugin.engine.kernels_usable", lambda _: False)
+    monkeypatch.setattr("vsr_plugin.device.kernels_usable", lambda _: False)
     assert default_backend(torch.device("cuda")) == "eager"
     assert default_backend(torch.device("cpu")) == "openvino"
-    monkeypatch.setattr("vsr_plugin.engine.kernels_usable", lambda _: True)
+    monkeypatch.setattr("vsr_plugin.device.kernels_usable", lambda _: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
     assert default_backend(torch.device("cuda")) == "eager"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))

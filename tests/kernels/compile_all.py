@@ -69,7 +69,7 @@ def source(kernel: Any, choice: dict[str, Any], args: tuple[Any, ...], kwargs: d
     for name, value in {**kwargs, **choice}.items():
         if name in kernel.arg_names:
             signature[name], constants[name] = "constexpr", value
-    options = {name: choice[name] for name in ("num_warps", "num_stages", "maxnreg") if choice.get(name)}
+    options = {name: choice[name] for name in ("num_warps", "num_stages") if choice.get(name)}
     ordered = {name: signature[name] for name in kernel.arg_names}
     return ASTSource(kernel, ordered, constants, attributes), options | {"enable_fp_fusion": True}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..backends import BACKEND_NAMES, open_backend
-from ..engine import default_backend, find_device
+from ..device import default_backend, find_device
 from ..errors import BackendError
 from . import Absent, Settings, Timing, inference
 

@@ -8,7 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..backends.ensemble import mean_of_eight
-from ..engine import Upscaler, find_device
+from ..device import find_device
+from ..engine import Upscaler
 from ..errors import UsageError
 from ..evaluation import bicubic, evaluate
 from ..execution import Execution

@@ -184,7 +184,7 @@ def kernels(
 ) -> None:
     """Each Triton kernel on its own, next to torch."""
     from ..bench.kernels import measure_kernels
-    from ..engine import find_device
+    from ..device import find_device
 
     report = measure_kernels(
         find_device(device),

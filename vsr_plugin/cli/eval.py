@@ -102,7 +102,7 @@ def _through(
 ) -> Callable[[Tensor], Tensor]:
     """The network as a backend runs it, compiled anew for each shape."""
     from ..backends import open_backend
-    from ..engine import find_device
+    from ..device import find_device
 
     backend, device = open_backend(backend_name), find_device(device_name)
     known = {name: name for name in backend.precisions}

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..color import Conversion, chroma_grid, codes_to_rgb
-from ..engine import torch_threads
+from ..device import torch_threads
 from ..frames import ColorSpec, Frame, Matrix
 from ..kernels import enlarge_samples
 

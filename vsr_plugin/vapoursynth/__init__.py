@@ -24,7 +24,8 @@ except ImportError as error:
 
 import torch
 
-from ..engine import Upscaler, default_backend
+from ..device import default_backend
+from ..engine import Upscaler
 from ..errors import VsrError
 from ..execution import MIN_TILE, Execution
 from . import arguments
