@@ -14,6 +14,7 @@ from vsr_plugin.frames import ChromaLocation, Matrix, Range
 from vsr_plugin.stream import Selection, Source
 from vsr_plugin.stream.color import read_color
 from vsr_plugin.stream.damage import Tally
+from vsr_plugin.stream.first_frame import FirstFrame
 
 from .conftest import Media, frame_times
 
@@ -219,13 +220,13 @@ def test_a_start_among_b_frames_shows_what_is_seen_there_and_decodes_less(
     """Pictures that nobody sees, and that no other is made of, are not decoded."""
     whole = list(Source(media(name)))
     decoded: list[int] = []
-    check = Source._check_size
+    check = FirstFrame.changes
 
-    def counted(self: Source, picture: av.VideoFrame) -> None:
+    def counted(self: FirstFrame, picture: av.VideoFrame, ratio: Fraction | None) -> str | None:
         decoded.append(picture.pts or 0)
-        check(self, picture)
+        return check(self, picture, ratio)
 
-    monkeypatch.setattr(Source, "_check_size", counted)
+    monkeypatch.setattr(FirstFrame, "changes", counted)
     skipped = 0
     for index, frame in enumerate(whole[1:-2], 1):
         decoded.clear()

@@ -20,6 +20,7 @@ from .color import Reading, read_color
 from .damage import Damage, Tally
 from .decoder import open_decoder
 from .deinterlace import deinterlaced, first_field, holds_one_field
+from .first_frame import FirstFrame
 from .input import average_rate, has_no_clock, is_cover, seconds
 from .layout import read_planes, readable
 from .program import read_programs
@@ -72,6 +73,7 @@ class Source(Iterator[Frame]):
         other_programs: Those that the stream is not in, of a transport stream.
         unread: What the file says that FFmpeg does not read, in words; found with ``keep_packets`` only.
         begins: When the first of the file's sound and frames begins, in seconds of its clock.
+        first: What the first frame decides, once it is decoded.
 
     Raises:
         InputError: nothing to decode here, or the picture is interlaced, or changes its size midway.
@@ -111,11 +113,8 @@ class Source(Iterator[Frame]):
         self._sequence = ImageSequence.find(path)
         self._files = 0  # of the sequence, so far
         self._tally: Tally | None = None
-        self._said_size = False
         self._said_changes: list[str] = []
-        self._reading: Reading | None = None
-        self._ratio: Any = None
-        self._flagged = False  # whether a frame before the first decoded one was flagged as interlaced
+        self.first = FirstFrame()
         self._stills: dict[int | None, dict[str, bytes]] = {}  # pts → what the bytes of an image say
         self._frames = self._read()
 
@@ -336,15 +335,14 @@ class Source(Iterator[Frame]):
         pictures = self._stamped(pictures, clock)
         if not self._selection.deinterlace:
             return pictures
-        return deinterlaced(pictures, self.time_base, self._field_order, flagged=self._flagged)
+        return deinterlaced(pictures, self.time_base, self._field_order, flagged=bool(self.first.flagged))
 
     def _stamped(self, pictures: Iterator[av.VideoFrame], clock: FrameClock) -> Iterator[av.VideoFrame]:
         for picture in pictures:
             clock.stamp(picture)
             if picture.is_corrupt:
                 self.damage(f"the frame at {self._clock(picture.pts)} is damaged", picture.pts)
-            self._check_size(picture)
-            self._check_ratio(picture)
+            self._check(picture)
             if holds_one_field(picture, self.stream):
                 raise InputError(
                     f"{self.name}: each of its frames is a single field, of half the height: weave them into whole "
@@ -435,20 +433,22 @@ class Source(Iterator[Frame]):
 
     def _frame(self, picture: av.VideoFrame) -> Frame:
         if (picture.interlaced_frame or self._field_order) and not self._selection.deinterlace:
-            state = "is interlaced" if self._reading is None else f"is interlaced from {self._clock(picture.pts)} on"
-            raise InputError(f"{self.name} {state}: two fields would be enlarged as one frame", deinterlace=True)
+            since = "" if self.first.reading is None else f" from {self._clock(picture.pts)} on"
+            raise InputError(
+                f"{self.name} is interlaced{since}: two fields would be enlarged as one frame", deinterlace=True
+            )
         side_data = read_side_data(picture, self.stream.codec_context.codec.canonical_name, NAMES)
         side_data |= self._stills.pop(picture.pts, {})
         picture = readable(picture)
         color, guesses = read_color(picture)
-        if self._reading is None and guesses:
+        if self.first.reading is None and guesses:
             log.info("%s: untagged, read as %s", self.name, ", ".join(guesses))
         assert picture.pts is not None
         step = round(1 / (self.frame_rate * self.time_base)) if self.frame_rate else 0
         frame = Frame(read_planes(picture), picture.pts, self.time_base, picture.duration or step, color, side_data)
-        if self._reading is None:
-            self._reading = Reading(color, len(frame.planes))
-        elif changes := self._reading.changes(frame):
+        if self.first.reading is None:
+            self.first.reading = Reading(color, len(frame.planes))
+        elif changes := self.first.reading.changes(frame):
             frame = self._stored_as_first(frame, changes)
         return frame
 
@@ -458,10 +458,10 @@ class Source(Iterator[Frame]):
         Raises:
             InputError: no conversion leaves the colors what they are.
         """
-        assert self._reading is not None
+        assert self.first.reading is not None
         what = f"changes its {', '.join(changes)} at {self._clock(frame.pts)}"
         try:
-            stored = self._reading.store(frame)
+            stored = self.first.reading.store(frame)
         except UsageError as error:
             raise self._cut_there(what) from error
         if changes != self._said_changes:
@@ -472,27 +472,23 @@ class Source(Iterator[Frame]):
     def _cut_there(self, what: str) -> InputError:
         return InputError(f"{self.name} {what}: cut the file there and enlarge the parts")
 
-    def _check_size(self, picture: av.VideoFrame) -> None:
-        """The first frame's size counts, whatever the header says; after it, none may differ."""
-        if not self._said_size:
-            self._said_size = True
-            self.width, self.height = picture.width, picture.height
-        if (picture.width, picture.height) == (self.width, self.height):
+    def _check(self, picture: av.VideoFrame) -> None:
+        """Size and pixel aspect ratio stay those of the first frame.
+
+        Raises:
+            InputError: they do not.
+        """
+        ratio = self._context.sample_aspect_ratio
+        change = self.first.changes(picture, Fraction(ratio.numerator, ratio.denominator) if ratio else None)
+        assert self.first.size is not None
+        self.width, self.height = self.first.size
+        if change is None:
             return
         now, before = f"{picture.width}×{picture.height}", f"{self.width}×{self.height}"
-        if self._sequence is not None and picture.pts is not None:
+        if self._sequence is not None and picture.pts is not None and now != before:
             file = self._sequence.name(self._sequence.numbers[0] + picture.pts)
             raise InputError(f"{file} is {now}, those before it are {before}: give all images one size")
-        raise self._cut_there(f"changes its size from {before} to {now} at {self._clock(picture.pts)}")
-
-    def _check_ratio(self, picture: av.VideoFrame) -> None:
-        """The decoder's pixel aspect ratio may not differ after the first frame, either."""
-        ratio = self._context.sample_aspect_ratio
-        if ratio and self._ratio is None:
-            self._ratio = ratio
-        elif ratio and ratio != self._ratio:
-            old, new = (f"{value.numerator}:{value.denominator}" for value in (self._ratio, ratio))
-            raise self._cut_there(f"changes its pixel aspect ratio from {old} to {new} at {self._clock(picture.pts)}")
+        raise self._cut_there(f"changes its {change} at {self._clock(picture.pts)}")
 
 
 def _ticks(stream: Any) -> tuple[Fraction, int]:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from ...frames import Frame
-    from ..color import Reading
     from ..encoder import Encoding
+    from ..first_frame import FirstFrame
     from ..selection import Selection
 
 
@@ -57,15 +57,11 @@ class Opening:
 
     Attributes:
         frame: As decoded, without its samples.
-        reading: How it is read.
-        sample_aspect_ratio: What the decoder says of it; None if nothing.
-        flagged: Whether it is flagged as interlaced.
+        first: What else it decides.
     """
 
     frame: Frame
-    reading: Reading
-    sample_aspect_ratio: Fraction | None
-    flagged: bool
+    first: FirstFrame
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,7 @@ from .access import KeyFrame, is_random_access, key_frames
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import av
-
     from ...frames import Frame
-    from ..timeline import FrameClock
 
 
 def make_plan(path: str, selection: Selection, length: Fraction, *, strict: bool = False) -> Plan:
@@ -40,10 +37,10 @@ def make_plan(path: str, selection: Selection, length: Fraction, *, strict: bool
         InputError: no film, or no frame in the part asked for.
         DamagedInputError: with ``strict``.
     """
-    with closing(_Lead(path, selection, strict=strict)) as lead:
+    with closing(Source(path, selection, strict=strict)) as lead:
         first = next(lead)
         shift = int(lead.timeline.shift / lead.time_base)
-        opening = Opening(without_samples(first, 1), *lead.decided())
+        opening = Opening(without_samples(first, 1), lead.first)
         end = lead.timeline.end
     begin = first.pts + shift
     stop = None if end is None else math.ceil(end / first.time_base)
@@ -53,7 +50,7 @@ def make_plan(path: str, selection: Selection, length: Fraction, *, strict: bool
         counted = found.shown[last] if last < len(found.shown) else None
         stop = counted if stop is None else stop if counted is None else min(counted, stop)
     whole = found.obstacle
-    if selection.deinterlace and not opening.flagged:
+    if selection.deinterlace and not opening.first.flagged:
         whole = whole or "its first frame is not flagged as interlaced: how the others are read depends on all before"
     if found.jumps and selection.start is not None:
         whole = whole or "its clock jumps"
@@ -92,29 +89,6 @@ def without_samples(frame: Frame, scale: int) -> Frame:
     ]
     one = torch.zeros(1, 1, dtype=frame.planes[0].dtype)
     return replace(frame, planes=tuple(one.expand(shape) for shape in shapes))
-
-
-class _Lead(Source):
-    """Opened for its first frame."""
-
-    _interlaced_first = False
-    _begun = False
-
-    def decided(self) -> tuple[Any, Fraction | None, bool]:
-        """`Reading`, the pixel aspect ratio, and whether it is flagged as interlaced."""
-        ratio = self._ratio
-        return (
-            self._reading,
-            Fraction(ratio.numerator, ratio.denominator) if ratio else None,
-            self._interlaced_first,
-        )
-
-    def _stamped(self, pictures: Iterator[av.VideoFrame], clock: FrameClock) -> Iterator[av.VideoFrame]:
-        for picture in super()._stamped(pictures, clock):
-            if not self._begun:
-                self._begun = True
-                self._interlaced_first = bool(picture.interlaced_frame)
-            yield picture
 
 
 class _Scanned(Source):

@@ -55,10 +55,7 @@ class Section(Source):
         self._firsts = [segment.first for segment in segments]
         super().__init__(film.path, selection, strict=film.strict, keep_packets=plan.every_stream, cancelled=cancelled)
         opening = plan.opening
-        self._reading = opening.reading
-        self._ratio = opening.sample_aspect_ratio
-        self._flagged = opening.flagged
-        self._said_size = True
+        self.first = replace(opening.first)
         self.width, self.height = opening.frame.width, opening.frame.height
         self.timeline.shift = plan.shift * plan.time_base
         self._shift, self._seek = plan.shift, plan.seek
