@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class Matrix(IntEnum):
-    """MatrixCoefficients of H.273 (table 4), under FFmpeg's names; `RGB` is H.273's identity (GBR)."""
+    """MatrixCoefficients of H.273 (table 4), under FFmpeg's names; `RGB` is H.273's identity (GBR).
+
+    ``Matrix("bt709")`` finds one by its name, and by the short ones of people: bt601, bt2020.
+    """
 
     RGB = 0
     BT709 = 1
@@ -37,12 +40,25 @@ class Matrix(IntEnum):
     CHROMA_DERIVED_CL = 13
     ICTCP = 14
 
+    @classmethod
+    def _missing_(cls, value: object) -> Matrix | None:
+        short = {"BT601": "SMPTE170M", "BT2020": "BT2020_NCL", "BT2020NC": "BT2020_NCL", "BT2020C": "BT2020_CL"}
+        name = str(value).upper().replace("-", "_")
+        return cls.__members__.get(short.get(name, name))
+
 
 class Range(Enum):
-    """How code values map to [0, 1]: ``LIMITED`` (16…235 at 8 bits, "tv", "studio") or ``FULL`` (0…255, "pc")."""
+    """How code values map to [0, 1]: ``LIMITED`` (16…235 at 8 bits, "tv", "studio") or ``FULL`` (0…255, "pc").
+
+    ``Range("tv")`` finds one by FFmpeg's names: tv, mpeg, pc, jpeg.
+    """
 
     LIMITED = "limited"
     FULL = "full"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Range | None:
+        return {"tv": cls.LIMITED, "mpeg": cls.LIMITED, "pc": cls.FULL, "jpeg": cls.FULL}.get(str(value).lower())
 
 
 class ChromaLocation(Enum):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vsr_plugin import cli
+from vsr_plugin.cli.preview import encode_command
 from vsr_plugin.preview import KEYS
 
 CLIP = Path(__file__).parents[2] / "examples/clip.mp4"
@@ -31,6 +32,7 @@ def preview(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
         ([CLIP, "-x", "7"], 2, "Model 'espcn' has no scale 7"),
         ([CLIP, "-m", "auto", "--weights", "mine.pth"], 2, "Expected --weights with the model they are for"),
         ([CLIP, "--start", "soon"], 2, "Expected --start"),
+        ([CLIP, "--matrix", "bt708"], 2, "Unknown matrix 'bt708'. Expected one of bt709, fcc, "),
         ([CLIP, "--host", "0.0.0.0"], 2, "Expected --host and --port with --serve, got no --serve"),
         ([CLIP, "--port", "80"], 2, "Expected --host and --port with --serve, got no --serve"),
     ],
@@ -50,3 +52,10 @@ def test_the_help_has_the_keys(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     said = capsys.readouterr().out
     for key, what in KEYS.items():
         assert f"{key:8}{what}" in said
+
+
+def test_the_command_has_what_was_given() -> None:
+    options = {"-m": "espcn", "-x": 3, "--matrix": "bt709", "--range": None, "--deinterlace": True, "--loop": False}
+    assert encode_command("my clip.mp4", options) == (
+        "vsr-encode 'my clip.mp4' -m espcn -x 3 --matrix bt709 --deinterlace"
+    )

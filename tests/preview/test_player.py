@@ -19,6 +19,7 @@ from vsr_plugin.preview import DisplayedFrame
 from vsr_plugin.preview.clips import open_clip
 from vsr_plugin.preview.networks import Networks
 from vsr_plugin.preview.player import Player
+from vsr_plugin.stream import Selection
 
 from .conftest import CLIP, FakeNetworks, Gate, Play, Time, network_frame
 
@@ -362,7 +363,9 @@ def test_a_camera_that_gives_nothing_is_said(media: Media, monkeypatch: pytest.M
 
 
 def test_interlaced_clips_are_deinterlaced_if_asked(media: Media) -> None:
-    with Player(open_clip(str(media("interlaced.mkv")), deinterlace=True), FakeNetworks(), "fast", 2) as player:
+    with Player(
+        open_clip(str(media("interlaced.mkv")), None, Selection(deinterlace=True)), FakeNetworks(), "fast", 2
+    ) as player:
         assert network_frame(player).network.shape == (108, 192, 3)
 
 

@@ -69,7 +69,42 @@ def test_the_log_says_what_was_assumed(media: Media, caplog: pytest.LogCaptureFi
     with caplog.at_level(logging.INFO, "vsr_plugin"):
         list(Source(media("vfr.mp4")))
         list(Source(media("plain.mp4")))
-    assert [record.getMessage() for record in caplog.records] == ["vfr.mp4: untagged, read as BT.601, limited range"]
+    assert [record.getMessage() for record in caplog.records] == [
+        "vfr.mp4 does not say how its colors are stored: read as BT.601 in limited range"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "matrix"),
+    [("bt601", Matrix.SMPTE170M), ("BT709", Matrix.BT709), ("bt2020nc", Matrix.BT2020_NCL), (5, Matrix.BT470BG)],
+)
+@pytest.mark.parametrize(("word", "color_range"), [("full", Range.FULL), ("tv", Range.LIMITED), (None, None)])
+def test_colors_are_read_as_they_are_named(
+    media: Media, name: object, matrix: Matrix, word: Any, color_range: Range | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a file that says BT.709 in limited range."""
+    with caplog.at_level(logging.INFO, "vsr_plugin"):
+        frame = next(Source(media("plain.mp4"), Selection(matrix=name, range=word)))  # type: ignore[arg-type]
+    assert (frame.color.matrix, frame.color.range) == (matrix, color_range or Range.LIMITED)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"matrix": "bt708"}, "Unknown matrix 'bt708'. Expected one of bt709, "),
+        ({"matrix": "rgb"}, "Expected a matrix of YUV, got rgb: leave matrix out"),
+        ({"range": "wide"}, "Unknown range 'wide'. Expected one of limited, full"),
+    ],
+)
+def test_colors_that_nothing_has_are_refused(wish: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Selection(**wish)
+
+
+def test_rgb_has_no_matrix(media: Media) -> None:
+    with pytest.raises(UsageError, match="Expected YUV for a matrix, got RGB: leave matrix out"):
+        next(Source(media("cover.png"), Selection(matrix=Matrix.BT709)))
 
 
 @pytest.mark.parametrize(
@@ -98,6 +133,11 @@ def test_a_part_begins_at_zero_and_ends_in_time(media: Media) -> None:
     assert source.shift == Fraction(12, 25)  # the frame on show at half a second
     assert len(times) == 13
     assert len(list(Source(media("plain.mp4"), Selection(frames=7)))) == 7
+
+
+@pytest.mark.parametrize("start", ["0.2", "0.21", "0.239"])
+def test_a_part_is_as_long_as_asked_wherever_it_begins(media: Media, start: str) -> None:
+    assert len(list(Source(media("plain.mp4"), Selection(start=Fraction(start), duration=Fraction(1))))) == 25
 
 
 @pytest.mark.parametrize("start", ["1.1", "2.0", "2.3", "3.1"])

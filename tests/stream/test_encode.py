@@ -12,8 +12,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import InputError, OutputError, UsageError
@@ -24,7 +26,7 @@ from vsr_plugin.stream import Encoding, Progress, Selection, Source, default_out
 from vsr_plugin.stream.encode import encode
 from vsr_plugin.stream.encoder import check_encoding
 
-from .conftest import FAST, Make, Media, frame_times, probe, video
+from .conftest import FAST, Make, Media, Nearest, frame_times, probe, video
 
 Enlarge = Callable[..., Path]
 
@@ -46,6 +48,28 @@ def test_the_picture_is_tagged_as_it_was_read(media: Media, enlarge: Enlarge) ->
     assert [video(after).get(key) for key in keys] == [video(before).get(key) for key in keys]
     untagged = enlarge(media("vfr.mp4"), "vfr.mp4")  # or a player would read the larger picture as BT.709
     assert (video(untagged)["color_space"], video(untagged)["color_range"]) == ("smpte170m", "tv")
+
+
+@pytest.mark.parametrize(("matrix", "color_range"), [("bt709", "full"), ("bt601", "limited"), ("bt2020nc", "full")])
+def test_named_colors_are_what_ffmpeg_makes_of_them(
+    media: Media, enlarge: Enlarge, tmp_path: Path, matrix: str, color_range: str
+) -> None:
+    """A film is tagged so, and a picture has the RGB that FFmpeg's own conversion gives."""
+    source = tmp_path / "untagged.mkv"
+    to_yuv = ["-vf", "format=yuv444p", "-frames:v", "1", "-c:v", "ffv1"]
+    subprocess.run(["ffmpeg", "-v", "error", "-i", media("plain.mp4"), *to_yuv, source], check=True)
+    named = {"matrix": matrix, "range": color_range}
+    film = video(enlarge(source, "film.mkv", **named))
+    names = {"bt601": "smpte170m", "limited": "tv", "full": "pc"}
+    assert (film["color_space"], film["color_range"]) == (names.get(matrix, matrix), names[color_range])
+    spec = NetworkSpec(name="identity", overlap={1: 0})
+    with Upscaler.from_module(Nearest(1), spec, 1, Execution(backend="eager", device="cpu")) as identity:
+        upscale_file(source, tmp_path / "ours.png", identity, Selection(**named), encoding=Encoding())  # type: ignore[arg-type]
+    scale = f"scale=in_color_matrix={matrix}:in_range={color_range}:flags=accurate_rnd+full_chroma_int,format=rgb24"
+    picture = tmp_path / "ffmpeg.png"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", source, "-vf", scale.replace("0nc", "0"), picture], check=True)
+    ours, theirs = (np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB"), int) for name in ("ours", "ffmpeg"))
+    assert np.abs(ours - theirs).max() <= 1
 
 
 def test_aspect_ratio_survives(media: Media, enlarge: Enlarge) -> None:

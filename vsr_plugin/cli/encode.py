@@ -112,6 +112,14 @@ def encode(
         str | None, typer.Option("--frame-rate", "-r", help="Of image sequences: 25, 30000/1001. [default: 25]")
     ] = None,
     deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Make one frame of every two fields.")] = False,
+    matrix: Annotated[
+        str | None,
+        typer.Option(help="Read YUV by this matrix, whatever the file says: bt601, bt709, bt2020. [default: its tags]"),
+    ] = None,
+    color_range: Annotated[
+        str | None,
+        typer.Option("--range", help="Read samples in this range: limited or full. [default: the file's tags]"),
+    ] = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -172,6 +180,8 @@ def encode(
         frame_rate=values.frame_rate(frame_rate),
         deinterlace=deinterlace,
         hwaccel=hwaccel,
+        matrix=matrix,  # type: ignore[arg-type] # names, which Selection knows
+        range=color_range,  # type: ignore[arg-type]
     )
     encoder_options = values.encoder_options(encoder_option or [])
     jobs = find_jobs(inputs, output, model, scale)

@@ -6,7 +6,7 @@ import logging
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,11 @@ from ..errors import BackendError, InputError, UsageError
 from ..execution import Execution
 from ..models import find_model
 from ..preview import KEYS
+from ..stream.selection import Selection
 from .values import parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +52,8 @@ def preview(
         typer.Option("--format", help="FFmpeg's name of CLIP's format, where it does not tell: lavfi, x11grab; v4l2."),
     ] = None,
     deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Make one frame of every two fields.")] = False,
+    matrix: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
+    color_range: Annotated[str | None, typer.Option("--range", help="As in `vsr encode`.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
     backend: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     device: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
@@ -69,6 +75,11 @@ def preview(
         precision=precision,  # type: ignore[arg-type] # a string that Execution checks
         cache_dir=cache_dir,
     )
+    selection = Selection(
+        deinterlace=deinterlace,
+        matrix=matrix,  # type: ignore[arg-type] # names, which Selection knows
+        range=color_range,  # type: ignore[arg-type]
+    )
     if not serve and (host, port) != (_HOST, _PORT):
         raise UsageError("Expected --host and --port with --serve, got no --serve")
     moment = float(parse_time("--start", start) or 0)
@@ -88,7 +99,7 @@ def preview(
     else:
         check_display()
     networks = Networks(weights=weights, own=model, execution=execution)
-    source = open_clip(clip, form, deinterlace=deinterlace)
+    source = open_clip(clip, form, selection)
     if model == _AUTO:
         _log.info("measuring which network keeps up with %s here …", source.name)
         model = networks.best(source, scale)
@@ -98,24 +109,38 @@ def preview(
         """What encodes the clip as it is seen; empty for what is live, and for FFmpeg's own sources."""
         if source.live or form is not None:
             return ""
-        own = weights if model == networks.own else None
-        options = {
-            "-m": model,
-            "-x": str(scale),
-            "--weights": own,
-            "--backend": backend,
-            "--device": device,
-            "--precision": precision,
-            "--cache-dir": cache_dir,
-        }
-        given = [str(word) for option in options.items() if option[1] is not None for word in option]
-        return shlex.join(["vsr-encode", clip, *given, *(["--deinterlace"] if deinterlace else [])])
+        return encode_command(
+            clip,
+            {
+                "-m": model,
+                "-x": scale,
+                "--weights": weights if model == networks.own else None,
+                "--backend": backend,
+                "--device": device,
+                "--precision": precision,
+                "--cache-dir": cache_dir,
+                "--deinterlace": deinterlace,
+                "--matrix": matrix,
+                "--range": color_range,
+            },
+        )
 
     with Player(source, networks, model, scale, position=moment, paused=serve, loop=loop, command=command) as player:
         if serve:
             serve_page(player, host, port, lambda url: print(url, file=sys.stderr))  # noqa: T201 - for a human to open
         else:
             show(player, folder=Path.cwd())
+
+
+def encode_command(clip: str, options: Mapping[str, object]) -> str:
+    """The vsr-encode command with these options; those that are None or False are left out, True is a flag."""
+    given = [
+        str(word)
+        for name, value in options.items()
+        if value not in (None, False)
+        for word in ([name] if value is True else [name, value])
+    ]
+    return shlex.join(["vsr-encode", clip, *given])
 
 
 preview.__doc__ = f"{preview.__doc__}\n\n    \b\n    " + "\n    ".join(f"{key:8}{what}" for key, what in KEYS.items())

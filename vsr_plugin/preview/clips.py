@@ -7,6 +7,7 @@ import stat
 import struct
 import time
 from collections import deque
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,13 +29,13 @@ _DEVICES = ("x11grab", "gdigrab", "avfoundation", "dshow", "fbdev", "kmsgrab")  
 _BACK = 0.5  # seconds before the end of the sound where the last frame is looked for first
 
 
-def open_clip(path: str, form: str | None = None, *, deinterlace: bool = False) -> Clip:
+def open_clip(path: str, form: str | None = None, selection: Selection | None = None) -> Clip:
     """Find out what ``path`` is.
 
     Args:
         path: A file, a pattern of images, an address, or a camera such as ``/dev/video0``.
         form: FFmpeg's name of the format, where the path does not tell (``lavfi``, ``x11grab``); ``v4l2`` is a camera.
-        deinterlace: Make one frame of every two fields.
+        selection: How a file is decoded; where it begins is of no account.
 
     Raises:
         InputError: it cannot be opened.
@@ -44,16 +45,16 @@ def open_clip(path: str, form: str | None = None, *, deinterlace: bool = False) 
         raise UsageError("Expected a file or a camera, got standard input: write what comes there to a file first")
     if form in ("v4l2", "video4linux2") or (form is None and _is_device(Path(path))):
         return CameraClip(path)
-    return FileClip(path, form, deinterlace=deinterlace)
+    return FileClip(path, form, selection)
 
 
 class FileClip:
     """Anything FFmpeg opens; see `preview.Clip`."""
 
-    def __init__(self, path: str, form: str | None = None, *, deinterlace: bool = False) -> None:
+    def __init__(self, path: str, form: str | None = None, selection: Selection | None = None) -> None:
         self._path = path
         self._form = form
-        self._deinterlace = deinterlace
+        self._selection = selection or Selection()
         self.live = form in _DEVICES
         source = Source(path, form=form)
         try:
@@ -95,9 +96,7 @@ class FileClip:
 
     def _from(self, position: float, cancelled: Callable[[], bool]) -> Generator[tuple[Frame, float]]:
         start = Fraction(position).limit_denominator(1_000_000) if position > 0 else None
-        source = Source(
-            self._path, Selection(start=start, deinterlace=self._deinterlace), form=self._form, cancelled=cancelled
-        )
+        source = Source(self._path, replace(self._selection, start=start), form=self._form, cancelled=cancelled)
         try:
             for frame in source:
                 yield frame, float(frame.pts * frame.time_base + source.shift - self._origin)

@@ -21,30 +21,43 @@ _SDR_TRANSFERS = {1, 2, 6, 7, 14, 15}
 _CHROMA_LOCATIONS = dict(enumerate(ChromaLocation, 1))  # AVChromaLocation counts in the order of our enumeration
 
 
-def read_color(picture: av.VideoFrame) -> tuple[ColorSpec, list[str]]:
+def read_color(
+    picture: av.VideoFrame, matrix: Matrix | None = None, color_range: Range | None = None
+) -> tuple[ColorSpec, list[str]]:
     """How to read the picture's samples, and what had to be assumed because nothing in the file says it.
 
     Untagged YUV is BT.709 when at least 1280 wide or more than 576 high, else BT.601; its range is limited, RGB's and
     gray's full; its chroma sits left, as MPEG's does.
+
+    Args:
+        picture: As decoded.
+        matrix: Of YUV, whatever the file says.
+        color_range: ″
+
+    Raises:
+        UsageError: ``matrix`` for RGB.
     """
     form = layout(picture.format.name)
     assert form is not None
     guesses = []
     gray = len(form.components) <= 2
-    try:
-        matrix = Matrix(picture.colorspace)
-    except ValueError:
-        matrix = Matrix.UNSPECIFIED
     if form.is_rgb:
+        if matrix is not None:
+            raise UsageError("Expected YUV for a matrix, got RGB", matrix=None)
         matrix = Matrix.RGB
-    elif matrix in (Matrix.UNSPECIFIED, Matrix.RGB):
+    elif matrix is None:
+        try:
+            matrix = Matrix(picture.colorspace)
+        except ValueError:
+            matrix = Matrix.UNSPECIFIED
+    if not form.is_rgb and matrix in (Matrix.UNSPECIFIED, Matrix.RGB):
         high_definition = picture.width >= 1280 or picture.height > 576
         matrix = Matrix.BT709 if high_definition else Matrix.SMPTE170M
         if not gray:
             guesses.append("BT.709" if high_definition else "BT.601")
-    if picture.color_range in (1, 2):
+    if color_range is None and picture.color_range in (1, 2):
         color_range = Range.LIMITED if picture.color_range == 1 else Range.FULL
-    else:
+    elif color_range is None:
         color_range = Range.FULL if form.is_rgb or form.full_range or gray else Range.LIMITED
         if not (form.is_rgb or form.full_range):
             guesses.append(f"{color_range.value} range")

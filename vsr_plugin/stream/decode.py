@@ -246,6 +246,7 @@ class Source(Iterator[Frame]):
                 if shift is None:
                     shift = frame.pts if timeline.start is not None else self._before_zero(frame)
                     timeline.shift = shift * self.time_base
+                    self._keep_length()
                 yield replace(frame, pts=frame.pts - shift) if shift else frame
                 count += 1
                 reached = time + frame.duration * self.time_base
@@ -275,6 +276,15 @@ class Source(Iterator[Frame]):
             lost = self._tally.lost(reached, end)
         if lost:
             self._damage.add(lost, ends=True)
+
+    def _keep_length(self) -> None:
+        """End as much earlier as the first frame, which is seen at the start, begins before it: less than a frame."""
+        timeline = self.timeline
+        if timeline.start is None or timeline.end is None or not self.frame_rate:
+            return
+        early = timeline.start - timeline.shift
+        if 0 < early < 1 / self.frame_rate:
+            timeline.end -= early
 
     def _before_zero(self, first: Frame) -> int:
         """How many ticks before 0 the file begins, as after a wrap of its clock; negative, or 0.
@@ -440,9 +450,9 @@ class Source(Iterator[Frame]):
         side_data = read_side_data(picture, self.stream.codec_context.codec.canonical_name, NAMES)
         side_data |= self._stills.pop(picture.pts, {})
         picture = readable(picture)
-        color, guesses = read_color(picture)
+        color, guesses = read_color(picture, self._selection.matrix, self._selection.range)
         if self.first.reading is None and guesses:
-            log.info("%s: untagged, read as %s", self.name, ", ".join(guesses))
+            log.info("%s does not say how its colors are stored: read as %s", self.name, " in ".join(guesses))
         assert picture.pts is not None
         step = round(1 / (self.frame_rate * self.time_base)) if self.frame_rate else 0
         frame = Frame(read_planes(picture), picture.pts, self.time_base, picture.duration or step, color, side_data)

@@ -49,7 +49,7 @@ class _Elements:
         cluster = 0  # where the one ends that is being read
         while walk.at < segment:
             at = walk.at
-            walk.unfinished = None if segment == _NO_END else "its segment"
+            walk.unfinished = None if segment == _NO_END else "its frames and sound"
             known = at < cluster < _NO_END
             kind, end = yield from self._element(cluster if known else segment)
             walk.unfinished = walk.unfinished or (None if end == _NO_END else f"the element at byte {at}")

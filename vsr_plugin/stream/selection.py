@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from ..errors import UsageError
+from ..frames import Matrix, Range
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """Which frames of a source are taken, and how they are decoded; by default all of them, as they are.
 
-    Times and the rate may be given as any number; they are kept as fractions.
+    Times and the rate may be given as any number; they are kept as fractions. Matrix and range may be given by name.
 
     Attributes:
         start: Where to begin, in seconds from the beginning of the file; the output then counts time from 0.
@@ -21,6 +23,9 @@ class Selection:
         frame_rate: Of image sequences and of streams without timestamps.
         deinterlace: Make one frame of every two fields (bwdif); without it interlaced input is refused.
         hwaccel: Decode on this kind of device (``cuda``) where it can, in software where it cannot.
+        matrix: How YUV is read, whatever the file says: ``Matrix.BT709``, or "bt709", "bt601", "bt2020". The output is
+            tagged so, too.
+        range: Whether samples have limited or full range, whatever the file says: ``Range.FULL``, or "full", "limited".
 
     Raises:
         UsageError: a value out of its range.
@@ -32,6 +37,8 @@ class Selection:
     frame_rate: Fraction | None = None
     deinterlace: bool = False
     hwaccel: str | None = None
+    matrix: Matrix | None = None
+    range: Range | None = None
 
     def __post_init__(self) -> None:
         for name in ("start", "duration", "frame_rate"):
@@ -48,3 +55,17 @@ class Selection:
             object.__setattr__(self, name, value)
         if self.frames is not None and self.frames < 1:
             raise UsageError(f"Expected frames to be 1 or more, got {self.frames}")
+        object.__setattr__(self, "matrix", _named(Matrix, "matrix", self.matrix))
+        object.__setattr__(self, "range", _named(Range, "range", self.range))
+        if self.matrix in (Matrix.RGB, Matrix.UNSPECIFIED):
+            raise UsageError(f"Expected a matrix of YUV, got {Matrix(self.matrix).name.lower()}", matrix=None)
+
+
+def _named[Kind: (Matrix, Range)](kind: type[Kind], what: str, value: Any) -> Kind | None:
+    if value is None:
+        return None
+    try:
+        return kind(value)
+    except ValueError as error:
+        known = ", ".join(name.lower() for name in kind.__members__ if name not in ("RGB", "UNSPECIFIED"))
+        raise UsageError(f"Unknown {what} {value!r}. Expected one of {known}") from error

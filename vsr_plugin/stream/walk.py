@@ -153,6 +153,6 @@ class Walk:
             return
         except EOFError:
             if self.unfinished is not None:
-                self.note(self.at, f"the file ends within {self.unfinished}")
+                self.note(self.at, f"the file is cut off: it ends within {self.unfinished}")
             elif self._held:
-                self.note(self.at, f"the file ends within what follows byte {self.at}")
+                self.note(self.at, f"the file is cut off: it ends within what follows byte {self.at}")

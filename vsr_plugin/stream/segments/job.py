@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from enum import Enum
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -140,10 +141,14 @@ def _settings(upscaler: Upscaler, selection: Selection, encoding: Encoding, leng
     """All that changes the parts."""
     return {
         **network(upscaler),
-        **{name.replace("_", " "): value for name, value in asdict(selection).items()},
+        **{name.replace("_", " "): _told(value) for name, value in asdict(selection).items()},
         **{name.replace("_", " "): value for name, value in asdict(encoding).items()},
         "seconds of a segment": str(length),
     }
+
+
+def _told(value: object) -> object:
+    return value.name.lower() if isinstance(value, Enum) else value
 
 
 class _Job:

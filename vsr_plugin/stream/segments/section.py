@@ -133,6 +133,7 @@ class Copied(Source):
         plan = film.plan
         self.width, self.height = plan.opening.frame.width, plan.opening.frame.height
         self.timeline.shift = plan.shift * plan.time_base
+        self._keep_length()
         self._plan = plan
         self._rest: Iterator[Any] | None = None
         self._shown: list[int] = []  # timestamps of frames that have not been noted, a heap
