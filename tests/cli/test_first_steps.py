@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -121,3 +122,19 @@ def test_two_inputs_of_one_name_stop_only_the_second(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "a_espcn_x2.png is another input or output of the same call" in done.stderr
     assert {file.name for file in (tmp_path / "out").iterdir()} == {"a_espcn_x2.png", "b_espcn_x2.png"}
+
+
+def test_an_option_that_suits_one_container_stops_only_the_others(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("in/a.mkv", "in/b.webm"):
+        clip = f"ffmpeg -v error -f lavfi -i testsrc2=s=32x32:d=0.2 -c:v libvpx -y {name}".split()
+        subprocess.run(clip, cwd=tmp_path, check=True)
+    done = command("in", "-o", "out", "--preset", "ultrafast", "--json", "--backend", "eager", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "Error: Encoder libvpx-vp9 has no option 'preset'" in done.stderr
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["a_espcn_x2.mkv"]
+    good, bad = map(json.loads, done.stdout.splitlines())
+    assert (Path(good["source"]).name, Path(bad["source"]).name) == ("a.mkv", "b.webm")
+    assert "'preset'" in bad["error"]
+    done = command("in/b.webm", "-o", "b.webm", "--preset", "ultrafast", cwd=tmp_path)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "False")

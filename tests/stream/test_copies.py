@@ -320,3 +320,15 @@ def test_languages_without_a_place_in_a_transport_stream_are_said(
     found = [one.get("tags", {}).get("language") for one in streams(after) if one["codec_type"][0] == stream]
     assert found == [language if kept else None]
     assert (f"dropping the tag language={language} of " in caplog.text) != kept
+
+
+def test_a_stream_for_which_the_others_leave_no_place_is_dropped(
+    enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    films = "-f lavfi -i testsrc2=s=64x48:r=25:d=0.4 -f lavfi -i testsrc=s=32x32:r=25:d=0.4"
+    before = _ffmpeg(f"{films} -map 0 -map 1 -c:v libx264 -preset ultrafast", tmp_path / "in.ts")
+    after = enlarge(before, "out.m2ts")  # its numbers are given out for one film
+    assert [(stream["codec_name"], stream["width"]) for stream in streams(after)] == [("h264", 128)]
+    assert "dropping video stream 1 (h264): mpegts cannot hold it beside the other streams" in caplog.text
+    with pytest.raises(OutputError, match="would be lost: mpegts cannot hold it beside"):
+        enlarge(before, "strict.m2ts", strict=True)

@@ -394,6 +394,34 @@ def test_options_for_some_size_or_format_are_not_refused(encoding: Encoding) -> 
     check_encoding(".mov", encoding)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "codec", "message"),
+    [
+        (".foo", None, "Cannot write a .foo file: expected a name that ends in .mp4"),
+        (".txt", None, "Cannot write a .txt file"),
+        (".gif", None, "does not list libx264 for gif"),
+        (".ogv", None, "does not list libx264 for ogv"),  # its muxer says so with the header
+        (".swf", None, "does not list libx264 for swf"),
+        (".webm", "libx264", "does not list libx264 for webm"),
+        (".flv", "prores_ks", "does not list prores_ks for flv"),
+    ],
+)
+def test_a_container_that_does_not_hold_the_encoders_codec_is_said_before_any_frame(
+    suffix: str, codec: str | None, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(OutputError, match=message):
+        check_encoding(suffix, Encoding(codec))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "suffix", [".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".flv", ".nut", ".y4m", ".png"]
+)
+def test_containers_that_hold_the_default_codec_are_taken(suffix: str, capfd: pytest.CaptureFixture[str]) -> None:
+    check_encoding(suffix, Encoding())
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("codec", ["libsvtav1", "libx265"])
 def test_sizes_below_the_encoder_are_refused(media: Media, tmp_path: Path, codec: str) -> None:
     source = Source(media("plain.mp4"))

@@ -195,10 +195,16 @@ def encode(
     if as_json and any(target == "-" for _, target in jobs):
         raise UsageError("Expected --json or y4m on standard output, got both")
     encoding = Encoding(codec, crf, preset, encoder_options, pixel_format)
-    for suffix in {".y4m" if target == "-" else Path(target).suffix.lower() for _, target in jobs}:
-        check_encoding(suffix, encoding)
-        if resume:
-            check_cuttable(suffix, encoding)
+    unsuitable = {}
+    for suffix in {_suffix(target) for _, target in jobs}:
+        try:
+            check_encoding(suffix, encoding)
+            if resume:
+                check_cuttable(suffix, encoding)
+        except VsrError as error:
+            unsuitable[suffix] = error
+    if unsuitable and all(_suffix(target) in unsuitable for _, target in jobs):
+        raise next(iter(unsuitable.values()))
     kept = identities(source for source, _ in jobs if source != "-")
     for source, target in jobs:
         if target != "-" and kept & identities([target]):
@@ -229,6 +235,8 @@ def encode(
         )
         for number, (source, target) in enumerate(jobs, start=1):
             try:
+                if unsuitable.get(_suffix(target)):
+                    raise unsuitable[_suffix(target)]  # noqa: TRY301 - it is the first that can go wrong with this file
                 check_names(source, target, kept, overwrite=overwrite)
                 tell_if_stopped(if_stopped(target, done, len(jobs), older=bool(identities([target])), kept=resume))
                 place = f"{number} of {len(jobs)}: " if len(jobs) > 1 else ""
@@ -250,6 +258,11 @@ def encode(
                 say_result(json.dumps({**paths, **dataclasses.asdict(report), "fps": round(report.fps, 3)}))
     if failed:
         raise typer.Exit(1)
+
+
+def _suffix(target: str) -> str:
+    """The suffix that chooses the container."""
+    return ".y4m" if target == "-" else Path(target).suffix.lower()
 
 
 def _encode_one(

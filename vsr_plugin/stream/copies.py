@@ -50,7 +50,7 @@ _ITUNES_TAGS = {
 }  # fmt: skip
 
 
-class _Memory(io.BytesIO):
+class MemoryFile(io.BytesIO):
     """A file in memory with a name: some muxers look at how it ends."""
 
     def __init__(self, name: str) -> None:
@@ -61,7 +61,7 @@ class _Memory(io.BytesIO):
 def trial(output: OutputContainer, **options: str) -> OutputContainer:
     """A container of the same kind, name and options in memory, to see what its muxer does."""
     options = {**output.container_options, **options}
-    return av.open(_Memory(output.name), "w", format=output.format.name, container_options=options)
+    return av.open(MemoryFile(output.name), "w", format=output.format.name, container_options=options)
 
 
 def add_copy(output: OutputContainer, stream: Any) -> Any:
@@ -88,8 +88,14 @@ def add_copy(output: OutputContainer, stream: Any) -> Any:
     return added
 
 
-def refusal(output: OutputContainer, stream: Any) -> str | None:
-    """Why ``output`` does not take this stream, or None if it does."""
+def refusal(output: OutputContainer, stream: Any, others: Sequence[Any] = ()) -> str | None:
+    """Why ``output`` does not take this stream, or None if it does.
+
+    Args:
+        output: Before its header is written.
+        stream: One of the input's.
+        others: Streams of the input that go into ``output`` in any case.
+    """
     kind = output.format.name
     if stream.disposition & Disposition.attached_pic and kind not in ("matroska", "mp4", "ipod"):
         return f"{kind} has no place for a cover"
@@ -107,9 +113,23 @@ def refusal(output: OutputContainer, stream: Any) -> str | None:
     except (FFmpegError, ValueError):
         known = stream.codec_context is not None or stream.type in ("attachment", "data")
         return f"{kind} cannot hold it" if known else f"FFmpeg has no decoder for it, and {kind} does not take it so"
+    if others and not _holds_all(output, [*others, stream]) and _holds_all(output, others):
+        return f"{kind} cannot hold it beside the other streams"
     if stream.container.format.name != kind and any(_DOUBT.search(line) for _, _, line in said):
         return f"{kind} could hold it, but players could not read it there"
     return None
+
+
+def _holds_all(output: OutputContainer, streams: Sequence[Any]) -> bool:
+    """Whether the muxer writes a header for these streams together."""
+    try:
+        with captured(), trial(output) as attempt:
+            for stream in streams:
+                add_copy(attempt, stream)
+            attempt.start_encoding()
+    except (FFmpegError, ValueError):
+        return False
+    return True
 
 
 def kept_tags(tags: Mapping[str, str], kind: str = "") -> dict[str, str]:

@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import av
 from av.codec.codec import find_best_pix_fmt_of_list
+from av.error import FFmpegError
 
 from ..errors import OutputError, UsageError
+from .copies import MemoryFile
+from .ffmpeg_log import captured
 from .layout import layout, native_format, stored_color, tag
-from .opening import open_encoder, refusal
+from .opening import add_stream, not_listed, open_container, open_encoder, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -160,12 +163,14 @@ def check_encoding(suffix: str, encoding: Encoding) -> None:
 
     Raises:
         UsageError: the encoder is unknown, or does not know an option or a value.
+        OutputError: FFmpeg writes no files of this suffix, or none with this encoder.
     """
-    refusals = []
+    refusals: list[UsageError | OutputError] = []
     for codec in dict.fromkeys(choose_codec(suffix, depth, encoding.codec) for depth in (8, 10)):
         try:
             _try(codec, encoding)
-        except UsageError as error:
+            _try_container(suffix, codec)
+        except (UsageError, OutputError) as error:
             refusals.append(error)
         else:
             return
@@ -179,6 +184,27 @@ def _try(codec: str, encoding: Encoding) -> None:
     refused = _refusal(codec, encoding, asked or formats)
     if refused is not None and _refusal(codec, Encoding(codec), formats) is None:
         raise refused
+
+
+def _try_container(suffix: str, codec: str) -> None:
+    """Let the muxer write a header in memory; an encoder that does not open at this size is left to the first frame."""
+    if suffix in STILL_PICTURES or suffix == ".y4m":
+        return
+    options = dict(_DEFAULTS.get(codec, {}))
+    with open_container(MemoryFile(f"file{suffix}"), f"a {suffix} file") as output:
+        context = add_stream(output, codec, Fraction(25), dict(options)).codec_context
+        known = [fmt.name for fmt in av.Codec(codec, "w").video_formats or []]
+        context.width, context.height = 320, 192
+        context.pix_fmt = next((name for name in _TRIED_FORMATS if name in known), known[0] if known else "yuv420p")
+        try:
+            open_encoder(context, codec, options)
+        except (UsageError, OutputError):
+            return
+        with captured():
+            try:
+                output.start_encoding()
+            except (FFmpegError, ValueError) as error:
+                raise not_listed(codec, output) from error
 
 
 def _refusal(codec: str, encoding: Encoding, formats: Sequence[str]) -> UsageError | None:
@@ -263,12 +289,7 @@ def add_encoder(
     options = _options(codec, encoding, hdr, pixel_format)
     if not b_frames:
         _without_b_frames(codec, options, output.format.name)
-    try:
-        stream: Any = output.add_stream(codec, rate=frame_rate or Fraction(25), options=dict(options))
-    except ValueError as error:
-        raise OutputError(
-            f"FFmpeg does not list {codec} for {output.format.name} files", output=..., codec=...
-        ) from error
+    stream: Any = add_stream(output, codec, frame_rate or Fraction(25), dict(options))
     context = stream.codec_context
     context.width, context.height = encoded_size(codec, pixel_format, frame.width, frame.height)
     context.pix_fmt = pixel_format

@@ -11,7 +11,7 @@ import av.logging
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 @contextmanager

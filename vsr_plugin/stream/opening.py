@@ -1,4 +1,4 @@
-"""`open_encoder`: an encoder opened with its options, or one error that says what it refuses and why."""
+"""Containers and encoders opened with their options, or one error that says what they refuse and why."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from .ffmpeg_log import captured
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from av.container import OutputContainer
+
 # Each encoder takes one of them: most take the first, H.263 the second, DNxHD the third.
 _TRIED_SIZES = ((320, 192), (352, 288), (1920, 1080))
 _COMPLAINT = re.compile(r"(unknown|invalid|error parsing|bad).*(option|value|param)", re.IGNORECASE)
@@ -24,6 +26,45 @@ _UNPARSED = re.compile(
     r"Unable to parse .* option|Error setting option"
 )  # FFmpeg's own words, before it opens anything
 _OF_SIZE = re.compile(r"width|height|\bsize|dimension|resolution", re.IGNORECASE)
+
+
+def open_container(
+    file: Any, name: str, kind: str | None = None, options: dict[str, str] | None = None
+) -> OutputContainer:
+    """Open an output.
+
+    Args:
+        file: A name or a file, as PyAV takes it.
+        name: What messages call it.
+        kind: FFmpeg's name of the container. [default: by the file's name]
+        options: Of its muxer.
+
+    Raises:
+        OutputError: FFmpeg knows no container by this name.
+    """
+    try:
+        return av.open(file, "w", format=kind, container_options=options or {})
+    except (FFmpegError, ValueError) as error:
+        raise OutputError(
+            f"Cannot write {name}: expected a name that ends in .mp4, .mkv, .mov, .webm, .png, …"
+        ) from error
+
+
+def add_stream(output: OutputContainer, codec: str, rate: Fraction, options: dict[str, str]) -> Any:
+    """Add a video stream for an encoder that is not open yet.
+
+    Raises:
+        OutputError: the container does not hold its codec.
+    """
+    try:
+        return output.add_stream(codec, rate=rate, options=options)
+    except ValueError as error:
+        raise not_listed(codec, output) from error
+
+
+def not_listed(codec: str, output: OutputContainer) -> OutputError:
+    """The error of a container that does not hold an encoder's codec."""
+    return OutputError(f"FFmpeg does not list {codec} for {output.format.name} files", output=..., codec=...)
 
 
 def open_encoder(context: Any, codec: str, options: Mapping[str, str]) -> None:

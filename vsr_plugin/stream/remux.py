@@ -40,7 +40,7 @@ _LATE = Fraction(1, 20)  # seconds that a stream may begin later without being h
 
 
 @dataclass
-class _Passenger:
+class _CopiedStream:
     """One stream that crosses over."""
 
     source: Any
@@ -84,7 +84,7 @@ class Remux:
         self._source = source
         self._output = output
         self._strict = strict
-        self._passengers: dict[int, _Passenger] = {}
+        self._copies: dict[int, _CopiedStream] = {}
         self._pending: Packet[Any] | None = None
         self._input = source.container
         self._held: list[Packet[Any]] = []  # subtitles that may last beyond an end that is not known yet
@@ -106,13 +106,13 @@ class Remux:
                 picture.disposition = self._source.disposition
                 self._set_timecode(picture)
             else:
-                self._board(stream)
-        carried = [passenger.source for passenger in self._passengers.values() if passenger.source.type != "attachment"]
+                self._add(stream)
+        carried = [copy.source for copy in self._copies.values() if copy.source.type != "attachment"]
         for what in unheld(self._output, [self._input.streams[self._source.stream_index], *carried]):
             drop(self._source, what, f"{self._output.format.name} has no place for it", strict=self._strict)
         if self._source.shift > 0:
             # A cut begins where the enlarged film does, and a copied one decodes only from its next key frame on.
-            self._undecodable = {i for i, one in self._passengers.items() if one.source.type == "video"}
+            self._undecodable = {i for i, one in self._copies.items() if one.source.type == "video"}
         return picture
 
     def _set_timecode(self, picture: VideoStream) -> None:
@@ -156,7 +156,7 @@ class Remux:
             packet = self._source.queue.get()
             if packet is None:
                 return None
-            if packet.stream_index not in self._passengers:
+            if packet.stream_index not in self._copies:
                 packet = None
         return packet
 
@@ -182,7 +182,7 @@ class Remux:
                 kept.append(chapter)
         self._output.set_chapters(kept)
 
-    def _board(self, stream: Any) -> None:
+    def _add(self, stream: Any) -> None:
         """Find the stream its place in the output, or say why there is none."""
         context = stream.codec_context
         what = f"{stream.type} stream {stream.index}" + (f" ({context.name})" if context is not None else "")
@@ -192,13 +192,14 @@ class Remux:
         if stream.type == "data" and stream.discard == Discard.all:
             return  # QuickTime's chapter titles: the chapters themselves cross over
         kind = self._output.format.name
-        refused = refusal(self._output, stream)
+        others = [self._input.streams[self._source.stream_index], *(one.source for one in self._copies.values())]
+        refused = refusal(self._output, stream, others)
         codec = _SUBTITLE_CODEC.get(kind)
         if not refused and is_cover(stream) and kind == "matroska":
             self._attach_cover(stream)
             return
         if not refused:
-            passenger = _Passenger(stream, add_copy(self._output, stream))
+            copy = _CopiedStream(stream, add_copy(self._output, stream))
         elif context is not None and context.name in _TEXT_SUBTITLES and codec is not None:
             log.info("%s: %s becomes %s, which %s can hold", self._source.name, what, codec, kind)
             if context.name in _STYLED:
@@ -206,16 +207,16 @@ class Remux:
                 drop(self._source, f"positions and other styles of {what}", why, strict=self._strict)
             target: Any = self._output.add_stream(codec)
             target.time_base = stream.time_base
-            passenger = _Passenger(stream, target, target.codec_context)
+            copy = _CopiedStream(stream, target, target.codec_context)
             # The decoder makes its header when it is opened; the encoder needs it before the file's header is written.
             context.open(strict=False)
-            passenger.converter.subtitle_header = context.subtitle_header
+            copy.converter.subtitle_header = context.subtitle_header
         else:
             drop(self._source, what, refused, strict=self._strict)
             return
-        passenger.target.metadata.update(kept_tags(stream.metadata, kind))
-        passenger.target.disposition = Disposition(stream.disposition)
-        self._passengers[stream.index] = passenger
+        copy.target.metadata.update(kept_tags(stream.metadata, kind))
+        copy.target.disposition = Disposition(stream.disposition)
+        self._copies[stream.index] = copy
 
     def _attach_cover(self, stream: Stream) -> None:
         """Matroska keeps cover art as an attachment."""
@@ -232,7 +233,7 @@ class Remux:
         return Fraction(0) if ticks is None else seconds(ticks, packet.time_base) - self._source.timeline.taken
 
     def _write(self, packet: Packet[Any]) -> None:
-        passenger = self._passengers[packet.stream_index]
+        copy = self._copies[packet.stream_index]
         time = self._time(packet)
         if not self._cut(packet):
             return
@@ -241,32 +242,32 @@ class Remux:
                 return
             self._undecodable.remove(packet.stream_index)
         written = packet
-        if passenger.converter is not None:
+        if copy.converter is not None:
             try:
-                converted = _converted(passenger, packet)
+                converted = _converted(copy, packet)
             except FFmpegError:  # as of text in another encoding than UTF-8
                 self._source.damage(f"a subtitle at {float(time):.3f} s does not decode")
                 return
             if converted is None:
                 return
             written = converted
-        if passenger.last is None and passenger.source.type == "audio" and self._output.format.name in _COUNTING:
-            self._say_late(passenger, time)
-        passenger.follow(written)
-        written.stream = passenger.target
+        if copy.last is None and copy.source.type == "audio" and self._output.format.name in _COUNTING:
+            self._say_late(copy, time)
+        copy.follow(written)
+        written.stream = copy.target
         try:
             self._output.mux_one(written)
         except InvalidDataError:  # its form is broken, though the demuxer did not see it
-            self._source.damage(f"a packet of {passenger.source.type} stream {passenger.source.index} is damaged")
+            self._source.damage(f"a packet of {copy.source.type} stream {copy.source.index} is damaged")
         except FFmpegError as error:
-            what = f"{passenger.source.type} stream {passenger.source.index}"
+            what = f"{copy.source.type} stream {copy.source.index}"
             raise OutputError(
                 f"Cannot write {what} of {self._source.name} at {float(time):.3f} s: {error.strerror}"
             ) from error
 
-    def _say_late(self, passenger: _Passenger, time: Fraction) -> None:
+    def _say_late(self, copy: _CopiedStream, time: Fraction) -> None:
         if time > _LATE:
-            what = f"the {float(time):.3f} s before audio stream {passenger.source.index} begins"
+            what = f"the {float(time):.3f} s before audio stream {copy.source.index} begins"
             drop(self._source, what, f"{self._output.format.name} has no place for it", strict=self._strict)
 
     def _cut(self, packet: Packet[Any]) -> bool:
@@ -301,12 +302,12 @@ def metadata_options(source: Source) -> dict[str, str]:
     return {"movflags": "use_metadata_tags"} if custom_tags(source.file_tags) and not source.covers else {}
 
 
-def _converted(passenger: _Passenger, packet: Packet[Any]) -> Packet[Any] | None:
+def _converted(copy: _CopiedStream, packet: Packet[Any]) -> Packet[Any] | None:
     """One subtitle in the output's codec, at the same time."""
-    subtitles = passenger.source.codec_context.decode2(packet)
+    subtitles = copy.source.codec_context.decode2(packet)
     if subtitles is None or not len(subtitles):
         return None
-    converted: Packet[Any] = passenger.converter.encode_subtitle(subtitles)
+    converted: Packet[Any] = copy.converter.encode_subtitle(subtitles)
     converted.pts = converted.dts = packet.pts
     converted.duration = packet.duration
     converted.time_base = packet.time_base

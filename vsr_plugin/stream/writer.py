@@ -28,6 +28,7 @@ from .encoder import (
 )
 from .layout import layout, write_planes
 from .matroska_header import state_aspect
+from .opening import open_container
 from .orientation import Turn, scaled
 from .rate import NO_B_FRAMES
 from .remux import Remux, drop, metadata_options
@@ -314,12 +315,7 @@ class Writer:
         elif self._suffix in (".avi", ".mxf"):
             # They count frames: a shift, because sound is primed before 0, would round to a whole one.
             options = {"avoid_negative_ts": "disabled"}
-        try:
-            output = av.open(self._target(), "w", format=kind, container_options=options)
-        except (FFmpegError, ValueError) as error:
-            raise OutputError(
-                f"Cannot write {self.name}: expected a name that ends in .mp4, .mkv, .mov, .webm, .png, …"
-            ) from error
+        output = open_container(self._target(), self.name, kind, options)
         self._closing.callback(output.close)
         return output
 
