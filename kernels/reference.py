@@ -229,14 +229,16 @@ def enlarge(x: Tensor, scale: int, *, shift: tuple[float, float] = (0.0, 0.0), e
     numbers = tuple(v * u for column in vertical for row in horizontal for v in column for u in row)
     kernel = _phase_kernel(numbers, (scale * scale, 1, len(vertical[0]), len(horizontal[0])), x)
     dtype, x = x.dtype, x.to(kernel.dtype)
-    x = x.reshape(n * c, 1, h, w)
+    if c != 1:  # luma needs no reshape, which graphs of other programs would keep for one size of frame
+        x = x.reshape(n * c, 1, h, w)
     if edges == "symmetric":
         x = _pad_symmetric(_pad_symmetric(x, 2, top, bottom), 3, left, right)
     else:
         x = F.pad(x, (left, right, top, bottom), mode="replicate")
     with exact_float32(x):
         x = F.conv2d(x, kernel)  # (N·C, scale², H, W)
-    return F.pixel_shuffle(x, scale).reshape(n, c, h * scale, w * scale).to(dtype)
+    x = F.pixel_shuffle(x, scale).to(dtype)
+    return x if c == 1 else x.reshape(n, c, h * scale, w * scale)
 
 
 def exact_float32(x: Tensor) -> AbstractContextManager[None]:

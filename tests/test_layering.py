@@ -82,8 +82,8 @@ THIRD_PARTIES = {
     "safetensors": ("vsr_plugin/models", "vsr_plugin/training"),
     "cv2": ("vsr_plugin/bench", "vsr_plugin/preview"),
     "aiohttp": ("vsr_plugin/preview/connections.py", "vsr_plugin/preview/server.py"),
-    "onnx": ("vsr_plugin/bench", "vsr_plugin/backends/tensorrt/export.py"),
-    "onnxscript": ("vsr_plugin/bench", "vsr_plugin/backends/tensorrt/export.py"),
+    "onnx": ("vsr_plugin/backends/graph.py", "vsr_plugin/export/onnx.py"),
+    "onnxscript": ("vsr_plugin/backends/graph.py",),
     "matplotlib": ("vsr_plugin/bench", "vsr_plugin/compare", "vsr_plugin/training/curve.py"),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from fractions import Fraction
@@ -12,10 +11,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from typer.testing import CliRunner
 
 from vsr_plugin import ColorSpec, Frame, Upscaler
-from vsr_plugin.cli.export import export as command
 from vsr_plugin.errors import OutputError, UsageError, WeightsError
 from vsr_plugin.execution import Execution
 from vsr_plugin.export import export_file
@@ -176,26 +173,15 @@ def test_a_network_that_no_shader_can_run_is_refused(model: str, tmp_path: Path)
     assert not any(tmp_path.iterdir())
 
 
-def test_the_command_names_the_file_and_overwrites_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import typer
-
-    app = typer.Typer()
-    app.command()(command)
-    monkeypatch.chdir(tmp_path)
-    words = ["espcn", "--to", "glsl", "-x", "3"]
-    assert CliRunner().invoke(app, words, catch_exceptions=False).stdout == "espcn_x3.glsl\n"
-    text = (tmp_path / "espcn_x3.glsl").read_text(encoding="utf-8")
-    assert text.startswith("// espcn x3: Shi, CVPR 2016.")
-    assert "22624 multiply-accumulates" in text.splitlines()[1]
-    result = CliRunner().invoke(app, words)
-    assert isinstance(result.exception, OutputError)
-    assert str(result.exception) == "espcn_x3.glsl exists: use overwrite=True"
-    assert CliRunner().invoke(app, [*words, "-y"]).exit_code == 0
-    assert os.listdir(tmp_path) == ["espcn_x3.glsl"]  # noqa: PTH208 - hidden files, too
+def test_the_head_says_what_it_is_and_what_it_costs(tmp_path: Path) -> None:
+    lines = export_file("espcn", 3, "glsl", tmp_path).read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("// espcn x3: Shi, CVPR 2016.")
+    assert "22624 multiply-accumulates" in lines[1]
+    assert lines[2].startswith("// License: MIT. ")
 
 
 def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"Unknown kind of file 'tensorflow'. Known kinds: glsl"):
+    with pytest.raises(UsageError, match=r"Unknown kind of file 'tensorflow'. Known kinds: onnx, openvino, glsl"):
         export_file("espcn", 2, "tensorflow")
     with pytest.raises(WeightsError):
         export_file("espcn", 2, "glsl", tmp_path / "s.glsl", weights=tmp_path / "none.safetensors")

@@ -20,7 +20,7 @@ from .memory import translated_errors
 from .rounding import for_bfloat16
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
@@ -59,6 +59,7 @@ class OpenVINOBackend:
             with translated_errors("openvino: opening its cache"):
                 self._core.set_property({"CACHE_DIR": str(cache_dir)})
         self._tensor = openvino.Tensor
+        self._save = openvino.save_model
         # Not openvino.convert_model, which is these two steps, a second of imports, and another report.
         self._frontend = FrontEndManager().load_by_framework("pytorch")
         self._decoder = TorchScriptPythonDecoder
@@ -85,9 +86,8 @@ class OpenVINOBackend:
 
         Tracing runs the module, so it is done on a small picture; the module must not decide by its input's shape.
         """
-        with translated_errors(f"openvino: compiling {spec.name}"), warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # OpenVINO reads a trace, and torch has deprecated tracing
-            module = with_subpixel_deconvolutions(module).to("cpu", torch.float32).eval()
+        with translated_errors(f"openvino: compiling {spec.name}"), torch.no_grad():
+            module = _plain(module)
             enlarge: nn.Module = nn.Identity()
             if precision == "bfloat16":
                 module = for_bfloat16(module)
@@ -96,14 +96,58 @@ class OpenVINOBackend:
                     # Inside the graph the enlargement would be rounded before the first layer sees it.
                     enlarge, module.upsample = upsample, enlarge
             sides = (min(length, _EXAMPLE * spec.multiple_of) for length in shape[2:])
-            example = enlarge(torch.zeros(1, shape[1], *sides))
-            trace = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
-            decoder = self._decoder(trace)  # the graph reads from it as long as it lives
-            graph = self._frontend.convert(self._frontend.load(decoder))
+            graph, _decoder = self._graph(module, enlarge(torch.zeros(1, shape[1], *sides)))
             graph.reshape(list(enlarge(torch.empty(shape, device="meta")).shape))
             hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision], **self._threads}
             compiled = self._core.compile_model(graph, "CPU", hints)
         return OpenVINONetwork(compiled, enlarge, self._tensor, spec.name)
+
+    def save(
+        self,
+        module: nn.Module,
+        spec: NetworkSpec,
+        path: Path,
+        *,
+        shape: tuple[int, int, int, int],
+        half: bool,
+        names: tuple[str, str],
+        facts: Mapping[str, str],
+    ) -> None:
+        """Write a network in OpenVINO's own format, in float32.
+
+        Args:
+            module: The network.
+            spec: ″
+            path: The .xml file; the weights go into a .bin file beside it.
+            shape: (N, C, H, W) that it takes; -1 for any length.
+            half: Keep the weights in float16.
+            names: Of the input and the output.
+            facts: What the file says of the network, as its ``rt_info`` below ``vsr_plugin``.
+        """
+        with translated_errors(f"openvino: exporting {spec.name}"), torch.no_grad():
+            side = _EXAMPLE * spec.multiple_of
+            graph, _decoder = self._graph(_plain(module), torch.zeros(1, spec.channels, side, side))
+            graph.reshape(list(shape))
+            graph.set_friendly_name(path.stem)
+            for port, name in zip((graph.input(0), graph.output(0)), names, strict=True):
+                port.get_tensor().set_names({name})
+                port.get_node().set_friendly_name(name)
+            for name, fact in facts.items():
+                graph.set_rt_info(fact, ["vsr_plugin", name])
+            self._save(graph, str(path), compress_to_fp16=half)
+
+    def _graph(self, module: nn.Module, example: Tensor) -> tuple[Any, Any]:
+        """Trace a module on an example: the graph of any shape, and what it reads from as long as it lives."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # OpenVINO reads a trace, and torch has deprecated tracing
+            trace = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
+        decoder = self._decoder(trace)
+        return self._frontend.convert(self._frontend.load(decoder)), decoder
+
+
+def _plain(module: nn.Module) -> nn.Module:
+    """A copy for the CPU, in float32."""
+    return with_subpixel_deconvolutions(module).to("cpu", torch.float32).eval()
 
 
 class OpenVINONetwork:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import torch
 
+from ..backends.graph import onnx_graph
 from ..errors import BackendError
-from ..models import load_model
-from . import Absent, Settings, Timing
-from .peers import export_onnx
+from ..models import find_model, load_model
+from . import Absent, Timing
 
 _NAME = "vapoursynth-mlrt-ov"
 _SIZES = {(320, 180): 120, (960, 540): 24}  # frames that are counted, after those that fill the pipeline
@@ -78,24 +78,16 @@ def measure_beside(runs: int) -> tuple[Timing | Absent, ...]:
         return (Absent(_NAME, "not installed", f"pip install {_NAME}"),)
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for width, height in _SIZES:
-            settings = Settings("espcn", 2, width=width, height=height)
-            try:
-                export_onnx(load_model("espcn", 2), settings, _network(folder, width))
-            except ImportError:
-                return (Absent(_NAME, "no ONNX to give it the network", "pip install 'vsr-plugin[bench]'"),)
+        network = Path(folder) / "network.onnx"
+        network.write_bytes(onnx_graph(load_model("espcn", 2), find_model("espcn"), "float32")[0].SerializeToString())
         for _ in range(runs):
             for (width, height), count in _SIZES.items():
                 words = [str(number) for number in (width, height, count, _FILLED)]
                 for name, script in (("espcn ×2, filter", _OURS), (f"espcn ×2, {_NAME[12:]}", _THEIRS)):
-                    extra = [str(plugin), str(_network(folder, width))] if script is _THEIRS else []
+                    extra = [str(plugin), str(network)] if script is _THEIRS else []
                     seconds.setdefault(f"{name} {width}×{height}", []).append(_run(script, *words, *extra))
     note = f"OpenVINO on the CPU, {torch.get_num_threads()} cores"
     return tuple(Timing(name, tuple(timed), note=note) for name, timed in seconds.items())
-
-
-def _network(folder: str, width: int) -> Path:
-    return Path(folder) / f"{width}.onnx"
 
 
 def _run(script: str, *words: str) -> float:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import shutil
 import subprocess
 import tempfile
-import warnings
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
+from ..backends.graph import onnx_graph
 from ..errors import BackendError
 from ..models import find_model
 from . import Absent, Timing
@@ -24,8 +24,6 @@ from .pictures import RATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from torch import nn
 
     from . import Settings
 
@@ -65,9 +63,9 @@ def _opencv_loop(clip: Path, folder: Path, settings: Settings) -> Timing | Absen
     name = "OpenCV dnn, frame by frame"
 
     def prepare(cv2: Any) -> Callable[[Any], Any]:
-        model = folder / "network.onnx"
-        export_onnx(load_network(settings)[1], settings, model)
-        net = cv2.dnn.readNetFromONNX(str(model))
+        spec, module = load_network(settings)
+        graph, _ = onnx_graph(module, spec, "float32")
+        net = cv2.dnn.readNetFromONNX(np.frombuffer(graph.SerializeToString(), np.uint8))
 
         def network(luma: Any) -> Any:
             net.setInput(luma)
@@ -84,7 +82,6 @@ def _loop(
     """The loop that every tutorial has: read, enlarge luma by the network and chroma bicubically, write."""
     try:
         import cv2
-        import numpy as np
     except ImportError:
         return Absent(name, "no OpenCV", _INSTALL_BENCH)
     scale = settings.scale
@@ -123,19 +120,6 @@ def _loop(
         return Absent(name, f"fails: {str(error).strip().splitlines()[-1].strip()}")
     note = f"OpenCV {cv2.__version__} reads and writes; its builds have no {CODEC}, so it writes MPEG-4 part 2"
     return Timing(name, runs, codec=PLAIN_CODEC, note=note)
-
-
-def export_onnx(module: nn.Module, settings: Settings, path: Path) -> None:
-    """Write a network as ONNX, for frames of the size in ``settings``."""
-    import onnx  # noqa: F401 - said here, for torch tells of it only in the middle of the export
-    import onnxscript  # noqa: F401
-
-    channels = find_model(settings.model, settings.scale).channels
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nobody needs here
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations inside the exporter
-        example = torch.zeros(1, channels, settings.height, settings.width)
-        torch.onnx.export(module, (example,), str(path), external_data=False, verbose=False)
 
 
 def _ffmpeg_scale(clip: Path, folder: Path, settings: Settings) -> Timing | Absent:

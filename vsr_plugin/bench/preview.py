@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import tempfile
 import time
-import warnings
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 
+from ..backends.graph import onnx_graph
 from ..errors import BackendError
 from ..models import find_model, load_model
 from ..preview.canvas import add_labels, compose, strip
@@ -26,6 +23,7 @@ from ..preview.window import Window, check_display
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from ..engine import Upscaler
     from ..frames import Frame
@@ -153,27 +151,17 @@ class _DnnUpscaler:
 
     def __init__(self, model: str, scale: int) -> None:
         self.spec, self.scale = find_model(model, scale), scale
-        self._module = load_model(model, scale)
-        self._net: Any = None
+        graph, _ = onnx_graph(load_model(model, scale), self.spec, "float32")
+        self._net = cv2.dnn.readNetFromONNX(np.frombuffer(graph.SerializeToString(), np.uint8))
 
     def upscale(self, frames: Sequence[Frame]) -> list[Frame]:
         """Luma by the network, chroma bicubically."""
         (frame,) = frames
         x = frame.planes[0].numpy()[None, None].astype(np.float32) / 255
-        if self._net is None:
-            self._net = self._read(x.shape)
         self._net.setInput(x)
         luma = torch.from_numpy((self._net.forward()[0, 0].clip(0, 1) * 255).round().astype(np.uint8))
         large = interpolate(frame, self.scale)
         return [replace(large, planes=(luma, *large.planes[1:]))]
-
-    def _read(self, shape: tuple[int, ...]) -> Any:
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # deprecations inside the exporter
-            logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which nobody needs here
-            path = Path(folder) / "network.onnx"
-            torch.onnx.export(self._module, (torch.zeros(shape),), str(path), external_data=False, verbose=False)
-            return cv2.dnn.readNetFromONNX(str(path))
 
     def close(self) -> None:
         """Nothing is held."""

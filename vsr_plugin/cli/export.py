@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path  # noqa: TC003 - typer reads the annotations when the command is registered
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ..errors import OutputError
-from ..models import find_model
+from ..errors import UsageError
 
 
 def export(
     model: Annotated[str, typer.Argument(help="Network; `vsr models` lists them.")],
-    to: Annotated[str, typer.Option("--to", help="glsl: a shader for mpv and libplacebo.")],
+    to: Annotated[str, typer.Option("--to", help="onnx, openvino or glsl.")],
     scale: Annotated[int, typer.Option("-x", "--scale", help="How many times larger; `vsr models` says which.")] = 2,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="[default: MODEL_xSCALE.glsl]")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="A file, or a folder. [default: MODEL_xSCALE.onnx, .xml, .glsl]"),
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
-    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing file.")] = False,
+    precision: Annotated[
+        str, typer.Option(metavar="float32|float16", help="Of the weights; float16 halves the file. onnx and openvino.")
+    ] = "float32",
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="The only frames it takes. [default: any] onnx and openvino.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace existing files.")] = False,
 ) -> None:
-    """Write a network as a file for another program, and print its name.
+    """Write a network as a file that other programs run, and print its name.
 
-    mpv --glsl-shaders=espcn_x2.glsl film.mkv plays a film through the shader, on any GPU. Shaders exist for espcn,
-    fsrcnn and fsrcnn-s.
+    onnx: for ONNX Runtime, OpenCV, vs-mlrt, vs-jetpack and chaiNNer. openvino: for OpenVINO, with the weights in a .bin
+    file beside the .xml file. Both hold any network, take original frames, and say in their metadata what else must be
+    known. glsl: a shader for mpv and libplacebo, on any GPU, of espcn, fsrcnn or fsrcnn-s.
+
+    To bring weights the other way, into vsr, use `vsr models convert`.
     """
-    find_model(model, scale)
-    from ..export import default_target, export_file
+    from ..export import export_file
 
-    target = output or default_target(model, scale, to)
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists", overwrite=True)
-    typer.echo(export_file(model, scale, to, target, weights=weights, overwrite=overwrite))
+    options: dict[str, Any] = {"weights": weights, "precision": precision, "size": _size(size), "overwrite": overwrite}
+    typer.echo(export_file(model, scale, to, output, **options))
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)[x×](\d+)", text)
+    if not found:
+        raise UsageError(f"Expected --size as 480x270, got {text!r}")
+    return int(found[1]), int(found[2])

@@ -90,7 +90,7 @@ def convert(
     ] = None,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
-    """Convert other people's weights to ours, for --weights."""
+    """Convert other people's weights to ours, for --weights. For files that other programs run: `vsr export`."""
     options = dict(_named_value(word) for word in option or ())
     from ..models.convert import convert_file
 
@@ -121,7 +121,10 @@ def export(
     measure: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of images to measure on; repeatable.")] = None,
     notice: Annotated[str, typer.Option(help="What a user must know of the training images.")] = "",
 ) -> None:
-    """Copy a run's best weights into a folder of weights, measured and written down in its manifest."""
+    """Copy a training run's best weights into a folder of weights, measured and written down in its manifest.
+
+    For files that other programs run: `vsr export`.
+    """
     from ..errors import UsageError
     from ..training.export import export as export_run
 

@@ -1,54 +1,53 @@
 """Networks as files for other programs: `export_file` writes one.
 
-`chain` takes a network apart into convolutions; `glsl` writes them as a shader for mpv and libplacebo.
+`onnx` and `openvino` write whole networks, `facts` what such a file says of itself; `chain` takes a network apart into
+convolutions, and `glsl` writes them as a shader for mpv and libplacebo.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
-from ..errors import OutputError, UsageError
-from ..models import read_model
+from ..errors import BackendError, OutputError, UsageError
+from ..models import find_model, read_model, shipped_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import nn
-
     from ..models import ModelSpec
 
-__all__ = ["KINDS", "default_target", "export_file"]
+__all__ = ["KINDS", "ExportPrecision", "export_file"]
+
+ExportPrecision = Literal["float32", "float16"]
 
 
-def _glsl(spec: ModelSpec, module: nn.Module, scale: int) -> bytes:
-    from .chain import chain
-    from .glsl import shader
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of file.
 
-    layers = chain(spec.name, module)
-    about = [
-        f"{spec.name} x{scale}: {spec.paper}. Written by vsr_plugin.",
-        f"Weights {_digest(module)[:16]}; {layers.macs} multiply-accumulates per input pixel.",
-        "The code of this file is MIT-licensed; for the weights, see the notice in vsr_plugin's weights/manifest.toml.",
-    ]
-    return shader(f"{spec.name} x{scale}", layers, about).encode()
-
-
-# Name → suffix, and what writes it.
-KINDS: dict[str, tuple[str, Callable[[ModelSpec, nn.Module, int], bytes]]] = {"glsl": (".glsl", _glsl)}
-
-
-def default_target(model: str, scale: int, kind: str) -> Path:
-    """``espcn_x2.glsl`` in the current folder.
-
-    Raises:
-        UsageError: an unknown kind.
+    Attributes:
+        name: As people write it.
+        module: Of this package; its ``write(network)`` gives the content of each file, by suffix.
+        suffixes: Of its files; the first is the one that programs open.
+        needs: Packages that are no dependencies of ours.
+        whole: Whether it holds any network, in any precision and for one size; else it has one form.
     """
-    if kind not in KINDS:
-        raise UsageError(f"Unknown kind of file {kind!r}. Known kinds: {', '.join(KINDS)}")
-    return Path(f"{model}_x{scale}{KINDS[kind][0]}")
+
+    name: str
+    module: str
+    suffixes: tuple[str, ...]
+    needs: tuple[str, ...] = ()
+    whole: bool = True
+
+
+KINDS = {
+    "onnx": Kind("ONNX", "onnx", (".onnx",), needs=("onnx", "onnxscript")),
+    "openvino": Kind("OpenVINO", "openvino", (".xml", ".bin")),
+    "glsl": Kind("GLSL", "glsl", (".glsl",), whole=False),
+}
 
 
 def export_file(
@@ -58,6 +57,8 @@ def export_file(
     target: str | Path | None = None,
     *,
     weights: str | Path | None = None,
+    precision: ExportPrecision = "float32",
+    size: tuple[int, int] | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write a network as a file for another program.
@@ -65,38 +66,75 @@ def export_file(
     Args:
         model: A name out of `MODELS`.
         scale: One that the model has.
-        kind: A name out of `KINDS`; ``glsl`` is a user shader for mpv and libplacebo.
-        target: The file to write; `default_target` if None.
+        kind: A name out of `KINDS`: ``onnx``, ``openvino`` (an .xml file, and a .bin file with the weights beside it),
+            or ``glsl``, a user shader for mpv and libplacebo.
+        target: The file to write, or a folder; by default ``espcn_x2.onnx`` in the current folder.
         weights: As for `load_model`.
-        overwrite: Replace an existing file.
+        precision: Of weights: float16 makes a file half as large. ONNX then says that features are float16, too, and
+            only frames float32; in OpenVINO's files, whoever runs the network decides. Not for glsl.
+        size: (width, height) of the only frames that the network takes, one at a time; by default any. Not for glsl.
+        overwrite: Replace existing files.
 
     Returns:
         The file.
 
     Raises:
-        UsageError: an unknown model, scale or kind, or a network that this kind of file cannot hold.
+        UsageError: an unknown model, scale, kind or precision, a size that the network cannot take, or a network that
+            this kind of file cannot hold.
         WeightsError: as `load_model` raises it.
+        BackendError: a package is missing, or the network cannot be written.
         OutputError: the file exists, or cannot be written.
     """
-    target = default_target(model, scale, kind) if target is None else Path(target)
-    if target.exists() and not overwrite:
-        raise OutputError(f"{target} exists")
+    spec, target = _checked(model, scale, kind, target, precision, size)
+    files = [target.with_suffix(suffix) for suffix in KINDS[kind].suffixes]
+    for file in files:
+        if os.path.lexists(file) and not overwrite:
+            raise OutputError(f"{file} exists", overwrite=True)
+    if not target.parent.is_dir():
+        raise OutputError(f"Cannot write {target}: there is no such folder")
+    if weights is None:
+        shipped_weights(spec, scale)
+    for package in KINDS[kind].needs:
+        if find_spec(package) is None:
+            raise BackendError(f"ONNX files need {package}: pip install 'vsr-plugin[export]'")
+    from .facts import Exported
+
     spec, module = read_model(model, scale, weights)
-    content = KINDS[kind][1](spec, module, scale)
-    part = target.with_name(f".vsr-{os.getpid()}.part")
+    network = Exported(spec, module, scale, precision, size, shipped=weights is None)
+    content = import_module(f".{KINDS[kind].module}", __name__).write(network)
+    parts = {file: file.with_name(f".vsr-{os.getpid()}{file.suffix}.part") for file in files}
     try:
-        part.write_bytes(content)
-        part.replace(target)
+        for file, part in parts.items():
+            part.write_bytes(content[file.suffix])
+        for file in reversed(files):  # the one that programs open comes last
+            parts[file].replace(file)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise OutputError(f"Cannot write {target}: {error.strerror}") from error
+    finally:
+        for part in parts.values():
+            part.unlink(missing_ok=True)
     return target
 
 
-def _digest(module: nn.Module) -> str:
-    """sha256 over the names and values of all weights."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+def _checked(
+    model: str, scale: int, kind: str, target: str | Path | None, precision: str, size: tuple[int, int] | None
+) -> tuple[ModelSpec, Path]:
+    """What is known of the model, and the file to write."""
+    spec = find_model(model, scale)
+    if kind not in KINDS:
+        raise UsageError(f"Unknown kind of file {kind!r}. Known kinds: {', '.join(KINDS)}")
+    if precision not in get_args(ExportPrecision):
+        raise UsageError(f"Expected the precision float32 or float16, got {precision!r}")
+    if not KINDS[kind].whole and precision != "float32":
+        raise UsageError(f"{KINDS[kind].name} files have no precision {precision}", precision=None)
+    if not KINDS[kind].whole and size is not None:
+        raise UsageError(f"{KINDS[kind].name} files are for every size", size=None)
+    if size is not None and (min(size) < 1 or any(length % spec.multiple_of for length in size)):
+        raise UsageError(f"Expected a size of multiples of {spec.multiple_of}, got {size[0]}x{size[1]}")
+    suffix = KINDS[kind].suffixes[0]
+    target = Path("" if target is None else target)
+    if target.is_dir():
+        target /= f"{model}_x{scale}{suffix}"
+    if target.suffix != suffix:
+        raise UsageError(f"Expected a name that ends with {suffix} for {KINDS[kind].name}, got {target}")
+    return spec, target

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
+from .chain import chain as chain_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .chain import Chain, Layer
+    from .facts import Exported
 
 # Textures that a pass may read, in mpv and in libplacebo (SHADER_MAX_BINDS).
 _MOST_TEXTURES = 16
@@ -30,6 +32,22 @@ _MOST_TEXTURES = 16
 _WHEN = 1.2
 # Players compute tanh by exponentials, which overflow; beyond this it is ±1 in half precision.
 _TANH_LIMIT = "9.0"
+
+
+def write(network: Exported) -> dict[str, bytes]:
+    """The content of the file.
+
+    Raises:
+        UsageError: the network is no chain of convolutions that a shader can run.
+    """
+    name = f"{network.spec.name} x{network.scale}"
+    layers = chain_of(network.spec.name, network.module)
+    about = [
+        f"{name}: {network.spec.paper}. Written by vsr_plugin.",
+        f"Weights {network.digest[:16]}; {layers.macs} multiply-accumulates per input pixel.",
+        f"License: {network.facts['license']}",
+    ]
+    return {".glsl": shader(name, layers, about).encode()}
 
 
 def shader(name: str, chain: Chain, about: Sequence[str] = ()) -> str:

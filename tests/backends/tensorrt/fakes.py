@@ -11,8 +11,8 @@ import numpy as np
 import onnxruntime
 import torch
 
+from vsr_plugin.backends.graph import INPUT, OUTPUT
 from vsr_plugin.backends.tensorrt import flavor
-from vsr_plugin.backends.tensorrt.export import INPUT, OUTPUT
 
 if TYPE_CHECKING:
     import pytest

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from tests.networks import EVERY, seeded, small
 from tests.test_examples import CLIP
 from vsr_plugin.backends import open_backend
+from vsr_plugin.backends.graph import INPUT, OPSET, OUTPUT
 from vsr_plugin.backends.tensorrt import Profile
 from vsr_plugin.backends.tensorrt.builds import Watch
-from vsr_plugin.backends.tensorrt.export import INPUT, OPSET, OUTPUT, Graph, export
+from vsr_plugin.backends.tensorrt.export import Graph, export
 from vsr_plugin.errors import BackendError
 from vsr_plugin.kernels import pixel_shuffle
 from vsr_plugin.models import MODELS, build_model, load_model
@@ -219,7 +220,7 @@ class Unexportable(nn.Module):
 
 
 def test_what_cannot_be_exported_is_said_in_one_line() -> None:
-    with pytest.raises(BackendError, match="tensorrt: exporting espcn to ONNX failed: ") as caught:
+    with pytest.raises(BackendError, match="Exporting espcn to ONNX failed: ") as caught:
         export(Unexportable(), ESPCN, "float32")
     assert "\n" not in str(caught.value)
     assert "stack trace" not in str(caught.value)

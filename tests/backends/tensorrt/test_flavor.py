@@ -15,6 +15,7 @@ pytest.importorskip("onnxscript")
 from tests.backends.tensorrt.fakes import STAMP, Capability, Library, Names, install
 from tests.backends.tensorrt.test_export import engine_of, exported, rtx_flavor
 from vsr_plugin.backends import open_backend
+from vsr_plugin.backends.graph import INPUT, OUTPUT
 from vsr_plugin.backends.memory import means_no_room
 from vsr_plugin.backends.tensorrt import Profile, Target, flavor
 from vsr_plugin.backends.tensorrt.builds import Watch
@@ -177,7 +178,7 @@ def test_an_engine_is_bound_and_enqueued_on_the_stream(library: Library) -> None
     x, y = engine.bind(SHAPE, CPU)
     assert (x.shape, x.dtype, y.shape, y.dtype) == (SHAPE, torch.float32, (2, 9, 12, 16), torch.float32)
     engine.enqueue(77)
-    assert library.told == [("workspace", True, 4096), "x", "y", 77]
+    assert library.told == [("workspace", True, 4096), INPUT, OUTPUT, 77]
     assert not engine.capturable(77)
     engine.close()
 

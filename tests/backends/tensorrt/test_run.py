@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.networks import seeded, small
 from vsr_plugin.backends import SamplesNetwork
+from vsr_plugin.backends.graph import INPUT, OUTPUT
 from vsr_plugin.backends.tensorrt import run
 from vsr_plugin.backends.tensorrt.flavor import Flavor, LoadedEngine
 from vsr_plugin.backends.tensorrt.run import EngineNetwork
@@ -70,7 +71,7 @@ def test_the_engine_is_given_its_memory_once() -> None:
     network, library = opened("espcn", 3)
     for _ in range(3):
         network(torch.rand(SHAPE))
-    assert library.told == [("workspace", True, 4096), "x", "y", 0, 0, 0]
+    assert library.told == [("workspace", True, 4096), INPUT, OUTPUT, 0, 0, 0]
 
 
 @pytest.mark.parametrize("method", ["close", "set_input_shape", "set_tensor_address"])

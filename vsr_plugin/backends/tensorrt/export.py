@@ -1,34 +1,17 @@
-"""A network as an ONNX graph: batch, height and width open, features in the precision asked for, pictures in float32.
-
-TensorRT takes types as they are (strongly typed networks), so the precision is written into the graph. As in the
-Triton backend, what has up to four channels is a picture and stays in float32.
-"""
+"""A network as the ONNX graph that engines are built of: without its last pixel shuffle, which our kernel does."""
 
 from __future__ import annotations
 
-import logging
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
-from ...errors import BackendError, OutOfMemoryError
-from ..deconvolution import with_subpixel_deconvolutions
+from ..graph import OUTPUT, onnx_graph
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import nn
 
     from ...models import NetworkSpec
     from .. import Precision
-
-OPSET = 20
-INPUT, OUTPUT = "x", "y"
-
-_PICTURE_CHANNELS = 4
-_CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
-_WITH_WEIGHTS = (*_CONVOLUTIONS, nn.PReLU, nn.BatchNorm2d)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,103 +35,10 @@ def export(module: nn.Module, spec: NetworkSpec, precision: Precision) -> Graph:
     Raises:
         BackendError: a package is not there, or the network cannot be exported.
     """
-    try:
-        import onnx
-        import onnxscript  # noqa: F401 - said here, for torch tells of it only in the middle of the export
-    except ImportError as error:
-        command = "pip install 'vsr-plugin[tensorrt-rtx]' or 'vsr-plugin[tensorrt]'"
-        raise BackendError(f"Backend 'tensorrt' needs {error.name} to read networks: {command}") from error
-    module = with_subpixel_deconvolutions(module).to("cpu", torch.float32).eval().requires_grad_(requires_grad=False)
-    side = 8 * spec.multiple_of
-    try:
-        with torch.no_grad():
-            scale = module(torch.zeros(1, spec.channels, side, side)).shape[2] // side
-        _set_types(module, getattr(torch, precision))
-        proto = _export(module, torch.zeros(2, spec.channels, 3 * side, 4 * side))
-    except MemoryError as error:
-        raise OutOfMemoryError(f"tensorrt: exporting {spec.name}: no room in memory: close other programs") from error
-    except Exception as error:  # the exporter's have no common root
-        if _was_interrupted(error):
-            raise KeyboardInterrupt from error
-        lines = [line.strip() for line in str(error).splitlines() if line.strip() and "full stack trace" not in line]
-        lines = lines or [type(error).__name__]
-        raise BackendError(f"tensorrt: exporting {spec.name} to ONNX failed: {lines[-1]}") from error
-    _match_weights(proto)
+    proto, scale = onnx_graph(module, spec, precision)
     shuffle = _cut_shuffle(proto.graph)
-    _strip(proto)
-    onnx.checker.check_model(proto)
+    proto.graph.ClearField("value_info")
     return Graph(proto.SerializeToString(deterministic=True), shuffle, scale)
-
-
-def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: the exporter catches it, and goes on to report."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
-
-
-def _set_types(module: nn.Module, dtype: torch.dtype) -> None:
-    """Make layers compute in ``dtype``, except those from pictures to pictures; what is between follows its inputs."""
-    for layer in module.modules():
-        if not isinstance(layer, _WITH_WEIGHTS):
-            continue
-        if isinstance(layer, _CONVOLUTIONS):
-            if max(layer.in_channels, layer.out_channels) <= _PICTURE_CHANNELS:
-                continue
-            if layer.out_channels <= _PICTURE_CHANNELS:
-                layer.register_forward_hook(_to_float32)
-        layer.to(dtype)
-        layer.register_forward_pre_hook(_to_type_of_weights)
-
-
-def _to_type_of_weights(layer: Any, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (args[0].to(layer.weight.dtype), *args[1:])
-
-
-def _to_float32(_: nn.Module, __: Any, result: Tensor) -> Tensor:
-    return result.to(torch.float32)
-
-
-def _export(module: nn.Module, example: Tensor) -> Any:
-    open_length = torch.export.Dim.DYNAMIC
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)  # it misses torchvision, which nobody needs here
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # deprecations inside the exporter
-            program = torch.onnx.export(
-                module,
-                (example,),
-                input_names=[INPUT],
-                output_names=[OUTPUT],
-                opset_version=OPSET,
-                dynamic_shapes=({0: open_length, 2: open_length, 3: open_length},),
-                external_data=False,
-                verbose=False,
-            )
-    finally:
-        logger.setLevel(before)
-    assert program is not None
-    return program.model_proto
-
-
-def _match_weights(proto: Any) -> None:
-    """Give weights the type of what they meet: the exporter folds batch normalisations into wider ones."""
-    import onnx
-
-    tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
-    graph = onnx.shape_inference.infer_shapes(proto).graph
-    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info)}
-    dtypes = {getattr(onnx.TensorProto, name.upper()): getattr(torch, name) for name in ("float16", "bfloat16")}
-    for node in proto.graph.node:
-        wanted = types.get(node.input[0]) if node.op_type in ("Conv", "ConvTranspose") else None
-        for tensor in (tensors[name] for name in node.input[1:] if wanted in dtypes and name in tensors):
-            if tensor.data_type == onnx.TensorProto.FLOAT:
-                values = torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy()).to(dtypes[wanted])
-                narrow = onnx.TensorProto(name=tensor.name, data_type=wanted, dims=tensor.dims)
-                narrow.raw_data = values.view(torch.int16).numpy().astype("<i2").tobytes()
-                tensor.CopyFrom(narrow)
 
 
 def _cut_shuffle(graph: Any) -> int:
@@ -171,12 +61,3 @@ def _cut_shuffle(graph: Any) -> int:
                 if name == before:
                     names[index] = OUTPUT
     return r
-
-
-def _strip(proto: Any) -> None:
-    """Drop what is no part of the computation: places in source files, names of versions, shapes in between."""
-    for part in (proto, proto.graph, *proto.graph.node, *proto.graph.initializer, *proto.graph.input):
-        for name in ("metadata_props", "doc_string", "producer_name", "producer_version"):
-            if name in part.DESCRIPTOR.fields_by_name:
-                part.ClearField(name)
-    proto.graph.ClearField("value_info")

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...errors import BackendError, UsageError
+from ..graph import INPUT, OUTPUT
 from ..memory import means_no_room
 from . import Target
-from .export import INPUT, OUTPUT
 from .run import current
 
 if TYPE_CHECKING:

@@ -1,0 +1,77 @@
+"""A network that is being exported, and what its file says of it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..models import manifest
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ..backends import Precision
+    from ..models import ModelSpec
+
+_LUMA_RANGE = (
+    "luma from 0 to 1: the code value, divided by 255 in 8 bits, by 4 * 255 in 10 bits; limited range stays limited "
+    "(16/255 to 235/255), full range is divided by its largest code value"
+)
+_RGB_RANGE = "RGB from 0 to 1, full range, gamma as in the video"
+_OUTPUT = "as the input, scale times as high and wide; not clipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A network on its way into a file.
+
+    Attributes:
+        spec: Of the network.
+        module: (N, C, H, W) in [0, 1] → (N, C, H·scale, W·scale), float32 on the CPU.
+        scale: ″
+        precision: Of its weights in the file.
+        size: (width, height) of the only frames that it will take; None for any.
+        shipped: Whether its weights are ours.
+    """
+
+    spec: ModelSpec
+    module: nn.Module
+    scale: int
+    precision: Precision = "float32"
+    size: tuple[int, int] | None = None
+    shipped: bool = True
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the names and values of all weights."""
+        digest = hashlib.sha256()
+        for name, value in sorted(self.module.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(value.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a user of the file must know."""
+        spec = self.spec
+        luma = spec.channels == 1
+        return {
+            "model": spec.name,
+            "paper": spec.paper,
+            "scale": str(self.scale),
+            "color": "luma" if luma else "RGB",
+            "range": _LUMA_RANGE if luma else _RGB_RANGE,
+            "input": "original frames, not enlarged: (batch, channels, height, width), float32",
+            "output": _OUTPUT,
+            "overlap": str(spec.overlap[self.scale]),  # input pixels that a tile must see around itself
+            "precision": self.precision,
+            "weights_sha256": self.digest,
+            "license": self._license(),
+        }
+
+    def _license(self) -> str:
+        if not self.shipped:
+            return "that of the weights, which are not vsr_plugin's"
+        notice = manifest()[f"{self.spec.name}_x{self.scale}"].get("notice", "")
+        return f"MIT. {notice}".strip()
