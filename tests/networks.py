@@ -22,7 +22,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "red:RED": {"pairs": 4, "features": 8},
     "drrn:DRRN": {"units": 3, "features": 8},
     "lapsrn:LapSRN": {"depth": 2, "features": 8},
-    "srdensenet:SRDenseNet": {"blocks": 2, "layers": 2, "growth": 4},
+    "srdensenet:SRDenseNet": {"blocks": 2, "layers": 2, "growth": 4, "features": 8},
     "srresnet:SRResNet": {"blocks": 2, "features": 8},
     "edsr:EDSR": {"blocks": 2, "features": 8},
     "mdsr:MDSR": {"blocks": 2, "features": 8},
