@@ -10,6 +10,7 @@
 | `Upscaler` | frames in, larger frames out, through one network on one device |
 | `Execution` | how and where an `Upscaler` runs: backend, device, precision, batch, tile |
 | `upscale_file` | a file in, a larger file out; all else in it stays as it is |
+| `best_model` | the best model that is fast enough for a file on this machine |
 | `Selection` | which frames of the file `upscale_file` takes, and how they are decoded |
 | `Encoding` | how `upscale_file` encodes |
 | `Progress`, `Report` | what `upscale_file` tells while it works, and at the end |
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from .execution import Execution
     from .frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
     from .models import MODELS, ModelSpec, NetworkSpec, load_model
-    from .stream import Encoding, Progress, Report, Selection, upscale_file
+    from .stream import Encoding, Progress, Report, Selection, best_model, upscale_file
 
 __version__ = "0.1.0"
 
@@ -75,6 +76,7 @@ _HOMES = {
     "UsageError": "errors",
     "VsrError": "errors",
     "WeightsError": "errors",
+    "best_model": "stream",
     "load_model": "models",
     "upscale_file": "stream",
 }
@@ -102,6 +104,7 @@ __all__ = [
     "VsrError",
     "WeightsError",
     "__version__",
+    "best_model",
     "load_model",
     "upscale_file",
 ]

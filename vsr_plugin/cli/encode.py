@@ -6,22 +6,21 @@ import dataclasses
 import json
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import UsageError, VsrError, WeightsError
+from ..errors import UsageError, VsrError
 from ..execution import Execution
-from ..models import find_model, shipped_weights
 from ..stream.selection import Selection
 from . import values
 from .jobs import check_names, find_jobs, full_path, if_stopped
+from .networks import AUTO, Networks, check_model
 
 if TYPE_CHECKING:
-    from ..engine import Upscaler
     from ..stream import Encoding, Report
 
 _USAGE = """Usage: vsr-encode INPUT [OUTPUT] [OPTIONS]
@@ -51,8 +50,20 @@ def encode(
             show_default=False,
         ),
     ] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="Network; `vsr models` lists them.")] = "espcn",
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", "-m", help="Network; `vsr models` lists them. auto is the best one that makes --fps here."
+        ),
+    ] = "espcn",
     scale: Annotated[int, typer.Option("--scale", "-x", help="How many times larger; `vsr models` says which.")] = 2,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            help="With --model auto: frames per second that it must make. [default: 4, two hours of film in 12]",
+        ),
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -158,12 +169,8 @@ def encode(
         raise typer.Exit(2)
     resume = resume or fresh
     segment_length = values.segment_seconds(segment)
-    speak(quiet=quiet, verbose=verbose, once=resume)
-    spec = find_model(model, scale)
-    if weights is None:
-        shipped_weights(spec, scale)
-    elif not weights.exists():
-        raise WeightsError(f"No such file: {weights}")
+    speak(quiet=quiet, verbose=verbose, once=resume or model == AUTO)
+    check_model(model, scale, weights, fps)
     execution = Execution(
         backend=backend,
         device=device,
@@ -216,14 +223,11 @@ def encode(
     if len(jobs) == 1:
         check_names(*jobs[0], kept, overwrite=overwrite)
 
-    from ..engine import Upscaler
-
     done = failed = 0
-    with ExitStack() as cleanup:
-        upscaler = cleanup.enter_context(Upscaler(model, scale, execution, weights=weights))
+    with closing(Networks(model, scale, execution, weights, fps, quiet=quiet)) as networks:
         encode_one = partial(
             _encode_one,
-            upscaler,
+            networks,
             selection,
             encoding,
             quiet=quiet,
@@ -266,7 +270,7 @@ def _suffix(target: str) -> str:
 
 
 def _encode_one(
-    upscaler: Upscaler,
+    networks: Networks,
     selection: Selection,
     encoding: Encoding,
     source: str,
@@ -276,8 +280,10 @@ def _encode_one(
     quiet: bool,
     **how: Any,
 ) -> Report:
-    from ..stream import upscale_file
     from .terminal import console, printable, progress
+
+    upscaler = networks.open(source, target, selection, encoding, kept=how["resume"] and not how["fresh"])
+    from ..stream import upscale_file
 
     with progress(label, quiet=quiet) as show:
         report = upscale_file(

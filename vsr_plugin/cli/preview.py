@@ -102,7 +102,9 @@ def preview(
     source = open_clip(clip, form, selection)
     if model == _AUTO:
         _log.info("measuring which network keeps up with %s here …", source.name)
-        model = networks.best(source, scale)
+        chosen = networks.best(source, scale)
+        _log.info("%s", chosen.reason(source.frame_rate or 25.0))
+        model = chosen.model
     _log.info("opening %s ×%d for %s …", model, scale, source.name)
 
     def command(model: str, scale: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import time
 import traceback
 import unicodedata
@@ -13,6 +14,7 @@ from types import EllipsisType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import OutputError, VsrError
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from ..stream import Progress as Done
 
 _SECONDS_BETWEEN_LINES = 5.0
+_PATIENCE = 2.0  # seconds that something may take without a word where nobody sees a spinner
 # What the library calls otherwise; ``start`` is that of a training.
 _FLAGS = {"output": "-o", "pixel_format": "--pix-fmt", "start": "--from"}
 
@@ -120,6 +123,48 @@ class _AboveTheBar(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         console.print(printable(self.format(record)), markup=False)
+
+
+@contextmanager
+def waiting(what: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Say what is going on: at once on a terminal, which shows that it goes on; elsewhere a line if it takes long.
+
+    Args:
+        what: In words.
+        quiet: Say nothing.
+
+    Yields:
+        What takes other words, once something else is going on.
+    """
+    if quiet:
+        yield lambda _: None
+    elif console.is_terminal and not console.is_dumb_terminal:
+        with console.status(escape(printable(what))) as status:
+            yield lambda then: status.update(escape(printable(then)))
+    else:
+        line = _Late(what)
+        try:
+            yield line.say
+        finally:
+            line.cancel()
+
+
+class _Late:
+    """A line that is said after a while, unless something else is to be said by then."""
+
+    def __init__(self, what: str) -> None:
+        self._timer: threading.Timer | None = None
+        self.say(what)
+
+    def say(self, what: str) -> None:
+        self.cancel()
+        self._timer = threading.Timer(_PATIENCE, console.print, [f"{printable(what)} …"], {"markup": False})
+        self._timer.daemon = True
+        self._timer.start()
+
+    def cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 @contextmanager

@@ -35,6 +35,12 @@ def speed(model: str, scale: int) -> str:
     return f"{fps:.0f} fps at 480p" if fps >= 1.5 else f"{1 / fps:.0f} s a frame at 480p"
 
 
+def usable(scale: int) -> tuple[str, ...]:
+    """Names of the models that have weights at this scale, the one with the least work first."""
+    names = (name for name, spec in MODELS.items() if scale in spec.scales and spec.weights(scale) is not None)
+    return tuple(sorted(names, key=lambda name: MODELS[name].cost[scale][1]))
+
+
 def psnr(model: str, scale: int) -> float | None:
     """What its shipped weights measure on Set5, in dB; None without weights."""
     row = manifest().get(f"{model}_x{scale}", {})

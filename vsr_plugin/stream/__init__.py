@@ -3,6 +3,7 @@
 | name | what it is |
 |---|---|
 | `upscale_file` | the whole pipeline |
+| `best_model` | which model is the best that is fast enough |
 | `Source` | a file as an iterator of frames |
 | `Selection` | which frames of it |
 | `Encoding` | how they are encoded |
@@ -21,6 +22,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .choice import best_model
     from .decode import Source
     from .encoder import Encoding
     from .output import default_output
@@ -33,10 +35,11 @@ _HOMES = {
     "Report": "upscale",
     "Selection": "selection",
     "Source": "decode",
+    "best_model": "choice",
     "default_output": "output",
     "upscale_file": "upscale",
 }
-__all__ = ["Encoding", "Progress", "Report", "Selection", "Source", "default_output", "upscale_file"]
+__all__ = ["Encoding", "Progress", "Report", "Selection", "Source", "best_model", "default_output", "upscale_file"]
 
 
 def __getattr__(name: str) -> object:

@@ -95,6 +95,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def model_of(output: Path) -> str | None:
+    """The model that the parts of an output were made with; None if there are none."""
+    found = read_manifest(parts_folder(output)).get("settings", {}).get("model")
+    return found if isinstance(found, str) else None
+
+
 def remove_finished(output: Path) -> None:
     """Remove the parts of a file that is whole: a process was killed before it could."""
     folder = PartsFolder(output)

@@ -1,0 +1,116 @@
+"""The network of each job of ``vsr encode``: the one that is named, or with ``auto`` the best that is fast enough."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UsageError, WeightsError
+from ..models import find_model, shipped_weights
+from ..models.guide import usable
+
+if TYPE_CHECKING:
+    from ..engine import Upscaler
+    from ..execution import Execution
+    from ..stream import Encoding, Selection
+
+_log = logging.getLogger(__name__)
+
+AUTO = "auto"
+
+
+def check_model(model: str, scale: int, weights: Path | None, fps: float | None) -> None:
+    """Say what is wrong with a model before torch is loaded.
+
+    Raises:
+        UsageError: an unknown model, or one without this scale; options that contradict each other.
+        WeightsError: no weights are shipped, or there is no such file.
+    """
+    if fps is not None and model != AUTO:
+        raise UsageError(f"Expected --fps with --model auto, got --model {model}")
+    if fps is not None and fps <= 0:
+        raise UsageError(f"Expected --fps above 0, got {fps:g}")
+    if model == AUTO:
+        if weights is not None:
+            raise UsageError("Expected --weights with the model they are for, got --model auto")
+        if not usable(scale):
+            raise UsageError(f"Expected a scale that a model has weights for, got {scale}", scale=...)
+        return
+    spec = find_model(model, scale)
+    if weights is None:
+        shipped_weights(spec, scale)
+    elif not weights.exists():
+        raise WeightsError(f"No such file: {weights}")
+
+
+class Networks:
+    """Opens the network of one job after another, one at a time; a context manager.
+
+    Args:
+        model: A name, or auto.
+        scale: The enlargement.
+        execution: As for `Upscaler`.
+        weights: ″
+        fps: Frames per second that auto has to make.
+        quiet: Say nothing.
+    """
+
+    def __init__(
+        self, model: str, scale: int, execution: Execution, weights: Path | None, fps: float | None, *, quiet: bool
+    ) -> None:
+        self._model, self._scale, self._weights, self._execution = model, scale, weights, execution
+        self._fps = fps
+        self._quiet = quiet
+        self._opened: tuple[str, Upscaler] | None = None
+
+    def open(self, source: str, target: str, selection: Selection, encoding: Encoding, *, kept: bool) -> Upscaler:
+        """The network for a job; it is closed when the next one is another.
+
+        Args:
+            source: The input.
+            target: The output.
+            selection: As for `upscale_file`.
+            encoding: ″
+            kept: Whether parts that an interrupted job has left are used: then by the same network.
+        """
+        from ..stream.segments.manifest import model_of
+        from .terminal import waiting
+
+        model = self._model
+        if model == AUTO:
+            model = (model_of(Path(target)) if kept else None) or self._best(source, target, selection, encoding)
+        if self._opened is None or self._opened[0] != model:
+            self.close()
+            with waiting(f"loading {model}", quiet=self._quiet):
+                from ..engine import Upscaler
+
+                self._opened = model, Upscaler(model, self._scale, self._execution, weights=self._weights)
+        return self._opened[1]
+
+    def close(self) -> None:
+        """Close the network; harmless when called again."""
+        if self._opened is not None:
+            self._opened[1].close()
+        self._opened = None
+
+    def _best(self, source: str, target: str, selection: Selection, encoding: Encoding) -> str:
+        from .terminal import waiting
+
+        name = Path(source).name
+        with waiting(f"{name}: trying which network is fast enough", quiet=self._quiet):
+            from ..stream.choice import LEAST_FPS, best_model
+
+            self.close()
+            fps = self._fps or LEAST_FPS
+            chosen = best_model(
+                source,
+                self._scale,
+                fps,
+                output=target,
+                selection=selection,
+                encoding=encoding,
+                execution=self._execution,
+            )
+        _log.info("%s: %s", name, chosen.reason(fps))
+        return chosen.model
