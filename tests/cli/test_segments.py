@@ -113,3 +113,25 @@ def test_a_film_survives_kills_at_any_moment(film: Path, kills: int) -> None:
     say(*words, folder=folder)
     assert frames(folder / "out.mkv") == frames(folder / "whole.mkv")
     assert {file.name for file in folder.iterdir()} == {"film.mkv", "out.mkv", "whole.mkv"}
+
+
+WITHOUT_RAY = [sys.executable, "-c", "import sys; sys.modules['ray'] = None; " + _CODE.format("main_encode")]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (["--workers", "0"], 2, "Expected --workers as a number of 1 or more, or gpus, got '0'"),
+        (["--workers", "many"], 2, "Expected --workers as a number of 1 or more, or gpus, got 'many'"),
+        (["--cluster", "somewhere"], 2, "Expected --cluster auto, ray://HOST:10001 or HOST:6379, got 'somewhere'"),
+        (["--ship"], 2, "Expected --workers or --cluster with --ship, got neither"),
+        (["--workers", "2"], 1, "Workers need Ray, which is not installed: pip install 'vsr-plugin[cluster]'"),
+        (["--cluster", "auto"], 1, "Workers need Ray, which is not installed: pip install 'vsr-plugin[cluster]'"),
+    ],
+)
+def test_workers_that_cannot_be_are_refused_before_any_work(
+    words: list[str], code: int, expected: str, film: Path
+) -> None:
+    _, said = say(*WITHOUT_RAY, "film.mkv", *words, folder=film.parent, code=code)
+    assert said == f"Error: {expected}\n"
+    assert [file.name for file in film.parent.iterdir()] == ["film.mkv"]

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import sys
-from contextlib import closing
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +22,7 @@ from .networks import AUTO, Networks, check_model
 
 if TYPE_CHECKING:
     from ..stream import Encoding, Report
+    from ..stream.segments.cluster import Cluster
 
 _USAGE = """Usage: vsr-encode INPUT [OUTPUT] [OPTIONS]
 
@@ -140,6 +141,23 @@ def encode(
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="As --resume, but begin anew.")] = False,
     segment: Annotated[str, typer.Option(metavar="TIME", help="With --resume: how much is done at a time.")] = "20",
+    workers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|gpus",
+            help="As --resume, in so many processes; gpus: one on each GPU. Needs Ray.",
+        ),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|ADDRESS", help="As --resume, on a Ray cluster: this machine's, or ray://HOST:10001."
+        ),
+    ] = None,
+    ship: Annotated[
+        bool,
+        typer.Option("--ship", help="Send the files to the workers, where machines share no folder."),
+    ] = False,
     hwaccel: Annotated[str | None, typer.Option(help="Decode on this kind of device, such as cuda.")] = None,
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave out inputs whose output exists.")
@@ -167,7 +185,8 @@ def encode(
     if not inputs:
         typer.echo(_USAGE, err=True)
         raise typer.Exit(2)
-    resume = resume or fresh
+    executor = _executor(workers, cluster, ship=ship)
+    resume = resume or fresh or executor is not None
     segment_length = values.segment_seconds(segment)
     speak(quiet=quiet, verbose=verbose, once=resume or model == AUTO)
     check_model(model, scale, weights, fps)
@@ -224,7 +243,10 @@ def encode(
         check_names(*jobs[0], kept, overwrite=overwrite)
 
     done = failed = 0
-    with closing(Networks(model, scale, execution, weights, fps, quiet=quiet)) as networks:
+    with ExitStack() as cleanup:
+        networks = cleanup.enter_context(closing(Networks(model, scale, execution, weights, fps, quiet=quiet)))
+        if executor is not None:
+            cleanup.enter_context(executor)
         encode_one = partial(
             _encode_one,
             networks,
@@ -236,6 +258,7 @@ def encode(
             resume=resume,
             fresh=fresh,
             segment_length=segment_length,
+            executor=executor,
         )
         for number, (source, target) in enumerate(jobs, start=1):
             try:
@@ -267,6 +290,17 @@ def encode(
 def _suffix(target: str) -> str:
     """The suffix that chooses the container."""
     return ".y4m" if target == "-" else Path(target).suffix.lower()
+
+
+def _executor(workers: str | None, cluster: str | None, *, ship: bool) -> Cluster | None:
+    """What ``--workers``, ``--cluster`` and ``--ship`` ask for."""
+    if workers is None and cluster is None:
+        if ship:
+            raise UsageError("Expected --workers or --cluster with --ship, got neither")
+        return None
+    from ..stream.segments.cluster import Cluster
+
+    return Cluster(values.workers(workers), values.cluster(cluster), ship=ship)
 
 
 def _encode_one(

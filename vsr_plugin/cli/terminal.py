@@ -175,16 +175,19 @@ def progress(label: str, *, quiet: bool) -> Iterator[Callable[[Done], None]]:
         yield lambda _: None
     elif console.is_terminal:
         with _bar() as bar:
-            task = bar.add_task(label, total=None, fps="", size="")
+            task = bar.add_task(label, total=None, fps="", size="", workers="")
 
             def show(done: Done) -> None:
+                if not bar.tasks[0].completed and done.kept:  # what was there is no speed
+                    bar.reset(task, completed=done.kept)
                 elapsed = bar.tasks[0].elapsed or 0.0
                 bar.update(
                     task,
                     completed=done.written.frames,
                     total=_total(done),
-                    fps=f"{done.written.frames / elapsed:.1f} fps" if elapsed else "",
+                    fps=f"{(done.written.frames - done.kept) / elapsed:.1f} fps" if elapsed else "",
                     size=_megabytes(done.written.size),
+                    workers=_workers(done),
                 )
 
             yield show
@@ -205,10 +208,13 @@ class _Lines:
             return
         self._said = now
         frames, total = done.written.frames, _total(done)
-        fps = frames / (now - self._began)
+        fps = (frames - done.kept) / (now - self._began)
         left = f", {(total - frames) / fps:.0f} s left" if total and fps else ""
         of = f"{frames} of {total}" if total else f"{frames}"
-        console.print(f"{self._label}: {of} frames{left}, {fps:.1f} fps, {_megabytes(done.written.size)}", markup=False)
+        others = f", {_workers(done)}" if _workers(done) else ""
+        console.print(
+            f"{self._label}: {of} frames{left}, {fps:.1f} fps, {_megabytes(done.written.size)}{others}", markup=False
+        )
 
 
 def _bar() -> Progress:
@@ -219,6 +225,7 @@ def _bar() -> Progress:
         TextColumn("{task.fields[fps]}"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[size]}"),
+        TextColumn("{task.fields[workers]}"),
         console=console,
         transient=True,
     )
@@ -231,3 +238,7 @@ def _total(done: Done) -> int | None:
 
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
+
+
+def _workers(done: Done) -> str:
+    return f"{done.workers} workers" if done.workers > 1 else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from typing import Literal
 
@@ -65,3 +66,21 @@ def tile_side(text: str) -> int | Literal["auto", "off"]:
     if not text.isdigit():
         raise UsageError(f"Expected --tile auto, off or a number of pixels, got {text!r}")
     return int(text)
+
+
+def workers(text: str | None) -> int | Literal["gpus"] | None:
+    """What ``--workers`` says."""
+    if text is None:
+        return None
+    if text == "gpus":
+        return "gpus"
+    if not (text.isdecimal() and int(text)):
+        raise UsageError(f"Expected --workers as a number of 1 or more, or gpus, got {text!r}")
+    return int(text)
+
+
+def cluster(text: str | None) -> str | None:
+    """What ``--cluster`` says."""
+    if text is None or text == "auto" or re.fullmatch(r"(ray://)?[^/\s]+:\d+", text):
+        return text
+    raise UsageError(f"Expected --cluster auto, ray://HOST:10001 or HOST:6379, got {text!r}")

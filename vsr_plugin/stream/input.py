@@ -7,6 +7,7 @@ import stat
 import sys
 from contextlib import ExitStack
 from fractions import Fraction
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -25,8 +26,31 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 
-def open_input(path: str | Path, frame_rate: Fraction | None = None, form: str | None = None) -> InputContainer:
-    """Open a file, an image pattern (``frame_%04d.png``), or ``-`` for standard input.
+class Remote(PathLike[str]):
+    """A file that is not on a disk of this machine, for a subclass to open.
+
+    Args:
+        path: That it has elsewhere.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    def __str__(self) -> str:
+        return self.path
+
+    def open(self) -> Any:
+        """A new object with ``read(size)``, ``seek(offset, whence)``, ``tell()`` and ``name``."""
+        raise NotImplementedError
+
+
+def open_input(
+    path: str | PathLike[str], frame_rate: Fraction | None = None, form: str | None = None
+) -> InputContainer:
+    """Open a file, an image pattern (``frame_%04d.png``), a `Remote`, or ``-`` for standard input.
 
     Args:
         path: ″; with ``form``, whatever that format takes for a name.
@@ -49,7 +73,7 @@ def open_input(path: str | Path, frame_rate: Fraction | None = None, form: str |
     if name == "-" and sys.stdin is None:
         raise InputError("Standard input is closed: expected a film from it")
     try:
-        container = _open(name, form, options)
+        container = _open(path if isinstance(path, Remote) else name, form, options)
     except FileNotFoundError as error:
         what = "No file fits the pattern" if is_pattern(name) else "No such file:"
         raise InputError(f"{what} {name}") from error
@@ -65,10 +89,12 @@ def open_input(path: str | Path, frame_rate: Fraction | None = None, form: str |
     return container
 
 
-def _open(name: str, form: str | None, options: dict[str, str]) -> InputContainer:
+def _open(name: str | Remote, form: str | None, options: dict[str, str]) -> InputContainer:
     with ExitStack() as failed:
         file: Any = f"file:{name}"
-        if name == "-":
+        if isinstance(name, Remote):
+            file = name.open()
+        elif name == "-":
             file = _Redirected(sys.stdin.buffer) if can_seek(name) else Pipe(sys.stdin.buffer, "standard input")
         elif form or "://" in name:
             file = name
@@ -153,8 +179,10 @@ def size_of(container: InputContainer) -> int | None:
     return file.count if isinstance(file, Pipe) else container.size
 
 
-def can_seek(path: str | Path) -> bool:
+def can_seek(path: str | PathLike[str]) -> bool:
     """Whether the input can be read from any place, and twice: not so a pipe, a socket or a terminal."""
+    if isinstance(path, Remote):
+        return True
     if str(path) == "-":
         return sys.stdin is not None and sys.stdin.buffer.seekable()
     try:

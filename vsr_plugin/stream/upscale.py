@@ -7,7 +7,7 @@ and encoding run at the same time; nothing else in the pipeline knows of threads
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..engine import Upscaler
     from .segments.executor import Executor
+    from .segments.job import Joined
     from .writer import Written
 
 # Frames read ahead and enlarged ahead: enough to ride out a key frame, and a bound on memory.
@@ -38,11 +39,36 @@ class Progress:
         written: What is written.
         expected_frames: How many frames there will be, as far as it is known.
         workers: How many processes enlarge.
+        kept: How many of the frames an earlier call has encoded.
     """
 
     written: Written
     expected_frames: int | None
     workers: int = 1
+    kept: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentReport:
+    """What was done of one segment.
+
+    Attributes:
+        number: From 0.
+        start: Seconds of the output.
+        frames: How many.
+        size: Bytes that came out of the encoder.
+        damaged: Places in which the input does not decode cleanly.
+        seconds: Wall time.
+        kept: Whether an earlier call has encoded it.
+    """
+
+    number: int
+    start: float
+    frames: int
+    size: int
+    damaged: int
+    seconds: float
+    kept: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +92,8 @@ class Report:
         precision: In what numbers.
         batch: Pictures or tiles at a time.
         tile: Side of a tile in input pixels; None for whole frames.
+        kept: How many of the frames an earlier call has encoded.
+        segments: Of a film in segments.
     """
 
     input: str
@@ -84,11 +112,13 @@ class Report:
     precision: str
     batch: int | None
     tile: int | None
+    kept: int = 0
+    segments: tuple[SegmentReport, ...] = ()
 
     @property
     def fps(self) -> float:
-        """Frames per second of wall time."""
-        return self.frames / self.seconds if self.seconds else 0.0
+        """Frames per second of wall time, without those that were kept."""
+        return (self.frames - self.kept) / self.seconds if self.seconds else 0.0
 
 
 def upscale_file(
@@ -147,7 +177,9 @@ def upscale_file(
             on_written=lambda *done: show(Progress(*done)),
         )
         if joined is not None:
-            return _report(Path(source).name, joined.written, joined.damaged, upscaler, began)
+            report = _report(Path(source).name, joined.written, joined.damaged, upscaler, began)
+            rows = _segments(joined)
+            return replace(report, kept=sum(row.frames for row in rows if row.kept), segments=rows)
     if str(output) != "-":
         check_output(Path(output), source, overwrite=overwrite)
     decoded = Source(source, selection, strict=strict, keep_packets=True)
@@ -162,6 +194,21 @@ def upscale_file(
         on_frame=lambda so_far: show(Progress(so_far, decoded.expected_frames)),
     )
     return _report(decoded.name, written, decoded.damaged, upscaler, began)
+
+
+def _segments(joined: Joined) -> tuple[SegmentReport, ...]:
+    return tuple(
+        SegmentReport(
+            number=part.number,
+            start=float((segment.first - joined.plan.shift) * joined.plan.time_base),
+            frames=part.frames,
+            size=part.size,
+            damaged=part.damaged,
+            seconds=part.seconds,
+            kept=part.number in joined.kept,
+        )
+        for segment, part in zip(joined.plan.segments, joined.parts, strict=True)
+    )
 
 
 def _report(name: str, written: Written, damaged: int, upscaler: Upscaler, began: float) -> Report:

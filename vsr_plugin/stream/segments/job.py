@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ...engine import Upscaler
     from ..encoder import Encoding
     from ..selection import Selection
-    from . import Segment
+    from . import Plan, Segment
     from .parts import Part
     from .work import Step
 
@@ -57,12 +57,16 @@ class Joined:
     Attributes:
         written: The file.
         damaged: Places in which the input lacks something or does not decode cleanly.
+        plan: Where the film is cut.
         parts: Of all segments, in order.
+        kept: Numbers of those that were there before.
     """
 
     written: Written
     damaged: int
+    plan: Plan
     parts: Sequence[Part]
+    kept: frozenset[int]
 
 
 def upscale_segments(
@@ -75,7 +79,7 @@ def upscale_segments(
     *,
     overwrite: bool,
     strict: bool,
-    on_written: Callable[[Written, int, int], None],
+    on_written: Callable[[Written, int, int, int], None],
 ) -> Joined | None:
     """Enlarge a film in segments, going on where an earlier call ended.
 
@@ -88,7 +92,8 @@ def upscale_segments(
         cutting: How it is cut.
         overwrite: Replace an existing file.
         strict: Refuse damaged input, and what would drop something.
-        on_written: Called with what has been encoded, the number of all frames, and that of the workers.
+        on_written: Called with what has been encoded, the number of all frames, that of the workers, and that of the
+            frames that were there before.
 
     Returns:
         What was done; None if the film cannot be cut, which is said.
@@ -129,7 +134,7 @@ def upscale_segments(
             job.say_kept()
             raise
         folder.remove()
-    return Joined(written, damaged, parts)
+    return Joined(written, damaged, plan, parts, job.kept)
 
 
 def _check_unchanged(path: str, before: dict[str, Any]) -> None:
@@ -160,7 +165,7 @@ class _Job:
         folder: PartsFolder,
         upscaler: Upscaler,
         executor: Executor,
-        on_written: Callable[[Written, int, int], None],
+        on_written: Callable[[Written, int, int, int], None],
     ) -> None:
         self._film = film
         self._folder = folder
@@ -171,6 +176,9 @@ class _Job:
         self._expected = sum(segment.frames for segment in self._segments)
         self._parts: dict[int, Part] = {}
         self._running: dict[int, Step] = {}
+        self._kept_frames = 0
+        self._reached = 0.0  # seconds of the output
+        self.kept: frozenset[int] = frozenset()
 
     def make(self) -> list[Part]:
         """The parts of all segments, in order; those that are there are not made again.
@@ -181,6 +189,8 @@ class _Job:
         for segment in self._segments:
             if (part := self._folder.whole(segment)) is not None:
                 self._parts[segment.number] = part
+        self.kept = frozenset(self._parts)
+        self._kept_frames = sum(part.frames for part in self._parts.values())
         if self._parts:
             log.info("%s: %d of %d segments are there: going on", self._name, len(self._parts), len(self._segments))
         self._run([segment for segment in self._segments if segment.number not in self._parts])
@@ -213,6 +223,7 @@ class _Job:
             for part in run:
                 self._parts[part.number] = part
                 self._running.pop(part.number, None)
+                self._tell()
 
     def _torn(self) -> list[int]:
         """Segments whose first frame is not the one that the segment before has found behind its last."""
@@ -225,10 +236,14 @@ class _Job:
 
     def _step(self, step: Step) -> None:
         self._running[step.number] = step
+        self._reached = max(self._reached, step.position)
+        self._tell()
+
+    def _tell(self) -> None:
         parts, running = self._parts.values(), self._running.values()
         written = Written(
             frames=sum(part.frames for part in parts) + sum(step.frames for step in running),
             size=sum(part.size for part in parts) + sum(step.size for step in running),
-            position=step.position,
+            position=self._reached,
         )
-        self._on_written(written, max(self._expected, written.frames), self._executor.workers)
+        self._on_written(written, max(self._expected, written.frames), self._executor.workers, self._kept_frames)

@@ -143,7 +143,7 @@ class PartsFolder:
             if not self._manifest.exists():
                 rows = [asdict(segment) for segment in plan.segments]
                 content = {"version": VERSION, **belongs, "time_base": str(plan.time_base), "segments": rows}
-                write_atomically(self._manifest, json.dumps(content, indent=1, default=str))
+                write_atomically(self._manifest, json.dumps(content, indent=1, default=str).encode())
         except filelock.Timeout as error:
             raise OutputError(f"{self.path} is in use: another process makes the same file") from error
         except OSError as error:
@@ -179,7 +179,7 @@ class PartsFolder:
     def note_result(self, file: Path) -> None:
         """Write down which file the parts have become, before it gets its name."""
         status = file.stat()
-        write_atomically(self.path / "result.json", json.dumps([status.st_size, status.st_mtime_ns]))
+        write_atomically(self.path / "result.json", json.dumps([status.st_size, status.st_mtime_ns]).encode())
 
     def became(self, output: Path) -> bool:
         """Whether the parts have become this very file, by a process that was killed before it could remove them."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -124,7 +125,7 @@ class PartFile:
     def __init__(self, folder: Path, number: int) -> None:
         self._folder = folder
         self.number = number
-        self._temporary = folder / f".{number:05}.{os.getpid()}.tmp"
+        self._temporary = _temporary(payload(folder, number))
         self._file = self._temporary.open("wb")
         self._checksum = hashlib.sha256()
         self._packets: list[tuple[int, int, int, int]] = []
@@ -153,16 +154,38 @@ class PartFile:
         os.fsync(self._file.fileno())
         self._file.close()
         self._temporary.replace(payload(self._folder, self.number))
-        write_atomically(record(self._folder, self.number), json.dumps(asdict(part)))
+        _note(self._folder, part)
         return part
 
 
-def write_atomically(file: Path, text: str) -> None:
-    """Write a file that is there as a whole or not at all, whatever happens."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+def store_part(folder: Path, part: Part, data: bytes) -> None:
+    """Keep a part that was made elsewhere.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     try:
-        with temporary.open("w", encoding="utf-8") as opened:
-            opened.write(text)
+        write_atomically(payload(folder, part.number), data)
+        _note(folder, part)
+    except OSError as error:
+        raise OutputError(f"Cannot write to {folder}: {error.strerror}") from error
+
+
+def _note(folder: Path, part: Part) -> None:
+    write_atomically(record(folder, part.number), json.dumps(asdict(part)).encode())
+
+
+def _temporary(file: Path) -> Path:
+    """A name that no other process takes, on no other machine either."""
+    return file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
+
+
+def write_atomically(file: Path, data: bytes) -> None:
+    """Write a file that is there as a whole or not at all, whatever happens."""
+    temporary = _temporary(file)
+    try:
+        with temporary.open("wb") as opened:
+            opened.write(data)
             opened.flush()
             os.fsync(opened.fileno())
         temporary.replace(file)

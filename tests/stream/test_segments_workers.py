@@ -1,0 +1,190 @@
+"""Parts that workers of Ray make are those that one process makes, whatever happens to the workers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.stream.conftest import Make
+from tests.stream.test_segments import _SHORT, FFV1, HARD, frames
+from vsr_plugin.engine import Upscaler
+from vsr_plugin.errors import BackendError, UsageError
+from vsr_plugin.execution import Execution
+from vsr_plugin.models import NetworkSpec
+from vsr_plugin.stream import Progress, Report, upscale_file
+from vsr_plugin.stream.segments import cluster
+from vsr_plugin.stream.segments.cluster import Cluster
+
+ray = pytest.importorskip("ray", reason="Ray is not installed")
+pytestmark = pytest.mark.slow
+
+_STORE = 100 << 20  # bytes, of Ray's object store
+_FILM = f"-f lavfi -i testsrc2=s=48x32:r=25:d=6 -c:v libx264 -bf 2 {_SHORT}"
+
+
+@pytest.fixture(autouse=True)
+def _in_time() -> Iterator[None]:
+    """A job that hangs fails."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError("the workers hang")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(150)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _ray() -> Iterator[None]:
+    """Two processors and little memory, for all tests here: to start Ray takes seconds."""
+    ray.init(
+        "local",
+        num_cpus=2,
+        num_gpus=0,
+        object_store_memory=_STORE,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def espcn() -> Iterator[Upscaler]:
+    with Upscaler("espcn", 2, Execution(backend="eager", device="cpu", precision="float32")) as upscaler:
+        yield upscaler
+
+
+Compare = Callable[..., Report]
+
+
+@pytest.fixture
+def compare(tmp_path: Path, espcn: Upscaler) -> Compare:
+    """Enlarge a film by an executor, and see that it is as in one go."""
+
+    def run(film: Path, executor: Cluster, **options: Any) -> Report:
+        how: dict[str, Any] = {"encoding": FFV1, "segment_length": Fraction(1), "executor": executor, **options}
+        report = upscale_file(film, tmp_path / "out.mkv", espcn, **how)
+        upscale_file(film, tmp_path / "whole.mkv", espcn, encoding=FFV1)
+        assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
+        assert sorted(file.name for file in tmp_path.iterdir()) == ["out.mkv", "whole.mkv"]
+        return report
+
+    return run
+
+
+def test_two_workers_make_the_same_film(make: Make, compare: Compare) -> None:
+    seen: list[Progress] = []
+    with Cluster(2) as workers:
+        report = compare(make(_FILM, "a.mkv"), workers, on_progress=seen.append)
+    assert report.frames == 150
+    assert (seen[-1].written.frames, seen[-1].expected_frames, seen[-1].workers) == (150, 150, 2)
+    assert [segment.frames for segment in report.segments] == [25] * 6
+
+
+@pytest.mark.parametrize("what", ["open GOPs of HEVC", "a clock that wraps, and so begins before 0", "closed GOPs"])
+def test_the_film_may_travel_to_the_workers_and_back(what: str, make: Make, compare: Compare) -> None:
+    with Cluster(1, ship=True) as workers:
+        compare(make(*HARD[what]), workers)
+
+
+def _processes() -> list[int]:
+    """Workers below this process."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            named = (folder / "cmdline").read_bytes().startswith(b"ray::Worker")
+            above = folder.name
+            while named and above not in ("0", "1", str(os.getpid())):
+                above = (Path("/proc") / above / "stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            continue
+        if named and above == str(os.getpid()):
+            found.append(int(folder.name))
+    return found
+
+
+def test_the_segment_of_a_lost_worker_is_made_again(
+    make: Make, compare: Compare, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost: list[int] = []
+
+    def lose(_: Progress) -> None:
+        if not lost:
+            lost.extend(_processes()[:1])
+            for process in lost:
+                os.kill(process, signal.SIGKILL)
+
+    with Cluster(2) as workers:
+        compare(make(_FILM, "a.mkv"), workers, on_progress=lose)
+    assert lost
+    assert "A worker is lost" in caplog.text
+    assert not capsys.readouterr().out, "standard output is for results"
+
+
+class _Blind(nn.Module):
+    """Fails on white frames, or ends its process."""
+
+    def __init__(self, kills: bool) -> None:
+        super().__init__()
+        self.kills = kills
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.mean() > 0.8:
+            if self.kills:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise RuntimeError("too bright")
+        return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+@pytest.mark.parametrize(("kills", "words"), [(False, "too bright"), (True, "was lost with its worker 3 times")])
+def test_a_segment_that_fails_three_times_ends_the_job_and_the_others_are_kept(
+    kills: bool, words: str, make: Make, tmp_path: Path
+) -> None:
+    white = "[0:v]drawbox=t=fill:c=white:enable='between(t,3,3.9)'"
+    film = make(f"-f lavfi -i testsrc2=s=48x32:r=25:d=6 -filter_complex {white} -c:v libx264 {_SHORT}", "a.mkv")
+    spec = NetworkSpec(name="blind", overlap={2: 0})
+    with (
+        Upscaler.from_module(_Blind(kills), spec, 2, Execution(backend="eager", device="cpu")) as blind,
+        Cluster(1) as workers,
+        pytest.raises(BackendError, match=words) as caught,
+    ):
+        upscale_file(film, tmp_path / "out.mkv", blind, encoding=FFV1, segment_length=Fraction(1), executor=workers)
+    assert "\n" not in str(caught.value)
+    kept = {file.stem for file in (tmp_path / "out.mkv.parts").glob("*.packets")}
+    assert {"00000", "00001", "00002"} <= kept
+    assert "00003" not in kept
+    assert not (tmp_path / "out.mkv").exists()
+
+
+def test_other_versions_of_ffmpeg_on_a_worker_are_refused(
+    make: Make, tmp_path: Path, espcn: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = cluster.versions()
+    monkeypatch.setattr(cluster, "versions", lambda: {**here, "libavcodec": "1.2.3"})
+    with Cluster(1) as workers, pytest.raises(BackendError, match=r"Expected libavcodec 1\.2\.3 on every worker"):
+        upscale_file(
+            make(_FILM, "a.mkv"),
+            tmp_path / "out.mkv",
+            espcn,
+            encoding=FFV1,
+            segment_length=Fraction(1),
+            executor=workers,
+        )
+
+
+def test_workers_on_gpus_need_gpus(make: Make, tmp_path: Path, espcn: Upscaler) -> None:
+    with Cluster("gpus") as workers, pytest.raises(UsageError, match="network on a GPU"):
+        upscale_file(make(_FILM, "a.mkv"), tmp_path / "out.mkv", espcn, segment_length=Fraction(1), executor=workers)

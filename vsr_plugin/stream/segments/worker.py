@@ -1,0 +1,150 @@
+"""`Worker`: what makes parts in a process of Ray."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ...engine import Upscaler
+from ...errors import BackendError, InputError
+from .manifest import identity, read_manifest, versions
+from .parts import payload
+from .work import Step, work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from . import Film, Segment
+    from .parts import Part
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a worker needs for the network.
+
+    Attributes:
+        network: Where Ray keeps what `Upscaler.from_module` takes, in a list, so that it is not read before its time.
+        versions: That the worker must have.
+    """
+
+    network: list[Any]
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What a worker sends.
+
+    Attributes:
+        part: What is known of the part.
+        payload: Its packets; None where they are in the folder that all share.
+        said: (level, line) of what was logged.
+    """
+
+    part: Part
+    payload: bytes | None
+    said: list[tuple[int, str]] = field(default_factory=list)
+
+
+class Worker:
+    """Holds the network, and makes one part after the other."""
+
+    def __init__(self) -> None:
+        self._upscaler: Upscaler | None = None
+        self._step: Step | None = None
+        self._checked: str | None = None
+
+    def ready(self, given: Given) -> None:
+        """Load the network.
+
+        Args:
+            given: What it needs.
+
+        Raises:
+            BackendError: other versions than where the job was started.
+            VsrError: the network cannot run here.
+        """
+        self._open(given)
+
+    def step(self) -> Step | None:
+        """How far the part is that is made now."""
+        return self._step
+
+    def make(self, given: Given, film: list[Any], segment: Segment, folder: Path | None) -> Made:
+        """Make a part.
+
+        Args:
+            given: What it needs, if it has lost it.
+            film: Where Ray keeps what it is of.
+            segment: Which.
+            folder: Where it goes; None to send it.
+        """
+        import ray
+
+        upscaler = self._open(given)
+        of: Film = ray.get(film[0])
+        with _logged() as said, TemporaryDirectory(prefix="vsr ") as temporary:
+            if folder is not None:
+                self._check(of, folder)
+            place = Path(temporary) if folder is None else folder
+            (part,) = work(of, [segment], upscaler, place, self._note)
+            data = payload(place, part.number).read_bytes() if folder is None else None
+        return Made(part, data, said)
+
+    def _note(self, step: Step) -> None:
+        self._step = step
+
+    def _open(self, given: Given) -> Upscaler:
+        if self._upscaler is None:
+            import ray
+
+            here = versions()
+            for name, version in given.versions.items():
+                if here.get(name) != version:
+                    raise BackendError(
+                        f"Expected {name} {version} on every worker, as where the job was started, got "
+                        f"{here.get(name)} on {socket.gethostname()}"
+                    )
+            module, spec, scale, execution = ray.get(given.network[0])
+            if execution.threads is not None:
+                torch.set_num_threads(execution.threads)
+            self._upscaler = Upscaler.from_module(module, spec, scale, execution)
+        return self._upscaler
+
+    def _check(self, film: Film, folder: Path) -> None:
+        """Raise InputError unless this machine sees the same input and the same folder; once for each film."""
+        if self._checked == film.path:
+            return
+        there = read_manifest(folder)
+        if not there:
+            raise InputError(
+                f"Expected to see {folder} on {socket.gethostname()}: workers read and write the same paths", ship=True
+            )
+        if "://" not in film.path and identity(film.path) != there["input"]:
+            raise InputError(f"Expected {film.path} on {socket.gethostname()} to be the same file", ship=True)
+        self._checked = film.path
+
+
+@contextmanager
+def _logged() -> Iterator[list[tuple[int, str]]]:
+    """What the package logs meanwhile: it is said where the job was started."""
+    said: list[tuple[int, str]] = []
+    logger = logging.getLogger("vsr_plugin")
+    handler = logging.Handler(logging.INFO)
+    handler.emit = lambda record: said.append((record.levelno, record.getMessage()))  # type: ignore[method-assign]
+    before = logger.level, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
