@@ -23,26 +23,13 @@ from vsr_plugin.models import NetworkSpec
 from vsr_plugin.stream import Progress, Report, upscale_file
 from vsr_plugin.stream.segments import cluster
 from vsr_plugin.stream.segments.cluster import Cluster
+from vsr_plugin.stream.segments.manifest import versions
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_time")]
 
 _STORE = 100 << 20  # bytes, of Ray's object store
 _FILM = f"-f lavfi -i testsrc2=s=48x32:r=25:d=6 -c:v libx264 -bf 2 {_SHORT}"
-
-
-@pytest.fixture(autouse=True)
-def _in_time() -> Iterator[None]:
-    """A job that hangs fails."""
-
-    def stop(*_: object) -> None:
-        raise TimeoutError("the workers hang")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(150)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -172,7 +159,7 @@ def test_a_segment_that_fails_three_times_ends_the_job_and_the_others_are_kept(
 def test_other_versions_of_ffmpeg_on_a_worker_are_refused(
     make: Make, tmp_path: Path, espcn: Upscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = cluster.versions()
+    here = versions()
     monkeypatch.setattr(cluster, "versions", lambda: {**here, "libavcodec": "1.2.3"})
     with Cluster(1) as workers, pytest.raises(BackendError, match=r"Expected libavcodec 1\.2\.3 on every worker"):
         upscale_file(

@@ -48,7 +48,7 @@ class Remote(PathLike[str]):
 
 
 def open_input(
-    path: str | PathLike[str], frame_rate: Fraction | None = None, form: str | None = None
+    path: str | Path | Remote, frame_rate: Fraction | None = None, form: str | None = None
 ) -> InputContainer:
     """Open a file, an image pattern (``frame_%04d.png``), a `Remote`, or ``-`` for standard input.
 
@@ -179,7 +179,7 @@ def size_of(container: InputContainer) -> int | None:
     return file.count if isinstance(file, Pipe) else container.size
 
 
-def can_seek(path: str | PathLike[str]) -> bool:
+def can_seek(path: str | Path | Remote) -> bool:
     """Whether the input can be read from any place, and twice: not so a pipe, a socket or a terminal."""
     if isinstance(path, Remote):
         return True

@@ -6,12 +6,15 @@ import re
 from dataclasses import dataclass
 from os.path import exists
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from os import PathLike
 
 _NUMBER = re.compile(r"%(?:%|(\d*)d)")  # as FFmpeg reads them: %% is a percent sign, %4d the same as %04d
 
 
-def is_pattern(path: str | Path) -> bool:
+def is_pattern(path: str | PathLike[str]) -> bool:
     """Whether a name has the place of one number in it."""
     return len(_places(Path(path).name)) == 1
 
@@ -40,7 +43,7 @@ class ImageSequence:
     numbers: tuple[int, ...]
 
     @classmethod
-    def find(cls, path: str | Path) -> Self | None:
+    def find(cls, path: str | PathLike[str]) -> Self | None:
         """The sequence that ``path`` names, or None: it is a file, or no pattern, or there is no such file."""
         pattern = Path(path)
         if not is_pattern(pattern) or exists(pattern) or not exists(pattern.parent):  # noqa: PTH110

@@ -12,8 +12,9 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections import Counter, deque
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -81,6 +82,7 @@ class Cluster:
         self._address = address
         self._ship = ship
         self._connected = False
+        self._quiet = ExitStack()  # as long as Ray may have something to say
         self._upscaler: Upscaler | None = None  # that the workers have a copy of
         self._crew: list[_Hand] = []
 
@@ -97,6 +99,7 @@ class Cluster:
 
             ray.shutdown()
             self._connected = False
+        self._quiet.close()
 
     def __enter__(self) -> Self:
         return self
@@ -124,24 +127,25 @@ class Cluster:
 
         if film.path == "-":
             raise UsageError("Expected a file for workers to read, got standard input")
-        with _quiet():
-            self._connect()
-            whole = False
-            try:
-                self._hire(upscaler)
-                folder = folder.resolve()
-                path = film.path if "://" in film.path else str(Path(film.path).resolve())
-                source: Any = ship(path) if self._ship else path
-                given = ray.put(replace(film, path=source))
-                yield from self._hand_out(given, segments, folder, on_step)
-                whole = True
-            finally:
-                if not whole:  # they still work on what nobody waits for
-                    self._dismiss()
+        self._connect()
+        whole = False
+        try:
+            self._hire(upscaler)
+            folder = folder.resolve()
+            path = film.path if "://" in film.path else str(Path(film.path).resolve())
+            source: Any = ship(path) if self._ship else path
+            given = ray.put(replace(film, path=source))
+            yield from self._hand_out(given, segments, folder, on_step)
+            whole = True
+        finally:
+            if not whole:  # they still work on what nobody waits for
+                self._dismiss()
 
     def _connect(self) -> None:
         import ray
 
+        self._quiet.close()
+        self._quiet.enter_context(_quiet())
         if ray.is_initialized():
             return
         local: dict[str, Any] = {} if self._address else {"include_dashboard": False}
@@ -151,7 +155,9 @@ class Cluster:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody unasked
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else a warning that it will be so
         try:
-            ray.init(self._address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of what the error says, too
+                ray.init(self._address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
         except (ConnectionError, RuntimeError, ValueError, ImportError) as error:
             where = f"at {self._address}" if self._address else "on this machine"
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -368,7 +374,7 @@ class _Hand:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Send to the log what Ray, told to be quiet, still prints on standard output: that a worker was lost."""
+    """Send to the log what Ray, told to be quiet, still prints on standard output: that a worker ended, and why."""
     if sys.stdout is None:
         yield
         return

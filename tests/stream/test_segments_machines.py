@@ -1,0 +1,74 @@
+"""A film on several machines, one of which is lost: here they are nodes of one machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stream.conftest import Make
+from tests.stream.test_segments import _SHORT, FFV1, frames
+from vsr_plugin.engine import Upscaler
+from vsr_plugin.errors import BackendError
+from vsr_plugin.execution import Execution
+from vsr_plugin.stream import Progress, upscale_file
+from vsr_plugin.stream.segments.cluster import Cluster
+
+ray = pytest.importorskip("ray", reason="Ray is not installed")
+cluster_utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_time")]
+
+_NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 << 20}
+
+
+@pytest.fixture
+def machines() -> Iterator[Any]:
+    """Three, with a processor each."""
+    found = cluster_utils.Cluster(initialize_head=True, head_node_args={**_NODE, "include_dashboard": False})
+    try:
+        for _ in range(2):
+            found.add_node(**_NODE)
+        yield found
+    finally:
+        ray.shutdown()
+        found.shutdown()
+
+
+@pytest.mark.parametrize("ship", [False, True], ids=["a folder that all share", "through the object store"])
+def test_a_machine_that_is_lost_loses_nothing(ship: bool, machines: Any, make: Make, tmp_path: Path) -> None:
+    film = make(f"-f lavfi -i testsrc2=s=48x32:r=25:d=12 -c:v libx264 -bf 2 {_SHORT}", "a.mkv")
+    lost: list[Any] = []
+    seen: list[int] = []
+
+    def lose(done: Progress) -> None:
+        seen.append(done.workers)
+        if not lost and done.workers > 1:
+            lost.append(next(iter(machines.worker_nodes)))
+            machines.remove_node(lost[0], allow_graceful=False)
+
+    how = Execution(backend="eager", device="cpu", precision="float32")
+    with Upscaler("srcnn", 2, how) as upscaler:
+        with Cluster(address=machines.address, ship=ship) as workers:
+            upscale_file(
+                film,
+                tmp_path / "out.mkv",
+                upscaler,
+                encoding=FFV1,
+                segment_length=Fraction(1),
+                executor=workers,
+                on_progress=lose,
+            )
+        upscale_file(film, tmp_path / "whole.mkv", upscaler, encoding=FFV1)
+    assert lost
+    assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
+    assert not (tmp_path / "out.mkv.parts").exists()
+
+
+def test_an_address_where_nobody_answers_is_one_line(make: Make, tmp_path: Path, nearest: Upscaler) -> None:
+    film = make(f"-f lavfi -i testsrc2=s=48x32:r=25:d=2 -c:v libx264 {_SHORT}", "a.mkv")
+    with Cluster(address="ray://127.0.0.1:1") as workers, pytest.raises(BackendError, match="No Ray cluster") as caught:
+        upscale_file(film, tmp_path / "out.mkv", nearest, segment_length=Fraction(1), executor=workers)
+    assert "\n" not in str(caught.value)
