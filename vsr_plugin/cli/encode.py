@@ -334,12 +334,12 @@ def _encode_one(
         if report.kept:
             count += f", {report.kept} of them from before"
         tile = f"tiles of {report.tile}" if report.tile else "whole frames"
-        how = f", batch {report.batch}, {tile}" if report.batch else ""  # workers choose their own
+        batch = f", batch {report.batch}, {tile}" if report.batch else ""  # workers choose their own
         names = printable(f"{report.input} → {report.output if report.output != '-' else 'standard output'}")
         console.print(
             f"{names}: {count}, {report.width}×{report.height}, "
             f"{report.codec} {report.pixel_format}, in {report.seconds:.1f} s ({report.fps:.1f} fps; {report.model} "
-            f"×{report.scale}, {report.backend} on {report.device}, {report.precision}{how})",
+            f"×{report.scale}, {report.backend} on {report.device}, {report.precision}{batch})",
             markup=False,
         )
     if report.damaged:
