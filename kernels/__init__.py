@@ -29,6 +29,7 @@ from .reference import (
     to_samples,
     to_unit,
 )
+from .resampling import resize
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +49,7 @@ __all__ = [
     "pixel_shuffle",
     "planes_to_rgb",
     "resample",
+    "resize",
     "rgb_to_planes",
     "to_samples",
     "to_unit",

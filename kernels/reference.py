@@ -189,21 +189,35 @@ def resample(x: Tensor, dim: int, size: int, ratio: float, *, shift: float = 0.0
         shift: Added to the input position of every output sample, in input samples.
         edges: What lies outside: the edge sample ("replicate"), or the mirror image ("symmetric", as zimg does).
     """
-    weights, index = _taps(x.shape[dim], size, ratio, shift, edges)
+    weights, index = taps(x.shape[dim], size, ratio, shift, edges)
     moved = x.movedim(dim, -1)
     gathered = moved[..., index.to(x.device)]  # (..., size, taps)
     return (gathered * weights.to(x)).sum(-1).movedim(-1, dim)
 
 
+def resize(x: Tensor, shape: tuple[int, int], ratio: tuple[float, float], shift: tuple[float, float]) -> Tensor:
+    """Resample planes to any size: two passes of `resample` with symmetric edges.
+
+    Args:
+        x: (…, H, W), floating point.
+        shape: (height, width) of the result.
+        ratio: (vertical, horizontal), as in `resample`; and so is ``shift``.
+        shift: ″
+    """
+    for dim in (-2, -1):
+        x = resample(x, dim, shape[dim], ratio[dim], shift=shift[dim], edges="symmetric")
+    return x
+
+
 @lru_cache(maxsize=64)
 @torch.inference_mode(mode=False)  # the cache must hold tensors that autograd may use as well
-def _taps(length: int, size: int, ratio: float, shift: float, edges: Edges) -> tuple[Tensor, Tensor]:
-    """(size, taps) weights in float64 and the input index each one belongs to."""
+def taps(length: int, size: int, ratio: float, shift: float, edges: Edges) -> tuple[Tensor, Tensor]:
+    """(size, taps) weights in float64 of `resample`, and the input index that each one belongs to."""
     shrink = min(ratio, 1.0)
     position = (torch.arange(size, dtype=torch.float64) + 0.5) / ratio - 0.5 + shift
-    taps = int(-(-4.0 / shrink // 1)) + 2
+    count = int(-(-4.0 / shrink // 1)) + 2
     first = torch.floor(position - 2.0 / shrink).to(torch.int64)
-    index = first[:, None] + torch.arange(taps)
+    index = first[:, None] + torch.arange(count)
     weights = cubic((position[:, None] - index) * shrink)
     weights = weights / weights.sum(1, keepdim=True)
     if edges == "symmetric":
@@ -288,7 +302,7 @@ def _phase_kernel(numbers: tuple[float, ...], shape: tuple[int, int, int, int], 
 
 
 @lru_cache(maxsize=64)
-@torch.inference_mode(mode=False)  # as for `_taps`
+@torch.inference_mode(mode=False)  # as for `taps`
 def _sent(
     numbers: tuple[float, ...], shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device
 ) -> Tensor:

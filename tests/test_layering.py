@@ -15,7 +15,20 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 
-_BELOW_ENGINE = {"backends", "color", "device", "errors", "execution", "frames", "image", "kernels", "models", "tiling"}
+_BELOW_ENGINE = {
+    "backends",
+    "color",
+    "device",
+    "errors",
+    "execution",
+    "frames",
+    "image",
+    "kernels",
+    "models",
+    "passes",
+    "sizes",
+    "tiling",
+}
 _BELOW_FRONT_ENDS = {*_BELOW_ENGINE, "engine", "stream"}
 _MEASURING = {"evaluation", "pictures"}
 # Room → the rooms it may import. A room is a module or a sub-package of vsr_plugin; all may import themselves.
@@ -26,10 +39,12 @@ ROOMS = {
     "tiling": set[str](),
     "pictures": {"errors", "kernels"},
     "frames": {"errors"},
+    "sizes": {"errors"},
     "image": {"errors", "frames"},
     "models": {"errors", "frames", "kernels", "weights"},
-    "color": {"errors", "frames", "kernels"},
+    "color": {"errors", "frames", "kernels", "sizes"},
     "backends": {"errors", "frames", "kernels", "models"},
+    "passes": {"backends", "errors", "kernels", "models", "tiling"},
     "execution": {"backends", "errors"},
     "device": {"backends", "errors", "execution", "kernels"},
     "engine": _BELOW_ENGINE,
@@ -56,7 +71,7 @@ ROOMS = {
     },
     "__main__": {"cli"},
     # vsr_plugin/__init__.py, lazily
-    "": {"engine", "errors", "execution", "export", "frames", "models", "stream", "vapoursynth"},
+    "": {"engine", "errors", "execution", "export", "frames", "models", "sizes", "stream", "vapoursynth"},
 }
 # Who may import what is not ours; files and folders below the root.
 THIRD_PARTIES = {

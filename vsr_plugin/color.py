@@ -14,12 +14,24 @@ import torch
 
 from .errors import UsageError
 from .frames import ColorSpec, Matrix, Range
-from .kernels import SampleFormat, enlarge, enlarge_samples, mix, planes_to_rgb, rgb_to_planes, to_samples, to_unit
+from .kernels import (
+    SampleFormat,
+    enlarge,
+    enlarge_samples,
+    mix,
+    planes_to_rgb,
+    resize,
+    rgb_to_planes,
+    to_samples,
+    to_unit,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
+
+    from .sizes import Target, Window
 
 # (Kr, Kb) of H.273, table 4.
 _LUMA_WEIGHTS = {
@@ -49,7 +61,8 @@ class Conversion:
         color: How the frames are stored, before and after.
         count: Planes of a frame: 1 gray, 3 YUV or RGB, one more with alpha.
         channels: 1 for a network of luma, 3 for a network of RGB.
-        scale: The network's.
+        scale: The network's, of all that a frame passes.
+        target: What becomes of frames, where that is not just ``scale``.
 
     Raises:
         UsageError: RGB is needed, and no matrix leads to it.
@@ -59,6 +72,7 @@ class Conversion:
     count: int
     channels: int
     scale: int
+    target: Target | None = None
 
     def __post_init__(self) -> None:
         if self.channels == 3:
@@ -107,19 +121,24 @@ class Conversion:
             rest: As `split` gave it for the same frames.
 
         Returns:
-            ``count`` planes, (N, H·scale, W·scale), chroma subsampled as before.
+            ``count`` planes, (N, H·scale, W·scale) or of the target's size, chroma subsampled as before.
         """
-        color, scale = self.color, self.scale
+        color = self.color
+        if self.window is not None and x.is_floating_point():
+            x = self._resized(x.clamp(0, 1), self.scale)
         height, width = x.shape[-2:]
-        alpha = [_enlarge_plane(rest[-1], scale, color, (height, width))] if self.count in (2, 4) else []
+        alpha = [self._enlarged(rest[-1], (height, width))] if self.count in (2, 4) else []
         if self.channels == 3:
             matrix = _rgb_to_codes(color)
             if self.count <= 2:
                 matrix = matrix[:1]
             return (*_store(x.clamp(0, 1), matrix, color), *alpha)
         if color.matrix is Matrix.RGB:
-            # In float64, because torch lets CUDA round the factors of float32 convolutions to 10 bits.
-            chroma = enlarge(rest[0].to(torch.float64), scale, edges="symmetric").to(torch.float32)
+            if self.window is not None:
+                chroma = self._resized(rest[0])
+            else:
+                # In float64, because torch lets CUDA round the factors of float32 convolutions to 10 bits.
+                chroma = enlarge(rest[0].to(torch.float64), self.scale, edges="symmetric").to(torch.float32)
             ycc = torch.cat([x.clamp(0, 1), chroma], 1)
             matrix = _compose(_rgb_to_codes(color), _invert(torch.tensor(_STUDIO_601, dtype=torch.float64)))
             return (*_store(ycc, matrix, color), *alpha)
@@ -132,10 +151,71 @@ class Conversion:
             luma = x[:, 0]
         if self.count <= 2:
             return (luma, *alpha)
-        (fy, fx), (oy, ox) = chroma_grid(color)
-        shift = ((0.5 - (oy + 0.5) / fy) * (1 - 1 / scale), (0.5 - (ox + 0.5) / fx) * (1 - 1 / scale))
         shape = color.chroma_shape(height, width)
-        return (luma, *(_enlarge_plane(plane, scale, color, shape, shift) for plane in rest[:2]), *alpha)
+        return (luma, *(self._enlarged(plane, shape, *chroma_grid(color)) for plane in rest[:2]), *alpha)
+
+    @property
+    def window(self) -> Window | None:
+        """What of a frame is resampled to its target; None where the network's scale is all."""
+        return None if self.target is None else self.target.window
+
+    def _enlarged(
+        self,
+        plane: Tensor,
+        shape: tuple[int, int],
+        spacing: tuple[int, int] = (1, 1),
+        offset: tuple[float, float] = (0.0, 0.0),
+    ) -> Tensor:
+        """A plane of native samples, enlarged without a network.
+
+        Args:
+            plane: (N, H, W).
+            shape: (height, width) of the result.
+            spacing: (vertical, horizontal) luma samples per sample.
+            offset: (vertical, horizontal) place of the first sample, in luma samples from the first one.
+        """
+        color = self.color
+        if self.window is not None:
+            large = self._resized(plane.to(torch.float32), 1, shape, spacing, offset)
+            return large.to(color.dtype) if color.floating else to_samples(large, color.depth)
+        y, x = ((0.5 - (place + 0.5) / f) * (1 - 1 / self.scale) for place, f in zip(offset, spacing, strict=True))
+        if not color.floating:
+            return enlarge_samples(plane, self.scale, color.depth, shape, (y, x))
+        # In float64 for the same reason as RGB's chroma.
+        large = enlarge(plane[:, None].to(torch.float64), self.scale, shift=(y, x), edges="symmetric")
+        return large[:, 0, : shape[0], : shape[1]].to(color.dtype)
+
+    def _resized(
+        self,
+        x: Tensor,
+        scale: int = 1,
+        shape: tuple[int, int] | None = None,
+        spacing: tuple[int, int] = (1, 1),
+        offset: tuple[float, float] = (0.0, 0.0),
+    ) -> Tensor:
+        """Resample the target's window of planes to its size; where samples sit among those of luma stays as it is.
+
+        An output sample is at luma sample p = f·k + o of the result, which is at (p + 0.5)·step − 0.5 + begin of the
+        frame, and so at the sample (that − o) / f of the plane.
+
+        Args:
+            x: (…, H, W), floating point.
+            scale: How many times larger than the frame it is already.
+            shape: (height, width) of the result; by default the target's.
+            spacing: As in `_enlarged`, and so is ``offset``.
+            offset: ″
+        """
+        target, window = self.target, self.window
+        assert target is not None
+        assert window is not None
+        steps = (window.height / target.height, window.width / target.width)
+        begins = (window.top, window.left)
+        ratio = [float(1 / (step * scale)) for step in steps]
+        shift = [
+            (0.5 - (o + 0.5) / f) * (1 - float(step)) + float(begin) * scale / f
+            for step, begin, f, o in zip(steps, begins, spacing, offset, strict=True)
+        ]
+        return resize(x, shape or (target.height, target.width), (ratio[0], ratio[1]), (shift[0], shift[1]))
 
 
 def convert(planes: Sequence[Tensor], color: ColorSpec, target: ColorSpec) -> tuple[Tensor, ...]:
@@ -163,17 +243,6 @@ def _store(x: Tensor, matrix: Tensor, color: ColorSpec) -> tuple[Tensor, ...]:
     if color.floating:
         return mix(x, matrix).to(color.dtype).unbind(1)
     return rgb_to_planes(x, matrix, color.depth, *chroma_grid(color))
-
-
-def _enlarge_plane(
-    plane: Tensor, scale: int, color: ColorSpec, shape: tuple[int, int], shift: tuple[float, float] = (0.0, 0.0)
-) -> Tensor:
-    """`enlarge_samples`, for floating samples, too."""
-    if not color.floating:
-        return enlarge_samples(plane, scale, color.depth, shape, shift)
-    # In float64 for the same reason as RGB's chroma.
-    x = enlarge(plane[:, None].to(torch.float64), scale, shift=shift, edges="symmetric")
-    return x[:, 0, : shape[0], : shape[1]].to(color.dtype)
 
 
 def _luma_peak(color: ColorSpec) -> int:

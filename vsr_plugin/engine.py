@@ -8,33 +8,33 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import torch
 
-from . import tiling
-from .backends import Network, Precision, SamplesNetwork, open_backend
-from .backends.ensemble import SelfEnsemble
+from .backends import Precision, open_backend
 from .backends.memory import forget_frames, translated_errors
 from .color import Conversion
 from .device import default_backend, find_device, torch_threads
-from .errors import OutOfMemoryError, UsageError
+from .errors import OutOfMemoryError, UsageError, WeightsError
 from .execution import MIN_TILE, Execution
 from .image import to_frame, to_image
-from .models import find_model, read_model
+from .models import find_model, read_model, shipped_weights
+from .passes import Pass
+from .sizes import Size, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from torch import Tensor, nn
 
     from .frames import Frame
     from .image import Image
-    from .kernels import SampleFormat
-    from .models import NetworkSpec
+    from .models import ModelSpec, NetworkSpec
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +53,8 @@ class Upscaler:
 
     Attributes:
         spec: What is known of the model.
-        scale: The enlargement.
+        size: The size that frames get, in place of a scale; None if there is none.
+        scales: Of the networks that a frame passes, one after the other; with a size, those of the latest frames.
         backend: The name of what runs the network.
         device: Where it runs.
         precision: In which arithmetic; samples enter and leave the network in float32.
@@ -63,7 +64,8 @@ class Upscaler:
 
     Args:
         model: A name out of `MODELS`.
-        scale: One that the model has.
+        scale: One that the model has, or the size that frames are to have: the network's next scale, or two in turn,
+            and then one bicubic resampling to the exact size, antialiased, and sited like the source.
         execution: Backend, device, precision and the like; by default what is best for this machine.
         weights: A file in place of the shipped weights, as `load_model` takes it.
 
@@ -74,26 +76,38 @@ class Upscaler:
     """
 
     spec: NetworkSpec
+    scales: tuple[int, ...]
 
     def __init__(
         self,
         model: str = "espcn",
-        scale: int = 2,
+        scale: int | Size = 2,
         execution: Execution | None = None,
         *,
         weights: str | Path | None = None,
     ) -> None:
-        self._configure(find_model(model, scale), scale, execution or Execution())
-        self.spec, self._module = read_model(model, scale, weights)
+        spec = find_model(model, scale.scale if isinstance(scale, Size) else scale)
+        self._configure(spec, scale, execution or Execution())
+        read = _read_models(spec, scale, weights)
+        self.spec = spec = next(iter(read.values()))[0]
+        if isinstance(scale, Size):
+            self.spec = replace(spec, overlap={one: spec.overlap[one] for one, (spec, _) in read.items()})
+        self._modules = {one: module for one, (_, module) in read.items()}
 
     @classmethod
-    def from_module(cls, module: nn.Module, spec: NetworkSpec, scale: int, execution: Execution | None = None) -> Self:
+    def from_module(
+        cls,
+        module: nn.Module | Mapping[int, nn.Module],
+        spec: NetworkSpec,
+        scale: int | Size,
+        execution: Execution | None = None,
+    ) -> Self:
         """An upscaler for a network of the caller's own.
 
         Args:
-            module: (N, C, H, W) → (N, C, H·scale, W·scale), samples in [0, 1].
+            module: (N, C, H, W) → (N, C, H·scale, W·scale), samples in [0, 1]; or one for each of several scales.
             spec: Its overlap at ``scale``, its channels, and what its input's size must be a multiple of.
-            scale: The enlargement.
+            scale: The enlargement, or the size that frames are to have.
             execution: As in the constructor.
 
         Raises:
@@ -102,15 +116,25 @@ class Upscaler:
         """
         self = cls.__new__(cls)
         self._configure(spec, scale, execution or Execution())
-        self._module = module
+        if isinstance(module, Mapping):
+            self._modules = dict(module)
+        else:
+            only = scale.scale if isinstance(scale, Size) else scale
+            if only is None and len(spec.scales) > 1:
+                raise UsageError(
+                    f"Expected a module for each of the scales {', '.join(map(str, spec.scales))}, got one"
+                )
+            self._modules = {only or spec.scales[0]: module}
         return self
 
-    def _configure(self, spec: NetworkSpec, scale: int, execution: Execution) -> None:
-        if scale not in spec.overlap:
+    def _configure(self, spec: NetworkSpec, scale: int | Size, execution: Execution) -> None:
+        self.size = scale if isinstance(scale, Size) else None
+        asked = self.size.scale if self.size else scale
+        if asked is not None and asked not in spec.overlap:
             scales = ", ".join(map(str, spec.scales))
-            raise UsageError(f"Expected a scale that {spec.name} has an overlap for ({scales}), got {scale}")
+            raise UsageError(f"Expected a scale that {spec.name} has an overlap for ({scales}), got {asked}")
         self.spec = spec
-        self.scale = scale
+        self.scales = () if isinstance(scale, Size) else (scale,)
         self.device = find_device(execution.device)
         self.backend = execution.backend or default_backend(self.device)
         self._backend = open_backend(self.backend, execution.cache_dir, execution.threads)
@@ -129,10 +153,31 @@ class Upscaler:
         self.tile = execution.tile if isinstance(execution.tile, int) else None
         self.self_ensemble = execution.self_ensemble
         self._asked = execution
-        self._fitted: tuple[int, int] | None = None
-        self._network: Network | None = None
-        self._shape: tuple[int, int, int, int] | None = None
+        self._fitted: Target | None = None
+        self._passes: dict[tuple[int, int], Pass] = {}  # (place in the order, scale) → the network
         self._closed = False
+
+    @property
+    def scale(self) -> int:
+        """How many times the networks enlarge; with a size, 1 before the first frames."""
+        return math.prod(self.scales)
+
+    def target(self, frame: Frame) -> Target:
+        """What becomes of frames of this geometry.
+
+        Raises:
+            UsageError: they have the size already, or are beyond reach of it.
+        """
+        if self.size is None:
+            return Target(frame.width * self.scale, frame.height * self.scale, self.scales, frame.sample_aspect_ratio)
+        return self.size.target(
+            frame.width,
+            frame.height,
+            self._modules,
+            ratio=frame.sample_aspect_ratio,
+            subsampling=(0, 0) if frame.is_gray else frame.color.subsampling,
+            transposed=frame.transposed,
+        )
 
     def upscale(self, frames: Sequence[Frame]) -> list[Frame]:
         """Enlarge frames of one geometry.
@@ -174,7 +219,7 @@ class Upscaler:
                 (black) to 1 (white). OpenCV's BGR is turned around by ``image[..., ::-1]``.
 
         Returns:
-            An array of the same type, ``scale`` times as high and wide.
+            An array of the same type, ``scale`` times as high and wide, or of the size.
 
         Raises:
             UsageError: another type or shape.
@@ -209,22 +254,24 @@ class Upscaler:
                 close()
 
     @property
-    def recipe(self) -> tuple[nn.Module, NetworkSpec, int, Execution]:
+    def recipe(self) -> tuple[Mapping[int, nn.Module], NetworkSpec, int | Size, Execution]:
         """What `from_module` takes to make another one of the same network."""
-        return self._module, self.spec, self.scale, self._asked
+        return self._modules, self.spec, self.size or self.scale, self._asked
 
     def checksum(self) -> str:
         """Of the network's kind and its weights."""
-        found = hashlib.sha256(type(self._module).__qualname__.encode())
-        for name, tensor in sorted(self._module.state_dict().items()):
-            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        found = hashlib.sha256()
+        for _, module in sorted(self._modules.items()):
+            found.update(type(module).__qualname__.encode())
+            for name, tensor in sorted(module.state_dict().items()):
+                found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+                found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return found.hexdigest()
 
     def close(self) -> None:
         """Free the network, and the memory of its device for others; the upscaler must not be used afterwards."""
         self._closed = True
-        self._drop_network()
+        self._drop_networks()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -234,15 +281,16 @@ class Upscaler:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _drop_network(self) -> None:
-        if self._network is not None:
-            self._network.close()
-        self._network = self._shape = None
+    def _drop_networks(self) -> None:
+        while self._passes:
+            self._passes.popitem()[1].drop()
 
     def _fit(self, frame: Frame) -> int:
         """Choose batch and tile for frames of this size, when it is new; give the batch in force."""
-        if self.batch is None or (frame.height, frame.width) != self._fitted:
-            self._fitted = (frame.height, frame.width)
+        target = self.target(frame)
+        if self.batch is None or target != self._fitted:
+            self._fitted = target
+            self.scales = target.scales
             need = frame.height * frame.width * self.scale**2 * _BYTES_PER_PIXEL
             on_cpu = self.device.type == "cpu"
             budget = _CPU_BUDGET if on_cpu else torch.cuda.mem_get_info(self.device)[0] // 2
@@ -256,7 +304,7 @@ class Upscaler:
 
     def _shrink(self, frame: Frame, failure: OutOfMemoryError) -> None:
         """Halve the batch, then the tile, and say so; raise where there is nothing to halve."""
-        self._drop_network()
+        self._drop_networks()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         assert self.batch is not None
@@ -275,19 +323,39 @@ class Upscaler:
         _log.warning("out of memory: going on with a batch of %d and %s", self.batch, tiles)
 
     def _upscale_batch(self, frames: Sequence[Frame]) -> list[Frame]:
-        first = frames[0]
-        conversion = Conversion(first.color, len(first.planes), self.spec.channels, self.scale)
+        first, batch = frames[0], self.batch
+        assert batch is not None
+        target = self.target(first)
+        conversion = Conversion(first.color, len(first.planes), self.spec.channels, target.scale, target)
         task = f"{self.backend}: enlarging {first.width}×{first.height}"
         with torch.inference_mode(), translated_errors(task), torch_threads(1 if self._backend.own_threads else None):
             planes = [self._upload([frame.planes[index] for frame in frames]) for index in range(len(first.planes))]
-            reads = self._backend.reads_samples and self.spec.multiple_of == 1 and not self.self_ensemble
+            whole = len(target.scales) == 1 and target.window is None and not self.self_ensemble
+            reads = whole and self._backend.reads_samples and self.spec.multiple_of == 1
             native = conversion.native if reads else None
             x, rest = conversion.split(planes) if native is None else (planes[0][:, None], tuple(planes[1:]))
-            x = self._run(x, native)
+            for place, scale in enumerate(target.scales):
+                x = self._pass(place, scale)(x if place == 0 else x.clamp(0, 1), batch, self.tile, native)
             results = [self._download(plane) for plane in conversion.join(x, rest)]
             if self.device.type == "cuda":
                 torch.cuda.current_stream(self.device).synchronize()
-        return [replace(frame, planes=tuple(plane[index] for plane in results)) for index, frame in enumerate(frames)]
+        return [
+            replace(frame, planes=tuple(plane[index] for plane in results), sample_aspect_ratio=target.ratio)
+            for index, frame in enumerate(frames)
+        ]
+
+    def _pass(self, place: int, scale: int) -> Pass:
+        if (place, scale) not in self._passes:
+            self._passes[place, scale] = Pass(
+                self._modules[scale],
+                self.spec,
+                scale,
+                self._backend,
+                self.device,
+                self.precision,
+                self_ensemble=self.self_ensemble,
+            )
+        return self._passes[place, scale]
 
     def _upload(self, planes: Sequence[Tensor]) -> Tensor:
         """(H, W) on the CPU → (N, H, W) on the device, in native samples."""
@@ -305,56 +373,29 @@ class Upscaler:
         pinned = torch.empty(planes.shape, dtype=planes.dtype, pin_memory=True)
         return pinned.copy_(planes, non_blocking=True)
 
-    def _run(self, x: Tensor, native: SampleFormat | None) -> Tensor:
-        """(N, C, H, W) → (N, C, H·scale, W·scale), by windows and in groups of one compiled shape.
 
-        Args:
-            x: float32; or with ``native`` samples of this format, and so is the result.
-            native: ″
-        """
-        assert self.batch is not None
-        height, width = x.shape[-2:]
-        scale = self.scale
-        x = tiling.pad(x, self.spec.multiple_of)
-        grid = tiling.plan(x.shape[2], x.shape[3], self.tile, self.spec.overlap[scale], self.spec.multiple_of)
-        compiled = self._compiled((self.batch, x.shape[1], *grid.size))
-        run: Callable[[Tensor], Tensor] = compiled
-        if native is not None:
-            assert isinstance(compiled, SamplesNetwork)
-            run = partial(compiled.upscale_samples, samples=native)
-
-        def network(x: Tensor) -> Tensor:
-            large = run(x)
-            expected = (*x.shape[:2], x.shape[2] * scale, x.shape[3] * scale)
-            if large.shape != expected:
-                raise UsageError(
-                    f"Expected {self.spec.name} to make {expected} of {tuple(x.shape)}, ×{scale}, "
-                    f"got {tuple(large.shape)}"
-                )
-            return large
-
-        if len(grid) == 1 and len(x) == self.batch:
-            return network(x)[..., : height * scale, : width * scale]
-        out = x.new_empty((len(x), x.shape[1], x.shape[2] * scale, x.shape[3] * scale))
-        windows = list(tiling.cut(x, grid))
-        for begin in range(0, len(windows), self.batch):
-            group = windows[begin : begin + self.batch]
-            missing = self.batch - len(group)
-            for index, result in enumerate(network(torch.stack(group + group[-1:] * missing))[: len(group)], begin):
-                tiling.place(result, index, out, grid, scale)
-        return out[..., : height * scale, : width * scale]
-
-    def _compiled(self, shape: tuple[int, int, int, int]) -> Network:
-        if self._network is None or self._shape != shape:
-            self._drop_network()
-            self._network = self._compile(shape)
-            if self.self_ensemble:
-                n, channels, height, width = shape
-                square = height == width
-                lying = self._network if square else self._compile((n, channels, width, height))
-                self._network = SelfEnsemble(self._network, lying)
-            self._shape = shape
-        return self._network
-
-    def _compile(self, shape: tuple[int, int, int, int]) -> Network:
-        return self._backend.compile(self._module, self.spec, shape, self.precision, self.device)
+def _read_models(
+    spec: ModelSpec, scale: int | Size, weights: str | Path | None
+) -> Mapping[int, tuple[ModelSpec, nn.Module]]:
+    """The networks that may be needed, by scale."""
+    if not isinstance(scale, Size):
+        return {scale: read_model(spec.name, scale, weights)}
+    if scale.scale is not None:
+        return {scale.scale: read_model(spec.name, scale.scale, weights)}
+    if weights is None:
+        scales = [one for one in spec.scales if spec.weights(one) is not None]
+        if not scales:
+            shipped_weights(spec, spec.scales[0])
+        return {one: read_model(spec.name, one) for one in scales}
+    found, failure = {}, None
+    for one in spec.scales:
+        try:
+            found[one] = read_model(spec.name, one, weights)
+        except WeightsError as error:
+            failure = failure or error
+    if failure is not None and not found:
+        raise failure
+    if len(found) > 1 and not spec.shared:
+        fits = " and ".join(f"×{one}" for one in found)
+        raise WeightsError(f"Expected weights that say their scale, got {weights}, which fit {spec.name} {fits} alike")
+    return found

@@ -6,6 +6,7 @@ immutable and check themselves; neither knows a file, a codec or a network.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Any
@@ -148,6 +149,7 @@ class Frame:
         duration: Display time in units of ``time_base``; 0 if the file does not say.
         color: How to read the samples.
         side_data: What travels with the picture untouched (HDR metadata): FFmpeg's name → its bytes.
+        sample_aspect_ratio: Width : height of a pixel as it is shown; None where nothing is stated, which is square.
 
     Raises:
         UsageError: planes whose number, shape or type contradicts ``color``.
@@ -159,6 +161,7 @@ class Frame:
     duration: int = 0
     color: ColorSpec = field(default_factory=ColorSpec)
     side_data: Mapping[str, bytes] = field(default_factory=dict)
+    sample_aspect_ratio: Fraction | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.planes) <= 4:
@@ -197,9 +200,23 @@ class Frame:
         return len(self.planes) in (2, 4)
 
     @property
+    def transposed(self) -> bool:
+        """Whether its display matrix (ISO/IEC 14496-12, section 8.3.2) shows its rows as columns."""
+        matrix = self.side_data.get("DISPLAYMATRIX")
+        if matrix is None:
+            return False
+        a, b = struct.unpack_from("=2i", matrix)
+        return bool(abs(b) > abs(a))
+
+    @property
     def geometry(self) -> tuple[Any, ...]:
-        """What frames of one batch must share: the shapes of the planes and how to read them."""
-        return (tuple(tuple(plane.shape) for plane in self.planes), self.color)
+        """What frames of one batch must share: the shapes of the planes, how to read them, and how they are shown."""
+        return (
+            tuple(tuple(plane.shape) for plane in self.planes),
+            self.color,
+            self.sample_aspect_ratio,
+            self.transposed,
+        )
 
     def __repr__(self) -> str:
         kind = ("gray", "gray+alpha", "rgb" if self.color.matrix is Matrix.RGB else "yuv", "+alpha")[

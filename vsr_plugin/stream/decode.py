@@ -456,6 +456,7 @@ class Source(Iterator[Frame]):
         assert picture.pts is not None
         step = round(1 / (self.frame_rate * self.time_base)) if self.frame_rate else 0
         frame = Frame(read_planes(picture), picture.pts, self.time_base, picture.duration or step, color, side_data)
+        frame = replace(frame, sample_aspect_ratio=self.sample_aspect_ratio)
         if self.first.reading is None:
             self.first.reading = Reading(color, len(frame.planes))
         elif changes := self.first.reading.changes(frame):

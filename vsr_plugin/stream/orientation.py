@@ -10,6 +10,8 @@ from ..color import convert
 from ..frames import ChromaLocation
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from torch import Tensor
 
     from ..frames import Frame
@@ -83,8 +85,8 @@ def exif_matrix(orientation: int) -> bytes | None:
     return struct.pack("=9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
 
 
-def scaled(matrix: bytes, scale: int) -> bytes:
+def scaled(matrix: bytes, scale: Fraction) -> bytes:
     """A display matrix for a frame that is ``scale`` times as large: only its translation is in pixels."""
     numbers = list(struct.unpack("=9i", matrix))
-    numbers[6:8] = [value * scale for value in numbers[6:8]]
+    numbers[6:8] = [round(value * scale) for value in numbers[6:8]]
     return struct.pack("=9i", *numbers)

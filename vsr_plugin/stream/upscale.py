@@ -6,6 +6,7 @@ and encoding run at the same time; nothing else in the pipeline knows of threads
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -86,7 +87,8 @@ class Report:
         pixel_format: FFmpeg's name.
         damaged: Places in which the input lacks something or does not decode cleanly.
         model: Name.
-        scale: Whole number.
+        scale: How many times the networks enlarge.
+        scales: Of the networks that a frame passes, one after the other.
         backend: What ran the network.
         device: Where.
         precision: In what numbers.
@@ -107,6 +109,7 @@ class Report:
     damaged: int
     model: str
     scale: int
+    scales: tuple[int, ...]
     backend: str
     device: str
     precision: str
@@ -177,7 +180,7 @@ def upscale_file(
             on_written=lambda *done: show(Progress(*done)),
         )
         if joined is not None:
-            report = _report(Path(source).name, joined.written, joined.damaged, upscaler, began)
+            report = _report(Path(source).name, joined.written, joined.damaged, upscaler, joined.target.scales, began)
             rows = _segments(joined)
             return replace(report, kept=sum(row.frames for row in rows if row.kept), segments=rows)
     if str(output) != "-":
@@ -193,7 +196,7 @@ def upscale_file(
         strict=strict,
         on_frame=lambda so_far: show(Progress(so_far, decoded.expected_frames)),
     )
-    return _report(decoded.name, written, decoded.damaged, upscaler, began)
+    return _report(decoded.name, written, decoded.damaged, upscaler, upscaler.scales, began)
 
 
 def _segments(joined: Joined) -> tuple[SegmentReport, ...]:
@@ -211,7 +214,9 @@ def _segments(joined: Joined) -> tuple[SegmentReport, ...]:
     )
 
 
-def _report(name: str, written: Written, damaged: int, upscaler: Upscaler, began: float) -> Report:
+def _report(
+    name: str, written: Written, damaged: int, upscaler: Upscaler, scales: tuple[int, ...], began: float
+) -> Report:
     return Report(
         input=name,
         output=written.output,
@@ -223,7 +228,8 @@ def _report(name: str, written: Written, damaged: int, upscaler: Upscaler, began
         pixel_format=written.pixel_format,
         damaged=damaged,
         model=upscaler.spec.name,
-        scale=upscaler.scale,
+        scale=math.prod(scales),
+        scales=scales,
         backend=upscaler.backend,
         device=str(upscaler.device),
         precision=upscaler.precision,

@@ -6,6 +6,7 @@ import errno
 import logging
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,12 +108,13 @@ class Writer:
         self._closing = ExitStack()
         self._remux: Remux | None = None
         self._pictures_only = suffix in STILL_PICTURES or suffix == ".y4m"
-        self._ratio = source.sample_aspect_ratio
+        self._ratio: Fraction | None = None
         self._turn: Turn | None = None
 
     def open(self, frame: Frame) -> None:
         """Choose and open the encoder, and lay out the streams; the header is written with the first packet."""
         codec = choose_codec(self._suffix, frame.color.depth, self._encoding.codec)
+        self._ratio = frame.sample_aspect_ratio
         first, side_data = frame, SideData.collect(self._source.side_data, frame)
         if side_data.display_matrix:
             side_data = self._oriented(side_data, side_data.display_matrix, codec, frame)
@@ -173,7 +175,7 @@ class Writer:
     def _oriented(self, side_data: SideData, matrix: bytes, codec: str, frame: Frame) -> SideData:
         """Side data whose rotation the output's header can state; where it cannot, the frames are turned."""
         if not self._pictures_only and self._carrier(codec):
-            return replace(side_data, display_matrix=scaled(matrix, frame.width // self._source.width))
+            return replace(side_data, display_matrix=scaled(matrix, Fraction(frame.height, self._source.height)))
         self._turn = Turn.parse(matrix)
         if self._turn is None:
             why = f"{self._suffix} with {codec} has no place for it, and it is not by right angles"

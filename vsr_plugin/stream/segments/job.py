@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ...engine import Upscaler
+    from ...sizes import Target
     from ..encoder import Encoding
     from ..selection import Selection
     from . import Plan, Segment
@@ -60,6 +61,7 @@ class Joined:
         plan: Where the film is cut.
         parts: Of all segments, in order.
         kept: Numbers of those that were there before.
+        target: What has become of the film's frames.
     """
 
     written: Written
@@ -67,6 +69,7 @@ class Joined:
     plan: Plan
     parts: Sequence[Part]
     kept: frozenset[int]
+    target: Target
 
 
 def upscale_segments(
@@ -117,9 +120,10 @@ def upscale_segments(
         log.warning("%s is one segment (%s): nothing is kept if it is interrupted", Path(path).name, whole)
         return None
     film = Film(path, suffix, selection, encoding, strict, plan)
+    target = upscaler.target(plan.opening.frame)
     belongs = {
         "input": identity(path),
-        "settings": _settings(upscaler, selection, encoding, cutting.length),
+        "settings": _settings(upscaler, target, selection, encoding, cutting.length),
         "versions": versions(),
     }
     with closing(folder.open(belongs, plan, fresh=cutting.fresh)):
@@ -128,13 +132,13 @@ def upscale_segments(
             parts = job.make()
             _check_unchanged(path, belongs["input"])
             written, damaged = join(
-                film, parts, folder.path, output, upscaler.scale, overwrite=overwrite, before_placed=folder.note_result
+                film, parts, folder.path, output, target, overwrite=overwrite, before_placed=folder.note_result
             )
         except BaseException:
             job.say_kept()
             raise
         folder.remove()
-    return Joined(written, damaged, plan, parts, job.kept)
+    return Joined(written, damaged, plan, parts, job.kept, target)
 
 
 def _check_unchanged(path: str, before: dict[str, Any]) -> None:
@@ -142,10 +146,12 @@ def _check_unchanged(path: str, before: dict[str, Any]) -> None:
         raise InputError(f"{Path(path).name} has changed while it was read")
 
 
-def _settings(upscaler: Upscaler, selection: Selection, encoding: Encoding, length: Fraction) -> dict[str, Any]:
+def _settings(
+    upscaler: Upscaler, target: Target, selection: Selection, encoding: Encoding, length: Fraction
+) -> dict[str, Any]:
     """All that changes the parts."""
     return {
-        **network(upscaler),
+        **network(upscaler, target),
         **{name.replace("_", " "): _told(value) for name, value in asdict(selection).items()},
         **{name.replace("_", " "): value for name, value in asdict(encoding).items()},
         "seconds of a segment": str(length),

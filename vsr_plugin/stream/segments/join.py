@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from av.packet import Packet
 
+    from ...sizes import Target
     from ..writer import Written
     from . import Film
     from .parts import Part
@@ -30,7 +31,7 @@ def join(
     parts: Sequence[Part],
     folder: Path,
     output: Path,
-    scale: int,
+    target: Target,
     *,
     overwrite: bool,
     before_placed: Callable[[Path], None] = lambda _: None,
@@ -42,7 +43,7 @@ def join(
         parts: Of all segments, in order.
         folder: Where their packets lie.
         output: The file.
-        scale: How many times larger the frames of the parts are.
+        target: What has become of the film's frames in the parts.
         overwrite: Replace an existing file.
         before_placed: Called with the whole file, before it gets its name.
 
@@ -60,7 +61,7 @@ def join(
         writer = PartsWriter(hidden.file, film.suffix, source, film.encoding, strict=film.strict, name=output.name)
         cleanup.callback(writer.abandon)
         with writing(writer):
-            writer.open(without_samples(film.plan.opening.frame, scale))
+            writer.open(without_samples(film.plan.opening.frame, target))
             source.settle()
             writer.check(parts)
         end = Fraction(0)

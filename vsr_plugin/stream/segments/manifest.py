@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ...engine import Upscaler
+    from ...sizes import Target
     from . import Plan, Segment
     from .parts import Part
 
@@ -66,11 +67,14 @@ def versions() -> dict[str, str]:
     return {"vsr_plugin": version("vsr-plugin"), **libraries}
 
 
-def network(upscaler: Upscaler) -> dict[str, Any]:
-    """What tells a network from another, and where it runs in other numbers."""
+def network(upscaler: Upscaler, target: Target) -> dict[str, Any]:
+    """What tells a network from another, what becomes of frames, and where it runs in other numbers."""
     return {
         "model": upscaler.spec.name,
-        "scale": upscaler.scale,
+        "scale": " ".join(map(str, target.scales)),
+        "size": f"{target.width}×{target.height}",
+        "seen": None if target.window is None else [str(value) for value in astuple(target.window)],
+        "pixel aspect ratio": target.ratio,
         "weights": upscaler.checksum(),
         "backend": upscaler.backend,
         "device": upscaler.device.type,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ...frames import Frame
+    from ...sizes import Target
 
 
 def make_plan(path: str, selection: Selection, length: Fraction, *, strict: bool = False) -> Plan:
@@ -40,7 +41,7 @@ def make_plan(path: str, selection: Selection, length: Fraction, *, strict: bool
     with closing(Source(path, selection, strict=strict)) as lead:
         first = next(lead)
         shift = int(lead.timeline.shift / lead.time_base)
-        opening = Opening(without_samples(first, 1), lead.first)
+        opening = Opening(without_samples(first), lead.first)
         end = lead.timeline.end
     begin = first.pts + shift
     stop = None if end is None else math.ceil(end / first.time_base)
@@ -80,9 +81,12 @@ def make_plan(path: str, selection: Selection, length: Fraction, *, strict: bool
     )
 
 
-def without_samples(frame: Frame, scale: int) -> Frame:
-    """A frame that is ``scale`` times as large, and takes no memory: all its samples are one."""
-    height, width = frame.height * scale, frame.width * scale
+def without_samples(frame: Frame, target: Target | None = None) -> Frame:
+    """A frame as it is, or as what becomes of it, that takes no memory: all its samples are one."""
+    height, width = frame.height, frame.width
+    if target is not None:
+        height, width = target.height, target.width
+        frame = replace(frame, sample_aspect_ratio=target.ratio)
     chroma = frame.color.chroma_shape(height, width)
     shapes = [
         chroma if index in (1, 2) and not frame.is_gray else (height, width) for index in range(len(frame.planes))

@@ -111,7 +111,7 @@ def work(
     """
     section = Section(film, segments, cancelled)
     frames = buffered(upscaler.stage(buffered(section, _AHEAD)), _AHEAD)
-    lead = without_samples(film.plan.opening.frame, upscaler.scale)
+    lead = without_samples(film.plan.opening.frame, upscaler.target(film.plan.opening.frame))
     bounds = [segment.first - film.plan.shift for segment in segments]
     unfinished: deque[_Encoder] = deque()
     with ExitStack() as cleanup:
