@@ -119,7 +119,7 @@ def test_turned_chroma_stays_where_its_luma_is(
 
 def test_a_translation_is_scaled_with_the_frame() -> None:
     matrix = struct.pack("=9i", 0, 65536, 0, -65536, 0, 0, 96 << 16, 3 << 16, 1 << 30)
-    assert struct.unpack("=9i", scaled(matrix, 3)) == (0, 65536, 0, -65536, 0, 0, 288 << 16, 9 << 16, 1 << 30)
+    assert struct.unpack("=9i", scaled(matrix, Fraction(3))) == (0, 65536, 0, -65536, 0, 0, 288 << 16, 9 << 16, 1 << 30)
 
 
 def test_a_translation_is_scaled_in_the_file(media: Media, enlarge: Enlarge, tmp_path: Path) -> None:
