@@ -8,6 +8,7 @@
 | name | what it is |
 |---|---|
 | `Upscaler` | frames in, larger frames out, through one network on one device |
+| `Size` | the size that frames are to have, in place of a scale |
 | `Execution` | how and where an `Upscaler` runs: backend, device, precision, batch, tile |
 | `upscale_file` | a file in, a larger file out; all else in it stays as it is |
 | `best_model` | the best model that is fast enough for a file on this machine |
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from .execution import Execution
     from .frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
     from .models import MODELS, ModelSpec, NetworkSpec, load_model
+    from .sizes import Size
     from .stream import Encoding, Progress, Report, Selection, best_model, upscale_file
 
 __version__ = "0.1.0"
@@ -72,6 +74,7 @@ _HOMES = {
     "Range": "frames",
     "Report": "stream",
     "Selection": "stream",
+    "Size": "sizes",
     "Upscaler": "engine",
     "UsageError": "errors",
     "VsrError": "errors",
@@ -99,6 +102,7 @@ __all__ = [
     "Range",
     "Report",
     "Selection",
+    "Size",
     "Upscaler",
     "UsageError",
     "VsrError",

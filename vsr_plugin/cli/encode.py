@@ -28,6 +28,7 @@ _USAGE = """Usage: vsr-encode INPUT [OUTPUT] [OPTIONS]
 
   vsr-encode in.mkv                                # twice as large, into in_espcn_x2.mkv
   vsr-encode in.mp4 out.mp4 --model fsrcnn -x 4    # `vsr models` lists networks and scales
+  vsr-encode in.mp4 --height 1080                  # 1080 pixels high, into in_espcn_1080p.mp4
 
 vsr-encode --help lists all options."""
 
@@ -57,7 +58,14 @@ def encode(
             "--model", "-m", help="Network; `vsr models` lists them. auto is the best one that makes --fps here."
         ),
     ] = "espcn",
-    scale: Annotated[int, typer.Option("--scale", "-x", help="How many times larger; `vsr models` says which.")] = 2,
+    scale: Annotated[
+        int | None, typer.Option("--scale", "-x", help="How many times larger; `vsr models` says which. [default: 2]")
+    ] = None,
+    width: Annotated[int | None, values.WIDTH] = None,
+    height: Annotated[int | None, values.HEIGHT] = None,
+    size: Annotated[str | None, values.SIZE] = None,
+    fit: Annotated[str | None, values.FIT] = None,
+    square_pixels: Annotated[bool, values.SQUARE_PIXELS] = False,
     fps: Annotated[
         float | None,
         typer.Option(
@@ -188,8 +196,9 @@ def encode(
     executor = _executor(workers, cluster, ship=ship)
     resume = resume or fresh or executor is not None
     segment_length = values.segment_seconds(segment)
+    times = values.enlargement(scale, width, height, size, fit, square=square_pixels)
     speak(quiet=quiet, verbose=verbose, once=resume or model == AUTO)
-    check_model(model, scale, weights, fps)
+    check_model(model, times, weights, fps)
     execution = Execution(
         backend=backend,
         device=device,
@@ -210,7 +219,7 @@ def encode(
         range=color_range,  # type: ignore[arg-type]
     )
     encoder_options = values.encoder_options(encoder_option or [])
-    jobs = find_jobs(inputs, output, model, scale)
+    jobs = find_jobs(inputs, output, model, times)
     if any(target == "-" for _, target in jobs) and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError("Standard output is a terminal: send the y4m to a pipe or a file, or name an output")
     if skip_existing:
@@ -244,7 +253,7 @@ def encode(
 
     done = failed = 0
     with ExitStack() as cleanup:
-        networks = cleanup.enter_context(closing(Networks(model, scale, execution, weights, fps, quiet=quiet)))
+        networks = cleanup.enter_context(closing(Networks(model, times, execution, weights, fps, quiet=quiet)))
         if executor is not None:
             cleanup.enter_context(executor)
         encode_one = partial(
@@ -333,13 +342,14 @@ def _encode_one(
         count = f"{report.frames} frame{'s' * (report.frames != 1)}"
         if report.kept:
             count += f", {report.kept} of them from before"
+        times = " ".join(f"×{scale}" for scale in report.scales)
         tile = f"tiles of {report.tile}" if report.tile else "whole frames"
         batch = f", batch {report.batch}, {tile}" if report.batch else ""  # workers choose their own
         names = printable(f"{report.input} → {report.output if report.output != '-' else 'standard output'}")
         console.print(
             f"{names}: {count}, {report.width}×{report.height}, "
             f"{report.codec} {report.pixel_format}, in {report.seconds:.1f} s ({report.fps:.1f} fps; {report.model} "
-            f"×{report.scale}, {report.backend} on {report.device}, {report.precision}{batch})",
+            f"{times}, {report.backend} on {report.device}, {report.precision}{batch})",
             markup=False,
         )
     if report.damaged:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import InputError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from ..sizes import Size
 
 _log = logging.getLogger(__name__)
 
@@ -16,9 +20,9 @@ _VIDEOS = {
 }  # fmt: skip
 
 
-def find_jobs(inputs: list[str], output: str | None, model: str, scale: int) -> list[tuple[str, str]]:
+def find_jobs(inputs: list[str], output: str | None, model: str, scale: int | Size) -> list[tuple[str, str]]:
     """What goes where: two names are an input and its output; with -o, or three and more, every name is an input."""
-    from ..stream import default_output
+    from ..stream.output import default_output, tag
     from ..stream.sequence import ImageSequence
 
     if output is None and (folders := [name for name in inputs if Path(name).is_dir()]):
@@ -32,7 +36,7 @@ def find_jobs(inputs: list[str], output: str | None, model: str, scale: int) -> 
             )
         return [(inputs[0], second)]
     folder = output is not None and output != "-" and (Path(output).is_dir() or output.endswith(("/", "\\")))
-    found = [each for name in inputs for each in _files(name, f"_{model}_x{scale}")]
+    found = [each for name in inputs for each in _files(name, f"_{tag(model, scale)}")]
     sources = [source for source, _ in found]
     if output is not None and not folder:
         several = len(sources) > 1 or any(Path(name).is_dir() for name in inputs)

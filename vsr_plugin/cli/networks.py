@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..errors import UsageError, WeightsError
 from ..models import find_model, shipped_weights
 from ..models.guide import usable
+from ..sizes import Size
 
 if TYPE_CHECKING:
     from ..engine import Upscaler
@@ -20,7 +21,7 @@ _log = logging.getLogger(__name__)
 AUTO = "auto"
 
 
-def check_model(model: str, scale: int, weights: Path | None, fps: float | None) -> None:
+def check_model(model: str, scale: int | Size, weights: Path | None, fps: float | None) -> None:
     """Say what is wrong with a model before torch is loaded.
 
     Raises:
@@ -34,12 +35,15 @@ def check_model(model: str, scale: int, weights: Path | None, fps: float | None)
     if model == AUTO:
         if weights is not None:
             raise UsageError("Expected --weights with the model they are for, got --model auto")
+        if isinstance(scale, Size):
+            raise UsageError("Expected --model auto with a scale (-x), got it with a size")
         if not usable(scale):
             raise UsageError(f"Expected a scale that a model has weights for, got {scale}", scale=...)
         return
-    spec = find_model(model, scale)
+    spec = find_model(model, scale if isinstance(scale, int) else None)
     if weights is None:
-        shipped_weights(spec, scale)
+        scales = [scale] if isinstance(scale, int) else sorted(spec.scales, key=lambda one: spec.weights(one) is None)
+        shipped_weights(spec, scales[0])  # for a size, any will do
     elif not weights.exists():
         raise WeightsError(f"No such file: {weights}")
 
@@ -49,7 +53,7 @@ class Networks:
 
     Args:
         model: A name, or auto.
-        scale: The enlargement.
+        scale: The enlargement, or the size.
         execution: As for `Upscaler`.
         weights: ″
         fps: Frames per second that auto has to make.
@@ -57,7 +61,14 @@ class Networks:
     """
 
     def __init__(
-        self, model: str, scale: int, execution: Execution, weights: Path | None, fps: float | None, *, quiet: bool
+        self,
+        model: str,
+        scale: int | Size,
+        execution: Execution,
+        weights: Path | None,
+        fps: float | None,
+        *,
+        quiet: bool,
     ) -> None:
         self._model, self._scale, self._weights, self._execution = model, scale, weights, execution
         self._fps = fps
@@ -101,6 +112,7 @@ class Networks:
         with waiting(f"{name}: trying which network is fast enough", quiet=self._quiet):
             from ..stream.choice import LEAST_FPS, best_model
 
+            assert isinstance(self._scale, int)
             self.close()
             fps = self._fps or LEAST_FPS
             chosen = best_model(

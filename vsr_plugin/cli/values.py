@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, cast
+
+import typer
 
 from ..errors import UsageError
+from ..sizes import Fit, Size
+
+WIDTH = typer.Option("--width", min=1, help="In place of -x: pixels; the height follows.")
+HEIGHT = typer.Option("--height", min=1, help="In place of -x: pixels, such as 1080; the width follows.")
+SIZE = typer.Option("--size", metavar="WxH", help="In place of -x: 1920x1080, into which the frame is fitted.")
+FIT = typer.Option(
+    "--fit",
+    metavar="inside|cover|stretch",
+    help="With --size: all is seen, and one side may be smaller; the size is filled, and what is too much cut off; "
+    "the frame is pulled into shape. [default: inside]",
+)
+SQUARE_PIXELS = typer.Option("--square-pixels", help="With a size: make the pixels of anamorphic video square.")
 
 
 def encoder_options(pairs: list[str]) -> dict[str, str]:
@@ -84,3 +98,26 @@ def cluster(text: str | None) -> str | None:
     if text is None or text == "auto" or re.fullmatch(r"(ray://)?[^/\s]+:\d+", text):
         return text
     raise UsageError(f"Expected --cluster auto, ray://HOST:10001 or HOST:6379, got {text!r}")
+
+
+def enlargement(
+    scale: int | None, width: int | None, height: int | None, size: str | None, fit: str | None, *, square: bool
+) -> int | Size:
+    """What ``--scale`` says, or what ``--width``, ``--height``, ``--size``, ``--fit`` and ``--square-pixels`` say."""
+    sides = {"--width": width, "--height": height, "--size": size}
+    given = [flag for flag, side in sides.items() if side is not None]
+    extra = [flag for flag, told in (("--fit", fit is not None), ("--square-pixels", square)) if told]
+    if not given:
+        if extra:
+            raise UsageError(f"Expected {extra[0]} with --height, --width or --size, got none of them")
+        return 2 if scale is None else scale
+    if scale is not None:
+        raise UsageError(f"Expected -x or {given[0]}, got both: the size says how much larger, too")
+    if size is not None:
+        if len(given) > 1:
+            raise UsageError(f"Expected --size or {given[0]}, got both")
+        left, times, right = size.lower().replace("×", "x").partition("x")
+        if not (times and left.isdecimal() and right.isdecimal()):
+            raise UsageError(f"Expected --size as WIDTHxHEIGHT, such as 1920x1080, got {size!r}")
+        width, height = int(left), int(right)
+    return Size(width=width, height=height, fit=cast("Fit", fit or "inside"), square_pixels=square)

@@ -30,6 +30,8 @@ from .sequence import ImageSequence, is_pattern, split_pattern
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
+    from ..sizes import Size
+
 log = logging.getLogger(__name__)
 
 # Containers that hold what comes out of any of them; all else becomes Matroska.
@@ -39,8 +41,10 @@ _LOCK = "lock"
 _own: set[Path] = set()  # folders of this process
 
 
-def default_output(source: str | Path, model: str, scale: int, folder: str | Path | None = None) -> Path:
+def default_output(source: str | Path, model: str, scale: int | Size, folder: str | Path | None = None) -> Path:
     """Where the enlarged ``source`` goes unless told otherwise: ``in_espcn_x3.mp4`` beside it, or in ``folder``.
+
+    With a size in place of a scale, it is ``in_espcn_1080p.mp4``.
 
     MP4, MOV, Matroska, WebM and still pictures keep their kind; everything else becomes Matroska.
 
@@ -54,8 +58,13 @@ def default_output(source: str | Path, model: str, scale: int, folder: str | Pat
     place = path.parent if folder is None else Path(folder)
     if is_pattern(path) and not exists(path):  # noqa: PTH110 - a name may be too long
         before, after = split_pattern(path.with_suffix(suffix))
-        return place / f"{before}{model}_x{scale}_{after}"
-    return place / fitting(path.stem, f"_{model}_x{scale}{suffix}")
+        return place / f"{before}{tag(model, scale)}_{after}"
+    return place / fitting(path.stem, f"_{tag(model, scale)}{suffix}")
+
+
+def tag(model: str, scale: int | Size) -> str:
+    """What the name of a result says of how it was made."""
+    return f"{model}_x{scale}" if isinstance(scale, int) else f"{model}_{scale}"
 
 
 def is_sequence(target: Path, source: str) -> bool:
