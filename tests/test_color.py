@@ -20,6 +20,7 @@ from vsr_plugin.errors import UsageError
 from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
 from vsr_plugin.models import MODELS, NetworkSpec, build_model, load_model
+from vsr_plugin.sizes import Size
 from vsr_plugin.training.initial import initialize
 
 if TYPE_CHECKING:
@@ -406,6 +407,54 @@ def test_yuv_is_what_zimg_makes_of_rgb(matrix: Matrix) -> None:
                 )
             )
             assert max(difference(a[0], b) for a, b in zip(ours, theirs, strict=True)) <= 1
+
+
+# Sizes that no scale makes: zimg resamples what the network makes, and chroma from the source.
+
+
+@pytest.mark.parametrize("location", ChromaLocation, ids=lambda location: location.name)
+@pytest.mark.parametrize("form", ["420", "422", "444"])
+@pytest.mark.parametrize(
+    "size",
+    [
+        Size(height=40),
+        Size(width=76, height=72),
+        Size(width=64, height=64, fit="cover"),
+        Size(width=100, height=30, fit="stretch"),
+    ],
+    ids=str,
+)
+def test_a_size_is_what_zimg_resamples(size: Size, form: str, location: ChromaLocation) -> None:
+    for depth in (8, 10):
+        color = ColorSpec(depth=depth, subsampling=SUBSAMPLINGS[form], chroma_location=location)
+        planes = noisy_planes(color, 28, 44, 0.3, 0.7)
+        frame = frame_of(planes, color)
+        spec = NetworkSpec(name="nearest", overlap={2: 0})
+        with Upscaler.from_module(Nearest(2), spec, size, Execution(backend="eager", device="cpu")) as upscaler:
+            target = upscaler.target(frame)
+            (large,) = upscaler.upscale([frame])
+        window = target.window
+        assert window is not None
+        seen = {
+            "src_left": float(window.left),
+            "src_top": float(window.top),
+            "src_width": float(window.width),
+            "src_height": float(window.height),
+        }
+        whole = {"width": target.width, "height": target.height}
+        enlarged = planes[0].repeat_interleave(target.scale, 0).repeat_interleave(target.scale, 1)
+        luma = in_float(clip_of([enlarged] * 3, replace(color, subsampling=(0, 0))))
+        theirs = planes_of(
+            bicubic(luma, **whole, **{name: value * target.scale for name, value in seen.items()}).resize.Point(
+                format=vs.core.query_video_format(vs.YUV, vs.INTEGER, depth, 0, 0).id, dither_type="none"
+            )
+        )
+        assert difference(large.planes[0], theirs[0]) <= 1
+        clip = clip_of(planes, color)
+        chroma = planes_of(
+            bicubic(in_float(clip), **whole, **seen).resize.Point(format=clip.format.id, dither_type="none")
+        )
+        assert max(difference(large.planes[index], chroma[index]) for index in (1, 2)) <= 1
 
 
 # Formats beside YUV and RGB.

@@ -127,8 +127,8 @@ class Size:
                 return min(reaching, key=lambda plan: (math.prod(plan), plan))
         most = able[-1] ** 2
         raise UsageError(
-            f"Expected a size of at most {most} times that of the frames, {frames}, which the network reaches as "
-            f"×{able[-1]} twice, got {self._said}"
+            f"Expected a size of at most {most} times that of the frames, {frames}, which is ×{able[-1]} twice, "
+            f"got {self._said}"
         )
 
     @property
