@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 type Fit = Literal["inside", "cover", "stretch"]
 
-_FINEST = 4096  # the largest number in a pixel aspect ratio that all encoders write as it is
+_FINEST = 65535  # the largest number in a pixel aspect ratio of H.264 (ITU-T H.264, E.2.1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
