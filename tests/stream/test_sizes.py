@@ -67,7 +67,18 @@ def test_a_file_has_the_size_that_is_asked_for(
 @pytest.mark.parametrize("name", ["out.mp4", "out.y4m", "out_%03d.png"])
 def test_a_film_that_is_turned_has_the_size_as_it_is_seen(media: Media, tmp_path: Path, name: str) -> None:
     turned = tmp_path / "turned.mp4"
-    command = ["ffmpeg", "-v", "error", "-i", media("wide.mp4"), "-c", "copy", "-metadata:s:v", "rotate=90", turned]
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-i",
+        str(media("wide.mp4")),
+        "-c",
+        "copy",
+        "-metadata:s:v",
+        "rotate=90",
+        str(turned),
+    ]
     subprocess.run(command, check=True)
     with sized(height=192) as upscaler:
         report = upscale_file(turned, tmp_path / name, upscaler, Selection(frames=1))
@@ -132,8 +143,20 @@ def test_nothing_is_shifted_beside_ffmpegs_scaler(media: Media, tmp_path: Path, 
         )
     left = "in_h_chr_pos=0:in_v_chr_pos=128:out_h_chr_pos=0:out_v_chr_pos=128"  # FFmpeg's own guess is the middle
     scale = f"scale={report.width}:{report.height}:flags=lanczos+accurate_rnd:{left}"
-    command = ["ffmpeg", "-v", "error", "-i", media("lossless.mkv"), "-frames:v", "1", "-vf", scale, "-c:v", "ffv1"]
-    subprocess.run([*command, tmp_path / "theirs.mkv"], check=True)
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-i",
+        str(media("lossless.mkv")),
+        "-frames:v",
+        "1",
+        "-vf",
+        scale,
+        "-c:v",
+        "ffv1",
+    ]
+    subprocess.run([*command, str(tmp_path / "theirs.mkv")], check=True)
     ours, theirs = (next(Source(tmp_path / name)) for name in ("ours.mkv", "theirs.mkv"))
     for a, b in zip(ours.planes, theirs.planes, strict=True):
         assert a.shape == b.shape
