@@ -11,6 +11,8 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from os import PathLike
+from types import NoneType
 from typing import TYPE_CHECKING, Self
 
 import torch
@@ -19,10 +21,11 @@ from .backends import Precision, open_backend
 from .backends.memory import forget_frames, translated_errors
 from .color import Conversion
 from .device import default_backend, find_device, torch_threads
-from .errors import OutOfMemoryError, UsageError, WeightsError
+from .errors import OutOfMemoryError, UsageError, WeightsError, check_type
 from .execution import MIN_TILE, Execution
+from .frames import Frame
 from .image import to_frame, to_image
-from .models import find_model, read_model, shipped_weights
+from .models import NetworkSpec, find_model, read_model, shipped_weights
 from .passes import Pass
 from .sizes import Size, Target
 
@@ -32,9 +35,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from .frames import Frame
     from .image import Image
-    from .models import ModelSpec, NetworkSpec
+    from .models import ModelSpec
 
 _log = logging.getLogger(__name__)
 
@@ -86,8 +88,9 @@ class Upscaler:
         *,
         weights: str | Path | None = None,
     ) -> None:
+        check_type("the weights", weights, str, PathLike, NoneType)
         spec = find_model(model, scale.scale if isinstance(scale, Size) else scale)
-        self._configure(spec, scale, execution or Execution())
+        self._configure(spec, scale, execution)
         read = _read_models(spec, scale, weights)
         self.spec = spec = next(iter(read.values()))[0]
         if isinstance(scale, Size):
@@ -115,9 +118,12 @@ class Upscaler:
                 `upscale`, if what the module makes is not ``scale`` times as large as what it gets.
         """
         self = cls.__new__(cls)
-        self._configure(spec, scale, execution or Execution())
+        check_type("the spec", spec, NetworkSpec)
+        self._configure(spec, scale, execution)
         if isinstance(module, Mapping):
             self._modules = dict(module)
+        elif not callable(module):
+            raise UsageError(f"Expected a module of torch, got {module!r}")
         else:
             only = scale.scale if isinstance(scale, Size) else scale
             if only is None and len(spec.scales) > 1:
@@ -127,7 +133,9 @@ class Upscaler:
             self._modules = {only or spec.scales[0]: module}
         return self
 
-    def _configure(self, spec: NetworkSpec, scale: int | Size, execution: Execution) -> None:
+    def _configure(self, spec: NetworkSpec, scale: int | Size, execution: Execution | None) -> None:
+        check_type("the execution", execution, Execution, NoneType)
+        execution = execution or Execution()
         self.size = scale if isinstance(scale, Size) else None
         asked = self.size.scale if self.size else scale
         if asked is not None and asked not in spec.overlap:
@@ -195,6 +203,8 @@ class Upscaler:
         """
         if self._closed:
             raise UsageError("Expected an open upscaler, got one that is closed: make another")
+        if isinstance(frames, Frame) or not all(isinstance(frame, Frame) for frame in frames):
+            raise UsageError("Expected frames as a sequence of Frame: enlarge_image takes an array")
         if any(frame.geometry != frames[0].geometry for frame in frames):
             raise UsageError(
                 "Expected frames of one geometry, got different ones: use Upscaler.stage, or upscale them apart"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from os import PathLike
+from pathlib import Path
+from types import NoneType
+from typing import Literal, get_args
 
 from .backends import BACKEND_NAMES, Precision, precisions
-from .errors import UsageError
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from .errors import UsageError, check_type
 
 type Tile = int | Literal["auto", "off"]
 
@@ -52,6 +52,15 @@ class Execution:
     threads: int | None = None
 
     def __post_init__(self) -> None:
+        for name in ("backend", "device", "precision"):
+            check_type(name, getattr(self, name), str, NoneType)
+        for name in ("batch", "threads"):
+            check_type(name, getattr(self, name), int, NoneType)
+        check_type("tile", self.tile, int, str)
+        check_type("self_ensemble", self.self_ensemble, bool)
+        check_type("cache_dir", self.cache_dir, str, PathLike, NoneType)
+        if self.cache_dir is not None:
+            object.__setattr__(self, "cache_dir", Path(self.cache_dir))
         if self.backend is not None and self.backend not in BACKEND_NAMES:
             use = {"device": self.backend} if _DEVICE.fullmatch(self.backend) else {}
             raise UsageError(f"Unknown backend {self.backend!r}. Known backends: {', '.join(BACKEND_NAMES)}", **use)

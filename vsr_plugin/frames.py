@@ -9,13 +9,13 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from .errors import UsageError
+from .errors import UsageError, check_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from fractions import Fraction
 
     import torch
 
@@ -106,6 +106,8 @@ class ColorSpec:
     floating: bool = False
 
     def __post_init__(self) -> None:
+        check_type("the matrix", self.matrix, Matrix)
+        check_type("the range", self.range, Range)
         if self.floating and (self.depth not in (16, 32) or self.subsampling != (0, 0)):
             raise UsageError(
                 f"Expected floating-point samples of 16 or 32 bits without subsampling, got {self.depth} bits "
@@ -164,6 +166,8 @@ class Frame:
     sample_aspect_ratio: Fraction | None = None
 
     def __post_init__(self) -> None:
+        check_type("the planes", self.planes, tuple, list)
+        check_type("the time base", self.time_base, Fraction)
         if not 1 <= len(self.planes) <= 4:
             raise UsageError(
                 f"Expected 1 to 4 planes (gray, YUV or RGB, with or without alpha), got {len(self.planes)}"

@@ -50,6 +50,10 @@ def test_the_picture_is_tagged_as_it_was_read(media: Media, enlarge: Enlarge) ->
     assert (video(untagged)["color_space"], video(untagged)["color_range"]) == ("smpte170m", "tv")
 
 
+def test_an_encoding_may_be_an_encoders_name(media: Media, enlarge: Enlarge) -> None:
+    assert video(enlarge(media("lossless.mkv"), "out.mkv", encoding="ffv1"))["codec_name"] == "ffv1"
+
+
 @pytest.mark.parametrize(("matrix", "color_range"), [("bt709", "full"), ("bt601", "limited"), ("bt2020nc", "full")])
 def test_named_colors_are_what_ffmpeg_makes_of_them(
     media: Media, enlarge: Enlarge, tmp_path: Path, matrix: str, color_range: str

@@ -15,7 +15,7 @@ from importlib import import_module, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError, WeightsError
+from ..errors import UsageError, WeightsError, check_type
 from .catalogue import MODELS
 from .specs import ModelSpec, NetworkSpec
 
@@ -50,6 +50,9 @@ def find_model(name: str, scale: int | None = None) -> ModelSpec:
         UsageError: an unknown name (the message lists the known ones, those with weights first) or a scale the model
             lacks.
     """
+    check_type("the model", name, str)
+    if scale is not None:
+        check_type("the scale", scale, int)
     if name not in MODELS:
         usable = sorted(model for model, spec in MODELS.items() if any(map(spec.weights, spec.scales)))
         others = sorted(MODELS.keys() - set(usable))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from ..errors import UsageError, check_type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +29,7 @@ class NetworkSpec:
     name: str = "own network"
 
     def __post_init__(self) -> None:
+        check_type("the overlap", self.overlap, Mapping)
         if not self.overlap or any(scale < 1 or radius < 0 for scale, radius in self.overlap.items()):
             raise UsageError(f"Expected an overlap of 0 or more input pixels for every scale, got {dict(self.overlap)}")
         if self.channels not in (1, 3):

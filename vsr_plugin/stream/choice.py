@@ -121,7 +121,7 @@ def best_model(
     *,
     output: str | Path = "out.mkv",
     selection: Selection | None = None,
-    encoding: Encoding | None = None,
+    encoding: Encoding | str | None = None,
     execution: Execution | None = None,
 ) -> Chosen:
     """The model of the highest PSNR that enlarges a file at so many frames per second here.

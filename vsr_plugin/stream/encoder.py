@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import av
 from av.codec.codec import find_best_pix_fmt_of_list
 from av.error import FFmpegError
 
-from ..errors import OutputError, UsageError
+from ..errors import OutputError, UsageError, check_type
 from .copies import MemoryFile
 from .ffmpeg_log import captured
 from .layout import layout, native_format, stored_color, tag
 from .opening import add_stream, not_listed, open_container, open_encoder, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from av.container import OutputContainer
     from av.video.stream import VideoStream
@@ -84,7 +86,7 @@ class Encoding:
         codec: An encoder of PyAV's FFmpeg (libx264, libx265, libsvtav1, libvpx-vp9, ffv1, prores_ks, h264_nvenc, …).
         crf: Constant rate factor (``cq`` for NVENC), in the encoder's own scale.
         preset: Speed preset, in the encoder's own words.
-        options: Any further options of the encoder.
+        options: Any further options of the encoder; numbers are taken, too.
         pixel_format: FFmpeg's name; by default the source's own if the encoder takes it, else its nearest.
     """
 
@@ -93,6 +95,23 @@ class Encoding:
     preset: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     pixel_format: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("codec", "preset", "pixel_format"):
+            check_type(name, getattr(self, name), str, NoneType)
+        check_type("crf", self.crf, float, NoneType)
+        check_type("the encoder's options", self.options, Mapping)
+        object.__setattr__(self, "options", {str(name): str(value) for name, value in self.options.items()})
+
+    @classmethod
+    def of(cls, encoding: Encoding | str | None) -> Encoding:
+        """An encoding as people name it: None is the default, and a string an encoder.
+
+        Raises:
+            UsageError: anything else.
+        """
+        check_type("the encoding", encoding, cls, str, NoneType)
+        return encoding if isinstance(encoding, Encoding) else cls(codec=encoding)
 
 
 def choose_codec(suffix: str, depth: int, asked: str | None) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from types import NoneType
 from typing import Any
 
-from ..errors import UsageError
+from ..errors import UsageError, check_type
 from ..frames import Matrix, Range
 
 
@@ -53,6 +54,9 @@ class Selection:
                 least = "above 0" if name == "frame_rate" else "of 0 or more"
                 raise UsageError(f"Expected {name} to be a number {least}, got {value}")
             object.__setattr__(self, name, value)
+        check_type("frames", self.frames, int, NoneType)
+        check_type("deinterlace", self.deinterlace, bool)
+        check_type("hwaccel", self.hwaccel, str, NoneType)
         if self.frames is not None and self.frames < 1:
             raise UsageError(f"Expected frames to be 1 or more, got {self.frames}")
         object.__setattr__(self, "matrix", _named(Matrix, "matrix", self.matrix))

@@ -10,9 +10,13 @@ import math
 import time
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from os import PathLike
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING
 
+from ..engine import Upscaler
+from ..errors import UsageError, check_type
 from .buffered import buffered
 from .decode import Source
 from .encode import encode
@@ -23,7 +27,6 @@ from .selection import Selection
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..engine import Upscaler
     from .segments.executor import Executor
     from .segments.job import Joined
     from .writer import Written
@@ -130,7 +133,7 @@ def upscale_file(
     upscaler: Upscaler,
     selection: Selection | None = None,
     *,
-    encoding: Encoding | None = None,
+    encoding: Encoding | str | None = None,
     overwrite: bool = False,
     strict: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
@@ -146,7 +149,7 @@ def upscale_file(
         output: A file, a pattern of images, or ``-`` for y4m on standard output.
         upscaler: The network; it may serve many files.
         selection: Which frames are taken; all by default.
-        encoding: Encoder and options; visually lossless by default.
+        encoding: Encoder and options, or an encoder's name; visually lossless by default.
         overwrite: Replace an existing output.
         strict: Refuse damaged input, and refuse what would drop a stream.
         on_progress: Called after each frame, in the calling thread.
@@ -163,7 +166,8 @@ def upscale_file(
         BackendError: the network cannot run.
     """
     began = time.perf_counter()
-    selection, encoding = selection or Selection(), encoding or Encoding()
+    _check_types(source, output, upscaler, selection, on_progress)
+    selection, encoding = selection or Selection(), Encoding.of(encoding)
     show = on_progress or (lambda _: None)
     if resume or executor is not None:
         from .segments.job import Cutting, upscale_segments
@@ -212,6 +216,15 @@ def _segments(joined: Joined) -> tuple[SegmentReport, ...]:
         )
         for segment, part in zip(joined.plan.segments, joined.parts, strict=True)
     )
+
+
+def _check_types(source: object, output: object, upscaler: object, selection: object, on_progress: object) -> None:
+    check_type("the source", source, str, PathLike)
+    check_type("the output", output, str, PathLike)
+    check_type("the upscaler", upscaler, Upscaler)
+    check_type("the selection", selection, Selection, NoneType)
+    if on_progress is not None and not callable(on_progress):
+        raise UsageError(f"Expected on_progress to be a function, got {on_progress!r}")
 
 
 def _report(
