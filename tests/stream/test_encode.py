@@ -50,6 +50,18 @@ def test_the_picture_is_tagged_as_it_was_read(media: Media, enlarge: Enlarge) ->
     assert (video(untagged)["color_space"], video(untagged)["color_range"]) == ("smpte170m", "tv")
 
 
+def test_progress_tells_frames_and_the_time_left(media: Media, enlarge: Enlarge) -> None:
+    told: list[Progress] = []
+    enlarge(media("lossless.mkv"), "out.mkv", on_progress=told.append)
+    assert [now.frame for now in told] == list(range(1, 13))
+    assert {now.total for now in told} == {12}
+    assert told[0].eta is None
+    assert told[-1].eta == 0
+    middle = told[5]
+    assert middle.eta is not None
+    assert middle.eta * middle.fps == pytest.approx(6)
+
+
 def test_an_encoding_may_be_an_encoders_name(media: Media, enlarge: Enlarge) -> None:
     assert video(enlarge(media("lossless.mkv"), "out.mkv", encoding="ffv1"))["codec_name"] == "ffv1"
 

@@ -323,12 +323,13 @@ def _encode_one(
     quiet: bool,
     **how: Any,
 ) -> Report:
-    from .terminal import console, printable, progress
+    from .progress import progress
+    from .terminal import console, printable
 
     upscaler = networks.open(source, target, selection, encoding, kept=how["resume"] and not how["fresh"])
     from ..stream import upscale_file
 
-    with progress(label, quiet=quiet) as show:
+    with progress(label, f"compiling {upscaler.spec.name} for {upscaler.backend}", quiet=quiet) as show:
         report = upscale_file(
             source,
             target,

@@ -86,7 +86,7 @@ class Networks:
             kept: Whether parts that an interrupted job has left are used: then by the same network.
         """
         from ..stream.segments.manifest import model_of
-        from .terminal import waiting
+        from .progress import waiting
 
         model = self._model
         if model == AUTO:
@@ -106,7 +106,7 @@ class Networks:
         self._opened = None
 
     def _best(self, source: str, target: str, selection: Selection, encoding: Encoding) -> str:
-        from .terminal import waiting
+        from .progress import waiting
 
         name = Path(source).name
         with waiting(f"{name}: trying which network is fast enough", quiet=self._quiet):

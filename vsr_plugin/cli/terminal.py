@@ -5,27 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import threading
-import time
 import traceback
 import unicodedata
-from contextlib import contextmanager
 from types import EllipsisType
-from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import OutputError, VsrError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from ..stream import Progress as Done
-
-_SECONDS_BETWEEN_LINES = 5.0
-_PATIENCE = 2.0  # seconds that something may take without a word where nobody sees a spinner
 # What the library calls otherwise; ``start`` is that of a training.
 _FLAGS = {"output": "-o", "pixel_format": "--pix-fmt", "start": "--from"}
 
@@ -123,122 +110,3 @@ class _AboveTheBar(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         console.print(printable(self.format(record)), markup=False)
-
-
-@contextmanager
-def waiting(what: str, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
-    """Say what is going on: at once on a terminal, which shows that it goes on; elsewhere a line if it takes long.
-
-    Args:
-        what: In words.
-        quiet: Say nothing.
-
-    Yields:
-        What takes other words, once something else is going on.
-    """
-    if quiet:
-        yield lambda _: None
-    elif console.is_terminal and not console.is_dumb_terminal:
-        with console.status(escape(printable(what))) as status:
-            yield lambda then: status.update(escape(printable(then)))
-    else:
-        line = _Late(what)
-        try:
-            yield line.say
-        finally:
-            line.cancel()
-
-
-class _Late:
-    """A line that is said after a while, unless something else is to be said by then."""
-
-    def __init__(self, what: str) -> None:
-        self._timer: threading.Timer | None = None
-        self.say(what)
-
-    def say(self, what: str) -> None:
-        self.cancel()
-        self._timer = threading.Timer(_PATIENCE, console.print, [f"{printable(what)} …"], {"markup": False})
-        self._timer.daemon = True
-        self._timer.start()
-
-    def cancel(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-
-
-@contextmanager
-def progress(label: str, *, quiet: bool) -> Iterator[Callable[[Done], None]]:
-    """A bar on a terminal, a plain line every few seconds elsewhere, nothing if ``quiet``."""
-    label = printable(label)
-    if quiet:
-        yield lambda _: None
-    elif console.is_terminal:
-        with _bar() as bar:
-            task = bar.add_task(label, total=None, fps="", size="", workers="")
-
-            def show(done: Done) -> None:
-                if not bar.tasks[0].completed and done.kept:  # what was there is no speed
-                    bar.reset(task, completed=done.kept)
-                elapsed = bar.tasks[0].elapsed or 0.0
-                bar.update(
-                    task,
-                    completed=done.written.frames,
-                    total=_total(done),
-                    fps=f"{(done.written.frames - done.kept) / elapsed:.1f} fps" if elapsed else "",
-                    size=_megabytes(done.written.size),
-                    workers=_workers(done),
-                )
-
-            yield show
-    else:
-        yield _Lines(label).show
-
-
-class _Lines:
-    """Progress where nobody sees a bar move: a log file, a pipe."""
-
-    def __init__(self, label: str) -> None:
-        self._label = label
-        self._began = self._said = time.monotonic()
-
-    def show(self, done: Done) -> None:
-        now = time.monotonic()
-        if now - self._said < _SECONDS_BETWEEN_LINES:
-            return
-        self._said = now
-        frames, total = done.written.frames, _total(done)
-        fps = (frames - done.kept) / (now - self._began)
-        left = f", {(total - frames) / fps:.0f} s left" if total and fps else ""
-        of = f"{frames} of {total}" if total else f"{frames}"
-        others = f", {_workers(done)}" if _workers(done) else ""
-        console.print(
-            f"{self._label}: {of} frames{left}, {fps:.1f} fps, {_megabytes(done.written.size)}{others}", markup=False
-        )
-
-
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[fps]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[size]}"),
-        TextColumn("{task.fields[workers]}"),
-        console=console,
-        transient=True,
-    )
-
-
-def _total(done: Done) -> int | None:
-    expected = done.expected_frames
-    return None if expected is None else max(expected, done.written.frames)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
-
-
-def _workers(done: Done) -> str:
-    return f"{done.workers} workers" if done.workers > 1 else ""

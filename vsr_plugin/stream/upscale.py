@@ -44,12 +44,48 @@ class Progress:
         expected_frames: How many frames there will be, as far as it is known.
         workers: How many processes enlarge.
         kept: How many of the frames an earlier call has encoded.
+        fps: Frames per second since the first frame of this call; 0 at that one.
     """
 
     written: Written
     expected_frames: int | None
     workers: int = 1
     kept: int = 0
+    fps: float = 0.0
+
+    @property
+    def frame(self) -> int:
+        """How many frames are done."""
+        return self.written.frames
+
+    @property
+    def total(self) -> int | None:
+        """How many there will be, as far as the file tells; None if it does not."""
+        return None if self.expected_frames is None else max(self.expected_frames, self.frame)
+
+    @property
+    def eta(self) -> float | None:
+        """How many seconds are left at this speed; None where that is not known."""
+        return (self.total - self.frame) / self.fps if self.total is not None and self.fps else None
+
+
+class _Meter:
+    """Measures the speed, and passes it on.
+
+    Args:
+        show: Takes what there is to be told after each frame.
+    """
+
+    def __init__(self, show: Callable[[Progress], None]) -> None:
+        self._show = show
+        self._first: tuple[int, float] | None = None
+
+    def __call__(self, written: Written, expected: int | None, workers: int = 1, kept: int = 0) -> None:
+        now = time.perf_counter()
+        self._first = self._first or (written.frames, now)
+        frames, began = self._first
+        fps = (written.frames - frames) / (now - began) if now > began else 0.0
+        self._show(Progress(replace(written), expected, workers, kept, fps))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +188,7 @@ def upscale_file(
         encoding: Encoder and options, or an encoder's name; visually lossless by default.
         overwrite: Replace an existing output.
         strict: Refuse damaged input, and refuse what would drop a stream.
-        on_progress: Called after each frame, in the calling thread.
+        on_progress: Called after each frame, in the calling thread, with a `Progress`: frame, total, fps, eta.
         resume: Work in segments, and keep those that are done in the folder ``OUTPUT.parts`` until the output is whole:
             after a crash, the same call goes on with the others. An input that cannot be cut is enlarged as a whole.
         fresh: With ``resume``, begin anew, whatever an earlier call has left.
@@ -168,7 +204,7 @@ def upscale_file(
     began = time.perf_counter()
     _check_types(source, output, upscaler, selection, on_progress)
     selection, encoding = selection or Selection(), Encoding.of(encoding)
-    show = on_progress or (lambda _: None)
+    show = _Meter(on_progress or (lambda _: None))
     if resume or executor is not None:
         from .segments.job import Cutting, upscale_segments
 
@@ -181,7 +217,7 @@ def upscale_file(
             Cutting(segment_length, fresh=fresh, executor=executor),
             overwrite=overwrite,
             strict=strict,
-            on_written=lambda *done: show(Progress(*done)),
+            on_written=show,
         )
         if joined is not None:
             report = _report(Path(source).name, joined.written, joined.damaged, upscaler, joined.target.scales, began)
@@ -198,7 +234,7 @@ def upscale_file(
         encoding,
         overwrite=overwrite,
         strict=strict,
-        on_frame=lambda so_far: show(Progress(so_far, decoded.expected_frames)),
+        on_frame=lambda so_far: show(so_far, decoded.expected_frames),
     )
     return _report(decoded.name, written, decoded.damaged, upscaler, upscaler.scales, began)
 

@@ -62,6 +62,7 @@ class Written:
         frames: Pictures given to the encoder.
         position: Time of the last one, in seconds.
         size: Bytes of the encoded video.
+        encoded: Packets that these are, one for each frame; encoders look ahead.
         codec: The encoder's name.
         pixel_format: FFmpeg's name.
         width: Of the encoded picture, in pixels.
@@ -72,6 +73,7 @@ class Written:
     frames: int = 0
     position: float = 0.0
     size: int = 0
+    encoded: int = 0
     codec: str = ""
     pixel_format: str = ""
     width: int = 0
@@ -290,6 +292,7 @@ class Writer:
         if self._remux is not None and time is not None:
             self._remux.until(time)
         self.written.size += packet.size
+        self.written.encoded += 1
         packet.stream = self._stream
         stamp = packet.pts
         try:

@@ -1,0 +1,87 @@
+"""What the commands say while somebody waits."""
+
+from __future__ import annotations
+
+import io
+import threading
+
+import pytest
+from rich.console import Console
+
+from vsr_plugin.cli import progress, terminal
+from vsr_plugin.stream import Progress
+from vsr_plugin.stream.writer import Written
+
+
+class Noticed(io.StringIO):
+    """Notices what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._noticed = threading.Condition()
+
+    def write(self, text: str) -> int:
+        with self._noticed:
+            done = super().write(text)
+            self._noticed.notify_all()
+        return done
+
+    def wait_for(self, text: str) -> None:
+        """Until this is written."""
+        with self._noticed:
+            assert self._noticed.wait_for(lambda: text in self.getvalue(), 20)
+
+
+def _screen(file: io.StringIO) -> Console:
+    return Console(file=file, force_terminal=True, width=80, _environ={"TERM": "xterm"})
+
+
+def test_what_takes_long_is_one_line_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_PATIENCE", 0.01)
+    monkeypatch.setattr(terminal, "console", Console(file=(log := Noticed()), soft_wrap=True))
+    with progress.waiting("loading [espcn]") as wait:
+        log.wait_for("espcn")
+        wait.say("compiling")
+        log.wait_for("compiling …\n")
+    assert log.getvalue() == "loading [espcn] …\ncompiling …\n"
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_what_is_quick_says_nothing(monkeypatch: pytest.MonkeyPatch, quiet: bool) -> None:
+    monkeypatch.setattr(progress, "_PATIENCE", 0.01 if quiet else 60.0)
+    monkeypatch.setattr(terminal, "console", Console(file=(log := Noticed())))
+    with progress.waiting("loading", quiet=quiet):
+        threading.Event().wait(0.1)
+    assert log.getvalue() == ""
+
+
+def test_a_terminal_shows_at_once_what_is_going_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(terminal, "console", _screen(log := Noticed()))
+    with progress.waiting("loading [espcn]") as wait:
+        log.wait_for("loading [espcn]")
+        wait.say("compiling")
+        log.wait_for("compiling")
+    assert log.getvalue().endswith("\x1b[1A\x1b[2K")  # nothing of it is left
+
+
+@pytest.mark.parametrize(
+    ("steps", "line"),
+    [
+        # seconds, frames of 144,000, fps, packets of 10 kB
+        ([(0, 1, 0, 0), (12, 300, 20.0, 260)], "a.mkv: about 2 h 0 min at 20.0 fps; 1.4 GB of video, if all is like"),
+        ([(0, 1, 0, 0), (12, 30, 2.0, 0), (31, 60, 2.0, 9)], "a.mkv: about 20 h 0 min at 2.0 fps\n"),
+        ([(0, 1, 0, 0), (9, 9000, 1e3, 9000)], ""),  # not yet
+        ([(0, 1, 0, 0), (12, 120_000, 1e4, 120_000)], ""),  # not long
+    ],
+)
+def test_what_takes_long_is_estimated_once(
+    monkeypatch: pytest.MonkeyPatch, steps: list[tuple[float, int, float, int]], line: str
+) -> None:
+    monkeypatch.setattr(terminal, "console", Console(file=(log := io.StringIO()), soft_wrap=True))
+    passed = [0.0]
+    estimate = progress._Estimate("a.mkv", lambda: 100.0 + passed[0])
+    for seconds, frames, fps, packets in [*steps, steps[-1]]:
+        passed[0] = seconds
+        estimate.show(Progress(Written(frames, size=10_000 * packets, encoded=packets), 144_000, fps=fps))
+    assert log.getvalue().startswith(line)
+    assert log.getvalue().count("\n") == bool(line)

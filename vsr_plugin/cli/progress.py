@@ -1,0 +1,193 @@
+"""What a command shows while it works: a spinner, a bar, an estimate; lines where there is no terminal."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from . import terminal
+from .terminal import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..stream import Progress
+
+_SECONDS_BETWEEN_LINES = 5.0
+_PATIENCE = 2.0  # seconds that something may take without a word where nobody sees a spinner
+_LONG = 60.0  # seconds: what takes longer is estimated beforehand
+_SETTLED = 10.0, 30.0  # seconds after which the speed is known; and after which the size is waited for no longer
+_TYPICAL = 250  # packets that say how large the others will be: a group of pictures of x264
+
+
+class Wait:
+    """What is going on: a spinner on a terminal, elsewhere a line if it takes long."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        console = terminal.console
+        self._quiet = quiet
+        self._status = console.status("") if console.is_terminal and not console.is_dumb_terminal else None
+        self._timer: threading.Timer | None = None
+
+    def say(self, what: str) -> None:
+        """Something else is going on now; in words."""
+        if self._quiet:
+            return
+        if self._status is not None:
+            self._status.update(escape(printable(what)))
+            self._status.start()
+            return
+        self.end()
+        line = f"{printable(what)} …"
+        self._timer = threading.Timer(_PATIENCE, terminal.console.print, [line], {"markup": False})
+        self._timer.daemon = True
+        self._timer.start()
+
+    def end(self) -> None:
+        """Nothing is waited for any longer; harmless when called again."""
+        if self._status is not None:
+            self._status.stop()
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+@contextmanager
+def waiting(what: str, *, quiet: bool = False) -> Iterator[Wait]:
+    """Say what is going on: at once on a terminal, which shows that it goes on; elsewhere a line if it takes long.
+
+    Args:
+        what: In words.
+        quiet: Say nothing.
+    """
+    wait = Wait(quiet=quiet)
+    wait.say(what)
+    try:
+        yield wait
+    finally:
+        wait.end()
+
+
+@contextmanager
+def progress(label: str, first: str, *, quiet: bool) -> Iterator[Callable[[Progress], None]]:
+    """A bar on a terminal, a plain line every few seconds elsewhere, nothing if ``quiet``.
+
+    Args:
+        label: What is worked on.
+        first: What goes on before there is a frame.
+        quiet: Say nothing.
+    """
+    label = printable(label)
+    if quiet:
+        yield lambda _: None
+        return
+    estimate = _Estimate(label)
+    if terminal.console.is_terminal:
+        with _bar() as bar:
+            task = bar.add_task(escape(f"{label}: {first}"), total=None, fps="", size="", workers="")
+
+            def show(now: Progress) -> None:
+                if not bar.tasks[0].completed and now.kept:  # what was there is no speed
+                    bar.reset(task, completed=now.kept)
+                bar.update(
+                    task,
+                    description=escape(label),
+                    completed=now.frame,
+                    total=now.total,
+                    fps=f"{now.fps:.1f} fps" if now.fps else "",
+                    size=_size(now.written.size),
+                    workers=_workers(now),
+                )
+                estimate.show(now)
+
+            yield show
+    else:
+        with waiting(f"{label}: {first}") as wait:
+            yield _Lines(label, estimate, wait).show
+
+
+class _Estimate:
+    """Says once, when the speed is known, how long it will take: if it is long."""
+
+    def __init__(self, label: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._label = label
+        self._clock = clock
+        self._began: float | None = None
+        self._said = False
+
+    def show(self, now: Progress) -> None:
+        """Take how far the work is."""
+        self._began = self._began or self._clock()
+        passed = self._clock() - self._began
+        encoded = now.written.encoded
+        if self._said or passed < _SETTLED[0] or (encoded < _TYPICAL and passed < _SETTLED[1]):
+            return
+        self._said = True
+        if now.eta is None or now.eta < _LONG or now.total is None:
+            return
+        size = ""
+        if encoded >= _TYPICAL:
+            size = f"; {_size(now.written.size * now.total / encoded)} of video, if all is like the beginning"
+        text = f"{self._label}: about {_time(now.eta)} at {now.fps:.1f} fps{size}"
+        terminal.console.print(text, markup=False)
+
+
+class _Lines:
+    """Progress where nobody sees a bar move: a log file, a pipe."""
+
+    def __init__(self, label: str, estimate: _Estimate, wait: Wait) -> None:
+        self._label = label
+        self._estimate = estimate
+        self._wait = wait
+        self._said = time.monotonic()
+
+    def show(self, progress: Progress) -> None:
+        self._wait.end()
+        self._estimate.show(progress)
+        now = time.monotonic()
+        if now - self._said < _SECONDS_BETWEEN_LINES:
+            return
+        self._said = now
+        left = "" if progress.eta is None else f", {_time(progress.eta)} left"
+        of = f"{progress.frame} of {progress.total}" if progress.total else f"{progress.frame}"
+        others = f", {_workers(progress)}" if _workers(progress) else ""
+        text = f"{self._label}: {of} frames{left}, {progress.fps:.1f} fps, {_size(progress.written.size)}{others}"
+        terminal.console.print(text, markup=False)
+
+
+def _bar() -> Bar:
+    return Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[fps]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[size]}"),
+        TextColumn("{task.fields[workers]}"),
+        console=terminal.console,
+        transient=True,
+    )
+
+
+def _time(seconds: float) -> str:
+    """40 s, 12 min, 1 h 50 min, 3 days 4 h."""
+    minutes = round(seconds / 60)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    hours = round(seconds / 3600)
+    return f"{minutes // 60} h {minutes % 60} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
+
+
+def _size(size: float) -> str:
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
+
+
+def _workers(now: Progress) -> str:
+    return f"{now.workers} workers" if now.workers > 1 else ""
