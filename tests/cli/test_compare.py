@@ -67,10 +67,10 @@ def test_panels_are_what_the_models_make_of_the_whole_picture(
     media: Media, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(media("two_audio.mp4"), "in.mp4")
-    assert run("in.mp4", "-m", "espcn,fsrcnn+", "-x", 3, "--at", "0.5", "--crop", "30x20+33+17") == 0
-    assert capfd.readouterr().out == "in_compare_x3.png\n"
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["in.mp4", "in_compare_x3.png"]
-    page = rgb(next(Source("in_compare_x3.png")))
+    assert run("in.mp4", "-m", "espcn,fsrcnn+", "-x", 3, "--at", "0.5", "--crop", "30x20+33+17", "-o", "side.png") == 0
+    assert capfd.readouterr().out == "side.png\n"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["in.mp4", "side.png"]
+    page = rgb(next(Source("side.png")))
     frame = next(Source("in.mp4", Selection(start=Fraction(1, 2))))
     for name, ensemble in ("espcn", False), ("fsrcnn", True):
         with Upscaler(name, 3, Execution(backend="eager", device="cpu", self_ensemble=ensemble)) as upscaler:
@@ -124,9 +124,19 @@ def test_mistakes_are_told_in_one_line(
 def test_the_busiest_part_is_found() -> None:
     luma = torch.full((90, 120), 80, dtype=torch.uint8)
     luma[40:60, 64:92] = torch.randint(0, 255, (20, 28), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    found = busiest(Frame((luma,), 0, Fraction(1)), 28, 20)
-    assert (found.x, found.y, found.width, found.height) == (64, 40, 28, 20)
-    assert busiest(Frame((luma,), 0, Fraction(1)), 500, 400) == Crop(120, 90, 0, 0)
+    frame = Frame((luma,), 0, Fraction(1))
+    assert busiest(frame, 28, 20) == [Crop(28, 20, 64, 40)]
+    assert busiest(frame, 500, 400) == [Crop(120, 90, 0, 0)]
+    luma[4:16, 8:20] = luma[40:52, 64:76]
+    first, second = busiest(frame, 28, 20, 2)
+    assert (first.x, first.y) == (64, 40)
+    assert (second.x, second.y) <= (8, 4) < (second.right, second.bottom)
+    crops = busiest(frame, 40, 30, 99)
+    assert 4 <= len(crops) <= 9
+    covered = torch.zeros(90, 120)
+    for crop in crops:
+        covered[crop.y : crop.bottom, crop.x : crop.right] += 1
+    assert covered.max() == 1
 
 
 def test_a_window_holds_the_crop_and_whole_chroma_samples() -> None:

@@ -1,4 +1,4 @@
-"""``vsr compare``: models side by side on a part of a picture or a video, to choose by eye."""
+"""``vsr compare``: models beside each other on parts of a picture or a video, to choose by eye."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def compare(
     ],
     scale: Annotated[int, typer.Option("--scale", "-x", help="How many times larger: one that all of them have.")] = 2,
     at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="The moment: seconds or HH:MM:SS. [default: the middle]")
+        str | None, typer.Option(metavar="TIME", help="The moment: seconds or HH:MM:SS. [default: four, or the middle]")
     ] = None,
     duration: Annotated[str | None, typer.Option(metavar="TIME", help="Of a video. [default: 5 seconds]")] = None,
     crop: Annotated[
@@ -42,33 +42,62 @@ def compare(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A picture, or a video. [default: in_compare_x3.png beside in.mp4]"),
+        typer.Option(
+            "--output", "-o", help="A page, a picture or a video. [default: in_compare_x3.html beside in.mp4]"
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace existing files.")] = False,
+    deinterlace: Annotated[bool, typer.Option("--deinterlace", help="As in `vsr encode`.")] = False,
+    matrix: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
+    color_range: Annotated[str | None, typer.Option("--range", help="As in `vsr encode`.")] = None,
     backend: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     device: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
 ) -> None:
-    """Write the same part of a picture or video through several models, side by side; bicubic is the first.
+    """Write a web page that shows parts of a picture or video by bicubic, Lanczos and several models, under a slider.
 
-    The path of the result goes to stdout.
+    The page is one file, works offline, and says how long each model would take. With -o in.png, one part stands side
+    by side in a picture, bicubic first, and with -o in.mp4 in a video. The path of the result goes to stdout.
     """
+    from ..stream import Selection
     from ..stream.output import check_output
     from .terminal import speak
 
-    speak(quiet=False, verbose=False)
+    speak(quiet=False, verbose=False, once=True)
     candidates = [_candidate(word, scale) for word in models.split(",")]
     part = _crop(crop)
     execution = Execution(backend=backend, device=device)
+    selection = Selection(
+        deinterlace=deinterlace,
+        matrix=matrix,  # type: ignore[arg-type] # names, which Selection knows
+        range=color_range,  # type: ignore[arg-type]
+    )
     moment, length = parse_time("--at", at), parse_time("--duration", duration)
     if not Path(clip).exists():
         raise InputError(f"No such file: {clip}")
     path = Path(clip)
-    target = output or path.with_name(f"{path.stem}_compare_x{scale}.png")
+    target = output or path.with_name(f"{path.stem}_compare_x{scale}.html")
     check_output(target, clip, overwrite=overwrite)
 
+    from ..compare import PAGES, compare_on_a_page
     from ..compare import compare as write
     from ..stream.encoder import STILL_PICTURES
 
+    if target.suffix.lower() in PAGES:
+        if length is not None:
+            raise UsageError(f"Expected --duration with a video, got the page {target}")
+        page = compare_on_a_page(
+            clip,
+            target,
+            candidates,
+            scale,
+            at=moment,
+            crop=part,
+            selection=selection,
+            execution=execution,
+            overwrite=overwrite,
+        )
+        typer.echo(page)
+        return
     if target.suffix.lower() in STILL_PICTURES:
         if length is not None:
             raise UsageError(f"Expected --duration with a video, got the picture {target}")
@@ -82,6 +111,7 @@ def compare(
         at=moment,
         duration=length,
         crop=part,
+        selection=selection,
         execution=execution,
         overwrite=overwrite,
     )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from ..errors import UsageError
+
 if TYPE_CHECKING:
     from ..frames import Frame
 
@@ -33,17 +35,23 @@ class Crop:
         """The first row below it."""
         return self.y + self.height
 
+    def check(self, frame: Frame) -> None:
+        """Raise UsageError where it reaches beyond a frame."""
+        if self.right > frame.width or self.bottom > frame.height:
+            raise UsageError(f"Expected a crop inside of {frame.width}×{frame.height}, got {self}")
+
     def __str__(self) -> str:
         return f"{self.width}x{self.height}+{self.x}+{self.y}"
 
 
-def busiest(frame: Frame, width: int, height: int) -> Crop:
-    """The part with most detail: where neighbouring samples of the first plane differ most.
+def busiest(frame: Frame, width: int, height: int, count: int = 1) -> list[Crop]:
+    """The parts with most detail, which do not overlap: where neighbouring samples of the first plane differ most.
 
     Args:
         frame: Any.
-        width: Of the part, in pixels; all of a frame that has fewer.
+        width: Of each part, in pixels; all of a frame that has fewer.
         height: ″
+        count: How many; there are fewer where the frame has no room for them.
     """
     width, height = min(width, frame.width), min(height, frame.height)
     luma = frame.planes[0].to(torch.float32)
@@ -51,8 +59,13 @@ def busiest(frame: Frame, width: int, height: int) -> Crop:
     detail[:, 1:] += (luma[:, 1:] - luma[:, :-1]).abs()
     detail[1:] += (luma[1:] - luma[:-1]).abs()
     means = F.avg_pool2d(detail[None, None], (height, width), _STEP)[0, 0]
-    y, x = divmod(int(means.argmax()), means.shape[1])
-    return Crop(width, height, x * _STEP, y * _STEP)
+    crops: list[Crop] = []
+    while len(crops) < count and bool((means >= 0).any()):
+        y, x = divmod(int(means.argmax()), means.shape[1])
+        crops.append(Crop(width, height, x * _STEP, y * _STEP))
+        down, across = -(-height // _STEP), -(-width // _STEP)
+        means[max(0, y - down + 1) : y + down, max(0, x - across + 1) : x + across] = -1
+    return crops
 
 
 def cut(frame: Frame, crop: Crop, margin: int) -> tuple[Frame, int, int]:

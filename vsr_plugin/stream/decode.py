@@ -458,7 +458,7 @@ class Source(Iterator[Frame]):
         frame = Frame(read_planes(picture), picture.pts, self.time_base, picture.duration or step, color, side_data)
         frame = replace(frame, sample_aspect_ratio=self.sample_aspect_ratio)
         if self.first.reading is None:
-            self.first.reading = Reading(color, len(frame.planes))
+            self.first.reading, self.first.assumed = Reading(color, len(frame.planes)), tuple(guesses)
         elif changes := self.first.reading.changes(frame):
             frame = self._stored_as_first(frame, changes)
         return frame

@@ -22,12 +22,14 @@ class FirstFrame:
         ratio: Width : height of a pixel, as the decoder states it; the first one that it does state.
         flagged: Whether it is flagged as interlaced.
         reading: How its samples are read.
+        assumed: What of that nothing says, in words: ``BT.601``, ``limited range``.
     """
 
     size: tuple[int, int] | None = None
     ratio: Fraction | None = None
     flagged: bool | None = None
     reading: Reading | None = None
+    assumed: tuple[str, ...] = ()
 
     def changes(self, picture: av.VideoFrame, ratio: Fraction | None) -> str | None:
         """Take what is not decided yet from a decoded frame; what of it differs from what is, in words.

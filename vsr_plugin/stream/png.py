@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import struct
 import zlib
+from fractions import Fraction
 from typing import TYPE_CHECKING
+
+import av
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from torch import Tensor
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0\0\0\0\0"  # not compressed, no language, no translation
 _LARGEST_PROFILE = 255 * 65519  # bytes, as many as JPEG holds; a few kilobytes of PNG can claim gigabytes
+
+
+def png(rgb: Tensor) -> bytes:
+    """The PNG of (H, W, 3) uint8."""
+    frame = av.VideoFrame.from_ndarray(rgb.numpy(), format="rgb24")
+    encoder = av.VideoCodecContext.create("png", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "rgb24"
+    encoder.time_base = frame.time_base = Fraction(1)
+    frame.pts = 0
+    return b"".join(bytes(packet) for packet in (*encoder.encode(frame), *encoder.encode(None)))
 
 
 def png_chunk(kind: bytes, body: bytes) -> bytes:
