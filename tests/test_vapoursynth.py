@@ -20,6 +20,7 @@ from vsr_plugin.backends import open_backend
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
+from vsr_plugin.sizes import Size
 from vsr_plugin.vapoursynth.graph import enlarged
 from vsr_plugin.vapoursynth.pictures import blank, read
 from vsr_plugin.vapoursynth.workers import Worker
@@ -158,7 +159,7 @@ def test_tags_may_change_along_the_clip() -> None:
     parts = [{"_Matrix": 1}, {"_Matrix": 9, "_Range": 1}, {"_Matrix": 9, "_Range": 1}, {"_ChromaLocation": 2}] * 2
     tagged = core.std.Splice([clip[n].std.SetFrameProps(**props) for n, props in enumerate(parts)])
     with nearest(2, 3) as upscaler:
-        large = enlarged(tagged, [Worker(upscaler, blank(clip))], 2, 8)
+        large = enlarged(tagged, [worker := Worker(upscaler, blank(clip))], worker.target, 8)
         played = [arrays(frame) for frame in large.frames()]
         for number, planes in enumerate(played):
             with tagged.get_frame(number) as frame:
@@ -279,7 +280,7 @@ def test_an_alpha_that_does_not_fit_is_refused() -> None:
 def test_a_matrix_that_a_network_of_rgb_cannot_use_is_refused() -> None:
     clip = noise(vs.YUV444P8).std.SetFrameProps(_Matrix=14)
     with nearest(2, 3) as upscaler:
-        said = failure(enlarged(clip, [Worker(upscaler, blank(clip))], 2, 1))
+        said = failure(enlarged(clip, [worker := Worker(upscaler, blank(clip))], worker.target, 1))
     assert said.startswith("vapoursynth.Error: vsr.upscale: expected a matrix out of")
     assert "\n" not in said
 
@@ -398,29 +399,54 @@ def test_a_backend_without_a_cache_leaves_the_folder_empty(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("wanted", "scale", "size"),
+    ("wanted", "size", "made"),
     [
-        ({"width": 92}, 2, (92, 60)),
-        ({"height": 90}, 3, (138, 90)),
-        ({"width": 100}, 3, (100, 66)),
-        ({"width": 100, "height": 100}, 4, (100, 100)),
-        ({"width": 30}, 2, (30, 20)),
-        ({"height": 300}, 4, (460, 300)),
-        ({"height": 90, "scale": 4}, 4, (138, 90)),
+        ({"width": 92}, Size(width=92), (92, 60)),
+        ({"height": 90}, Size(height=90), (138, 90)),
+        ({"width": 100}, Size(width=100), (100, 66)),
+        ({"width": 100, "height": 100}, Size(width=100, height=100, fit="stretch"), (100, 100)),
+        ({"width": 100, "height": 100, "fit": "cover"}, Size(width=100, height=100, fit="cover"), (100, 100)),
+        ({"width": 100, "height": 100, "fit": "inside"}, Size(width=100, height=100), (100, 66)),
+        ({"width": 30, "scale": 2}, Size(width=30, scale=2), (30, 20)),
+        ({"height": 300}, Size(height=300), (460, 300)),
+        ({"height": 90, "scale": 4}, Size(height=90, scale=4), (138, 90)),
+        ({"scale": 2, "src_left": 1.25}, Size(width=92, height=60, scale=2, shift=(1.25, 0)), (92, 60)),
     ],
     ids=str,
 )
-def test_a_size_is_reached_by_the_next_scale_and_one_resample(
-    wanted: dict[str, Any], scale: int, size: tuple[int, int]
-) -> None:
-    clip = noise(vs.YUV420P8, length=1)
+def test_a_size_is_what_the_engine_makes_of_it(wanted: dict[str, Any], size: Size, made: tuple[int, int]) -> None:
+    clip = noise(vs.YUV420P8, length=1).std.SetFrameProps(_SARNum=32, _SARDen=27)
     large = vsr.upscale(clip, backend="eager", device_index=-1, **wanted)
-    assert (large.width, large.height, large.format.id) == (*size, vs.YUV420P8)
-    expected = vsr.upscale(clip, scale=scale, backend="eager", device_index=-1)
-    if (expected.width, expected.height) != size:
-        expected = expected.resize.Spline36(*size)
-    for plane, wanted_plane in zip(arrays(large.get_frame(0)), arrays(expected.get_frame(0)), strict=True):
-        np.testing.assert_array_equal(plane, wanted_plane)
+    assert (large.width, large.height, large.format.id) == (*made, vs.YUV420P8)
+    with Upscaler("espcn", size, Execution(backend="eager", device="cpu")) as upscaler:
+        [expected] = upscaler.upscale([as_ours(clip.get_frame(0), FORMATS[vs.YUV420P8])])
+    frame = large.get_frame(0)
+    for plane, wanted_plane in zip(arrays(frame), expected.planes, strict=True):
+        np.testing.assert_array_equal(plane, wanted_plane.numpy())
+    if size.fit == "cover":
+        assert (frame.props["_SARNum"], frame.props["_SARDen"]) == (32, 27)
+    else:
+        zimg = clip.resize.Point(large.width, large.height).get_frame(0).props
+        assert (frame.props["_SARNum"], frame.props["_SARDen"]) == (zimg["_SARNum"], zimg["_SARDen"])
+
+
+@pytest.mark.parametrize(("left", "top"), [(1.0, -0.5), (-2.25, 0.75)])
+def test_a_shift_is_that_of_vapoursynths_resizers(left: float, top: float) -> None:
+    clip = noise(vs.YUV420P16, length=1).std.BoxBlur(hradius=3, vradius=3)
+    shifted = vsr.upscale(clip, scale=2, src_left=left, src_top=top, backend="eager", device_index=-1)
+    kernel = {"filter_param_a": 0, "filter_param_b": 0.5}
+    zimg = clip.resize.Bicubic(92, 60, src_left=left, src_top=top, **kernel)
+    for plane in (1, 2):
+        ours, theirs = (np.array(node.get_frame(0)[plane], np.float64) for node in (shifted, zimg))
+        assert np.abs(ours - theirs).max() <= 1
+
+
+def test_an_alpha_gets_the_size_too() -> None:
+    clip = noise(vs.YUV420P8, length=1)
+    mask = clip.std.ShufflePlanes(0, vs.GRAY)
+    large = vsr.upscale(clip.std.ClipToProp(mask, "_Alpha"), height=50, backend="eager", device_index=-1)
+    alpha = large.get_frame(0).props["_Alpha"]
+    assert (alpha.width, alpha.height) == (large.width, large.height) == (76, 50)
 
 
 def test_a_still_that_is_repeated_for_ever_is_enlarged() -> None:

@@ -21,10 +21,17 @@ import vapoursynth as vs
 
 from vsr_plugin.errors import BackendError
 from vsr_plugin.frames import Frame
+from vsr_plugin.sizes import Target
+from vsr_plugin.vapoursynth import graph
 from vsr_plugin.vapoursynth.blocks import Blocks
-from vsr_plugin.vapoursynth.graph import enlarged
 
 from .vapoursynth_source import Counter, computed, numbered
+
+
+def enlarged(clip: vs.VideoNode, computers: list[Any], block: int) -> vs.VideoNode:
+    """The clip that computers make which leave the size as it is."""
+    return graph.enlarged(clip, computers, Target(clip.width, clip.height, (1,)), block)
+
 
 type View = Callable[[vs.VideoNode], vs.VideoNode]
 
@@ -44,7 +51,7 @@ def play(
 ) -> tuple[list[int], list[Counter]]:
     """Play a numbered clip; gives the numbers that came, and who computed them."""
     counters = [Counter() for _ in range(streams)]
-    clip = enlarged(numbered(length), counters, 1, block)
+    clip = enlarged(numbered(length), counters, block)
     shown = view(clip) if view else clip
     numbers = []
     for frame in shown.frames(prefetch=requests, backlog=requests, close=False):
@@ -80,7 +87,7 @@ def test_a_small_cache_makes_no_difference(threads: int) -> None:
 def test_frames_here_and_there_are_computed_alone() -> None:
     order = random.Random(5).sample(range(0, 2000, 2), 200)
     counter = Counter()
-    clip = enlarged(numbered(2000), [counter], 1, 8)
+    clip = enlarged(numbered(2000), [counter], 8)
     for number in order:
         assert clip.get_frame(number).props["number"] == number
     assert counter.batches == [[number] for number in order]
@@ -90,7 +97,7 @@ def test_random_frames_cost_little_more_than_themselves() -> None:
     chance = random.Random(6)
     order = [chance.randrange(5000) for _ in range(200)]
     counter = Counter()
-    clip = enlarged(numbered(5000), [counter], 1, 8)
+    clip = enlarged(numbered(5000), [counter], 8)
     assert [clip.get_frame(number).props["number"] for number in order] == order
     assert set(order) <= set(computed([counter]))
     # Two that happen to be neighbors begin to play: two blocks at most.
@@ -135,7 +142,7 @@ def test_blocks_are_computed_side_by_side() -> None:
             return super().__call__(frames)
 
     counters = [Pair(), Pair()]
-    clip = enlarged(numbered(36), counters, 1, 4)  # one frame, three, and an even number of blocks of 4
+    clip = enlarged(numbered(36), counters, 4)  # one frame, three, and an even number of blocks of 4
     shown = [frame.props["number"] for frame in clip.frames(prefetch=1, close=True)]
     assert shown == list(range(36))
 
@@ -149,7 +156,7 @@ def test_the_next_block_is_on_its_way_before_this_one_is_awaited() -> None:
                 begun.set()
             return super().__call__(frames)
 
-    clip = enlarged(numbered(32), [Waits()], 1, 4)
+    clip = enlarged(numbered(32), [Waits()], 4)
     for number in range(5):  # the frames of one block and the first of the next; the third follows unasked
         clip.get_frame(number)
     assert begun.wait(20)
@@ -166,7 +173,7 @@ def test_frames_live_as_long_as_they_are_computed() -> None:
             seen.extend((frame.pts, frame.planes[0].unique().tolist()) for frame in frames)
             return super().__call__(frames)
 
-    clip = enlarged(numbered(64, 640, 480), [Late()], 1, 8)
+    clip = enlarged(numbered(64, 640, 480), [Late()], 8)
     for number in range(3):  # frames 8 to 15 are wanted, but nobody waits for them
         clip.get_frame(number)
     other = numbered(200, 640, 480)
@@ -181,7 +188,7 @@ def test_frames_live_as_long_as_they_are_computed() -> None:
 
 def test_an_error_is_that_of_its_frame_and_the_others_of_its_block_are_computed() -> None:
     counter = Counter(BackendError("Boom: the device is gone"), bad=9)
-    clip = enlarged(numbered(40), [counter], 1, 4)
+    clip = enlarged(numbered(40), [counter], 4)
     for number in range(9):
         clip.get_frame(number)
     with pytest.raises(vs.Error) as caught:
@@ -321,7 +328,7 @@ def test_frames_of_the_source_are_made_once(view: View, at_most: int, block: int
     made: list[int] = []
     source = numbered(240)
     counted = source.std.ModifyFrame(source, lambda n, f: made.append(n) or f)  # type: ignore[func-returns-value]
-    for _ in view(enlarged(counted, [Counter() for _ in range(streams)], 1, block)).frames(prefetch=32, close=True):
+    for _ in view(enlarged(counted, [Counter() for _ in range(streams)], block)).frames(prefetch=32, close=True):
         pass
     assert set(made) == set(range(240))
     assert len(made) <= at_most
@@ -332,7 +339,7 @@ def names() -> list[str]:
 
 
 def test_no_thread_outlives_the_clip() -> None:
-    clip = enlarged(numbered(20), [Counter(), Counter()], 1, 4)
+    clip = enlarged(numbered(20), [Counter(), Counter()], 4)
     for frame in clip.frames(close=True):
         frame.props  # noqa: B018
     assert names()
@@ -349,7 +356,7 @@ import sys, threading
 sys.path.insert(0, sys.argv[1])
 import vapoursynth as vs
 from vapoursynth_source import Counter, numbered
-from vsr_plugin.vapoursynth.graph import enlarged
+from vsr_plugin.vapoursynth import graph
 
 class Policy(vs.EnvironmentPolicy):
     current = None
@@ -365,7 +372,7 @@ for _ in range(3):
     data = policy.api.create_environment()
     with policy.api.wrap_environment(data).use():
         counters = [Counter(), Counter()]
-        clip = enlarged(numbered(50), counters, 1, 4)
+        clip = enlarged(numbered(50), counters, 4)
         for number in (*range(20), 40, 7):
             assert clip.get_frame(number).props["number"] == number
     assert not any(counter.closed for counter in counters)

@@ -7,7 +7,7 @@ once to the exact size.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -35,6 +35,7 @@ class Size:
         square_pixels: Make pixels square. By default, "inside" leaves them their shape, and ``width`` and ``height``
             count them as they are stored.
         scale: Of the network; by default the least that reaches the size, of one network or of two in turn.
+        shift: (right, down) pixels of the frame by which what is seen of it begins later, and ends later.
 
     Raises:
         UsageError: neither side, a side below 1, or another ``fit`` than "inside" with one side only.
@@ -45,6 +46,7 @@ class Size:
     fit: Fit = "inside"
     square_pixels: bool = False
     scale: int | None = None
+    shift: tuple[float, float] = (0.0, 0.0)
 
     def __post_init__(self) -> None:
         if self.width is None and self.height is None:
@@ -99,7 +101,7 @@ class Size:
         reached = math.prod(passes)
         window = Window(Fraction(0), Fraction(0), Fraction(width), Fraction(height))
         if self.fit == "inside":
-            if all(factor == reached for factor in grown):
+            if all(factor == reached for factor in grown) and not any(self.shift):
                 return Target(width * reached, height * reached, passes, _squared(ratio, square=self.square_pixels))
             size = tuple(
                 _whole(of * factor, 1 << log2, most) for of, log2, most in zip(full, subsampling, asked, strict=True)
@@ -109,6 +111,8 @@ class Size:
         if self.fit == "cover":
             seen = (size[0] / grown[0], size[1] / grown[1])
             window = Window((width - seen[0]) / 2, (height - seen[1]) / 2, *seen)
+        right, down = map(Fraction, self.shift)
+        window = replace(window, left=window.left + right, top=window.top + down)
         if shape != 1 or self.square_pixels or self.fit != "inside":
             ratio = _squared(ratio, square=True)
         elif ratio not in (None, 1):

@@ -41,32 +41,34 @@ _RGBS = 555745280  # VapourSynth's number, which is imported by the scripts alon
 _HEAD = """
 import vapoursynth as vs
 from vsr_plugin.bench import vapoursynth as bench
+from vsr_plugin.sizes import Target
 from vsr_plugin.vapoursynth.graph import enlarged
 from vsr_plugin.vapoursynth.pictures import blank
 from vsr_plugin.vapoursynth.workers import Worker
 clip = vs.core.std.BlankClip(format=vs.YUV420P8, width=1920, height=1080, length={frames}, keep=True)
 clip = clip.std.SetFrameProps(_Matrix=1, _Range=0, _ChromaLocation=0)
+same = Target(1920, 1080, (1,))
 """
 # Name → (the script, frames, what must be known to read the figure).
 _SCRIPTS = {
     "source alone": ("", 1500, "1080p YUV420P8, one blank frame again and again"),
     "filter, no engine": (
-        f"clip = enlarged(clip, [bench.Idle()], 1, {BATCH})",
+        f"clip = enlarged(clip, [bench.Idle()], same, {BATCH})",
         1500,
         f"1080p to 1080p in blocks of {BATCH}; one copy of every frame is in it",
     ),
     "waiting network, 1 stream": (
-        f"clip = enlarged(clip, bench.waiting(1), 1, {BATCH})",
+        f"clip = enlarged(clip, bench.waiting(1), same, {BATCH})",
         800,
         f"waits {PER_FRAME * 1e3:g} ms a frame and {PER_CALL * 1e3:g} ms a call: at best {_FLOOR * 1e3:g} ms",
     ),
     "waiting network, 2 streams": (
-        f"clip = enlarged(clip, bench.waiting(2), 1, {BATCH})",
+        f"clip = enlarged(clip, bench.waiting(2), same, {BATCH})",
         800,
         f"the {PER_CALL * 1e3:g} ms of a call pass beside another's frames: at best {PER_FRAME * 1e3:g} ms",
     ),
     "filter, 1080p to 2160p": (
-        "clip = enlarged(clip, [Worker(bench.nearest(), blank(clip))], 2, 1)",
+        "worker = Worker(bench.nearest(), blank(clip))\nclip = enlarged(clip, [worker], worker.target, 1)",
         40,
         "the engine on the CPU, with a network that only repeats samples",
     ),

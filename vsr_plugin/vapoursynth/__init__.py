@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from ..backends import Precision
+    from ..sizes import Fit
 
 __all__ = ["upscale"]
 
@@ -50,6 +51,9 @@ def upscale(
     *,
     width: int | None = None,
     height: int | None = None,
+    fit: Fit = "stretch",
+    src_left: float = 0.0,
+    src_top: float = 0.0,
     model_path: str | PathLike[str] | None = None,
     backend: str | None = None,
     precision: Precision | None = None,
@@ -75,10 +79,16 @@ def upscale(
             fetch it fail with it: up to ``(num_streams + 1) * batch_size`` of them, as VapourSynth gives a filter all
             of its frames or none.
         model: A name that ``vsr models`` lists.
-        scale: One that the model has; by default 2, or with ``width`` or ``height`` the first that reaches them.
-        width: Of the result. What the network makes is resampled once, by ``resize.Spline36``, which filters what it
-            makes smaller. `_Alpha` is not resampled.
+        scale: One that the model has; by default 2, or with ``width`` or ``height`` the first that reaches them, or two
+            in turn.
+        width: Of the result, larger than the clip unless there is a ``scale``. What the network makes is resampled once
+            before it is rounded, by an antialiased bicubic, and chroma by itself.
         height: Of the result. If only one of both is given, the other keeps the clip's shape.
+        fit: What is done where ``width`` × ``height`` is another shape than the clip's: "stretch" it, "cover" the size
+            and cut off what is too much, or keep it "inside", where one side may be smaller. The shape of pixels in
+            `_SARNum` and `_SARDen` is adjusted, as by VapourSynth's resizers.
+        src_left: Samples of the clip by which the result begins later, and ends later, as in VapourSynth's resizers.
+        src_top: ″
         model_path: A file of weights in place of the shipped ones.
         backend: What runs the network; by default the best for the device.
         precision: "float32", "float16" or "bfloat16"; by default the fastest that costs no more than 0.02 dB. Clips in
@@ -102,14 +112,13 @@ def upscale(
     """
     try:
         check_clip(clip)
-        size = arguments.size(clip, width, height)
-        scale = arguments.scale(model, scale, clip, size, model_path)
+        asked = arguments.enlargement(model, scale, clip, (width, height), fit, (src_left, src_top))
         arguments.check_number("num_streams", num_streams, 1)
         latency = batch_size == "latency"
         batch = 1 if batch_size == "latency" else batch_size
         arguments.check_number("batch_size", batch, 1, or_word="latency")
         arguments.check_number("tile", tile, MIN_TILE, or_else=0)
-        weights = arguments.weights(model, scale, model_path)
+        weights = arguments.weights(model, asked, model_path)
         cache = arguments.folder(cache_dir)
         device = arguments.device(backend, device_index)
         backend = backend or default_backend(torch.device(device))
@@ -131,18 +140,16 @@ def upscale(
                     batch = workers[0].batch
                 batch = batch and min(batch, clip.num_frames)
                 execution = replace(execution, batch=batch)
-                kind = (model, scale, stamp, execution, clip.format.id, clip.width, clip.height)
+                kind = (model, asked, stamp, execution, clip.format.id, clip.width, clip.height)
 
                 def make(kind: Hashable = kind, execution: Execution = execution) -> Worker:
-                    upscaler = Upscaler(model, scale, execution, weights=weights)
+                    upscaler = Upscaler(model, asked, execution, weights=weights)
                     return Worker(upscaler, blank(clip), kind)
 
                 workers.append(open_worker(kind, make))
                 opened.callback(workers[-1].close)
-            large = enlarged(clip, workers, scale, workers[0].batch, ahead=0 if latency else None)
+            large = enlarged(clip, workers, workers[0].target, workers[0].batch, ahead=0 if latency else None)
             opened.pop_all()
     except VsrError as error:
         raise vs.Error(sentence(error)) from None
-    if size in (None, (large.width, large.height)):
-        return large
-    return large.resize.Spline36(*size)
+    return large

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from os import PathLike
 from pathlib import Path
@@ -14,9 +15,11 @@ import vapoursynth as vs
 from ..backends import BACKEND_NAMES, open_backend
 from ..errors import UsageError
 from ..models import MODELS
+from ..sizes import Size
 
 if TYPE_CHECKING:
     from ..backends import Precision
+    from ..sizes import Fit
 
 # What the library calls otherwise.
 _NAMES = {"weights": "model_path", "device": "device_index", "batch": "batch_size"}
@@ -35,34 +38,35 @@ def remedy(name: str, value: object) -> str:
     return f"use another {ours}" if isinstance(value, EllipsisType) else f"use {ours}={value!r}"
 
 
-def size(clip: vs.VideoNode, width: object, height: object) -> tuple[int, int] | None:
-    """(width, height) of the result; None where the scale says it."""
+def enlargement(
+    model: object,
+    scale: int | None,
+    clip: vs.VideoNode,
+    size: tuple[object, object],
+    fit: Fit,
+    shift: tuple[float, float],
+) -> int | Size:
+    """The scale that is asked for, or the size."""
+    width, height = size
+    if width is None and height is None:
+        scale = 2 if scale is None else scale
+        check_model(model, scale)
+        if not any(shift):
+            return scale
+        width, height = clip.width * scale, clip.height * scale
+    check_model(model, scale)
     form = clip.format
     for name, value, step in (("width", width, 1 << form.subsampling_w), ("height", height, 1 << form.subsampling_h)):
         if value is not None and (type(value) is not int or value < step or value % step):
             multiple = f", a multiple of {step} for {form.name}" if step > 1 else ""
             raise UsageError(f"Expected {name} to be a whole number above 0{multiple}, got {value!r}")
-    if isinstance(width, int):
-        tall = height if isinstance(height, int) else _aligned(clip.height * width / clip.width, form.subsampling_h)
-        return width, tall
-    if isinstance(height, int):
-        return _aligned(clip.width * height / clip.height, form.subsampling_w), height
-    return None
-
-
-def _aligned(length: float, subsampling: int) -> int:
-    return max(1, round(length / (1 << subsampling))) << subsampling
-
-
-def scale(model: str, asked: int | None, clip: vs.VideoNode, size: tuple[int, int] | None, path: object) -> int:
-    """The scale of the network: the one asked for, or the first that reaches the size, or else the largest."""
-    if asked is not None or size is None:
-        check_model(model, 2 if asked is None else asked)
-        return 2 if asked is None else asked
-    check_model(model, None)
-    scales = [one for one in MODELS[model].scales if path is not None or MODELS[model].weights(one) is not None]
-    wanted = max(size[0] / clip.width, size[1] / clip.height)
-    return next((one for one in sorted(scales) if one >= wanted), max(scales, default=MODELS[model].scales[0]))
+    assert width is None or isinstance(width, int)
+    assert height is None or isinstance(height, int)
+    for name, value in zip(("src_left", "src_top"), shift, strict=True):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise UsageError(f"Expected {name} to be a number of samples, got {value!r}")
+    fit = "inside" if width is None or height is None else fit
+    return Size(width=width, height=height, fit=fit, scale=scale, shift=shift)
 
 
 def streams(device: str, backend: str, asked: int | None, *, latency: bool) -> tuple[int, int | None]:
@@ -100,10 +104,13 @@ def check_number(
     raise UsageError(f"Expected {name} to be a whole number, {wanted}{word}, got {value!r}")
 
 
-def weights(model: str, scale: int, path: object) -> Path | None:
+def weights(model: str, asked: int | Size, path: object) -> Path | None:
     """The file of weights; None for those that are shipped."""
     if path is None:
-        if MODELS[model].weights(scale) is None:
+        spec = MODELS[model]
+        scale = asked.scale if isinstance(asked, Size) else asked
+        scale = next(filter(spec.weights, spec.scales), spec.scales[0]) if scale is None else scale
+        if spec.weights(scale) is None:
             train = f"vsr train {model} -x {scale}"
             raise UsageError(f"Expected model_path, as {model} ×{scale} comes without weights, got none: try `{train}`")
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import vapoursynth as vs
@@ -14,6 +15,7 @@ from .pictures import read, write
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..sizes import Target
     from .blocks import Computer
 
 
@@ -34,7 +36,7 @@ def sentence(error: VsrError) -> str:
 
 
 def enlarged(
-    clip: vs.VideoNode, computers: Sequence[Computer], scale: int, block: int, *, ahead: int | None = None
+    clip: vs.VideoNode, computers: Sequence[Computer], target: Target, block: int, *, ahead: int | None = None
 ) -> vs.VideoNode:
     """The clip that ``computers`` make of ``clip``, in blocks of ``block`` frames; they are closed with the core.
 
@@ -43,6 +45,8 @@ def enlarged(
     A callback may not request frames, so VapourSynth hands it all it may need: those of its block, and of the blocks
     that follow. It calls one at a time.
     """
+    seen = (clip.width, clip.height) if target.window is None else (target.window.width, target.window.height)
+    pixels = Fraction(seen[0]) / target.width / (Fraction(seen[1]) / target.height)  # width : height, of before
     blocks = Blocks(computers, block, clip.num_frames, ahead)
 
     def select(n: int, f: list[vs.VideoFrame] | vs.VideoFrame) -> vs.VideoFrame:
@@ -53,10 +57,10 @@ def enlarged(
             large = blocks.get(n, lambda number: read(f[number - first], number))
         except VsrError as error:
             raise Error(sentence(error)) from None
-        return write(large, f[n - first])
+        return write(large, f[n - first], pixels)
 
     vs.register_on_destroy(blocks.close)
-    shape = clip.std.BlankClip(width=clip.width * scale, height=clip.height * scale, keep=True)
+    shape = clip.std.BlankClip(width=target.width, height=target.height, keep=True)
     return shape.std.ModifyFrame(_windows(clip, block, blocks.window), select)
 
 

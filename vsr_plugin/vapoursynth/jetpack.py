@@ -7,9 +7,7 @@ clip = VSR("espcn").supersample(clip, 2)
 
 from __future__ import annotations
 
-from typing import Any
-
-import vapoursynth as vs
+from typing import TYPE_CHECKING, Any
 
 try:
     from vskernels import Scaler
@@ -17,10 +15,11 @@ except ImportError as error:
     message = "vsr_plugin.vapoursynth.jetpack needs vs-jetpack: pip install vsjetpack"
     raise ImportError(message) from error
 
-from ..errors import VsrError
-from ..models import find_model
-from . import arguments, upscale
-from .graph import sentence
+from ..models import MODELS, find_model
+from . import upscale
+
+if TYPE_CHECKING:
+    import vapoursynth as vs
 
 __all__ = ["VSR"]
 
@@ -65,11 +64,7 @@ class VSR(Scaler):
         """
         size = (clip.width if width is None else width, clip.height if height is None else height)
         options = self.options | options
-        try:
-            scale = arguments.scale(self.model, None, clip, size, options.get("model_path"))
-        except VsrError as error:
-            raise vs.Error(sentence(error)) from None
-        large = upscale(clip, self.model, scale, **options)
-        if (large.width, large.height) == size and not any(shift):
-            return large
-        return large.resize.Spline36(*size, src_top=shift[0] * scale, src_left=shift[1] * scale)
+        if size[0] <= clip.width and size[1] <= clip.height and self.model in MODELS:
+            spec = MODELS[self.model]  # enlarged as little as it can be, and shrunk
+            options = {"scale": min(filter(spec.weights, spec.scales), default=min(spec.scales)), **options}
+        return upscale(clip, self.model, width=size[0], height=size[1], src_top=shift[0], src_left=shift[1], **options)

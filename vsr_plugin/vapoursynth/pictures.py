@@ -81,12 +81,22 @@ def read(frame: vs.VideoFrame, number: int) -> Frame:
     return Frame(tuple(planes), number, _TIME_BASE, color=color)
 
 
-def write(large: Frame, source: vs.VideoFrame) -> vs.VideoFrame:
-    """Copy an enlarged frame into VapourSynth's memory, with all the properties of the frame that it comes from."""
+def write(large: Frame, source: vs.VideoFrame, pixels: Fraction = Fraction(1)) -> vs.VideoFrame:
+    """Copy an enlarged frame into VapourSynth's memory, with all the properties of the frame that it comes from.
+
+    Args:
+        large: The enlarged frame.
+        source: The frame that it comes from.
+        pixels: By how much a pixel has become wider than high, for `_SARNum` and `_SARDen`.
+    """
     frame = vs.core.create_video_frame(source.format, large.width, large.height)
     for index in range(source.format.num_planes):
         np.copyto(np.asarray(frame[index]), large.planes[index].numpy())
     frame.props = source.props
+    across, down = (_tag(source.props, name) for name in ("_SARNum", "_SARDen"))
+    if pixels != 1 and across and down:
+        shape = Fraction(across, down) * pixels
+        frame.props["_SARNum"], frame.props["_SARDen"] = shape.numerator, shape.denominator
     if large.has_alpha:
         small = source.props["_Alpha"]
         alpha = vs.core.create_video_frame(small.format, large.width, large.height)

@@ -32,6 +32,7 @@ class Worker:
 
     Attributes:
         batch: Frames that the network takes at once.
+        target: What becomes of frames.
 
     Args:
         upscaler: Nobody else's; closed if this fails.
@@ -52,6 +53,7 @@ class Worker:
         except BaseException:
             self.free()
             raise
+        self.target = upscaler.target(example)
         assert upscaler.batch is not None
         self.batch = upscaler.batch
 
