@@ -28,7 +28,7 @@ from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
 from vsr_plugin.models import MODELS, NetworkSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 YUV420 = ColorSpec(subsampling=(1, 1))
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -186,6 +186,39 @@ def test_an_error_of_the_source_arrives_after_whole_batches() -> None:
         assert [next(results).pts, next(results).pts] == [0, 3]
         with pytest.raises(OSError, match="torn"):
             next(results)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 8])
+def test_a_frame_that_repeats_the_one_before_is_not_enlarged_again(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def changed(frame: Frame, index: int) -> Frame:
+        planes = [plane.clone() for plane in frame.planes]
+        planes[index][-1, -1] ^= 1
+        return replace(frame, planes=tuple(planes))
+
+    a, b = noise(0), noise(1)
+    full = replace(a, color=replace(YUV420, range=Range.FULL))
+    frames = [a, a, a, b, b, a, changed(a, 0), changed(a, 1), changed(a, 2), a, full, full, b, b]
+    frames = [
+        replace(
+            frame, planes=tuple(plane.clone() for plane in frame.planes), pts=index, side_data={"n": bytes([index])}
+        )
+        for index, frame in enumerate(frames)
+    ]
+    enlarged: list[Frame] = []
+    with nearest(batch=batch) as upscaler:
+        apart = [upscaler.upscale([frame])[0] for frame in frames]
+        upscale = upscaler.upscale
+
+        def listening(group: Sequence[Frame]) -> list[Frame]:
+            enlarged.extend(group)
+            return upscale(group)
+
+        monkeypatch.setattr(upscaler, "upscale", listening)
+        results = list(upscaler.stage(iter(frames)))
+    assert [frame.pts for frame in enlarged] == [0, 3, 5, 6, 7, 8, 9, 10, 12]
+    for result, truth in zip(results, apart, strict=True):
+        assert same_picture(result, truth)
+        assert attributes(result) == attributes(truth)
 
 
 def test_a_change_of_geometry_closes_a_batch() -> None:

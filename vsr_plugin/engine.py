@@ -221,6 +221,27 @@ class Upscaler:
                 self._shrink(frames[0], failure)
         return done
 
+    def _upscale_changes(self, frames: Sequence[Frame], before: tuple[Frame, Frame] | None) -> list[Frame]:
+        """As `upscale`; but a frame that repeats the one before it shares the planes of that one's result.
+
+        Args:
+            frames: ″
+            before: The frame before them and its result, if there was one.
+        """
+        last, results = (before[0], [before[1]]) if before else (None, [])
+        changed: list[Frame] = []
+        places = []  # of each frame's result among those of the changed frames, after the one from before
+        for frame in frames:
+            if last is None or not frame.repeats(last):
+                changed.append(frame)
+            places.append(len(results) + len(changed) - 1)
+            last = frame
+        results += self.upscale(changed)
+        return [
+            replace(frame, planes=results[place].planes, sample_aspect_ratio=results[place].sample_aspect_ratio)
+            for frame, place in zip(frames, places, strict=True)
+        ]
+
     def enlarge_image(self, image: Image) -> Image:
         """Enlarge an image; ``upscaler(image)`` does the same.
 
@@ -243,25 +264,33 @@ class Upscaler:
     def stage(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Enlarge a stream of frames, in order.
 
-        Asks for input only when output is wanted, holds at most one batch before and one after, and closes ``frames``
-        when it ends or is closed. A change of geometry, or the end, closes a batch.
+        Asks for input only when output is wanted, holds at most one batch and one frame before and as many after, and
+        closes ``frames`` when it ends or is closed. A change of geometry, or the end, closes a batch. A frame that
+        repeats the one before it is not enlarged again: both results share their planes.
         """
-        held: list[Frame] = []
+        before: tuple[Frame, Frame] | None = None
         try:
-            for frame in frames:
-                if held and frame.geometry != held[0].geometry:
-                    full, held = held, []
-                    yield from self.upscale(full)
-                held.append(frame)
-                if len(held) >= self._fit(frame):
-                    full, held = held, []
-                    yield from self.upscale(full)
-            if held:
-                yield from self.upscale(held)
+            for batch in self._batches(frames):
+                done = self._upscale_changes(batch, before)
+                before = batch[-1], done[-1]
+                yield from done
         finally:
             close = getattr(frames, "close", None)
             if close is not None:
                 close()
+
+    def _batches(self, frames: Iterator[Frame]) -> Iterator[list[Frame]]:
+        held: list[Frame] = []
+        for frame in frames:
+            if held and frame.geometry != held[0].geometry:
+                yield held
+                held = []
+            held.append(frame)
+            if len(held) >= self._fit(frame):
+                yield held
+                held = []
+        if held:
+            yield held
 
     @property
     def recipe(self) -> tuple[Mapping[int, nn.Module], NetworkSpec, int | Size, Execution]:

@@ -222,6 +222,11 @@ class Frame:
             self.transposed,
         )
 
+    def repeats(self, other: Frame) -> bool:
+        """Whether all samples are those of ``other``, and are read and shown alike."""
+        same = self.geometry == other.geometry
+        return same and all(one.equal(two) for one, two in zip(self.planes, other.planes, strict=True))
+
     def __repr__(self) -> str:
         kind = ("gray", "gray+alpha", "rgb" if self.color.matrix is Matrix.RGB else "yuv", "+alpha")[
             len(self.planes) - 1
