@@ -308,7 +308,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no name": ({"model": 3}, "got 3"),
     "scale": ({"scale": 5}, "expected a scale out of 2, 3, 4 for espcn, got 5"),
     "half a scale": ({"scale": 2.5}, "expected a scale out of 2, 3, 4 for espcn, got 2.5"),
-    "weights": ({"model_path": "/no/such.safetensors"}, "expected model_path to be a file of weights"),
+    "weights": ({"weights": "/no/such.safetensors"}, "expected weights to be a file of weights"),
     "no weights": ({"model_path": __file__}, "got 'test_vapoursynth.py'"),
     "backend": ({"backend": "cuda"}, "expected a backend out of eager, openvino"),
     "precision": ({"precision": "int8"}, "expected a precision out of float32"),
@@ -316,18 +316,22 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"clip": core.std.BlankClip(format=vs.RGBS), "precision": "bfloat16", "backend": "eager"},
         "expected precision='float32' for a clip of RGBS, got 'bfloat16': leave it out",
     ),
-    "device": ({"device_index": 64}, "expected device_index to name a device that is there, got 64"),
-    "device below": ({"device_index": -2}, "expected device_index to be −1 (the CPU), 0 or more, got -2"),
+    "device": ({"device_index": 64}, "expected device to name a device that is there, got 64"),
+    "device below": ({"device_index": -2}, "expected device to be 'cpu', 'cuda:1', −1 (the CPU), 0 or more, got -2"),
     "device of a backend": ({"device_index": 1, "backend": "openvino"}, "with openvino, which runs on the CPU"),
     "streams": ({"num_streams": 0}, "expected num_streams to be a whole number, 1 or more, got 0"),
-    "batch": ({"batch_size": "8"}, "expected batch_size to be a whole number, 1 or more, or \"latency\", got '8'"),
+    "batch": ({"batch_size": "8"}, "expected batch to be a whole number, 1 or more, or \"latency\", got '8'"),
     "width": (
         {"clip": vs.core.std.BlankClip(format=vs.YUV420P8), "width": 641},
         "a multiple of 2 for YUV420P8, got 641",
     ),
     "height": ({"height": 0}, "expected height to be a whole number above 0, got 0"),
-    "tile": ({"tile": 16}, "expected tile to be a whole number, 0, or 32 and more, got 16"),
+    "tile": ({"tile": 16}, "expected tile to be 'auto', 'off', or 32 and more, got 16"),
     "cache": ({"cache_dir": __file__}, "expected cache_dir to be a folder, got"),
+    "unknown": ({"device_id": 1}, "unknown argument 'device_id'. Did you mean 'device'? Known arguments: model, scale"),
+    "misspelt": ({"presicion": "float16"}, "unknown argument 'presicion'. Did you mean 'precision'?"),
+    "twice": ({"batch": 2, "batch_size": 2}, "expected batch or batch_size, which mean the same, got both"),
+    "no device": ({"device": "cuda:64"}, "no device 'cuda:64', for torch sees"),
     "no cache": ({"cache_dir": 5}, "expected cache_dir to be a folder, got 5"),
 }
 
@@ -353,7 +357,7 @@ def test_a_backend_of_gpus_says_that_there_is_none(monkeypatch: pytest.MonkeyPat
 
 def test_a_model_without_weights_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vsr_plugin.models.manifest", dict)
-    with pytest.raises(vs.Error, match=r"vsr\.upscale: expected model_path, as espcn ×2 comes without weights"):
+    with pytest.raises(vs.Error, match=r"vsr\.upscale: expected weights, as espcn ×2 comes without weights"):
         vsr.upscale(GRAY)
 
 
@@ -368,6 +372,21 @@ def test_weights_of_ones_own(tmp_path: Path) -> None:
     save_file(zeros, tmp_path / "zeros.safetensors")
     large = vsr.upscale(noise(vs.GRAY8), model_path=tmp_path / "zeros.safetensors", device_index=-1)
     assert not np.asarray(large.get_frame(0)[0]).any()
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({"device": "cpu"}, {"device_index": -1}),
+        ({"device": "cpu", "batch": 2}, {"device": -1, "batch_size": 2}),
+        ({"device": "cpu", "tile": "off"}, {"device": "cpu", "tile": 0}),
+        ({"device": "cpu", "tile": "auto"}, {"device": "cpu", "tile": None}),
+    ],
+)
+def test_names_of_other_filters_mean_the_same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    clip = noise(vs.GRAY8)
+    one, other = (vsr.upscale(clip, backend="eager", **options) for options in (ours, theirs))
+    assert np.array_equal(np.asarray(one.get_frame(0)[0]), np.asarray(other.get_frame(0)[0]))
 
 
 @pytest.mark.parametrize("options", [{"tile": 32}, {"tile": 0}, {"num_streams": 2}, {"batch_size": 2}], ids=str)

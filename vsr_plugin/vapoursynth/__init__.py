@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 try:
     import vapoursynth as vs
@@ -27,7 +27,7 @@ import torch
 from ..device import default_backend
 from ..engine import Upscaler
 from ..errors import VsrError
-from ..execution import MIN_TILE, Execution
+from ..execution import Execution
 from . import arguments
 from .graph import enlarged, sentence
 from .pictures import blank, check_clip
@@ -54,14 +54,15 @@ def upscale(
     fit: Fit = "stretch",
     src_left: float = 0.0,
     src_top: float = 0.0,
-    model_path: str | PathLike[str] | None = None,
+    weights: str | PathLike[str] | None = None,
     backend: str | None = None,
     precision: Precision | None = None,
-    device_index: int = 0,
+    device: str | int | None = None,
     num_streams: int | None = None,
-    batch_size: int | Literal["latency"] | None = None,
-    tile: int | None = None,
+    batch: int | Literal["latency"] | None = None,
+    tile: int | Literal["auto", "off"] | None = None,
     cache_dir: str | PathLike[str] | None = None,
+    **others: Any,
 ) -> vs.VideoNode:
     """Enlarge a clip with a network.
 
@@ -76,7 +77,7 @@ def upscale(
             and untagged samples have limited range, but RGB's full, as in VapourSynth's own filters (where
             ``vsr encode`` takes untagged gray for full). A frame that is asked for out of order is computed alone, but
             VapourSynth fetches what would follow it, too. Where a frame before this filter fails, the frames that
-            fetch it fail with it: up to ``(num_streams + 1) * batch_size`` of them, as VapourSynth gives a filter all
+            fetch it fail with it: up to ``(num_streams + 1) * batch`` of them, as VapourSynth gives a filter all
             of its frames or none.
         model: A name that ``vsr models`` lists.
         scale: One that the model has; by default 2, or with ``width`` or ``height`` the first that reaches them, or two
@@ -89,19 +90,22 @@ def upscale(
             `_SARNum` and `_SARDen` is adjusted, as by VapourSynth's resizers.
         src_left: Samples of the clip by which the result begins later, and ends later, as in VapourSynth's resizers.
         src_top: ″
-        model_path: A file of weights in place of the shipped ones.
+        weights: A file of weights in place of the shipped ones.
         backend: What runs the network; by default the best for the device.
         precision: "float32", "float16" or "bfloat16"; by default the fastest that costs no more than 0.02 dB. Clips in
             single precision are computed in float32, those in half precision in float16 where the backend has it.
-        device_index: Which CUDA device; −1 is the CPU, and so is 0 where there is none, or the backend does not use it.
+        device: "cpu", "cuda" or "cuda:1", or a number: of a CUDA device, or −1 for the CPU. By default the first CUDA
+            device where there is one and the backend uses it, else the CPU; and so is 0.
         num_streams: Blocks that are computed side by side, each with a copy of the network; by default 2: on CUDA one
             is computed while another is copied, and on the CPU, with openvino, each has half of the cores.
-        batch_size: Frames that the network takes at once; by default chosen for the device and the size of the clip.
+        batch: Frames that the network takes at once; by default chosen for the device and the size of the clip.
             "latency" is for previews: one frame at a time on all cores, and nothing is fetched or computed ahead.
-        tile: Input samples a side that the network takes at once, 32 or more; 0 for whole frames; by default what
-            fits.
+        tile: Input samples a side that the network takes at once, 32 or more; "off" or 0 for whole frames; "auto", the
+            default, for what fits.
         cache_dir: Where a backend that compiles keeps the result for the next time; others have nothing to keep.
             By default tensorrt keeps its engines in the user's cache folder, and openvino nothing.
+        others: ``model_path``, ``device_index`` and ``batch_size`` are further names of ``weights``, ``device`` and
+            ``batch``, as other filters have them.
 
     Returns:
         A clip of the same format, length, frame rate and properties, ``scale`` times as wide and high, or of ``width``
@@ -112,38 +116,39 @@ def upscale(
     """
     try:
         check_clip(clip)
+        named = arguments.resolve_aliases({"weights": weights, "device": device, "batch": batch}, others)
         asked = arguments.enlargement(model, scale, clip, (width, height), fit, (src_left, src_top))
         arguments.check_number("num_streams", num_streams, 1)
-        latency = batch_size == "latency"
-        batch = 1 if batch_size == "latency" else batch_size
-        arguments.check_number("batch_size", batch, 1, or_word="latency")
-        arguments.check_number("tile", tile, MIN_TILE, or_else=0)
-        weights = arguments.weights(model, asked, model_path)
+        latency = named["batch"] == "latency"
+        frames: int | None = 1 if latency else named["batch"]
+        arguments.check_number("batch", frames, 1, or_word="latency")
+        side = arguments.tile(tile)
+        path = arguments.weights(model, asked, named["weights"])
         cache = arguments.folder(cache_dir)
-        device = arguments.device(backend, device_index)
-        backend = backend or default_backend(torch.device(device))
+        where = arguments.device(backend, named["device"])
+        backend = backend or default_backend(torch.device(where))
         precision = arguments.precision(clip.format, backend, precision)
-        count, threads = arguments.streams(device, backend, num_streams, latency=latency)
+        count, threads = arguments.streams(where, backend, num_streams, latency=latency)
         execution = Execution(
             backend=backend,
-            device=device,
+            device=where,
             precision=precision,
-            tile="auto" if tile is None else tile or "off",
+            tile=side,
             cache_dir=cache,
             threads=threads,
         )
-        stamp = None if weights is None else (weights.resolve(), weights.stat().st_mtime_ns, weights.stat().st_size)
+        stamp = None if path is None else (path.resolve(), path.stat().st_mtime_ns, path.stat().st_size)
         with quiet_descriptor(), ExitStack() as opened:
             workers: list[Worker] = []
             for _ in range(count):
                 if workers:  # the others find less memory free, but blocks are of one size
-                    batch = workers[0].batch
-                batch = batch and min(batch, clip.num_frames)
-                execution = replace(execution, batch=batch)
+                    frames = workers[0].batch
+                frames = frames and min(frames, clip.num_frames)
+                execution = replace(execution, batch=frames)
                 kind = (model, asked, stamp, execution, clip.format.id, clip.width, clip.height)
 
                 def make(kind: Hashable = kind, execution: Execution = execution) -> Worker:
-                    upscaler = Upscaler(model, asked, execution, weights=weights)
+                    upscaler = Upscaler(model, asked, execution, weights=path)
                     return Worker(upscaler, blank(clip), kind)
 
                 workers.append(open_worker(kind, make))

@@ -2,40 +2,69 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 from os import PathLike
 from pathlib import Path
-from types import EllipsisType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import vapoursynth as vs
 
 from ..backends import BACKEND_NAMES, open_backend
+from ..device import find_device
 from ..errors import UsageError
+from ..execution import MIN_TILE
 from ..models import MODELS
 from ..sizes import Size
 
 if TYPE_CHECKING:
     from ..backends import Precision
+    from ..execution import Tile
     from ..sizes import Fit
 
-# What the library calls otherwise.
-_NAMES = {"weights": "model_path", "device": "device_index", "batch": "batch_size"}
+# What other filters call our arguments: taken here, too, or answered with ours.
+_ALIASES = {"model_path": "weights", "device_index": "device", "batch_size": "batch"}
+_LIKE = {"device_id": "device", "gpu_id": "device", "network_path": "weights", "tilesize": "tile", "tile_size": "tile"}
+_KNOWN = (
+    "model", "scale", "width", "height", "fit", "src_left", "src_top", "weights", "backend", "precision", "device",
+    "num_streams", "batch", "tile", "cache_dir",
+)  # fmt: skip
 _PRECISION_OF_FLOATS: dict[int, Precision] = {16: "float16", 32: "float32"}
 
 
-def remedy(name: str, value: object) -> str:
-    """What the filter calls an argument of the library that would help."""
-    if name == "tile" and isinstance(value, str):
-        return "leave tile out"
-    ours = _NAMES.get(name, name)
-    if value is None:
-        return f"leave {ours} out"
-    if name == "device":
-        value = -1 if value == "cpu" else 0
-    return f"use another {ours}" if isinstance(value, EllipsisType) else f"use {ours}={value!r}"
+def resolve_aliases(given: dict[str, Any], others: dict[str, object]) -> dict[str, Any]:
+    """The arguments of ours that were given by our names or by others.
+
+    Args:
+        given: Name → value, None if it was not given.
+        others: What was given by names that are not ours.
+
+    Raises:
+        UsageError: a name that nobody knows, or one thing given twice.
+    """
+    for name, value in others.items():
+        ours = _ALIASES.get(name)
+        if ours is None:
+            close = _LIKE.get(name) or next(iter(difflib.get_close_matches(name, _KNOWN, n=1)), None)
+            hint = f" Did you mean {close!r}?" if close else ""
+            raise UsageError(f"Unknown argument {name!r}.{hint} Known arguments: {', '.join(_KNOWN)}")
+        if given[ours] is not None:
+            raise UsageError(f"Expected {ours} or {name}, which mean the same, got both")
+        given = {**given, ours: value}
+    return given
+
+
+def tile(asked: object) -> Tile:
+    """The side of a tile as `Execution` has it."""
+    if asked in (None, "auto"):
+        return "auto"
+    if asked in (0, "off"):
+        return "off"
+    if isinstance(asked, bool) or not isinstance(asked, int) or asked < MIN_TILE:
+        raise UsageError(f"Expected tile to be 'auto', 'off', or {MIN_TILE} and more, got {asked!r}")
+    return asked
 
 
 def enlargement(
@@ -112,10 +141,10 @@ def weights(model: str, asked: int | Size, path: object) -> Path | None:
         scale = next(filter(spec.weights, spec.scales), spec.scales[0]) if scale is None else scale
         if spec.weights(scale) is None:
             train = f"vsr train {model} -x {scale}"
-            raise UsageError(f"Expected model_path, as {model} ×{scale} comes without weights, got none: try `{train}`")
+            raise UsageError(f"Expected weights, as {model} ×{scale} comes without weights, got none: try `{train}`")
         return None
     if not isinstance(path, str | PathLike) or not Path(path).is_file():
-        raise UsageError(f"Expected model_path to be a file of weights, got {path!r}, which is none")
+        raise UsageError(f"Expected weights to be a file of weights, got {path!r}, which is none")
     return Path(path)
 
 
@@ -133,11 +162,15 @@ def folder(path: object) -> Path | None:
 
 
 def device(backend: object, index: object) -> str:
-    """The device of this index, for torch."""
+    """The device of this name or number, for torch."""
     if backend is not None and backend not in BACKEND_NAMES:
         raise UsageError(f"Expected a backend out of {', '.join(BACKEND_NAMES)}, got {backend!r}")
+    if isinstance(index, str):
+        found = find_device(index)
+        return "cpu" if found.type == "cpu" else f"cuda:{found.index or 0}"
+    index = 0 if index is None else index
     if isinstance(index, bool) or not isinstance(index, int) or index < -1:
-        raise UsageError(f"Expected device_index to be −1 (the CPU), 0 or more, got {index!r}")
+        raise UsageError(f"Expected device to be 'cpu', 'cuda:1', −1 (the CPU), 0 or more, got {index!r}")
     able = open_backend(backend).devices if isinstance(backend, str) else ("cpu", "cuda")
     count = torch.cuda.device_count() if "cuda" in able and torch.cuda.is_available() else 0
     if 0 <= index < count:
@@ -148,9 +181,7 @@ def device(backend: object, index: object) -> str:
         if count == 0 and index == 0:
             raise UsageError(f"Expected a backend that runs on the CPU, as there is no CUDA device, got {backend!r}")
         there = f"{count} CUDA device{'s' * (count != 1)}" if "cuda" in able else f"{backend}, which runs on the CPU"
-        raise UsageError(
-            f"Expected device_index to name a device that is there, got {index} with {there}: leave it out"
-        )
+        raise UsageError(f"Expected device to name a device that is there, got {index} with {there}: leave it out")
     return "cpu"
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import vapoursynth as vs
 
 from ..errors import VsrError
-from .arguments import remedy
 from .blocks import Blocks
 from .pictures import read, write
 
@@ -31,7 +30,7 @@ class Error(vs.Error):  # type: ignore[misc] # VapourSynth's types are not known
 
 def sentence(error: VsrError) -> str:
     """The same in the words of VapourSynth's filters."""
-    text = error.told(remedy)
+    text = str(error)
     return f"vsr.upscale: {text[0].lower()}{text[1:]}"
 
 
