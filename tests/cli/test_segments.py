@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing import get_context
 from pathlib import Path
 
+import filelock
 import pytest
+import torch
 
-from tests.stream.conftest import frame_times
+from tests.stream.conftest import frame_times, packets
 from tests.stream.test_segments import frames
+from vsr_plugin.cli import main_encode
 
 _CODE = "import sys; from vsr_plugin.cli import {0}; {0}()"
 ENCODE = [sys.executable, "-c", _CODE.format("main_encode")]
@@ -58,8 +66,10 @@ def test_a_killed_command_goes_on_where_it_was(film: Path) -> None:
     assert there
     assert not (folder / "out.mkv").exists()
 
-    listed, said = say(*VSR, "segments", "film.mkv", "--segment", "1", folder=folder)
-    assert len(listed.splitlines()) == 3
+    listed, said = say(*VSR, "segments", "film.mkv", folder=folder)
+    assert len(listed.splitlines()) == 3, "cut as the interrupted job has cut it"
+    assert sum(line.endswith("done") for line in listed.splitlines()) == len(there)
+    assert len(say(*VSR, "segments", "film.mkv", "--segment", "2", folder=folder)[0].splitlines()) < 3
     assert f"out.mkv.parts: {len(there)} of 3 segments are done" in said
     told = json.loads(say(*VSR, "segments", "film.mkv", "--segment", "1", "--json", folder=folder)[0])
     assert [row["frames"] for row in told["segments"]] == [25] * 3
@@ -67,6 +77,7 @@ def test_a_killed_command_goes_on_where_it_was(film: Path) -> None:
 
     _, said = say(*ENCODE, "film.mkv", *_HOW, "-o", "out.mkv", "--resume", folder=folder)
     assert f"{len(there)} of 3 segments are there: going on" in said
+    assert f"75 frames, {25 * len(there)} of them from before" in said
     assert frames(folder / "out.mkv") == frames(folder / "whole.mkv")
     assert {file.name for file in folder.iterdir()} == {"film.mkv", "out.mkv", "whole.mkv"}
 
@@ -96,23 +107,142 @@ def test_what_cannot_be_resumed_is_refused_before_any_work(words: list[str], fil
     assert [file.name for file in film.parent.iterdir()] == ["film.mkv"]
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(100, marks=pytest.mark.slow)])
+def _encode(folder: Path) -> None:
+    """The command, in a process that has loaded everything: it starts in no time."""
+    os.setsid()
+    os.chdir(folder)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    torch.set_num_threads(1)
+    sys.argv = ["vsr-encode", "film.mkv", *_HOW, "-o", "out.mkv", "--resume"]
+    main_encode()
+
+
+class _Warm:
+    """Starts the command again and again, and kills it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._context = get_context("forkserver")
+        self._context.set_forkserver_preload(
+            [
+                "pydantic",  # which typer loads when it reads the arguments
+                "safetensors.torch",
+                "tests.cli.test_segments",
+                "vsr_plugin.backends.eager",
+                "vsr_plugin.cli.terminal",
+                "vsr_plugin.stream.segments.job",
+            ]
+        )
+
+    def run(self, seconds: float | None = None) -> int | None:
+        """Run, for so many seconds at most; its exit code, or None if it was killed."""
+        process = self._context.Process(target=_encode, args=(self._folder,))
+        process.start()
+        process.join(60 if seconds is None else seconds)
+        if process.exitcode is None:
+            assert seconds is not None, "it hangs"
+            assert process.pid is not None
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.join()
+        return process.exitcode if process.exitcode is not None and process.exitcode >= 0 else None
+
+
+def _done(folder: Path) -> set[tuple[str, int, int]]:
+    """The parts that are whole, and when they were made."""
+    found = set()
+    for file in folder.glob("out.mkv.parts/0*.json"):
+        with suppress(FileNotFoundError):
+            status = file.stat()
+            found.add((file.name, status.st_ino, status.st_mtime_ns))
+    return found
+
+
+@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_film_survives_kills_at_any_moment(film: Path, kills: int) -> None:
     folder = film.parent
     say(*ENCODE, "film.mkv", *_HOW[:-2], "-o", "whole.mkv", folder=folder)
+    whole = frames(folder / "whole.mkv"), packets(folder / "whole.mkv", "a:0")
+    warm = _Warm(folder)
+    assert warm.run() == 0  # which loads everything
+    (folder / "out.mkv").unlink()
+    began = time.monotonic()
+    assert warm.run() == 0
+    longest = time.monotonic() - began
+    (folder / "out.mkv").unlink()
     chance = random.Random(kills)
-    words = [*ENCODE, "film.mkv", *_HOW, "-o", "out.mkv", "--resume"]
-    for _ in range(kills):
-        with subprocess.Popen(words, cwd=folder, stderr=subprocess.DEVNULL) as process:
-            time.sleep(chance.uniform(2, 8))
-            process.kill()
-        if (folder / "out.mkv").exists():  # it was done: a killed process may have left the folder alone
-            assert frames(folder / "out.mkv") == frames(folder / "whole.mkv")
-            say(*words, folder=folder, code=1)
+    killed = finished = 0
+    while killed < kills:
+        before = _done(folder)
+        code = warm.run(chance.uniform(0, longest * 1.1))
+        killed += code is None
+        if (folder / "out.mkv").exists():
+            finished += 1
+            assert (frames(folder / "out.mkv"), packets(folder / "out.mkv", "a:0")) == whole
+            assert code is None or code == 0
+            if code is None:  # the folder may be left; the same command removes it, and says that the file exists
+                assert warm.run() == 1
+            assert {file.name for file in folder.iterdir()} == {"film.mkv", "out.mkv", "whole.mkv"}
             (folder / "out.mkv").unlink()
-    say(*words, folder=folder)
+        else:
+            assert before <= _done(folder), "what is done is never done again"
+    assert warm.run() == 0
+    assert (frames(folder / "out.mkv"), packets(folder / "out.mkv", "a:0")) == whole
+    assert {file.name for file in folder.iterdir()} == {"film.mkv", "out.mkv", "whole.mkv"}
+    print(f"{killed} kills, {finished} films, {longest:.2f} s a film")
+
+
+def _limited(size: int) -> Callable[[], None]:
+    """Lets no file grow beyond so many bytes, as a disk that is full."""
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.7, 3), (0.1, 0)], ids=["when they are joined", "at the first part"])
+def test_a_full_disk_loses_nothing(share: float, kept: int, film: Path) -> None:
+    folder = film.parent
+    words = [*ENCODE, "film.mkv", *_HOW, "-o", "out.mkv"]
+    say(*words[:-1], "whole.mkv", folder=folder)
+    limit = _limited(int((folder / "whole.mkv").stat().st_size * share))
+    done = subprocess.run([*words, "--resume"], cwd=folder, capture_output=True, text=True, preexec_fn=limit)
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if "out.mkv" in line and "rounded" not in line]
+    assert lines[-1].startswith("Error: Cannot write to ")
+    assert "File too large" in lines[-1]
+    assert len(lines) == (2 if kept else 1)
+    assert not (folder / "out.mkv").exists()
+    assert len(list(folder.glob("out.mkv.parts/*.packets"))) == kept
+    _, said = say(*words, "--resume", folder=folder)
+    assert ("3 of 3 segments are there" in said) == bool(kept)
     assert frames(folder / "out.mkv") == frames(folder / "whole.mkv")
     assert {file.name for file in folder.iterdir()} == {"film.mkv", "out.mkv", "whole.mkv"}
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(film: Path) -> None:
+    _, said = say(*ENCODE, "film.mkv", *_HOW, "-o", "/proc/out.mkv", "--resume", folder=film.parent, code=1)
+    assert [line for line in said.splitlines() if "/proc" in line] == said.splitlines()[-1:]
+    assert said.splitlines()[-1].startswith("Error: Cannot write to /proc")
+
+
+def test_what_is_left_of_a_removed_folder_is_removed(film: Path) -> None:
+    folder = film.parent
+    words = [*ENCODE, "film.mkv", *_HOW, "-o", "out.mkv", "--resume"]
+    say(*words, folder=folder)
+    parts = folder / "out.mkv.parts"
+    for left in ((), ("lock",)):
+        parts.mkdir()
+        for name in left:
+            (parts / name).touch()
+        say(*words, folder=folder, code=1)
+        assert not parts.exists()
+
+
+def test_a_job_that_runs_is_not_cleared(film: Path) -> None:
+    folder = film.parent
+    _run_until_parts(folder, 1, signal.SIGKILL)
+    with filelock.FileLock(folder / "out.mkv.parts" / "lock"):
+        _, said = say(*VSR, "segments", "film.mkv", "--clear", folder=folder, code=1)
+    assert said == "Error: out.mkv.parts is in use: another process makes the file\n"
+    assert list(folder.glob("out.mkv.parts/*.packets"))
 
 
 WITHOUT_RAY = [sys.executable, "-c", "import sys; sys.modules['ray'] = None; " + _CODE.format("main_encode")]

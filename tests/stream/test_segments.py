@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from fractions import Fraction
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.stream.conftest import Make, Media, packets, streams
+from tests.stream.conftest import Make, Media, Nearest, packets, streams
 from vsr_plugin.engine import Upscaler
-from vsr_plugin.errors import OutputError, UsageError
+from vsr_plugin.errors import InputError, OutputError, UsageError
+from vsr_plugin.execution import Execution
+from vsr_plugin.models import NetworkSpec
+from vsr_plugin.sizes import Target, Window
 from vsr_plugin.stream import Encoding, Progress, Report, upscale_file
+from vsr_plugin.stream.segments.executor import ThisProcess
+from vsr_plugin.stream.segments.job import settings
+from vsr_plugin.stream.segments.manifest import SAME_RESULT
+from vsr_plugin.stream.segments.parts import Part
 from vsr_plugin.stream.segments.plan import make_plan
 from vsr_plugin.stream.selection import Selection
 
@@ -253,6 +262,60 @@ def test_parts_of_other_settings_are_not_mixed_in(
     assert not (tmp_path / "out.mkv.parts").exists()
 
 
+# A value of each field that changes the result, other than the default.
+_OTHER: dict[type, dict[str, Any]] = {
+    Selection: {
+        "start": Fraction(1),
+        "duration": Fraction(1),
+        "frames": 3,
+        "frame_rate": Fraction(5),
+        "deinterlace": True,
+        "hwaccel": "cuda",
+        "matrix": "bt709",
+        "range": "full",
+    },
+    Encoding: {"codec": "ffv1", "crf": 3.0, "preset": "slow", "options": {"g": "5"}, "pixel_format": "yuv444p"},
+    Target: {
+        "width": 90,
+        "height": 90,
+        "scales": (3,),
+        "ratio": Fraction(2),
+        "window": Window(Fraction(1), Fraction(1), Fraction(62), Fraction(46)),
+    },
+    Execution: {"backend": "openvino", "device": "cpu", "precision": "bfloat16", "self_ensemble": True},
+}
+
+
+@pytest.mark.parametrize("kind", _OTHER)
+def test_every_setting_that_changes_the_result_is_in_the_manifest(kind: type) -> None:
+    names = {field.name for field in fields(kind)} - (SAME_RESULT if kind is Execution else set())
+    assert names == set(_OTHER[kind]), "a new field changes the result, or is among SAME_RESULT"
+    spec = NetworkSpec(name="nearest", overlap={2: 0})
+
+    def told(**changed: Any) -> dict[str, Any]:
+        given: dict[type, Any] = {
+            Execution: {"backend": "eager", "device": "cpu"},
+            Target: {"width": 128, "height": 96, "scales": (2,)},
+            Selection: {},
+            Encoding: {},
+        }
+        given[kind] |= changed
+        with Upscaler.from_module(Nearest(2), spec, 2, Execution(**given[Execution])) as upscaler:
+            target = Target(**given[Target])
+            return settings(upscaler, target, Selection(**given[Selection]), Encoding(**given[Encoding]), Fraction(20))
+
+    plain = json.dumps(told(), default=str)
+    for name, value in _OTHER[kind].items():
+        if name != "device":  # there is one
+            assert json.dumps(told(**{name: value}), default=str) != plain, name
+
+
+def test_every_argument_is_known_to_change_the_result_or_not() -> None:
+    told = {"source", "upscaler", "selection", "encoding", "segment_length"}
+    same = {"output", "overwrite", "strict", "on_progress", "resume", "fresh", "executor"}
+    assert set(signature(upscale_file).parameters) == told | same
+
+
 def test_parts_of_another_input_are_not_mixed_in(resume: Resume, film: Path, tmp_path: Path) -> None:
     copy = tmp_path / "a.mkv"
     copy.write_bytes(film.read_bytes())
@@ -326,3 +389,65 @@ def test_a_film_in_one_go_leaves_no_folder(film: Path, tmp_path: Path, nearest: 
     with pytest.raises(Stopped):
         upscale_file(film, tmp_path / "other.mkv", nearest, encoding=FFV1, on_progress=_until(60))
     assert [file.name for file in tmp_path.iterdir()] == ["out.mkv"]
+
+
+class _Mistaken(ThisProcess):
+    """Finds another frame behind the end of the first segment, so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.made: list[int] = []
+
+    def run(self, *given: Any) -> Iterator[Part]:
+        for part in super().run(*given):
+            self.made.append(part.number)
+            if part.number == 1 and self.times:
+                self.times -= 1
+                yield replace(part, beyond="0" * 32)
+            else:
+                yield part
+
+
+def test_where_segments_do_not_fit_together_both_are_made_again(
+    film: Path, resume: Resume, nearest: Upscaler, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    mistaken = _Mistaken(1)
+    resume(executor=mistaken)
+    assert mistaken.made == [0, 1, 2, 3, 1, 2]
+    assert "segments do not fit together" in caplog.text
+    upscale_file(film, tmp_path / "whole.mkv", nearest, encoding=FFV1)
+    assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
+
+
+def test_segments_that_never_fit_together_are_not_joined(resume: Resume, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"does not decode to the same frame twice at 2\.\d+ s"):
+        resume(executor=_Mistaken(2))
+    assert not (tmp_path / "out.mkv").exists()
+    assert len(list((tmp_path / "out.mkv.parts").glob("*.packets"))) == 4
+
+
+def test_an_input_that_changes_meanwhile_is_not_joined(resume: Resume, film: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "a.mkv"
+    copy.write_bytes(film.read_bytes())
+
+    def change(done: Progress) -> None:
+        if done.written.frames == 30:
+            os.utime(copy, (1, 1))
+
+    with pytest.raises(InputError, match="has changed while it was read") as caught:
+        resume(copy, on_progress=change)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out.mkv").exists()
+    assert len(list((tmp_path / "out.mkv.parts").glob("*.packets"))) == 4, "nothing good is thrown away"
+
+
+def test_each_segment_is_reported(resume: Resume) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(60))
+    report = resume()
+    assert [(one.number, one.frames) for one in report.segments] == [(number, 25) for number in range(4)]
+    assert [round(one.start) for one in report.segments] == [0, 1, 2, 3]
+    kept = sum(one.kept for one in report.segments)
+    assert 1 <= kept < 4
+    assert report.kept == 25 * kept
+    assert report.fps == pytest.approx((100 - 25 * kept) / report.seconds)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import UsageError
 from ..execution import Execution
 from ..models import find_model
-from .values import tile_side
+from .bench_segments import segments
+from .values import frame_size, tile_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -225,6 +224,9 @@ def kernels(
     console.print(table)
 
 
+bench.command()(segments)
+
+
 @bench.command()
 def layers(model: _Model = "espcn", scale: _Scale = 3, weights: _Weights = None, as_json: _Json = False) -> None:
     """Which kernel runs each layer of a network; needs no GPU."""
@@ -266,7 +268,7 @@ def _settings(
 ) -> Settings:
     """What was asked for, checked before torch is loaded as far as that goes."""
     find_model(model, scale)
-    width, height = _size(size)
+    width, height = frame_size(size)
     from ..bench import Settings
 
     return Settings(model, scale, width, height, frames, runs, weights, execution)
@@ -285,16 +287,6 @@ def _console() -> Console:
 def _ceiling(ceiling: Ceiling) -> str:
     matrix = f"{ceiling.gflops:,.0f} GFLOP/s (matrix product in the same precision)"
     return f"this machine at best: {matrix}, {ceiling.gigabytes:.1f} GB/s (copy)"
-
-
-def _size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)[x×](\d+)", text)
-    if found is None:
-        raise UsageError(f"Expected --size as 480x270, got {text!r}")
-    width, height = int(found.group(1)), int(found.group(2))
-    if min(width, height) < 16 or width % 2 or height % 2:
-        raise UsageError(f"Expected an even --size of 16x16 or more, for 4:2:0 video, got {text!r}")
-    return width, height
 
 
 def _print(report: Report) -> None:

@@ -17,7 +17,12 @@ def segments(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where its results go. [default: the folder of the film]")
     ] = None,
-    segment: Annotated[str, typer.Option(metavar="TIME", help="Length of a segment, as in `vsr encode`.")] = "20",
+    segment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Length of a segment, as in `vsr encode`. [default: that of an interrupted job, or 20]"
+        ),
+    ] = None,
     start: Annotated[str | None, typer.Option(metavar="TIME", help="As in `vsr encode`.")] = None,
     duration: Annotated[str | None, typer.Option(metavar="TIME", help="As in `vsr encode`.")] = None,
     deinterlace: Annotated[bool, typer.Option("--deinterlace", help="As in `vsr encode`.")] = False,
@@ -27,7 +32,7 @@ def segments(
     as_json: Annotated[bool, typer.Option("--json", help="For programs, on standard output.")] = False,
 ) -> None:
     """Show where a film would be cut for `vsr encode --resume`, and what is there of jobs that were interrupted."""
-    from ..stream.segments.manifest import jobs_of
+    from ..stream.segments.manifest import jobs_of, read_manifest
     from ..stream.segments.plan import make_plan
     from ..stream.selection import Selection
     from .terminal import speak
@@ -47,13 +52,18 @@ def segments(
     selection = Selection(
         start=parse_time("--start", start), duration=parse_time("--duration", duration), deinterlace=deinterlace
     )
-    plan = make_plan(str(file), selection, segment_seconds(segment))
+    asked: dict[str, Any] = read_manifest(jobs[0].path)["settings"] if jobs else {}
+    length = segment or str(asked.get("seconds of a segment", 20))
+    if selection == Selection():
+        selection = Selection(start=asked.get("start"), duration=asked.get("duration"), frames=asked.get("frames"))
+    plan = make_plan(str(file), selection, segment_seconds(length))
     rows: list[dict[str, Any]] = [
         {
             "number": one.number,
             "start": float((one.first - plan.shift) * plan.time_base),
             "end": None if one.end is None else float((one.end - plan.shift) * plan.time_base),
             "frames": one.frames,
+            "done": any(job.has(one) for job in jobs),
         }
         for one in plan.segments
     ]
@@ -65,7 +75,9 @@ def segments(
         return
     for row in rows:
         end = "the end" if row["end"] is None else f"{row['end']:.3f} s"
-        typer.echo(f"{row['number']:5}  {row['start']:12.3f} s to {end:>12}  {row['frames']:6} frames")
+        typer.echo(
+            f"{row['number']:5}  {row['start']:12.3f} s to {end:>12}  {row['frames']:6} frames{'  done' * row['done']}"
+        )
     if plan.whole:
         typer.echo(f"One segment, for {plan.whole}: nothing would be kept of it", err=True)
     for row in left:

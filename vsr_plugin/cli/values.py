@@ -121,3 +121,14 @@ def enlargement(
             raise UsageError(f"Expected --size as WIDTHxHEIGHT, such as 1920x1080, got {size!r}")
         width, height = int(left), int(right)
     return Size(width=width, height=height, fit=cast("Fit", fit or "inside"), square_pixels=square)
+
+
+def frame_size(text: str) -> tuple[int, int]:
+    """What ``--size`` of a bench says, in pixels."""
+    found = re.fullmatch(r"(\d+)[x×](\d+)", text)
+    if found is None:
+        raise UsageError(f"Expected --size as 480x270, got {text!r}")
+    width, height = int(found.group(1)), int(found.group(2))
+    if min(width, height) < 16 or width % 2 or height % 2:
+        raise UsageError(f"Expected an even --size of 16x16 or more, for 4:2:0 video, got {text!r}")
+    return width, height

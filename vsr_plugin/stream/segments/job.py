@@ -123,7 +123,7 @@ def upscale_segments(
     target = upscaler.target(plan.opening.frame)
     belongs = {
         "input": identity(path),
-        "settings": _settings(upscaler, target, selection, encoding, cutting.length),
+        "settings": settings(upscaler, target, selection, encoding, cutting.length),
         "versions": versions(),
     }
     with closing(folder.open(belongs, plan, fresh=cutting.fresh)):
@@ -146,7 +146,7 @@ def _check_unchanged(path: str, before: dict[str, Any]) -> None:
         raise InputError(f"{Path(path).name} has changed while it was read")
 
 
-def _settings(
+def settings(
     upscaler: Upscaler, target: Target, selection: Selection, encoding: Encoding, length: Fraction
 ) -> dict[str, Any]:
     """All that changes the parts."""
@@ -204,7 +204,7 @@ class _Job:
             log.warning("%s: segments do not fit together: decoding again from the beginning", self._name)
             self._run([replace(self._segments[number], entry=None) for number in torn])
             if torn := self._torn():
-                at = float((self._segments[torn[0]].first - self._film.plan.shift) * self._film.plan.time_base)
+                at = float((self._segments[torn[1]].first - self._film.plan.shift) * self._film.plan.time_base)
                 raise InputError(f"{self._name} does not decode to the same frame twice at {at:.3f} s")
         return [self._parts[segment.number] for segment in self._segments]
 
@@ -232,13 +232,15 @@ class _Job:
                 self._tell()
 
     def _torn(self) -> list[int]:
-        """Segments whose first frame is not the one that the segment before has found behind its last."""
+        """Segments on both sides of a seam where the first frame is not the one that was found before the seam."""
         parts = [self._parts[segment.number] for segment in self._segments]
-        return [
-            after.number
+        found = {
+            part.number
             for before, after in pairwise(parts)
             if after.first is not None and before.beyond is not None and after.first != before.beyond
-        ]
+            for part in (before, after)
+        }
+        return sorted(found)
 
     def _step(self, step: Step) -> None:
         self._running[step.number] = step

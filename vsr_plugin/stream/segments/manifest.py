@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from contextlib import suppress
 from dataclasses import asdict, astuple
 from importlib.metadata import version
@@ -32,6 +31,10 @@ if TYPE_CHECKING:
 
 VERSION = 1
 _MANIFEST = "manifest.json"
+_RESULT = "result.json"
+_LOCK = "lock"
+# Fields of `Execution` that may change between two calls: the parts stay the same.
+SAME_RESULT = {"batch", "cache_dir", "threads", "tile"}
 _EDGE = 1 << 20  # bytes at either end of the input that are looked at
 _LIBRARIES = ("libavcodec", "libavformat", "libavfilter", "libavutil", "libswscale")
 
@@ -69,7 +72,10 @@ def versions() -> dict[str, str]:
 
 def network(upscaler: Upscaler, target: Target) -> dict[str, Any]:
     """What tells a network from another, what becomes of frames, and where it runs in other numbers."""
+    *_, execution = upscaler.recipe
+    asked = {name.replace("_", " "): value for name, value in asdict(execution).items() if name not in SAME_RESULT}
     return {
+        **asked,
         "model": upscaler.spec.name,
         "scale": " ".join(map(str, target.scales)),
         "size": f"{target.width}×{target.height}",
@@ -79,7 +85,6 @@ def network(upscaler: Upscaler, target: Target) -> dict[str, Any]:
         "backend": upscaler.backend,
         "device": upscaler.device.type,
         "precision": upscaler.precision,
-        "self-ensemble": upscaler.self_ensemble,
     }
 
 
@@ -108,8 +113,9 @@ def model_of(output: Path) -> str | None:
 def remove_finished(output: Path) -> None:
     """Remove the parts of a file that is whole: a process was killed before it could."""
     folder = PartsFolder(output)
-    if folder.became(output):
-        folder.remove()
+    if folder.became(output) or folder.is_empty():
+        with suppress(OutputError):  # it is in use: it will be removed
+            folder.remove()
 
 
 class PartsFolder:
@@ -124,7 +130,7 @@ class PartsFolder:
 
     def __init__(self, output: Path) -> None:
         self.path = parts_folder(output)
-        self._lock = filelock.FileLock(self.path / "lock")
+        self._lock = filelock.FileLock(self.path / _LOCK)
         self._manifest = self.path / _MANIFEST
 
     def open(self, belongs: Mapping[str, Mapping[str, Any]], plan: Plan, *, fresh: bool) -> Self:
@@ -171,24 +177,53 @@ class PartsFolder:
         return None
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it."""
+        """Remove the folder with all that is in it; whenever that is interrupted, `became` still knows it.
+
+        Raises:
+            OutputError: another process has it.
+        """
+        try:
+            self._lock.acquire(blocking=False)
+        except filelock.Timeout as error:
+            raise OutputError(f"{self.path} is in use: another process makes the file") from error
+        except OSError:  # it cannot be written
+            return
+        with suppress(OSError):
+            for file in sorted(self.path.iterdir(), key=lambda file: file.name == _RESULT):
+                if file.name != _LOCK:
+                    file.unlink()
+            (self.path / _LOCK).unlink()
+            self.path.rmdir()
         self.close()
-        shutil.rmtree(self.path, ignore_errors=True)
+
+    def is_empty(self) -> bool:
+        """Whether the folder is there, and nothing is in it: its removal was interrupted, or it has just been made."""
+        try:
+            return all(file.name == _LOCK for file in self.path.iterdir())
+        except OSError:
+            return False
 
     def count(self) -> tuple[int, int]:
         """How many parts are there, and how many there will be."""
         numbers = [row["number"] for row in read_manifest(self.path).get("segments", [])]
         return sum(read_part(self.path, number) is not None for number in numbers), len(numbers)
 
+    def has(self, segment: Segment) -> bool:
+        """Whether the part of this very segment is there."""
+        wanted = json.loads(json.dumps(asdict(segment)))
+        if wanted not in read_manifest(self.path).get("segments", []):
+            return False
+        return read_part(self.path, segment.number) is not None
+
     def note_result(self, file: Path) -> None:
         """Write down which file the parts have become, before it gets its name."""
         status = file.stat()
-        write_atomically(self.path / "result.json", json.dumps([status.st_size, status.st_mtime_ns]).encode())
+        write_atomically(self.path / _RESULT, json.dumps([status.st_size, status.st_mtime_ns]).encode())
 
     def became(self, output: Path) -> bool:
         """Whether the parts have become this very file, by a process that was killed before it could remove them."""
         try:
-            size, changed = json.loads((self.path / "result.json").read_text(encoding="utf-8"))
+            size, changed = json.loads((self.path / _RESULT).read_text(encoding="utf-8"))
             status = output.stat()
         except (OSError, ValueError, TypeError):
             return False
@@ -196,7 +231,7 @@ class PartsFolder:
 
     def _empty(self) -> None:
         for file in self.path.iterdir():
-            if file.name != "lock":
+            if file.name != _LOCK:
                 file.unlink()
 
     def _compare(self, belongs: Mapping[str, Mapping[str, Any]]) -> None:

@@ -1,0 +1,70 @@
+"""What it costs to make a film in segments, and what workers gain: the same film in each way, in turns."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from ..engine import Upscaler
+from ..stream import upscale_file
+from ..stream.segments.cluster import Cluster
+from .job import ENCODING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from fractions import Fraction
+    from pathlib import Path
+
+    from . import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to make a film, next to the film in one go.
+
+    Attributes:
+        name: In words.
+        seconds: That each run took, after one that is not counted.
+        alone: That the run in one go took which came before each.
+    """
+
+    name: str
+    seconds: tuple[float, ...]
+    alone: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        """How many times as long it took: the median over the pairs."""
+        return median(mine / other for mine, other in zip(self.seconds, self.alone, strict=True))
+
+
+def measure_segments(
+    film: Path, folder: Path, settings: Settings, length: Fraction, workers: Sequence[int]
+) -> Iterator[Way]:
+    """Make a film in segments, and with workers, each in turns with one go: other work on the machine hits both alike.
+
+    Args:
+        film: The input.
+        folder: Where outputs go.
+        settings: The network, and how often.
+        length: Of a segment in seconds.
+        workers: Numbers of them; each needs Ray.
+    """
+    with Upscaler(settings.model, settings.scale, settings.execution, weights=settings.weights) as upscaler:
+
+        def seconds(**how: Any) -> float:
+            return upscale_file(
+                film, folder / "out.mkv", upscaler, encoding=ENCODING, overwrite=True, segment_length=length, **how
+            ).seconds
+
+        for count in (0, *workers):
+            name = f"{count} worker{'s' * (count > 1)}" if count else "in segments"
+            with ExitStack() as cleanup:
+                how = {"executor": cleanup.enter_context(Cluster(count))} if count else {"resume": True}
+                pairs = [
+                    (seconds(), seconds(**how)) for _ in range(settings.runs + 1)
+                ]  # the first one loads and starts
+            alone, took = zip(*pairs[1:], strict=True)
+            yield Way(name, took, alone)

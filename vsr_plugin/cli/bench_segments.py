@@ -1,0 +1,60 @@
+"""``vsr bench segments``: what segments cost, and what workers gain."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+import typer
+
+from . import values
+
+
+def segments(
+    model: Annotated[str, typer.Argument(help="Network; `vsr models` lists them.")] = "espcn",
+    scale: Annotated[int, typer.Option("-x", "--scale", help="How many times larger; `vsr models` says which.")] = 2,
+    size: Annotated[str, typer.Option(metavar="WxH", help="Size of the input frames.")] = "160x90",
+    frames: Annotated[int, typer.Option("--frames", "-n", min=2, help="Length of the film.")] = 2000,
+    segment: Annotated[str, typer.Option(metavar="TIME", help="As in `vsr encode`.")] = "20",
+    workers: Annotated[
+        list[int] | None, typer.Option(min=1, help="Also with so many workers, which need Ray; may be given again.")
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="How often everything is measured, in turns.")] = 5,
+    backend: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """A film in one go, in segments, and with workers."""
+    from ..execution import Execution
+    from ..models import find_model
+
+    width, height = values.frame_size(size)
+    length = values.segment_seconds(segment)
+    find_model(model, scale)
+    execution = Execution(backend=backend)
+
+    from ..bench import Settings
+    from ..bench.job import make_clip
+    from ..bench.segments import measure_segments
+
+    settings = Settings(
+        model=model, scale=scale, width=width, height=height, frames=frames, runs=runs, execution=execution
+    )
+    with TemporaryDirectory(prefix="vsr ") as folder:
+        film = make_clip(Path(folder), settings)
+        if not as_json:
+            typer.echo(f"{frames} frames of {width}×{height}, {model} ×{scale}, segments of {float(length):g} s")
+        ways = []
+        for way in measure_segments(film, Path(folder), settings, length, workers or []):
+            ways.append(way)
+            if not as_json:
+                took, alone = median(way.seconds), median(way.alone)
+                typer.echo(
+                    f"{way.name:12} {took:8.2f} s, {frames / took:.1f} fps; in one go {alone:.2f} s, "
+                    f"{frames / alone:.1f} fps; ×{way.ratio:.3f}"
+                )
+    if as_json:
+        typer.echo(json.dumps([{**asdict(way), "ratio": way.ratio} for way in ways], indent=1))
