@@ -28,6 +28,7 @@ from vsr_plugin.cli.bench import bench as app
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError, OutputError, UsageError
 from vsr_plugin.execution import Execution
+from vsr_plugin.installation import install
 from vsr_plugin.models import MODELS, ModelSpec, build_model
 from vsr_plugin.models.cost import macs
 
@@ -208,7 +209,7 @@ def test_what_is_missing_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatc
     found = list(peers.compare(clip, TINY, torch.device("cpu")))
     assert all(isinstance(other, Absent) and other.remedy for other in found)
     assert {other.remedy for other in found if isinstance(other, Absent)} == {
-        "pip install 'vsr-plugin[bench]'",
+        install("bench"),
         "apt-get install ffmpeg",
     }
 

@@ -17,6 +17,7 @@ import typer
 from typer.testing import CliRunner
 
 from vsr_plugin.errors import BackendError
+from vsr_plugin.installation import install, install_package
 from vsr_plugin.models import MODELS
 
 if TYPE_CHECKING:
@@ -66,13 +67,22 @@ def test_versions_are_those_that_run(healthy: list[dict[str, str]]) -> None:
 
 def test_what_is_absent_comes_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     packages = (
-        ("no-such", "no_such", "pip install no-such", False),
-        ("nor-this", "nor_this", "pip install nor-this", True),
+        ("no-such", "no_such", "no-such", False),
+        ("nor-this", "nor_this", "[preview]", True),
     )
     monkeypatch.setattr(module, "_PACKAGES", packages)
     *_, optional, needed = module.examine()
-    assert optional == module.Finding("versions", "no-such", "absent", "not installed", "pip install no-such")
-    assert needed == module.Finding("versions", "nor-this", "broken", "not installed", "pip install nor-this")
+    assert optional == module.Finding("versions", "no-such", "absent", "not installed", install_package("no-such"))
+    assert needed == module.Finding("versions", "nor-this", "broken", "not installed", install("preview"))
+
+
+def test_a_command_is_never_broken_into_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    command = "pip install '/a/folder/with/a/name/that/is/longer/than/a/terminal[tensorrt]'"
+    monkeypatch.setattr(module, "examine", lambda: iter([module.Finding("a", "b", "absent", "not there", command)]))
+    app = typer.Typer()
+    app.command()(module.doctor)
+    assert f"→  {command}\n" in CliRunner().invoke(app).stdout
 
 
 def test_something_broken_is_exit_code_1_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +142,7 @@ def test_the_library_behind_tensorrt_and_its_engines_are_told(monkeypatch: pytes
 
     monkeypatch.setattr(flavor, "find_flavor", missing)
     [absent] = module._engines()
-    assert (absent.state, absent.remedy) == ("absent", flavor.INSTALL)
+    assert (absent.state, absent.remedy) == ("absent", install("tensorrt"))
     assert absent.detail == "tensorrt_rtx does not load: libnvinfer.so: cannot open"
     monkeypatch.setattr(cache, "default_folder", lambda: tmp_path)
     cache.Cache(tmp_path).write(f"{'a' * 64}.engine", "", bytes(2_000_000))

@@ -115,7 +115,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("vsr_plugin.export.find_spec", lambda name: None)
-    with pytest.raises(BackendError, match=r"ONNX files need onnx: pip install 'vsr-plugin\[export\]'"):
+    with pytest.raises(BackendError, match=r"ONNX files need onnx: .*export"):
         export_file("espcn", 2, "onnx", tmp_path)
 
 

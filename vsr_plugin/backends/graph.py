@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ..errors import BackendError, OutOfMemoryError
+from ..installation import install
 from .deconvolution import with_subpixel_deconvolutions
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def onnx_graph(module: nn.Module, spec: NetworkSpec, precision: Precision) -> tu
         import onnx
         import onnxscript  # noqa: F401 - said here, for torch tells of it only in the middle of the export
     except ImportError as error:
-        raise BackendError(f"ONNX graphs need {error.name}: pip install 'vsr-plugin[export]'") from error
+        raise BackendError(f"ONNX graphs need {error.name}: {install('export')}") from error
     module = with_subpixel_deconvolutions(module).to("cpu", torch.float32).eval().requires_grad_(requires_grad=False)
     side = 8 * spec.multiple_of
     try:

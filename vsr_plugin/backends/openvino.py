@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ..errors import BackendError
+from ..installation import install_package
 from ..models.layers import BicubicUpsample
 from .deconvolution import with_subpixel_deconvolutions
 from .memory import translated_errors
@@ -209,7 +210,7 @@ class _Hidden:
 def _why_not(error: ImportError) -> str:
     """Why OpenVINO does not load, in one line."""
     if find_spec("openvino") is None:
-        return "Backend 'openvino' is not installed: pip install openvino"
+        return f"Backend 'openvino' is not installed: {install_package('openvino')}"
     other = _other_library()
     if other is not None:
         return f"Backend 'openvino' does not load, as this process has loaded another OpenVINO before: {other}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import BackendError, OutputError
+from ..installation import install
 from . import Timing
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def draw(report: Report, path: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise BackendError("The chart needs matplotlib: pip install 'vsr-plugin[bench]'") from error
+        raise BackendError(f"The chart needs matplotlib: {install('bench')}") from error
     timings = [*report.own, *(other for other in report.others if isinstance(other, Timing))]
     figure = Figure(figsize=(9, 1.2 + 0.42 * len(timings)), layout="constrained")
     FigureCanvasAgg(figure)

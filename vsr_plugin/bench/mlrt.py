@@ -17,6 +17,7 @@ import torch
 
 from ..backends.graph import onnx_graph
 from ..errors import BackendError
+from ..installation import install_package
 from ..models import find_model, load_model
 from . import Absent, Timing
 
@@ -75,7 +76,7 @@ def measure_beside(runs: int) -> tuple[Timing | Absent, ...]:
     """
     plugin = find_plugin()
     if plugin is None:
-        return (Absent(_NAME, "not installed", f"pip install {_NAME}"),)
+        return (Absent(_NAME, "not installed", install_package(_NAME)),)
     seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         network = Path(folder) / "network.onnx"

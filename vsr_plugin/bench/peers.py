@@ -15,6 +15,7 @@ import torch
 
 from ..backends.graph import onnx_graph
 from ..errors import BackendError
+from ..installation import install
 from ..models import find_model
 from . import Absent, Timing
 from .ffmpeg_model import ffmpeg_model
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from . import Settings
 
-_INSTALL_BENCH = "pip install 'vsr-plugin[bench]'"
 _INSTALL_FFMPEG = "apt-get install ffmpeg"
 _PATIENCE = 600  # seconds for one run of another program
 
@@ -83,7 +83,7 @@ def _loop(
     try:
         import cv2
     except ImportError:
-        return Absent(name, "no OpenCV", _INSTALL_BENCH)
+        return Absent(name, "no OpenCV", install("bench"))
     scale = settings.scale
     channels = find_model(settings.model, scale).channels
     size = (settings.width * scale, settings.height * scale)
@@ -115,7 +115,7 @@ def _loop(
         network = prepare(cv2)
         runs = tuple(job() for _ in range(settings.runs))
     except ImportError as error:
-        return Absent(name, f"no {error.name}", _INSTALL_BENCH)
+        return Absent(name, f"no {error.name}", install("bench"))
     except (cv2.error, RuntimeError) as error:
         return Absent(name, f"fails: {str(error).strip().splitlines()[-1].strip()}")
     note = f"OpenCV {cv2.__version__} reads and writes; its builds have no {CODEC}, so it writes MPEG-4 part 2"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import BackendError, OutputError
+from ..installation import install
 from .survey import HEIGHT, WIDTH
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def draw(survey: Survey, path: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise BackendError("The picture needs matplotlib: pip install 'vsr-plugin[bench]'") from error
+        raise BackendError(f"The picture needs matplotlib: {install('bench')}") from error
     scales = survey.scales
     columns = len(scales) if len(scales) <= 3 else 2
     lines = -(-len(scales) // columns)

@@ -23,6 +23,7 @@ from torch import nn
 from ..engine import Upscaler
 from ..errors import BackendError
 from ..execution import Execution
+from ..installation import install
 from ..models import NetworkSpec
 from . import Timing
 
@@ -164,7 +165,7 @@ def find_vspipe() -> str | None:
 def _seconds_per_frame(script: Path) -> float:
     vspipe = find_vspipe()
     if vspipe is None:
-        raise BackendError("There is no vspipe: pip install 'vsr-plugin[vapoursynth]' && vapoursynth config")
+        raise BackendError(f"There is no vspipe: {install('vapoursynth')} && vapoursynth config")
     done = subprocess.run([vspipe, script, "--"], capture_output=True, text=True, check=False)  # noqa: S603 - our script
     found = re.search(r"\(([\d.]+) fps\)", done.stderr)
     if done.returncode or found is None:

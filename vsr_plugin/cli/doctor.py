@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ..installation import install, install_package, reinstall
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -20,23 +22,22 @@ if TYPE_CHECKING:
 
 State = Literal["ok", "absent", "broken"]
 
-_REINSTALL = "pip install --force-reinstall --no-deps vsr-plugin"
-# Distribution, module, the command that installs it, and whether vsr_plugin needs it.
+# Distribution, module, what installs it (a package, or an extra of ours in brackets), and whether vsr_plugin needs it.
 _PACKAGES = (
-    ("torch", "torch", "pip install torch", True),
-    ("numpy", "numpy", "pip install numpy", True),
-    ("av", "av", "pip install av", True),
-    ("safetensors", "safetensors", "pip install safetensors", True),
-    ("openvino", "openvino", "pip install openvino", True),
-    ("rich", "rich", "pip install rich", True),
-    ("typer", "typer", "pip install typer", True),
-    ("triton", "triton", "pip install triton", False),
+    ("torch", "torch", "torch", True),
+    ("numpy", "numpy", "numpy", True),
+    ("av", "av", "av", True),
+    ("safetensors", "safetensors", "safetensors", True),
+    ("openvino", "openvino", "openvino", True),
+    ("rich", "rich", "rich", True),
+    ("typer", "typer", "typer", True),
+    ("triton", "triton", "triton", False),
     ("tensorrt", "tensorrt", "install TensorRT from NVIDIA", False),
-    ("tensorrt_rtx", "tensorrt_rtx", "pip install 'vsr-plugin[tensorrt]'", False),
-    ("vapoursynth", "vapoursynth", "pip install 'vsr-plugin[vapoursynth]'", False),
-    ("opencv-python", "cv2", "pip install 'vsr-plugin[bench]'", False),
-    ("onnx", "onnx", "pip install 'vsr-plugin[bench]'", False),
-    ("matplotlib", "matplotlib", "pip install 'vsr-plugin[bench]'", False),
+    ("tensorrt_rtx", "tensorrt_rtx", "[tensorrt]", False),
+    ("vapoursynth", "vapoursynth", "[vapoursynth]", False),
+    ("opencv-python", "cv2", "[bench]", False),
+    ("onnx", "onnx", "[bench]", False),
+    ("matplotlib", "matplotlib", "[bench]", False),
 )
 # Encoders of the formats that people ask for, and whether the defaults of `vsr encode` rest on them.
 _ENCODERS = (
@@ -105,10 +106,10 @@ def _versions() -> Iterator[Finding]:
 
     yield Finding("versions", "vsr_plugin", "ok", __version__)
     yield Finding("versions", "python", "ok", sys.version.split()[0])
-    for distribution, module, remedy, needed in _PACKAGES:
+    for distribution, module, what, needed in _PACKAGES:
         why = _import_error(module)
         if why:
-            yield Finding("versions", distribution, "broken" if needed else "absent", why, remedy)
+            yield Finding("versions", distribution, "broken" if needed else "absent", why, _command(what))
             continue
         try:
             version = metadata.version(distribution)
@@ -117,6 +118,12 @@ def _versions() -> Iterator[Finding]:
         libraries = getattr(import_module(module), "library_versions", {}) if module == "av" else {}
         parts = (f"{name} {'.'.join(map(str, number))}" for name, number in libraries.items())
         yield Finding("versions", distribution, "ok", ", ".join([version, *parts]))
+
+
+def _command(what: str) -> str:
+    if " " in what:
+        return what
+    return install(what.strip("[]")) if what[0] == "[" else install_package(what)
 
 
 def _import_error(module: str) -> str:
@@ -159,7 +166,7 @@ def _encoders() -> Iterator[Finding]:
         try:
             choose_codec("", 8, name)
         except UsageError:
-            remedy = "pip install --force-reinstall --only-binary av av" if needed else ""
+            remedy = install_package("--force-reinstall --only-binary av av") if needed else ""
             yield Finding("encoders", name, "broken" if needed else "absent", "not in this build of PyAV", remedy)
         else:
             detail = "there; needs an NVIDIA GPU and its driver" if name.endswith("_nvenc") else "there"
@@ -172,18 +179,18 @@ def _weights() -> Iterator[Finding]:
     from ..models import manifest
 
     if not manifest():
-        yield Finding("weights", "all", "broken", "none in this installation", _REINSTALL)
+        yield Finding("weights", "all", "broken", "none in this installation", reinstall())
     folder = resources.files("vsr_plugin.weights")
     for name, row in manifest().items():
         file = folder / row.get("file", f"{name}.safetensors")
         try:
             intact = sha256(file.read_bytes()).hexdigest() == row["sha256"]
         except OSError:
-            yield Finding("weights", name, "broken", "the file is missing", _REINSTALL)
+            yield Finding("weights", name, "broken", "the file is missing", reinstall())
         else:
             state: State = "ok" if intact else "broken"
             detail = f"sha256 {row['sha256'][:12]}…" if intact else "not the file that was shipped"
-            yield Finding("weights", name, state, detail, "" if intact else _REINSTALL)
+            yield Finding("weights", name, state, detail, "" if intact else reinstall())
 
 
 def _pictures() -> Iterator[Finding]:
@@ -240,20 +247,20 @@ def _picture(name: str, model: str, scale: int, backend: str | None, device: str
     distance = (large.planes[0].float() - expected).abs().mean().item()
     what = f"{model} ×{scale}, {how}: {distance:.2f} code values from bicubic, {took * 1000:.0f} ms"
     if not distance < _SMOOTH_DIFFERENCE:
-        return Finding("pictures", name, "broken", f"{what}; expected less than {_SMOOTH_DIFFERENCE:g}", _REINSTALL)
+        return Finding("pictures", name, "broken", f"{what}; expected less than {_SMOOTH_DIFFERENCE:g}", reinstall())
     return Finding("pictures", name, "ok", what)
 
 
 def _engines() -> Iterator[Finding]:
     """Say which of TensorRT's libraries is used, and what is kept of their engines."""
     from ..backends.tensorrt.cache import default_folder, entries
-    from ..backends.tensorrt.flavor import INSTALL, find_flavor
+    from ..backends.tensorrt.flavor import find_flavor
     from ..errors import BackendError, InputError
 
     try:
         flavor = find_flavor()
     except BackendError as error:  # which says why a library that is there does not load
-        yield Finding("engines", "tensorrt", "absent", str(error), INSTALL)
+        yield Finding("engines", "tensorrt", "absent", str(error), install("tensorrt"))
         return
     try:
         files = entries(default_folder())
@@ -281,7 +288,7 @@ def _vapoursynth() -> Iterator[Finding]:
         return  # the versions say what installs it
     vspipe = find_vspipe()
     if vspipe is None:
-        remedy = "pip install --force-reinstall --no-deps vapoursynth"
+        remedy = install_package("--force-reinstall --no-deps vapoursynth")
         yield Finding(part, "vspipe", "absent", "not beside this Python, nor on the path", remedy)
         return
     yield Finding(part, "vspipe", "ok", vspipe)
@@ -299,22 +306,23 @@ def _vapoursynth() -> Iterator[Finding]:
         detail = "vspipe runs another Python, without vsr_plugin"
         yield Finding(part, "filter", "absent", detail, "vapoursynth config, with the Python that has vsr_plugin")
     else:
-        yield Finding(part, "filter", "broken", f"vspipe: {lines[-1]}", "pip install -U vapoursynth")
+        yield Finding(part, "filter", "broken", f"vspipe: {lines[-1]}", install_package("-U vapoursynth"))
 
 
 def _print(findings: list[Finding]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.markup import escape
 
     colors = {"ok": "green", "absent": "dim", "broken": "bold red"}
-    table = Table("", "", "", "", box=None, show_header=False, pad_edge=False)
+    console = Console(highlight=False, soft_wrap=True)  # a command is for copying: never cut, nor broken into lines
+    width = max(len(finding.name) for finding in findings)
     part = ""
     for finding in findings:
-        detail = finding.detail + (f"  →  {finding.remedy}" if finding.remedy else "")
-        state = f"[{colors[finding.state]}]{finding.state}[/]"
-        table.add_row("" if finding.part == part else finding.part, finding.name, state, detail.replace("[", r"\["))
+        place = "" if finding.part == part else finding.part
+        state = f"[{colors[finding.state]}]{finding.state:6}[/]"
+        console.print(f"{place:12}{escape(finding.name.ljust(width))}  {state}  {escape(finding.detail)}")
+        if finding.remedy:
+            console.print(f"{'':12}{'':{width}}  →  {escape(finding.remedy)}")
         part = finding.part
-    console = Console(highlight=False)
-    console.print(table)
     broken = sum(finding.state == "broken" for finding in findings)
     console.print(f"{broken} broken: see the arrows" if broken else "All that is needed works.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import OutputError, UsageError
+from ..installation import install
 from ..models import find_model
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _target(backend: TensorRTBackend, capability: str | None) -> Target:
     if backend.flavor.name != "tensorrt_rtx":
         raise UsageError(
             "Expected no --compute-capability with TensorRT, which builds on the GPU it is for: leave it out, "
-            "or pip install 'vsr-plugin[tensorrt]', which is TensorRT-RTX"
+            f"or {install('tensorrt')}, which is TensorRT-RTX"
         )
     return backend.flavor.target_ahead(capability)
 

@@ -12,6 +12,7 @@ import typer
 
 from ..errors import BackendError, InputError, UsageError
 from ..execution import Execution
+from ..installation import install
 from ..models import find_model
 from ..preview import KEYS
 from ..stream.selection import Selection
@@ -93,7 +94,7 @@ def preview(
         from ..preview.player import Player
         from ..preview.window import check_display, show
     except ImportError as error:
-        raise BackendError("The preview needs OpenCV 5: pip install 'vsr-plugin[preview]'") from error
+        raise BackendError(f"The preview needs OpenCV 5: {install('preview')}") from error
     if serve:
         from ..preview.server import serve as serve_page
     else:

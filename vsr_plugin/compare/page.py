@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import BackendError
+from ..installation import install
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +85,7 @@ def _text(words: str, width: int, height: int, points: float, color: str) -> Ten
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise BackendError("Labels need matplotlib: pip install 'vsr-plugin[bench]'") from error
+        raise BackendError(f"Labels need matplotlib: {install('bench')}") from error
     figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor=_GROUND)
     canvas = FigureCanvasAgg(figure)
     figure.text(0, 0.5, words, fontsize=points, color=color, va="center_baseline", parse_math=False)

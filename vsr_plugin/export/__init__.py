@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ..errors import BackendError, OutputError, UsageError
+from ..installation import install
 from ..models import find_model, read_model, shipped_weights
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def export_file(
         shipped_weights(spec, scale)
     for package in KINDS[kind].needs:
         if find_spec(package) is None:
-            raise BackendError(f"ONNX files need {package}: pip install 'vsr-plugin[export]'")
+            raise BackendError(f"ONNX files need {package}: {install('export')}")
     from .facts import Exported
 
     spec, module = read_model(model, scale, weights)

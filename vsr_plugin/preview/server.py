@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 
 from ..errors import BackendError, UsageError
+from ..installation import install
 from . import BASELINES, KEYS, VIEWS
 from .addresses import is_loopback, public_name
 
@@ -29,7 +30,7 @@ try:
 
     from .connections import Connections
 except ImportError as error:
-    raise BackendError("The page needs aiohttp: pip install 'vsr-plugin[preview]'") from error
+    raise BackendError(f"The page needs aiohttp: {install('preview')}") from error
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable

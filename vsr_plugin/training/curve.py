@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import OutputError
+from ..installation import install
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +43,7 @@ def draw_curve(history: Sequence[Progress], title: str, path: Path) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise OutputError("No loss curve without matplotlib: pip install 'vsr-plugin[bench]'") from error
+        raise OutputError(f"No loss curve without matplotlib: {install('bench')}") from error
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     losses = figure.add_subplot()

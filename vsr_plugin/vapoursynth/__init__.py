@@ -16,10 +16,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..installation import install
+
 try:
     import vapoursynth as vs
 except ImportError as error:
-    message = "vsr_plugin.vapoursynth needs VapourSynth 74 or newer: pip install 'vsr-plugin[vapoursynth]'"
+    message = f"vsr_plugin.vapoursynth needs VapourSynth 74 or newer: {install('vapoursynth')}"
     raise ImportError(message) from error
 
 import torch

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..installation import install_package
+
 try:
     from vskernels import Scaler
 except ImportError as error:
-    message = "vsr_plugin.vapoursynth.jetpack needs vs-jetpack: pip install vsjetpack"
+    message = f"vsr_plugin.vapoursynth.jetpack needs vs-jetpack: {install_package('vsjetpack')}"
     raise ImportError(message) from error
 
 from ..models import MODELS, find_model

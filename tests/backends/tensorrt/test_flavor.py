@@ -52,7 +52,10 @@ def test_the_library_that_is_installed_is_used(
 @pytest.mark.parametrize(
     ("there", "message"),
     [
-        ({}, r"Backend 'tensorrt' is not installed: pip install 'vsr-plugin\[tensorrt\]' .*, or install TensorRT from"),
+        (
+            {},
+            r"Backend 'tensorrt' is not installed: .*tensorrt.* \(TensorRT-RTX, .*\), or install TensorRT from",
+        ),
         ({"tensorrt": BROKEN}, r"cannot be used: tensorrt does not load: libnvinfer\.so\.10: cannot open"),
         ({"tensorrt": Library("tensorrt", "8.6.1")}, r"does not load: expected version 10 or newer, got 8\.6\.1"),
         ({"tensorrt": Library("tensorrt", "unknown")}, "expected version 10 or newer, got unknown; install it again"),

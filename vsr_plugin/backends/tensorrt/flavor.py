@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...errors import BackendError, UsageError
+from ...installation import install
 from ..graph import INPUT, OUTPUT
 from ..memory import means_no_room
 from . import Target
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-INSTALL = "pip install 'vsr-plugin[tensorrt]' (TensorRT-RTX, for RTX GPUs)"
 _VENDORS = "install TensorRT from NVIDIA"
 _OLDEST = 10  # of TensorRT; TensorRT-RTX has version numbers of its own
 # What either library says about a file that is not an engine, or one of another version or GPU.
@@ -58,7 +58,10 @@ def find_flavor(*, ahead: bool = False) -> Flavor:
             return flavor
     if broken:
         raise BackendError(f"Backend 'tensorrt' cannot be used: {broken[0]}; install it again")
-    raise BackendError(f"Backend 'tensorrt' is not installed: {INSTALL}, or {_VENDORS} (all NVIDIA GPUs)")
+    raise BackendError(
+        f"Backend 'tensorrt' is not installed: {install('tensorrt')} (TensorRT-RTX, for RTX GPUs), "
+        f"or {_VENDORS} (all NVIDIA GPUs)"
+    )
 
 
 class Flavor:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TextIO, cast
 
 from ...errors import BackendError, UsageError, VsrError
+from ...installation import install
 from .manifest import versions
 from .parts import store_part
 from .ship import ship
@@ -77,7 +78,7 @@ class Cluster:
         if workers is None and address is None:
             raise UsageError("Expected a number of workers, or the address of a cluster, got none")
         if find_spec("ray") is None:
-            raise BackendError("Workers need Ray, which is not installed: pip install 'vsr-plugin[cluster]'")
+            raise BackendError(f"Workers need Ray, which is not installed: {install('cluster')}")
         self._asked = workers
         self._address = address
         self._ship = ship

@@ -1,0 +1,97 @@
+"""How this package was installed, and so the command that installs more of it, or installs it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib import metadata, util
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+from urllib.request import url2pathname
+
+_NAME = "vsr-plugin"
+
+
+def install(extra: str) -> str:
+    """The command that adds an extra, such as ``tensorrt``, to this installation."""
+    origin = _origin()
+    source = _folder(origin)
+    if source is not None and _is_editable(origin) and _is_project(source):
+        where = "" if Path.cwd() == source else f" --directory {_quoted(str(source))}"
+        return f"uv sync{where} --inexact --extra {extra}"
+    flag = "-e " if _is_editable(origin) else ""
+    return f"{_installer()} {flag}{_quoted(_requirement(origin, f'[{extra}]'), always=True)}"
+
+
+def install_package(name: str) -> str:
+    """The command that installs another package beside this one."""
+    return f"{_installer(beside=name)}" if _is_tool() else f"{_installer()} {name}"
+
+
+def reinstall() -> str:
+    """The command that installs this package again."""
+    origin = _origin()
+    flag = "-e " if _is_editable(origin) else ""
+    if _is_tool():
+        return f"{_installer()} {_quoted(_requirement(origin))}"
+    return f"{_installer()} --force-reinstall --no-deps {flag}{_quoted(_requirement(origin))}"
+
+
+def _origin() -> dict[str, object]:
+    """Where the package came from (PEP 610); empty for an index."""
+    try:
+        text = metadata.distribution(_NAME).read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        text = None
+    found = json.loads(text) if text else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _folder(origin: dict[str, object]) -> Path | None:
+    url = urlparse(str(origin.get("url", "")))
+    return Path(url2pathname(unquote(url.path))) if url.scheme == "file" else None
+
+
+def _is_editable(origin: dict[str, object]) -> bool:
+    info = origin.get("dir_info")
+    return isinstance(info, dict) and bool(info.get("editable"))
+
+
+def _is_project(source: Path) -> bool:
+    """Whether this environment is the one that uv keeps for the project in a folder."""
+    return Path(sys.prefix) == source / ".venv" and not _has_pip()
+
+
+def _has_pip() -> bool:
+    return util.find_spec("pip") is not None
+
+
+def _is_tool() -> bool:
+    return (Path(sys.prefix) / "uv-receipt.toml").exists()
+
+
+def _requirement(origin: dict[str, object], extras: str = "") -> str:
+    source = _folder(origin)
+    if source is not None:
+        return f"{source}{extras}"
+    url, info = origin.get("url"), origin.get("vcs_info")
+    if url is None:
+        return f"{_NAME}{extras}"
+    version_control = f"{info.get('vcs')}+" if isinstance(info, dict) else ""
+    return f"{_NAME}{extras} @ {version_control}{url}"
+
+
+def _installer(beside: str = "") -> str:
+    if _is_tool():
+        return f"uv tool install --with {beside} {_requirement(_origin())}" if beside else "uv tool install --force"
+    active = sys.prefix == sys.base_prefix or os.environ.get("VIRTUAL_ENV") == sys.prefix
+    if _has_pip():
+        return "pip install" if active else f"{_quoted(sys.executable)} -m pip install"
+    return "uv pip install" if active else f"uv pip install --python {_quoted(sys.prefix)}"
+
+
+def _quoted(text: str, *, always: bool = False) -> str:
+    """In quotes that shells and the prompt of Windows take."""
+    quote = '"' if os.name == "nt" else "'"
+    return f"{quote}{text}{quote}" if always or " " in text else text
