@@ -41,7 +41,7 @@ ROOMS = {
     "installation": set[str](),
     "pictures": {"errors", "kernels"},
     "frames": {"errors"},
-    "sizes": {"errors"},
+    "sizes": {"errors", "frames"},
     "image": {"errors", "frames"},
     "models": {"errors", "frames", "kernels", "weights"},
     "color": {"errors", "frames", "kernels", "sizes"},

@@ -127,7 +127,7 @@ class Conversion:
         if self.window is not None and x.is_floating_point():
             x = self._resized(x.clamp(0, 1), self.scale)
         height, width = x.shape[-2:]
-        alpha = [self._enlarged(rest[-1], (height, width))] if self.count in (2, 4) else []
+        alpha = [self.enlarge_plane(rest[-1], (height, width))] if self.count in (2, 4) else []
         if self.channels == 3:
             matrix = _rgb_to_codes(color)
             if self.count <= 2:
@@ -152,14 +152,14 @@ class Conversion:
         if self.count <= 2:
             return (luma, *alpha)
         shape = color.chroma_shape(height, width)
-        return (luma, *(self._enlarged(plane, shape, *chroma_grid(color)) for plane in rest[:2]), *alpha)
+        return (luma, *(self.enlarge_plane(plane, shape, *chroma_grid(color)) for plane in rest[:2]), *alpha)
 
     @property
     def window(self) -> Window | None:
         """What of a frame is resampled to its target; None where the network's scale is all."""
         return None if self.target is None else self.target.window
 
-    def _enlarged(
+    def enlarge_plane(
         self,
         plane: Tensor,
         shape: tuple[int, int],
@@ -202,7 +202,7 @@ class Conversion:
             x: (…, H, W), floating point.
             scale: How many times larger than the frame it is already.
             shape: (height, width) of the result; by default the target's.
-            spacing: As in `_enlarged`, and so is ``offset``.
+            spacing: As in `enlarge_plane`, and so is ``offset``.
             offset: ″
         """
         target, window = self.target, self.window

@@ -178,14 +178,7 @@ class Upscaler:
         """
         if self.size is None:
             return Target(frame.width * self.scale, frame.height * self.scale, self.scales, frame.sample_aspect_ratio)
-        return self.size.target(
-            frame.width,
-            frame.height,
-            self._modules,
-            ratio=frame.sample_aspect_ratio,
-            subsampling=(0, 0) if frame.is_gray else frame.color.subsampling,
-            transposed=frame.transposed,
-        )
+        return self.size.of(frame, self._modules)
 
     def upscale(self, frames: Sequence[Frame]) -> list[Frame]:
         """Enlarge frames of one geometry.

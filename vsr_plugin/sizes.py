@@ -16,6 +16,8 @@ from .errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from .frames import Frame
+
 type Fit = Literal["inside", "cover", "stretch"]
 
 _FINEST = 65535  # the largest number in a pixel aspect ratio of H.264 (ITU-T H.264, E.2.1)
@@ -65,6 +67,22 @@ class Size:
             return f"{self.height}p"
         return f"{self.width}w" if self.height is None else f"{self.width}x{self.height}"
 
+    @property
+    def squares(self) -> bool:
+        """Whether pixels become square."""
+        return self.square_pixels or self.fit != "inside"
+
+    def of(self, frame: Frame, scales: Iterable[int]) -> Target:
+        """`target`, of this frame."""
+        return self.target(
+            frame.width,
+            frame.height,
+            scales,
+            ratio=frame.sample_aspect_ratio,
+            subsampling=(0, 0) if frame.is_gray else frame.color.subsampling,
+            transposed=frame.transposed,
+        )
+
     def target(
         self,
         width: int,
@@ -89,7 +107,7 @@ class Size:
             UsageError: the size is not larger than the frames, or beyond what two networks reach.
         """
         asked = (self.height, self.width) if transposed else (self.width, self.height)
-        shape = (ratio or Fraction(1)) if self.square_pixels or self.fit != "inside" else Fraction(1)
+        shape = (ratio or Fraction(1)) if self.squares else Fraction(1)
         full = (width * shape, Fraction(height))  # in pixels of the shape that the result has
         factors = [Fraction(side) / of for side, of in zip(asked, full, strict=True) if side is not None]
         if self.fit == "stretch":
@@ -113,7 +131,7 @@ class Size:
             window = Window((width - seen[0]) / 2, (height - seen[1]) / 2, *seen)
         right, down = map(Fraction, self.shift)
         window = replace(window, left=window.left + right, top=window.top + down)
-        if shape != 1 or self.square_pixels or self.fit != "inside":
+        if self.squares:
             ratio = _squared(ratio, square=True)
         elif ratio not in (None, 1):
             ratio = _stated(ratio * Fraction(width, size[0]) / Fraction(height, size[1]))

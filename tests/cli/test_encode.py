@@ -76,6 +76,35 @@ def test_quiet_says_nothing_and_json_speaks_to_programs(
     assert found["fps"] > 0
 
 
+def test_a_size_is_asked_for_in_place_of_a_scale(
+    media: Media, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(media("wide.mp4"), "in.mp4")
+    assert run("in.mp4", "--height", 120, "-n", 1, "--json") == 0
+    said = capfd.readouterr()
+    assert json.loads(said.out)["scales"] == [3]
+    assert "espcn ×3, eager" in said.err
+    assert run("in.mp4", "--width", 500, "-n", 1) == 0
+    assert "espcn ×2 ×3, eager" in capfd.readouterr().err
+    assert run("in.mp4", "--size", "200x200", "--fit", "cover", "-n", 1) == 0
+    assert run("in.mp4", "-o", "square.mp4", "--height", 108, "--square-pixels", "-n", 1) == 0
+    found = {
+        name: (
+            video(tmp_path / name)["width"],
+            video(tmp_path / name)["height"],
+            video(tmp_path / name)["sample_aspect_ratio"],
+        )
+        for name in _there(tmp_path)
+        if name != "in.mp4"
+    }
+    assert found == {
+        "in_espcn_120p.mp4": (214, 120, "10240:8667"),
+        "in_espcn_500w.mp4": (500, 282, "9000:7567"),
+        "in_espcn_200x200.mp4": (200, 200, "1:1"),
+        "square.mp4": (228, 108, "1:1"),
+    }
+
+
 def test_the_self_ensemble_makes_its_own_picture(media: Media, run: Run) -> None:
     assert run(media("plain.mp4"), "once.mkv", "-n", 1, "--crf", 0) == 0
     assert run(media("plain.mp4"), "eight.mkv", "-n", 1, "--crf", 0, "--self-ensemble") == 0
@@ -120,6 +149,15 @@ def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.
             "is interlaced: two fields would be enlarged as one frame: use --deinterlace",
         ),
         (("{plain}", "{plain}", "-y"), 2, "plain.mp4 exists: name the output with -o"),
+        (("{plain}", "out.mp4", "-x", "2", "--height", "99"), 2, "Expected -x or --height, got both: the size says"),
+        (("{plain}", "out.mp4", "--size", "99x99", "--width", "9"), 2, "Expected --size or --width, got both"),
+        (("{plain}", "out.mp4", "--size", "1080"), 2, "Expected --size as WIDTHxHEIGHT, such as 1920x1080, got '1080'"),
+        (("{plain}", "out.mp4", "--size", "9x9", "--fit", "fill"), 2, "Unknown fit 'fill'. Known fits: inside, cover"),
+        (("{plain}", "out.mp4", "--fit", "cover"), 2, "Expected --fit with --height, --width or --size, got none"),
+        (("{plain}", "out.mp4", "--square-pixels"), 2, "Expected --square-pixels with --height, --width or --size"),
+        (("{plain}", "out.mp4", "--height", "99", "-m", "auto"), 2, "Expected --model auto with a scale (-x)"),
+        (("{plain}", "out.mp4", "--height", "99", "-m", "vdsr"), 1, "No weights are shipped for vdsr ×2"),
+        (("{plain}", "out.mp4", "--height", "54"), 2, "plain.mp4: expected a size above that of the frames, 96×54"),
         (("{plain}", "-o", "{plain}", "-y"), 2, "is an input, too: name another output"),
     ],
 )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vsr_plugin import cli
+from vsr_plugin.cli import values
 from vsr_plugin.cli.preview import encode_command
 from vsr_plugin.preview import KEYS
 
@@ -52,6 +54,28 @@ def test_the_help_has_the_keys(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     said = capsys.readouterr().out
     for key, what in KEYS.items():
         assert f"{key:8}{what}" in said
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"scale": 3},
+        {"height": 1080},
+        {"width": 1920, "square": True},
+        {"size": "1920x1080", "fit": "cover"},
+        {"width": 1920, "height": 1080},
+    ],
+    ids=str,
+)
+def test_the_command_asks_for_the_same_size(given: dict[str, Any]) -> None:
+    nothing = {"scale": None, "width": None, "height": None, "size": None, "fit": None, "square": False}
+    times = values.enlargement(**{**nothing, **given})
+    flags = {name.lstrip("-").replace("-pixels", ""): value for name, value in values.enlargement_flags(times).items()}
+    flags["scale"] = flags.pop("x", None)
+    assert values.enlargement(**{**nothing, **flags}) == times
+    command = encode_command("in.mp4", values.enlargement_flags(times))
+    if "fit" in given:
+        assert command == "vsr-encode in.mp4 --size 1920x1080 --fit cover"
 
 
 def test_the_command_has_what_was_given() -> None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 import torch
@@ -108,13 +108,13 @@ class FakeNetworks:
         self.seconds, self.work = seconds, work
         self.opened: list[tuple[str, int]] = []
 
-    def models(self, scale: int) -> tuple[str, ...]:
+    def models(self, scale: Any) -> tuple[str, ...]:
         return tuple(name for name in ("fast", "slow", "broken", "bursting", "buggy") if scale in self.scales(name))
 
     def scales(self, model: str) -> tuple[int, ...]:
         return (2, 3) if model == "fast" else (2,)
 
-    def open(self, model: str, scale: int) -> Upscaler:
+    def open(self, model: str, scale: Any) -> Upscaler:
         if model == "broken":
             self.work(self.seconds)
             raise BackendError("broken: it does not work")

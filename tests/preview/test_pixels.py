@@ -13,6 +13,7 @@ from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
 from vsr_plugin.models import NetworkSpec
 from vsr_plugin.models.layers import BicubicUpsample
 from vsr_plugin.preview.pixels import images, interpolate
+from vsr_plugin.sizes import Size
 
 LIMITED = ColorSpec(Matrix.BT709, Range.LIMITED, 8, (1, 1))
 COLORS = [
@@ -86,6 +87,20 @@ def test_bicubic_is_that_of_the_engine(color: ColorSpec) -> None:
     again = interpolate(frame, 3, chroma_of=expected)
     assert torch.equal(again.planes[0], large.planes[0])
     assert again.planes[1] is expected.planes[1]
+
+
+@pytest.mark.parametrize("size", [Size(height=90), Size(width=100, height=100, fit="cover")], ids=str)
+@pytest.mark.parametrize("baseline", ["bicubic", "Lanczos"])
+def test_a_baseline_of_a_size_is_where_the_networks_frame_is(baseline: str, size: Size) -> None:
+    frame = smooth(LIMITED)
+    with Upscaler.from_module(
+        BicubicUpsample(3), NetworkSpec(name="b", overlap={3: 3}), size, Execution(backend="eager", device="cpu")
+    ) as upscaler:
+        (network,) = upscaler.upscale([frame])
+        plain = interpolate(frame, upscaler.target(frame), baseline)
+    for ours, theirs in zip(plain.planes, network.planes, strict=True):
+        assert ours.shape == theirs.shape
+        assert int((ours.int() - theirs.int()).abs()[8:-8, 8:-8].max()) <= 1
 
 
 def test_two_frames_that_share_chroma_come_out_as_each_alone() -> None:

@@ -14,11 +14,14 @@ import torch
 
 from tests.stream.conftest import Media, frame_times
 from vsr_plugin.errors import BackendError, InputError, UsageError
+from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame
 from vsr_plugin.preview import DisplayedFrame
+from vsr_plugin.preview.canvas import figures
 from vsr_plugin.preview.clips import open_clip
 from vsr_plugin.preview.networks import Networks
 from vsr_plugin.preview.player import Player
+from vsr_plugin.sizes import Size
 from vsr_plugin.stream import Selection
 
 from .conftest import CLIP, FakeNetworks, Gate, Play, Time, network_frame
@@ -52,6 +55,34 @@ def test_a_clip_plays_in_order_and_ends(media: Media, play: Play) -> None:
     status = player.status()
     assert status.paused
     assert (status.width, status.height, status.scale, status.source_fps) == (96, 54, 2, 25.0)
+
+
+def test_a_clip_is_seen_in_the_size_that_is_asked_for(media: Media) -> None:
+    size = Size(width=150, height=100, fit="cover")
+    networks = Networks(execution=Execution(backend="eager", device="cpu"), size=size)
+    with Player(open_clip(str(media("lossless.mkv"))), networks, "espcn", size, paused=True) as player:
+        first = network_frame(player)
+        assert first.network.shape == first.plain.shape == (100, 150, 3)
+        status = player.status()
+        assert (status.scale, status.scales, status.seen_scale) == (0, (), 0)
+        assert (status.seen_width, status.seen_height) == (150, 100)
+        assert {"espcn", "fsrcnn", "lapsrn"} <= set(status.models)
+        assert "vdsr" not in status.models
+        assert figures(status)[0].startswith("espcn   96×54 → 150×100   eager")
+        player.choose("fsrcnn", baseline="Lanczos")
+        second = network_frame(player, first.number)
+        while second.model != "fsrcnn":
+            second = network_frame(player, second.number)
+        assert second.plain.shape == (100, 150, 3)
+
+
+def test_a_clip_that_has_the_size_already_is_seen_as_it_is(media: Media) -> None:
+    networks = Networks(execution=Execution(backend="eager", device="cpu"), size=Size(height=50))
+    with Player(open_clip(str(media("lossless.mkv"))), networks, "espcn", Size(height=50), paused=True) as player:
+        until(lambda: "a size above that of the frames" in player.status().notice)
+        shown = player.wait(0, 5)
+        assert shown is not None
+        assert shown.plain.shape == (54, 96, 3)
 
 
 @pytest.mark.parametrize("paused", [False, True])

@@ -20,6 +20,7 @@ from ..preview.clips import FileClip
 from ..preview.pixels import interpolate
 from ..preview.player import Player
 from ..preview.window import Window, check_display
+from ..sizes import Size, Target
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,7 +133,7 @@ def _frame(player: Player, after: int = 0) -> DisplayedFrame:
 class DnnNetworks:
     """Models of luma as OpenCV's dnn module runs them; see `preview.Choice`."""
 
-    def models(self, scale: int) -> tuple[str, ...]:
+    def models(self, scale: int | Size) -> tuple[str, ...]:
         """None to switch to."""
         return ()
 
@@ -140,8 +141,9 @@ class DnnNetworks:
         """As of the weights."""
         return tuple(find_model(model).scales)
 
-    def open(self, model: str, scale: int) -> Upscaler:
-        """Export a model, and read it with OpenCV."""
+    def open(self, model: str, scale: int | Size) -> Upscaler:
+        """Export a model, and read it with OpenCV; at a scale."""
+        assert isinstance(scale, int)
         network: Any = _DnnUpscaler(model, scale)
         return network  # type: ignore[no-any-return] # what a player asks of an upscaler is there
 
@@ -154,13 +156,17 @@ class _DnnUpscaler:
         graph, _ = onnx_graph(load_model(model, scale), self.spec, "float32")
         self._net = cv2.dnn.readNetFromONNX(np.frombuffer(graph.SerializeToString(), np.uint8))
 
+    def target(self, frame: Frame) -> Target:
+        """What becomes of frames of this geometry."""
+        return Target(frame.width * self.scale, frame.height * self.scale, (self.scale,))
+
     def upscale(self, frames: Sequence[Frame]) -> list[Frame]:
         """Luma by the network, chroma bicubically."""
         (frame,) = frames
         x = frame.planes[0].numpy()[None, None].astype(np.float32) / 255
         self._net.setInput(x)
         luma = torch.from_numpy((self._net.forward()[0, 0].clip(0, 1) * 255).round().astype(np.uint8))
-        large = interpolate(frame, self.scale)
+        large = interpolate(frame, self.target(frame))
         return [replace(large, planes=(luma, *large.planes[1:]))]
 
     def close(self) -> None:

@@ -15,8 +15,10 @@ from ..execution import Execution
 from ..installation import install
 from ..models import find_model
 from ..preview import KEYS
+from ..preview.stages import Look
+from ..sizes import Size
 from ..stream.selection import Selection
-from .values import parse_time
+from . import values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,7 +42,14 @@ def preview(
             help="Network; `vsr models` lists them. auto is the best one that keeps up here.",
         ),
     ] = "espcn",
-    scale: Annotated[int, typer.Option("--scale", "-x", help="How many times larger; `vsr models` says which.")] = 2,
+    scale: Annotated[
+        int | None, typer.Option("--scale", "-x", help="How many times larger; `vsr models` says which. [default: 2]")
+    ] = None,
+    width: Annotated[int | None, values.WIDTH] = None,
+    height: Annotated[int | None, values.HEIGHT] = None,
+    size: Annotated[str | None, values.SIZE] = None,
+    fit: Annotated[str | None, values.FIT] = None,
+    square_pixels: Annotated[bool, values.SQUARE_PIXELS] = False,
     serve: Annotated[bool, typer.Option("--serve", help="A page to open in a browser, in place of a window.")] = False,
     host: Annotated[
         str, typer.Option(help="Address the page is served at. Anything but loopback asks for the printed token.")
@@ -66,10 +75,13 @@ def preview(
     from .terminal import speak
 
     speak(quiet=False, verbose=verbose, once=True)
+    times = values.enlargement(scale, width, height, size, fit, square=square_pixels)
     if model != _AUTO:
-        find_model(model, scale)
+        find_model(model, times if isinstance(times, int) else None)
     elif weights is not None:
         raise UsageError("Expected --weights with the model they are for, got --model auto")
+    elif isinstance(times, Size):
+        raise UsageError("Expected --model auto with a scale (-x), got it with a size")
     execution = Execution(
         backend=backend,
         device=device,
@@ -83,7 +95,7 @@ def preview(
     )
     if not serve and (host, port) != (_HOST, _PORT):
         raise UsageError("Expected --host and --port with --serve, got no --serve")
-    moment = float(parse_time("--start", start) or 0)
+    moment = float(values.parse_time("--start", start) or 0)
     if clip == "-":
         raise UsageError("Expected a file or a camera, got standard input: write what comes there to a file first")
     if "://" not in clip and form is None and not Path(clip).exists() and "%" not in clip:
@@ -99,16 +111,19 @@ def preview(
         from ..preview.server import serve as serve_page
     else:
         check_display()
-    networks = Networks(weights=weights, own=model, execution=execution)
+    asked = times if isinstance(times, Size) else None
+    networks = Networks(weights=weights, own=model, execution=execution, size=asked)
     source = open_clip(clip, form, selection)
-    if model == _AUTO:
+    if asked is not None and asked.squares:
+        source.pixel_aspect = 1.0
+    if isinstance(times, int) and model == _AUTO:
         _log.info("measuring which network keeps up with %s here …", source.name)
-        chosen = networks.best(source, scale)
+        chosen = networks.best(source, times)
         _log.info("%s", chosen.reason(source.frame_rate or 25.0))
         model = chosen.model
-    _log.info("opening %s ×%d for %s …", model, scale, source.name)
+    _log.info("opening %s for %s …", Look(model, times), source.name)
 
-    def command(model: str, scale: int) -> str:
+    def command(model: str, scale: int | Size) -> str:
         """What encodes the clip as it is seen; empty for what is live, and for FFmpeg's own sources."""
         if source.live or form is not None:
             return ""
@@ -116,7 +131,7 @@ def preview(
             clip,
             {
                 "-m": model,
-                "-x": scale,
+                **values.enlargement_flags(scale),
                 "--weights": weights if model == networks.own else None,
                 "--backend": backend,
                 "--device": device,
@@ -128,7 +143,7 @@ def preview(
             },
         )
 
-    with Player(source, networks, model, scale, position=moment, paused=serve, loop=loop, command=command) as player:
+    with Player(source, networks, model, times, position=moment, paused=serve, loop=loop, command=command) as player:
         if serve:
             serve_page(player, host, port, lambda url: print(url, file=sys.stderr))  # noqa: T201 - for a human to open
         else:

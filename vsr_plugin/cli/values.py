@@ -100,6 +100,20 @@ def cluster(text: str | None) -> str | None:
     raise UsageError(f"Expected --cluster auto, ray://HOST:10001 or HOST:6379, got {text!r}")
 
 
+def enlargement_flags(times: int | Size) -> dict[str, object]:
+    """What says the same on the command line."""
+    if isinstance(times, int):
+        return {"-x": times}
+    both = None not in (times.width, times.height)
+    return {
+        "--size": str(times) if both else None,
+        "--width": None if both else times.width,
+        "--height": None if both else times.height,
+        "--fit": times.fit if times.fit != "inside" else None,
+        "--square-pixels": times.square_pixels,
+    }
+
+
 def enlargement(
     scale: int | None, width: int | None, height: int | None, size: str | None, fit: str | None, *, square: bool
 ) -> int | Size:

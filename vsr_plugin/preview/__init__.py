@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..engine import Upscaler
     from ..frames import Frame
+    from ..sizes import Size
 
     type Image = ndarray[tuple[int, int, int], Any]  # (H, W, 3) uint8, blue green red
 
@@ -63,11 +64,13 @@ class Status:
         name: Of the clip.
         model: The network that is chosen; while it is opened, another may still be seen.
         models: What else could be chosen at this scale, in the order of their keys.
-        scale: The enlargement that is chosen.
-        scales: The model's, as far as there are weights.
+        scale: The enlargement that is chosen; 0 if it is a size.
+        scales: The model's, as far as there are weights; none if a size is chosen.
         baseline: What the network is compared with.
         seen: What is displayed where the network should be: its name, or the baseline's until it is there.
-        seen_scale: The enlargement that is displayed.
+        seen_scale: The enlargement that is displayed; 0 if it is a size.
+        seen_width: Of what is displayed, in pixels.
+        seen_height: ″
         width: Of the clip, in pixels.
         height: ″
         pixel_aspect: Width of a pixel over its height, as it is shown.
@@ -95,6 +98,8 @@ class Status:
     baseline: str
     seen: str
     seen_scale: int
+    seen_width: int
+    seen_height: int
     width: int
     height: int
     pixel_aspect: float
@@ -185,15 +190,15 @@ class Clip(Protocol):
 class Choice(Protocol):
     """The networks to choose from."""
 
-    def models(self, scale: int) -> tuple[str, ...]:
+    def models(self, scale: int | Size) -> tuple[str, ...]:
         """Names of those that can be opened at this scale, in the order of their keys."""
         ...
 
-    def scales(self, model: str) -> tuple[int, ...]:
+    def scales(self, model: str) -> tuple[int | Size, ...]:
         """What a model can be opened at."""
         ...
 
-    def open(self, model: str, scale: int) -> Upscaler:
+    def open(self, model: str, scale: int | Size) -> Upscaler:
         """Open one.
 
         Raises:

@@ -137,12 +137,13 @@ def strip(status: Status, times: Sequence[tuple[float, float]], width: int, now:
 
 def figures(status: Status) -> tuple[str, str, str]:
     """The three lines below the image."""
-    large = f"{status.width * status.seen_scale}×{status.height * status.seen_scale}"
+    large = f"{status.seen_width}×{status.seen_height}"
+    times = f" ×{status.seen_scale}" if status.seen_scale else ""
     state = "paused   " if status.paused else ""
     of = f" of {clock(status.duration)}" if status.duration else ""
     stages = f"decode {status.decode_ms:.1f}  network {status.network_ms:.1f}  display {status.display_ms:.1f} ms"
     return (
-        f"{status.seen} ×{status.seen_scale}   {status.width}×{status.height} → {large}   {status.runs_on}",
+        f"{status.seen}{times}   {status.width}×{status.height} → {large}   {status.runs_on}",
         f"{status.source_fps:.4g} fps, shown {status.shown_fps:.3g}, dropped {status.dropped}   {stages}",
         status.notice or f"? keys   {state}{clock(status.position)}{of}   {status.name}",
     )

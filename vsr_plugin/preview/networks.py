@@ -15,6 +15,7 @@ from .pixels import enlarge
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ..sizes import Size
     from ..stream.choice import Chosen
     from . import Clip
 
@@ -31,6 +32,7 @@ class Networks:
         weights: A file of weights for the model ``own``.
         own: ″
         execution: As for `Upscaler`; the batch is one frame.
+        size: That frames get, in place of any scale.
     """
 
     def __init__(
@@ -39,23 +41,25 @@ class Networks:
         weights: Path | None = None,
         own: str = "",
         execution: Execution | None = None,
+        size: Size | None = None,
     ) -> None:
+        self._size = size
         self._weights = weights
         self.own = own if weights is not None else ""
         self._execution = replace(execution or Execution(), batch=1)
 
-    def models(self, scale: int) -> tuple[str, ...]:
+    def models(self, scale: int | Size) -> tuple[str, ...]:
         """Names, in the order of the catalogue."""
         return tuple(name for name in MODELS if scale in self.scales(name))
 
-    def scales(self, model: str) -> tuple[int, ...]:
+    def scales(self, model: str) -> tuple[int | Size, ...]:
         """What a model can be opened at."""
         spec = find_model(model)
-        if model == self.own:
-            return tuple(spec.scales)
-        return tuple(scale for scale in spec.scales if spec.weights(scale) is not None)
+        own = model == self.own
+        scales = tuple(scale for scale in spec.scales if own or spec.weights(scale) is not None)
+        return scales if self._size is None else (self._size,) * bool(scales)
 
-    def open(self, model: str, scale: int) -> Upscaler:
+    def open(self, model: str, scale: int | Size) -> Upscaler:
         """Open one, for one frame at a time.
 
         Raises:

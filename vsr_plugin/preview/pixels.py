@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +18,18 @@ import torch
 
 from ..color import Conversion, chroma_grid, codes_to_rgb
 from ..device import torch_threads
+from ..errors import UsageError
 from ..frames import ColorSpec, Frame, Matrix
-from ..kernels import enlarge_samples
+from ..sizes import Target, Window
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..engine import Upscaler
+    from ..sizes import Size
     from . import Image
+
+_ANY_SCALE = range(1, 257)  # of a draft, which no network limits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,15 +66,19 @@ def enlarge(frame: Frame, upscaler: Upscaler, turns: int = 0, baseline: str = "b
     enlarged = time.perf_counter()
     with torch_threads(1):
         shares = upscaler.spec.channels == 1 and not frame.is_gray and frame.color.matrix is not Matrix.RGB
-        plain = interpolate(frame, upscaler.scale, baseline, large if shares else None)
+        plain = interpolate(frame, upscaler.target(frame), baseline, large if shares else None)
         before, after = (_turned(each, turns) for each in images(plain, large))
     return Enlarged(before, after, enlarged - began, time.perf_counter() - enlarged)
 
 
-def draft(frame: Frame, scale: int, turns: int, baseline: str) -> Image:
-    """Enlarge a frame by a baseline alone; see `enlarge`."""
+def draft(frame: Frame, scale: int | Size, turns: int, baseline: str) -> Image:
+    """Enlarge a frame by a baseline alone; see `enlarge`. Where a size is out of reach, the frame is left as it is."""
+    try:
+        target = scale if isinstance(scale, int) else scale.of(frame, _ANY_SCALE)
+    except UsageError:
+        target = 1
     with torch_threads(1):
-        (image,) = images(interpolate(frame, scale, baseline))
+        (image,) = images(interpolate(frame, target, baseline))
     return _turned(image, turns)
 
 
@@ -77,22 +86,33 @@ def _turned(image: Image, turns: int) -> Image:
     return np.ascontiguousarray(np.rot90(image, turns))
 
 
-def interpolate(frame: Frame, scale: int, baseline: str = "bicubic", chroma_of: Frame | None = None) -> Frame:
+def interpolate(frame: Frame, target: int | Target, baseline: str = "bicubic", chroma_of: Frame | None = None) -> Frame:
     """Enlarge every plane without a network: luma and RGB by the baseline, chroma bicubically, with its siting.
 
     Args:
         frame: Integer samples.
-        scale: Whole number.
+        target: How many times larger, or what becomes of the frame.
         baseline: "bicubic" (MATLAB's imresize), or "Lanczos" (OpenCV's, of radius 4).
         chroma_of: The same frame, enlarged by a network of luma, whose chroma is bicubic already.
     """
     color = frame.color
-    shape = (frame.height * scale, frame.width * scale)
+    if isinstance(target, int):
+        target = Target(frame.width * target, frame.height * target, (target,))
+    shape = (target.height, target.width)
+    window = target.window or Window(Fraction(0), Fraction(0), Fraction(frame.width), Fraction(frame.height))
+    conversion = Conversion(color, len(frame.planes), 1, target.scale, target)
 
     def large(plane: Tensor) -> Tensor:
         if baseline == "bicubic":
-            return enlarge_samples(plane[None], scale, color.depth, shape)
-        samples = cv2.resize(plane.contiguous().numpy(), shape[::-1], interpolation=cv2.INTER_LANCZOS4)
+            return conversion.enlarge_plane(plane[None], shape)
+        samples = plane.contiguous().numpy()
+        if window.is_all_of(frame.width, frame.height):
+            samples = cv2.resize(samples, shape[::-1], interpolation=cv2.INTER_LANCZOS4)
+        else:
+            x, y = float(window.width / target.width), float(window.height / target.height)
+            place = np.array([[x, 0, x / 2 - 0.5 + float(window.left)], [0, y, y / 2 - 0.5 + float(window.top)]])
+            how = cv2.INTER_LANCZOS4 | cv2.WARP_INVERSE_MAP
+            samples = cv2.warpAffine(samples, place, shape[::-1], flags=how, borderMode=cv2.BORDER_REPLICATE)
         return torch.from_numpy(np.minimum(samples, color.peak))[None]
 
     if chroma_of is not None:
@@ -101,7 +121,7 @@ def interpolate(frame: Frame, scale: int, baseline: str = "bicubic", chroma_of: 
         planes = [large(plane) for plane in frame.planes]
     else:
         chroma = [plane[None] for plane in frame.planes[1:]]
-        planes = list(Conversion(color, len(frame.planes), 1, scale).join(large(frame.planes[0])[:, None], chroma))
+        planes = list(conversion.join(large(frame.planes[0])[:, None], chroma))
     return replace(frame, planes=tuple(plane[0] for plane in planes))
 
 

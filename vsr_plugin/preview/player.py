@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..engine import Upscaler
+    from ..sizes import Size
     from . import Choice, Clip
 
 _log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class Player:
         clip: What is played.
         choice: The networks.
         model: The first one.
-        scale: Its enlargement.
+        scale: Its enlargement, or the size that frames get.
         position: Where to begin, in seconds.
         paused: Whether to wait there.
         loop: Whether to begin again at the end.
@@ -52,12 +53,12 @@ class Player:
         clip: Clip,
         choice: Choice,
         model: str,
-        scale: int,
+        scale: int | Size,
         *,
         position: float = 0.0,
         paused: bool = False,
         loop: bool = False,
-        command: Callable[[str, int], str] = lambda model, scale: "",
+        command: Callable[[str, int | Size], str] = lambda model, scale: "",
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._clip, self._choice, self._command, self._now = clip, choice, command, now
@@ -131,16 +132,19 @@ class Player:
         with self._changed:
             playback, upscaler, clip = self._playback, self._upscaler, self._clip
             shown, wanted = playback.displayed, playback.wanted
-            opening = "" if playback.settled else f"opening {wanted.model} ×{wanted.scale} …"
+            opening = "" if playback.settled else f"opening {wanted} …"
+            image = shown.shown.network if shown else None
             return Status(
                 name=clip.name,
                 model=wanted.model,
                 models=self._choice.models(wanted.scale),
-                scale=wanted.scale,
-                scales=self._choice.scales(wanted.model),
+                scale=wanted.scale if isinstance(wanted.scale, int) else 0,
+                scales=tuple(scale for scale in self._choice.scales(wanted.model) if isinstance(scale, int)),
                 baseline=wanted.baseline,
                 seen=(shown.shown.model or shown.shown.baseline) if shown else "",
-                seen_scale=shown.scale if shown else wanted.scale,
+                seen_scale=shown.scale if shown and isinstance(shown.scale, int) else 0,
+                seen_width=clip.width if image is None else image.shape[1],
+                seen_height=clip.height if image is None else image.shape[0],
                 width=clip.width,
                 height=clip.height,
                 pixel_aspect=clip.pixel_aspect,
@@ -189,7 +193,7 @@ class Player:
             if look.scale in self._choice.scales(look.model):
                 self._go_on(self._playback.choose(look))
             else:
-                self._go_on(replace(self._playback, notice=f"{look.model} has no weights for ×{look.scale}"))
+                self._go_on(replace(self._playback, notice=f"no weights for {look}"))
 
     def _go_on(self, playback: Playback) -> None:
         self._playback = playback
@@ -267,12 +271,14 @@ class Player:
                 try:
                     made = self._made(playback, self._upscaler)
                 except UsageError as error:  # the network does not fit the frame
-                    made = self._plain(playback, self._upscaler.scale, notice=str(error))
+                    made = self._plain(playback, playback.opened.scale, notice=str(error))
                 self._keep(playback, made, None if self._is_new else self._now() - began, began)
         finally:
             self._upscaler.close()
 
-    def _plain(self, playback: Playback, scale: int, *, is_draft: bool = False, notice: str = "") -> EnlargedFrame:
+    def _plain(
+        self, playback: Playback, scale: int | Size, *, is_draft: bool = False, notice: str = ""
+    ) -> EnlargedFrame:
         """The first pending frame by the baseline alone."""
         pending, baseline = playback.pending[0], playback.wanted.baseline
         plain = draft(pending.decoded.frame, scale, self._clip.turns, baseline)
@@ -285,7 +291,8 @@ class Player:
         made = enlarge(pending.decoded.frame, upscaler, self._clip.turns, baseline)
         shown = DisplayedFrame(0, pending.decoded.position, baseline, upscaler.spec.name, made.plain, made.network)
         network_ms, display_ms = 1e3 * made.network_seconds, 1e3 * made.display_seconds
-        return EnlargedFrame(pending, shown, upscaler.scale, network_ms=network_ms, display_ms=display_ms)
+        scale = upscaler.size or upscaler.scale
+        return EnlargedFrame(pending, shown, scale, network_ms=network_ms, display_ms=display_ms)
 
     def _keep(self, playback: Playback, made: EnlargedFrame, seconds: float | None, began: float) -> None:
         with self._changed:
@@ -303,7 +310,7 @@ class Player:
             made = self._made(playback, upscaler) if playback.pending else None
         except Exception as error:  # noqa: BLE001 - whatever it is, the one that is there works
             if not isinstance(error, VsrError):
-                _log.debug("opening %s ×%d", look.model, look.scale, exc_info=error)
+                _log.debug("opening %s", look, exc_info=error)
             if upscaler is not None:
                 upscaler.close()
             with self._changed:

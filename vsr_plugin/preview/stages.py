@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..frames import Frame
+    from ..sizes import Size
     from . import DisplayedFrame
 
 
@@ -16,16 +17,19 @@ class Look:
 
     Attributes:
         model: The network.
-        scale: Its enlargement.
+        scale: Its enlargement, or the size that frames get.
         baseline: What it is compared with, out of `BASELINES`.
     """
 
     model: str
-    scale: int
+    scale: int | Size
     baseline: str = "bicubic"
 
+    def __str__(self) -> str:
+        return f"{self.model} ×{self.scale}" if isinstance(self.scale, int) else f"{self.model} to {self.scale}"
+
     @property
-    def network(self) -> tuple[str, int]:
+    def network(self) -> tuple[str, int | Size]:
         """What must be opened for it."""
         return self.model, self.scale
 
@@ -86,7 +90,7 @@ class EnlargedFrame:
     Attributes:
         pending: The frame.
         shown: What the viewers get of it.
-        scale: How many times larger it is.
+        scale: How many times larger it is, or the size that it has.
         is_draft: Whether the network's own is to follow.
         network_ms: What the network took.
         display_ms: What all else took.
@@ -96,7 +100,7 @@ class EnlargedFrame:
 
     pending: PendingFrame
     shown: DisplayedFrame
-    scale: int
+    scale: int | Size
     is_draft: bool = False
     network_ms: float = 0.0
     display_ms: float = 0.0

@@ -255,7 +255,7 @@ class Window:
     def _rescale(self, by: int) -> None:
         status = self._player.status()
         scales = sorted(status.scales)
-        place = scales.index(status.scale) + by
+        place = scales.index(status.scale) + by if scales else 0
         if 0 <= place < len(scales):
             self._player.choose(scale=scales[place])
 

@@ -25,8 +25,9 @@ from .output import check_output
 from .selection import Selection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from ..frames import Frame
     from .segments.executor import Executor
     from .segments.job import Joined
     from .writer import Written
@@ -226,7 +227,7 @@ def upscale_file(
     if str(output) != "-":
         check_output(Path(output), source, overwrite=overwrite)
     decoded = Source(source, selection, strict=strict, keep_packets=True)
-    enlarged = buffered(upscaler.stage(buffered(decoded, _AHEAD)), _AHEAD)
+    enlarged = buffered(_named(upscaler.stage(buffered(decoded, _AHEAD)), decoded.name), _AHEAD)
     written = encode(
         enlarged,
         output,
@@ -237,6 +238,14 @@ def upscale_file(
         on_frame=lambda so_far: show(so_far, decoded.expected_frames),
     )
     return _report(decoded.name, written, decoded.damaged, upscaler, upscaler.scales, began)
+
+
+def _named(frames: Iterator[Frame], name: str) -> Iterator[Frame]:
+    """Say which of several files it is whose frames the network does not take."""
+    try:
+        yield from frames
+    except UsageError as error:
+        raise UsageError(f"{name}: {error.message[0].lower()}{error.message[1:]}", **error.use) from error
 
 
 def _segments(joined: Joined) -> tuple[SegmentReport, ...]:

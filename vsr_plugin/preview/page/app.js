@@ -195,8 +195,9 @@ function figures(viewers) {
   $("viewers").hidden = viewers < 2;
   $("viewers").textContent = `${viewers} viewers share this player: what one does, all see`;
   $("model-line").textContent =
-    `${s.seen} ×${s.seen_scale}   ${s.width}×${s.height} → ${s.width * s.seen_scale}×${s.height * s.seen_scale}   ${s.runs_on}`;
+    `${s.seen}${s.seen_scale ? ` ×${s.seen_scale}` : ""}   ${s.width}×${s.height} → ${s.seen_width}×${s.seen_height}   ${s.runs_on}`;
   options("model", s.models, s.model);
+  $("scale").parentElement.hidden = !s.scale;  // a size was asked for
   options("scale", s.scales.map(String), String(s.scale));
   follow("baseline", s.baseline);
   $("copy").disabled = !s.command;
