@@ -68,7 +68,7 @@ def test_the_help_has_the_keys(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     ids=str,
 )
 def test_the_command_asks_for_the_same_size(given: dict[str, Any]) -> None:
-    nothing = {"scale": None, "width": None, "height": None, "size": None, "fit": None, "square": False}
+    nothing: dict[str, Any] = {"scale": None, "width": None, "height": None, "size": None, "fit": None, "square": False}
     times = values.enlargement(**{**nothing, **given})
     flags = {name.lstrip("-").replace("-pixels", ""): value for name, value in values.enlargement_flags(times).items()}
     flags["scale"] = flags.pop("x", None)

@@ -149,7 +149,7 @@ class DnnNetworks:
 
 
 class _DnnUpscaler:
-    backend, device, precision = "OpenCV dnn", "cpu", "float32"
+    backend, device, precision, size = "OpenCV dnn", "cpu", "float32", None
 
     def __init__(self, model: str, scale: int) -> None:
         self.spec, self.scale = find_model(model, scale), scale
