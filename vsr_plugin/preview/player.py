@@ -193,7 +193,7 @@ class Player:
             if look.scale in self._choice.scales(look.model):
                 self._go_on(self._playback.choose(look))
             else:
-                self._go_on(replace(self._playback, notice=f"no weights for {look}"))
+                self._go_on(replace(self._playback, notice=f"{look.model} has no weights for {look.times}"))
 
     def _go_on(self, playback: Playback) -> None:
         self._playback = playback

@@ -26,7 +26,12 @@ class Look:
     baseline: str = "bicubic"
 
     def __str__(self) -> str:
-        return f"{self.model} ×{self.scale}" if isinstance(self.scale, int) else f"{self.model} to {self.scale}"
+        return f"{self.model} {self.times}"
+
+    @property
+    def times(self) -> str:
+        """The enlargement or the size, in words."""
+        return f"×{self.scale}" if isinstance(self.scale, int) else f"to {self.scale}"
 
     @property
     def network(self) -> tuple[str, int | Size]:
