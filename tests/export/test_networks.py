@@ -104,7 +104,8 @@ def test_a_file_is_as_near_the_truth_as_plain_torch(kind: str, name: str, scale:
 
 
 @pytest.mark.parametrize(
-    ("name", "scale"), [("srcnn", 3), ("lapsrn", 2), pytest.param("edsr-baseline", 2, marks=pytest.mark.slow)]
+    ("name", "scale"),
+    [("srcnn", 3), ("fsrcnn", 2), ("lapsrn", 2), pytest.param("edsr-baseline", 2, marks=pytest.mark.slow)],
 )
 @pytest.mark.parametrize("kind", RUNNERS)
 def test_in_float16_a_file_is_as_near_the_truth_as_torch_in_it(
@@ -195,9 +196,18 @@ def test_graphs_hold_what_many_programs_read(tmp_path: Path) -> None:
     model = onnx.load(export_file("srcnn", 2, "onnx", tmp_path))
     assert {node.op_type for node in model.graph.node} == {"Pad", "Conv", "Relu", "DepthToSpace"}
     assert (model.ir_version, [entry.version for entry in model.opset_import]) == (8, [18])
-    half = onnx.load(export_file("srcnn", 2, "onnx", tmp_path, precision="float16", overwrite=True))
-    ends = {value.type.tensor_type.elem_type for value in (*half.graph.input, *half.graph.output)}
-    assert ends == {onnx.TensorProto.FLOAT}  # which every program gives and takes
+
+
+@pytest.mark.parametrize("name", ["srcnn", "espcn", "fsrcnn"])  # whose last layers make 1, scale² and scale² channels
+def test_float16_is_inside_only(name: str, tmp_path: Path) -> None:
+    """Every program gives and takes float32."""
+    file = export_file(name, 2, "onnx", tmp_path, precision="float16")
+    graph = onnx.load(file).graph
+    ends = {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
+    assert ends == {onnx.TensorProto.FLOAT}
+    assert {tensor.data_type for tensor in graph.initializer} >= {onnx.TensorProto.FLOAT16}
+    for run in RUNNERS["onnx"]:
+        assert run(file, noise(name).numpy()).dtype == np.float32
 
 
 def test_the_readmes_script_enlarges_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ def write(network: Exported) -> dict[str, bytes]:
     graph = proto.graph
     graph.name = f"{spec.name}_x{scale}"
     graph.ClearField("value_info")  # others work them out for the shape at hand
+    _give_float32(graph)
     batch, height, width = ("batch", "height", "width") if network.size is None else (1, *network.size[::-1])
     _shape(graph.input[0], INPUT, [batch, spec.channels, height, width])
     large = [f"{height}_x{scale}", f"{width}_x{scale}"] if network.size is None else [height * scale, width * scale]
@@ -41,6 +42,20 @@ def write(network: Exported) -> dict[str, bytes]:
         proto.metadata_props.add(key=name, value=fact)
     onnx.checker.check_model(proto, full_check=True)
     return {".onnx": proto.SerializeToString(deterministic=True)}
+
+
+def _give_float32(graph: Any) -> None:
+    """Cast the output of a graph whose last features are of another type."""
+    import onnx
+
+    kind = graph.output[0].type.tensor_type
+    if kind.elem_type == onnx.TensorProto.FLOAT:
+        return
+    [last] = [node for node in graph.node if OUTPUT in node.output]
+    narrow = f"{OUTPUT}_narrow"
+    last.output[list(last.output).index(OUTPUT)] = narrow
+    graph.node.append(onnx.helper.make_node("Cast", [narrow], [OUTPUT], to=onnx.TensorProto.FLOAT))
+    kind.elem_type = onnx.TensorProto.FLOAT
 
 
 def _shape(value: Any, name: str, lengths: list[Any]) -> None:
