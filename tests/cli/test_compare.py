@@ -14,6 +14,7 @@ import torch
 
 from tests.stream.conftest import Media, frame_times, video
 from vsr_plugin import cli
+from vsr_plugin.cli import progress
 from vsr_plugin.color import Conversion
 from vsr_plugin.compare.crop import Crop, busiest, cut
 from vsr_plugin.compare.page import Page
@@ -87,6 +88,20 @@ def test_a_video_keeps_its_times(media: Media, run: Run) -> None:
     found = video(Path("side.mp4"))
     assert (found["codec_name"], found["pix_fmt"]) == ("h264", "yuv420p")
     assert (int(found["width"]) % 2, int(found["height"]) % 2) == (0, 0)
+
+
+def test_a_picture_is_not_expected_to_have_titles_and_chapters(
+    media: Media, run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run(media("all.mkv"), "-m", "espcn", "-o", "out.png") == 0
+    assert "dropping" not in capfd.readouterr().err
+
+
+def test_it_says_how_far_it_is(media: Media, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[int] = []
+    monkeypatch.setattr(progress._Lines, "show", lambda _, now: shown.append(now.frame))
+    assert run(media("plain.mp4"), "-m", "espcn", "-o", "out.mkv", "--duration", "0.2") == 0
+    assert shown == [1, 2, 3, 4, 5]
 
 
 def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.CaptureFixture[str]) -> None:

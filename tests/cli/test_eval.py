@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from tests.networks import seeded
 from vsr_plugin.backends.ensemble import mean_of_eight
+from vsr_plugin.cli import progress
 from vsr_plugin.cli.eval import evaluate
 from vsr_plugin.errors import OutputError, UsageError
 from vsr_plugin.evaluation import bicubic
@@ -49,6 +50,15 @@ def test_a_table_ends_with_the_mean(app: typer.Typer, folder: Path) -> None:
     assert [line[0] for line in lines] == ["a.png", "bb.png", "mean"]
     psnrs = [float(line[1]) for line in lines]
     assert psnrs[2] == pytest.approx((psnrs[0] + psnrs[1]) / 2, abs=0.001)
+
+
+def test_it_says_what_is_measured(app: typer.Typer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progress.Wait, "say", lambda _, what: said.append(what))
+    assert CliRunner().invoke(app, ["espcn", "-x", "2", "--data", str(folder)]).exit_code == 0
+    assert said[0] == "measuring espcn ×2"
+    count = len(said) - 1
+    assert [line.split(", ")[-1] for line in said[1:]] == [f"{number} of {count}" for number in range(1, count + 1)]
 
 
 def test_json_holds_every_picture(app: typer.Typer, folder: Path) -> None:

@@ -17,12 +17,14 @@ from .values import frame_size, tile_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
 
     from rich.console import Console
     from rich.table import Table
 
     from ..bench import Absent, Ceiling, Settings, Timing
     from ..bench.report import Report
+    from .progress import Wait
 
 bench = typer.Typer(name="bench", help="Measure speed, next to the machine's own limit.", no_args_is_help=True)
 
@@ -72,7 +74,8 @@ def job(
     settings = _settings(model, scale, size, runs, weights, execution, frames)
     from ..bench.report import measure
 
-    report = measure(settings, others=compare)
+    with _measuring(f"{model} ×{scale} at {size}"):
+        report = measure(settings, others=compare)
     if as_json:
         _print_json(report.as_dict())
     else:
@@ -102,7 +105,8 @@ def backends(
     from ..bench import Absent
     from ..bench.backends import measure_backends
 
-    rows = list(measure_backends(settings))
+    with _measuring(f"{model} ×{scale} by every backend"):
+        rows = list(measure_backends(settings))
     if as_json:
         _print_json(map(asdict, rows))
         return
@@ -143,7 +147,10 @@ def preview(
     networks = Networks(weights=weights, own=model, execution=settings.execution)
     with tempfile.TemporaryDirectory() as folder:
         clip = make_clip(Path(folder), settings, rate=24)
-        rows = [measure(clip, choice, model, scale, runs * _PREVIEW_SECONDS) for choice in (networks, DnnNetworks())]
+        with _measuring(f"a preview by {model} ×{scale}"):
+            rows = [
+                measure(clip, choice, model, scale, runs * _PREVIEW_SECONDS) for choice in (networks, DnnNetworks())
+            ]
     if as_json:
         _print_json(map(asdict, rows))
         return
@@ -161,7 +168,8 @@ def vapoursynth(runs: _Runs = 5, as_json: _Json = False) -> None:
     from ..bench.mlrt import measure_beside
     from ..bench.vapoursynth import measure
 
-    rows = (*measure(runs), *measure_beside(runs))
+    with _measuring("the VapourSynth filter"):
+        rows = (*measure(runs), *measure_beside(runs))
     timings = [row for row in rows if not isinstance(row, Absent)]
     if as_json:
         _print_json(asdict(timing) | {"median": timing.median, "fps": timing.fps} for timing in timings)
@@ -249,6 +257,12 @@ def layers(model: _Model = "espcn", scale: _Scale = 3, weights: _Weights = None,
     for step in steps:
         table.add_row(*step)
     _console().print(table)
+
+
+def _measuring(what: str) -> AbstractContextManager[Wait]:
+    from .progress import waiting
+
+    return waiting(f"measuring {what}")
 
 
 def _execution(

@@ -60,7 +60,9 @@ def compare(
     """
     from ..stream import Selection
     from ..stream.output import check_output
-    from .terminal import speak
+    from .progress import progress, waiting
+    from .stop import tell_if_stopped
+    from .terminal import printable, speak
 
     speak(quiet=False, verbose=False, once=True)
     candidates = [_candidate(word, scale) for word in models.split(",")]
@@ -85,17 +87,18 @@ def compare(
     if target.suffix.lower() in PAGES:
         if length is not None:
             raise UsageError(f"Expected --duration with a video, got the page {target}")
-        page = compare_on_a_page(
-            clip,
-            target,
-            candidates,
-            scale,
-            at=moment,
-            crop=part,
-            selection=selection,
-            execution=execution,
-            overwrite=overwrite,
-        )
+        with waiting(f"comparing {len(candidates)} networks"):
+            page = compare_on_a_page(
+                clip,
+                target,
+                candidates,
+                scale,
+                at=moment,
+                crop=part,
+                selection=selection,
+                execution=execution,
+                overwrite=overwrite,
+            )
         typer.echo(page)
         return
     if target.suffix.lower() in STILL_PICTURES:
@@ -103,18 +106,21 @@ def compare(
             raise UsageError(f"Expected --duration with a video, got the picture {target}")
     elif length is None:
         length = _SECONDS
-    shown = write(
-        clip,
-        target,
-        candidates,
-        scale,
-        at=moment,
-        duration=length,
-        crop=part,
-        selection=selection,
-        execution=execution,
-        overwrite=overwrite,
-    )
+    tell_if_stopped(f"{printable(str(target))} was not finished")
+    with progress(path.name, f"loading {len(candidates)} networks", quiet=False) as show:
+        shown = write(
+            clip,
+            target,
+            candidates,
+            scale,
+            at=moment,
+            duration=length,
+            crop=part,
+            selection=selection,
+            execution=execution,
+            overwrite=overwrite,
+            on_progress=show,
+        )
     if part is None:
         typer.echo(f"--crop {shown}", err=True)
     typer.echo(target)

@@ -13,12 +13,15 @@ import typer
 from ..errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor, nn
 
     from ..bench.survey import Survey
+    from ..evaluation import Scores
     from ..models import ModelSpec
+    from ..pictures import Picture
+    from .progress import Wait
 
 _FILES = ("models.md", "models.json", "models.png")
 
@@ -70,11 +73,42 @@ def _one(
     self_ensemble: bool,
     as_json: bool,
 ) -> None:
+    from .progress import waiting
+
+    with waiting(f"measuring {model} ×{scale}") as wait:
+        scores = _scores(model, scale, data, weights, backend, precision, device, wait, self_ensemble=self_ensemble)
+    if as_json:
+        header = {"model": model, "scale": scale, "psnr": scores.psnr, "ssim": scores.ssim}
+        typer.echo(json.dumps(header | {"pictures": [asdict(score) for score in scores.pictures]}, indent=1))
+        return
+    width = max(len(score.name) for score in scores.pictures)
+    for score in scores.pictures:
+        typer.echo(f"{score.name.ljust(width)}  {score.psnr:7.3f} dB  {score.ssim:.4f}")
+    typer.echo(f"{'mean'.ljust(width)}  {scores.psnr:7.3f} dB  {scores.ssim:.4f}")
+
+
+def _scores(
+    model: str,
+    scale: int,
+    data: Path,
+    weights: Path | None,
+    backend: str | None,
+    precision: str | None,
+    device: str,
+    wait: Wait,
+    *,
+    self_ensemble: bool,
+) -> Scores:
     from ..backends.ensemble import mean_of_eight
     from ..evaluation import bicubic
     from ..evaluation import evaluate as measure
     from ..models import read_model
     from ..pictures import read_pictures
+
+    def said() -> Iterator[Picture]:
+        for number, picture in enumerate(pictures, 1):
+            wait.say(f"measuring {model} ×{scale} on {picture.name}, {number} of {len(pictures)}")
+            yield picture
 
     network: Callable[[Tensor], Tensor]
     channels = 1
@@ -86,15 +120,8 @@ def _one(
         network = module if backend is None else _through(backend, module, spec, precision, device)
     if self_ensemble:
         network = partial(mean_of_eight, upright=network, lying=network)
-    scores = measure(network, scale, read_pictures(data, channels), channels)
-    if as_json:
-        header = {"model": model, "scale": scale, "psnr": scores.psnr, "ssim": scores.ssim}
-        typer.echo(json.dumps(header | {"pictures": [asdict(score) for score in scores.pictures]}, indent=1))
-        return
-    width = max(len(score.name) for score in scores.pictures)
-    for score in scores.pictures:
-        typer.echo(f"{score.name.ljust(width)}  {score.psnr:7.3f} dB  {score.ssim:.4f}")
-    typer.echo(f"{'mean'.ljust(width)}  {scores.psnr:7.3f} dB  {scores.ssim:.4f}")
+    pictures = read_pictures(data, channels)
+    return measure(network, scale, said(), channels)
 
 
 def _through(
@@ -131,9 +158,12 @@ def _survey(
         there = [name for name in _FILES if (out / name).exists()]
         if there and not overwrite:
             raise OutputError(f"{out / there[0]} exists", overwrite=True)
-    from ..bench.survey import measure
+    from .progress import waiting
 
-    survey = measure(data, () if scale is None else (scale,), self_ensemble=self_ensemble)
+    with waiting("measuring every model that has weights"):
+        from ..bench.survey import measure
+
+        survey = measure(data, () if scale is None else (scale,), self_ensemble=self_ensemble)
     if as_json:
         typer.echo(json.dumps(survey.as_dict(), indent=1, ensure_ascii=False))
     else:

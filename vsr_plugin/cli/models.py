@@ -34,6 +34,7 @@ models = typer.Typer(
     subcommand_metavar="[NAME]... | COMMAND [ARGS]...",
 )
 
+DEFAULT, DEFAULT_SCALE = "espcn", 2
 _COLUMNS = ("model", "scale", "speed on 8 cores", "quality", "Set5", "parameters")
 
 
@@ -74,6 +75,8 @@ def list_models(
         widths = [max(len(line[column]) for line in table) for column in range(len(_COLUMNS))]
         for line in table:
             typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    if any(row["model"] == DEFAULT and row["scale"] == DEFAULT_SCALE for row in shown):
+        typer.echo(f"* is what is used if nothing is named: {DEFAULT} ×{DEFAULT_SCALE}.", err=True)
     hidden = len(rows) - len(shown)
     if hidden:
         typer.echo(f"--all lists {hidden} more without weights.", err=True)
@@ -196,4 +199,12 @@ def _rows(scale: int | None, names: Sequence[str]) -> list[dict[str, Any]]:
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     measured = f"{row['set5']['psnr']:.2f} dB" if row["set5"] else "–"
     quality = row["quality"] or "no weights"
-    return row["model"], f"×{row['scale']}", row["speed"], quality, measured, f"{row['parameters']:,}"
+    name = row["model"] + "*" * ((row["model"], row["scale"]) == (DEFAULT, DEFAULT_SCALE))
+    return (
+        name,
+        f"×{row['scale']}",
+        row["speed"],
+        quality,
+        measured,
+        f"{row['parameters']:,}",
+    )

@@ -16,6 +16,7 @@ from ..frames import ColorSpec, Frame, Matrix, Range
 from ..stream import Encoding, Selection, Source
 from ..stream.encode import encode
 from ..stream.encoder import STILL_PICTURES
+from ..stream.upscale import Meter
 from .crop import Crop, busiest
 from .html import PAGES, compare_on_a_page
 from .moments import clock, moments
@@ -23,11 +24,13 @@ from .page import Page
 from .versions import Candidate, enlarge, interpolation, open_models
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from fractions import Fraction
     from pathlib import Path
 
     from torch import Tensor
+
+    from ..stream import Progress
 
 __all__ = ["PAGES", "Candidate", "Crop", "compare", "compare_on_a_page"]
 
@@ -48,6 +51,7 @@ def compare(
     selection: Selection | None = None,
     execution: Execution | None = None,
     overwrite: bool = False,
+    on_progress: Callable[[Progress], None] | None = None,
 ) -> Crop:
     """Write the comparison side by side, bicubic first.
 
@@ -62,6 +66,7 @@ def compare(
         selection: How frames are decoded and read; which ones is said by ``at`` and ``duration``.
         execution: As for `Upscaler`; bicubic runs on its device, too.
         overwrite: Replace an existing output.
+        on_progress: Called after each frame.
 
     Returns:
         What was shown.
@@ -84,7 +89,8 @@ def compare(
         part.check(first)
         page = Page(["bicubic", *(choice.label for choice in candidates)], part.width * scale, part.height * scale)
         if still:
-            decoded.companions = ""  # sound and the like are not expected to go into a picture
+            # Sound, titles and the like are not expected to go into a picture.
+            decoded.companions, decoded.file_tags, decoded.has_chapters = "", {}, False
 
         def pages() -> Iterator[Frame]:
             frame: Frame | None = first
@@ -94,7 +100,15 @@ def compare(
                 yield _frame(page.compose(panels, title), frame, _STILL if still else _MOVING)
                 frame = next(decoded, None)
 
-        encode(pages(), output, decoded, Encoding(), overwrite=overwrite)
+        meter = Meter(on_progress or (lambda _: None))
+        encode(
+            pages(),
+            output,
+            decoded,
+            Encoding(),
+            overwrite=overwrite,
+            on_frame=lambda written: meter(written, decoded.expected_frames),
+        )
     return part
 
 

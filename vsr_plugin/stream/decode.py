@@ -70,6 +70,7 @@ class Source(Iterator[Frame]):
         disposition: Of the stream.
         tags: Of the stream.
         file_tags: Of the file, and of the stream's program.
+        has_chapters: Whether the file has chapters.
         other_programs: Those that the stream is not in, of a transport stream.
         unread: What the file says that FFmpeg does not read, in words; found with ``keep_packets`` only.
         begins: When the first of the file's sound and frames begins, in seconds of its clock.
@@ -143,6 +144,7 @@ class Source(Iterator[Frame]):
         )
         self.tags = dict(stream.metadata)
         self.file_tags = dict(self.container.metadata)
+        self.has_chapters = bool(self.container.chapters())
         self.other_programs = []
         for program in read_programs(self.container):
             if stream.index in program.streams:

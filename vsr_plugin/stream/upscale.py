@@ -70,8 +70,8 @@ class Progress:
         return (self.total - self.frame) / self.fps if self.total is not None and self.fps else None
 
 
-class _Meter:
-    """Measures the speed, and passes it on.
+class Meter:
+    """Measures the speed of frames that are written, and passes it on.
 
     Args:
         show: Takes what there is to be told after each frame.
@@ -82,6 +82,7 @@ class _Meter:
         self._first: tuple[int, float] | None = None
 
     def __call__(self, written: Written, expected: int | None, workers: int = 1, kept: int = 0) -> None:
+        """Take what is written after a frame; the arguments are those of `Progress`."""
         now = time.perf_counter()
         self._first = self._first or (written.frames, now)
         frames, began = self._first
@@ -205,7 +206,7 @@ def upscale_file(
     began = time.perf_counter()
     _check_types(source, output, upscaler, selection, on_progress)
     selection, encoding = selection or Selection(), Encoding.of(encoding)
-    show = _Meter(on_progress or (lambda _: None))
+    show = Meter(on_progress or (lambda _: None))
     if resume or executor is not None:
         from .segments.job import Cutting, upscale_segments
 

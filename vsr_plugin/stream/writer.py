@@ -190,7 +190,7 @@ class Writer:
 
     def _tell_all_but_pictures(self, frame: Frame) -> None:
         """Name what a file has besides its frames, where only those are written, or raise if strict."""
-        chapters = "the chapters" if self._source.container.chapters() else None
+        chapters = "the chapters" if self._source.has_chapters else None
         for what in (self._source.companions, told_tags(self._source.file_tags), chapters):
             if what:
                 drop(self._source, what, f"{self._suffix} holds pictures only", strict=self._strict)
