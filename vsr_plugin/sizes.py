@@ -155,7 +155,9 @@ class Size:
 
     @property
     def _said(self) -> str:
-        return "×".join("…" if side is None else str(side) for side in (self.width, self.height))
+        if self.width is None:
+            return f"a height of {self.height}"
+        return f"a width of {self.width}" if self.height is None else f"{self.width}×{self.height}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,7 @@ def test_segments_make_what_one_go_makes_and_are_not_mixed_with_other_sizes(medi
 def test_a_film_that_has_the_size_already_is_refused(media: Media, tmp_path: Path) -> None:
     with (
         sized(height=54) as upscaler,
-        pytest.raises(UsageError, match="a size above that of the frames, 96×54, got …×54"),
+        pytest.raises(UsageError, match="a size above that of the frames, 96×54, got a height of 54"),
     ):
         upscale_file(media("plain.mp4"), tmp_path / "out.mp4", upscaler)
     assert list(tmp_path.iterdir()) == []
