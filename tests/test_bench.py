@@ -364,3 +364,15 @@ def test_kernels_are_timed_beside_torch_and_the_floor(monkeypatch: pytest.Monkey
     assert espcn.floor == pytest.approx(slower)
     assert espcn.speedup == pytest.approx(espcn.rivals["eager"] / espcn.seconds)
     assert json.loads(json.dumps(report.as_dict()))["timings"][0]["of_floor"] == pytest.approx(shuffle.of_floor)
+
+
+def test_segments_are_measured_next_to_the_film_in_one_go() -> None:
+    words = ["segments", "--size", "32x32", "--segment", "10", "--runs", "1", "--backend", "eager", "--json"]
+    refused = CliRunner().invoke(app, [*words, "-n", "40"])
+    assert isinstance(refused.exception, UsageError)
+    said = CliRunner().invoke(app, [*words, "-n", "520"])
+    assert said.exit_code == 0, said.output
+    (way,) = json.loads(said.stdout)
+    assert way["name"] == "in segments"
+    assert len(way["seconds"]) == len(way["alone"]) == 1
+    assert way["ratio"] == pytest.approx(way["seconds"][0] / way["alone"][0])

@@ -8,8 +8,11 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from ..engine import Upscaler
+from ..errors import UsageError
 from ..stream import upscale_file
 from ..stream.segments.cluster import Cluster
+from ..stream.segments.plan import make_plan
+from ..stream.selection import Selection
 from .job import ENCODING
 
 if TYPE_CHECKING:
@@ -51,7 +54,13 @@ def measure_segments(
         settings: The network, and how often.
         length: Of a segment in seconds.
         workers: Numbers of them; each needs Ray.
+
+    Raises:
+        UsageError: the film is one segment.
     """
+    whole = make_plan(str(film), Selection(), length).whole
+    if whole:
+        raise UsageError(f"Expected a film of several segments, got one of {settings.frames} frames: {whole}")
     with Upscaler(settings.model, settings.scale, settings.execution, weights=settings.weights) as upscaler:
 
         def seconds(**how: Any) -> float:
