@@ -329,7 +329,8 @@ def _encode_one(
     upscaler = networks.open(source, target, selection, encoding, kept=how["resume"] and not how["fresh"])
     from ..stream import upscale_file
 
-    with progress(label, f"compiling {upscaler.spec.name} for {upscaler.backend}", quiet=quiet) as show:
+    start = f"compiling {upscaler.spec.name} for {upscaler.backend}"
+    with progress(label, "starting workers" if how["executor"] else start, quiet=quiet) as show:
         report = upscale_file(
             source,
             target,
