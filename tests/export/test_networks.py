@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.networks import seeded, small
 from tests.test_readme import README
 from vsr_plugin import Upscaler
 from vsr_plugin.backends import open_backend
 from vsr_plugin.backends.graph import INPUT, OUTPUT
 from vsr_plugin.execution import Execution
 from vsr_plugin.export import KINDS, export_file
+from vsr_plugin.export.facts import Exported
 from vsr_plugin.models import MODELS, load_model, manifest
 
 if TYPE_CHECKING:
@@ -133,6 +136,25 @@ def test_float16_halves_the_file(kind: str, suffix: str, tmp_path: Path) -> None
         export_file("srcnn", 2, kind, tmp_path, precision="float16", overwrite=True).with_suffix(suffix).stat().st_size
     )
     assert 0.45 * full < half < 0.55 * full
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(MODELS.keys() - {parameter.values[0] for parameter in SHIPPED}))
+def test_networks_without_weights_can_be_exported_too(name: str, tmp_path: Path) -> None:
+    scale = MODELS[name].scales[0]
+    spec = small(name, scale)
+    x = noise(name)
+    exact = truth(seeded(spec, scale), x)
+    tolerance = max(2 * distance(seeded(spec, scale)(x), exact), SMALLEST)
+    for kind, runners in RUNNERS.items():
+        written = import_module(f"vsr_plugin.export.{kind}").write(
+            Exported(spec, seeded(spec, scale), scale, shipped=False)
+        )
+        for suffix, content in written.items():
+            (tmp_path / f"network{suffix}").write_bytes(content)
+        for run in runners:
+            file = tmp_path / f"network{KINDS[kind].suffixes[0]}"
+            assert distance(run(file, x.numpy()), exact) <= tolerance, (kind, run.__name__)
 
 
 def onnx_facts(file: Path) -> dict[str, str]:
