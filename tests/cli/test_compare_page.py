@@ -271,6 +271,14 @@ def test_a_finger_moves_the_line_on_a_small_dark_screen(browser: Any, page: Path
     assert seen.wrong == []
 
 
+def test_a_crop_is_not_small_on_a_fine_screen(browser: Any, media: Media, tmp_path: Path) -> None:
+    crop = Crop(80, 25, 0, 0)
+    page = compare_on_a_page(media("plain.mp4"), tmp_path / "c.html", MODELS, 4, crop=crop, execution=PLAIN)
+    seen = Seen(browser, page, 390, device_scale_factor=1.5)
+    assert seen.page.inner_text("#zoom") == "2 ×"  # 427 of the 371 that there is room for, where 1 is 213
+    seen.context.close()
+
+
 def test_a_bright_screen_gets_a_bright_page(browser: Any, page: Path) -> None:
     seen = Seen(browser, page, color_scheme="light")
     assert seen.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(245, 246, 248)"
