@@ -213,7 +213,7 @@ def test_a_full_disk_loses_nothing(share: float, kept: int, film: Path) -> None:
     done = subprocess.run([*words, "--resume"], cwd=folder, capture_output=True, text=True, preexec_fn=limit)
     assert done.returncode == 1
     lines = [line for line in done.stderr.splitlines() if "out.mkv" in line and "rounded" not in line]
-    assert lines[-1].startswith("Error: Cannot write to ")
+    assert lines[-1].startswith("Error: Cannot write ")
     assert "File too large" in lines[-1]
     assert len(lines) == (2 if kept else 1)
     assert not (folder / "out.mkv").exists()
