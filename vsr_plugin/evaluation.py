@@ -58,6 +58,23 @@ class Scores:
         return fmean(score.ssim for score in self.pictures)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Pair:
+    """What a network gets, and what it should make of it.
+
+    Attributes:
+        name: Of the picture.
+        small: (C, H, W) float32 in [0, 1].
+        truth: (H·scale, W·scale) uint8 luma.
+        gray: Whether the picture has no color.
+    """
+
+    name: str
+    small: Tensor
+    truth: NDArray[np.uint8]
+    gray: bool = False
+
+
 def evaluate(network: Callable[[Tensor], Tensor], scale: int, pictures: Iterable[Picture], channels: int = 1) -> Scores:
     """Measure a network, or anything that enlarges like one, on whole pictures.
 
@@ -70,25 +87,40 @@ def evaluate(network: Callable[[Tensor], Tensor], scale: int, pictures: Iterable
     Raises:
         UsageError: no picture, or a network whose output has another size.
     """
+    return measure(network, scale, (shrunk_pair(picture, scale, channels) for picture in pictures))
+
+
+def shrunk_pair(picture: Picture, scale: int, channels: int) -> Pair:
+    """A picture, cropped to a multiple of the scale, and the same shrunk."""
+    small = shrink(crop_to_multiple(picture.samples(channels), scale), scale)
+    return Pair(picture.name, small, crop_to_multiple(picture.luma, scale), picture.gray)
+
+
+def measure(network: Callable[[Tensor], Tensor], scale: int, pairs: Iterable[Pair]) -> Scores:
+    """`evaluate`, for pictures that were made small in another way.
+
+    Raises:
+        UsageError: no pair, or a network whose output has another size.
+    """
     scores = []
-    for picture in pictures:
-        truth = crop_to_multiple(picture.luma, scale)
+    for pair in pairs:
         with torch.inference_mode():
-            output = network(shrink(crop_to_multiple(picture.samples(channels), scale), scale)[None])
-        if output.shape[2:] != truth.shape:
-            raise UsageError(f"Expected {truth.shape} samples for {picture.name}, got {tuple(output.shape[2:])}")
-        result = to_uint8(output[0, 0]) if channels == 1 else _luma(to_uint8(output[0].permute(1, 2, 0)), picture)
+            output = network(pair.small[None])
+        if output.shape[2:] != pair.truth.shape:
+            raise UsageError(f"Expected {pair.truth.shape} samples for {pair.name}, got {tuple(output.shape[2:])}")
+        is_luma = len(pair.small) == 1
+        result = to_uint8(output[0, 0]) if is_luma else _luma(to_uint8(output[0].permute(1, 2, 0)), gray=pair.gray)
         border = slice(scale, -scale)
-        truth, result = truth[border, border], result[border, border]
-        scores.append(Score(picture.name, psnr(truth, result), ssim(truth, result)))
+        truth, result = pair.truth[border, border], result[border, border]
+        scores.append(Score(pair.name, psnr(truth, result), ssim(truth, result)))
     if not scores:
         raise UsageError("Expected at least one image to measure, got none")
     return Scores(tuple(scores))
 
 
-def _luma(rgb: NDArray[np.uint8], picture: Picture) -> NDArray[np.uint8]:
+def _luma(rgb: NDArray[np.uint8], *, gray: bool) -> NDArray[np.uint8]:
     """What an enlarged picture is compared by: of a gray one the mean of its channels, without studio range."""
-    if picture.gray:
+    if gray:
         return np.floor(rgb.mean(2) + 0.5).astype(np.uint8)
     return rgb_to_luma(rgb)
 

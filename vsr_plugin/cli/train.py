@@ -29,6 +29,9 @@ def train(
         float | None, typer.Option(min=0.01, help="Wall time of training instead of steps, shared out to the runs.")
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate instead of the recipe's.")] = None,
+    degradation: Annotated[
+        str, typer.Option(help="none: small images are only shrunk. video: they are compressed, too (x264, x265, VP9).")
+    ] = "none",
     seed: Annotated[int, typer.Option(help="Of the first weights and of the draws.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
@@ -72,6 +75,7 @@ def train(
         vgg=vgg,
         shares=tuple(weight for _, weight in folders),
         benchmarks=tuple(benchmark or ()),
+        degradation=degradation,
     )
     runs = plan_runs(models, scales or (), common, named=out is None)
     if not resume:

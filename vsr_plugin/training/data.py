@@ -13,9 +13,16 @@ from ..errors import UsageError
 from ..pictures import crop_to_multiple, imresize, shrink
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from ..pictures import Picture
+
+# A large picture (H, W, C) in 8 bits; divisor → the small one, (H/divisor · W/divisor, C) in [0, 1] or in 8 bits.
+type Pair = tuple[NDArray[np.uint8], Mapping[int, Tensor]]
+type MakePairs = Callable[[Sequence[Picture], int, Sequence[float], Sequence[int], int], Iterable[Pair]]
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +36,32 @@ def split(pictures: Sequence[Picture], held_out: int) -> tuple[list[Picture], li
     chosen = {(2 * index + 1) * len(pictures) // (2 * count) for index in range(count)}
     kept = [picture for index, picture in enumerate(pictures) if index not in chosen]
     return kept, [pictures[index] for index in sorted(chosen)]
+
+
+def shrunk_pairs(
+    pictures: Iterable[Picture], channels: int, sizes: Sequence[float], divisors: Sequence[int], least: int
+) -> Iterator[Pair]:
+    """Every picture at each of these sizes, and the same shrunk as the papers do it.
+
+    Args:
+        pictures: Of a folder.
+        channels: 1 for luma, 3 for RGB.
+        sizes: At most 1.
+        divisors: By which the pictures are shrunk.
+        least: Rows and columns that a large picture must have.
+    """
+    for picture in pictures:
+        for size in sizes:
+            samples = picture.samples(channels)
+            samples = crop_to_multiple(samples if size == 1 else imresize(samples, size), math.lcm(*divisors))
+            if min(samples.shape[:2]) < least:
+                continue
+            small = {divisor: shrink(samples, divisor).flatten(1).T for divisor in divisors}
+            # RGB is of 8 bits, and takes a quarter of the memory as such.
+            yield (
+                samples,
+                small if channels == 1 else {divisor: (each * 255.0).round().byte() for divisor, each in small.items()},
+            )
 
 
 class Patches:
@@ -46,6 +79,7 @@ class Patches:
         sizes: Each picture is there at each of these sizes, resized beforehand; at most 1.
         device: Where the patches are wanted.
         shares: How often each folder is drawn from, beside the others; all equally often if empty.
+        pairs: How the large pictures of a folder become pairs of large and small ones.
 
     Raises:
         UsageError: no picture that is large enough.
@@ -60,29 +94,22 @@ class Patches:
         sizes: Sequence[float] = (1.0,),
         device: torch.device | None = None,
         shares: Sequence[float] = (),
+        pairs: MakePairs = shrunk_pairs,
     ) -> None:
         self._sides = sides
         shrunk = sorted({*sides, *divisors} - {1})
-        self._unit = math.lcm(*shrunk)
         largest = max(scale * side for scale, side in sides.items())
         kept: dict[int, list[Tensor]] = {divisor: [] for divisor in (1, *shrunk)}
         shapes: list[tuple[int, int]] = []
         weights: list[Tensor] = []
         for index, pictures in enumerate(folders):
             areas: list[float] = []
-            for picture in pictures:
-                for size in sizes:
-                    samples = picture.samples(channels)
-                    samples = crop_to_multiple(samples if size == 1 else imresize(samples, size), self._unit)
-                    if min(samples.shape[:2]) < largest:
-                        continue
-                    kept[1].append(torch.from_numpy(samples.reshape(-1, channels)))
-                    for divisor in shrunk:
-                        small = shrink(samples, divisor).flatten(1).T
-                        # RGB is of 8 bits, and takes a quarter of the memory as such.
-                        kept[divisor].append(small if channels == 1 else (small * 255.0).round().byte())
-                    shapes.append((samples.shape[0], samples.shape[1]))
-                    areas.append(samples.size)
+            for large, small in pairs(pictures, channels, sizes, shrunk, largest):
+                kept[1].append(torch.from_numpy(large.reshape(-1, channels)))
+                for divisor in shrunk:
+                    kept[divisor].append(small[divisor])
+                shapes.append((large.shape[0], large.shape[1]))
+                areas.append(large.size)
             if pictures and not areas:
                 _log.warning(
                     "%s and all else in its folder is smaller than %d × %d: nothing of it is trained on",

@@ -14,6 +14,7 @@ from ..errors import InputError, OutputError, UsageError
 
 BEST = "best.safetensors"  # of every run
 CHECKPOINT = "checkpoint.pt"
+DEGRADATIONS = ("none", "video")
 _PRECISIONS = ("float32", "bfloat16")
 _DEVICES = ("cpu", "cuda")
 
@@ -38,6 +39,7 @@ class Settings:
         vgg: torchvision's weights of VGG19, for a recipe that compares its features.
         shares: How often each folder is drawn from, beside the others; all equally often if empty.
         benchmarks: Folders of images that must not be trained on.
+        degradation: What small pictures suffer besides being shrunk: ``none``, or ``video``, which compresses them.
     """
 
     model: str
@@ -55,6 +57,7 @@ class Settings:
     vgg: Path | None = None
     shares: tuple[float, ...] = ()
     benchmarks: tuple[Path, ...] = ()
+    degradation: str = "none"
 
     def identity(self) -> dict[str, Any]:
         """What a resumed run must have in common with the interrupted one; nothing of where the machine keeps it."""
@@ -112,6 +115,9 @@ class Settings:
                 raise UsageError(f"Expected a positive weight of a folder, got {share:g}")
         if self.precision not in _PRECISIONS:
             raise UsageError(f"Unknown precision {self.precision!r}. Known precisions: {', '.join(_PRECISIONS)}")
+        if self.degradation not in DEGRADATIONS:
+            known = ", ".join(DEGRADATIONS)
+            raise UsageError(f"Unknown degradation {self.degradation!r}. Known degradations: {known}")
         if self.device not in _DEVICES:
             raise UsageError(f"Unknown device {self.device!r}. Known devices: {', '.join(_DEVICES)}")
         if self.device == "cuda" and not torch.cuda.is_available():

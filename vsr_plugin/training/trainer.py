@@ -26,7 +26,7 @@ from ..models import find_model, set_scale
 from ..pictures import read_pictures
 from .adversarial import Adversary, open_features
 from .curve import Progress, draw_curve
-from .data import Patches, split
+from .data import Patches, shrunk_pairs, split
 from .flat import emphasize, flatten_some
 from .growth import Forms
 from .losses import LOSSES, VIEWS
@@ -36,6 +36,7 @@ from .recipes import find_recipe
 from .settings import CHECKPOINT
 from .transfer import ancestors, load_start
 from .validation import Validation
+from .video import VideoPairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -101,7 +102,8 @@ class Trainer:
             refuse_matches(read, settings.benchmarks)
         folders = [split(pictures, _HELD_OUT) for pictures in read]
         held_out = [picture for _, pictures in folders for picture in pictures]
-        self._validation = Validation(held_out, settings.scales, spec.channels, self.device)
+        degraded = settings.degradation == "video"
+        self._validation = Validation(held_out, settings.scales, spec.channels, self.device, degraded=degraded)
         self._view = VIEWS[self.recipe.view]
         stages = range(len(self.recipe.stages))
         self._patches = Patches(
@@ -112,6 +114,7 @@ class Trainer:
             self.recipe.sizes,
             self.device,
             settings.shares,
+            VideoPairs(settings.scales, len(folders), settings.seed) if degraded else shrunk_pairs,
         )
         self._first, _ = self._patches.draw(64, settings.scales[0], self._generator)
         self._stage = 0

@@ -95,9 +95,10 @@ def _command(settings: Mapping[str, Any]) -> str:
         "--vgg": settings["vgg"],
         "--seed": settings["seed"],
         "--precision": settings["precision"],
+        "--degradation": settings.get("degradation"),
     }
     for option, value in options.items():
-        if value is not None:
+        if value not in (None, "none"):
             words += [option, str(value)]
     return " ".join(words + [word for folder in settings["data"] for word in ("--data", folder)])
 

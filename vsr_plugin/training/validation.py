@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from ..evaluation import bicubic, evaluate
+from ..evaluation import bicubic, measure, shrunk_pair
 from ..models import set_scale
 from ..pictures import crop_to_multiple
+from .video import degraded_pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from ..evaluation import Pair
     from ..pictures import Picture
 
 _SIDE = 120  # rows and columns, at most, of the middle of a picture, which is what is measured
@@ -30,25 +32,42 @@ class Validation:
         scales: At which they are measured.
         channels: 1 for luma, 3 for RGB.
         device: Where the networks are.
+        degraded: Measure them compressed, as `video.degraded_pair` does.
 
     Raises:
         UsageError: no picture.
     """
 
     def __init__(
-        self, held_out: Sequence[Picture], scales: tuple[int, ...], channels: int, device: torch.device
+        self,
+        held_out: Sequence[Picture],
+        scales: tuple[int, ...],
+        channels: int,
+        device: torch.device,
+        *,
+        degraded: bool = False,
     ) -> None:
         if not held_out:
             raise UsageError("Expected a folder of at least 10 images, so that some can be held out for validation")
-        self._pictures = [_middle(picture, math.lcm(*scales)) for picture in held_out]
-        self._scales = scales
-        self._channels = channels
+        unit = math.lcm(*scales)
+
+        def pair(picture: Picture, scale: int, seed: int) -> Pair | None:
+            if degraded:
+                return degraded_pair(picture, scale, channels, unit, _SIDE, seed)
+            return shrunk_pair(_middle(picture, unit), scale, channels)
+
+        self._pairs = {
+            scale: [made for seed, picture in enumerate(held_out) if (made := pair(picture, scale, seed))]
+            for scale in scales
+        }
+        if not all(self._pairs.values()):
+            raise UsageError("Expected larger images to validate with: none is large enough for a clip")
         self._device = device
 
     @property
     def samples(self) -> int:
-        """Of all large pictures, one channel."""
-        return sum(picture.luma.size for picture in self._pictures)
+        """Of all large pictures, one channel, at one scale."""
+        return sum(pair.truth.size for pair in next(iter(self._pairs.values())))
 
     def psnr(self, module: nn.Module) -> float:
         """Of a network, which is left in evaluation mode."""
@@ -65,7 +84,7 @@ class Validation:
         return self._mean(bicubic)
 
     def _mean(self, network: Callable[[int], Callable[[Tensor], Tensor]]) -> float:
-        psnrs = [evaluate(network(scale), scale, self._pictures, self._channels).psnr for scale in self._scales]
+        psnrs = [measure(network(scale), scale, pairs).psnr for scale, pairs in self._pairs.items()]
         return math.fsum(psnrs) / len(psnrs)
 
 

@@ -1,0 +1,117 @@
+"""Frames through an encoder and a decoder, in memory: what a compressed video leaves of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from numpy.typing import NDArray
+
+type Planes = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
+
+# Encoder → its decoder, and what it needs to make the same bits on every machine: one thread.
+_CODECS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "libx264": ("h264", {}),
+    "libx265": ("hevc", {"x265-params": "pools=none:frame-threads=1:log-level=error"}),
+    "libvpx-vp9": ("vp9", {"b": "0", "row-mt": "0"}),
+}
+ENCODERS = tuple(_CODECS)
+
+
+class Compression(Iterator[Planes]):
+    """An iterator of the decoded frames, in the order in which they came.
+
+    Args:
+        frames: Y, Cb and Cr of 4:2:0 at 8 bits, (H, W) and twice (H/2, W/2), all of one size.
+        encoder: One of `ENCODERS`.
+        options: Of the encoder, such as ``crf`` and ``preset``.
+        rate: Frames per second.
+
+    Attributes:
+        size: Bytes of the compressed stream, so far.
+
+    Raises:
+        UsageError: an encoder that is not known, or not in this build of FFmpeg. While iterating: an option or a size
+            that the encoder does not take.
+    """
+
+    def __init__(
+        self,
+        frames: Iterable[Planes],
+        encoder: str,
+        options: Mapping[str, str],
+        rate: Fraction = Fraction(25),
+    ) -> None:
+        if encoder not in _CODECS:
+            raise UsageError(f"Unknown encoder {encoder!r}. Known encoders: {', '.join(_CODECS)}")
+        self.size = 0
+        self._encoder, self._options, self._rate = encoder, dict(options), rate
+        decoder, fixed = _CODECS[encoder]
+        try:
+            self._coder, self._decoder = _open(encoder, "w"), _open(decoder, "r")
+        except (FFmpegError, ValueError) as error:
+            raise UsageError(f"Expected an FFmpeg that has {encoder}, got one without") from error
+        self._coder.options = {**self._options, **fixed}
+        self._decoded = self._run(frames)
+
+    def __next__(self) -> Planes:
+        try:
+            return next(self._decoded)
+        except (FFmpegError, ValueError) as error:
+            raise UsageError(f"{self._encoder} does not encode with {self._options}: {error}") from error
+
+    def _run(self, frames: Iterable[Planes]) -> Iterator[Planes]:
+        for index, planes in enumerate(frames):
+            if index == 0:
+                self._coder.height, self._coder.width = planes[0].shape
+                self._coder.pix_fmt = "yuv420p"
+                self._coder.time_base, self._coder.framerate = 1 / self._rate, self._rate
+            frame = VideoFrame.from_ndarray(_stacked(planes), format="yuv420p")
+            frame.pts, frame.time_base = index, 1 / self._rate
+            yield from self._pass_on(frame)
+        yield from self._pass_on(None)
+
+    def _pass_on(self, frame: VideoFrame | None) -> Iterator[Planes]:
+        """What comes out when a frame, or None at the end, goes in."""
+        decoded: list[VideoFrame] = []
+        for packet in self._coder.encode(frame):
+            self.size += packet.size
+            decoded += self._decoder.decode(packet)
+        if frame is None:
+            decoded += self._decoder.decode(None)
+        for each in decoded:
+            yield _planes(each)
+
+
+def _open(name: str, mode: Any) -> VideoCodecContext:
+    context = av.CodecContext.create(name, mode)
+    assert isinstance(context, VideoCodecContext)
+    context.thread_count = 1
+    return context
+
+
+def _stacked(planes: Planes) -> NDArray[np.uint8]:
+    """The layout of PyAV's arrays: the rows of Y, then those of Cb and of Cr, one after the other."""
+    height, width = planes[0].shape
+    return np.concatenate([plane.reshape(-1) for plane in planes]).reshape(height * 3 // 2, width)
+
+
+def _planes(frame: VideoFrame) -> Planes:
+    height, width = frame.height, frame.width
+    flat = np.asarray(frame.to_ndarray(format="yuv420p"), np.uint8).reshape(-1)
+    luma, chroma = height * width, height * width // 4
+    parts = (flat[:luma], flat[luma : luma + chroma], flat[luma + chroma :])
+    y, cb, cr = (part.reshape(rows, -1) for part, rows in zip(parts, (height, height // 2, height // 2), strict=True))
+    return y, cb, cr
