@@ -28,6 +28,8 @@ _CODECS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "libvpx-vp9": ("vp9", {"b": "0", "row-mt": "0"}),
 }
 ENCODERS = tuple(_CODECS)
+# x265 4.1 writes past its buffers where a side is shorter than a coding tree unit.
+SMALLEST: Mapping[str, int] = {"libx265": 64}
 
 
 class Compression(Iterator[Planes]):
@@ -75,7 +77,11 @@ class Compression(Iterator[Planes]):
     def _run(self, frames: Iterable[Planes]) -> Iterator[Planes]:
         for index, planes in enumerate(frames):
             if index == 0:
-                self._coder.height, self._coder.width = planes[0].shape
+                height, width = planes[0].shape
+                if min(height, width) < SMALLEST.get(self._encoder, 2) or height % 2 or width % 2:
+                    least = SMALLEST.get(self._encoder, 2)
+                    raise UsageError(f"Expected even sides from {least} for {self._encoder}, got {width}×{height}")
+                self._coder.height, self._coder.width = height, width
                 self._coder.pix_fmt = "yuv420p"
                 self._coder.time_base, self._coder.framerate = 1 / self._rate, self._rate
             frame = VideoFrame.from_ndarray(_stacked(planes), format="yuv420p")
