@@ -57,7 +57,8 @@ ROOMS = {
     "bench": {*_BELOW_FRONT_ENDS, *_MEASURING, "preview"},
     "compare": _BELOW_FRONT_ENDS,
     "export": {"backends", "errors", "installation", "models"},
-    "training": {*_MEASURING, "errors", "installation", "kernels", "models"},
+    # Training pictures go through real encoders, and films are training data: both are read by `stream`.
+    "training": {*_MEASURING, "color", "errors", "frames", "installation", "kernels", "models", "stream"},
     "evaluation": {"errors", "kernels", "pictures"},
     "cli": {
         *_BELOW_FRONT_ENDS,

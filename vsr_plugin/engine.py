@@ -25,7 +25,7 @@ from .errors import OutOfMemoryError, UsageError, WeightsError, check_type
 from .execution import MIN_TILE, Execution
 from .frames import Frame
 from .image import to_frame, to_image
-from .models import NetworkSpec, find_model, read_model, shipped_weights
+from .models import CLEAN, NetworkSpec, check_tuning, find_model, read_model, shipped_weights
 from .passes import Pass
 from .sizes import Size, Target
 
@@ -63,6 +63,7 @@ class Upscaler:
         batch: Frames (windows, of a tiled frame) that the network takes at once; None before the first batch.
         tile: Input samples a side that are taken from a window; None when frames go through whole.
         self_ensemble: Whether the result is the mean over the eight flips and rotations of the frame.
+        tuned_for: The kind of input that its shipped weights are for; None with weights of the user's own.
 
     Args:
         model: A name out of `MODELS`.
@@ -70,6 +71,7 @@ class Upscaler:
             and then one bicubic resampling to the exact size, antialiased, and sited like the source.
         execution: Backend, device, precision and the like; by default what is best for this machine.
         weights: A file in place of the shipped weights, as `load_model` takes it.
+        tuned_for: Which of the shipped weights: ``clean``, or ``video`` for input that has been compressed.
 
     Raises:
         UsageError: an argument out of its range; the message says what would do.
@@ -79,6 +81,7 @@ class Upscaler:
 
     spec: NetworkSpec
     scales: tuple[int, ...]
+    tuned_for: str | None = None
 
     def __init__(
         self,
@@ -87,11 +90,14 @@ class Upscaler:
         execution: Execution | None = None,
         *,
         weights: str | Path | None = None,
+        tuned_for: str = CLEAN,
     ) -> None:
         check_type("the weights", weights, str, PathLike, NoneType)
         spec = find_model(model, scale.scale if isinstance(scale, Size) else scale)
         self._configure(spec, scale, execution)
-        read = _read_models(spec, scale, weights)
+        read = _read_models(spec, scale, weights, tuned_for)
+        if weights is None:
+            self.tuned_for = tuned_for
         self.spec = spec = next(iter(read.values()))[0]
         if isinstance(scale, Size):
             self.spec = replace(spec, overlap={one: spec.overlap[one] for one, (spec, _) in read.items()})
@@ -407,18 +413,19 @@ class Upscaler:
 
 
 def _read_models(
-    spec: ModelSpec, scale: int | Size, weights: str | Path | None
+    spec: ModelSpec, scale: int | Size, weights: str | Path | None, tuned_for: str
 ) -> Mapping[int, tuple[ModelSpec, nn.Module]]:
     """The networks that may be needed, by scale."""
     if not isinstance(scale, Size):
-        return {scale: read_model(spec.name, scale, weights)}
+        return {scale: read_model(spec.name, scale, weights, tuned_for)}
     if scale.scale is not None:
-        return {scale.scale: read_model(spec.name, scale.scale, weights)}
+        return {scale.scale: read_model(spec.name, scale.scale, weights, tuned_for)}
+    check_tuning(tuned_for, weights)
     if weights is None:
-        scales = [one for one in spec.scales if spec.weights(one) is not None]
+        scales = [one for one in spec.scales if spec.weights(one, tuned_for) is not None]
         if not scales:
-            shipped_weights(spec, spec.scales[0])
-        return {one: read_model(spec.name, one) for one in scales}
+            shipped_weights(spec, spec.scales[0], tuned_for)
+        return {one: read_model(spec.name, one, tuned_for=tuned_for) for one in scales}
     found, failure = {}, None
     for one in spec.scales:
         try:

@@ -13,8 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vsr_plugin.errors import UsageError, WeightsError
 from vsr_plugin.evaluation import evaluate
-from vsr_plugin.models import MODELS, build_model, find_model, load_model, manifest
+from vsr_plugin.models import CLEAN, MODELS, build_model, find_model, load_model, manifest
 from vsr_plugin.models.cost import macs, parameters, radius
+from vsr_plugin.models.specs import weights_key
 from vsr_plugin.pictures import read_pictures
 
 if TYPE_CHECKING:
@@ -154,12 +155,13 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", SHIPPED)
 def test_shipped_weights_load_and_are_the_files_of_the_manifest(key: str) -> None:
     row = manifest()[key]
-    assert key == f"{row['model']}_x{row['scale']}"
-    file = MODELS[row["model"]].weights(row["scale"])
+    tuned_for = row.get("tuned_for", CLEAN)
+    assert key == weights_key(row["model"], row["scale"], tuned_for)
+    file = MODELS[row["model"]].weights(row["scale"], tuned_for)
     assert file is not None
     content = (resources.files("vsr_plugin.weights") / file).read_bytes()
     assert hashlib.sha256(content).hexdigest() == row["sha256"]
-    load_model(row["model"], row["scale"])
+    load_model(row["model"], row["scale"], tuned_for=tuned_for)
     assert not {"Set5", "Set14"} & {part for folder in row["trained_on"] for part in folder.split("/")}
 
 

@@ -15,6 +15,7 @@ import typer
 
 from ..errors import UsageError, VsrError
 from ..execution import Execution
+from ..models import CLEAN
 from ..stream.selection import Selection
 from . import values
 from .jobs import check_names, find_jobs, full_path, if_stopped
@@ -89,6 +90,7 @@ def encode(
         ),
     ] = False,
     weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
+    tuned_for: values.TunedFor = CLEAN,
     backend: Annotated[
         str | None,
         typer.Option(help="eager, openvino, triton or tensorrt. [default: openvino on the CPU, triton on a GPU]"),
@@ -198,7 +200,7 @@ def encode(
     segment_length = values.segment_seconds(segment)
     times = values.enlargement(scale, width, height, size, fit, square=square_pixels)
     speak(quiet=quiet, verbose=verbose, once=resume or model == AUTO)
-    check_model(model, times, weights, fps)
+    check_model(model, times, weights, tuned_for, fps)
     execution = Execution(
         backend=backend,
         device=device,
@@ -253,7 +255,7 @@ def encode(
 
     done = failed = 0
     with ExitStack() as cleanup:
-        networks = cleanup.enter_context(closing(Networks(model, times, execution, weights, fps, quiet=quiet)))
+        networks = cleanup.enter_context(closing(Networks(model, times, execution, weights, tuned_for, fps, quiet=quiet)))
         if executor is not None:
             cleanup.enter_context(executor)
         encode_one = partial(

@@ -12,7 +12,8 @@ import typer
 
 from ..errors import OutputError, UsageError
 from ..installation import install
-from ..models import find_model
+from ..models import CLEAN, find_model
+from .values import TunedFor  # noqa: TC001 - typer reads the annotations when the command is registered
 
 if TYPE_CHECKING:
     from ..backends import Precision
@@ -52,6 +53,7 @@ def build(
         int | None, typer.Option(min=32, metavar="N", help="As in `vsr encode`. [default: whole frames]")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
+    tuned_for: TunedFor = CLEAN,
     cache_dir: Annotated[Path | None, _CACHE_DIR] = None,
     cache_size: Annotated[
         int, typer.Option(min=1, metavar="MB", help="Keep at most this much: what was not used for longest is removed.")
@@ -76,7 +78,7 @@ def build(
     from ..backends.tensorrt.flavor import find_flavor
     from ..models import read_model
 
-    spec, module = read_model(model, scale, weights)
+    spec, module = read_model(model, scale, weights, tuned_for)
     _writable(cache_dir or default_folder())
     backend = TensorRTBackend(cache_dir, ahead=compute_capability is not None, cache_size=cache_size)
     target = _target(backend, compute_capability)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import OutputError, UsageError
+from ..errors import InputError, OutputError, UsageError
+from ..execution import Execution
+from ..models import find_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -23,28 +25,78 @@ if TYPE_CHECKING:
     from ..pictures import Picture
     from .progress import Wait
 
+_VIDEO_FILES = ("video.json", "video.png")
 _FILES = ("models.md", "models.json", "models.png")
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option(help="Folder of large images; the small ones are made from them.")],
-    model: Annotated[str | None, typer.Argument(help="Name of the model, or bicubic.", show_default=False)] = None,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]...", help="Name of the model, or bicubic; with --video several.", show_default=False
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of large images; the small ones are made from them.")
+    ] = None,
+    video: Annotated[
+        Path | None, typer.Option(help="A clip to shrink, compress and enlarge, beside bicubic and Lanczos.")
+    ] = None,
+    crf: Annotated[str, typer.Option(help="With --video: quality of the compression, several.")] = "18,23,28,32",
+    codec: Annotated[str, typer.Option(help="With --video: libx264, libx265 or libvpx-vp9.")] = "libx264",
+    preset: Annotated[str, typer.Option(help="With --video: of libx264 and libx265.")] = "medium",
+    frames: Annotated[int, typer.Option(min=2, help="With --video: how many are taken.")] = 60,
     scale: Annotated[int | None, typer.Option("-x", "--scale", min=2, help="How many times larger.")] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Every model that has weights, beside its paper, and its speed here.")
     ] = False,
     weights: Annotated[Path | None, typer.Option(help="Weights instead of the shipped ones.")] = None,
     self_ensemble: Annotated[bool, typer.Option("--self-ensemble", help="The mean over 8 flips and turns.")] = False,
-    backend: Annotated[str | None, typer.Option(help="Measure through a backend instead of plain float32.")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Measure through a backend instead of plain float32. [--video: as vsr encode]")
+    ] = None,
     precision: Annotated[str | None, typer.Option(help="With --backend: float32, bfloat16 or float16.")] = None,
     device: Annotated[str, typer.Option(help="With --backend: cpu or cuda.")] = "cpu",
     out: Annotated[
-        Path | None, typer.Option(help="With --all: a folder for models.md, models.json and models.png.")
+        Path | None,
+        typer.Option(
+            help="With --all: a folder for models.md, models.json and models.png; with --video for video.json and "
+            "video.png."
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace what is in --out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print an object instead of a table.")] = False,
 ) -> None:
-    """Measure PSNR and SSIM the papers' way: studio-range luma, 8 bits, a border of SCALE samples cropped."""
+    """Measure PSNR and SSIM the papers' way: studio-range luma, 8 bits, a border of SCALE samples cropped.
+
+    With --video, measure what is left of a clip that is shrunk, compressed and enlarged, with the weights for clean
+    input and those for compressed video, and how steady the result is from frame to frame.
+    """
+    if (data is None) == (video is None):
+        raise UsageError("Expected either --data or --video" + (", got both" if data else ", got neither"))
+    if video is not None:
+        if every or self_ensemble:
+            raise UsageError("Expected --video without --all and --self-ensemble")
+        execution = Execution(backend=backend, device=None if device == "cpu" else device, precision=precision)  # type: ignore[arg-type]
+        _video(
+            video,
+            models or [],
+            scale,
+            _numbers(crf),
+            codec,
+            preset,
+            frames,
+            weights,
+            execution,
+            out,
+            overwrite=overwrite,
+            as_json=as_json,
+        )
+        return
+    assert data is not None
+    if models and len(models) > 1:
+        raise UsageError(f"Expected one model with --data, got {' '.join(models)}")
+    model = models[0] if models else None
     if every:
         if model is not None or weights is not None or backend is not None or precision is not None or device != "cpu":
             raise UsageError("Expected --all without a model, --weights, --backend, --precision and --device")
@@ -148,16 +200,70 @@ def _through(
     return run
 
 
+def _video(
+    clip: Path,
+    models: Sequence[str],
+    scale: int | None,
+    crfs: Sequence[float],
+    codec: str,
+    preset: str,
+    frames: int,
+    weights: Path | None,
+    execution: Execution,
+    out: Path | None,
+    *,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    from .terminal import speak
+
+    if not models or scale is None:
+        raise UsageError("Expected a model and its scale (`vsr eval espcn -x 2 --video CLIP`)")
+    if weights is not None and len(models) > 1:
+        raise UsageError(f"Expected --weights with one model, got {' '.join(models)}")
+    for name in models:
+        find_model(name, scale)
+    if not clip.exists():
+        raise InputError(f"No such file: {clip}")
+    _check_free(out, _VIDEO_FILES, overwrite=overwrite)
+    speak(quiet=False, verbose=False)
+    from ..bench.compressed import candidates, measure
+
+    chosen = [each for name in models for each in candidates(name, scale, weights)]
+    study = measure(clip, scale, chosen, crfs, codec=codec, preset=preset, frames=frames, execution=execution)
+    if as_json:
+        typer.echo(json.dumps(study.as_dict(), indent=1, ensure_ascii=False))
+    else:
+        typer.echo(f"{_columns(study.table())}\n\n{study.legend}")
+    if out is not None:
+        from ..bench.curves import draw
+
+        _write_text(out / _VIDEO_FILES[0], json.dumps(study.as_dict(), indent=1, ensure_ascii=False) + "\n")
+        draw(study, out / _VIDEO_FILES[1])
+
+
+def _numbers(text: str) -> list[float]:
+    """``18,23,28`` as numbers."""
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"Expected --crf as numbers (18,23,28,32), got {text!r}") from error
+
+
+def _check_free(out: Path | None, files: Sequence[str], *, overwrite: bool) -> None:
+    """See that none of the files is in the folder, unless they may be replaced."""
+    there = [name for name in files if out is not None and (out / name).exists()]
+    if out is not None and there and not overwrite:
+        raise OutputError(f"{out / there[0]} exists", overwrite=True)
+
+
 def _survey(
     data: Path, scale: int | None, out: Path | None, *, self_ensemble: bool, overwrite: bool, as_json: bool
 ) -> None:
     from .terminal import speak
 
     speak(quiet=False, verbose=False)
-    if out is not None:
-        there = [name for name in _FILES if (out / name).exists()]
-        if there and not overwrite:
-            raise OutputError(f"{out / there[0]} exists", overwrite=True)
+    _check_free(out, _FILES, overwrite=overwrite)
     from .progress import waiting
 
     with waiting("measuring every model that has weights"):
@@ -179,19 +285,28 @@ def _table(survey: Survey) -> str:
     for row in survey.rows:
         name, *figures = cells(row)
         lines.append((name, f"×{row.scale}", *figures))
+    return f"{_columns(lines)}\n\n{survey.legend}"
+
+
+def _columns(lines: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*table, "", survey.legend])
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 def _write(survey: Survey, out: Path) -> None:
     from ..bench.scatter import draw
 
     markdown, data, picture = (out / name for name in _FILES)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        markdown.write_text(survey.as_markdown(), encoding="utf-8")
-        data.write_text(json.dumps(survey.as_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"Cannot write to {out}: {error.strerror}") from error
+    _write_text(markdown, survey.as_markdown())
+    _write_text(data, json.dumps(survey.as_dict(), indent=1, ensure_ascii=False) + "\n")
     draw(survey, picture)
+
+
+def _write_text(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"Cannot write to {path.parent}: {error.strerror}") from error

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
+from ..models import CLEAN
+from .values import TunedFor  # noqa: TC001 - as above
 
 
 def export(
@@ -20,6 +22,7 @@ def export(
         typer.Option("--output", "-o", help="A file, or a folder. [default: MODEL_xSCALE.onnx, .xml, .glsl]"),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
+    tuned_for: TunedFor = CLEAN,
     precision: Annotated[
         str, typer.Option(metavar="float32|float16", help="Of the weights; float16 halves the file. onnx and openvino.")
     ] = "float32",
@@ -38,7 +41,7 @@ def export(
     """
     from ..export import export_file
 
-    options: dict[str, Any] = {"weights": weights, "precision": precision, "size": _size(size), "overwrite": overwrite}
+    options: dict[str, Any] = {"weights": weights, "tuned_for": tuned_for, "precision": precision, "size": _size(size), "overwrite": overwrite}
     typer.echo(export_file(model, scale, to, output, **options))
 
 

@@ -56,7 +56,8 @@ def list_models(
     NAME, or a part of it, lists only these models. The fastest is first.
 
     Speed is an estimate for eight CPU cores, without decoding and encoding. A GPU is much faster; `vsr bench job`
-    measures this machine. Quality compares the PSNR on Set5 of the models with the same scale.
+    measures this machine. Quality compares the PSNR on Set5 of the models with the same scale. What weights are tuned
+    for is what --tuned-for takes: clean input, or video that has been compressed.
     """
     if context.invoked_subcommand is not None:
         return
@@ -122,6 +123,10 @@ def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run of `vsr train`, finished or not.")],
     into: Annotated[Path, typer.Argument(help="Folder of weights with its manifest.toml.")],
     measure: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of images to measure on; repeatable.")] = None,
+    clip: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FILE of a video to measure on as `vsr eval --video` does; repeatable."),
+    ] = None,
     notice: Annotated[str, typer.Option(help="What a user must know of the training images.")] = "",
 ) -> None:
     """Copy a training run's best weights into a folder of weights, measured and written down in its manifest.
@@ -131,13 +136,24 @@ def export(
     from ..errors import UsageError
     from ..training.export import export as export_run
 
-    benchmarks: dict[str, Path] = {}
-    for word in measure or ():
-        name, separator, folder = word.partition("=")
-        if not (name.isidentifier() and separator and folder):
-            raise UsageError(f"Expected --measure NAME=FOLDER, got {word!r}")
-        benchmarks[name] = Path(folder)
-    for key in export_run(run, into, benchmarks, notice):
+    def paths(option: str, words: Sequence[str]) -> dict[str, Path]:
+        found: dict[str, Path] = {}
+        for word in words:
+            name, separator, path = word.partition("=")
+            if not (name.isidentifier() and separator and path):
+                raise UsageError(f"Expected {option}, got {word!r}")
+            found[name] = Path(path)
+        return found
+
+    benchmarks, clips = paths("--measure NAME=FOLDER", measure or ()), paths("--clip NAME=FILE", clip or ())
+
+    def measure_clips(model: str, scale: int, weights: Path, tuned_for: str) -> dict[str, Any]:
+        from ..bench.compressed import figures
+
+        found = {name: figures(path, model, scale, weights, tuned_for) for name, path in clips.items()}
+        return {"compressed": found}
+
+    for key in export_run(run, into, benchmarks, notice, measure_clips if clips else None):
         typer.echo(key)
 
 
@@ -161,7 +177,7 @@ def _rows(scale: int | None, names: Sequence[str]) -> list[dict[str, Any]]:
         UsageError: no such model, or none with this scale.
     """
     from ..errors import UsageError
-    from ..models import MODELS, find_model, manifest
+    from ..models import MODELS, TUNINGS, find_model, manifest
     from ..models.guide import expected_fps, quality, speed
 
     wanted = [model for model in MODELS if not names or any(name.lower() in model for name in names)]
@@ -183,6 +199,7 @@ def _rows(scale: int | None, names: Sequence[str]) -> list[dict[str, Any]]:
                 "model": model,
                 "scale": each,
                 "weights": MODELS[model].weights(each),
+                "tuned_for": [kind for kind in TUNINGS if MODELS[model].weights(each, kind)],
                 "speed": speed(model, each),
                 "fps_480p": round(expected_fps(model, each), 2),
                 "quality": quality(model, each),

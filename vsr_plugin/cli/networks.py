@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError, WeightsError
-from ..models import find_model, shipped_weights
+from ..models import CLEAN, check_tuning, find_model, shipped_weights
 from ..models.guide import usable
 from ..sizes import Size
 
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 AUTO = "auto"
 
 
-def check_model(model: str, scale: int | Size, weights: Path | None, fps: float | None) -> None:
+def check_model(model: str, scale: int | Size, weights: Path | None, tuned_for: str, fps: float | None) -> None:
     """Say what is wrong with a model before torch is loaded.
 
     Raises:
@@ -35,15 +35,18 @@ def check_model(model: str, scale: int | Size, weights: Path | None, fps: float 
     if model == AUTO:
         if weights is not None:
             raise UsageError("Expected --weights with the model they are for, got --model auto")
+        if tuned_for != CLEAN:
+            raise UsageError("Expected --tuned-for with a model, got it with --model auto")
         if isinstance(scale, Size):
             raise UsageError("Expected --model auto with a scale (-x), got it with a size")
         if not usable(scale):
             raise UsageError(f"Expected a scale that a model has weights for, got {scale}", scale=...)
         return
     spec = find_model(model, scale if isinstance(scale, int) else None)
+    check_tuning(tuned_for, weights)
     if weights is None:
-        scales = [scale] if isinstance(scale, int) else sorted(spec.scales, key=lambda one: spec.weights(one) is None)
-        shipped_weights(spec, scales[0])  # for a size, any will do
+        there = sorted(spec.scales, key=lambda one: spec.weights(one, tuned_for) is None)
+        shipped_weights(spec, scale if isinstance(scale, int) else there[0], tuned_for)  # for a size, any will do
     elif not weights.exists():
         raise WeightsError(f"No such file: {weights}")
 
@@ -56,6 +59,7 @@ class Networks:
         scale: The enlargement, or the size.
         execution: As for `Upscaler`.
         weights: ″
+        tuned_for: ″
         fps: Frames per second that auto has to make.
         quiet: Say nothing.
     """
@@ -66,11 +70,13 @@ class Networks:
         scale: int | Size,
         execution: Execution,
         weights: Path | None,
+        tuned_for: str,
         fps: float | None,
         *,
         quiet: bool,
     ) -> None:
         self._model, self._scale, self._weights, self._execution = model, scale, weights, execution
+        self._tuned_for = tuned_for
         self._fps = fps
         self._quiet = quiet
         self._opened: tuple[str, Upscaler] | None = None
@@ -96,7 +102,8 @@ class Networks:
             with waiting(f"loading {model}", quiet=self._quiet):
                 from ..engine import Upscaler
 
-                self._opened = model, Upscaler(model, self._scale, self._execution, weights=self._weights)
+                kind = {"weights": self._weights, "tuned_for": self._tuned_for}
+                self._opened = model, Upscaler(model, self._scale, self._execution, **kind)  # type: ignore[arg-type]
         return self._opened[1]
 
     def close(self) -> None:

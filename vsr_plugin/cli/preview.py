@@ -13,12 +13,13 @@ import typer
 from ..errors import BackendError, InputError, UsageError
 from ..execution import Execution
 from ..installation import install
-from ..models import find_model
+from ..models import CLEAN, check_tuning, find_model, shipped_weights
 from ..preview import KEYS
 from ..preview.stages import Look
 from ..sizes import Size
 from ..stream.selection import Selection
 from . import values
+from .values import TunedFor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +66,7 @@ def preview(
     matrix: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     color_range: Annotated[str | None, typer.Option("--range", help="As in `vsr encode`.")] = None,
     weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
+    tuned_for: TunedFor = CLEAN,
     backend: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     device: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     precision: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
@@ -82,6 +84,11 @@ def preview(
         raise UsageError("Expected --weights with the model they are for, got --model auto")
     elif isinstance(times, Size):
         raise UsageError("Expected --model auto with a scale (-x), got it with a size")
+    check_tuning(tuned_for, weights)
+    if tuned_for != CLEAN and model != _AUTO:
+        spec = find_model(model)
+        there = [one for one in spec.scales if spec.weights(one, tuned_for)] or spec.scales
+        shipped_weights(spec, times if isinstance(times, int) else there[0], tuned_for)
     execution = Execution(
         backend=backend,
         device=device,
@@ -112,7 +119,7 @@ def preview(
     else:
         check_display()
     asked = times if isinstance(times, Size) else None
-    networks = Networks(weights=weights, own=model, execution=execution, size=asked)
+    networks = Networks(weights=weights, own=model, tuned_for=tuned_for, execution=execution, size=asked)
     source = open_clip(clip, form, selection)
     if asked is not None and asked.squares:
         source.pixel_aspect = 1.0
@@ -133,6 +140,7 @@ def preview(
                 "-m": model,
                 **values.enlargement_flags(scale),
                 "--weights": weights if model == networks.own else None,
+                "--tuned-for": None if tuned_for == CLEAN else tuned_for,
                 "--backend": backend,
                 "--device": device,
                 "--precision": precision,

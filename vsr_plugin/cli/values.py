@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import Literal, cast
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -21,6 +21,14 @@ FIT = typer.Option(
     "the frame is pulled into shape. [default: inside]",
 )
 SQUARE_PIXELS = typer.Option("--square-pixels", help="With a size: make the pixels of anamorphic video square.")
+
+TunedFor = Annotated[
+    str,
+    typer.Option(
+        metavar="clean|video",
+        help="Which of the shipped weights: clean input, or video that has been compressed. `vsr models` says which.",
+    ),
+]
 
 
 def encoder_options(pairs: list[str]) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from ..errors import BackendError, OutputError, UsageError
 from ..installation import install
-from ..models import find_model, read_model, shipped_weights
+from ..models import CLEAN, check_tuning, find_model, read_model, shipped_weights
 
 if TYPE_CHECKING:
     from ..models import ModelSpec
@@ -58,6 +58,7 @@ def export_file(
     target: str | Path | None = None,
     *,
     weights: str | Path | None = None,
+    tuned_for: str = CLEAN,
     precision: ExportPrecision = "float32",
     size: tuple[int, int] | None = None,
     overwrite: bool = False,
@@ -71,6 +72,7 @@ def export_file(
             or ``glsl``, a user shader for mpv and libplacebo.
         target: The file to write, or a folder; by default ``espcn_x2.onnx`` in the current folder.
         weights: As for `load_model`.
+        tuned_for: ″
         precision: Of weights: float16 makes a file half as large. ONNX then says that features are float16, too, and
             only frames float32; in OpenVINO's files, whoever runs the network decides. Not for glsl.
         size: (width, height) of the only frames that the network takes, one at a time; by default any. Not for glsl.
@@ -93,15 +95,16 @@ def export_file(
             raise OutputError(f"{file} exists", overwrite=True)
     if not target.parent.is_dir():
         raise OutputError(f"Cannot write {target}: there is no such folder")
+    check_tuning(tuned_for, weights)
     if weights is None:
-        shipped_weights(spec, scale)
+        shipped_weights(spec, scale, tuned_for)
     for package in KINDS[kind].needs:
         if find_spec(package) is None:
             raise BackendError(f"ONNX files need {package}: {install('export')}")
     from .facts import Exported
 
-    spec, module = read_model(model, scale, weights)
-    network = Exported(spec, module, scale, precision, size, shipped=weights is None)
+    spec, module = read_model(model, scale, weights, tuned_for)
+    network = Exported(spec, module, scale, precision, size, tuned_for if weights is None else None)
     content = import_module(f".{KINDS[kind].module}", __name__).write(network)
     parts = {file: file.with_name(f".vsr-{os.getpid()}{file.suffix}.part") for file in files}
     try:

@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..models import manifest
+from ..models import CLEAN, manifest
+from ..models.specs import weights_key
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,7 +33,7 @@ class Exported:
         scale: ″
         precision: Of its weights in the file.
         size: (width, height) of the only frames that it will take; None for any.
-        shipped: Whether its weights are ours.
+        tuned_for: The kind of input that its weights, if they are ours, are for; None for others.
     """
 
     spec: ModelSpec
@@ -40,7 +41,7 @@ class Exported:
     scale: int
     precision: Precision = "float32"
     size: tuple[int, int] | None = None
-    shipped: bool = True
+    tuned_for: str | None = CLEAN
 
     @property
     def digest(self) -> str:
@@ -65,13 +66,14 @@ class Exported:
             "input": "original frames, not enlarged: (batch, channels, height, width), float32",
             "output": _OUTPUT,
             "overlap": str(spec.overlap[self.scale]),  # input pixels that a tile must see around itself
+            **({"tuned_for": self.tuned_for} if self.tuned_for else {}),
             "precision": self.precision,
             "weights_sha256": self.digest,
             "license": self._license(),
         }
 
     def _license(self) -> str:
-        if not self.shipped:
+        if self.tuned_for is None:
             return "that of the weights, which are not vsr_plugin's"
-        notice = manifest()[f"{self.spec.name}_x{self.scale}"].get("notice", "")
+        notice = manifest()[weights_key(self.spec.name, self.scale, self.tuned_for)].get("notice", "")
         return f"MIT. {notice}".strip()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, WeightsError, check_type
 from .catalogue import MODELS
-from .specs import ModelSpec, NetworkSpec
+from .specs import CLEAN, TUNINGS, ModelSpec, NetworkSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,11 +25,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "CLEAN",
     "MODELS",
+    "TUNINGS",
     "ModelSpec",
     "NetworkSpec",
     "architecture",
     "build_model",
+    "check_tuning",
     "find_model",
     "load_model",
     "manifest",
@@ -68,7 +71,10 @@ def find_model(name: str, scale: int | None = None) -> ModelSpec:
 
 @cache
 def manifest() -> Mapping[str, Mapping[str, Any]]:
-    """The rows of weights/manifest.toml: ``espcn_x3`` → sha256, training, measured PSNR; file, if it serves several."""
+    """The rows of weights/manifest.toml: ``espcn_x3`` → sha256, training, measured PSNR; file, if it serves several.
+
+    Rows of weights that are not tuned for clean input say what they are for: ``tuned_for``.
+    """
     path = resources.files("vsr_plugin.weights") / "manifest.toml"
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
@@ -93,7 +99,7 @@ def set_scale(module: nn.Module, scale: int) -> None:
             part.scale = scale  # type: ignore[assignment]
 
 
-def load_model(name: str, scale: int, weights: str | Path | None = None) -> nn.Module:
+def load_model(name: str, scale: int, weights: str | Path | None = None, *, tuned_for: str = CLEAN) -> nn.Module:
     """Build a model and read its weights: the shipped ones, or a file of the user's own.
 
     Args:
@@ -101,26 +107,48 @@ def load_model(name: str, scale: int, weights: str | Path | None = None) -> nn.M
         scale: One that the model has.
         weights: .safetensors, .pth, .pt or .npz, of ours or in a layout of somebody else's that is known (nothing in it
             is executed); the network is then of the form that the weights are of.
+        tuned_for: Which of the shipped weights: ``clean``, or ``video`` for input that has been compressed.
 
     Returns:
         The network in float32 on the CPU, in evaluation mode.
 
     Raises:
-        UsageError: an unknown model or scale.
+        UsageError: an unknown model or scale, or one that has no weights for this kind of input.
         WeightsError: no weights are shipped, or the file is missing, corrupt or of another architecture.
     """
-    return read_model(name, scale, weights)[1]
+    return read_model(name, scale, weights, tuned_for)[1]
 
 
-def shipped_weights(spec: ModelSpec, scale: int) -> str:
+def check_tuning(tuned_for: str, weights: object = None) -> None:
+    """Refuse what weights are not tuned for.
+
+    Raises:
+        UsageError: an unknown kind of input, or one beside weights of the user's own.
+    """
+    if tuned_for not in TUNINGS:
+        raise UsageError(f"Unknown kind of input {tuned_for!r}. Weights are tuned for {' or '.join(TUNINGS)}")
+    if weights is not None and tuned_for != CLEAN:
+        raise UsageError("Expected weights of your own or shipped ones that are tuned, got both", tuned_for=None)
+
+
+def shipped_weights(spec: ModelSpec, scale: int, tuned_for: str = CLEAN) -> str:
     """File name of the shipped weights.
 
     Raises:
-        WeightsError: there are none; the message says what training them takes.
+        UsageError: there are none that are tuned for this kind of input; the message lists those that are.
+        WeightsError: there are none at all; the message says what training them takes.
     """
-    file = spec.weights(scale)
+    check_tuning(tuned_for)
+    file = spec.weights(scale, tuned_for)
     if file is not None:
         return file
+    if tuned_for != CLEAN:
+        there = {
+            name: [f"×{each}" for each in other.scales if other.weights(each, tuned_for)]
+            for name, other in MODELS.items()
+        }
+        known = ", ".join(f"{name} {' '.join(scales)}" for name, scales in there.items() if scales)
+        raise UsageError(f"No weights of {spec.name} ×{scale} are tuned for {tuned_for}. Those there are: {known}")
     # A step on 16 patches of 48 × 48 input pixels (Lim, CVPRW 2017): forward, and backward twice that.
     step = f" of {6.0 * spec.cost[scale][1] * 16 * 48 * 48 / 1e12:.1g} TFLOP" if scale in spec.cost else ""
     raise WeightsError(
@@ -129,13 +157,17 @@ def shipped_weights(spec: ModelSpec, scale: int) -> str:
     )
 
 
-def read_model(name: str, scale: int, weights: str | Path | None = None) -> tuple[ModelSpec, nn.Module]:
+def read_model(
+    name: str, scale: int, weights: str | Path | None = None, tuned_for: str = CLEAN
+) -> tuple[ModelSpec, nn.Module]:
     """`load_model`, and what is known of the network: its overlap is not the catalogue's, if it is of another form."""
     from .convert import convert, read_weights
 
     spec = find_model(name, scale)
+    check_tuning(tuned_for, weights)
     if weights is None:
-        file = read_weights(Path(str(resources.files("vsr_plugin.weights") / shipped_weights(spec, scale))))
+        shipped = shipped_weights(spec, scale, tuned_for)
+        file = read_weights(Path(str(resources.files("vsr_plugin.weights") / shipped)))
         file = replace(file, metadata={**file.metadata, "model": name})  # the manifest says whom it serves
     else:
         file = read_weights(Path(weights))

@@ -9,6 +9,16 @@ from typing import Any
 from ..errors import UsageError, check_type
 
 
+CLEAN = "clean"
+# What weights are trained for: small pictures that were only shrunk, or those of a compressed video.
+TUNINGS = (CLEAN, "video")
+
+
+def weights_key(model: str, scale: int, tuned_for: str = CLEAN) -> str:
+    """Of shipped weights in the manifest: ``espcn_x2``, ``espcn_x2_video``."""
+    return f"{model}_x{scale}" + ("" if tuned_for == CLEAN else f"_{tuned_for}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkSpec:
     """What must be known of a network to run it.
@@ -66,9 +76,14 @@ class ModelSpec(NetworkSpec):
     options: Mapping[str, Any] = field(default_factory=dict)
     cost: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
-    def weights(self, scale: int) -> str | None:
-        """File name of the shipped weights for ``scale``, or None if none are shipped."""
-        key = f"{self.name}_x{scale}"
+    def weights(self, scale: int, tuned_for: str = CLEAN) -> str | None:
+        """File name of the shipped weights for ``scale``, or None if none are shipped.
+
+        Args:
+            scale: Whole number.
+            tuned_for: What kind of input they were trained for: a name out of `TUNINGS`.
+        """
+        key = weights_key(self.name, scale, tuned_for)
         from . import manifest
 
         row = manifest().get(key)

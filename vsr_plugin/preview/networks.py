@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..engine import Upscaler
 from ..execution import Execution
-from ..models import MODELS, find_model
+from ..models import CLEAN, MODELS, find_model
 from ..stream.choice import choose
 from .pixels import enlarge
 
@@ -31,6 +31,7 @@ class Networks:
     Args:
         weights: A file of weights for the model ``own``.
         own: ″
+        tuned_for: The kind of input that shipped weights are for; models that have none for it are left out.
         execution: As for `Upscaler`; the batch is one frame.
         size: That frames get, in place of any scale.
     """
@@ -40,12 +41,14 @@ class Networks:
         *,
         weights: Path | None = None,
         own: str = "",
+        tuned_for: str = CLEAN,
         execution: Execution | None = None,
         size: Size | None = None,
     ) -> None:
         self._size = size
         self._weights = weights
         self.own = own if weights is not None else ""
+        self._tuned_for = tuned_for
         self._execution = replace(execution or Execution(), batch=1)
 
     def models(self, scale: int | Size) -> tuple[str, ...]:
@@ -56,7 +59,7 @@ class Networks:
         """What a model can be opened at."""
         spec = find_model(model)
         own = model == self.own
-        scales = tuple(scale for scale in spec.scales if own or spec.weights(scale) is not None)
+        scales = tuple(scale for scale in spec.scales if own or spec.weights(scale, self._tuned_for) is not None)
         return scales if self._size is None else (self._size,) * bool(scales)
 
     def open(self, model: str, scale: int | Size) -> Upscaler:
@@ -65,7 +68,9 @@ class Networks:
         Raises:
             VsrError: as `Upscaler` does.
         """
-        return Upscaler(model, scale, self._execution, weights=self._weights if model == self.own else None)
+        if model == self.own:
+            return Upscaler(model, scale, self._execution, weights=self._weights)
+        return Upscaler(model, scale, self._execution, tuned_for=self._tuned_for)
 
     def best(self, clip: Clip, scale: int) -> Chosen:
         """The model of the highest PSNR that keeps up with the clip here; the one with the least work if none does.

@@ -84,7 +84,7 @@ class Compression(Iterator[Planes]):
                 self._coder.height, self._coder.width = height, width
                 self._coder.pix_fmt = "yuv420p"
                 self._coder.time_base, self._coder.framerate = 1 / self._rate, self._rate
-            frame = VideoFrame.from_ndarray(_stacked(planes), format="yuv420p")
+            frame = to_video_frame(planes)
             frame.pts, frame.time_base = index, 1 / self._rate
             yield from self._pass_on(frame)
         yield from self._pass_on(None)
@@ -98,7 +98,7 @@ class Compression(Iterator[Planes]):
         if frame is None:
             decoded += self._decoder.decode(None)
         for each in decoded:
-            yield _planes(each)
+            yield to_planes(each)
 
 
 def _open(name: str, mode: Any) -> VideoCodecContext:
@@ -108,13 +108,15 @@ def _open(name: str, mode: Any) -> VideoCodecContext:
     return context
 
 
-def _stacked(planes: Planes) -> NDArray[np.uint8]:
-    """The layout of PyAV's arrays: the rows of Y, then those of Cb and of Cr, one after the other."""
+def to_video_frame(planes: Planes) -> VideoFrame:
+    """PyAV's frame of three planes, whose arrays have the rows of Y, then those of Cb and of Cr."""
     height, width = planes[0].shape
-    return np.concatenate([plane.reshape(-1) for plane in planes]).reshape(height * 3 // 2, width)
+    stacked = np.concatenate([plane.reshape(-1) for plane in planes]).reshape(height * 3 // 2, width)
+    return VideoFrame.from_ndarray(stacked, format="yuv420p")
 
 
-def _planes(frame: VideoFrame) -> Planes:
+def to_planes(frame: VideoFrame) -> Planes:
+    """The planes of PyAV's frame."""
     height, width = frame.height, frame.width
     flat = np.asarray(frame.to_ndarray(format="yuv420p"), np.uint8).reshape(-1)
     luma, chroma = height * width, height * width // 4

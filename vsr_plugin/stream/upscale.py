@@ -130,6 +130,7 @@ class Report:
         model: Name.
         scale: How many times the networks enlarge.
         scales: Of the networks that a frame passes, one after the other.
+        tuned_for: The kind of input that the weights are for; None with weights of the user's own.
         backend: What ran the network.
         device: Where.
         precision: In what numbers.
@@ -151,6 +152,7 @@ class Report:
     model: str
     scale: int
     scales: tuple[int, ...]
+    tuned_for: str | None
     backend: str
     device: str
     precision: str
@@ -289,6 +291,7 @@ def _report(
         model=upscaler.spec.name,
         scale=math.prod(scales),
         scales=scales,
+        tuned_for=upscaler.tuned_for,
         backend=upscaler.backend,
         device=str(upscaler.device),
         precision=upscaler.precision,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -13,17 +14,21 @@ from safetensors.torch import load_file, save
 
 from ..errors import InputError, OutputError
 from ..evaluation import evaluate
-from ..models import find_model, load_model
+from ..models import CLEAN, find_model, load_model
+from ..models.specs import weights_key
 from ..pictures import read_pictures
 from .recipes import find_recipe
 from .settings import BEST
 from .transfer import lineage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..evaluation import Scores
     from ..pictures import Picture
+
+# (model, scale, file of weights, what they are tuned for) → figures for their row in the manifest.
+type Measure = Callable[[str, int, Path, str], Mapping[str, Any]]
 
 _FREE = 0.005  # dB
 
@@ -32,7 +37,9 @@ _HEADER = (
 )
 
 
-def export(run: Path, into: Path, benchmarks: Mapping[str, Path], notice: str) -> list[str]:
+def export(
+    run: Path, into: Path, benchmarks: Mapping[str, Path], notice: str, measure_more: Measure | None = None
+) -> list[str]:
     """Copy a run's best weights into a folder of weights, and write down what they are.
 
     In float16, which is half as large, where that costs less than 0.005 dB on every benchmark.
@@ -42,9 +49,11 @@ def export(run: Path, into: Path, benchmarks: Mapping[str, Path], notice: str) -
         into: Folder with a manifest.toml, or an empty one.
         benchmarks: Name → folder of pictures to measure them on.
         notice: What a user must know of the pictures they were trained on.
+        measure_more: Gives further figures for the row of a model at a scale with weights.
 
     Returns:
-        The keys of the rows, e.g. ``espcn_x3``, one for each scale.
+        The keys of the rows, e.g. ``espcn_x3``, one for each scale. Weights that were trained on compressed pictures
+        have rows and a file of their own, ``espcn_x3_video``.
 
     Raises:
         InputError: no run there, or pictures that cannot be read.
@@ -59,7 +68,8 @@ def export(run: Path, into: Path, benchmarks: Mapping[str, Path], notice: str) -
     settings, history = report["settings"], report["history"]
     model, scales = settings["model"], settings["scales"]
     spec = find_model(model, scales[0])
-    name = model if spec.shared else f"{model}_x{scales[0]}"
+    tuned_for = CLEAN if settings.get("degradation", "none") == "none" else settings["degradation"]
+    name = (model if spec.shared else f"{model}_x{scales[0]}") + ("" if tuned_for == CLEAN else f"_{tuned_for}")
     pictures = {name: read_pictures(folder, spec.channels) for name, folder in benchmarks.items()}
     path = run / BEST
     scores = _measure(path, model, scales, spec.channels, pictures)
@@ -74,11 +84,12 @@ def export(run: Path, into: Path, benchmarks: Mapping[str, Path], notice: str) -
     kept = history[-1:] if find_recipe(model, settings["recipe"]).content else history
     rows = {}
     for scale in scales:
-        rows[f"{model}_x{scale}"] = {
+        rows[weights_key(model, scale, tuned_for)] = {
             "file": f"{name}.safetensors",
             "sha256": hashlib.sha256(content).hexdigest(),
             "model": model,
             "scale": scale,
+            **({} if tuned_for == CLEAN else {"tuned_for": tuned_for}),
             "trained_on": _data(lineage(report)),
             "notice": notice,
             "training": lineage(report),
@@ -88,6 +99,8 @@ def export(run: Path, into: Path, benchmarks: Mapping[str, Path], notice: str) -
             for (benchmark, measured), found in scores.items()
             if measured == scale
         }
+        if measure_more:
+            rows[weights_key(model, scale, tuned_for)] |= measure_more(model, scale, path, tuned_for)
     manifest = into / "manifest.toml"
     try:
         into.mkdir(parents=True, exist_ok=True)
@@ -102,7 +115,7 @@ def export(run: Path, into: Path, benchmarks: Mapping[str, Path], notice: str) -
 def _data(commands: list[dict[str, Any]]) -> list[str]:
     """The folders of images that these commands, oldest first, have trained on."""
     words = [word for step in commands for word in step["command"].split("--data ")[1:]]
-    return list(dict.fromkeys(word.split()[0] for word in words))
+    return list(dict.fromkeys(re.sub(r":[\d.]+$", "", word.split()[0]) for word in words))
 
 
 def _measure(

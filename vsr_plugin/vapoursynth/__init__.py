@@ -30,6 +30,7 @@ from ..device import default_backend
 from ..engine import Upscaler
 from ..errors import VsrError
 from ..execution import Execution
+from ..models import CLEAN
 from . import arguments
 from .graph import enlarged, sentence
 from .pictures import blank, check_clip
@@ -57,6 +58,7 @@ def upscale(
     src_left: float = 0.0,
     src_top: float = 0.0,
     weights: str | PathLike[str] | None = None,
+    tuned_for: str = CLEAN,
     backend: str | None = None,
     precision: Precision | None = None,
     device: str | int | None = None,
@@ -93,6 +95,7 @@ def upscale(
         src_left: Samples of the clip by which the result begins later, and ends later, as in VapourSynth's resizers.
         src_top: ″
         weights: A file of weights in place of the shipped ones.
+        tuned_for: Which of the shipped weights: "clean", or "video" for clips that have been compressed.
         backend: What runs the network; by default the best for the device.
         precision: "float32", "float16" or "bfloat16"; by default the fastest that costs no more than 0.02 dB. Clips in
             single precision are computed in float32, those in half precision in float16 where the backend has it.
@@ -125,7 +128,7 @@ def upscale(
         frames: int | None = 1 if latency else named["batch"]
         arguments.check_number("batch", frames, 1, or_word="latency")
         side = arguments.tile(tile)
-        path = arguments.weights(model, asked, named["weights"])
+        path = arguments.weights(model, asked, named["weights"], tuned_for)
         cache = arguments.folder(cache_dir)
         where = arguments.device(backend, named["device"])
         backend = backend or default_backend(torch.device(where))
@@ -147,10 +150,10 @@ def upscale(
                     frames = workers[0].batch
                 frames = frames and min(frames, clip.num_frames)
                 execution = replace(execution, batch=frames)
-                kind = (model, asked, stamp, execution, clip.format.id, clip.width, clip.height)
+                kind = (model, asked, stamp, tuned_for, execution, clip.format.id, clip.width, clip.height)
 
                 def make(kind: Hashable = kind, execution: Execution = execution) -> Worker:
-                    upscaler = Upscaler(model, asked, execution, weights=path)
+                    upscaler = Upscaler(model, asked, execution, weights=path, tuned_for=tuned_for)
                     return Worker(upscaler, blank(clip), kind)
 
                 workers.append(open_worker(kind, make))

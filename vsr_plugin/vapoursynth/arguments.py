@@ -16,7 +16,7 @@ from ..backends import BACKEND_NAMES, open_backend
 from ..device import find_device
 from ..errors import UsageError
 from ..execution import MIN_TILE
-from ..models import MODELS
+from ..models import CLEAN, MODELS, check_tuning, shipped_weights
 from ..sizes import Size
 
 if TYPE_CHECKING:
@@ -133,13 +133,17 @@ def check_number(
     raise UsageError(f"Expected {name} to be a whole number, {wanted}{word}, got {value!r}")
 
 
-def weights(model: str, asked: int | Size, path: object) -> Path | None:
+def weights(model: str, asked: int | Size, path: object, tuned_for: str) -> Path | None:
     """The file of weights; None for those that are shipped."""
+    check_tuning(tuned_for, path)
     if path is None:
         spec = MODELS[model]
         scale = asked.scale if isinstance(asked, Size) else asked
-        scale = next(filter(spec.weights, spec.scales), spec.scales[0]) if scale is None else scale
-        if spec.weights(scale) is None:
+        there = [each for each in spec.scales if spec.weights(each, tuned_for)]
+        scale = (there or spec.scales)[0] if scale is None else scale
+        if spec.weights(scale, tuned_for) is None and tuned_for != CLEAN:
+            shipped_weights(spec, scale, tuned_for)
+        if spec.weights(scale, tuned_for) is None:
             train = f"vsr train {model} -x {scale}"
             raise UsageError(f"Expected weights, as {model} ×{scale} comes without weights, got none: try `{train}`")
         return None

@@ -81,6 +81,7 @@ def network(upscaler: Upscaler, target: Target) -> dict[str, Any]:
         "size": f"{target.width}×{target.height}",
         "seen": None if target.window is None else [str(value) for value in astuple(target.window)],
         "pixel aspect ratio": target.ratio,
+        "tuned for": upscaler.tuned_for,
         "weights": upscaler.checksum(),
         "backend": upscaler.backend,
         "device": upscaler.device.type,

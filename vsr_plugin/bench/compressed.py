@@ -1,0 +1,354 @@
+"""What networks make of compressed video: a clip shrunk, compressed, enlarged, and compared with what it was.
+
+Beside PSNR and SSIM of every frame, as `evaluation` measures them on luma, and VMAF, *flicker* says how steady the
+result is: the mean difference between the change from one frame to the next in the result and the same change in the
+original, in code values of 8-bit luma. A result that changes as the original does has a flicker of 0.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..color import chroma_grid, convert
+from ..engine import Upscaler
+from ..errors import UsageError
+from ..evaluation import psnr, ssim
+from ..execution import Execution
+from ..frames import ColorSpec, Frame, Matrix, Range
+from ..kernels import resample
+from ..models import CLEAN, TUNINGS, NetworkSpec, find_model
+from ..models.layers import BicubicUpsample
+from ..stream import Selection, Source
+from ..stream.compression import Compression
+from ..stream.quality import has_vmaf, lanczos, vmaf
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from ..stream.compression import Planes
+
+    type Luma = NDArray[np.uint8]
+    type Enlarge = Callable[[Sequence[Planes]], list[Planes]]
+
+_log = logging.getLogger(__name__)
+
+_FORMAT = (8, (1, 1))  # bits and subsampling of what is compressed
+CRFS = (18, 23, 28, 32)
+_BICUBIC_REACH = 3
+_FRAMES = 30  # for the manifest
+SIGN = "none"  # in place of a CRF, of what is not compressed
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One way to enlarge the clip, compressed in one way.
+
+    Attributes:
+        crf: Of the encoder; None where nothing is compressed.
+        kbps: Of the small clip in kilobits per second; None where nothing is compressed.
+        method: ``bicubic``, ``lanczos``, or the name of a model.
+        tuned_for: The kind of input that the model's weights are for; None for all else.
+        psnr: dB, of luma, a border of the scale cropped; the mean over the frames.
+        ssim: ″
+        vmaf: 0 to 100; None without libvmaf.
+        flicker: In code values of luma: see the module.
+    """
+
+    crf: float | None
+    kbps: float | None
+    method: str
+    tuned_for: str | None
+    psnr: float
+    ssim: float
+    vmaf: float | None
+    flicker: float
+
+    @property
+    def label(self) -> str:
+        """Name, and what the weights are tuned for if it is not clean input."""
+        return self.method if self.tuned_for in (None, CLEAN) else f"{self.method} ({self.tuned_for})"
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """All of them.
+
+    Attributes:
+        clip: Its name.
+        frames: How many.
+        width: Of the original, which the results are compared with.
+        height: ″
+        scale: Whole number.
+        codec: The encoder.
+        preset: ″
+        rows: By CRF, uncompressed first.
+    """
+
+    clip: str
+    frames: int
+    width: int
+    height: int
+    scale: int
+    codec: str
+    preset: str
+    rows: tuple[Row, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+    def table(self) -> list[tuple[str, ...]]:
+        """Header and rows as text."""
+        lines: list[tuple[str, ...]] = [("CRF", "kb/s", "enlarged by", "PSNR", "SSIM", "VMAF", "flicker")]
+        lines += [
+            (
+                SIGN if row.crf is None else f"{row.crf:g}",
+                "–" if row.kbps is None else f"{row.kbps:.0f}",
+                row.label,
+                f"{row.psnr:.2f}",
+                f"{row.ssim:.4f}",
+                "–" if row.vmaf is None else f"{row.vmaf:.1f}",
+                f"{row.flicker:.2f}",
+            )
+            for row in self.rows
+        ]
+        return lines
+
+    @property
+    def legend(self) -> str:
+        """What was done, and what the figures are."""
+        without = "" if self.rows[0].vmaf is not None else " No VMAF: this FFmpeg has no libvmaf."
+        preset = f", preset {self.preset}" if self.preset else ""
+        return (
+            f"{self.clip}: {self.frames} frames of {self.width}×{self.height}, shrunk to 1/{self.scale}, compressed by "
+            f"{self.codec}{preset}, and enlarged ×{self.scale}. PSNR in dB, SSIM and flicker of luma; flicker is how "
+            f"much the change from frame to frame differs from the original's, in code values.{without}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A model to measure.
+
+    Attributes:
+        model: Name.
+        tuned_for: The kind of input that its shipped weights are for.
+        weights: A file in place of the shipped weights.
+    """
+
+    model: str
+    tuned_for: str = CLEAN
+    weights: Path | None = None
+
+
+def candidates(model: str, scale: int, weights: Path | None = None) -> list[Candidate]:
+    """Every kind of shipped weights that a model has at this scale; or weights of the user's own beside them.
+
+    Raises:
+        UsageError: an unknown model, or a scale that it lacks.
+    """
+    spec = find_model(model, scale)
+    found = [Candidate(model, kind) for kind in TUNINGS if spec.weights(scale, kind)]
+    return found if weights is None else [*found, Candidate(model, "own weights", weights)]
+
+
+def measure(
+    clip: Path,
+    scale: int,
+    chosen: Sequence[Candidate],
+    crfs: Sequence[float],
+    *,
+    codec: str = "libx264",
+    preset: str = "medium",
+    frames: int = 60,
+    execution: Execution | None = None,
+) -> Study:
+    """Shrink a clip, compress it, enlarge it, and compare it with what it was.
+
+    Args:
+        clip: Anything FFmpeg opens; the better it is, the more the figures say.
+        scale: By how much it is shrunk and enlarged.
+        chosen: The models, measured beside bicubic and Lanczos.
+        crfs: Of the encoder; the clip is measured without compression, too.
+        codec: One of `stream.compression.ENCODERS`.
+        preset: Of x264 and x265.
+        frames: How many are taken, from the beginning.
+        execution: How the networks run.
+
+    Raises:
+        UsageError: a clip without color or of fewer than two frames, or an encoder or option that is not known.
+        VsrError: as `Source` and `Upscaler` raise it.
+    """
+    color, rate, truth = _read(clip, scale, frames)
+    height, width = truth[0][0].shape
+    small = [_shrunk(planes, color, scale) for planes in truth]
+    with ExitStack() as opened:
+        methods = list(_methods(chosen, scale, color, execution or Execution(), opened))
+        rows = []
+        for crf in (None, *crfs):
+            seen, kbps = small, None
+            if crf is not None:
+                compression = Compression(small, codec, _options(codec, crf, preset), rate)
+                seen = list(compression)
+                kbps = compression.size * 8 / 1000 / float(len(small) / rate)
+            for name, tuned_for, enlarge in methods:
+                rows.append(_row(crf, kbps, name, tuned_for, truth, enlarge(seen), scale))
+                _log.info("CRF %s, %s: %.2f dB", "–" if crf is None else f"{crf:g}", rows[-1].label, rows[-1].psnr)
+    kept = preset if codec != "libvpx-vp9" else ""
+    return Study(clip.name, len(truth), width, height, scale, codec, kept, tuple(rows))
+
+
+def figures(clip: Path, model: str, scale: int, weights: Path, tuned_for: str) -> dict[str, dict[str, float]]:
+    """PSNR for the manifest, of every third frame: ``none``, ``crf18`` … → bicubic, Lanczos, and the kinds of weights.
+
+    Args:
+        clip: Anything FFmpeg opens.
+        model: Name.
+        scale: One that the model has.
+        weights: A file, in place of the shipped weights of its kind.
+        tuned_for: Its kind.
+    """
+    color, rate, truth = _read(clip, scale, _FRAMES)
+    small = [_shrunk(planes, color, scale) for planes in truth]
+    chosen = [each for each in candidates(model, scale) if each.tuned_for != tuned_for]
+    chosen.append(Candidate(model, tuned_for, weights))
+    made: dict[str, dict[str, float]] = {}
+    with ExitStack() as opened:
+        methods = list(_methods(chosen, scale, color, Execution(), opened))
+        for crf in (None, *CRFS):
+            seen = small
+            if crf is not None:
+                seen = list(Compression(small, "libx264", _options("libx264", crf, "medium"), rate))
+            made[SIGN if crf is None else f"crf{crf}"] = {
+                kind or name: round(fmean(psnr(*pair) for pair in _inner(truth[::3], enlarge(seen[::3]), scale)), 2)
+                for name, kind, enlarge in methods
+            }
+    return made
+
+
+def _read(clip: Path, scale: int, frames: int) -> tuple[ColorSpec, Fraction, list[Planes]]:
+    """The clip in 4:2:0 at 8 bits, cropped to a size whose small one is even; how to read it; frames per second."""
+    unit = 2 * scale
+    source = Source(clip, Selection(frames=frames))
+    color, truth = ColorSpec(), []
+    try:
+        for frame in source:
+            if frame.is_gray:
+                raise UsageError(f"Expected a clip with color, got {source.name} in gray")
+            color, planes = frame.color, frame.planes[:3]
+            if (color.depth, color.subsampling) != _FORMAT or color.floating or color.matrix is Matrix.RGB:
+                is_rgb = color.matrix is Matrix.RGB
+                target = replace(color, depth=8, subsampling=(1, 1), floating=False)
+                target = replace(target, matrix=Matrix.BT709, range=Range.LIMITED) if is_rgb else target
+                color, planes = target, convert(planes, color, target)
+            height, width = (side // unit * unit for side in planes[0].shape)
+            y, cb, cr = (plane.contiguous().numpy() for plane in planes)
+            half = (slice(height // 2), slice(width // 2))
+            truth.append((y[:height, :width].copy(), cb[half].copy(), cr[half].copy()))
+    finally:
+        source.close()
+    if len(truth) < 2 or min(truth[0][0].shape) < 11 + 2 * scale:
+        raise UsageError(f"Expected a clip of two frames or more, and of some size, got {len(truth)} of {source.name}")
+    return color, source.frame_rate or Fraction(25), truth
+
+
+def _shrunk(planes: Planes, color: ColorSpec, scale: int) -> Planes:
+    """Bicubic with antialiasing, and chroma where it belongs beside the smaller luma."""
+    (fy, fx), (oy, ox) = chroma_grid(color)
+    # The first small chroma sample lies at (o + 0.5)·scale − 0.5 of large luma; resample puts it in the middle.
+    shifts = [(0.0, 0.0)] + 2 * [
+        (((oy + 0.5) / fy - 0.5) * (scale - 1), ((ox + 0.5) / fx - 0.5) * (scale - 1)),
+    ]
+    made = []
+    for plane, shift in zip(planes, shifts, strict=True):
+        x = torch.from_numpy(plane).to(torch.float64)
+        for dim in (0, 1):
+            x = resample(x, dim, plane.shape[dim] // scale, 1 / scale, shift=shift[dim])
+        made.append(torch.floor(x + 0.5).clamp(0, 255).to(torch.uint8).numpy())
+    return made[0], made[1], made[2]
+
+
+def _options(codec: str, crf: float, preset: str) -> dict[str, str]:
+    quality = {"crf": f"{crf:g}"}
+    return quality if codec == "libvpx-vp9" else {**quality, "preset": preset}
+
+
+def _methods(
+    chosen: Sequence[Candidate], scale: int, color: ColorSpec, execution: Execution, opened: ExitStack
+) -> Iterator[tuple[str, str | None, Enlarge]]:
+    """Name, what the weights are tuned for, and what enlarges frames; closed by ``opened``."""
+    plain = NetworkSpec(name="bicubic", overlap={scale: _BICUBIC_REACH})
+    how = Execution(backend="eager", device=execution.device, precision="float32")
+    bicubic = opened.enter_context(Upscaler.from_module(BicubicUpsample(scale), plain, scale, how))
+    yield "bicubic", None, _through(bicubic, color)
+    yield "lanczos", None, lambda frames: [lanczos(planes, scale) for planes in frames]
+    for each in chosen:
+        kind = {"weights": each.weights} if each.weights else {"tuned_for": each.tuned_for}
+        upscaler = opened.enter_context(Upscaler(each.model, scale, execution, **kind))
+        yield each.model, each.tuned_for, _through(upscaler, color)
+
+
+def _through(upscaler: Upscaler, color: ColorSpec) -> Enlarge:
+    def enlarge(frames: Sequence[Planes]) -> list[Planes]:
+        asked = [
+            Frame(tuple(map(torch.from_numpy, planes)), index, Fraction(1, 25), color=color)
+            for index, planes in enumerate(frames)
+        ]
+        made: list[Planes] = []
+        for frame in upscaler.stage(frame for frame in asked):
+            y, cb, cr = (plane.contiguous().numpy() for plane in frame.planes[:3])
+            made.append((y, cb, cr))
+        return made
+
+    return enlarge
+
+
+def _row(
+    crf: float | None,
+    kbps: float | None,
+    name: str,
+    tuned_for: str | None,
+    truth: Sequence[Planes],
+    result: Sequence[Planes],
+    scale: int,
+) -> Row:
+    pairs = _inner(truth, result, scale)
+    return Row(
+        crf,
+        kbps,
+        name,
+        tuned_for,
+        fmean(psnr(*pair) for pair in pairs),
+        fmean(ssim(*pair) for pair in pairs),
+        vmaf(truth, result) if has_vmaf() else None,
+        flicker([right for right, _ in pairs], [made for _, made in pairs]),
+    )
+
+
+def _inner(truth: Sequence[Planes], result: Sequence[Planes], scale: int) -> list[tuple[Luma, Luma]]:
+    """Luma of both without a border of the scale."""
+    inside = (slice(scale, -scale), slice(scale, -scale))
+    return [(right[0][inside], made[0][inside]) for right, made in zip(truth, result, strict=True)]
+
+
+def flicker(truth: Sequence[NDArray[np.uint8]], result: Sequence[NDArray[np.uint8]]) -> float:
+    """How much the changes from frame to frame differ from the original's: see the module.
+
+    Args:
+        truth: (H, W) luma, two frames or more.
+        result: As many of the same shape.
+    """
+    error = [made.astype(np.float64) - right for right, made in zip(truth, result, strict=True)]
+    return fmean(float(np.abs(later - earlier).mean()) for earlier, later in pairwise(error))
