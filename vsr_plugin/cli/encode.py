@@ -255,7 +255,9 @@ def encode(
 
     done = failed = 0
     with ExitStack() as cleanup:
-        networks = cleanup.enter_context(closing(Networks(model, times, execution, weights, tuned_for, fps, quiet=quiet)))
+        networks = cleanup.enter_context(
+            closing(Networks(model, times, execution, weights, fps, tuned_for=tuned_for, quiet=quiet))
+        )
         if executor is not None:
             cleanup.enter_context(executor)
         encode_one = partial(

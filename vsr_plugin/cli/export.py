@@ -41,7 +41,13 @@ def export(
     """
     from ..export import export_file
 
-    options: dict[str, Any] = {"weights": weights, "tuned_for": tuned_for, "precision": precision, "size": _size(size), "overwrite": overwrite}
+    options: dict[str, Any] = {
+        "weights": weights,
+        "tuned_for": tuned_for,
+        "precision": precision,
+        "size": _size(size),
+        "overwrite": overwrite,
+    }
     typer.echo(export_file(model, scale, to, output, **options))
 
 

@@ -59,8 +59,8 @@ class Networks:
         scale: The enlargement, or the size.
         execution: As for `Upscaler`.
         weights: ″
-        tuned_for: ″
         fps: Frames per second that auto has to make.
+        tuned_for: As for `Upscaler`.
         quiet: Say nothing.
     """
 
@@ -70,9 +70,9 @@ class Networks:
         scale: int | Size,
         execution: Execution,
         weights: Path | None,
-        tuned_for: str,
         fps: float | None,
         *,
+        tuned_for: str = CLEAN,
         quiet: bool,
     ) -> None:
         self._model, self._scale, self._weights, self._execution = model, scale, weights, execution

@@ -28,8 +28,10 @@ _CODECS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "libvpx-vp9": ("vp9", {"b": "0", "row-mt": "0"}),
 }
 ENCODERS = tuple(_CODECS)
-# x265 4.1 writes past its buffers where a side is shorter than a coding tree unit.
-SMALLEST: Mapping[str, int] = {"libx265": 64}
+# Sides are padded to whole macroblocks, at the edge of which x264 is not the same each time, and for x265 to two coding
+# tree units, for it reads, and writes, past its buffers where frames are smaller.
+_BLOCK = 16
+_LEAST: Mapping[str, int] = {"libx265": 128}
 
 
 class Compression(Iterator[Planes]):
@@ -45,8 +47,8 @@ class Compression(Iterator[Planes]):
         size: Bytes of the compressed stream, so far.
 
     Raises:
-        UsageError: an encoder that is not known, or not in this build of FFmpeg. While iterating: an option or a size
-            that the encoder does not take.
+        UsageError: an encoder that is not known, or not in this build of FFmpeg. While iterating: an option that the
+            encoder does not take, or frames of odd or different sizes.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Compression(Iterator[Planes]):
         if encoder not in _CODECS:
             raise UsageError(f"Unknown encoder {encoder!r}. Known encoders: {', '.join(_CODECS)}")
         self.size = 0
+        self._shape = (0, 0)
         self._encoder, self._options, self._rate = encoder, dict(options), rate
         decoder, fixed = _CODECS[encoder]
         try:
@@ -71,20 +74,23 @@ class Compression(Iterator[Planes]):
     def __next__(self) -> Planes:
         try:
             return next(self._decoded)
+        except UsageError:
+            raise
         except (FFmpegError, ValueError) as error:
             raise UsageError(f"{self._encoder} does not encode with {self._options}: {error}") from error
 
     def _run(self, frames: Iterable[Planes]) -> Iterator[Planes]:
         for index, planes in enumerate(frames):
+            height, width = planes[0].shape
+            padded = _pad(planes, _LEAST.get(self._encoder, _BLOCK))
             if index == 0:
-                height, width = planes[0].shape
-                if min(height, width) < SMALLEST.get(self._encoder, 2) or height % 2 or width % 2:
-                    least = SMALLEST.get(self._encoder, 2)
-                    raise UsageError(f"Expected even sides from {least} for {self._encoder}, got {width}×{height}")
-                self._coder.height, self._coder.width = height, width
+                self._shape = height, width
+                self._coder.height, self._coder.width = padded[0].shape
                 self._coder.pix_fmt = "yuv420p"
                 self._coder.time_base, self._coder.framerate = 1 / self._rate, self._rate
-            frame = to_video_frame(planes)
+            if (height, width) != self._shape or height % 2 or width % 2:
+                raise UsageError(f"Expected frames of one size with even sides, got {width}×{height}")
+            frame = to_video_frame(padded)
             frame.pts, frame.time_base = index, 1 / self._rate
             yield from self._pass_on(frame)
         yield from self._pass_on(None)
@@ -98,7 +104,10 @@ class Compression(Iterator[Planes]):
         if frame is None:
             decoded += self._decoder.decode(None)
         for each in decoded:
-            yield to_planes(each)
+            height, width = self._shape
+            y, cb, cr = to_planes(each)
+            half = (slice(height // 2), slice(width // 2))
+            yield y[:height, :width], cb[half], cr[half]
 
 
 def _open(name: str, mode: Any) -> VideoCodecContext:
@@ -106,6 +115,16 @@ def _open(name: str, mode: Any) -> VideoCodecContext:
     assert isinstance(context, VideoCodecContext)
     context.thread_count = 1
     return context
+
+
+def _pad(planes: Planes, least: int) -> Planes:
+    """Repeat the last row and column of each plane."""
+    down, right = (max(least, -(-side // _BLOCK) * _BLOCK) - side for side in planes[0].shape)
+    y, cb, cr = (
+        np.pad(plane, ((0, down // part), (0, right // part)), "edge")
+        for plane, part in zip(planes, (1, 2, 2), strict=True)
+    )
+    return y, cb, cr
 
 
 def to_video_frame(planes: Planes) -> VideoFrame:

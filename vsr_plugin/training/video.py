@@ -17,7 +17,7 @@ from ..color import Conversion
 from ..evaluation import Pair
 from ..frames import ColorSpec, Matrix
 from ..pictures import imresize, rgb_to_luma, shrink
-from ..stream.compression import SMALLEST, Compression
+from ..stream.compression import Compression
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -132,7 +132,7 @@ def degrade(
     color = ColorSpec(Matrix.BT709 if rng.random() < 0.5 else Matrix.SMPTE170M, subsampling=(1, 1))
     small = {scale: _shrunk(large, scale) for scale in scales}
     if rng.random() >= _CLEAN:
-        encoder, options = _draw_encoder(rng, min(shape) // max(scales))
+        encoder, options = _draw_encoder(rng)
         small = {scale: _compressed(frames, encoder, options, color) for scale, frames in small.items()}
     for index in sorted(rng.choice(np.arange(1, count), min(kept, count - 1), replace=False)):
         yield _samples(large[index]), {scale: _samples(frames[index]) for scale, frames in small.items()}
@@ -188,18 +188,16 @@ def _resize(x: Tensor, shape: tuple[int, int]) -> Tensor:
     return ((y * 255.0).round().clamp(0, 255)) / 255.0
 
 
-def _draw_encoder(rng: Generator, side: int) -> tuple[str, dict[str, str]]:
-    """One that takes frames of ``side`` rows or columns, and its options."""
-    fitting = [encoder for encoder in _ENCODERS if side >= SMALLEST.get(encoder, 2)]
-    shares = np.array([_ENCODERS[encoder] for encoder in fitting])
-    encoder = str(rng.choice(fitting, p=shares / shares.sum()))
+def _draw_encoder(rng: Generator) -> tuple[str, dict[str, str]]:
+    encoder = str(rng.choice(list(_ENCODERS), p=list(_ENCODERS.values())))
     crf = rng.uniform(*_CRF)
     preset, between = str(rng.choice(("veryfast", "medium"))), int(rng.integers(0, 4))
     if encoder == "libvpx-vp9":  # its scale goes to 63
         return encoder, {"crf": f"{1.6 * crf:.0f}", "deadline": "good", "cpu-used": "4", "lag-in-frames": "8"}
     if encoder == "libx265":  # 28 looks like 23 to 24 of x264
         return encoder, {"crf": f"{crf + 4:.1f}", "preset": preset, "bf": str(between)}
-    return encoder, {"crf": f"{crf:.1f}", "preset": preset, "bf": str(between)}
+    # With its macroblock tree and B-frames, x264 is not the same each time.
+    return encoder, {"crf": f"{crf:.1f}", "preset": preset, "bf": str(between), "mbtree": "0"}
 
 
 def _compressed(frames: Sequence[Tensor], encoder: str, options: Mapping[str, str], color: ColorSpec) -> list[Tensor]:
