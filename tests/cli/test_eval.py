@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import av
 import numpy as np
@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from tests.networks import seeded
 from vsr_plugin.backends.ensemble import mean_of_eight
+from vsr_plugin.bench.compressed import flicker
 from vsr_plugin.cli import progress
 from vsr_plugin.cli.eval import evaluate
 from vsr_plugin.errors import OutputError, UsageError
@@ -21,9 +22,6 @@ from vsr_plugin.evaluation import bicubic
 from vsr_plugin.evaluation import evaluate as measure
 from vsr_plugin.models import MODELS, build_model, load_model
 from vsr_plugin.pictures import read_pictures
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -138,9 +136,70 @@ def test_all_overwrites_nothing_unasked(app: typer.Typer, folder: Path, tmp_path
     assert (tmp_path / "models.md").read_text() == "precious"
 
 
+CLIP = Path(__file__).resolve().parents[2] / "examples" / "clip.mp4"
+
+
+def test_video_measures_what_compression_leaves(app: typer.Typer, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    words = ["espcn", "-x", "2", "--video", str(CLIP), "--crf", "20,35", "--frames", "4", "--out", str(tmp_path / "o")]
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    lines = [line.split() for line in result.stdout.splitlines() if line]
+    assert lines[0] == ["CRF", "kb/s", "enlarged", "by", "PSNR", "SSIM", "VMAF", "flicker"]
+    data = json.loads((tmp_path / "o" / "video.json").read_text(encoding="utf-8"))
+    assert (data["frames"], data["scale"], data["codec"]) == (4, 2, "libx264")
+    labels = [(row["method"], row["tuned_for"]) for row in data["rows"]]
+    assert labels == [("bicubic", None), ("lanczos", None), ("espcn", "clean"), ("espcn", "video")] * 3
+    rows = {(row["crf"], row["method"], row["tuned_for"]): row for row in data["rows"]}
+    for key in (("bicubic", None), ("espcn", "clean")):
+        clean, good, poor = (rows[crf, *key] for crf in (None, 20.0, 35.0))
+        assert clean["psnr"] > good["psnr"] > poor["psnr"]
+        assert clean["ssim"] > good["ssim"] > poor["ssim"]
+        assert clean["flicker"] < poor["flicker"]
+        assert clean["kbps"] is None
+        assert good["kbps"] > poor["kbps"]
+    assert rows[None, "espcn", "clean"]["psnr"] > rows[None, "bicubic", None]["psnr"] + 0.5
+    with av.open(str(tmp_path / "o" / "video.png")) as container:
+        assert next(container.decode(video=0)).width > 500
+    error = CliRunner().invoke(app, words).exception
+    assert isinstance(error, OutputError)
+
+
+def test_flicker_is_the_change_that_the_original_does_not_have() -> None:
+    rng = np.random.default_rng(0)
+    truth = [rng.integers(0, 200, (16, 16), dtype=np.uint8) for _ in range(4)]
+    assert flicker(truth, [frame + 9 for frame in truth]) == 0  # wrong, but steady
+    assert flicker(truth, [frame + 2 * (index % 2) for index, frame in enumerate(truth)]) == 2
+
+
+@pytest.mark.parametrize("where", [(False, False), (True, True)])
+def test_either_images_or_a_video(app: typer.Typer, folder: Path, where: tuple[bool, bool]) -> None:
+    data, video = (["--data", str(folder)] if where[0] else []), (["--video", str(CLIP)] if where[1] else [])
+    error = CliRunner().invoke(app, ["espcn", "-x", "2", *data, *video]).exception
+    assert isinstance(error, UsageError)
+    assert "Expected either --data or --video" in str(error)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["-x", "2"], "Expected a model and its scale"),
+        (["espcn", "-x", "2", "--crf", "low"], "Expected --crf as numbers"),
+        (["espcn", "-x", "2", "--codec", "mpeg2video"], "Unknown encoder 'mpeg2video'. Known encoders: libx264,"),
+        (["espcn", "-x", "2", "--preset", "hurried", "--frames", "2"], "libx264 does not encode with"),
+        (["espcn", "fsrcnn", "-x", "2", "--weights", "mine.pth"], "Expected --weights with one model"),
+        (["--all", "-x", "2"], "Expected --video without --all"),
+    ],
+)
+def test_mistakes_with_a_video_are_usage_errors(app: typer.Typer, words: list[str], message: str) -> None:
+    error = CliRunner().invoke(app, [*words, "--video", str(CLIP)]).exception
+    assert isinstance(error, UsageError)
+    assert message in str(error)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["espcn", "fsrcnn", "-x", "2"], "Expected one model with --data"),
         (["espnc", "-x", "2"], "Unknown model"),
         (["espcn", "-x", "2", "--precision", "float16"], "together with --backend"),
         (["espcn"], "Expected a model and its scale"),

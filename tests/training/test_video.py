@@ -97,6 +97,15 @@ def test_pairs_are_the_same_for_a_seed_and_targets_in_between_are_not_compressed
     )
 
 
+def test_any_size_of_picture_has_room_for_any_motion() -> None:
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        height, width = (int(side) for side in rng.integers(64, 180, 2))
+        pairs = list(degrade(picture(180, 180)[:height, :width, :1], (2,), 4, 64, rng))
+        assert len(pairs) == 2
+        assert all(min(large.shape[:2]) >= 64 for large, _ in pairs)
+
+
 def test_a_picture_that_is_too_small_gives_nothing() -> None:
     assert list(degrade(picture(60, 200), (2,), 4, 64, np.random.default_rng(0))) == []
 

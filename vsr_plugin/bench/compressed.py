@@ -194,18 +194,18 @@ def measure(
     color, rate, truth = _read(clip, scale, frames)
     height, width = truth[0][0].shape
     small = [_shrunk(planes, color, scale) for planes in truth]
+    seen: list[tuple[float | None, float | None, list[Planes]]] = [(None, None, small)]
+    for crf in crfs:
+        compression = Compression(small, codec, _options(codec, crf, preset), rate)
+        decoded = list(compression)
+        seen.append((crf, compression.size * 8 / 1000 / float(len(small) / rate), decoded))
+    rows = []
     with ExitStack() as opened:
         methods = list(_methods(chosen, scale, color, execution or Execution(), opened))
-        rows = []
-        for crf in (None, *crfs):
-            seen, kbps = small, None
-            if crf is not None:
-                compression = Compression(small, codec, _options(codec, crf, preset), rate)
-                seen = list(compression)
-                kbps = compression.size * 8 / 1000 / float(len(small) / rate)
+        for crf, kbps, planes in seen:
             for name, tuned_for, enlarge in methods:
-                rows.append(_row(crf, kbps, name, tuned_for, truth, enlarge(seen), scale))
-                _log.info("CRF %s, %s: %.2f dB", "–" if crf is None else f"{crf:g}", rows[-1].label, rows[-1].psnr)
+                rows.append(_row(crf, kbps, name, tuned_for, truth, enlarge(planes), scale))
+                _log.info("CRF %s, %s: %.2f dB", SIGN if crf is None else f"{crf:g}", rows[-1].label, rows[-1].psnr)
     kept = preset if codec != "libvpx-vp9" else ""
     return Study(clip.name, len(truth), width, height, scale, codec, kept, tuple(rows))
 

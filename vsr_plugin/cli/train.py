@@ -13,8 +13,9 @@ def train(
     data: Annotated[
         list[str],
         typer.Option(
-            metavar="FOLDER[:WEIGHT]",
-            help="Images; repeat for several folders, drawn from equally often, or as often as WEIGHT says.",
+            metavar="FOLDER|FILM[:WEIGHT]",
+            help="Images, or frames of a film; repeat for several, drawn from equally often, or as often as WEIGHT "
+            "says.",
         ),
     ],
     scales: Annotated[

@@ -26,7 +26,7 @@ class Settings:
     Attributes:
         model: Name in the catalogue.
         scales: One that the model has; all that are wanted, of a model whose weights serve all of them.
-        data: Folders of images.
+        data: Folders of images, and films.
         out: Folder of the run.
         recipe: Name in the recipes of the model.
         steps: How many; None for the recipe's.

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from ..errors import InputError, OutputError, UsageError
 from ..models import find_model, set_scale
-from ..pictures import read_pictures
 from .adversarial import Adversary, open_features
 from .curve import Progress, draw_curve
 from .data import Patches, shrunk_pairs, split
+from .films import read_images
 from .flat import emphasize, flatten_some
 from .growth import Forms
 from .losses import LOSSES, VIEWS
@@ -97,7 +97,7 @@ class Trainer:
             raise UsageError(f"Expected weights of {self.recipe.parent} for {spec.name} to start from", start=parent)
         self.steps = settings.steps or self.recipe.steps
         self._generator = torch.Generator().manual_seed(settings.seed)
-        read = [read_pictures(folder, spec.channels) for folder in settings.data]
+        read = [read_images(path, spec.channels) for path in settings.data]
         if not resume:
             refuse_matches(read, settings.benchmarks)
         folders = [split(pictures, _HELD_OUT) for pictures in read]

@@ -158,10 +158,10 @@ def _motion(
     largest = min(float(sizes.max()), *(picture[axis] / sides[axis] for axis in (0, 1)))
     sizes = np.minimum(sizes, largest)
     for axis in (0, 1):
-        room = picture[axis] - sides[axis] * largest
+        room = max(0.0, picture[axis] - sides[axis] * largest)
         speed[axis] = np.clip(speed[axis], -room / (count - 1), room / (count - 1))
         travel = speed[axis] * (count - 1)
-        starts.append(rng.uniform(max(0.0, -travel), room - max(0.0, travel)))
+        starts.append(max(0.0, -travel) + rng.random() * max(0.0, room - abs(travel)))
     return (sides[0], sides[1]), [
         Window(starts[0] + step * speed[0], starts[1] + step * speed[1], float(size)) for step, size in enumerate(sizes)
     ]

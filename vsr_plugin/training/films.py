@@ -1,0 +1,100 @@
+"""Films as training pictures: frames from everywhere in them."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from fractions import Fraction
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..color import Conversion
+from ..errors import InputError
+from ..pictures import Picture, read_pictures, rgb_to_luma
+from ..stream import Selection, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from ..frames import Frame
+
+_FRAMES = 96  # of a film, at most: as many pictures as a folder of photographs may have
+_READ_WHOLE = 600  # frames, at most, of a film that is read instead of searched
+_ALIKE = 2.0  # mean difference of 8-bit thumbnails, up to which two frames are of one moment
+_THUMBNAIL = 16
+
+
+def read_images(path: Path, channels: int) -> list[Picture]:
+    """The images of a folder, or frames of a film.
+
+    Raises:
+        InputError: no such folder or file; nothing in it can be read.
+    """
+    return read_film(path, channels) if path.is_file() else read_pictures(path, channels)
+
+
+def read_film(path: Path, channels: int, count: int = _FRAMES) -> list[Picture]:
+    """Frames that are spread evenly over a film; of those that look the same, one after the other, only the first.
+
+    Args:
+        path: Anything FFmpeg opens.
+        channels: 1 for luma as it is stored, 3 for RGB, too.
+        count: How many, at most.
+
+    Raises:
+        InputError: the file cannot be read, or is one picture.
+    """
+    pictures: list[Picture] = []
+    taken = 0
+    before: NDArray[np.float64] | None = None
+    for taken, frame in enumerate(_spread(path, count), start=1):
+        picture = _picture(f"{path.name}, frame {taken}", frame, channels)
+        thumbnail = _shrunk(picture.luma)
+        if before is None or float(np.abs(thumbnail - before).mean()) > _ALIKE:
+            pictures.append(picture)
+            before = thumbnail
+    if taken == 1:
+        raise InputError(f"Expected a folder of images or a film, got one image: {str(path)!r}")
+    return pictures
+
+
+def _spread(path: Path, count: int) -> Iterator[Frame]:
+    """At most ``count`` frames at even distances."""
+    with closing(Source(path)) as source:
+        total, rate = source.expected_frames, source.frame_rate
+        if total is None or rate is None or total <= _READ_WHOLE:
+            step = max(1, -(-(total or _READ_WHOLE) // count))
+            yield from islice(source, 0, step * count, step)
+            return
+    for index in range(count):
+        start = Fraction(total * (2 * index + 1), 2 * count) / rate
+        with closing(Source(path, Selection(start=start, frames=1))) as source:
+            yield from source
+
+
+def _picture(name: str, frame: Frame, channels: int) -> Picture:
+    planes = [plane[None] for plane in frame.planes]
+
+    def samples(wanted: int) -> NDArray[np.uint8]:
+        x, _ = Conversion(frame.color, len(planes), wanted, 1).split(planes)
+        rounded: NDArray[np.uint8] = (x[0] * 255).round().to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+        return rounded
+
+    if channels == 1:
+        return Picture(name, samples(1)[..., 0])
+    rgb = samples(3)
+    return Picture(name, rgb_to_luma(rgb), rgb, gray=False)
+
+
+def _shrunk(luma: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(16, 16), or less: means of equal parts."""
+    height, width = (max(1, side // _THUMBNAIL) for side in luma.shape)
+    rows, columns = luma.shape[0] // height, luma.shape[1] // width
+    parts = luma[: rows * height, : columns * width].reshape(rows, height, columns, width)
+    means: NDArray[np.float64] = parts.mean((1, 3))
+    return means
