@@ -202,10 +202,11 @@ def measure(
     rows = []
     with ExitStack() as opened:
         methods = list(_methods(chosen, scale, color, execution or Execution(), opened))
-        for crf, kbps, planes in seen:
+        for asked, kbps, planes in seen:
             for name, tuned_for, enlarge in methods:
-                rows.append(_row(crf, kbps, name, tuned_for, truth, enlarge(planes), scale))
-                _log.info("CRF %s, %s: %.2f dB", SIGN if crf is None else f"{crf:g}", rows[-1].label, rows[-1].psnr)
+                row = _row(asked, kbps, name, tuned_for, truth, enlarge(planes), scale)
+                _log.info("CRF %s, %s: %.2f dB", SIGN if asked is None else f"{asked:g}", row.label, row.psnr)
+                rows.append(row)
     kept = preset if codec != "libvpx-vp9" else ""
     return Study(clip.name, len(truth), width, height, scale, codec, kept, tuple(rows))
 
@@ -227,11 +228,11 @@ def figures(clip: Path, model: str, scale: int, weights: Path, tuned_for: str) -
     made: dict[str, dict[str, float]] = {}
     with ExitStack() as opened:
         methods = list(_methods(chosen, scale, color, Execution(), opened))
-        for crf in (None, *CRFS):
+        for asked in (None, *CRFS):
             seen = small
-            if crf is not None:
-                seen = list(Compression(small, "libx264", _options("libx264", crf, "medium"), rate))
-            made[SIGN if crf is None else f"crf{crf}"] = {
+            if asked is not None:
+                seen = list(Compression(small, "libx264", _options("libx264", asked, "medium"), rate))
+            made[SIGN if asked is None else f"crf{asked}"] = {
                 kind or name: round(fmean(psnr(*pair) for pair in _inner(truth[::3], enlarge(seen[::3]), scale)), 2)
                 for name, kind, enlarge in methods
             }

@@ -8,7 +8,6 @@ from typing import Any
 
 from ..errors import UsageError, check_type
 
-
 CLEAN = "clean"
 # What weights are trained for: small pictures that were only shrunk, or those of a compressed video.
 TUNINGS = (CLEAN, "video")
