@@ -133,4 +133,6 @@ def test_models_lists_what_weights_are_tuned_for() -> None:
     by_key = {(row["model"], row["scale"]): row["tuned_for"] for row in rows}
     assert by_key["espcn", 2] == ["clean", "video"]
     assert by_key["srcnn", 2] == ["clean"]
+    listed = CliRunner().invoke(app, ["models", "espcn"], catch_exceptions=False)
+    assert "--tuned-for video: espcn ×2" in listed.stderr
     assert MODELS["espcn"].weights(2, "video") == "espcn_x2_video.safetensors"

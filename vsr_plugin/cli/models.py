@@ -56,8 +56,8 @@ def list_models(
     NAME, or a part of it, lists only these models. The fastest is first.
 
     Speed is an estimate for eight CPU cores, without decoding and encoding. A GPU is much faster; `vsr bench job`
-    measures this machine. Quality compares the PSNR on Set5 of the models with the same scale. What weights are tuned
-    for is what --tuned-for takes: clean input, or video that has been compressed.
+    measures this machine. Quality compares the PSNR on Set5 of the models with the same scale. The line
+    about --tuned-for names the models that have weights for compressed video, too.
     """
     if context.invoked_subcommand is not None:
         return
@@ -66,6 +66,8 @@ def list_models(
 
         typer.echo(models_markdown())
         return
+    from ..models import TUNINGS
+
     rows = _rows(scale, name or [])
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
@@ -78,6 +80,10 @@ def list_models(
             typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     if any(row["model"] == DEFAULT and row["scale"] == DEFAULT_SCALE for row in shown):
         typer.echo(f"* is what is used if nothing is named: {DEFAULT} ×{DEFAULT_SCALE}.", err=True)
+    for kind in TUNINGS[1:]:
+        tuned = [f"{row['model']} ×{row['scale']}" for row in rows if kind in row["tuned_for"]]
+        if tuned:
+            typer.echo(f"--tuned-for {kind}: {', '.join(tuned)}", err=True)
     hidden = len(rows) - len(shown)
     if hidden:
         typer.echo(f"--all lists {hidden} more without weights.", err=True)

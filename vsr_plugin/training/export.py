@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import tomllib
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -115,7 +114,7 @@ def export(
 def _data(commands: list[dict[str, Any]]) -> list[str]:
     """The folders of images that these commands, oldest first, have trained on."""
     words = [word for step in commands for word in step["command"].split("--data ")[1:]]
-    return list(dict.fromkeys(re.sub(r":[\d.]+$", "", word.split()[0]) for word in words))
+    return list(dict.fromkeys(word.split()[0] for word in words))
 
 
 def _measure(
