@@ -148,7 +148,7 @@ def test_networks_without_weights_can_be_exported_too(name: str, tmp_path: Path)
     tolerance = max(2 * distance(seeded(spec, scale)(x), exact), SMALLEST)
     for kind, runners in RUNNERS.items():
         written = import_module(f"vsr_plugin.export.{kind}").write(
-            Exported(spec, seeded(spec, scale), scale, shipped=False)
+            Exported(spec, seeded(spec, scale), scale, tuned_for=None)
         )
         for suffix, content in written.items():
             (tmp_path / f"network{suffix}").write_bytes(content)

@@ -19,7 +19,7 @@ from ..preview.stages import Look
 from ..sizes import Size
 from ..stream.selection import Selection
 from . import values
-from .values import TunedFor
+from .values import TunedFor  # noqa: TC001 - typer reads the annotations when the command is registered
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
