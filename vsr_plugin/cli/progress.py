@@ -156,7 +156,8 @@ class _Lines:
         left = "" if progress.eta is None else f", {_time(progress.eta)} left"
         of = f"{progress.frame} of {progress.total}" if progress.total else f"{progress.frame}"
         others = f", {_workers(progress)}" if _workers(progress) else ""
-        text = f"{self._label}: {of} frames{left}, {progress.fps:.1f} fps, {_size(progress.written.size)}{others}"
+        speed = f", {progress.fps:.1f} fps" if progress.fps else ""  # none is known at the first frame
+        text = f"{self._label}: {of} frames{left}{speed}, {_size(progress.written.size)}{others}"
         terminal.console.print(text, markup=False)
 
 
