@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ def command(*words: str, name: str = "main_encode", cwd: Path | None = None) -> 
         (("--precision", "float16", "--backend", "openvino"), "'openvino' has no precision 'float16'"),
         (("--model", "vdsr"), "No weights are shipped for vdsr ×2"),
         (("--weights", "nothing.pth"), "No such file: nothing.pth"),
-        (("--height", "1080"), "No such option: --height. Frames grow by a whole number: use --scale 2"),
+        (("--resolution", "1080"), "No such option: --resolution. Use --size 1920x1080"),
         (("--scale", "1.5"), "Expected --scale to be a whole number, got '1.5'"),
     ],
 )
@@ -45,11 +46,11 @@ def test_what_is_wrong_is_said_before_torch_is_loaded(tmp_path: Path, words: tup
     assert done.returncode in (1, 2)
 
 
-def test_alone_it_shows_usage_and_two_examples() -> None:
+def test_alone_it_shows_usage_and_examples() -> None:
     done = command()
     assert done.returncode == 2
     assert done.stderr.startswith("Usage: vsr-encode INPUT [OUTPUT]")
-    assert done.stderr.count("  vsr-encode in.") == 2
+    assert done.stderr.count("  vsr-encode in.") == 3
 
 
 @pytest.mark.parametrize("name", ["main", "main_encode"])
@@ -138,3 +139,14 @@ def test_an_option_that_suits_one_container_stops_only_the_others(tmp_path: Path
     assert "'preset'" in bad["error"]
     done = command("in/b.webm", "-o", "b.webm", "--preset", "ultrafast", cwd=tmp_path)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "False")
+
+
+def test_a_folder_gives_its_regular_files_only(tmp_path: Path) -> None:
+    (tmp_path / "in" / "folder.png").mkdir(parents=True)
+    Image.new("L", (16, 16)).save(tmp_path / "in" / "a.png")
+    (tmp_path / "in" / "link.png").symlink_to("a.png")
+    os.mkfifo(tmp_path / "in" / "pipe.mp4")
+    done = command("in", "-o", "out", "--backend", "eager", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"in{os.sep}pipe.mp4 is no regular file: it is left out" in done.stderr
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a_espcn_x2.png", "link_espcn_x2.png"]

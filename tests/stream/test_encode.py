@@ -431,7 +431,7 @@ def test_a_container_that_does_not_hold_the_encoders_codec_is_said_before_any_fr
 
 
 @pytest.mark.parametrize(
-    "suffix", [".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".flv", ".nut", ".y4m", ".png"]
+    "suffix", [".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".flv", ".nut", ".y4m", ".png", ".mxf"]
 )
 def test_containers_that_hold_the_default_codec_are_taken(suffix: str, capfd: pytest.CaptureFixture[str]) -> None:
     check_encoding(suffix, Encoding())
@@ -551,3 +551,13 @@ def test_y4m_out_holds_the_same_samples(media: Media, enlarge: Enlarge, nearest:
     assert len(got) == 12
     assert bool((torch.from_numpy(got[7][:108]) == expected[7].planes[0]).all())
     assert probe(after, "-show_streams")["streams"][0]["r_frame_rate"] == "25/1"
+
+
+@pytest.mark.parametrize(("name", "pixel_format"), [("out.mkv", "gbrp12le"), ("out.mp4", "gbrp12le")])
+def test_an_encoder_built_without_alpha_gets_none(
+    nearest: Upscaler, tmp_path: Path, name: str, pixel_format: str
+) -> None:
+    clip = ["-f", "lavfi", "-i", "testsrc2=s=64x36:d=0.2", "-vf", "format=gbrap12le", "-c:v", "ffv1"]
+    subprocess.run(["ffmpeg", "-v", "error", *clip, str(tmp_path / "in.mkv")], check=True)
+    report = upscale_file(tmp_path / "in.mkv", tmp_path / name, nearest)  # x265, whose list has formats with alpha
+    assert (report.codec, report.pixel_format) == ("libx265", pixel_format)

@@ -451,3 +451,36 @@ def test_each_segment_is_reported(resume: Resume) -> None:
     assert 1 <= kept < 4
     assert report.kept == 25 * kept
     assert report.fps == pytest.approx((100 - 25 * kept) / report.seconds)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("inside", ["notes.txt", "sub/notes.txt", "film.mkv"])
+def test_a_folder_of_somebody_else_is_refused_and_stays(
+    resume: Resume, film: Path, tmp_path: Path, inside: str, *, fresh: bool
+) -> None:
+    theirs = tmp_path / "out.mkv.parts" / inside
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(film.read_bytes())
+    with pytest.raises(OutputError, match=r"out.mkv.parts is in the way: it holds (notes.txt|sub|film.mkv), which"):
+        resume(theirs if inside == "film.mkv" else film, fresh=fresh)
+    assert theirs.read_bytes() == film.read_bytes()
+    assert [file.name for file in theirs.parent.iterdir()] == [theirs.name]
+    assert not (tmp_path / "out.mkv").exists()
+
+
+def test_parts_are_never_kept_through_a_link(resume: Resume, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out.mkv.parts").symlink_to("real")
+    with pytest.raises(OutputError, match=r"out\.mkv\.parts is a link"):
+        resume()
+    assert list((tmp_path / "real").iterdir()) == []
+
+
+def test_what_somebody_puts_beside_the_parts_stays(resume: Resume, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(60))
+    notes = tmp_path / "out.mkv.parts" / "notes.txt"
+    notes.write_text("mine")
+    resume(fresh=True)
+    assert (tmp_path / "out.mkv").exists()
+    assert [file.name for file in notes.parent.iterdir()] == ["notes.txt"]

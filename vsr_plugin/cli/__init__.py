@@ -39,7 +39,7 @@ _STYLE: dict[str, Any] = {
 }
 
 # What people look for, and what there is in its place.
-_SIZES = ("--height", "--width", "--size", "--resolution", "--res")
+_SIZES = ("--resolution", "--res")
 
 
 def main() -> None:
@@ -124,9 +124,8 @@ def _code(app: typer.Typer) -> int:
 
 def _of_parser(error: TyperException) -> str:
     """What the parser of the command line refuses, in our words: which option, what was expected, what came."""
-    missing = getattr(error, "option_name", None)
-    if missing in _SIZES:
-        return f"No such option: {missing}. Frames grow by a whole number: use --scale 2 for twice the width and height"
+    if getattr(error, "option_name", None) in _SIZES:
+        return f"No such option: {error.option_name}. Use --size 1920x1080, --height 1080 or --width 1920"  # type: ignore[attr-defined]
     details, option = getattr(error.__cause__, "errors", None), getattr(error, "param", None)
     if option is not None and details is not None:  # of pydantic, by which newer versions of typer check a value
         found = details()[0]

@@ -75,6 +75,10 @@ def _files(name: str, ours: str) -> list[tuple[str, Path]]:
     known = _VIDEOS | STILL_PICTURES.keys()
     files = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.suffix.lower() in known)
     files = [file for file in files if not any(part[0] == "." for part in file.parts)]
+    for file in files:
+        if not (folder / file).is_file() and not (folder / file).is_dir():
+            _log.warning("%s is no regular file: it is left out", folder / file)  # a pipe would be waited for
+    files = [file for file in files if (folder / file).is_file()]
     found = [file for file in files if not file.stem.endswith(ours)]
     if earlier := len(files) - len(found):
         _log.info("%s: %d earlier results (*%s.*) are not enlarged again; name them to do so", name, earlier, ours)

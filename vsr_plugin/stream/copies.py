@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -16,7 +16,7 @@ from .ffmpeg_log import captured
 from .program import SERVICE_TAGS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from av.container import InputContainer, OutputContainer
 
@@ -42,6 +42,10 @@ _QUICKTIME_LANGUAGES = {
 }  # fmt: skip
 _ISO_LANGUAGES = re.compile(r"\w{3}(,\w{3})*")  # of a transport stream: ISO 639-2 (ISO/IEC 13818-1, section 2.6.18)
 _OF_FILES = {"creation_time", "filename", "mimetype"}  # said of a stream, too, where it is one file of several
+# What is said of frames, and not of how a stream is to be used.
+_OF_FRAMES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+# Transport streams state these in their tables (ETSI EN 300 468, section 6.2.39), which only the first packet writes.
+_TRANSPORT_DISPOSITIONS = Disposition.hearing_impaired | Disposition.visual_impaired | Disposition.clean_effects
 _HOLDS_ALL_TAGS = ("matroska", "nut", "webm")
 _ITUNES_TAGS = {
     "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping",
@@ -58,10 +62,16 @@ class MemoryFile(io.BytesIO):
         self.name = name
 
 
-def trial(output: OutputContainer, **options: str) -> OutputContainer:
+@contextmanager
+def trial(output: OutputContainer, **options: str) -> Iterator[OutputContainer]:
     """A container of the same kind, name and options in memory, to see what its muxer does."""
     options = {**output.container_options, **options}
-    return av.open(MemoryFile(output.name), "w", format=output.format.name, container_options=options)
+    attempt = av.open(MemoryFile(output.name), "w", format=output.format.name, container_options=options)
+    try:
+        yield attempt
+    finally:
+        with suppress(FFmpegError):  # MXF has no trailer without frames
+            attempt.close()
 
 
 def add_copy(output: OutputContainer, stream: Any) -> Any:
@@ -101,19 +111,26 @@ def refusal(output: OutputContainer, stream: Any, others: Sequence[Any] = ()) ->
         return f"{kind} has no place for a cover"
     if stream.type == "data" and kind not in (*MP4_KINDS, "mpegts"):
         return f"{kind} cannot hold it"
-    try:
-        with captured() as said, trial(output) as attempt:
-            added = add_copy(attempt, stream)
-            attempt.start_encoding()
-            if kind == "mpegts":  # its tables are written with the first packet
-                packet = av.Packet(bytes(16))
-                packet.stream, packet.pts, packet.dts = added, 0, 0
-                with suppress(FFmpegError):
-                    attempt.mux_one(packet)
-    except (FFmpegError, ValueError):
+    if stream.type == "attachment" and kind != "matroska":  # a transport stream would take it, without its bytes
+        return f"{kind} cannot hold it"
+    alone = True
+    with captured() as said:
+        try:
+            with trial(output) as attempt:
+                added = add_copy(attempt, stream)
+                attempt.start_encoding()
+                if kind == "mpegts":  # its tables are written with the first packet
+                    packet = av.Packet(bytes(16))
+                    packet.stream, packet.pts, packet.dts = added, 0, 0
+                    with suppress(FFmpegError):
+                        attempt.mux_one(packet)
+        except (FFmpegError, ValueError):
+            alone = False
+    together = _holds_all(output, [*others, stream]) if others else alone
+    if not alone and not together:  # MXF holds sound beside frames only
         known = stream.codec_context is not None or stream.type in ("attachment", "data")
         return f"{kind} cannot hold it" if known else f"FFmpeg has no decoder for it, and {kind} does not take it so"
-    if others and not _holds_all(output, [*others, stream]) and _holds_all(output, others):
+    if not together and _holds_all(output, others):
         return f"{kind} cannot hold it beside the other streams"
     if stream.container.format.name != kind and any(_DOUBT.search(line) for _, _, line in said):
         return f"{kind} could hold it, but players could not read it there"
@@ -135,6 +152,8 @@ def _holds_all(output: OutputContainer, streams: Sequence[Any]) -> bool:
 def kept_tags(tags: Mapping[str, str], kind: str = "") -> dict[str, str]:
     """The tags that are as true of the new file as of the old one, in the form that a container of ``kind`` takes."""
     kept = {key: value for key, value in tags.items() if not _STALE_TAGS.fullmatch(key)}
+    if kind in (*MP4_KINDS, "matroska", "webm") and "name" in kept:  # as the title of an MP4's track is read
+        kept.setdefault("title", kept.pop("name"))
     if kind == "mov" and "language" in kept:
         kept["language"] = _QUICKTIME_LANGUAGES.get(kept["language"], kept["language"])
     return kept
@@ -174,6 +193,13 @@ def unheld(output: OutputContainer, streams: Sequence[Any]) -> list[str]:
             kept = {"language": _untold_language(tags.get("language", ""), stream.type, kind)}
         if missing := _missing(tags, kept):
             lost.append(f"{_named(missing)} of {stream.type} stream {stream.index}")
+        told = held.streams[index].disposition if held and index < len(held.streams) else _TRANSPORT_DISPOSITIONS
+        first = all(other.type != stream.type for other in placed[:index])  # what players take by default
+        marks = Disposition(stream.disposition) & ~told & ~(_OF_FRAMES | Disposition.default if first else _OF_FRAMES)
+        if marks:
+            lost.append(
+                f"the disposition {'+'.join(str(mark.name) for mark in marks)} of {stream.type} stream {stream.index}"
+            )
     chapters = len(output.chapters())
     if chapters and not (held and held.chapters()):
         lost.append("the chapters")
@@ -201,7 +227,9 @@ def _held(output: OutputContainer, streams: Sequence[Any]) -> tuple[InputContain
             attempt.set_chapters(output.chapters())
             for stream in streams:
                 with suppress(ValueError):  # its place is another codec's
-                    add_copy(attempt, stream).metadata.update(kept_tags(stream.metadata, output.format.name))
+                    added = add_copy(attempt, stream)
+                    added.metadata.update(kept_tags(stream.metadata, output.format.name))
+                    added.disposition = Disposition(stream.disposition)
                     placed.append(stream)
             attempt.start_encoding()
             memory = attempt.file.file

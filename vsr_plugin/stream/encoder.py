@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -146,6 +148,8 @@ def choose_pixel_format(codec: str, frame: Frame, asked: str | None) -> str:
             raise UsageError(f"Encoder {codec} takes no pixel format {asked!r}. It takes: {known}")
         return asked
     native = native_format(frame)
+    if frame.has_alpha:  # x265 lists formats with alpha that it may be built without
+        supported = [name for name in supported if not _has_alpha(name) or _opens(codec, name)]
     readable = [name for name in supported if layout(name) is not None]
     if codec == "mjpeg":  # JPEG is full range and 8 bits, whatever the film's
         native = re.sub(r"p\d+le$", "p", native).replace("yuv", "yuvj")
@@ -172,6 +176,16 @@ def choose_pixel_format(codec: str, frame: Frame, asked: str | None) -> str:
     everywhere = "; yuv420p plays everywhere" if "444" in best.name and "444" not in native else ""
     log.info("%s takes no %s: encoding %s%s", codec, native, best.name, everywhere)
     return str(best.name)
+
+
+def _has_alpha(pixel_format: str) -> bool:
+    form = layout(pixel_format)
+    return form is not None and len(form.components) in (2, 4)
+
+
+@cache
+def _opens(codec: str, pixel_format: str) -> bool:
+    return refusal(codec, pixel_format, _DEFAULTS.get(codec, {})) is None
 
 
 def check_encoding(suffix: str, encoding: Encoding) -> None:
@@ -209,21 +223,28 @@ def _try_container(suffix: str, codec: str) -> None:
     """Let the muxer write a header in memory; an encoder that does not open at this size is left to the first frame."""
     if suffix in STILL_PICTURES or suffix == ".y4m":
         return
-    options = dict(_DEFAULTS.get(codec, {}))
-    with open_container(MemoryFile(f"file{suffix}"), f"a {suffix} file") as output:
+    output = open_container(MemoryFile(f"file{suffix}"), f"a {suffix} file")
+    try:
+        options = dict(_DEFAULTS.get(codec, {}))
         context = add_stream(output, codec, Fraction(25), dict(options)).codec_context
         known = [fmt.name for fmt in av.Codec(codec, "w").video_formats or []]
         context.width, context.height = 320, 192
         context.pix_fmt = next((name for name in _TRIED_FORMATS if name in known), known[0] if known else "yuv420p")
-        try:
+        with suppress(UsageError, OutputError):
             open_encoder(context, codec, options)
-        except (UsageError, OutputError):
-            return
-        with captured():
-            try:
-                output.start_encoding()
-            except (FFmpegError, ValueError) as error:
-                raise not_listed(codec, output) from error
+        if context.is_open:
+            _start(output, codec)
+    finally:
+        with suppress(FFmpegError):  # MXF has no trailer without frames
+            output.close()
+
+
+def _start(output: OutputContainer, codec: str) -> None:
+    with captured():
+        try:
+            output.start_encoding()
+        except (FFmpegError, ValueError) as error:
+            raise not_listed(codec, output) from error
 
 
 def _refusal(codec: str, encoding: Encoding, formats: Sequence[str]) -> UsageError | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from contextlib import suppress
 from dataclasses import asdict, astuple
 from importlib.metadata import version
@@ -35,6 +36,8 @@ _RESULT = "result.json"
 _LOCK = "lock"
 # Fields of `Execution` that may change between two calls: the parts stay the same.
 SAME_RESULT = {"batch", "cache_dir", "threads", "tile"}
+# All that is ever written into the folder; nothing else in it is touched.
+_OURS = re.compile(r"lock|(manifest|result|\d{5,})\.json|\d{5,}\.packets|\.\S+\.[0-9a-f]{8}\.tmp")
 _EDGE = 1 << 20  # bytes at either end of the input that are looked at
 _LIBRARIES = ("libavcodec", "libavformat", "libavfilter", "libavutil", "libswscale")
 
@@ -143,10 +146,11 @@ class PartsFolder:
             fresh: Remove all that is there.
 
         Raises:
-            OutputError: another process has it; it cannot be written; its parts belong to something else.
+            OutputError: another process has it; it cannot be written; its parts belong to something else, or it is
+                somebody else's folder.
         """
         try:
-            self.path.mkdir(exist_ok=True)
+            self._claim()
             self._lock.acquire(blocking=False)
             if fresh:
                 self._empty()
@@ -178,7 +182,7 @@ class PartsFolder:
         return None
 
     def remove(self) -> None:
-        """Remove the folder with all that is in it; whenever that is interrupted, `became` still knows it.
+        """Remove the parts, and the folder if nothing else is in it; interrupted, `became` still knows it.
 
         Raises:
             OutputError: another process has it.
@@ -190,9 +194,7 @@ class PartsFolder:
         except OSError:  # it cannot be written
             return
         with suppress(OSError):
-            for file in sorted(self.path.iterdir(), key=lambda file: file.name == _RESULT):
-                if file.name != _LOCK:
-                    file.unlink()
+            self._empty()
             (self.path / _LOCK).unlink()
             self.path.rmdir()
         self.close()
@@ -230,10 +232,21 @@ class PartsFolder:
             return False
         return bool((status.st_size, status.st_mtime_ns) == (size, changed))
 
+    def _claim(self) -> None:
+        """Make the folder, or see that it is one that an earlier call has made."""
+        if self.path.is_symlink():
+            raise OutputError(f"{self.path} is a link: expected a folder of this program's own, or none")
+        self.path.mkdir(exist_ok=True)
+        if not read_manifest(self.path):
+            for file in self.path.iterdir():
+                if not _OURS.fullmatch(file.name):
+                    raise OutputError(f"{self.path} is in the way: it holds {file.name}, which is none of the parts")
+
     def _empty(self) -> None:
-        for file in self.path.iterdir():
-            if file.name != _LOCK:
-                file.unlink()
+        """Remove all parts; what says that they are a whole file goes last."""
+        ours = [file for file in self.path.iterdir() if file.name != _LOCK and _OURS.fullmatch(file.name)]
+        for file in sorted(ours, key=lambda file: file.name == _RESULT):
+            file.unlink()
 
     def _compare(self, belongs: Mapping[str, Mapping[str, Any]]) -> None:
         if not self._manifest.exists():
