@@ -5,14 +5,22 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vsr_plugin.models.listing import models_markdown
+import pytest
+
+from vsr_plugin.models.listing import models_markdown, video_markdown
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-_BEGIN, _END = "<!-- vsr models --markdown -->\n", "\n<!-- -->\n"
+_END = "\n<!-- -->\n"
+_TABLES = {
+    "<!-- vsr models --markdown -->\n": models_markdown,
+    "<!-- vsr models export --clip -->\n": video_markdown,
+}
 
 
-def test_the_models_tables_are_the_manifests() -> None:
-    assert _BEGIN + models_markdown() + _END in README.read_text(encoding="utf-8"), "run: python -m tests.test_readme"
+@pytest.mark.parametrize("begin", _TABLES)
+def test_the_tables_are_the_manifests(begin: str) -> None:
+    text = README.read_text(encoding="utf-8")
+    assert begin + _TABLES[begin]() + _END in text, "run: python -m tests.test_readme"
 
 
 def test_the_two_commands_stand_there() -> None:
@@ -29,8 +37,10 @@ def test_what_the_readme_links_to_is_there() -> None:
 def write_tables() -> None:
     """Bring the tables up to the manifest: after new weights."""
     text = README.read_text(encoding="utf-8")
-    before, rest = text.split(_BEGIN)
-    README.write_text(before + _BEGIN + models_markdown() + _END + rest.split(_END, 1)[1], encoding="utf-8")
+    for begin, table in _TABLES.items():
+        before, rest = text.split(begin)
+        text = before + begin + table() + _END + rest.split(_END, 1)[1]
+    README.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from . import MODELS, manifest
 from .published import BENCHMARKS, published_psnr
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from . import ModelSpec
 
@@ -33,6 +34,25 @@ def models_markdown() -> str:
         lines += ["", "| no weights yet | paper | its PSNR | the command that trains it |", "|---|---|---|---|"]
         lines += [_missing(MODELS[name], lacks) for name, lacks in missing.items() if lacks]
     return "\n".join(lines)
+
+
+def video_markdown() -> str:
+    """What the weights for compressed video gain and lose beside those for clean input, at each quality."""
+    rows = [row for row in manifest().values() if row.get("tuned_for") == "video" and "compressed" in row]
+    rows.sort(key=lambda row: (list(MODELS).index(row["model"]), row["scale"]))
+    qualities = list(next(iter(rows[0]["compressed"].values()))) if rows else []
+    titles = ["not compressed" if quality == "none" else quality.replace("crf", "CRF ") for quality in qualities]
+    lines = [f"| dB of PSNR | {' | '.join(titles)} |", "|---|" + "---|" * len(titles)]
+    for row in rows:
+        cells = [_gains([clip[quality] for clip in row["compressed"].values()]) for quality in qualities]
+        lines.append(f"| `{row['model']}` ×{row['scale']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _gains(clips: Sequence[Mapping[str, float]]) -> str:
+    """Means over clips: what these weights have above those for clean input, and above bicubic."""
+    above = (fmean(clip["video"] - clip[other] for clip in clips) for other in ("clean", "bicubic"))
+    return "{} ({})".format(*map(signed, above))
 
 
 def _table(benchmark: str, shipped: Mapping[str, list[int]]) -> list[str]:
