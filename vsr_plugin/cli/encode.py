@@ -18,7 +18,7 @@ from ..execution import Execution
 from ..models import CLEAN
 from ..stream.selection import Selection
 from . import values
-from .jobs import check_names, find_jobs, full_path, if_stopped
+from .jobs import check_names, find_jobs, find_unsuitable, full_path, if_stopped
 from .networks import AUTO, Networks, check_model
 
 if TYPE_CHECKING:
@@ -185,9 +185,8 @@ def encode(
     ] = False,
 ) -> None:
     """Enlarge video with a neural network; sound, subtitles, chapters, timestamps and colors stay as they are."""
-    from ..stream.encoder import Encoding, check_encoding
+    from ..stream.encoder import Encoding
     from ..stream.output import identities
-    from ..stream.segments.encoding import check_cuttable
     from ..stream.segments.manifest import remove_finished
     from .stop import tell_if_stopped
     from .terminal import console, remedy, say_error, say_result, speak
@@ -232,16 +231,7 @@ def encode(
     if as_json and any(target == "-" for _, target in jobs):
         raise UsageError("Expected --json or y4m on standard output, got both")
     encoding = Encoding(codec, crf, preset, encoder_options, pixel_format)
-    unsuitable = {}
-    for suffix in {_suffix(target) for _, target in jobs}:
-        try:
-            check_encoding(suffix, encoding)
-            if resume:
-                check_cuttable(suffix, encoding)
-        except VsrError as error:
-            unsuitable[suffix] = error
-    if unsuitable and all(_suffix(target) in unsuitable for _, target in jobs):
-        raise next(iter(unsuitable.values()))
+    unsuitable = find_unsuitable(jobs, encoding, segments=resume)
     kept = identities(source for source, _ in jobs if source != "-")
     for source, target in jobs:
         if target != "-" and kept & identities([target]):
@@ -275,8 +265,8 @@ def encode(
         )
         for number, (source, target) in enumerate(jobs, start=1):
             try:
-                if unsuitable.get(_suffix(target)):
-                    raise unsuitable[_suffix(target)]  # noqa: TRY301 - it is the first that can go wrong with this file
+                if target in unsuitable:
+                    raise unsuitable[target]  # noqa: TRY301 - it is the first that can go wrong with this file
                 check_names(source, target, kept, overwrite=overwrite)
                 tell_if_stopped(if_stopped(target, done, len(jobs), older=bool(identities([target])), kept=resume))
                 place = f"{number} of {len(jobs)}: " if len(jobs) > 1 else ""
@@ -298,11 +288,6 @@ def encode(
                 say_result(json.dumps({**paths, **dataclasses.asdict(report), "fps": round(report.fps, 3)}))
     if failed:
         raise typer.Exit(1)
-
-
-def _suffix(target: str) -> str:
-    """The suffix that chooses the container."""
-    return ".y4m" if target == "-" else Path(target).suffix.lower()
 
 
 def _executor(workers: str | None, cluster: str | None, *, ship: bool) -> Cluster | None:

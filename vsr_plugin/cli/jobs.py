@@ -7,10 +7,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError, OutputError, UsageError
+from ..errors import InputError, OutputError, UsageError, VsrError
 
 if TYPE_CHECKING:
     from ..sizes import Size
+    from ..stream.encoder import Encoding
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +86,34 @@ def _files(name: str, ours: str) -> list[tuple[str, Path]]:
     if not found:
         raise InputError(f"No video or image in the folder {name}")
     return [(str(folder / file), file.parent) for file in found]
+
+
+def find_unsuitable(jobs: list[tuple[str, str]], encoding: Encoding, *, segments: bool) -> dict[str, VsrError]:
+    """The targets whose container does not take the encoder or its options, and why.
+
+    Raises:
+        VsrError: it is so with all of them.
+    """
+    from ..stream.encoder import check_encoding
+    from ..stream.segments.encoding import check_cuttable
+
+    by_suffix: dict[str, VsrError | None] = {}
+    found = {}
+    for _, target in jobs:
+        suffix = ".y4m" if target == "-" else Path(target).suffix.lower()
+        if suffix not in by_suffix:
+            by_suffix[suffix] = None
+            try:
+                check_encoding(suffix, encoding)
+                if segments:
+                    check_cuttable(suffix, encoding)
+            except VsrError as error:
+                by_suffix[suffix] = error
+        if refused := by_suffix[suffix]:
+            found[target] = refused
+    if jobs and len(found) == len({target for _, target in jobs}):
+        raise found[jobs[0][1]]
+    return found
 
 
 def check_names(source: str, target: str, kept: set[tuple[int, int]], *, overwrite: bool) -> None:
