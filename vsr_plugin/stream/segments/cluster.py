@@ -85,16 +85,16 @@ class Cluster:
         self._connected = False
         self._quiet = ExitStack()  # as long as Ray may have something to say
         self._upscaler: Upscaler | None = None  # that the workers have a copy of
-        self._crew: list[_Hand] = []
+        self._handles: list[_Handle] = []
 
     @property
     def workers(self) -> int:
         """See above."""
-        return max(1, sum(hand.starting is None for hand in self._crew))
+        return max(1, sum(handle.starting is None for handle in self._handles))
 
     def close(self) -> None:
         """Stop the workers, and Ray if it was started here; harmless when called again."""
-        self._dismiss()
+        self._stop_workers()
         if self._connected:
             import ray
 
@@ -131,16 +131,16 @@ class Cluster:
         self._connect()
         whole = False
         try:
-            self._hire(upscaler)
+            self._start_workers(upscaler)
             folder = folder.resolve()
             path = film.path if "://" in film.path else str(Path(film.path).resolve())
             source: Any = ship(path) if self._ship else path
             given = ray.put(replace(film, path=source))
-            yield from self._hand_out(given, segments, folder, on_step)
+            yield from self._dispatch(given, segments, folder, on_step)
             whole = True
         finally:
             if not whole:  # they still work on what nobody waits for
-                self._dismiss()
+                self._stop_workers()
 
     def _connect(self) -> None:
         import ray
@@ -168,15 +168,15 @@ class Cluster:
                 signal.signal(signal.SIGTERM, before)  # which Ray has set to its own
         self._connected = True
 
-    def _hire(self, upscaler: Upscaler) -> None:
+    def _start_workers(self, upscaler: Upscaler) -> None:
         """Start the workers, unless they are there with this network."""
         import ray
 
         from .worker import Given, Worker
 
-        if upscaler is self._upscaler and self._crew:
+        if upscaler is self._upscaler and self._handles:
             return
-        self._dismiss()
+        self._stop_workers()
         on_gpu = upscaler.device.type == "cuda"
         resources = ray.cluster_resources()
         if self._asked == "gpus" and not on_gpu:
@@ -199,19 +199,19 @@ class Cluster:
             concurrency_groups={"watch": 1},
         )(Worker)
         self._upscaler = upscaler
-        self._crew = [_Hand(kind.remote(), given) for _ in range(count)]
+        self._handles = [_Handle(kind.remote(), given) for _ in range(count)]
 
-    def _dismiss(self) -> None:
+    def _stop_workers(self) -> None:
         """Stop the workers, whatever they do."""
-        if self._crew:
+        if self._handles:
             import ray
 
-            for hand in self._crew:
+            for handle in self._handles:
                 with suppress(Exception):  # it, or the whole cluster, may be gone
-                    ray.kill(hand.actor)
-        self._crew, self._upscaler = [], None
+                    ray.kill(handle.actor)
+        self._handles, self._upscaler = [], None
 
-    def _hand_out(
+    def _dispatch(
         self, film: Any, segments: Sequence[Segment], folder: Path, on_step: Callable[[Step], None]
     ) -> Iterator[Part]:
         """Give segments to the workers, and give on what a lost one has had."""
@@ -220,41 +220,41 @@ class Cluster:
         waiting = deque(segments)
         tries: Counter[int] = Counter()
         idle = time.monotonic()
-        while waiting or any(hand.making for hand in self._crew):
-            for hand in sorted(self._crew, key=lambda hand: len(hand.making)):
+        while waiting or any(handle.making for handle in self._handles):
+            for handle in sorted(self._handles, key=lambda handle: len(handle.making)):
                 # At the end, a second one would wait behind the first while others have nothing to do.
-                most = _IN_FLIGHT if len(waiting) > len(self._crew) else 1
-                if waiting and hand.starting is None and len(hand.making) < most:
-                    hand.make([film], waiting.popleft(), None if self._ship else folder)
-            refs = [ref for hand in self._crew for ref in hand.refs()]
+                most = _IN_FLIGHT if len(waiting) > len(self._handles) else 1
+                if waiting and handle.starting is None and len(handle.making) < most:
+                    handle.make([film], waiting.popleft(), None if self._ship else folder)
+            refs = [ref for handle in self._handles for ref in handle.refs()]
             done, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
             if not done:  # Ctrl-C interrupts a sleep at once, and Ray's own waiting after a second
                 time.sleep(_POLL)
-            for hand in list(self._crew):
-                for step in hand.steps():
+            for handle in list(self._handles):
+                for step in handle.steps():
                     on_step(step)
-                for ref in [ref for ref in hand.refs() if ref in done]:
-                    segment = hand.making.get(ref)
+                for ref in [ref for ref in handle.refs() if ref in done]:
+                    segment = handle.making.get(ref)
                     try:
                         made = ray.get(ref)
                     except ray.exceptions.RayTaskError as error:
-                        hand.forget(ref)
+                        handle.forget(ref)
                         _fail(error, segment, tries)
                         assert segment is not None
                         waiting.appendleft(segment)
                     except ray.exceptions.RayError as error:
                         if segment is None:
-                            self._crew.remove(hand)
+                            self._handles.remove(handle)
                         else:
-                            waiting.extendleft(reversed(_lost(hand, tries, error)))
-                        if not self._crew:
+                            waiting.extendleft(reversed(_lost(handle, tries, error)))
+                        if not self._handles:
                             raise BackendError(f"No worker of Ray is left ({_line(error)})") from error
                         break
                     else:
-                        hand.forget(ref)
+                        handle.forget(ref)
                         if segment is not None:
                             yield _kept(made, folder)
-            if any(hand.starting is None for hand in self._crew):
+            if any(handle.starting is None for handle in self._handles):
                 idle = time.monotonic()
             elif time.monotonic() > idle + _PATIENCE:
                 log.warning("Ray has started no worker yet: waiting until a CPU or GPU is free")
@@ -270,9 +270,9 @@ def _kept(made: Made, folder: Path) -> Part:
     return made.part
 
 
-def _lost(hand: _Hand, tries: Counter[int], error: Exception) -> list[Segment]:
+def _lost(handle: _Handle, tries: Counter[int], error: Exception) -> list[Segment]:
     """What is to be made again, as a worker is gone: what it made, and what waited there."""
-    first, *others = hand.lost()
+    first, *others = handle.lost()
     log.warning("A worker is lost: segment %d is made again", first.number)
     tries[first.number] += 1
     if tries[first.number] == _TRIES:
@@ -311,7 +311,7 @@ def _for_workers(execution: Execution, upscaler: Upscaler, threads: int) -> Exec
 
 
 @dataclass(eq=False)
-class _Hand:
+class _Handle:
     """One worker, as it is known here.
 
     Attributes:
