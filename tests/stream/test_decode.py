@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -309,3 +311,16 @@ def test_a_source_that_is_cancelled_reads_no_further(media: Media) -> None:
     cancelled = True
     assert len(list(source)) < 30  # what the decoder holds is a few of a hundred
     assert source.damaged == 0
+
+
+def test_frames_are_cropped_as_the_header_says(tmp_path: Path) -> None:
+    crop = "h264_metadata=crop_left=8:crop_top=4:crop_right=8:crop_bottom=4"
+    clip = ["-f", "lavfi", "-i", "testsrc2=s=64x36:r=25:d=0.2", "-c:v", "libx264", "-qp", "0", "-bsf:v", crop]
+    subprocess.run(["ffmpeg", "-v", "error", *clip, "in.mp4"], cwd=tmp_path, check=True)
+    output = ["-pix_fmt", "gray", "-f", "rawvideo", "-"]
+    unaligned = ["ffmpeg", "-v", "error", "-flags", "unaligned", "-i", "in.mp4", *output]
+    truth = subprocess.run(unaligned, cwd=tmp_path, check=True, capture_output=True).stdout
+    with closing(Source(tmp_path / "in.mp4")) as frames:
+        luma = [frame.planes[0].numpy() for frame in frames]
+    assert luma[0].shape == (40, 48)  # of 64×48, in whole macroblocks
+    assert b"".join(plane.tobytes() for plane in luma) == truth

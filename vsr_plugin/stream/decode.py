@@ -262,9 +262,12 @@ class Source(Iterator[Frame]):
             timeline.settled = True
             self._reader.close()
         if count == 0 and not self.damaged:
-            part = (
-                "between the given times" if timeline.start is not None or timeline.end is not None else "in this file"
-            )
+            part = "in this file"
+            if timeline.start is not None or timeline.end is not None:
+                length = float(Fraction(self.container.duration or 0, 1_000_000))
+                part = "between the given times" + (
+                    f", which count from the start of its {length:.3f} s" if length else ""
+                )
             raise InputError(f"{self.name}: there are no frames {part}")
         if count == 0:
             raise DamagedInputError(f"{self.name}: not one frame of the video stream decodes")

@@ -8,6 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from av.codec.context import Flags as CodecFlags
 from av.error import FFmpegError
 from av.format import Flags
 
@@ -80,6 +81,9 @@ class Reader:
         try:
             self.stream = find_video(self.container, self._name)
             self.stream.thread_type = "AUTO"
+            self.stream.codec_context.flags |= (
+                CodecFlags.unaligned
+            )  # else less is cropped on the left than the header says
         except BaseException:
             self._close()
             raise
