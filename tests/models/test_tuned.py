@@ -33,7 +33,7 @@ TUNED = [row for row in manifest().values() if row.get("tuned_for", CLEAN) != CL
 
 def test_there_are_weights_for_video() -> None:
     there = {(row["model"], row["scale"]) for row in TUNED}
-    assert {("espcn", 2)} <= there
+    assert {(model, scale) for model in ("espcn", "fsrcnn") for scale in (2, 3, 4)} <= there
     assert {row["tuned_for"] for row in TUNED} <= set(TUNINGS)
 
 
