@@ -71,5 +71,7 @@ def test_an_environment_that_is_not_active_is_named(monkeypatch: pytest.MonkeyPa
 
 def _pretend(monkeypatch: pytest.MonkeyPatch, origin: dict[str, Any] | None, *, pip: bool) -> None:
     text = None if origin is None else json.dumps(origin)
-    monkeypatch.setattr(metadata, "distribution", lambda _: SimpleNamespace(read_text=lambda _: text))
+    # A clone has another one beside it, of what was built there.
+    found = [SimpleNamespace(read_text=lambda _: None), SimpleNamespace(read_text=lambda _: text)]
+    monkeypatch.setattr(metadata, "distributions", lambda name: found)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: object() if pip else None)

@@ -20,6 +20,7 @@ from vsr_plugin.backends import open_backend
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
+from vsr_plugin.installation import install
 from vsr_plugin.sizes import Size
 from vsr_plugin.vapoursynth.graph import enlarged
 from vsr_plugin.vapoursynth.pictures import blank, read
@@ -502,7 +503,7 @@ def test_two_streams_of_a_gpu_give_the_picture_of_one(form: int) -> None:
 def test_without_vapoursynth_the_import_says_what_to_install() -> None:
     program = "import sys; sys.modules['vapoursynth'] = None; import vsr_plugin.vapoursynth"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert "needs VapourSynth 74 or newer: pip install 'vsr-plugin[vapoursynth]'" in done.stderr.splitlines()[-1]
+    assert f"needs VapourSynth 74 or newer: {install('vapoursynth')}" in done.stderr.splitlines()[-1]
 
 
 def test_a_frame_is_read_without_a_copy() -> None:

@@ -356,7 +356,8 @@ import sys, threading
 sys.path.insert(0, sys.argv[1])
 import vapoursynth as vs
 from vapoursynth_source import Counter, numbered
-from vsr_plugin.vapoursynth import graph
+from vsr_plugin.sizes import Target
+from vsr_plugin.vapoursynth.graph import enlarged
 
 class Policy(vs.EnvironmentPolicy):
     current = None
@@ -372,7 +373,7 @@ for _ in range(3):
     data = policy.api.create_environment()
     with policy.api.wrap_environment(data).use():
         counters = [Counter(), Counter()]
-        clip = enlarged(numbered(50), counters, 4)
+        clip = enlarged(numbered(50), counters, Target(32, 16, (1,)), 4)
         for number in (*range(20), 40, 7):
             assert clip.get_frame(number).props["number"] == number
     assert not any(counter.closed for counter in counters)

@@ -19,6 +19,7 @@ import vsr_plugin.vapoursynth as vsr
 from vsr_plugin.backends import open_backend
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError
+from vsr_plugin.installation import install_package
 from vsr_plugin.vapoursynth import workers
 
 from .test_vapoursynth_vspipe import configured  # noqa: F401 - a fixture
@@ -226,7 +227,7 @@ def test_openvino_that_is_not_there_is_said_to_be_missing() -> None:
     program = "import sys; sys.modules['openvino'] = None; from vsr_plugin import Upscaler; print(Upscaler().backend)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout == "eager\n"
-    assert "Backend 'openvino' is not installed: pip install openvino; going on with" in done.stderr
+    assert f"Backend 'openvino' is not installed: {install_package('openvino')}; going on with" in done.stderr
 
 
 def test_importing_openvino_reports_nothing_and_changes_no_module() -> None:

@@ -169,11 +169,13 @@ def test_a_clip_from_elsewhere_is_the_same_too(shared: Path, tmp_path: Path, vsp
 # Requests.
 
 COUNTED = """
+from vsr_plugin.sizes import Target
 from vsr_plugin.vapoursynth.graph import enlarged
 import json
 core.num_threads = int(threads)
 counters = [Counter(), Counter()]
-enlarged(numbered(200), counters, 1, 8).set_output()
+clip = numbered(200)
+enlarged(clip, counters, Target(clip.width, clip.height, (1,)), 8).set_output()
 write = lambda file=open(log, "w"), counters=counters, dump=json.dump: dump([c.batches for c in counters], file)
 vs.register_on_destroy(lambda write=write: write())  # when the names of the script are gone
 """

@@ -40,10 +40,9 @@ def reinstall() -> str:
 
 def _origin() -> dict[str, object]:
     """Where the package came from (PEP 610); empty for an index."""
-    try:
-        text = metadata.distribution(_NAME).read_text("direct_url.json")
-    except metadata.PackageNotFoundError:
-        text = None
+    # In a clone, what it was built from is found, too, and knows nothing of the installation.
+    told = (one.read_text("direct_url.json") for one in metadata.distributions(name=_NAME))
+    text = next((text for text in told if text), None)
     found = json.loads(text) if text else {}
     return found if isinstance(found, dict) else {}
 

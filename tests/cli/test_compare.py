@@ -56,11 +56,12 @@ def holds(page: torch.Tensor, panel: torch.Tensor) -> bool:
 
 
 def test_what_was_opened_is_closed_when_a_later_model_fails(
-    media: Media, run: Run, monkeypatch: pytest.MonkeyPatch
+    media: Media, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     closed: list[str] = []
     monkeypatch.setattr(Upscaler, "close", lambda self: closed.append(self.spec.name))
-    assert run(media("two_audio.mp4"), "-m", "espcn,edsr", "-x", 3, "-o", "out.png") == 1
+    (tmp_path / "bad.pth").write_text("no weights")
+    assert run(media("two_audio.mp4"), "-m", "espcn,espcn=bad.pth", "-x", 3, "-o", "out.png") == 1
     assert sorted(closed) == ["bicubic", "espcn"]
 
 
@@ -68,13 +69,29 @@ def test_panels_are_what_the_models_make_of_the_whole_picture(
     media: Media, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(media("two_audio.mp4"), "in.mp4")
-    assert run("in.mp4", "-m", "espcn,fsrcnn+", "-x", 3, "--at", "0.5", "--crop", "30x20+33+17", "-o", "side.png") == 0
+    assert (
+        run(
+            "in.mp4",
+            "-m",
+            "espcn,fsrcnn+,espcn:video",
+            "-x",
+            3,
+            "--at",
+            "0.5",
+            "--crop",
+            "30x20+33+17",
+            "-o",
+            "side.png",
+        )
+        == 0
+    )
     assert capfd.readouterr().out == "side.png\n"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["in.mp4", "side.png"]
     page = rgb(next(Source("side.png")))
     frame = next(Source("in.mp4", Selection(start=Fraction(1, 2))))
-    for name, ensemble in ("espcn", False), ("fsrcnn", True):
-        with Upscaler(name, 3, Execution(backend="eager", device="cpu", self_ensemble=ensemble)) as upscaler:
+    for name, ensemble, kind in ("espcn", False, "clean"), ("fsrcnn", True, "clean"), ("espcn", False, "video"):
+        how = Execution(backend="eager", device="cpu", self_ensemble=ensemble)
+        with Upscaler(name, 3, how, tuned_for=kind) as upscaler:
             whole = rgb(upscaler.upscale([frame])[0])
         panel = whole[17 * 3 : 37 * 3, 33 * 3 : 63 * 3].repeat_interleave(4, 0).repeat_interleave(4, 1)
         assert holds(page, panel)
@@ -118,6 +135,8 @@ def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.
         (("nothing.mp4", "-m", "espcn"), 1, "No such file: nothing.mp4"),
         (("{plain}", "-m", "espnc"), 2, "Unknown model 'espnc'. Did you mean 'espcn'?"),
         (("{plain}", "-m", "espcn,lapsrn", "-x", "3"), 2, "Model 'lapsrn' has no scale 3"),
+        (("{plain}", "-m", "espcn:films"), 2, "Unknown kind of input 'films'. Weights are tuned for clean or video"),
+        (("{plain}", "-m", "lapsrn:video"), 1, "No weights"),
         (("{plain}", "-m", "espcn", "--crop", "30x20"), 2, "Expected --crop as 160x120+40+32, of 8x8 or more"),
         (("{plain}", "-m", "espcn", "--crop", "30x20+90+0"), 2, "Expected a crop inside of 96×54, got 30x20+90+0"),
         (("{plain}", "-m", "espcn", "--at", "soon"), 2, "Expected --at as seconds or HH:MM:SS, got 'soon'"),

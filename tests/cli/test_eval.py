@@ -184,6 +184,7 @@ def test_either_images_or_a_video(app: typer.Typer, folder: Path, where: tuple[b
     [
         (["-x", "2"], "Expected a model and its scale"),
         (["espcn", "-x", "2", "--crf", "low"], "Expected --crf as numbers"),
+        (["espcn", "-x", "2", "--crf", "18,99"], "Expected --crf from 0 to 51, got '18,99'"),
         (["espcn", "-x", "2", "--codec", "mpeg2video"], "Unknown encoder 'mpeg2video'. Known encoders: libx264,"),
         (["espcn", "-x", "2", "--preset", "hurried", "--frames", "2"], "libx264 does not encode with"),
         (["espcn", "fsrcnn", "-x", "2", "--weights", "mine.pth"], "Expected --weights with one model"),

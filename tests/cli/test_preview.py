@@ -34,7 +34,7 @@ def preview(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
         ([CLIP, "-x", "7"], 2, "Model 'espcn' has no scale 7"),
         ([CLIP, "-m", "auto", "--weights", "mine.pth"], 2, "Expected --weights with the model they are for"),
         ([CLIP, "--start", "soon"], 2, "Expected --start"),
-        ([CLIP, "--matrix", "bt708"], 2, "Unknown matrix 'bt708'. Expected one of bt709, fcc, "),
+        ([CLIP, "--matrix", "bt708"], 2, "Unknown matrix 'bt708'. Expected one of bt709, bt601, "),
         ([CLIP, "--host", "0.0.0.0"], 2, "Expected --host and --port with --serve, got no --serve"),
         ([CLIP, "--port", "80"], 2, "Expected --host and --port with --serve, got no --serve"),
     ],

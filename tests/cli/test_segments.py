@@ -208,7 +208,7 @@ def _limited(size: int) -> Callable[[], None]:
 def test_a_full_disk_loses_nothing(share: float, kept: int, film: Path) -> None:
     folder = film.parent
     words = [*ENCODE, "film.mkv", *_HOW, "-o", "out.mkv"]
-    say(*words[:-1], "whole.mkv", folder=folder)
+    say(*ENCODE, "film.mkv", *_HOW[:-2], "-o", "whole.mkv", folder=folder)
     limit = _limited(int((folder / "whole.mkv").stat().st_size * share))
     done = subprocess.run([*words, "--resume"], cwd=folder, capture_output=True, text=True, preexec_fn=limit)
     assert done.returncode == 1

@@ -11,7 +11,7 @@ import typer
 
 from ..errors import InputError, UsageError
 from ..execution import Execution
-from ..models import find_model
+from ..models import CLEAN, check_tuning, find_model, shipped_weights
 from .values import parse_time
 
 if TYPE_CHECKING:
@@ -28,9 +28,10 @@ def compare(
             "--models",
             "-m",
             metavar="A,B,…",
-            help="Names; `vsr models` lists them. NAME=FILE has weights of your own, NAME+ is with --self-ensemble.",
+            help="Names; `vsr models` lists them. NAME:video has the weights for compressed video, NAME=FILE has "
+            "weights of your own, NAME+ is with --self-ensemble.",
         ),
-    ],
+    ] = "espcn",
     scale: Annotated[int, typer.Option("--scale", "-x", help="How many times larger: one that all of them have.")] = 2,
     at: Annotated[
         str | None, typer.Option(metavar="TIME", help="The moment: seconds or HH:MM:SS. [default: four, or the middle]")
@@ -87,7 +88,7 @@ def compare(
     if target.suffix.lower() in PAGES:
         if length is not None:
             raise UsageError(f"Expected --duration with a video, got the page {target}")
-        with waiting(f"comparing {len(candidates)} networks"):
+        with waiting(f"comparing {models}"):
             page = compare_on_a_page(
                 clip,
                 target,
@@ -107,7 +108,7 @@ def compare(
     elif length is None:
         length = _SECONDS
     tell_if_stopped(f"{printable(str(target))} was not finished")
-    with progress(path.name, f"loading {len(candidates)} networks", quiet=False) as show:
+    with progress(path.name, f"loading {models}", quiet=False) as show:
         shown = write(
             clip,
             target,
@@ -130,11 +131,15 @@ def _candidate(word: str, scale: int) -> Candidate:
     from ..compare import Candidate
 
     name, equals, weights = word.strip().partition("=")
-    model = name.removesuffix("+")
-    find_model(model, scale)
+    model, _, tuned_for = name.removesuffix("+").partition(":")
+    spec = find_model(model, scale)
     if equals and not weights:
         raise UsageError(f"Expected --models NAME=FILE, got {word!r}")
-    return Candidate(model, Path(weights) if weights else None, self_ensemble=name.endswith("+"))
+    tuned_for = tuned_for or CLEAN
+    check_tuning(tuned_for, weights or None)
+    if not weights:
+        shipped_weights(spec, scale, tuned_for)
+    return Candidate(model, Path(weights) if weights else None, name.endswith("+"), tuned_for)
 
 
 def _crop(text: str | None) -> Crop | None:

@@ -38,6 +38,7 @@ _PACKAGES = (
     ("opencv-python", "cv2", "[bench]", False),
     ("onnx", "onnx", "[bench]", False),
     ("matplotlib", "matplotlib", "[bench]", False),
+    ("ray", "ray", "[cluster]", False),
 )
 # Encoders of the formats that people ask for, and whether the defaults of `vsr encode` rest on them.
 _ENCODERS = (

@@ -150,7 +150,9 @@ def encode(
         ),
     ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="As --resume, but begin anew.")] = False,
-    segment: Annotated[str, typer.Option(metavar="TIME", help="With --resume: how much is done at a time.")] = "20",
+    segment: Annotated[
+        str | None, typer.Option(metavar="TIME", help="With --resume: how much is done at a time. [default: 20]")
+    ] = None,
     workers: Annotated[
         str | None,
         typer.Option(
@@ -196,7 +198,9 @@ def encode(
         raise typer.Exit(2)
     executor = _executor(workers, cluster, ship=ship)
     resume = resume or fresh or executor is not None
-    segment_length = values.segment_seconds(segment)
+    if segment is not None and not resume:
+        raise UsageError("Expected --segment with --resume, --workers or --cluster, got none of them")
+    segment_length = values.segment_seconds(segment or "20")
     times = values.enlargement(scale, width, height, size, fit, square=square_pixels)
     speak(quiet=quiet, verbose=verbose, once=resume or model == AUTO)
     check_model(model, times, weights, tuned_for, fps)

@@ -82,7 +82,7 @@ def evaluate(
             video,
             models or [],
             scale,
-            _numbers(crf),
+            _numbers(crf, 63 if codec == "libvpx-vp9" else 51),
             codec,
             preset,
             frames,
@@ -242,12 +242,15 @@ def _video(
         draw(study, out / _VIDEO_FILES[1])
 
 
-def _numbers(text: str) -> list[float]:
-    """``18,23,28`` as numbers."""
+def _numbers(text: str, most: int) -> list[float]:
+    """``18,23,28`` as numbers from 0 to ``most``."""
     try:
-        return [float(word) for word in text.split(",")]
+        numbers = [float(word) for word in text.split(",")]
     except ValueError as error:
         raise UsageError(f"Expected --crf as numbers (18,23,28,32), got {text!r}") from error
+    if not all(0 <= number <= most for number in numbers):
+        raise UsageError(f"Expected --crf from 0 to {most}, got {text!r}")
+    return numbers
 
 
 def _check_free(out: Path | None, files: Sequence[str], *, overwrite: bool) -> None:

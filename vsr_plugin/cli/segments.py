@@ -79,6 +79,6 @@ def segments(
             f"{row['number']:5}  {row['start']:12.3f} s to {end:>12}  {row['frames']:6} frames{'  done' * row['done']}"
         )
     if plan.whole:
-        typer.echo(f"One segment, for {plan.whole}: nothing would be kept of it", err=True)
+        typer.echo(f"This film is not cut, because {plan.whole}: interrupted, it begins anew", err=True)
     for row in left:
         typer.echo(f"{row['folder']}: {row['done']} of {row['of']} segments are done", err=True)

@@ -19,7 +19,7 @@ from ..stream.output import Part
 from ..stream.png import png
 from .crop import busiest, cut
 from .moments import clock, moments
-from .versions import enlarge, interpolation, open_models
+from .versions import Candidate, enlarge, interpolation, open_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ..engine import Upscaler
     from ..frames import Frame
     from .crop import Crop
-    from .versions import Candidate
 
 PAGES = {".html", ".htm"}
 _CROPS = 4
@@ -106,7 +105,7 @@ def compare_on_a_page(
         models = [_model(frame, part, upscaler, now) for upscaler in upscalers[len(_BASELINES) :]]
         for row, candidate in zip(models, candidates, strict=True):
             row["name"] = candidate.label
-            known = candidate.weights is None and not candidate.self_ensemble
+            known = candidate == Candidate(candidate.model)
             row["psnr"] = psnr(candidate.model, scale) if known else None
         data["versions"] = [*({"name": name} for name in _BASELINES), *models]
     with Part(output, sequence=False, overwrite=overwrite) as place:

@@ -12,7 +12,7 @@ from torch import nn
 from ..color import Conversion
 from ..engine import Upscaler
 from ..execution import Execution
-from ..models import NetworkSpec
+from ..models import CLEAN, NetworkSpec
 from ..models.layers import BicubicUpsample
 from .crop import cut
 
@@ -38,16 +38,18 @@ class Candidate:
         model: A name out of `MODELS`.
         weights: A file in place of the shipped weights.
         self_ensemble: Whether with the self-ensemble; the label then ends in a plus.
+        tuned_for: Which of the shipped weights, as in `Upscaler`.
     """
 
     model: str
     weights: Path | None = None
     self_ensemble: bool = False
+    tuned_for: str = CLEAN
 
     @property
     def label(self) -> str:
         """What stands above its picture."""
-        own = f" ({self.weights.name})" if self.weights else ""
+        own = f" ({self.weights.name})" if self.weights else "" if self.tuned_for == CLEAN else f" ({self.tuned_for})"
         return f"{self.model}{'+' if self.self_ensemble else ''}{own}"
 
 
@@ -89,7 +91,11 @@ def open_models(
     upscalers = []
     for choice in candidates:
         how = replace(execution, self_ensemble=choice.self_ensemble)
-        upscalers.append(cleanup.enter_context(Upscaler(choice.model, scale, how, weights=choice.weights)))
+        upscalers.append(
+            cleanup.enter_context(
+                Upscaler(choice.model, scale, how, weights=choice.weights, tuned_for=choice.tuned_for)
+            )
+        )
     return upscalers
 
 

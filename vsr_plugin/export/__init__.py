@@ -88,7 +88,7 @@ def export_file(
         BackendError: a package is missing, or the network cannot be written.
         OutputError: the file exists, or cannot be written.
     """
-    spec, target = _checked(model, scale, kind, target, precision, size)
+    spec, target = _checked(model, scale, tuned_for, kind, target, precision, size)
     files = [target.with_suffix(suffix) for suffix in KINDS[kind].suffixes]
     for file in files:
         if os.path.lexists(file) and not overwrite:
@@ -121,7 +121,13 @@ def export_file(
 
 
 def _checked(
-    model: str, scale: int, kind: str, target: str | Path | None, precision: str, size: tuple[int, int] | None
+    model: str,
+    scale: int,
+    tuned_for: str,
+    kind: str,
+    target: str | Path | None,
+    precision: str,
+    size: tuple[int, int] | None,
 ) -> tuple[ModelSpec, Path]:
     """What is known of the model, and the file to write."""
     spec = find_model(model, scale)
@@ -134,11 +140,12 @@ def _checked(
     if not KINDS[kind].whole and size is not None:
         raise UsageError(f"{KINDS[kind].name} files are for every size", size=None)
     if size is not None and (min(size) < 1 or any(length % spec.multiple_of for length in size)):
-        raise UsageError(f"Expected a size of multiples of {spec.multiple_of}, got {size[0]}x{size[1]}")
+        wanted = f"multiples of {spec.multiple_of}" if spec.multiple_of > 1 else "one sample or more each way"
+        raise UsageError(f"Expected a size of {wanted}, got {size[0]}x{size[1]}")
     suffix = KINDS[kind].suffixes[0]
     target = Path("" if target is None else target)
     if target.is_dir():
-        target /= f"{model}_x{scale}{suffix}"
+        target /= f"{model}_x{scale}{'' if tuned_for == CLEAN else f'_{tuned_for}'}{suffix}"
     if target.suffix != suffix:
         raise UsageError(f"Expected a name that ends with {suffix} for {KINDS[kind].name}, got {target}")
     return spec, target

@@ -65,7 +65,11 @@ def find_model(name: str, scale: int | None = None) -> ModelSpec:
         raise UsageError(f"Unknown model {name!r}.{hint} Known models: {known}")
     spec = MODELS[name]
     if scale is not None and scale not in spec.scales:
-        raise UsageError(f"Model {name!r} has no scale {scale}. Its scales: {', '.join(map(str, spec.scales))}")
+        others = [model for model, other in MODELS.items() if scale in other.scales and other.weights(scale)]
+        elsewhere = f". Models with ×{scale}: {', '.join(others)}" if others else ""
+        raise UsageError(
+            f"Model {name!r} has no scale {scale}. Its scales: {', '.join(map(str, spec.scales))}{elsewhere}"
+        )
     return spec
 
 

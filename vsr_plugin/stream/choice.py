@@ -142,7 +142,7 @@ def best_model(
         UsageError: a source that can be read only once, or a scale that no model has weights for.
         VsrError: as `upscale_file` raises it.
     """
-    if fps <= 0:
+    if not fps > 0:
         raise UsageError(f"Expected fps above 0, got {fps:g}")
     models = usable(scale)
     if not models:

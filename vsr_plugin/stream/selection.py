@@ -10,6 +10,15 @@ from typing import Any
 from ..errors import UsageError, check_type
 from ..frames import Matrix, Range
 
+# What an error names: the short names first.
+_NAMES: dict[type, tuple[str, ...]] = {
+    Matrix: (
+        "bt709", "bt601", "bt2020",
+        *(one.name.lower() for one in Matrix if one not in (Matrix.RGB, Matrix.BT709, Matrix.UNSPECIFIED)),
+    ),
+    Range: ("limited", "full"),
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
@@ -71,5 +80,5 @@ def _named[Kind: (Matrix, Range)](kind: type[Kind], what: str, value: Any) -> Ki
     try:
         return kind(value)
     except ValueError as error:
-        known = ", ".join(name.lower() for name in kind.__members__ if name not in ("RGB", "UNSPECIFIED"))
+        known = ", ".join(_NAMES[kind])
         raise UsageError(f"Unknown {what} {value!r}. Expected one of {known}") from error

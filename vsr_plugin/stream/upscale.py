@@ -195,7 +195,7 @@ def upscale_file(
         on_progress: Called after each frame, in the calling thread, with a `Progress`: frame, total, fps, eta.
         resume: Work in segments, and keep those that are done in the folder ``OUTPUT.parts`` until the output is whole:
             after a crash, the same call goes on with the others. An input that cannot be cut is enlarged as a whole.
-        fresh: With ``resume``, begin anew, whatever an earlier call has left.
+        fresh: As ``resume``, but begin anew, whatever an earlier call has left.
         segment_length: Of a segment in seconds, as near as key frames allow.
         executor: Who enlarges the segments; implies ``resume``. By default it is this process.
 
@@ -209,7 +209,7 @@ def upscale_file(
     _check_types(source, output, upscaler, selection, on_progress)
     selection, encoding = selection or Selection(), Encoding.of(encoding)
     show = Meter(on_progress or (lambda _: None))
-    if resume or executor is not None:
+    if resume or fresh or executor is not None:
         from .segments.job import Cutting, upscale_segments
 
         joined = upscale_segments(

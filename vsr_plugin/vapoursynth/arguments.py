@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 _ALIASES = {"model_path": "weights", "device_index": "device", "batch_size": "batch"}
 _LIKE = {"device_id": "device", "gpu_id": "device", "network_path": "weights", "tilesize": "tile", "tile_size": "tile"}
 _KNOWN = (
-    "model", "scale", "width", "height", "fit", "src_left", "src_top", "weights", "backend", "precision", "device",
-    "num_streams", "batch", "tile", "cache_dir",
+    "model", "scale", "width", "height", "fit", "src_left", "src_top", "weights", "tuned_for", "backend", "precision",
+    "device", "num_streams", "batch", "tile", "cache_dir",
 )  # fmt: skip
 _PRECISION_OF_FLOATS: dict[int, Precision] = {16: "float16", 32: "float32"}
 

@@ -14,7 +14,7 @@ import threading
 import time
 import warnings
 from collections import Counter, deque
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -83,7 +83,6 @@ class Cluster:
         self._address = address
         self._ship = ship
         self._connected = False
-        self._quiet = ExitStack()  # as long as Ray may have something to say
         self._upscaler: Upscaler | None = None  # that the workers have a copy of
         self._handles: list[_Handle] = []
 
@@ -94,13 +93,13 @@ class Cluster:
 
     def close(self) -> None:
         """Stop the workers, and Ray if it was started here; harmless when called again."""
-        self._stop_workers()
-        if self._connected:
-            import ray
+        with _quiet():
+            self._stop_workers()
+            if self._connected:
+                import ray
 
-            ray.shutdown()
-            self._connected = False
-        self._quiet.close()
+                ray.shutdown()
+                self._connected = False
 
     def __enter__(self) -> Self:
         return self
@@ -128,25 +127,24 @@ class Cluster:
 
         if film.path == "-":
             raise UsageError("Expected a file for workers to read, got standard input")
-        self._connect()
-        whole = False
-        try:
-            self._start_workers(upscaler)
-            folder = folder.resolve()
-            path = film.path if "://" in film.path else str(Path(film.path).resolve())
-            source: Any = ship(path) if self._ship else path
-            given = ray.put(replace(film, path=source))
-            yield from self._dispatch(given, segments, folder, on_step)
-            whole = True
-        finally:
-            if not whole:  # they still work on what nobody waits for
-                self._stop_workers()
+        with _quiet():
+            self._connect()
+            whole = False
+            try:
+                self._start_workers(upscaler)
+                folder = folder.resolve()
+                path = film.path if "://" in film.path else str(Path(film.path).resolve())
+                source: Any = ship(path) if self._ship else path
+                given = ray.put(replace(film, path=source))
+                yield from self._dispatch(given, segments, folder, on_step)
+                whole = True
+            finally:
+                if not whole:  # they still work on what nobody waits for
+                    self._stop_workers()
 
     def _connect(self) -> None:
         import ray
 
-        self._quiet.close()
-        self._quiet.enter_context(_quiet())
         if ray.is_initialized():
             return
         local: dict[str, Any] = {} if self._address else {"include_dashboard": False}

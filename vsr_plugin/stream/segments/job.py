@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError
+from ...errors import InputError, UsageError, check_type
 from ..input import can_seek
 from ..output import check_output
 from ..writer import Written
@@ -49,6 +49,11 @@ class Cutting:
     length: Fraction = Fraction(20)
     fresh: bool = False
     executor: Executor | None = None
+
+    def __post_init__(self) -> None:
+        check_type("the length of a segment", self.length, Fraction)
+        if self.length <= 0:
+            raise UsageError(f"Expected segments of more than 0 seconds, got {self.length}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,8 @@ def upscale_segments(
         plan = make_plan(path, selection, cutting.length, strict=strict)
         whole = plan.whole or obstacle(suffix, encoding, plan.opening)
     if whole is not None:
-        log.warning("%s is one segment (%s): nothing is kept if it is interrupted", Path(path).name, whole)
+        alone = "" if cutting.executor is None else ", and no worker helps"
+        log.warning("%s is one segment (%s): nothing is kept if it is interrupted%s", Path(path).name, whole, alone)
         return None
     film = Film(path, suffix, selection, encoding, strict, plan)
     target = upscaler.target(plan.opening.frame)
