@@ -136,7 +136,7 @@ def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.
         (("{plain}", "-m", "espnc"), 2, "Unknown model 'espnc'. Did you mean 'espcn'?"),
         (("{plain}", "-m", "espcn,lapsrn", "-x", "3"), 2, "Model 'lapsrn' has no scale 3"),
         (("{plain}", "-m", "espcn:films"), 2, "Unknown kind of input 'films'. Weights are tuned for clean or video"),
-        (("{plain}", "-m", "lapsrn:video"), 1, "No weights"),
+        (("{plain}", "-m", "lapsrn:video"), 2, "No weights of lapsrn ×2 are tuned for video. Those there are: "),
         (("{plain}", "-m", "espcn", "--crop", "30x20"), 2, "Expected --crop as 160x120+40+32, of 8x8 or more"),
         (("{plain}", "-m", "espcn", "--crop", "30x20+90+0"), 2, "Expected a crop inside of 96×54, got 30x20+90+0"),
         (("{plain}", "-m", "espcn", "--at", "soon"), 2, "Expected --at as seconds or HH:MM:SS, got 'soon'"),
