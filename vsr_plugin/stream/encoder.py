@@ -66,6 +66,7 @@ _DNXHR = {"yuv422p": "dnxhr_hq", "yuv422p10le": "dnxhr_hqx", "yuv444p10le": "dnx
 _TRIED_FORMATS = ("yuvj420p", "yuv420p", "yuv422p", "yuv420p10le", "yuv422p10le", "yuv444p", "yuv444p10le")
 # The least side that an encoder takes: x265 refuses smaller ones, SVT-AV1 corrupts its memory and ends the process.
 _SMALLEST = {"libsvtav1": 16, "libx265": 16}
+_LEAST_CUTREE = 64  # a side: of smaller frames, x265's cutree writes beyond its buffers
 # The greatest width and height, of those encoders that say so only at the first frame, or on stderr by themselves.
 _LARGEST = {"libsvtav1": (16384, 8704), "libvpx": (16383, 16383), "libwebp": (16383, 16383)}
 # Encoders that take odd sizes of subsampled frames; the others want whole chroma samples, some only in width.
@@ -327,6 +328,8 @@ def add_encoder(
         OutputError: the container does not hold this codec, or the encoder does not take this size.
     """
     options = _options(codec, encoding, hdr, pixel_format)
+    if codec == "libx265" and min(frame.width, frame.height) < _LEAST_CUTREE:
+        options["x265-params"] += ":cutree=0"
     if not b_frames:
         _without_b_frames(codec, options, output.format.name)
     stream: Any = add_stream(output, codec, frame_rate or Fraction(25), dict(options))
