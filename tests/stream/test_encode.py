@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -561,3 +562,17 @@ def test_an_encoder_built_without_alpha_gets_none(
     subprocess.run(["ffmpeg", "-v", "error", *clip, str(tmp_path / "in.mkv")], check=True)
     report = upscale_file(tmp_path / "in.mkv", tmp_path / name, nearest)  # x265, whose list has formats with alpha
     assert (report.codec, report.pixel_format) == ("libx265", pixel_format)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no scheduling policies here")
+def test_no_encoder_makes_threads_real_time(media: Media, nearest: Upscaler, tmp_path: Path) -> None:
+    seen = set()
+
+    def look(_: Progress) -> None:
+        for thread in Path("/proc/self/task").iterdir():
+            with suppress(OSError):
+                seen.add(os.sched_getscheduler(int(thread.name)))
+
+    upscale_file(media("plain.mp4"), tmp_path / "out.mkv", nearest, encoding=Encoding("libsvtav1"), on_progress=look)
+    assert seen == {os.SCHED_OTHER}
+    assert os.sched_getscheduler(0) == os.SCHED_OTHER

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -25,6 +26,7 @@ _COMPLAINT = re.compile(r"(unknown|invalid|error parsing|bad).*(option|value|par
 _UNPARSED = re.compile(
     r"Unable to parse .* option|Error setting option"
 )  # FFmpeg's own words, before it opens anything
+_THREADS = Path("/proc/self/task")
 _OF_SIZE = re.compile(r"width|height|\bsize|dimension|resolution", re.IGNORECASE)
 
 
@@ -124,7 +126,7 @@ def refusal(
 
 def _open(context: Any, codec: str, options: Mapping[str, str]) -> list[str] | None:
     """Open, or return the lines with which the encoder refuses to; an option that is wrong is a UsageError."""
-    with captured() as log, _quiet(codec):
+    with captured() as log, _quiet(codec), _usual_priority(codec):
         try:
             context.open()
         except FFmpegError:
@@ -152,6 +154,23 @@ def _quiet(codec: str) -> Iterator[None]:
         yield
     finally:
         del os.environ["SVT_LOG"]
+
+
+@contextmanager
+def _usual_priority(codec: str) -> Iterator[None]:
+    """Where it may, as root, SVT-AV1 makes the thread that opens it real-time, and its own: then nothing else runs."""
+    if codec != "libsvtav1" or not hasattr(os, "sched_setscheduler") or not _THREADS.is_dir():
+        yield
+        return
+    there = set(os.listdir(_THREADS))  # noqa: PTH208 - their names are all that is wanted
+    policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, priority)
+        for thread in set(os.listdir(_THREADS)) - there:  # noqa: PTH208
+            with suppress(OSError):  # it has ended
+                os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))
 
 
 def _words(options: Mapping[str, str], said: list[str]) -> str:
