@@ -163,6 +163,7 @@ class Source(Iterator[Frame]):
         self.timeline.settled = selection.frames is None
         self._limit = selection.frames
         self.expected_frames = self._expected_frames(start, duration)
+        self._length = float(Fraction(self.container.duration or 0, 1_000_000))
         self.unread = self._reader.unread()
 
     def _origin(self) -> Fraction:
@@ -264,7 +265,7 @@ class Source(Iterator[Frame]):
         if count == 0 and not self.damaged:
             part = "in this file"
             if timeline.start is not None or timeline.end is not None:
-                length = float(Fraction(self.container.duration or 0, 1_000_000))
+                length = self._length
                 part = "between the given times" + (
                     f", which count from the start of its {length:.3f} s" if length else ""
                 )
