@@ -54,8 +54,9 @@ ROOMS = {
     "vsvsr": {"vapoursynth"},
     "vapoursynth": {*_BELOW_ENGINE, "engine"},
     "preview": _BELOW_FRONT_ENDS,
-    "bench": {*_BELOW_FRONT_ENDS, *_MEASURING, "preview"},
-    "compare": _BELOW_FRONT_ENDS,
+    "interpolation": {"engine", "execution", "models"},
+    "bench": {*_BELOW_FRONT_ENDS, *_MEASURING, "interpolation", "preview"},
+    "compare": {*_BELOW_FRONT_ENDS, "interpolation"},
     "export": {"backends", "errors", "installation", "models"},
     # Training pictures go through real encoders, and films are training data: both are read by `stream`.
     "training": {*_MEASURING, "color", "errors", "frames", "installation", "kernels", "models", "stream"},

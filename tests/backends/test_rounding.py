@@ -95,9 +95,7 @@ def cost(name: str, scale: int, weights: Path | None, shared: Path, tuned_for: s
 @pytest.mark.parametrize("key", sorted(manifest()) or ["none shipped"])
 def test_bfloat16_costs_our_weights_at_most_002_db(key: str, shared: Path) -> None:
     row = manifest()[key]
-    # FSRCNN ×2 for compressed video costs 0.025 dB.
-    most = 0.03 if (row["file"] == "fsrcnn_x2_video.safetensors") else 0.02
-    assert cost(row["model"], int(row["scale"]), None, shared, row.get("tuned_for", CLEAN)) <= most
+    assert cost(row["model"], int(row["scale"]), None, shared, row.get("tuned_for", CLEAN)) <= 0.02
 
 
 @NEEDS_BFLOAT16

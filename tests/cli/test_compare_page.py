@@ -17,9 +17,9 @@ from tests.cli.test_compare import rgb
 from tests.preview.test_page import browser
 from tests.stream.conftest import Media, probe
 from vsr_plugin.compare import Candidate, Crop, compare_on_a_page
-from vsr_plugin.compare.versions import Lanczos
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.execution import Execution
+from vsr_plugin.interpolation import Lanczos
 from vsr_plugin.stream import Selection, Source
 
 if TYPE_CHECKING:

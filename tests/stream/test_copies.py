@@ -33,6 +33,14 @@ def _md5(file: Path, stream: str) -> bytes:
     return subprocess.run(command, capture_output=True, check=True).stdout
 
 
+_COMMENT = "the disposition comment of audio stream 2: mov has no place for it"
+
+
+def _dropped(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """All that is said to be dropped."""
+    return [line.partition("dropping ")[2] for line in caplog.messages if "dropping" in line]
+
+
 def _patched(file: Path, name: str, *changes: tuple[bytes, bytes]) -> Path:
     data = file.read_bytes()
     for old, new in changes:
@@ -140,10 +148,11 @@ def telemetry(media: Media, tmp_path: Path) -> Callable[[str], Path]:
 
 @pytest.mark.parametrize("output", ["out.mp4", "out.mov"])
 def test_telemetry_beside_chapters_crosses_over(
-    telemetry: Callable[[str], Path], enlarge: Enlarge, output: str
+    telemetry: Callable[[str], Path], enlarge: Enlarge, output: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = telemetry("gpmd")
-    after = enlarge(before, output, strict=output != "out.mov")  # which has no place for the mark of a commentary
+    after = enlarge(before, output, strict=output != "out.mov")
+    assert _dropped(caplog) == ([_COMMENT] if output == "out.mov" else [])
     old, new = (
         next(stream["index"] for stream in streams(file) if stream["codec_tag_string"] == "gpmd")
         for file in (before, after)
@@ -219,8 +228,11 @@ def test_blu_ray_subtitles_have_no_place_in_plain_transport_streams(
     assert "dropping subtitle stream 1 (pgssub): mpegts could hold it, but players could not read it" in caplog.text
 
 
-def test_a_language_of_either_code_is_kept_in_quicktime(media: Media, enlarge: Enlarge) -> None:
+def test_a_language_of_either_code_is_kept_in_quicktime(
+    media: Media, enlarge: Enlarge, caplog: pytest.LogCaptureFixture
+) -> None:
     after = enlarge(media("two_audio.mp4"), "out.mov")
+    assert _dropped(caplog) == [_COMMENT]
     assert [stream["tags"]["language"] for stream in streams(after)[1:]] == ["eng", "ger"]
 
 

@@ -24,9 +24,9 @@ from ..errors import UsageError
 from ..evaluation import psnr, ssim
 from ..execution import Execution
 from ..frames import ColorSpec, Frame, Matrix, Range
+from ..interpolation import interpolation
 from ..kernels import resample
-from ..models import CLEAN, TUNINGS, NetworkSpec, find_model
-from ..models.layers import BicubicUpsample
+from ..models import CLEAN, TUNINGS, find_model
 from ..stream import Selection, Source
 from ..stream.compression import Compression
 from ..stream.quality import has_vmaf, lanczos, vmaf
@@ -46,7 +46,6 @@ _log = logging.getLogger(__name__)
 
 _FORMAT = (8, (1, 1))  # bits and subsampling of what is compressed
 CRFS = (18, 23, 28, 32)
-_BICUBIC_REACH = 3
 _FRAMES = 30  # for the manifest
 SIGN = "none"  # in place of a CRF, of what is not compressed
 
@@ -290,9 +289,7 @@ def _methods(
     chosen: Sequence[Candidate], scale: int, color: ColorSpec, execution: Execution, opened: ExitStack
 ) -> Iterator[tuple[str, str | None, Enlarge]]:
     """Name, what the weights are tuned for, and what enlarges frames; closed by ``opened``."""
-    plain = NetworkSpec(name="bicubic", overlap={scale: _BICUBIC_REACH})
-    how = Execution(backend="eager", device=execution.device, precision="float32")
-    bicubic = opened.enter_context(Upscaler.from_module(BicubicUpsample(scale), plain, scale, how))
+    bicubic = opened.enter_context(interpolation("bicubic", scale, execution))
     yield "bicubic", None, _through(bicubic, color)
     yield "lanczos", None, lambda frames: [lanczos(planes, scale) for planes in frames]
     for each in chosen:

@@ -110,25 +110,14 @@ def evaluate(
         raise UsageError("Expected --precision and --device together with --backend, got no --backend")
     if model == "bicubic" and (backend is not None or weights is not None):
         raise UsageError("Expected neither --weights nor --backend for bicubic, which is no network")
-    _one(model, scale, data, weights, backend, precision, device, self_ensemble=self_ensemble, as_json=as_json)
-
-
-def _one(
-    model: str,
-    scale: int,
-    data: Path,
-    weights: Path | None,
-    backend: str | None,
-    precision: str | None,
-    device: str,
-    *,
-    self_ensemble: bool,
-    as_json: bool,
-) -> None:
     from .progress import waiting
 
     with waiting(f"measuring {model} ×{scale}") as wait:
         scores = _scores(model, scale, data, weights, backend, precision, device, wait, self_ensemble=self_ensemble)
+    _print_scores(model, scale, scores, as_json=as_json)
+
+
+def _print_scores(model: str, scale: int, scores: Scores, *, as_json: bool) -> None:
     if as_json:
         header = {"model": model, "scale": scale, "psnr": scores.psnr, "ssim": scores.ssim}
         typer.echo(json.dumps(header | {"pictures": [asdict(score) for score in scores.pictures]}, indent=1))

@@ -43,9 +43,7 @@ def preview(
             help="Network; `vsr models` lists them. auto is the best one that keeps up here.",
         ),
     ] = "espcn",
-    scale: Annotated[
-        int | None, typer.Option("--scale", "-x", help="How many times larger; `vsr models` says which. [default: 2]")
-    ] = None,
+    scale: Annotated[int | None, values.SCALE] = None,
     width: Annotated[int | None, values.WIDTH] = None,
     height: Annotated[int | None, values.HEIGHT] = None,
     size: Annotated[str | None, values.SIZE] = None,

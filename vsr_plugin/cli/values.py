@@ -11,6 +11,7 @@ import typer
 from ..errors import UsageError
 from ..sizes import Fit, Size
 
+SCALE = typer.Option("--scale", "-x", help="How many times larger; `vsr models` says which. [default: 2]")
 WIDTH = typer.Option("--width", min=1, help="In place of -x: pixels; the height follows.")
 HEIGHT = typer.Option("--height", min=1, help="In place of -x: pixels, such as 1080; the width follows.")
 SIZE = typer.Option("--size", metavar="WxH", help="In place of -x: 1920x1080, into which the frame is fitted.")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..color import Conversion
 from ..execution import Execution
 from ..frames import ColorSpec, Frame, Matrix, Range
+from ..interpolation import interpolation
 from ..stream import Encoding, Selection, Source
 from ..stream.encode import encode
 from ..stream.encoder import STILL_PICTURES
@@ -21,7 +22,7 @@ from .crop import Crop, busiest
 from .html import PAGES, compare_on_a_page
 from .moments import clock, moments
 from .page import Page
-from .versions import Candidate, enlarge, interpolation, open_models
+from .versions import Candidate, enlarge, open_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

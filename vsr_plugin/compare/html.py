@@ -9,17 +9,18 @@ from dataclasses import replace
 from importlib import resources
 from statistics import median
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..execution import Execution
 from ..frames import Matrix
+from ..interpolation import interpolation
 from ..models.guide import psnr
 from ..stream import Selection, Source
 from ..stream.output import Part
 from ..stream.png import png
 from .crop import busiest, cut
 from .moments import clock, moments
-from .versions import Candidate, enlarge, interpolation, open_models
+from .versions import Candidate, enlarge, open_models
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +35,7 @@ PAGES = {".html", ".htm"}
 _CROPS = 4
 _RUNS, _PATIENCE = 5, 0.5  # a model is timed so many times, or seconds
 _SHOWN = (640, 400)  # width and height of an enlarged crop, unless another is asked for
-_BASELINES = ("bicubic", "Lanczos")
+_BASELINES: tuple[Literal["bicubic", "Lanczos"], ...] = ("bicubic", "Lanczos")
 _SCHEMES = {(1, 1): "4:2:0", (1, 0): "4:2:2", (2, 0): "4:1:1", (0, 0): "4:4:4", (0, 1): "4:4:0", (2, 2): "4:1:0"}
 _PLACE = "{}"  # of the data, in the page's script element
 _MATRICES = {
