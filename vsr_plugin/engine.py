@@ -21,11 +21,11 @@ from .backends import Precision, open_backend
 from .backends.memory import forget_frames, translated_errors
 from .color import Conversion
 from .device import default_backend, find_device, torch_threads
-from .errors import OutOfMemoryError, UsageError, WeightsError, check_type
+from .errors import OutOfMemoryError, UsageError, check_type
 from .execution import MIN_TILE, Execution
 from .frames import Frame
 from .image import to_frame, to_image
-from .models import CLEAN, NetworkSpec, check_tuning, find_model, read_model, shipped_weights
+from .models import CLEAN, NetworkSpec, find_model, read_model, read_models
 from .passes import Pass
 from .sizes import Size, Target
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from .image import Image
-    from .models import ModelSpec
 
 _log = logging.getLogger(__name__)
 
@@ -93,9 +92,14 @@ class Upscaler:
         tuned_for: str = CLEAN,
     ) -> None:
         check_type("the weights", weights, str, PathLike, NoneType)
-        spec = find_model(model, scale.scale if isinstance(scale, Size) else scale)
+        check_type("the scale", scale, int, Size)
+        fixed = scale.scale if isinstance(scale, Size) else scale
+        spec = find_model(model, fixed)
         self._configure(spec, scale, execution)
-        read = _read_models(spec, scale, weights, tuned_for)
+        if fixed is None:
+            read = read_models(spec, weights, tuned_for)
+        else:
+            read = {fixed: read_model(model, fixed, weights, tuned_for)}
         if weights is None:
             self.tuned_for = tuned_for
         self.spec = spec = next(iter(read.values()))[0]
@@ -410,31 +414,3 @@ class Upscaler:
             return planes
         pinned = torch.empty(planes.shape, dtype=planes.dtype, pin_memory=True)
         return pinned.copy_(planes, non_blocking=True)
-
-
-def _read_models(
-    spec: ModelSpec, scale: int | Size, weights: str | Path | None, tuned_for: str
-) -> Mapping[int, tuple[ModelSpec, nn.Module]]:
-    """The networks that may be needed, by scale."""
-    if not isinstance(scale, Size):
-        return {scale: read_model(spec.name, scale, weights, tuned_for)}
-    if scale.scale is not None:
-        return {scale.scale: read_model(spec.name, scale.scale, weights, tuned_for)}
-    check_tuning(tuned_for, weights)
-    if weights is None:
-        scales = [one for one in spec.scales if spec.weights(one, tuned_for) is not None]
-        if not scales:
-            shipped_weights(spec, spec.scales[0], tuned_for)
-        return {one: read_model(spec.name, one, tuned_for=tuned_for) for one in scales}
-    found, failure = {}, None
-    for one in spec.scales:
-        try:
-            found[one] = read_model(spec.name, one, weights)
-        except WeightsError as error:
-            failure = failure or error
-    if failure is not None and not found:
-        raise failure
-    if len(found) > 1 and not spec.shared:
-        fits = " and ".join(f"×{one}" for one in found)
-        raise WeightsError(f"Expected weights that say their scale, got {weights}, which fit {spec.name} {fits} alike")
-    return found

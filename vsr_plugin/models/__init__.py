@@ -181,3 +181,31 @@ def read_model(
     module = build_model(converted.spec, scale)
     module.load_state_dict(converted.state)
     return converted.spec, module.eval().requires_grad_(requires_grad=False)
+
+
+def read_models(
+    spec: ModelSpec, weights: str | Path | None = None, tuned_for: str = CLEAN
+) -> dict[int, tuple[ModelSpec, nn.Module]]:
+    """`read_model` at every scale that there are weights for, by scale.
+
+    Raises:
+        WeightsError: none are shipped; weights of the user's own fit no scale, or several alike.
+    """
+    check_tuning(tuned_for, weights)
+    if weights is None:
+        scales = [one for one in spec.scales if spec.weights(one, tuned_for) is not None]
+        if not scales:
+            shipped_weights(spec, spec.scales[0], tuned_for)
+        return {one: read_model(spec.name, one, tuned_for=tuned_for) for one in scales}
+    found, failure = {}, None
+    for one in spec.scales:
+        try:
+            found[one] = read_model(spec.name, one, weights)
+        except WeightsError as error:
+            failure = failure or error
+    if failure is not None and not found:
+        raise failure
+    if len(found) > 1 and not spec.shared:
+        fits = " and ".join(f"×{one}" for one in found)
+        raise WeightsError(f"Expected weights that say their scale, got {weights}, which fit {spec.name} {fits} alike")
+    return found
