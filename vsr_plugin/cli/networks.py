@@ -30,7 +30,7 @@ def check_model(model: str, scale: int | Size, weights: Path | None, tuned_for: 
     """
     if fps is not None and model != AUTO:
         raise UsageError(f"Expected --fps with --model auto, got --model {model}")
-    if fps is not None and fps <= 0:
+    if fps is not None and not fps > 0:
         raise UsageError(f"Expected --fps above 0, got {fps:g}")
     if model == AUTO:
         if weights is not None:
