@@ -27,6 +27,7 @@ def _file(**given: Any) -> object:
     [
         (vsr.Upscaler, {"model": None}, "the model to be a string, got None"),
         (vsr.Upscaler, {"scale": "2"}, "the scale to be a whole number, got '2'"),
+        (vsr.Upscaler, {"scale": None}, "the scale to be a whole number, got None"),
         (vsr.Upscaler, {"scale": 2.0}, "the scale to be a whole number, got 2.0"),
         (vsr.Upscaler, {"execution": "cuda"}, "the execution to be an Execution, got 'cuda'"),
         (vsr.Upscaler, {"weights": 3}, "the weights to be a string or a path, got 3"),

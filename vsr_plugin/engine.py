@@ -92,7 +92,8 @@ class Upscaler:
         tuned_for: str = CLEAN,
     ) -> None:
         check_type("the weights", weights, str, PathLike, NoneType)
-        check_type("the scale", scale, int, Size)
+        if not isinstance(scale, Size):
+            check_type("the scale", scale, int)
         fixed = scale.scale if isinstance(scale, Size) else scale
         spec = find_model(model, fixed)
         self._configure(spec, scale, execution)

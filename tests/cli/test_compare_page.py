@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from tests.cli.test_compare import rgb
-from tests.preview.test_page import browser
+from tests.preview.test_page import browser, until
 from tests.stream.conftest import Media, probe
 from vsr_plugin.compare import Candidate, Crop, compare_on_a_page
 from vsr_plugin.engine import Upscaler
@@ -164,7 +164,7 @@ class Seen:
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.on("request", lambda request: self._look(request.url))
         self.page.goto(page.as_uri())
-        self.page.wait_for_function("document.getElementById('zoom').textContent !== ''")
+        until(self.page, "document.getElementById('zoom').textContent !== ''")
 
     def _look(self, url: str) -> None:
         if not url.startswith(("data:", "file:")):
@@ -250,7 +250,7 @@ def test_images_have_whole_pixels_of_the_screen_at_every_zoom(seen: Seen) -> Non
     assert seen.page.evaluate("getComputedStyle(document.getElementById('right')).imageRendering") == "pixelated"
     before = seen.cut()
     seen.page.evaluate("document.getElementById('room').scrollLeft = 50")
-    seen.page.wait_for_function(f"parseFloat(right.style.clipPath.split(' ')[3]) > {before + 40}")
+    until(seen.page, f"parseFloat(right.style.clipPath.split(' ')[3]) > {before + 40}")
     assert seen.split() == 50
 
 

@@ -56,6 +56,14 @@ def address() -> Iterator[str]:
         yield url
 
 
+def until(page: Any, condition: str) -> None:
+    """Wait for it; Playwright's own way evaluates strings in the page, which our pages forbid."""
+    end = time.monotonic() + 30
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, f"it never came true: {condition}"
+        page.wait_for_timeout(50)
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     chromium = shutil.which("chromium")
@@ -89,11 +97,8 @@ class Page:
         return 60 * float(minutes) + float(seconds)
 
     def until(self, condition: str) -> None:
-        """Wait for it; Playwright's own way evaluates strings in the page, which the page forbids."""
-        end = time.monotonic() + 30
-        while not self.page.evaluate(condition):
-            assert time.monotonic() < end, f"it never came true: {condition}"
-            self.page.wait_for_timeout(50)
+        """Wait for it."""
+        until(self.page, condition)
 
     def until_moved(self) -> None:
         """Wait for another moment of the clip."""

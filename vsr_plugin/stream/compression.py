@@ -28,10 +28,10 @@ _CODECS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "libvpx-vp9": ("vp9", {"b": "0", "row-mt": "0"}),
 }
 ENCODERS = tuple(_CODECS)
-# Sides are padded to whole macroblocks, at the edge of which x264 is not the same each time, and for x265 to two coding
-# tree units, for it reads, and writes, past its buffers where frames are smaller.
+# Sides are padded to whole macroblocks, at the edge of which x264 is not the same each time. Where a side is smaller
+# than the least, what x264's mbtree reads is not the same each time either, and x265 writes past its buffers.
 _BLOCK = 16
-_LEAST: Mapping[str, int] = {"libx265": 128}
+_LEAST: Mapping[str, int] = {"libx264": 128, "libx265": 128}
 
 
 class Compression(Iterator[Planes]):
