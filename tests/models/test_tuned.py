@@ -74,13 +74,6 @@ def test_what_there_is_not_is_one_line(model: str, scale: int, tuned_for: str, m
 def test_own_weights_are_not_tuned_ones(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Expected weights of your own or shipped ones that are tuned, got both"):
         load_model("espcn", 2, tmp_path / "mine.safetensors", tuned_for="video")
-    with pytest.raises(UsageError, match="Expected --tuned-for with a model, got it with --model auto"):
-        CliRunner().invoke(
-            app,
-            ["encode", str(CLIP), "-m", "auto", "--tuned-for", "video"],
-            catch_exceptions=False,
-            standalone_mode=False,
-        )
 
 
 def test_files_say_which_weights_made_them(tmp_path: Path) -> None:

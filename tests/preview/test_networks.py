@@ -15,6 +15,8 @@ from vsr_plugin.models import MODELS, manifest
 from vsr_plugin.preview.clips import open_clip
 from vsr_plugin.preview.networks import Networks
 from vsr_plugin.preview.pixels import Enlarged
+from vsr_plugin.sizes import Size
+from vsr_plugin.stream import choice
 
 from .conftest import CLIP, FakeNetworks
 
@@ -31,6 +33,7 @@ def test_what_has_weights_can_be_chosen(tmp_path: Path) -> None:
         assert (upscaler.batch, upscaler.backend) == (1, "eager")
 
 
+@pytest.mark.parametrize("times", [3, Size(height=320)])
 @pytest.mark.parametrize(
     ("costs", "best"),
     [
@@ -40,14 +43,16 @@ def test_what_has_weights_can_be_chosen(tmp_path: Path) -> None:
         ({"espcn": 0.5, "fsrcnn": 0.4, "srcnn": 0.5}, "fsrcnn"),  # the least work, where nobody keeps up
     ],
 )
-def test_auto_is_the_best_that_keeps_up(monkeypatch: pytest.MonkeyPatch, costs: dict[str, float], best: str) -> None:
+def test_auto_is_the_best_that_keeps_up(
+    monkeypatch: pytest.MonkeyPatch, costs: dict[str, float], best: str, times: int | Size
+) -> None:
     """A picture of which the network takes so long, and all else ten milliseconds, at thirty a second."""
     networks, fake = Networks(), FakeNetworks()
     tried: list[str] = []
 
-    def open_fake(model: str, scale: int) -> Upscaler:
+    def open_fake(model: str, _: int | Size) -> Upscaler:
         tried.append(model)
-        return fake.open("fast", scale)
+        return fake.open("fast", 3)
 
     def made(*_: object) -> Enlarged:
         empty = np.zeros((1, 1, 3), np.uint8)
@@ -55,8 +60,8 @@ def test_auto_is_the_best_that_keeps_up(monkeypatch: pytest.MonkeyPatch, costs: 
 
     monkeypatch.setattr("vsr_plugin.preview.networks.enlarge", made)
     monkeypatch.setattr(networks, "open", open_fake)
-    monkeypatch.setattr(networks, "models", lambda _: tuple(costs))
-    assert networks.best(open_clip(str(CLIP)), 3).model == best
+    monkeypatch.setattr(choice, "usable", lambda _: dict.fromkeys(costs, (2, 3, 4)))
+    assert networks.best(open_clip(str(CLIP)), times).model == best
 
 
 def test_auto_tries_what_is_better_than_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,8 +96,8 @@ def test_a_scale_without_any_weights_is_said() -> None:
 def test_the_bench_plays_by_us_and_by_opencv(monkeypatch: pytest.MonkeyPatch, media: Media) -> None:
     monkeypatch.setenv("DISPLAY", "")
     monkeypatch.setattr(bench, "_WARM_UP", 0.1)
-    for choice in (Networks(execution=Execution(backend="eager", device="cpu")), bench.DnnNetworks()):
-        played = bench.measure(media("lossless.mkv"), choice, "espcn", 2, 0.5)
+    for networks in (Networks(execution=Execution(backend="eager", device="cpu")), bench.DnnNetworks()):
+        played = bench.measure(media("lossless.mkv"), networks, "espcn", 2, 0.5)
         assert math.isfinite(played.frame_ms + played.seek_ms)
         assert (played.source_fps, played.where) == (25.0, "memory, without a display")
     assert played.name.startswith("OpenCV dnn")

@@ -6,22 +6,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import UsageError
 from vsr_plugin.execution import Execution
+from vsr_plugin.frames import ColorSpec, Frame
+from vsr_plugin.models import MODELS
+from vsr_plugin.models.guide import usable
+from vsr_plugin.sizes import Size
 from vsr_plugin.stream import Encoding, Report, Selection, choice, upscale_file
-from vsr_plugin.stream.choice import best_model
+from vsr_plugin.stream.choice import Candidates, best_model
 
 from .conftest import FAST, Media
 
 HOW = Execution(backend="eager", device="cpu")
+FRAME = Frame(
+    tuple(torch.zeros(48 >> part, 64 >> part, dtype=torch.uint8) for part in (0, 1, 1)),
+    0,
+    Fraction(1, 25),
+    color=ColorSpec(subsampling=(1, 1)),
+)
 
 
 @pytest.fixture(autouse=True)
 def two_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """FSRCNN has less work, LapSRN the higher PSNR."""
-    monkeypatch.setattr(choice, "usable", lambda _: ("fsrcnn", "lapsrn"))
+    monkeypatch.setattr(choice, "usable", lambda _: {"fsrcnn": (2, 3, 4), "lapsrn": (2, 4, 8)})
     monkeypatch.setattr(choice, "_TRIAL", 0.01)
 
 
@@ -35,7 +46,60 @@ def test_the_best_that_is_fast_enough(
     assert chosen.fps is not None
     assert chosen.fps > 0
     assert list(tmp_path.iterdir()) == []
-    assert chosen.reason(fps).startswith(f"{model}, about ")
+    assert chosen.reason(fps).startswith(f"{model} ×2, about ")
+
+
+def test_a_size_is_tried_by_the_scales_it_leads_to(media: Media) -> None:
+    tall = Size(height=2 * 54 + 2)  # of 54 lines: LapSRN has no ×3
+    chosen = best_model(media("plain.mp4"), tall, 1e-3, encoding=FAST, execution=HOW)
+    assert (chosen.model, chosen.scales) == ("fsrcnn", (3,))
+    assert "fsrcnn ×3, about" in chosen.reason(1e-3)
+    assert "(33.10 dB on Set5 at ×3)" in chosen.reason(1e-3)
+
+
+@pytest.mark.parametrize(
+    ("times", "scales", "among", "not_among"),
+    [
+        (Size(width=90), (2,), "lapsrn", "srdensenet"),  # which has weights for ×4 only
+        (Size(width=150), (3,), "edsr-baseline", "lapsrn"),
+        (Size(width=240, height=180), (4,), "lapsrn", "none"),
+        (Size(width=340), (2, 3), "edsr-baseline", "lapsrn"),  # which would take ×8
+        (Size(width=90, scale=4), (4,), "srdensenet", "none"),
+        (3, (3,), "espcn", "lapsrn"),
+    ],
+)
+def test_models_that_take_the_same_scales_are_compared(
+    monkeypatch: pytest.MonkeyPatch, times: int | Size, scales: tuple[int, ...], among: str, not_among: str
+) -> None:
+    monkeypatch.setattr(choice, "usable", usable)
+    found = Candidates.find(times, FRAME)
+    assert found.scales == scales
+    assert among in found.models
+    assert not_among not in found.models
+    work = [MODELS[model].cost[scales[0]][1] for model in found.models]
+    assert work == sorted(work) or len(scales) > 1
+
+
+def test_weights_for_compressed_video_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "usable", usable)
+    found = Candidates.find(2, FRAME, "video")
+    assert set(found.models) == {"espcn", "fsrcnn", "edsr-baseline"}
+    assert found.psnr("espcn") != Candidates.find(2, FRAME).psnr("espcn")
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (Size(height=48), "Expected a size above that of the frames"),
+        (Size(height=48 * 65), "Expected a size of at most 64 times"),
+        (7, "Expected a scale that a model has weights for, got 7"),
+        (Size(height=90, scale=7), "Expected a scale that a model has weights for, got 7"),
+    ],
+)
+def test_what_no_model_reaches_is_refused(monkeypatch: pytest.MonkeyPatch, times: int | Size, message: str) -> None:
+    monkeypatch.setattr(choice, "usable", usable)
+    with pytest.raises(UsageError, match=message):
+        Candidates.find(times, FRAME)
 
 
 def test_what_decoding_and_encoding_take_counts(media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +124,7 @@ def test_what_decoding_and_encoding_take_counts(media: Media, monkeypatch: pytes
 @pytest.mark.parametrize(
     ("wish", "message"),
     [
-        ({"source": "-"}, "Expected a model for -, which can be read only once, got 'auto': use model='fsrcnn'"),
+        ({"source": "-"}, "Expected a model for -, which can be read only once, got 'auto': use another model"),
         ({"fps": 0}, "Expected fps above 0, got 0"),
     ],
 )

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from ..errors import UsageError, WeightsError
 from ..models import CLEAN, check_tuning, find_model, shipped_weights
 from ..models.guide import usable
-from ..sizes import Size
 
 if TYPE_CHECKING:
     from ..engine import Upscaler
     from ..execution import Execution
+    from ..sizes import Size
     from ..stream import Encoding, Selection
 
 _log = logging.getLogger(__name__)
@@ -35,11 +35,8 @@ def check_model(model: str, scale: int | Size, weights: Path | None, tuned_for: 
     if model == AUTO:
         if weights is not None:
             raise UsageError("Expected --weights with the model they are for, got --model auto")
-        if tuned_for != CLEAN:
-            raise UsageError("Expected --tuned-for with a model, got it with --model auto")
-        if isinstance(scale, Size):
-            raise UsageError("Expected --model auto with a scale (-x), got it with a size")
-        if not usable(scale):
+        check_tuning(tuned_for)
+        if isinstance(scale, int) and not any(scale in scales for scales in usable(tuned_for).values()):
             raise UsageError(f"Expected a scale that a model has weights for, got {scale}", scale=...)
         return
     spec = find_model(model, scale if isinstance(scale, int) else None)
@@ -119,7 +116,6 @@ class Networks:
         with waiting(f"{name}: trying which network is fast enough", quiet=self._quiet):
             from ..stream.choice import LEAST_FPS, best_model
 
-            assert isinstance(self._scale, int)
             self.close()
             fps = self._fps or LEAST_FPS
             chosen = best_model(
@@ -130,6 +126,7 @@ class Networks:
                 selection=selection,
                 encoding=encoding,
                 execution=self._execution,
+                tuned_for=self._tuned_for,
             )
         _log.info("%s: %s", name, chosen.reason(fps))
         return chosen.model

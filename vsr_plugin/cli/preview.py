@@ -80,8 +80,6 @@ def preview(
         find_model(model, times if isinstance(times, int) else None)
     elif weights is not None:
         raise UsageError("Expected --weights with the model they are for, got --model auto")
-    elif isinstance(times, Size):
-        raise UsageError("Expected --model auto with a scale (-x), got it with a size")
     check_tuning(tuned_for, weights)
     if tuned_for != CLEAN and model != _AUTO:
         spec = find_model(model)
@@ -121,7 +119,7 @@ def preview(
     source = open_clip(clip, form, selection)
     if asked is not None and asked.squares:
         source.pixel_aspect = 1.0
-    if isinstance(times, int) and model == _AUTO:
+    if model == _AUTO:
         _log.info("measuring which network keeps up with %s here …", source.name)
         chosen = networks.best(source, times)
         _log.info("%s", chosen.reason(source.frame_rate or 25.0))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import MODELS, manifest
+from . import CLEAN, MODELS, manifest
+from .specs import weights_key
 
 # What two cores of a server (AVX-512 with bfloat16, OpenVINO) were measured to do, times three for eight of them,
 # which share their memory: the work of the network, and what every input pixel costs beside it.
@@ -35,15 +36,17 @@ def speed(model: str, scale: int) -> str:
     return f"{fps:.0f} fps at 480p" if fps >= 1.5 else f"{1 / fps:.0f} s a frame at 480p"
 
 
-def usable(scale: int) -> tuple[str, ...]:
-    """Names of the models that have weights at this scale, the one with the least work first."""
-    names = (name for name, spec in MODELS.items() if scale in spec.scales and spec.weights(scale) is not None)
-    return tuple(sorted(names, key=lambda name: MODELS[name].cost[scale][1]))
+def usable(tuned_for: str = CLEAN) -> dict[str, tuple[int, ...]]:
+    """The models that have weights for this kind of input, and the scales at which they have them."""
+    scales = {
+        name: tuple(scale for scale in spec.scales if spec.weights(scale, tuned_for)) for name, spec in MODELS.items()
+    }
+    return {name: found for name, found in scales.items() if found}
 
 
-def psnr(model: str, scale: int) -> float | None:
+def psnr(model: str, scale: int, tuned_for: str = CLEAN) -> float | None:
     """What its shipped weights measure on Set5, in dB; None without weights."""
-    row = manifest().get(f"{model}_x{scale}", {})
+    row = manifest().get(weights_key(model, scale, tuned_for), {})
     return float(row["set5"]["psnr"]) if "set5" in row else None
 
 

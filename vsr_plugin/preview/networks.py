@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..engine import Upscaler
 from ..execution import Execution
 from ..models import CLEAN, MODELS, find_model
-from ..stream.choice import choose
+from ..stream.choice import Candidates, choose
 from .pixels import enlarge
 
 if TYPE_CHECKING:
@@ -72,13 +72,13 @@ class Networks:
             return Upscaler(model, scale, self._execution, weights=self._weights)
         return Upscaler(model, scale, self._execution, tuned_for=self._tuned_for)
 
-    def best(self, clip: Clip, scale: int) -> Chosen:
+    def best(self, clip: Clip, scale: int | Size) -> Chosen:
         """The model of the highest PSNR that keeps up with the clip here; the one with the least work if none does.
 
         What counts is a frame as the player makes it.
 
         Raises:
-            UsageError: no model has weights at this scale.
+            UsageError: no model has weights at this scale, or none reaches the size.
         """
         with closing(clip.frames(0.0)) as frames:
             frame, _ = next(frames)
@@ -88,4 +88,5 @@ class Networks:
             return made.network_seconds + made.display_seconds
 
         limit = _SHARE / (clip.frame_rate or 25.0)
-        return choose(self.models(scale), scale, limit, lambda name: self.open(name, scale), make_frame)
+        candidates = Candidates.find(scale, frame, self._tuned_for)
+        return choose(candidates, limit, lambda name: self.open(name, scale), make_frame)

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -13,22 +15,24 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from ..engine import Upscaler
 from ..errors import UsageError, VsrError
-from ..models import MODELS
+from ..models import CLEAN, MODELS, check_tuning
 from ..models.guide import psnr, usable
+from ..sizes import Size
 from .decode import Source
 from .input import can_seek
 from .selection import Selection
 from .upscale import upscale_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from ..execution import Execution
+    from ..frames import Frame
     from .encoder import Encoding
 
 _log = logging.getLogger(__name__)
@@ -47,25 +51,79 @@ class Chosen:
         model: Its name.
         fps: Frames per second that it was measured to make here; None if it does not run.
         enough: Whether that is as fast as it had to be; if not, the model is the one with the least work.
-        psnr: What its weights measure on Set5, in dB.
+        psnr: What its weights measure on Set5, in dB, at the first of the scales.
+        scales: Of the networks that a frame passes, one after the other.
     """
 
     model: str
     fps: float | None
     enough: bool
     psnr: float
+    scales: tuple[int, ...]
 
     def reason(self, fps: float) -> str:
         """Why it is this one, in a sentence, where ``fps`` frames per second were asked for."""
+        name = f"{self.model} {' '.join(f'×{scale}' for scale in self.scales)}"
         speed = "" if self.fps is None else f", about {self.fps:.3g} fps"
         if self.enough:
-            return f"{self.model}{speed} here: the best of those that make {fps:g} fps ({self.psnr:.2f} dB)"
-        return f"{self.model}{speed} here: no model makes {fps:g} fps, and this one has the least work"
+            quality = f"{self.psnr:.2f} dB on Set5 at ×{self.scales[0]}"
+            return f"{name}{speed} here: the best of those that make {fps:g} fps ({quality})"
+        return f"{name}{speed} here: no model makes {fps:g} fps, and this one has the least work"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The models that are tried, by their names, the one with the least work first.
+
+    Attributes:
+        models: One or more.
+        scales: Of the networks that a frame passes, one after the other.
+        tuned_for: The kind of input that their weights are for.
+    """
+
+    models: tuple[str, ...]
+    scales: tuple[int, ...]
+    tuned_for: str = CLEAN
+
+    @classmethod
+    def find(cls, times: int | Size, frame: Frame, tuned_for: str = CLEAN) -> Self:
+        """Those that can be compared: of models that reach a size by different scales, those of the commonest ones.
+
+        Args:
+            times: The enlargement, or the size.
+            frame: One of those that are enlarged.
+            tuned_for: As for `Upscaler`.
+
+        Raises:
+            UsageError: a scale that no model has weights for, or a size that the frame has already or none reaches.
+        """
+        able = usable(tuned_for)
+        fixed = times.scale if isinstance(times, Size) else times
+        if fixed is not None:
+            able = {name: scales for name, scales in able.items() if fixed in scales}
+        if not able:
+            raise UsageError(f"Expected a scale that a model has weights for, got {fixed}", scale=...)
+        plans: dict[str, tuple[int, ...]] = {}
+        failure: UsageError | None = None
+        for name, scales in sorted(able.items(), key=lambda item: max(item[1])):
+            try:
+                plans[name] = times.of(frame, scales).scales if isinstance(times, Size) else (times,)
+            except UsageError as error:
+                failure = error
+        if failure is not None and not plans:
+            raise failure
+        found = Counter(plans.values())
+        common = min(found, key=lambda plan: (-found[plan], math.prod(plan), plan))
+        models = (name for name, plan in plans.items() if plan == common)
+        return cls(tuple(sorted(models, key=lambda name: _work(name, common))), common, tuned_for)
+
+    def psnr(self, model: str) -> float:
+        """What a model's weights measure on Set5, in dB, at the first of the scales."""
+        return psnr(model, self.scales[0], self.tuned_for) or 0.0
 
 
 def choose(
-    models: Sequence[str],
-    scale: int,
+    candidates: Candidates,
     limit: float,
     open_model: Callable[[str], AbstractContextManager[Upscaler]],
     make_frame: Callable[[Upscaler], float],
@@ -76,53 +134,47 @@ def choose(
     better than one that is fast enough is left out.
 
     Args:
-        models: Names, of models that have weights at this scale.
-        scale: The enlargement.
+        candidates: The models.
         limit: Seconds.
         open_model: Opens one by its name.
         make_frame: Makes one frame, and says how many seconds that took; the first time, it may compile.
-
-    Raises:
-        UsageError: no model.
     """
-    if not models:
-        raise UsageError(f"Expected a scale that a model has weights for, got {scale}", scale=...)
-    by_work = sorted(models, key=lambda name: MODELS[name].cost[scale][1])
     taken: dict[str, float] = {}
     best: str | None = None
-    for model in by_work:
-        if best is not None and _psnr(model, scale) <= _psnr(best, scale):
+    for model in candidates.models:
+        if best is not None and candidates.psnr(model) <= candidates.psnr(best):
             continue
         try:
             with open_model(model) as upscaler:
                 make_frame(upscaler)
                 times: list[float] = []
-                while sum(times) < _TRIAL / len(models):
+                while sum(times) < _TRIAL / len(candidates.models):
                     times.append(make_frame(upscaler))
         except VsrError as error:
             _log.info("%s: %s", model, error)
             continue
         taken[model] = seconds = median(times)
-        figures = 1e3 * seconds, 1e3 * limit, _psnr(model, scale)
+        figures = 1e3 * seconds, 1e3 * limit, candidates.psnr(model)
         _log.debug("%s: %.1f ms a frame, of %.1f at most; %.1f dB", model, *figures)
         if seconds <= limit:
             best = model
         elif seconds > _HOPELESS * limit:
             break
-    model = best or by_work[0]
+    model = best or candidates.models[0]
     fps = 1 / taken[model] if model in taken else None
-    return Chosen(model, fps, best is not None, _psnr(model, scale))
+    return Chosen(model, fps, best is not None, candidates.psnr(model), candidates.scales)
 
 
 def best_model(
     source: str | Path,
-    scale: int = 2,
+    scale: int | Size = 2,
     fps: float = LEAST_FPS,
     *,
     output: str | Path = "out.mkv",
     selection: Selection | None = None,
     encoding: Encoding | str | None = None,
     execution: Execution | None = None,
+    tuned_for: str = CLEAN,
 ) -> Chosen:
     """The model of the highest PSNR that enlarges a file at so many frames per second here.
 
@@ -131,30 +183,30 @@ def best_model(
 
     Args:
         source: A file, or a pattern of images; it is read twice.
-        scale: The enlargement.
+        scale: The enlargement, or the size that frames are to have.
         fps: Frames per second.
         output: What it would be encoded into; it is not written.
         selection: As for `upscale_file`.
         encoding: ″
         execution: As for `Upscaler`.
+        tuned_for: ″
 
     Raises:
-        UsageError: a source that can be read only once, or a scale that no model has weights for.
+        UsageError: a source that can be read only once, a scale that no model has weights for, or a size out of reach.
         VsrError: as `upscale_file` raises it.
     """
     if not fps > 0:
         raise UsageError(f"Expected fps above 0, got {fps:g}")
-    models = usable(scale)
-    if not models:
-        raise UsageError(f"Expected a scale that a model has weights for, got {scale}", scale=...)
+    check_tuning(tuned_for)
     if not can_seek(source):
-        raise UsageError(f"Expected a model for {source}, which can be read only once, got 'auto'", model=models[0])
+        raise UsageError(f"Expected a model for {source}, which can be read only once, got 'auto'", model=...)
     sample = _sample(source, selection or Selection())
     with closing(Source(source, sample)) as frames:
         frame = next(frames)
+    candidates = Candidates.find(scale, frame, tuned_for)
 
     def open_model(model: str) -> Upscaler:
-        return Upscaler(model, scale, execution)
+        return Upscaler(model, scale, execution, tuned_for=tuned_for)
 
     def network_seconds(upscaler: Upscaler) -> float:
         batch = [frame] * (upscaler.batch or 1)
@@ -162,7 +214,7 @@ def best_model(
         upscaler.upscale(batch)
         return (perf_counter() - began) / len(batch)
 
-    with open_model(models[0]) as upscaler, TemporaryDirectory() as folder:
+    with open_model(candidates.models[0]) as upscaler, TemporaryDirectory() as folder:
         network_seconds(upscaler)
         one = network_seconds(upscaler)
         place = Path(folder) / ("out.y4m" if str(output) == "-" else Path(output).name)
@@ -176,7 +228,16 @@ def best_model(
         taken = network_seconds(upscaler)
         return taken + rest if on_cpu else max(taken, rest)
 
-    return choose(models, scale, 1 / fps, open_model, make_frame)
+    return choose(candidates, 1 / fps, open_model, make_frame)
+
+
+def _work(model: str, scales: tuple[int, ...]) -> float:
+    """Multiplications per pixel of the original of one network after the other."""
+    work, pixels = 0.0, 1
+    for scale in scales:
+        work += pixels * MODELS[model].cost[scale][1]
+        pixels *= scale**2
+    return work
 
 
 def _sample(source: str | Path, selection: Selection) -> Selection:
@@ -190,7 +251,3 @@ def _sample(source: str | Path, selection: Selection) -> Selection:
     begin = selection.start or Fraction(0)
     left = selection.duration or Fraction(length, 1_000_000) - begin
     return replace(selection, start=begin + left / 3, duration=None, frames=taken)
-
-
-def _psnr(model: str, scale: int) -> float:
-    return psnr(model, scale) or 0.0
