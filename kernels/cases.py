@@ -10,6 +10,7 @@ import torch
 
 from . import color, espcn, fsrcnn, reference, sampling
 from .convolution import convolution, empty, pack
+from .launch import is_recording
 from .reference import Layer, SampleFormat
 
 if TYPE_CHECKING:
@@ -79,14 +80,17 @@ def random_layer(out: int, channels: int, size: int, *, bias: bool = True, **res
 
 
 def _random(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    if dtype.is_floating_point and len(shape) == 4 and shape[1] > 1:
+        x = empty(shape, dtype, device)  # type: ignore[arg-type] # four numbers
+    else:
+        x = torch.empty(shape, dtype=dtype, device=device)
+    if is_recording():
+        return x
     generator = torch.Generator(device).manual_seed(sum(shape))
     if dtype.is_floating_point:
-        x = torch.rand(shape, generator=generator, device=device)
-        if len(shape) == 4 and shape[1] > 1:
-            return empty(shape, dtype, device).copy_(x)  # type: ignore[arg-type] # four numbers
-        return x.to(dtype)
+        return x.copy_(torch.rand(shape, generator=generator, device=device))
     high = 256 if dtype == torch.uint8 else 1024
-    return torch.randint(0, high, shape, generator=generator, device=device).to(dtype)
+    return x.copy_(torch.randint(0, high, shape, generator=generator, device=device))
 
 
 def _convolution(

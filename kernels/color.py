@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from .epilogue import _store
-from .launch import Tuned, check_offsets
+from .launch import Tuned, check_offsets, once
 from .reference import _cubic as _keys
 
 if TYPE_CHECKING:
@@ -198,8 +198,8 @@ CONFIGS: list[dict[str, Any]] = [
     {"BLOCK_H": rows, "BLOCK_W": columns, "num_warps": warps, "num_stages": 1}
     for rows, columns, warps in ((4, 128, 4), (1, 512, 4), (8, 64, 4))
 ]
-_enlarge_tuned = Tuned(_enlarge_kernel, key=("SCALE", "SYMMETRIC", "FROM_SAMPLES", "TO_SAMPLES"))
-_planes_to_rgb_tuned = Tuned(_planes_to_rgb_kernel, key=("FH", "FW"))
+_enlarge_tuned = Tuned(_enlarge_kernel, key=("SCALE", "SYMMETRIC", "FROM_SAMPLES", "TO_SAMPLES"), steps=once)
+_planes_to_rgb_tuned = Tuned(_planes_to_rgb_kernel, key=("FH", "FW"), steps=once)
 _rgb_to_planes_tuned = Tuned(_rgb_to_planes_kernel, key=("FH", "FW", "TAPS_H", "TAPS_W"))
 
 

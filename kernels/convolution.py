@@ -165,9 +165,15 @@ def configs(channels: int, dtype: torch.dtype, *, to_plane: bool = False) -> lis
     return found
 
 
+def _steps(values: dict[str, Any]) -> int:
+    blocks: int = values["IN_PADDED"] // values["BLOCK_K"]
+    return blocks if values["IN"] <= _FLAT_CHANNELS else blocks * values["SIZE"] ** 2
+
+
 _tuned = Tuned(
     _convolution_kernel,
     key=("IN", "OUT", "SIZE", "ACTIVATION", "AFTER", "RESIDUAL", "SHUFFLE", "FROM_SAMPLES", "TO_SAMPLES"),
+    steps=_steps,
 )
 
 

@@ -6,7 +6,7 @@ chip.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import triton
 import triton.language as tl
@@ -79,9 +79,14 @@ def _espcn_kernel(
         )  # fmt: skip
 
 
+def _steps(values: dict[str, Any]) -> int:
+    return strip.steps(values, halo=values["SIZE2"] // 2 + values["SIZE3"] // 2)
+
+
 _tuned = Tuned(
     _espcn_kernel,
     key=("SIZE1", "SIZE2", "SIZE3", "OUT1", "OUT2", "OUT3", "SCALE", "FROM_SAMPLES", "TO_SAMPLES"),
+    steps=_steps,
 )
 
 

@@ -6,7 +6,7 @@ is narrow, but for the last one. See `strip` for how the layers stay on the chip
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import triton
@@ -107,9 +107,14 @@ def _fsrcnn_kernel(
         )  # fmt: skip
 
 
+def _steps(values: dict[str, Any]) -> int:
+    return strip.steps(values, halo=values["MAPS"] + values["SIZE4"] // 2)
+
+
 _tuned = Tuned(
     _fsrcnn_kernel,
     key=("SIZE1", "SIZE4", "WIDE", "NARROW", "MAPS", "SCALE", "FROM_SAMPLES", "TO_SAMPLES"),
+    steps=_steps,
 )
 
 

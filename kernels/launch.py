@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +15,7 @@ import triton
 import triton.language as tl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 INTERPRETED: bool = triton.knobs.runtime.interpret  # on the CPU, in numpy: for tests
 
@@ -59,6 +62,69 @@ def check_offsets(*tensors: torch.Tensor) -> None:
             raise RuntimeError(f"expected a frame of at most 2³¹ samples, got {reach + 1}: use tiles")
 
 
+@dataclass(frozen=True)
+class Launch:
+    """What starts a kernel.
+
+    Attributes:
+        kernel: The jitted function.
+        grid: Number of programs, from all that is constant.
+        choices: Configurations, the default first.
+        arguments: Tensors and numbers by name, in order.
+        constants: By name, but for those of a configuration.
+        steps: How often a program of one configuration goes through its loop, from all values by name; None where
+            programs differ too much for one number.
+    """
+
+    kernel: Any
+    grid: Callable[[dict[str, Any]], tuple[int, ...]]
+    choices: list[dict[str, Any]]
+    arguments: dict[str, Any]
+    constants: dict[str, Any]
+    steps: Callable[[dict[str, Any]], int] | None
+
+
+_recording: ContextVar[list[Launch] | None] = ContextVar("_recording", default=None)
+_recorded_processors: ContextVar[int] = ContextVar("_recorded_processors", default=132)
+
+
+@contextmanager
+def recorded(processors: int = 132) -> Iterator[list[Launch]]:
+    """Collect what this thread would start, and start nothing: results are not computed.
+
+    Args:
+        processors: Multiprocessors of the GPU that the launches would be for.
+    """
+    launches: list[Launch] = []
+    tokens = _recording.set(launches), _recorded_processors.set(processors)
+    try:
+        yield launches
+    finally:
+        _recording.reset(tokens[0])
+        _recorded_processors.reset(tokens[1])
+
+
+def is_recording() -> bool:
+    """Whether launches are only recorded: then nobody reads the numbers in tensors."""
+    return _recording.get() is not None
+
+
+def processors(device: torch.device) -> int:
+    """Multiprocessors of a device; where there is none, those that `recorded` was told."""
+    return _processors(device) if device.type == "cuda" else _recorded_processors.get()
+
+
+@cache
+def _processors(device: torch.device) -> int:
+    count: int = torch.cuda.get_device_properties(device).multi_processor_count
+    return count
+
+
+def once(_: dict[str, Any]) -> int:
+    """The steps of a program without a loop."""
+    return 1
+
+
 class Tuned:
     """A kernel and the configurations it may run in; which one is measured at its first large call for each key.
 
@@ -68,10 +134,12 @@ class Tuned:
         kernel: The jitted function.
         key: Names of the constants a measurement is valid for: never a height or a width; types of tensors count
             anyway.
+        steps: As in `Launch`.
     """
 
-    def __init__(self, kernel: Any, key: Sequence[str]) -> None:
+    def __init__(self, kernel: Any, key: Sequence[str], steps: Callable[[dict[str, Any]], int] | None = None) -> None:
         self._kernel = kernel
+        self._steps = steps
         self._key = list(key)
         self._tuners: dict[str, Any] = {}
 
@@ -93,6 +161,11 @@ class Tuned:
         Raises:
             RuntimeError: whatever keeps Triton from compiling or starting it.
         """
+        recording = _recording.get()
+        if recording is not None:
+            arguments = dict(zip(self._kernel.arg_names, args, strict=False))  # the names that follow are constants
+            recording.append(Launch(self._kernel, grid, choices, arguments, kwargs, self._steps))
+            return
         tensors = (arg for arg in args if isinstance(arg, torch.Tensor))
         device = next(tensors).device
         if INTERPRETED:

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 
 from .epilogue import _store
-from .launch import Tuned, check_offsets
+from .launch import Tuned, check_offsets, once
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +60,7 @@ def _shuffle_kernel(
 CONFIGS: list[dict[str, Any]] = [
     {"BLOCK_W": block, "num_warps": warps, "num_stages": 1} for block, warps in ((1024, 4), (512, 4), (2048, 8))
 ]
-_tuned = Tuned(_shuffle_kernel, key=("CHANNELS", "R", "BIAS", "BASE", "SAMPLES"))
+_tuned = Tuned(_shuffle_kernel, key=("CHANNELS", "R", "BIAS", "BASE", "SAMPLES"), steps=once)
 
 
 def pixel_shuffle(x: Tensor, r: int, *, out: Tensor | None = None) -> Tensor:

@@ -12,7 +12,7 @@ before it. A barrier separates them, for a ring is written by some threads and r
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +21,7 @@ import triton.language as tl
 
 from .convolution import peak_of
 from .epilogue import _store, _to_rows
-from .launch import Tuned, check_offsets, numbers
+from .launch import Tuned, check_offsets, numbers, processors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -111,7 +111,6 @@ EXACT_CONFIGS: list[dict[str, Any]] = [{"STRIP_W": 32, "ROWS": 1, "num_warps": 4
 
 _LEAST_SEGMENT = 32
 _PROGRAMS = 2  # that share a processor, in most configurations
-_PROCESSORS = 132  # where there is no device to ask
 
 
 def segment_rows(strips: int, height: int, halo: int, processors: int) -> int:
@@ -134,12 +133,10 @@ def _segment_rows(strips: int, height: int, halo: int, places: int, least: int) 
     return min(lengths, key=lambda rows: -(-strips * -(-height // rows) // places) * (rows + 2 * halo))
 
 
-@cache
-def _processors(device: torch.device) -> int:
-    if device.type != "cuda":
-        return _PROCESSORS
-    processors: int = torch.cuda.get_device_properties(device).multi_processor_count
-    return processors
+def steps(values: dict[str, Any], halo: int) -> int:
+    """How often a program walks down ROWS rows: those of a segment, and those that it needs above and below."""
+    rows: int = min(values["segment"], values["height"]) + 2 * halo
+    return -(-rows // values["ROWS"])
 
 
 def is_plain(form: Form) -> bool:
@@ -219,7 +216,7 @@ class WholeKernel:
         def strips(meta: dict[str, Any]) -> int:
             return int(n * -(-width // (meta["STRIP_W"] - 2 * network.halo)))
 
-        segment = segment_rows(strips(choices[0]), height, network.halo, _processors(x.device))
+        segment = segment_rows(strips(choices[0]), height, network.halo, processors(x.device))
 
         def count(meta: dict[str, Any]) -> int:
             return strips(meta) * -(-height // segment)

@@ -7,89 +7,26 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
-import tempfile
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import torch
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_POINTERS = {
-    torch.float16: "*fp16",
-    torch.bfloat16: "*bf16",
-    torch.float32: "*fp32",
-    torch.uint8: "*u8",
-    torch.uint16: "*u16",
-}
 # Of these only the defaults are compiled: 86 and 89 get the code of 80 and differ in how much fits; on 75, whose matrix
 # units Triton does not use, the kernels do not run unless they are asked for.
 _DEFAULTS_ONLY = (75, 86, 89)
 _MATRIX = re.compile(r"wgmma\.mma_async|tcgen05\.mma|mma\.sync")
 
 
-def launches(work: Any) -> Iterator[tuple[Any, list[dict[str, Any]], tuple[Any, ...], dict[str, Any]]]:
-    """(kernel, choices, arguments, constants) of what a case would start on a GPU."""
-    launch = import_module("vsr_plugin.kernels.launch")
-    found: list[Any] = []
-
-    def record(self: Any, grid: Any, choices: Any, *args: Any, **kwargs: Any) -> None:
-        found.append((self._kernel, choices, args, kwargs))
-
-    real, launch.Tuned.__call__ = launch.Tuned.__call__, record
-    try:
+def launches(work: Any) -> list[Any]:
+    """What a case would start on a GPU."""
+    with import_module("vsr_plugin.kernels.launch").recorded() as found:
         work.kernel()
-    finally:
-        launch.Tuned.__call__ = real
-    yield from found
-
-
-def source(kernel: Any, choice: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-    """What Triton would compile at a launch: of most arguments it is known whether they are 1 or a multiple of 16."""
-    signature: dict[str, str] = {}
-    constants, attributes = {}, {}
-    for index, (name, value) in enumerate(zip(kernel.arg_names, args, strict=False)):
-        known = not kernel.params[index].do_not_specialize
-        if isinstance(value, torch.Tensor):
-            signature[name] = _POINTERS[value.dtype]
-        elif isinstance(value, float):
-            signature[name] = "fp32"
-        elif value == 1 and known:
-            signature[name], constants[name] = "constexpr", 1
-        else:
-            signature[name] = "i32"
-        if isinstance(value, torch.Tensor) or (known and isinstance(value, int) and value % 16 == 0):
-            attributes[(index,)] = [["tt.divisibility", 16]]
-    for name, value in {**kwargs, **choice}.items():
-        if name in kernel.arg_names:
-            signature[name], constants[name] = "constexpr", value
-    options = {name: choice[name] for name in ("num_warps", "num_stages") if choice.get(name)}
-    ordered = {name: signature[name] for name in kernel.arg_names}
-    return ASTSource(kernel, ordered, constants, attributes), options | {"enable_fp_fusion": True}
-
-
-def usage(binary: bytes) -> dict[str, int]:
-    """Registers and bytes of stack of machine code, as cuobjdump reads them."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(binary)
-        file.flush()
-        command = [triton.knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return {name.lower(): int(value) for name, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", said)}
-
-
-def skip_assembler(*stages: Any) -> tuple[str, str] | None:
-    """For Triton to call: PTX is all that is wanted."""
-    if not stages:
-        return "ptx", "ptx"
-    stages[1]["cubin"] = lambda _, __: b""
-    return None
+    return list(found)
 
 
 def works(*, everything: bool) -> Iterator[tuple[Any, torch.dtype, Any]]:
@@ -122,41 +59,40 @@ def small_works(names: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def main(architectures: list[int], *, everything: bool) -> None:
+    assemble = import_module("vsr_plugin.kernels.assembly").assemble
     for case, dtype, work in works(everything=everything):
-        for kernel, choices, args, kwargs in launches(work):
+        for launch in launches(work):
             # Whatever the numbers are, the choices differ in the same way.
-            for index, choice in enumerate(choices if everything and dtype == torch.float16 else choices[:1]):
-                what, options = source(kernel, choice, args, kwargs)
+            choices = launch.choices if everything and dtype == torch.float16 else launch.choices[:1]
+            for index, choice in enumerate(choices):
                 for architecture in architectures:
                     # float32 is the same everywhere; bfloat16 is refused on Turing.
                     if {torch.float32: architecture != 90, torch.bfloat16: architecture < 80}.get(dtype):
                         continue
                     if index and architecture in _DEFAULTS_ONLY:
                         continue
-                    compiled = triton.compile(what, target=GPUTarget("cuda", architecture, 32), options=options)
+                    compiled = assemble(launch, choice, architecture)
                     line = {
                         "case": f"{case.kernel}: {case.name}",
-                        "kernel": compiled.metadata.name,
+                        "kernel": compiled.name,
                         "dtype": str(dtype),
                         "architecture": architecture,
                         "choice": choice,
                         "default": index == 0,
-                        "shared": compiled.metadata.shared,
-                        "matrix": sorted(set(_MATRIX.findall(compiled.asm["ptx"]))),
-                        **usage(compiled.asm["cubin"]),
+                        "shared": compiled.shared,
+                        "matrix": sorted(set(_MATRIX.findall(compiled.ptx))),
+                        **compiled.usage,
                     }
                     print(json.dumps(line), flush=True)
 
 
 def print_ptx(architecture: int, names: str) -> None:
     """The default of each case, and the first case of each kernel in the other types, without assembling it."""
-    triton.knobs.runtime.add_stages_inspection_hook = skip_assembler
+    assemble = import_module("vsr_plugin.kernels.assembly").assemble
     for key, work in small_works(names):
-        ((kernel, (choice, *_), args, kwargs),) = launches(work)
-        what, options = source(kernel, choice, args, kwargs)
-        compiled = triton.compile(what, target=GPUTarget("cuda", architecture, 32), options=options)
-        parameters = [name for name, kind in what.signature.items() if kind != "constexpr"]
-        line = {"key": key, "parameters": parameters, "shared": compiled.metadata.shared, "ptx": compiled.asm["ptx"]}
+        (launch,) = launches(work)
+        compiled = assemble(launch, launch.choices[0], architecture, only_ptx=True)
+        line = {"key": key, "parameters": compiled.parameters, "shared": compiled.shared, "ptx": compiled.ptx}
         print(json.dumps(line), flush=True)
 
 
