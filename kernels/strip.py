@@ -135,8 +135,9 @@ def _segment_rows(strips: int, height: int, halo: int, places: int, least: int) 
 
 def steps(values: dict[str, Any], halo: int) -> int:
     """How often a program walks down ROWS rows: those of a segment, and those that it needs above and below."""
-    rows: int = min(values["segment"], values["height"]) + 2 * halo
-    return -(-rows // values["ROWS"])
+    rows: int = values["ROWS"]
+    height: int = min(values["segment"], values["height"])
+    return -(-(height + 2 * halo) // rows)
 
 
 def is_plain(form: Form) -> bool:

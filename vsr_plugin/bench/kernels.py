@@ -96,6 +96,7 @@ def measure_kernels(
     width: int = 1920,
     runs: int = 5,
     compiled: bool = True,
+    only: str = "",
 ) -> KernelReport:
     """Time every kernel that is worth it.
 
@@ -107,20 +108,20 @@ def measure_kernels(
         width: ″
         runs: How often each thing is measured.
         compiled: Whether torch.compile, too, is measured, which takes minutes.
+        only: Part of a kernel's name or of a case's.
 
     Raises:
-        UsageError: a device that the kernels do not run on.
+        UsageError: a device that the kernels do not run on; no such kernel.
     """
     from ..backends import open_backend
 
     if device.type not in open_backend("triton").devices:
         raise UsageError(f"Expected a CUDA device for the kernels, got {device.type}: run this where there is one")
+    cases = timed_cases(only)
     ceiling = inference.ceiling(precision, device, runs)
     dtype: torch.dtype = getattr(torch, precision)
     timings = []
-    for case in import_module("vsr_plugin.kernels.cases").CASES:
-        if not case.timed:
-            continue
+    for case in cases:
         _log.info("%s: %s", case.kernel, case.name)
         with torch.inference_mode(), _tuned_cudnn():
             work = case.prepare(batch, height, width, dtype, device)
@@ -136,6 +137,20 @@ def measure_kernels(
         if device.type == "cuda":
             torch.cuda.empty_cache()
     return KernelReport(_name(device), _versions(device), (batch, height, width), precision, ceiling, tuple(timings))
+
+
+def timed_cases(only: str) -> list[Any]:
+    """The cases worth a line that have a text in their names.
+
+    Raises:
+        UsageError: there is none.
+    """
+    timed = [case for case in import_module("vsr_plugin.kernels.cases").CASES if case.timed]
+    asked = [case for case in timed if only.casefold() in f"{case.kernel}: {case.name}".casefold()]
+    if not asked:
+        kernels = ", ".join(dict.fromkeys(case.kernel for case in timed))
+        raise UsageError(f"No kernel and no case has '{only}' in its name. Kernels: {kernels}")
+    return asked
 
 
 def _rivals(work: Any, dtype: torch.dtype, *, compiled: bool) -> Iterator[tuple[str, Callable[[], object]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ import typer
 
 from ..execution import Execution
 from ..models import find_model
+from .bench_kernels import bench_console, ceiling_line, kernels
 from .bench_segments import segments
 from .values import frame_size, tile_side
 
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from contextlib import AbstractContextManager
 
-    from rich.console import Console
     from rich.table import Table
 
-    from ..bench import Absent, Ceiling, Settings, Timing
+    from ..bench import Absent, Settings, Timing
     from ..bench.report import Report
     from .progress import Wait
 
@@ -120,7 +119,7 @@ def backends(
         least, most = 1000 * min(row.seconds), 1000 * max(row.seconds)
         figures = (f"{1000 * row.median:.4g}", f"{least:.4g}–{most:.4g}", f"{row.fps:.4g}", f"{row.gflops or 0:,.0f}")
         table.add_row(row.name, row.note, *figures)
-    _console().print(table)
+    bench_console().print(table)
 
 
 @bench.command()
@@ -181,57 +180,7 @@ def vapoursynth(runs: _Runs = 5, as_json: _Json = False) -> None:
             typer.echo(f"{row.name:27} {row.why}: {row.remedy}")
 
 
-@bench.command()
-def kernels(
-    device: _Device = None,
-    precision: Annotated[str, typer.Option(help="float16, bfloat16 or float32.")] = "float16",
-    batch: Annotated[int, typer.Option(min=1, help="Frames of 1920×1080 at a time.")] = 8,
-    runs: _Runs = 5,
-    as_json: _Json = False,
-) -> None:
-    """Each Triton kernel on its own, next to torch."""
-    from ..bench.kernels import measure_kernels
-    from ..device import find_device
-
-    report = measure_kernels(
-        find_device(device),
-        precision=precision,  # type: ignore[arg-type] # any dtype of torch that the kernels have
-        batch=batch,
-        runs=runs,
-    )
-    if as_json:
-        _print_json(report.as_dict())
-        return
-    from rich.table import Table
-
-    console = _console()
-    count, height, width = report.size
-    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
-    console.print(f"{report.device}, {versions}; {count} frames of {width}×{height}, {report.precision}")
-    console.print(_ceiling(report.ceiling))
-    console.print()
-    table = Table(box=None, pad_edge=False)
-    for title in ("kernel", "case"):
-        table.add_column(title, no_wrap=True)
-    for title in ("ms", "GB/s", "TFLOP/s", "floor ms", "of floor"):
-        table.add_column(title, justify="right")
-    table.add_column("others, ms")
-    table.add_column("× the best", justify="right")
-    for timing in report.timings:
-        table.add_row(
-            timing.kernel,
-            timing.case,
-            f"{1000 * timing.seconds:.4g}",
-            f"{timing.bytes / timing.seconds / 1e9:,.0f}",
-            f"{timing.flops / timing.seconds / 1e12:,.1f}" if timing.flops else "",
-            f"{1000 * timing.floor:.4g}",
-            f"{timing.of_floor:.0%}",
-            ", ".join(f"{name} {1000 * seconds:.4g}" for name, seconds in timing.rivals.items()),
-            f"{timing.speedup:.2f}" if timing.speedup else "",
-        )
-    console.print(table)
-
-
+bench.command()(kernels)
 bench.command()(segments)
 
 
@@ -256,7 +205,7 @@ def layers(model: _Model = "espcn", scale: _Scale = 3, weights: _Weights = None,
     table = Table("runs on", "computes", "for", box=None, pad_edge=False)
     for step in steps:
         table.add_row(*step)
-    _console().print(table)
+    bench_console().print(table)
 
 
 def _measuring(what: str) -> AbstractContextManager[Wait]:
@@ -292,25 +241,14 @@ def _print_json(data: dict[str, Any] | Iterable[dict[str, Any]]) -> None:
     typer.echo(json.dumps(data if isinstance(data, dict) else list(data), indent=1, ensure_ascii=False))
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-
-
-def _ceiling(ceiling: Ceiling) -> str:
-    matrix = f"{ceiling.gflops:,.0f} GFLOP/s (matrix product in the same precision)"
-    return f"this machine at best: {matrix}, {ceiling.gigabytes:.1f} GB/s (copy)"
-
-
 def _print(report: Report) -> None:
     from ..bench import Timing
 
     settings = report.settings
-    console = _console()
+    console = bench_console()
     console.print(f"{settings.model} ×{settings.scale} at {settings.width}×{settings.height}, {settings.frames} frames")
     console.print(f"{report.processor}: {report.upscaler}")
-    console.print(_ceiling(report.ceiling))
+    console.print(ceiling_line(report.ceiling))
     console.print()
     console.print(_table(report))
     console.print()
