@@ -64,6 +64,15 @@ def test_a_file_has_the_size_that_is_asked_for(
     assert frame_times(file) == frame_times(media(source))
 
 
+def test_what_an_encoder_makes_of_odd_sizes_is_said(
+    media: Media, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with sized(width=181, height=101) as upscaler, caplog.at_level("INFO"):
+        upscale_file(media("plain.mp4"), tmp_path / "out.mp4", upscaler, encoding=FAST)
+    assert "libx264 takes no 180×101: the last row or column is repeated, which makes 180×102" in caplog.messages
+    assert shape(tmp_path / "out.mp4")[:2] == (180, 102)
+
+
 @pytest.mark.parametrize("name", ["out.mp4", "out.y4m", "out_%03d.png"])
 def test_a_film_that_is_turned_has_the_size_as_it_is_seen(media: Media, tmp_path: Path, name: str) -> None:
     turned = tmp_path / "turned.mp4"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,6 +54,36 @@ def test_frames_are_of_every_scene_and_none_twice(film: Path, monkeypatch: pytes
             == 1
         )
     assert len(LEVELS) < len(pictures) <= 13
+
+
+@pytest.mark.parametrize("name", ["film.264", "with_sound.mkv"])
+def test_frames_are_of_every_scene_where_the_length_is_unknown_or_wrong(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A raw stream does not say its length, and sound that goes on for longer makes a film longer."""
+    sound = ("-f", "lavfi", "-i", "sine=440:d=15") if name == "with_sound.mkv" else ()
+    command = ["ffmpeg", "-v", "error", "-i", str(film), *sound, "-c:v", "copy", str(tmp_path / name)]
+    subprocess.run(command, check=True)
+    monkeypatch.setattr(films, "_READ_WHOLE", 10)
+    means = [float(picture.luma.mean()) for picture in read_film(tmp_path / name, 1, 40)]
+    for level in LEVELS:
+        assert any(abs(mean - 16 - level * 219 / 255) < 1.5 for mean in means)
+    assert len(means) > len(LEVELS)
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 9, 100, 1000])
+def test_frames_are_thinned_evenly(length: int) -> None:
+    kept = films._thinned(range(length), 8)  # type: ignore[arg-type] # any items will do
+    assert min(length, 4) <= len(kept) <= 8
+    assert len({later - earlier for earlier, later in pairwise(kept)}) <= 1
+    assert length - kept[-1] <= length / len(kept) * 2
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, what in (("pipe", "which is neither"), ("nothing", "and there is none")):
+        with pytest.raises(InputError, match=f"Expected a folder of images or a film, got '.*{name}', {what}"):
+            films.read_images(tmp_path / name, 1)
 
 
 def test_a_network_of_rgb_gets_colors(film: Path) -> None:

@@ -170,7 +170,7 @@ def measure(
     crfs: Sequence[float],
     *,
     codec: str = "libx264",
-    preset: str = "medium",
+    preset: str | None = None,
     frames: int = 60,
     execution: Execution | None = None,
 ) -> Study:
@@ -182,7 +182,7 @@ def measure(
         chosen: The models, measured beside bicubic and Lanczos.
         crfs: Of the encoder; the clip is measured without compression, too.
         codec: One of `stream.compression.ENCODERS`.
-        preset: Of x264 and x265.
+        preset: Of x264 and x265; medium for None. VP9 has none.
         frames: How many are taken, from the beginning.
         execution: How the networks run.
 
@@ -190,12 +190,16 @@ def measure(
         UsageError: a clip without color or of fewer than two frames, or an encoder or option that is not known.
         VsrError: as `Source` and `Upscaler` raise it.
     """
+    if codec != "libvpx-vp9":
+        preset = preset or "medium"
+    elif preset is not None:
+        raise UsageError(f"Expected no preset for {codec}, got {preset!r}", preset=None)
     color, rate, truth = _read(clip, scale, frames)
     height, width = truth[0][0].shape
     small = [_shrunk(planes, color, scale) for planes in truth]
     seen: list[tuple[float | None, float | None, list[Planes]]] = [(None, None, small)]
     for crf in crfs:
-        compression = Compression(small, codec, _options(codec, crf, preset), rate)
+        compression = Compression(small, codec, _options(crf, preset), rate)
         decoded = list(compression)
         seen.append((crf, compression.size * 8 / 1000 / float(len(small) / rate), decoded))
     rows = []
@@ -206,8 +210,7 @@ def measure(
                 row = _row(asked, kbps, name, tuned_for, truth, enlarge(planes), scale)
                 _log.info("CRF %s, %s: %.2f dB", SIGN if asked is None else f"{asked:g}", row.label, row.psnr)
                 rows.append(row)
-    kept = preset if codec != "libvpx-vp9" else ""
-    return Study(clip.name, len(truth), width, height, scale, codec, kept, tuple(rows))
+    return Study(clip.name, len(truth), width, height, scale, codec, preset or "", tuple(rows))
 
 
 def figures(clip: Path, model: str, scale: int, weights: Path, tuned_for: str) -> dict[str, dict[str, float]]:
@@ -230,7 +233,7 @@ def figures(clip: Path, model: str, scale: int, weights: Path, tuned_for: str) -
         for asked in (None, *CRFS):
             seen = small
             if asked is not None:
-                seen = list(Compression(small, "libx264", _options("libx264", asked, "medium"), rate))
+                seen = list(Compression(small, "libx264", _options(asked, "medium"), rate))
             made[SIGN if asked is None else f"crf{asked}"] = {
                 kind or name: round(fmean(psnr(*pair) for pair in _inner(truth[::3], enlarge(seen[::3]), scale)), 2)
                 for name, kind, enlarge in methods
@@ -280,9 +283,8 @@ def _shrunk(planes: Planes, color: ColorSpec, scale: int) -> Planes:
     return made[0], made[1], made[2]
 
 
-def _options(codec: str, crf: float, preset: str) -> dict[str, str]:
-    quality = {"crf": f"{crf:g}"}
-    return quality if codec == "libvpx-vp9" else {**quality, "preset": preset}
+def _options(crf: float, preset: str | None) -> dict[str, str]:
+    return {"crf": f"{crf:g}"} | ({"preset": preset} if preset else {})
 
 
 def _methods(

@@ -42,10 +42,14 @@ def evaluate(
     video: Annotated[
         Path | None, typer.Option(help="A clip to shrink, compress and enlarge, beside bicubic and Lanczos.")
     ] = None,
-    crf: Annotated[str, typer.Option(help="With --video: quality of the compression, several.")] = "18,23,28,32",
-    codec: Annotated[str, typer.Option(help="With --video: libx264, libx265 or libvpx-vp9.")] = "libx264",
-    preset: Annotated[str, typer.Option(help="With --video: of libx264 and libx265.")] = "medium",
-    frames: Annotated[int, typer.Option(min=2, help="With --video: how many are taken.")] = 60,
+    crf: Annotated[
+        str | None, typer.Option(help="With --video: quality of the compression, several. [default: 18,23,28,32]")
+    ] = None,
+    codec: Annotated[
+        str | None, typer.Option(help="With --video: libx264, libx265 or libvpx-vp9. [default: libx264]")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="With --video: of libx264 and libx265. [default: medium]")] = None,
+    frames: Annotated[int | None, typer.Option(min=2, help="With --video: how many are taken. [default: 60]")] = None,
     scale: Annotated[int | None, typer.Option("-x", "--scale", min=2, help="How many times larger.")] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Every model that has weights, beside its paper, and its speed here.")
@@ -55,8 +59,12 @@ def evaluate(
     backend: Annotated[
         str | None, typer.Option(help="Measure through a backend instead of plain float32. [--video: as vsr encode]")
     ] = None,
-    precision: Annotated[str | None, typer.Option(help="With --backend: float32, bfloat16 or float16.")] = None,
-    device: Annotated[str, typer.Option(help="With --backend: cpu or cuda.")] = "cpu",
+    precision: Annotated[
+        str | None, typer.Option(help="With --backend or --video: float32, bfloat16 or float16.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="With --backend: cpu or cuda. [default: cpu; --video: as vsr encode]")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -77,15 +85,15 @@ def evaluate(
     if video is not None:
         if every or self_ensemble:
             raise UsageError("Expected --video without --all and --self-ensemble")
-        execution = Execution(backend=backend, device=None if device == "cpu" else device, precision=precision)  # type: ignore[arg-type]
+        execution = Execution(backend=backend, device=device, precision=precision)  # type: ignore[arg-type]
         _video(
             video,
             models or [],
             scale,
-            _numbers(crf, 63 if codec == "libvpx-vp9" else 51),
-            codec,
+            _qualities(crf or "18,23,28,32", codec or "libx264", preset),
+            codec or "libx264",
             preset,
-            frames,
+            frames or 60,
             weights,
             execution,
             out,
@@ -94,11 +102,20 @@ def evaluate(
         )
         return
     assert data is not None
+    for flag, value in {"--crf": crf, "--codec": codec, "--preset": preset, "--frames": frames}.items():
+        if value is not None:
+            raise UsageError(f"Expected --video with {flag}, got --data")
     if models and len(models) > 1:
         raise UsageError(f"Expected one model with --data, got {' '.join(models)}")
     model = models[0] if models else None
     if every:
-        if model is not None or weights is not None or backend is not None or precision is not None or device != "cpu":
+        if (
+            model is not None
+            or weights is not None
+            or backend is not None
+            or precision is not None
+            or device is not None
+        ):
             raise UsageError("Expected --all without a model, --weights, --backend, --precision and --device")
         _survey(data, scale, out, self_ensemble=self_ensemble, overwrite=overwrite, as_json=as_json)
         return
@@ -106,14 +123,16 @@ def evaluate(
         raise UsageError("Expected a model and its scale (`vsr eval espcn -x 3`), or --all")
     if out is not None:
         raise UsageError("Expected --out together with --all, got no --all")
-    if backend is None and (precision is not None or device != "cpu"):
+    if backend is None and (precision is not None or device is not None):
         raise UsageError("Expected --precision and --device together with --backend, got no --backend")
     if model == "bicubic" and (backend is not None or weights is not None):
         raise UsageError("Expected neither --weights nor --backend for bicubic, which is no network")
     from .progress import waiting
 
     with waiting(f"measuring {model} ×{scale}") as wait:
-        scores = _scores(model, scale, data, weights, backend, precision, device, wait, self_ensemble=self_ensemble)
+        scores = _scores(
+            model, scale, data, weights, backend, precision, device or "cpu", wait, self_ensemble=self_ensemble
+        )
     _print_scores(model, scale, scores, as_json=as_json)
 
 
@@ -195,7 +214,7 @@ def _video(
     scale: int | None,
     crfs: Sequence[float],
     codec: str,
-    preset: str,
+    preset: str | None,
     frames: int,
     weights: Path | None,
     execution: Execution,
@@ -211,6 +230,8 @@ def _video(
     if weights is not None and len(models) > 1:
         raise UsageError(f"Expected --weights with one model, got {' '.join(models)}")
     for name in models:
+        if name == "bicubic":
+            raise UsageError("Expected networks with --video, which are measured beside bicubic, got bicubic")
         find_model(name, scale)
     if not clip.exists():
         raise InputError(f"No such file: {clip}")
@@ -231,14 +252,21 @@ def _video(
         draw(study, out / _VIDEO_FILES[1])
 
 
-def _numbers(text: str, most: int) -> list[float]:
-    """``18,23,28`` as numbers from 0 to ``most``."""
+def _qualities(text: str, codec: str, preset: str | None) -> list[float]:
+    """``18,23,28`` as numbers, which the encoder takes; as it takes the preset."""
+    from ..stream.compression import ENCODERS
+    from ..stream.encoder import Encoding, check_encoding
+
+    if codec not in ENCODERS:
+        raise UsageError(f"Unknown encoder {codec!r}. Known encoders: {', '.join(ENCODERS)}")
     try:
         numbers = [float(word) for word in text.split(",")]
     except ValueError as error:
         raise UsageError(f"Expected --crf as numbers (18,23,28,32), got {text!r}") from error
-    if not all(0 <= number <= most for number in numbers):
-        raise UsageError(f"Expected --crf from 0 to {most}, got {text!r}")
+    for number in numbers:
+        if codec == "libvpx-vp9" and number % 1:
+            raise UsageError(f"Expected --crf in whole numbers for libvpx-vp9, got {number:g}")
+        check_encoding(".mkv", Encoding(codec, number, preset))
     return numbers
 
 

@@ -124,7 +124,8 @@ class Writer:
         pixel_format = choose_pixel_format(codec, frame, self._encoding.pixel_format)
         width, height = encoded_size(codec, pixel_format, frame.width, frame.height)
         if (width, height) != (frame.width, frame.height):
-            log.info("%s needs even sizes: the last row or column is repeated, to %d×%d", codec, width, height)
+            asked, made = f"{frame.width}×{frame.height}", f"{width}×{height}"
+            log.info("%s takes no %s: the last row or column is repeated, which makes %s", codec, asked, made)
         self.written = Written(codec=codec, pixel_format=pixel_format, width=width, height=height)
         form = layout(pixel_format)
         keeps_alpha = form is not None and len(form.components) in (2, 4)

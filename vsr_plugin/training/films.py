@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from fractions import Fraction
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ from ..pictures import Picture, read_pictures, rgb_to_luma
 from ..stream import Selection, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -35,11 +34,18 @@ def read_images(path: Path, channels: int) -> list[Picture]:
     Raises:
         InputError: no such folder or file; nothing in it can be read.
     """
-    return read_film(path, channels) if path.is_file() else read_pictures(path, channels)
+    if path.is_dir():
+        return read_pictures(path, channels)
+    if path.is_file():
+        return read_film(path, channels)
+    what = "which is neither" if path.exists() else "and there is none"
+    raise InputError(f"Expected a folder of images or a film, got {str(path)!r}, {what}")
 
 
 def read_film(path: Path, channels: int, count: int = _FRAMES) -> list[Picture]:
     """Frames that are spread evenly over a film; of those that look the same, one after the other, only the first.
+
+    A film that does not say its length is read as a whole.
 
     Args:
         path: Anything FFmpeg opens.
@@ -68,13 +74,30 @@ def _spread(path: Path, count: int) -> Iterator[Frame]:
     with closing(Source(path)) as source:
         total, rate = source.expected_frames, source.frame_rate
         if total is None or rate is None or total <= _READ_WHOLE:
-            step = max(1, -(-(total or _READ_WHOLE) // count))
-            yield from islice(source, 0, step * count, step)
+            yield from _thinned(source, count)
             return
     for index in range(count):
         start = Fraction(total * (2 * index + 1), 2 * count) / rate
         with closing(Source(path, Selection(start=start, frames=1))) as source:
-            yield from source
+            try:
+                yield next(source)
+            except InputError:
+                if index == 0:
+                    raise
+                return  # the sound goes on for longer
+
+
+def _thinned(frames: Iterable[Frame], count: int) -> list[Frame]:
+    """At most ``count`` of them at even distances, and at least half as many, if there are; each is held only once."""
+    kept: list[Frame] = []
+    step = 1
+    for index, frame in enumerate(frames):
+        if index % step == 0:
+            kept.append(frame)
+        if len(kept) > count:
+            del kept[1::2]
+            step *= 2
+    return kept
 
 
 def _picture(name: str, frame: Frame, channels: int) -> Picture:
