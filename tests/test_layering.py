@@ -55,7 +55,7 @@ ROOMS = {
     "vapoursynth": {*_BELOW_ENGINE, "engine"},
     "preview": _BELOW_FRONT_ENDS,
     "interpolation": {"engine", "execution", "models"},
-    "bench": {*_BELOW_FRONT_ENDS, *_MEASURING, "interpolation", "preview"},
+    "bench": {*_BELOW_FRONT_ENDS, *_MEASURING, "compare", "interpolation", "preview"},
     "compare": {*_BELOW_FRONT_ENDS, "interpolation"},
     "export": {"backends", "errors", "installation", "models"},
     # Training pictures go through real encoders, and films are training data: both are read by `stream`.

@@ -16,7 +16,7 @@ from vsr_plugin.models import MODELS
 from vsr_plugin.models.guide import usable
 from vsr_plugin.sizes import Size
 from vsr_plugin.stream import Encoding, Report, Selection, choice, upscale_file
-from vsr_plugin.stream.choice import Candidates, best_model
+from vsr_plugin.stream.choice import Trial, best_model
 
 from .conftest import FAST, Media
 
@@ -72,7 +72,7 @@ def test_models_that_take_the_same_scales_are_compared(
     monkeypatch: pytest.MonkeyPatch, times: int | Size, scales: tuple[int, ...], among: str, not_among: str
 ) -> None:
     monkeypatch.setattr(choice, "usable", usable)
-    found = Candidates.find(times, FRAME)
+    found = Trial.of(times, FRAME)
     assert found.scales == scales
     assert among in found.models
     assert not_among not in found.models
@@ -82,9 +82,9 @@ def test_models_that_take_the_same_scales_are_compared(
 
 def test_weights_for_compressed_video_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "usable", usable)
-    found = Candidates.find(2, FRAME, "video")
+    found = Trial.of(2, FRAME, "video")
     assert set(found.models) == {"espcn", "fsrcnn", "edsr-baseline"}
-    assert found.psnr("espcn") != Candidates.find(2, FRAME).psnr("espcn")
+    assert found.psnr("espcn") != Trial.of(2, FRAME).psnr("espcn")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_weights_for_compressed_video_are_tried(monkeypatch: pytest.MonkeyPatch)
 def test_what_no_model_reaches_is_refused(monkeypatch: pytest.MonkeyPatch, times: int | Size, message: str) -> None:
     monkeypatch.setattr(choice, "usable", usable)
     with pytest.raises(UsageError, match=message):
-        Candidates.find(times, FRAME)
+        Trial.of(times, FRAME)
 
 
 def test_what_decoding_and_encoding_take_counts(media: Media, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from ..color import chroma_grid, convert
-from ..engine import Upscaler
+from ..compare import Candidate
 from ..errors import UsageError
 from ..evaluation import psnr, ssim
 from ..execution import Execution
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ..engine import Upscaler
     from ..stream.compression import Planes
 
     type Luma = NDArray[np.uint8]
@@ -47,6 +48,7 @@ _log = logging.getLogger(__name__)
 _FORMAT = (8, (1, 1))  # bits and subsampling of what is compressed
 CRFS = (18, 23, 28, 32)
 _FRAMES = 30  # for the manifest
+_OWN = "own weights"  # in place of what shipped weights are tuned for
 SIGN = "none"  # in place of a CRF, of what is not compressed
 
 
@@ -58,7 +60,8 @@ class Row:
         crf: Of the encoder; None where nothing is compressed.
         kbps: Of the small clip in kilobits per second; None where nothing is compressed.
         method: ``bicubic``, ``lanczos``, or the name of a model.
-        tuned_for: The kind of input that the model's weights are for; None for all else.
+        tuned_for: The kind of input that the model's weights are for, or that they are the user's own; None for all
+            else.
         psnr: dB, of luma, a border of the scale cropped; the mean over the frames.
         ssim: ″
         vmaf: 0 to 100; None without libvmaf.
@@ -137,21 +140,6 @@ class Study:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A model to measure.
-
-    Attributes:
-        model: Name.
-        tuned_for: The kind of input that its shipped weights are for.
-        weights: A file in place of the shipped weights.
-    """
-
-    model: str
-    tuned_for: str = CLEAN
-    weights: Path | None = None
-
-
 def candidates(model: str, scale: int, weights: Path | None = None) -> list[Candidate]:
     """Every kind of shipped weights that a model has at this scale; or weights of the user's own beside them.
 
@@ -159,8 +147,8 @@ def candidates(model: str, scale: int, weights: Path | None = None) -> list[Cand
         UsageError: an unknown model, or a scale that it lacks.
     """
     spec = find_model(model, scale)
-    found = [Candidate(model, kind) for kind in TUNINGS if spec.weights(scale, kind)]
-    return found if weights is None else [*found, Candidate(model, "own weights", weights)]
+    found = [Candidate(model, tuned_for=kind) for kind in TUNINGS if spec.weights(scale, kind)]
+    return found if weights is None else [*found, Candidate(model, weights)]
 
 
 def measure(
@@ -226,7 +214,7 @@ def figures(clip: Path, model: str, scale: int, weights: Path, tuned_for: str) -
     color, rate, truth = _read(clip, scale, _FRAMES)
     small = [_shrunk(planes, color, scale) for planes in truth]
     chosen = [each for each in candidates(model, scale) if each.tuned_for != tuned_for]
-    chosen.append(Candidate(model, tuned_for, weights))
+    chosen.append(Candidate(model, weights))
     made: dict[str, dict[str, float]] = {}
     with ExitStack() as opened:
         methods = list(_methods(chosen, scale, color, Execution(), opened))
@@ -235,7 +223,9 @@ def figures(clip: Path, model: str, scale: int, weights: Path, tuned_for: str) -
             if asked is not None:
                 seen = list(Compression(small, "libx264", _options(asked, "medium"), rate))
             made[SIGN if asked is None else f"crf{asked}"] = {
-                kind or name: round(fmean(psnr(*pair) for pair in _inner(truth[::3], enlarge(seen[::3]), scale)), 2)
+                tuned_for if kind == _OWN else kind or name: round(
+                    fmean(psnr(*pair) for pair in _inner(truth[::3], enlarge(seen[::3]), scale)), 2
+                )
                 for name, kind, enlarge in methods
             }
     return made
@@ -295,9 +285,8 @@ def _methods(
     yield "bicubic", None, _through(bicubic, color)
     yield "lanczos", None, lambda frames: [lanczos(planes, scale) for planes in frames]
     for each in chosen:
-        kind = {"weights": each.weights} if each.weights else {"tuned_for": each.tuned_for}
-        upscaler = opened.enter_context(Upscaler(each.model, scale, execution, **kind))
-        yield each.model, each.tuned_for, _through(upscaler, color)
+        upscaler = opened.enter_context(each.open(scale, execution))
+        yield each.model, _OWN if each.weights else each.tuned_for, _through(upscaler, color)
 
 
 def _through(upscaler: Upscaler, color: ColorSpec) -> Enlarge:

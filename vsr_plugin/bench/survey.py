@@ -13,8 +13,8 @@ from ..engine import Upscaler
 from ..errors import UsageError
 from ..evaluation import bicubic, evaluate
 from ..execution import Execution
-from ..models import MODELS, NetworkSpec, load_model
-from ..models.layers import BicubicUpsample
+from ..interpolation import interpolation
+from ..models import MODELS, load_model
 from ..models.listing import signed
 from ..models.published import BENCHMARKS, published_psnr
 from ..pictures import read_pictures
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 WIDTH, HEIGHT = 480, 270
-_BICUBIC = NetworkSpec(name="bicubic", overlap=dict.fromkeys((2, 3, 4, 8), 3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +166,7 @@ def _measure_scale(
         network: Callable[[Tensor], Tensor]
         if name == "bicubic":
             channels, network = 1, bicubic(scale)
-            upscaler = Upscaler.from_module(BicubicUpsample(scale), _BICUBIC, scale)
+            upscaler = interpolation("bicubic", scale, Execution())
         else:
             channels, network = MODELS[name].channels, load_model(name, scale)
             if self_ensemble:

@@ -22,7 +22,7 @@ from .crop import Crop, busiest
 from .html import PAGES, compare_on_a_page
 from .moments import clock, moments
 from .page import Page
-from .versions import Candidate, enlarge, open_models
+from .versions import Candidate, enlarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -80,7 +80,7 @@ def compare(
     still = output.suffix.lower() in STILL_PICTURES
     with ExitStack() as cleanup:
         plain = cleanup.enter_context(interpolation("bicubic", scale, execution))
-        upscalers = [plain, *open_models(cleanup, candidates, scale, execution)]
+        upscalers = [plain, *(cleanup.enter_context(each.open(scale, execution)) for each in candidates)]
         start = moments(source, 1)[0] if at is None else at
         taken = replace(selection or Selection(), start=start, duration=duration, frames=1 if still else None)
         decoded = Source(source, taken, keep_packets=not still)

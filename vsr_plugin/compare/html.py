@@ -20,7 +20,7 @@ from ..stream.output import Part
 from ..stream.png import png
 from .crop import busiest, cut
 from .moments import clock, moments
-from .versions import Candidate, enlarge, open_models
+from .versions import Candidate, enlarge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -86,7 +86,7 @@ def compare_on_a_page(
         rate = float(probe.frame_rate) if probe.frame_rate else None
     with ExitStack() as cleanup:
         upscalers = [cleanup.enter_context(interpolation(name, scale, execution)) for name in _BASELINES]
-        upscalers += open_models(cleanup, candidates, scale, execution)
+        upscalers += [cleanup.enter_context(each.open(scale, execution)) for each in candidates]
         times = moments(source, _CROPS) if at is None else [at]
         shown: list[dict[str, Any]] = []
         data: dict[str, Any] = {"scale": scale, "crops": shown}

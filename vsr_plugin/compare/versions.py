@@ -13,8 +13,6 @@ from ..models import CLEAN
 from .crop import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from contextlib import ExitStack
     from pathlib import Path
 
     from torch import Tensor
@@ -46,20 +44,10 @@ class Candidate:
         own = f" ({self.weights.name})" if self.weights else "" if self.tuned_for == CLEAN else f" ({self.tuned_for})"
         return f"{self.model}{'+' if self.self_ensemble else ''}{own}"
 
-
-def open_models(
-    cleanup: ExitStack, candidates: Sequence[Candidate], scale: int, execution: Execution
-) -> list[Upscaler]:
-    """The models, each of which is closed with ``cleanup``."""
-    upscalers = []
-    for choice in candidates:
-        how = replace(execution, self_ensemble=choice.self_ensemble)
-        upscalers.append(
-            cleanup.enter_context(
-                Upscaler(choice.model, scale, how, weights=choice.weights, tuned_for=choice.tuned_for)
-            )
-        )
-    return upscalers
+    def open(self, scale: int, execution: Execution) -> Upscaler:
+        """The model at a scale that it has; whether with the self-ensemble, ``execution`` does not say."""
+        how = replace(execution, self_ensemble=self.self_ensemble)
+        return Upscaler(self.model, scale, how, weights=self.weights, tuned_for=self.tuned_for)
 
 
 def enlarge(frame: Frame, crop: Crop, upscaler: Upscaler) -> Tensor:

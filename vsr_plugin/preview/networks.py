@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..engine import Upscaler
 from ..execution import Execution
 from ..models import CLEAN, MODELS, find_model
-from ..stream.choice import Candidates, choose
+from ..stream.choice import Trial, choose
 from .pixels import enlarge
 
 if TYPE_CHECKING:
@@ -88,5 +88,5 @@ class Networks:
             return made.network_seconds + made.display_seconds
 
         limit = _SHARE / (clip.frame_rate or 25.0)
-        candidates = Candidates.find(scale, frame, self._tuned_for)
-        return choose(candidates, limit, lambda name: self.open(name, scale), make_frame)
+        trial = Trial.of(scale, frame, self._tuned_for)
+        return choose(trial, limit, lambda name: self.open(name, scale), make_frame)

@@ -72,7 +72,7 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
+class Trial:
     """The models that are tried, by their names, the one with the least work first.
 
     Attributes:
@@ -86,7 +86,7 @@ class Candidates:
     tuned_for: str = CLEAN
 
     @classmethod
-    def find(cls, times: int | Size, frame: Frame, tuned_for: str = CLEAN) -> Self:
+    def of(cls, times: int | Size, frame: Frame, tuned_for: str = CLEAN) -> Self:
         """Those that can be compared: of models that reach a size by different scales, those of the commonest ones.
 
         Args:
@@ -123,7 +123,7 @@ class Candidates:
 
 
 def choose(
-    candidates: Candidates,
+    trial: Trial,
     limit: float,
     open_model: Callable[[str], AbstractContextManager[Upscaler]],
     make_frame: Callable[[Upscaler], float],
@@ -134,35 +134,35 @@ def choose(
     better than one that is fast enough is left out.
 
     Args:
-        candidates: The models.
+        trial: The models.
         limit: Seconds.
         open_model: Opens one by its name.
         make_frame: Makes one frame, and says how many seconds that took; the first time, it may compile.
     """
     taken: dict[str, float] = {}
     best: str | None = None
-    for model in candidates.models:
-        if best is not None and candidates.psnr(model) <= candidates.psnr(best):
+    for model in trial.models:
+        if best is not None and trial.psnr(model) <= trial.psnr(best):
             continue
         try:
             with open_model(model) as upscaler:
                 make_frame(upscaler)
                 times: list[float] = []
-                while sum(times) < _TRIAL / len(candidates.models):
+                while sum(times) < _TRIAL / len(trial.models):
                     times.append(make_frame(upscaler))
         except VsrError as error:
             _log.info("%s: %s", model, error)
             continue
         taken[model] = seconds = median(times)
-        figures = 1e3 * seconds, 1e3 * limit, candidates.psnr(model)
+        figures = 1e3 * seconds, 1e3 * limit, trial.psnr(model)
         _log.debug("%s: %.1f ms a frame, of %.1f at most; %.1f dB", model, *figures)
         if seconds <= limit:
             best = model
         elif seconds > _HOPELESS * limit:
             break
-    model = best or candidates.models[0]
+    model = best or trial.models[0]
     fps = 1 / taken[model] if model in taken else None
-    return Chosen(model, fps, best is not None, candidates.psnr(model), candidates.scales)
+    return Chosen(model, fps, best is not None, trial.psnr(model), trial.scales)
 
 
 def best_model(
@@ -203,7 +203,7 @@ def best_model(
     sample = _sample(source, selection or Selection())
     with closing(Source(source, sample)) as frames:
         frame = next(frames)
-    candidates = Candidates.find(scale, frame, tuned_for)
+    trial = Trial.of(scale, frame, tuned_for)
 
     def open_model(model: str) -> Upscaler:
         return Upscaler(model, scale, execution, tuned_for=tuned_for)
@@ -214,7 +214,7 @@ def best_model(
         upscaler.upscale(batch)
         return (perf_counter() - began) / len(batch)
 
-    with open_model(candidates.models[0]) as upscaler, TemporaryDirectory() as folder:
+    with open_model(trial.models[0]) as upscaler, TemporaryDirectory() as folder:
         network_seconds(upscaler)
         one = network_seconds(upscaler)
         place = Path(folder) / ("out.y4m" if str(output) == "-" else Path(output).name)
@@ -228,7 +228,7 @@ def best_model(
         taken = network_seconds(upscaler)
         return taken + rest if on_cpu else max(taken, rest)
 
-    return choose(candidates, 1 / fps, open_model, make_frame)
+    return choose(trial, 1 / fps, open_model, make_frame)
 
 
 def _work(model: str, scales: tuple[int, ...]) -> float:
