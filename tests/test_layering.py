@@ -94,7 +94,7 @@ THIRD_PARTIES = {
     ),
     "platformdirs": ("vsr_plugin/backends/tensorrt/cache.py",),
     "openvino": ("vsr_plugin/backends/openvino.py",),
-    "ray": tuple(f"vsr_plugin/stream/segments/{name}.py" for name in ("cluster", "ship", "worker")),
+    "ray": tuple(f"vsr_plugin/stream/segments/{name}.py" for name in ("cluster", "dispatch", "ship", "worker")),
     "triton": ("kernels",),
     "typer": ("vsr_plugin/cli",),
     "rich": ("vsr_plugin/cli",),

@@ -134,7 +134,7 @@ class Report:
         backend: What ran the network.
         device: Where.
         precision: In what numbers.
-        batch: Pictures or tiles at a time.
+        batch: Frames or tiles at a time; None where workers choose it.
         tile: Side of a tile in input pixels; None for whole frames.
         kept: How many of the frames an earlier call has encoded.
         segments: Of a film in segments.

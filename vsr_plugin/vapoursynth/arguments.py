@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ import torch
 import vapoursynth as vs
 
 from ..backends import BACKEND_NAMES, open_backend
-from ..device import find_device
+from ..device import cpu_count, find_device
 from ..errors import UsageError
 from ..execution import MIN_TILE
 from ..models import CLEAN, MODELS, check_tuning, shipped_weights
@@ -105,7 +104,7 @@ def streams(device: str, backend: str, asked: int | None, *, latency: bool) -> t
     after every layer. Backends that compute with torch's own threads gain nothing.
     """
     own_threads = open_backend(backend).own_threads
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = cpu_count()
     two = not latency and (device != "cpu" or (own_threads and cores > 1))
     count = asked or (2 if two else 1)
     return count, max(1, cores // count) if device == "cpu" and own_threads and count > 1 else None

@@ -16,7 +16,7 @@ they are joined, by the same writer that writes a film in one go.
 | `manifest` | the folder of the parts, and whether they belong to this film |
 | `join` | parts into the file |
 | `executor` | who makes the parts: this process, |
-| `cluster`, `worker` | or others, through Ray |
+| `cluster`, `dispatch`, `worker` | or others, through Ray |
 | `ship` | the input, for workers on machines that do not see it |
 | `job` | all of it |
 """

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
-import time
 import warnings
-from collections import Counter, deque
 from contextlib import contextmanager, redirect_stdout, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TextIO, cast
 
-from ...errors import BackendError, UsageError, VsrError
+from ...device import cpu_count
+from ...errors import BackendError, UsageError
 from ...installation import install
+from .dispatch import Handle, dispatch
 from .manifest import versions
-from .parts import store_part
 from .ship import ship
 
 if TYPE_CHECKING:
@@ -34,15 +34,16 @@ if TYPE_CHECKING:
     from . import Film, Segment
     from .parts import Part
     from .work import Step
-    from .worker import Given, Made
 
 log = logging.getLogger(__name__)
 
-_TRIES = 3  # of a segment, before the job ends with its error
-_IN_FLIGHT = 2  # segments that a worker has at a time: the next one waits where it is needed
-_POLL = 0.02  # seconds between two looks whether something has ended
-_STEP = 0.5  # seconds between two questions how far a worker is
-_PATIENCE = 30.0  # seconds without any worker, before it is said
+# Set before Ray is imported, unless the user has: nothing is told to anybody unasked; no warning of how GPUs are hidden
+# from workers without any; what goes wrong is raised here, and not also written by Ray's own threads.
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_BACKEND_LOG_LEVEL": "error",
+}
 
 
 class Cluster:
@@ -83,8 +84,9 @@ class Cluster:
         self._address = address
         self._ship = ship
         self._connected = False
+        self._session: Path | None = None  # where Ray has its logs and sockets, if it was started here
         self._upscaler: Upscaler | None = None  # that the workers have a copy of
-        self._handles: list[_Handle] = []
+        self._handles: list[Handle] = []
 
     @property
     def workers(self) -> int:
@@ -100,6 +102,9 @@ class Cluster:
 
                 ray.shutdown()
                 self._connected = False
+            if self._session is not None:  # Ray's logs, which nobody needs now
+                shutil.rmtree(self._session, ignore_errors=True)
+                self._session = None
 
     def __enter__(self) -> Self:
         return self
@@ -125,22 +130,19 @@ class Cluster:
         """
         import ray
 
-        if film.path == "-":
-            raise UsageError("Expected a file for workers to read, got standard input")
+        path = str(Path(film.path).resolve())
+        if self._ship and not Path(path).is_file():
+            raise UsageError(f"Expected a single file to send to the workers, got {film.path}", ship=None)
         with _quiet():
             self._connect()
-            whole = False
             try:
                 self._start_workers(upscaler)
-                folder = folder.resolve()
-                path = film.path if "://" in film.path else str(Path(film.path).resolve())
                 source: Any = ship(path) if self._ship else path
-                given = ray.put(replace(film, path=source))
-                yield from self._dispatch(given, segments, folder, on_step)
-                whole = True
-            finally:
-                if not whole:  # they still work on what nobody waits for
-                    self._stop_workers()
+                kept = ray.put(replace(film, path=source))
+                yield from dispatch(self._handles, kept, segments, folder.resolve(), on_step, ship=self._ship)
+            except BaseException:  # they still work on what nobody waits for
+                self._stop_workers()
+                raise
 
     def _connect(self) -> None:
         import ray
@@ -151,20 +153,25 @@ class Cluster:
         if not self._address and isinstance(self._asked, int):
             local["num_cpus"] = self._asked
         before = signal.getsignal(signal.SIGTERM)
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody unasked
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # else a warning that it will be so
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of what the error says, too
-                ray.init(self._address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
-        except (ConnectionError, RuntimeError, ValueError, ImportError) as error:
+                context = ray.init(self._address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
+        except (ConnectionError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
             where = f"at {self._address}" if self._address else "on this machine"
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise BackendError(f"No Ray cluster {where} ({reason})") from error
+            # Ray itself sends its token to a cluster that it has found, but to no address.
+            asks = self._address not in (None, "auto") and "RAY_AUTH_MODE" not in os.environ
+            token = "; if it asks for a token, set RAY_AUTH_MODE=token" if asks else ""
+            raise BackendError(f"No Ray cluster {where} ({reason}){token}") from error
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, before)  # which Ray has set to its own
         self._connected = True
+        if not self._address:
+            self._session = Path(context.address_info["session_dir"])
 
     def _start_workers(self, upscaler: Upscaler) -> None:
         """Start the workers, unless they are there with this network."""
@@ -181,11 +188,15 @@ class Cluster:
             raise UsageError(f"Expected a network on a GPU for workers on GPUs, got one on {upscaler.device}")
         if on_gpu and not resources.get("GPU"):
             raise UsageError("Expected one GPU or more that Ray knows of, got none", device="cpu")
-        machines = sum(node["Alive"] and bool(node["Resources"].get("CPU")) for node in ray.nodes())
-        count = self._asked if isinstance(self._asked, int) else int(resources["GPU"]) if on_gpu else machines
+        if isinstance(self._asked, int):
+            count = self._asked
+        elif on_gpu:
+            count = max(1, int(resources["GPU"]))
+        else:
+            count = max(1, sum(node["Alive"] and bool(node["Resources"].get("CPU")) for node in ray.nodes()))
         if on_gpu and count > resources["GPU"]:
             log.warning("%d workers on %d GPUs: several share one", count, resources["GPU"])
-        cores = resources.get("CPU", 1) if self._address else os.cpu_count() or 1
+        cores = resources.get("CPU", 1) if self._address else cpu_count()
         module, spec, scale, execution = upscaler.recipe
         network = ray.put((module, spec, scale, _for_workers(execution, upscaler, int(cores) // count or 1)))
         given = Given(network=[network], versions=versions())
@@ -197,7 +208,7 @@ class Cluster:
             concurrency_groups={"watch": 1},
         )(Worker)
         self._upscaler = upscaler
-        self._handles = [_Handle(kind.remote(), given) for _ in range(count)]
+        self._handles = [Handle(kind.remote(), given) for _ in range(count)]
 
     def _stop_workers(self) -> None:
         """Stop the workers, whatever they do."""
@@ -209,93 +220,6 @@ class Cluster:
                     ray.kill(handle.actor)
         self._handles, self._upscaler = [], None
 
-    def _dispatch(
-        self, film: Any, segments: Sequence[Segment], folder: Path, on_step: Callable[[Step], None]
-    ) -> Iterator[Part]:
-        """Give segments to the workers, and give on what a lost one has had."""
-        import ray
-
-        waiting = deque(segments)
-        tries: Counter[int] = Counter()
-        idle = time.monotonic()
-        while waiting or any(handle.making for handle in self._handles):
-            for handle in sorted(self._handles, key=lambda handle: len(handle.making)):
-                # At the end, a second one would wait behind the first while others have nothing to do.
-                most = _IN_FLIGHT if len(waiting) > len(self._handles) else 1
-                if waiting and handle.starting is None and len(handle.making) < most:
-                    handle.make([film], waiting.popleft(), None if self._ship else folder)
-            refs = [ref for handle in self._handles for ref in handle.refs()]
-            done, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
-            if not done:  # Ctrl-C interrupts a sleep at once, and Ray's own waiting after a second
-                time.sleep(_POLL)
-            for handle in list(self._handles):
-                for step in handle.steps():
-                    on_step(step)
-                for ref in [ref for ref in handle.refs() if ref in done]:
-                    segment = handle.making.get(ref)
-                    try:
-                        made = ray.get(ref)
-                    except ray.exceptions.RayTaskError as error:
-                        handle.forget(ref)
-                        _fail(error, segment, tries)
-                        assert segment is not None
-                        waiting.appendleft(segment)
-                    except ray.exceptions.RayError as error:
-                        if segment is None:
-                            self._handles.remove(handle)
-                        else:
-                            waiting.extendleft(reversed(_lost(handle, tries, error)))
-                        if not self._handles:
-                            raise BackendError(f"No worker of Ray is left ({_line(error)})") from error
-                        break
-                    else:
-                        handle.forget(ref)
-                        if segment is not None:
-                            yield _kept(made, folder)
-            if any(handle.starting is None for handle in self._handles):
-                idle = time.monotonic()
-            elif time.monotonic() > idle + _PATIENCE:
-                log.warning("Ray has started no worker yet: waiting until a CPU or GPU is free")
-                idle = float("inf")
-
-
-def _kept(made: Made, folder: Path) -> Part:
-    """What a worker has made, on the disk here."""
-    for level, line in made.said:
-        log.log(level, "%s", line)
-    if made.payload is not None:
-        store_part(folder, made.part, made.payload)
-    return made.part
-
-
-def _lost(handle: _Handle, tries: Counter[int], error: Exception) -> list[Segment]:
-    """What is to be made again, as a worker is gone: what it made, and what waited there."""
-    first, *others = handle.lost()
-    log.warning("A worker is lost: segment %d is made again", first.number)
-    tries[first.number] += 1
-    if tries[first.number] == _TRIES:
-        raise BackendError(f"Segment {first.number} was lost with its worker {_TRIES} times") from error
-    return [first, *others]
-
-
-def _line(error: BaseException) -> str:
-    """The last line of an error of others, which says most."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1].strip()}" if lines else type(error).__name__
-
-
-def _fail(error: Any, segment: Segment | None, tries: Counter[int]) -> None:
-    """Count what a worker has failed with; raise it if it cannot work, or has tried often enough."""
-    cause = error.cause
-    if segment is not None:
-        tries[segment.number] += 1
-        if tries[segment.number] < _TRIES and not isinstance(cause, UsageError):
-            return
-    if isinstance(cause, VsrError):
-        raise cause from error
-    what = "A worker cannot start" if segment is None else f"Segment {segment.number} failed {_TRIES} times"
-    raise BackendError(f"{what} ({_line(cause or error)})") from error
-
 
 def _for_workers(execution: Execution, upscaler: Upscaler, threads: int) -> Execution:
     """How a worker runs the network: as here, on its own share of the machine."""
@@ -306,69 +230,6 @@ def _for_workers(execution: Execution, upscaler: Upscaler, threads: int) -> Exec
         precision=upscaler.precision,
         threads=execution.threads or threads,
     )
-
-
-@dataclass(eq=False)
-class _Handle:
-    """One worker, as it is known here.
-
-    Attributes:
-        actor: Ray's.
-        given: What it needs for the network; as long as it is here, Ray keeps it.
-        starting: What tells that it has loaded the network; None when it has.
-        making: What it makes, and then what waits there.
-        watching: What tells how far it is, if it was asked.
-        asked: When that was, on the clock of `time.monotonic`.
-    """
-
-    actor: Any
-    given: Given
-    starting: Any = None
-    making: dict[Any, Segment] = field(default_factory=dict)
-    watching: Any = None
-    asked: float = 0.0
-
-    def __post_init__(self) -> None:
-        self._start()
-
-    def _start(self) -> None:
-        self.starting = self.actor.ready.options(max_task_retries=-1).remote(self.given)
-
-    def make(self, film: Any, segment: Segment, folder: Path | None) -> None:
-        """Let it make a part."""
-        self.making[self.actor.make.remote(self.given, film, segment, folder)] = segment
-
-    def refs(self) -> list[Any]:
-        """All that may end."""
-        return [*self.making, *([] if self.starting is None else [self.starting])]
-
-    def forget(self, ref: Any) -> None:
-        """That has ended."""
-        if ref == self.starting:
-            self.starting = None
-        self.making.pop(ref, None)
-
-    def lost(self) -> list[Segment]:
-        """It is gone with these; if it comes again, it will say that it is ready."""
-        segments = list(self.making.values())
-        self.making.clear()
-        self.watching = None
-        self._start()
-        return segments
-
-    def steps(self) -> Iterator[Step]:
-        """How far it is; asked now, answered at a later call."""
-        import ray
-
-        if self.watching is not None and ray.wait([self.watching], timeout=0)[0]:
-            with suppress(ray.exceptions.RayError):
-                step = ray.get(self.watching)
-                if step is not None and any(step.number == segment.number for segment in self.making.values()):
-                    yield step
-            self.watching = None
-        if self.watching is None and self.making and time.monotonic() > self.asked + _STEP:
-            self.asked = time.monotonic()
-            self.watching = self.actor.step.options(concurrency_group="watch").remote()
 
 
 @contextmanager

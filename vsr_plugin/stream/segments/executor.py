@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
+from .parts import PartFile
 from .work import work
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class ThisProcess:
     ) -> Iterator[Part]:
         """As `Executor.run`."""
         for run in runs(segments):
-            yield from work(film, run, upscaler, folder, on_step)
+            yield from work(film, run, upscaler, partial(PartFile, folder), on_step)
 
 
 def runs(segments: Sequence[Segment]) -> Iterator[Sequence[Segment]]:

@@ -117,13 +117,14 @@ def upscale_segments(
     folder = PartsFolder(output)
     remove_finished(output)
     check_output(output, path, overwrite=overwrite)
-    whole = None if can_seek(path) else "it can be read only once"
+    whole = _read_once(path)
     if whole is None:
         plan = make_plan(path, selection, cutting.length, strict=strict)
         whole = plan.whole or obstacle(suffix, encoding, plan.opening)
     if whole is not None:
         alone = "" if cutting.executor is None else ", and no worker helps"
-        log.warning("%s is one segment (%s): nothing is kept if it is interrupted%s", Path(path).name, whole, alone)
+        name = "standard input" if path == "-" else Path(path).name
+        log.warning("%s is one segment (%s): nothing is kept if it is interrupted%s", name, whole, alone)
         return None
     film = Film(path, suffix, selection, encoding, strict, plan)
     target = upscaler.target(plan.opening.frame)
@@ -141,10 +142,17 @@ def upscale_segments(
                 film, parts, folder.path, output, target, overwrite=overwrite, before_placed=folder.note_result
             )
         except BaseException:
-            job.say_kept()
+            job.leave()
             raise
         folder.remove()
     return Joined(written, damaged, plan, parts, job.kept, target)
+
+
+def _read_once(path: str) -> str | None:
+    """Why an input cannot be planned first and then read, in words; None if it can."""
+    if path == "-" or not can_seek(path):
+        return "it can be read only once"
+    return "nothing tells whether an address has changed" if "://" in path else None
 
 
 def _check_unchanged(path: str, before: dict[str, Any]) -> None:
@@ -214,10 +222,12 @@ class _Job:
                 raise InputError(f"{self._name} does not decode to the same frame twice at {at:.3f} s")
         return [self._parts[segment.number] for segment in self._segments]
 
-    def say_kept(self) -> None:
-        """Say that what is done is kept."""
+    def leave(self) -> None:
+        """Say that what is done is kept; nothing is left where nothing is done."""
         done, whole = self._folder.count()
-        if done:
+        if not done:
+            self._folder.remove()
+        else:
             log.warning(
                 "%s: %d of %d segments are kept in %s: the same call goes on from there",
                 self._name, done, whole, self._folder.path,

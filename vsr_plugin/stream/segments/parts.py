@@ -11,9 +11,9 @@ import hashlib
 import json
 import os
 import secrets
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from av.packet import Packet
 
@@ -114,28 +114,26 @@ def packets(folder: Path, part: Part) -> Iterator[Packet[Any]]:
         raise OutputError(f"{payload(folder, part.number)} is damaged")
 
 
-class PartFile:
-    """A part that is being written; it is there when `finish` returns, or not at all.
+class OpenPart:
+    """A part that is being made.
 
     Args:
-        folder: Of the parts.
         number: Of the segment.
+        file: Open for its packets.
+
+    Attributes:
+        size: Bytes so far.
     """
 
-    def __init__(self, folder: Path, number: int) -> None:
-        self._folder = folder
+    def __init__(self, number: int, file: BinaryIO) -> None:
         self.number = number
-        self._temporary = _temporary(payload(folder, number))
-        self._file = self._temporary.open("wb")
+        self.size = 0
+        self._file = file
         self._checksum = hashlib.sha256()
         self._packets: list[tuple[int, int, int, int]] = []
-        self.size = 0
 
     def close(self) -> None:
-        """Remove what is not finished; harmless when called again."""
-        with suppress(OSError):
-            self._file.close()
-            self._temporary.unlink(missing_ok=True)
+        """Nothing of it is left unless it is finished; harmless when called again."""
 
     def add(self, packet: Packet[Any]) -> None:
         """Append a packet of the encoder, with its times in ticks of the output."""
@@ -146,15 +144,50 @@ class PartFile:
         self._packets.append((packet.pts or 0, packet.duration or 0, len(data), int(packet.is_keyframe)))
 
     def finish(self, **known: Any) -> Part:
-        """Put the part in its place, and say what is known of it."""
-        part = Part(
+        """What is known of it, when it is whole."""
+        return Part(
             number=self.number, size=self.size, sha256=self._checksum.hexdigest(), packets=self._packets, **known
         )
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        self._temporary.replace(payload(self._folder, self.number))
-        _note(self._folder, part)
+
+
+class PartFile(OpenPart):
+    """A part that is being written; it is there when `finish` returns, or not at all.
+
+    Args:
+        folder: Of the parts.
+        number: Of the segment.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+
+    def __init__(self, folder: Path, number: int) -> None:
+        self._folder = folder
+        self._temporary = _temporary(payload(folder, number))
+        with _writing(folder):
+            super().__init__(number, self._temporary.open("wb"))
+
+    def close(self) -> None:
+        """Remove what is not finished; harmless when called again."""
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self._temporary.unlink(missing_ok=True)
+
+    def add(self, packet: Packet[Any]) -> None:
+        """As `OpenPart.add`."""
+        with _writing(self._folder):
+            super().add(packet)
+
+    def finish(self, **known: Any) -> Part:
+        """Put the part in its place, and say what is known of it."""
+        part = super().finish(**known)
+        with _writing(self._folder):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+            self._temporary.replace(payload(self._folder, self.number))
+            _note(self._folder, part)
         return part
 
 
@@ -164,9 +197,15 @@ def store_part(folder: Path, part: Part, data: bytes) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    try:
+    with _writing(folder):
         write_atomically(payload(folder, part.number), data)
         _note(folder, part)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise OutputError(f"Cannot write to {folder}: {error.strerror}") from error
 

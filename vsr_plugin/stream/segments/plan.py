@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..decode import Source
-from ..input import can_seek, has_no_clock
+from ..input import has_no_clock
 from ..selection import Selection
 from . import Opening, Plan, Segment
 from .access import KeyFrame, is_random_access, key_frames
@@ -139,9 +139,6 @@ class _Found:
 
 def _scan(path: str, selection: Selection, *, strict: bool, stop: int | None) -> _Found:
     found = _Found()
-    if not can_seek(path):
-        found.obstacle = "it can be read only once"
-        return found
     source = _Scanned(path, Selection(frame_rate=selection.frame_rate), strict=strict, keep_packets=True)
     source.raises = strict
     times: list[int] = []

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ...errors import InputError, UsageError
+from ...errors import InputError
 from ..input import Remote
 
 _CHUNK = 4 << 20  # bytes
@@ -76,13 +76,10 @@ def ship(path: str) -> Shipped:
     """Put a file into Ray's object store, which moves to the disk what its memory does not hold.
 
     Raises:
-        UsageError: it is no single file.
         InputError: it cannot be read.
     """
     import ray
 
-    if not Path(path).is_file():
-        raise UsageError(f"Expected a single file to send to the workers, got {path}", ship=None)
     chunks = []
     size = 0
     try:

@@ -6,25 +6,21 @@ import time
 from bisect import bisect_right
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from av.error import FFmpegError
-
-from ...errors import OutputError, VsrError
 from ..buffered import buffered
+from ..encode import writing
 from ..writer import Writer
 from .encoding import Nowhere
-from .parts import PartFile
 from .plan import without_samples
 from .section import Section
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from concurrent.futures import Future
-    from pathlib import Path
 
     from av.packet import Packet
     from av.video.stream import VideoStream
@@ -32,7 +28,7 @@ if TYPE_CHECKING:
     from ...engine import Upscaler
     from ...frames import Frame
     from . import Film, Segment
-    from .parts import Part
+    from .parts import OpenPart, Part
 
 _AHEAD = 4  # frames, as for a film in one go
 
@@ -41,14 +37,15 @@ class PartWriter(Writer):
     """Encodes as `Writer` does for the film as a whole; the packets go into a part.
 
     Args:
-        file: The part.
+        part: Which takes them.
         film: What the frames are of.
         source: Where they come from.
     """
 
-    def __init__(self, file: PartFile, film: Film, source: Section) -> None:
-        super().__init__(Nowhere(film.suffix), film.suffix, source, film.encoding, strict=film.strict)
-        self._part = file
+    def __init__(self, part: OpenPart, film: Film, source: Section) -> None:
+        name = f"segment {part.number}"
+        super().__init__(Nowhere(film.suffix), film.suffix, source, film.encoding, strict=film.strict, name=name)
+        self._part = part
 
     @property
     def header(self) -> bytes:
@@ -88,7 +85,7 @@ def work(
     film: Film,
     segments: Sequence[Segment],
     upscaler: Upscaler,
-    folder: Path,
+    open_part: Callable[[int], OpenPart],
     on_step: Callable[[Step], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Iterator[Part]:
@@ -100,13 +97,13 @@ def work(
         film: What they are of.
         segments: One after the other.
         upscaler: The network.
-        folder: Where the parts go.
+        open_part: Opens the part of a segment, by its number.
         on_step: Called after each frame, in the calling thread.
         cancelled: As for `Source`.
 
     Raises:
         InputError: the input cannot be read as it was when it was planned.
-        OutputError: nothing can be written to the folder.
+        OutputError: a part cannot be written.
         BackendError: the network cannot run.
     """
     section = Section(film, segments, cancelled)
@@ -122,8 +119,9 @@ def work(
         group = next(groups, None)
         pending: Future[Part] | None = None
         for index, segment in enumerate(segments):
-            encoder = _Encoder(film, segment, section, lead, folder)
+            encoder = _Encoder(film, segment, section, open_part(segment.number))
             unfinished.append(encoder)
+            encoder.open(lead)
             if group is not None and group[0] == index:
                 for frame in group[1]:
                     encoder.write(frame)
@@ -146,18 +144,19 @@ def _abandon(unfinished: Iterable[_Encoder]) -> None:
 class _Encoder:
     """One part while it is made."""
 
-    def __init__(self, film: Film, segment: Segment, section: Section, lead: Frame, folder: Path) -> None:
+    def __init__(self, film: Film, segment: Segment, section: Section, part: OpenPart) -> None:
         self._segment = segment
         self._section = section
-        self._folder = folder
+        self._part = part
         self._began = time.perf_counter()
-        with self._errors():
-            self._file = PartFile(folder, segment.number)
-            self._writer = PartWriter(self._file, film, section)
+        self._writer = PartWriter(part, film, section)
+
+    def open(self, lead: Frame) -> None:
+        with writing(self._writer):
             self._writer.open(lead)
 
     def write(self, frame: Frame) -> None:
-        with self._errors():
+        with writing(self._writer):
             self._writer.write(frame)
 
     def step(self) -> Step:
@@ -167,30 +166,20 @@ class _Encoder:
     def finish(self) -> Part:
         """Write what the encoder still holds, and put the part in its place."""
         written, seams, segment = self._writer.written, self._section.seams, self._segment
-        with self._errors():
+        with writing(self._writer):
             if written.frames:
                 self._writer.finish()
-            return self._file.finish(
-                frames=written.frames,
-                damaged=self._section.damages[segment.number],
-                first=seams.get(segment.first),
-                beyond=None if segment.end is None else seams.get(segment.end),
-                codec=written.codec,
-                header=self._writer.header.hex(),
-                seconds=round(time.perf_counter() - self._began, 3),
-            )
+        return self._part.finish(
+            frames=written.frames,
+            damaged=self._section.damages[segment.number],
+            first=seams.get(segment.first),
+            beyond=None if segment.end is None else seams.get(segment.end),
+            codec=written.codec,
+            header=self._writer.header.hex(),
+            seconds=round(time.perf_counter() - self._began, 3),
+        )
 
     def abandon(self) -> None:
         """Close everything; harmless when all is done."""
         self._writer.abandon()
-        self._file.close()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Tell the errors of the output from those of the source."""
-        try:
-            yield
-        except VsrError:
-            raise
-        except (FFmpegError, OSError) as error:
-            raise OutputError(f"Cannot write to {self._folder}: {error.strerror}") from error
+        self._part.close()

@@ -6,20 +6,22 @@ import logging
 import socket
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import partial
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+import ray
 import torch
 
 from ...engine import Upscaler
 from ...errors import BackendError, InputError
 from .manifest import identity, read_manifest, versions
-from .parts import payload
+from .parts import OpenPart, PartFile
 from .work import Step, work
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from . import Film, Segment
     from .parts import Part
@@ -59,7 +61,7 @@ class Worker:
     def __init__(self) -> None:
         self._upscaler: Upscaler | None = None
         self._step: Step | None = None
-        self._checked: str | None = None
+        self._checked: tuple[str, Path, dict[str, Any]] | None = None
 
     def ready(self, given: Given) -> None:
         """Load the network.
@@ -73,6 +75,7 @@ class Worker:
         """
         self._open(given)
 
+    @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator] # in a thread of its own
     def step(self) -> Step | None:
         """How far the part is that is made now."""
         return self._step
@@ -86,25 +89,23 @@ class Worker:
             segment: Which.
             folder: Where it goes; None to send it.
         """
-        import ray
-
         upscaler = self._open(given)
         of: Film = ray.get(film[0])
-        with _logged() as said, TemporaryDirectory(prefix="vsr ") as temporary:
-            if folder is not None:
-                self._check(of, folder)
-            place = Path(temporary) if folder is None else folder
-            (part,) = work(of, [segment], upscaler, place, self._note)
-            data = payload(place, part.number).read_bytes() if folder is None else None
-        return Made(part, data, said)
+        packets = BytesIO()
+        with _logged() as said:
+            if folder is None:
+                open_part: Callable[[int], OpenPart] = partial(OpenPart, file=packets)
+            else:
+                self._check(of.path, folder)
+                open_part = partial(PartFile, folder)
+            (part,) = work(of, [segment], upscaler, open_part, self._note)
+        return Made(part, packets.getvalue() if folder is None else None, said)
 
     def _note(self, step: Step) -> None:
         self._step = step
 
     def _open(self, given: Given) -> Upscaler:
         if self._upscaler is None:
-            import ray
-
             here = versions()
             for name, version in given.versions.items():
                 if here.get(name) != version:
@@ -118,18 +119,18 @@ class Worker:
             self._upscaler = Upscaler.from_module(module, spec, scale, execution)
         return self._upscaler
 
-    def _check(self, film: Film, folder: Path) -> None:
-        """Raise InputError unless this machine sees the same input and the same folder; once for each film."""
-        if self._checked == film.path:
-            return
+    def _check(self, path: str, folder: Path) -> None:
+        """Raise InputError unless this machine sees the same input and the same folder."""
         there = read_manifest(folder)
         if not there:
             raise InputError(
                 f"Expected to see {folder} on {socket.gethostname()}: workers read and write the same paths", ship=True
             )
-        if "://" not in film.path and identity(film.path) != there["input"]:
-            raise InputError(f"Expected {film.path} on {socket.gethostname()} to be the same file", ship=True)
-        self._checked = film.path
+        if self._checked == (path, folder, there["input"]):
+            return
+        if identity(path) != there["input"]:
+            raise InputError(f"Expected {path} on {socket.gethostname()} to be the same file", ship=True)
+        self._checked = path, folder, there["input"]
 
 
 @contextmanager
