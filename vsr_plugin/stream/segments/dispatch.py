@@ -130,7 +130,9 @@ def dispatch(
             for step in handle.steps():
                 on_step(step)
             for ref in handle.refs():
-                if ref in done and (made := work.take(handle, ref)) is not None:
+                if ref not in done or ref not in handle.refs():  # it may be lost with the one before
+                    continue
+                if (made := work.take(handle, ref)) is not None:
                     yield _keep(made, folder)
         if any(handle.starting is None for handle in handles):
             idle = time.monotonic()
