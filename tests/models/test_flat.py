@@ -16,7 +16,6 @@ SHIPPED = [
 ]
 # Above half a code value of 8 bits: what is known to fail, and by how much at most.
 KNOWN = {
-    ("fsrcnn-s", 4, CLEAN): 0.7,
     ("srdensenet", 4, CLEAN): 0.9,
     ("srresnet", 2, CLEAN): 0.6,
     ("srresnet", 4, CLEAN): 0.55,
