@@ -14,6 +14,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from . import gluon
+
 if TYPE_CHECKING:
     from .launch import Launch
 
@@ -117,7 +119,8 @@ def _source(launch: Launch, choice: dict[str, Any]) -> tuple[ASTSource, dict[str
             signature[name], constants[name] = "constexpr", value
     options = {name: choice[name] for name in _OPTIONS if choice.get(name)}
     ordered = {name: signature[name] for name in kernel.arg_names}
-    return ASTSource(kernel, ordered, constants, attributes), options | {"enable_fp_fusion": True}
+    kind = gluon.Source if gluon.is_gluon(kernel) else ASTSource
+    return kind(kernel, ordered, constants, attributes), options | {"enable_fp_fusion": True}
 
 
 def _skip_machine_code(*stages: Any) -> tuple[str, str] | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from . import color, espcn, fsrcnn, reference, sampling
+from . import color, espcn, fsrcnn, gluon, reference, sampling
 from .convolution import convolution, empty, pack
 from .launch import is_recording
 from .reference import Layer, SampleFormat
@@ -53,12 +53,18 @@ class Case:
         name: What is special about this use.
         prepare: (n, height, width, dtype, device) → the work.
         timed: Whether it is worth a line in the bench, which measures at (height, width) of 1080p input.
+        architecture: The only compute capability it is for, such as 90 for 9.0; None for all.
     """
 
     kernel: str
     name: str
     prepare: Callable[[int, int, int, torch.dtype, torch.device], Work]
     timed: bool = False
+    architecture: int | None = None
+
+    def runs_on(self, architecture: int, dtype: torch.dtype) -> bool:
+        """Whether it is for a compute capability; what is for one alone is for its matrix units: not in float32."""
+        return self.architecture is None or (self.architecture == architecture and dtype != torch.float32)
 
 
 @lru_cache(maxsize=256)
@@ -79,7 +85,8 @@ def random_layer(out: int, channels: int, size: int, *, bias: bool = True, **res
     return Layer(weight, torch.randn(out, generator=generator) * 0.1 if bias else None, **rest)
 
 
-def _random(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+def _random(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, depth: int | None = None) -> Tensor:
+    """Numbers in [0, 1], or samples: of 8 bits in 8, else of 10 unless ``depth`` says so."""
     if dtype.is_floating_point and len(shape) == 4 and shape[1] > 1:
         x = empty(shape, dtype, device)  # type: ignore[arg-type] # four numbers
     else:
@@ -89,7 +96,7 @@ def _random(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) ->
     generator = torch.Generator(device).manual_seed(sum(shape))
     if dtype.is_floating_point:
         return x.copy_(torch.rand(shape, generator=generator, device=device))
-    high = 256 if dtype == torch.uint8 else 1024
+    high = 1 << (depth or (8 if dtype == torch.uint8 else 10))
     return x.copy_(torch.randint(0, high, shape, generator=generator, device=device))
 
 
@@ -127,10 +134,12 @@ def _convolution(
     return Work(kernel, plain, shape, target is not None, moved, 2 * pixels * out * channels * size**2)
 
 
-def _format(stored: torch.dtype) -> SampleFormat | None:
-    """Of full-range 8 bits, or limited-range 10."""
+def _format(stored: torch.dtype, depth: int | None = None) -> SampleFormat | None:
+    """Of full-range 8 bits, or limited-range 10; or of full range, with so many bits."""
     if stored.is_floating_point:
         return None
+    if depth is not None:
+        return SampleFormat((1 << depth) - 1, depth)
     return SampleFormat(255, 8) if stored == torch.uint8 else SampleFormat(1020, 10)
 
 
@@ -144,9 +153,10 @@ def _chain(
     device: torch.device,
     *,
     stored: torch.dtype = torch.float32,
+    depth: int | None = None,
 ) -> Work:
-    x = _random((n, 1, height, width), stored, device)
-    samples = _format(stored)
+    x = _random((n, 1, height, width), stored, device, depth)
+    samples = _format(stored, depth)
     packed = tuple(pack(layer, dtype, device) for layer in layers)
     r = layers[-1].shuffle
 
@@ -292,6 +302,29 @@ def _layer(name: str, layer: Layer, *, timed: bool = False, **how: Any) -> Case:
     return Case("convolution", name, partial(_convolution, layer, **how), timed)
 
 
+def _espcn_hopper() -> tuple[Case, ...]:
+    """Of the kernel in Gluon, where that is there."""
+    if not gluon.AVAILABLE:
+        return ()
+    from . import espcn_hopper
+
+    formats: dict[str, dict[str, Any]] = {
+        "8 bits": {"stored": torch.uint8}, "10 bits": {"stored": torch.uint16},
+        "16 bits": {"stored": torch.uint16, "depth": 16}, "float32": {},
+    }  # fmt: skip
+    return tuple(
+        Case(
+            "espcn_hopper",
+            f"×{scale}, {name}",
+            partial(_chain, espcn_hopper.KERNEL, espcn_layers(scale), **how),
+            timed=(scale, name) == (3, "8 bits"),
+            architecture=90,
+        )
+        for scale in (3, 2, 4)
+        for name, how in formats.items()
+    )
+
+
 _U8, _U16, _F32 = torch.uint8, torch.uint16, torch.float32
 
 CASES: tuple[Case, ...] = (
@@ -325,6 +358,7 @@ CASES: tuple[Case, ...] = (
     Case("espcn", "×3, 8 bits", partial(_chain, espcn.KERNEL, espcn_layers(3), stored=_U8), True),
     Case("espcn", "×2, float32", partial(_chain, espcn.KERNEL, espcn_layers(2))),
     Case("espcn", "×4, 10 bits", partial(_chain, espcn.KERNEL, espcn_layers(4, 32, 16), stored=_U16)),
+    *_espcn_hopper(),
     Case("fsrcnn", "×3, 8 bits", partial(_chain, fsrcnn.KERNEL, fsrcnn_layers(3), stored=_U8), True),
     Case("fsrcnn", "×2, float32", partial(_chain, fsrcnn.KERNEL, fsrcnn_layers(2))),
     Case("fsrcnn", "×4, (32, 5, 1)", partial(_chain, fsrcnn.KERNEL, fsrcnn_layers(4, 32, 5, 1))),

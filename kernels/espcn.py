@@ -14,7 +14,7 @@ import triton.language as tl
 from . import strip
 from .epilogue import _activate
 from .launch import Tuned
-from .strip import PackedNetwork, WholeKernel, _emit, _first_layer, _keep, _ring_layer
+from .strip import PackedNetwork, WholeKernel, _emit, _first_layer, _keep, _ring_layer, walk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,9 +119,9 @@ def pack(layers: Sequence[Packed]) -> PackedNetwork:
         tuple(strip.arguments(layers)),
         scale=layers[2].form.shuffle,
         halo=sizes[1] // 2 + sizes[2] // 2,
-        ring=lambda rows: (rows + sizes[1] - 1) * outs[0] + (rows + sizes[2] - 1) * outs[1],
         constants=constants,
+        ring=lambda rows: (rows + sizes[1] - 1) * outs[0] + (rows + sizes[2] - 1) * outs[1],
     )
 
 
-KERNEL = WholeKernel("espcn", fits, pack, _tuned)
+KERNEL = WholeKernel("espcn", fits, pack, walk(_tuned))

@@ -15,7 +15,7 @@ import triton.language as tl
 from . import strip
 from .epilogue import _activate
 from .launch import Tuned
-from .strip import PackedNetwork, WholeKernel, _emit, _first_layer, _keep, _ring_layer
+from .strip import PackedNetwork, WholeKernel, _emit, _first_layer, _keep, _ring_layer, walk
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -152,9 +152,9 @@ def pack(layers: Sequence[Packed]) -> PackedNetwork:
         (*strip.arguments(layers[:2]), *joined, *strip.arguments(layers[-2:])),
         scale=last.form.shuffle,
         halo=len(maps) + size // 2,
-        ring=lambda rows: len(maps) * (rows + 2) * narrow + (rows + size - 1) * wide,
         constants=constants,
+        ring=lambda rows: len(maps) * (rows + 2) * narrow + (rows + size - 1) * wide,
     )
 
 
-KERNEL = WholeKernel("fsrcnn", fits, pack, _tuned)
+KERNEL = WholeKernel("fsrcnn", fits, pack, walk(_tuned))

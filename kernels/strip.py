@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import triton
@@ -110,10 +110,10 @@ CONFIGS: list[dict[str, Any]] = [
 EXACT_CONFIGS: list[dict[str, Any]] = [{"STRIP_W": 32, "ROWS": 1, "num_warps": 4, "num_stages": 1}]
 
 _LEAST_SEGMENT = 32
-_PROGRAMS = 2  # that share a processor, in most configurations
+_RESIDENT = 2  # programs that share a processor, in most configurations
 
 
-def segment_rows(strips: int, height: int, halo: int, processors: int) -> int:
+def segment_rows(strips: int, height: int, halo: int, processors: int, resident: int = _RESIDENT) -> int:
     """How many rows a program walks down, so that all programs are done soonest.
 
     Short segments keep every processor busy, but each one has to compute the rows above and below it, too.
@@ -123,8 +123,9 @@ def segment_rows(strips: int, height: int, halo: int, processors: int) -> int:
         height: Of a frame.
         halo: Rows that the layers behind the first one reach, up and down.
         processors: Of the device.
+        resident: Programs that share one.
     """
-    return _segment_rows(strips, height, halo, processors * _PROGRAMS, _LEAST_SEGMENT)
+    return _segment_rows(strips, height, halo, processors * resident, _LEAST_SEGMENT)
 
 
 @lru_cache(maxsize=256)
@@ -159,34 +160,27 @@ class PackedNetwork:
         tensors: Weights, biases and slopes, in the kernel's order.
         scale: The enlargement.
         halo: Columns on each side that a strip cannot keep.
-        ring: Numbers in the rings for each column, for ROWS rows at a step.
         constants: The kernel's, by name.
+        ring: Numbers in the rings for each column, for ROWS rows at a step; None without rings.
     """
 
     tensors: tuple[Tensor, ...]
     scale: int
     halo: int
-    ring: Callable[[int], int]
     constants: dict[str, Any]
+    ring: Callable[[int], int] | None = None
+
+    def empty(self, x: Tensor, target: SampleFormat | None, dtype: torch.dtype) -> Tensor:
+        """What the result of ``x`` (N, 1, H, W) is written to, as `WholeKernel` has it."""
+        n, _, height, width = x.shape
+        shape = (n, 1, height * self.scale, width * self.scale)
+        return torch.empty(shape, dtype=target.dtype if target else dtype, device=x.device)
 
 
-@dataclass(frozen=True)
-class WholeKernel:
-    """A kernel that computes a whole network.
+class Run(Protocol):
+    """Runs a packed network."""
 
-    Attributes:
-        name: For people.
-        fits: Whether it takes a chain of layers of these forms.
-        pack: Puts layers that fit in the order in which the kernel reads them, once.
-        tuned: The kernel.
-    """
-
-    name: str
-    fits: Callable[[Sequence[Form]], bool]
-    pack: Callable[[Sequence[Packed]], PackedNetwork]
-    tuned: Tuned
-
-    def run(
+    def __call__(
         self,
         x: Tensor,
         network: PackedNetwork,
@@ -200,17 +194,48 @@ class WholeKernel:
 
         Args:
             x: (N, 1, H, W), samples of ``source``.
-            network: What `pack` gave.
+            network: What `WholeKernel.pack` gave.
             source: Format of ``x``, if it is not floating point.
             target: ″ of the result.
             dtype: Of a result in floating point.
             out: (N, 1, H·scale, W·scale).
         """
+
+
+@dataclass(frozen=True)
+class WholeKernel:
+    """A kernel that computes a whole network.
+
+    Attributes:
+        name: For people.
+        fits: Whether it takes a chain of layers of these forms.
+        pack: Puts layers that fit in the order in which the kernel reads them, once.
+        run: Computes.
+        supports: Whether it runs on a device, with weights of this type.
+    """
+
+    name: str
+    fits: Callable[[Sequence[Form]], bool]
+    pack: Callable[[Sequence[Packed]], PackedNetwork]
+    run: Run
+    supports: Callable[[torch.device, torch.dtype], bool] = lambda _, __: True
+
+
+def walk(tuned: Tuned) -> Run:
+    """How a kernel that walks down strips, with rings in memory, is run."""
+
+    def run(
+        x: Tensor,
+        network: PackedNetwork,
+        *,
+        source: SampleFormat | None = None,
+        target: SampleFormat | None = None,
+        dtype: torch.dtype = torch.float32,
+        out: Tensor | None = None,
+    ) -> Tensor:
         n, _, height, width = x.shape
         check_offsets(x)
-        if out is None:
-            shape = (n, 1, height * network.scale, width * network.scale)
-            out = torch.empty(shape, dtype=target.dtype if target else dtype, device=x.device)
+        out = network.empty(x, target, dtype) if out is None else out
         weights = network.tensors[0].dtype
         choices = EXACT_CONFIGS if weights == torch.float32 else CONFIGS
 
@@ -222,8 +247,9 @@ class WholeKernel:
         def count(meta: dict[str, Any]) -> int:
             return strips(meta) * -(-height // segment)
 
+        assert network.ring is not None
         size = max(count(meta) * meta["STRIP_W"] * network.ring(meta["ROWS"]) for meta in choices)
-        self.tuned(
+        tuned(
             lambda meta: (count(meta),),
             choices,
             x, out, torch.empty(size, dtype=weights, device=x.device), *network.tensors,
@@ -234,3 +260,5 @@ class WholeKernel:
             **network.constants, **numbers(weights),
         )  # fmt: skip
         return out
+
+    return run

@@ -29,7 +29,7 @@ def launches(work: Any) -> list[Any]:
     return list(found)
 
 
-def works(*, everything: bool) -> Iterator[tuple[Any, torch.dtype, Any]]:
+def works(architectures: list[int], *, everything: bool) -> Iterator[tuple[Any, torch.dtype, Any]]:
     """(case, dtype, work): all cases in float16; or the first one of every kernel, in every dtype."""
     seen: set[str] = set()
     for case in import_module("vsr_plugin.kernels.cases").CASES:
@@ -37,35 +37,49 @@ def works(*, everything: bool) -> Iterator[tuple[Any, torch.dtype, Any]]:
             continue
         seen.add(case.kernel)
         for dtype in (torch.float16, torch.bfloat16, torch.float32) if everything else (torch.float16,):
-            # Height and width are multiples of 16, as those of video are.
-            yield case, dtype, case.prepare(1, 16, 32, dtype, torch.device("cpu"))
+            if any(case.runs_on(architecture, dtype) for architecture in architectures):
+                # Height and width are multiples of 16, as those of video are.
+                yield case, dtype, case.prepare(1, 16, 32, dtype, torch.device("cpu"))
 
 
-def small_works(names: str = "") -> Iterator[tuple[str, Any]]:
-    """(key, work) of small cases, of odd sizes: all in float16, the first one of every kernel in every dtype.
+def small_works(architecture: int, names: str = "") -> Iterator[tuple[str, Any]]:
+    """(key, work) of small cases, of odd sizes: all in float16; in every dtype the first one of every kernel.
+
+    What is for one architecture alone has no other test, and is there in all its dtypes.
 
     Args:
+        architecture: Those that run on it.
         names: A pattern that the keys must match.
     """
     seen: set[str] = set()
     for case in import_module("vsr_plugin.kernels.cases").CASES:
         for dtype in (torch.float16, torch.bfloat16, torch.float32):
             key = f"{case.kernel}: {case.name}, {str(dtype).removeprefix('torch.')}"
-            if (dtype == torch.float16 or case.kernel not in seen) and re.search(names, key):
-                # Exact numbers need many instructions, and take long.
-                size = (1, 3, 20) if dtype == torch.float32 else (2, 5, 37)
-                yield key, case.prepare(*size, dtype, torch.device("cpu"))
+            wanted = dtype == torch.float16 or case.kernel not in seen or case.architecture is not None
+            if wanted and case.runs_on(architecture, dtype) and re.search(names, key):
+                yield key, case.prepare(*_small_size(case.kernel, dtype), dtype, torch.device("cpu"))
         seen.add(case.kernel)
+
+
+def _small_size(kernel: str, dtype: torch.dtype) -> tuple[int, int, int]:
+    """(n, height, width) with several tiles each way, and no more."""
+    if dtype == torch.float32:  # exact numbers need many instructions, and take long
+        return 1, 3, 20
+    if kernel == "espcn_hopper":  # two strips, and two segments
+        return 2, 9, 70
+    return 2, 5, 37
 
 
 def main(architectures: list[int], *, everything: bool) -> None:
     assemble = import_module("vsr_plugin.kernels.assembly").assemble
-    for case, dtype, work in works(everything=everything):
+    for case, dtype, work in works(architectures, everything=everything):
         for launch in launches(work):
             # Whatever the numbers are, the choices differ in the same way.
             choices = launch.choices if everything and dtype == torch.float16 else launch.choices[:1]
             for index, choice in enumerate(choices):
                 for architecture in architectures:
+                    if not case.runs_on(architecture, dtype):
+                        continue
                     # float32 is the same everywhere; bfloat16 is refused on Turing.
                     if {torch.float32: architecture != 90, torch.bfloat16: architecture < 80}.get(dtype):
                         continue
@@ -89,7 +103,7 @@ def main(architectures: list[int], *, everything: bool) -> None:
 def print_ptx(architecture: int, names: str) -> None:
     """The default of each case, and the first case of each kernel in the other types, without assembling it."""
     assemble = import_module("vsr_plugin.kernels.assembly").assemble
-    for key, work in small_works(names):
+    for key, work in small_works(architecture, names):
         (launch,) = launches(work)
         compiled = assemble(launch, launch.choices[0], architecture, only_ptx=True)
         line = {"key": key, "parameters": compiled.parameters, "shared": compiled.shared, "ptx": compiled.ptx}

@@ -68,7 +68,7 @@ def test_every_kernel_computes_the_truth_writes_its_result_and_does_not_race(
     architecture: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled = compile_ptx(architecture, "")
-    for key, work in compile_all.small_works():
+    for key, work in compile_all.small_works(architecture):
         try:
             check(key, work, compiled[key], monkeypatch)
         except Exception as error:
@@ -87,14 +87,20 @@ def without(compiled: Compiled, name: str) -> Compiled:
     return replace(compiled, program=replace(compiled.program, instructions=instructions))
 
 
+@pytest.mark.parametrize(
+    ("name", "orders"),
+    [
+        ("convolution: ESPCN 32→9", ("bar.sync", "fence.proxy", "cp.async.wait_group", "wgmma.wait_group")),
+        ("espcn_hopper: ×3, 8 bits, float16", ("bar.sync", "fence.proxy", "wgmma.fence", "wgmma.wait_group")),
+    ],
+)
 def test_a_kernel_for_hopper_uses_its_matrix_units_and_needs_every_order_it_keeps(
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, orders: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = "convolution: ESPCN 32→9"
     (compiled,) = compile_ptx(90, name).values()
-    ((key, work),) = compile_all.small_works(name)
+    ((key, work),) = compile_all.small_works(90, name)
     assert {one.name[:15] for one in compiled.program.instructions if "mma.m" in one.name} == {"wgmma.mma_async"}
     check(key, work, compiled, monkeypatch)
-    for order in ("bar.sync", "fence.proxy", "cp.async.wait_group", "wgmma.wait_group"):
+    for order in orders:
         with pytest.raises(RaceError):
             check(key, work, without(compiled, order), monkeypatch)

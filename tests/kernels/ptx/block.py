@@ -63,6 +63,8 @@ class Block:
         self.product_group = 1
         self._products_done = 0
         self._producing: dict[str, int] = {}  # registers that a group of products writes
+        self._consuming: dict[str, int] = {}  # registers that it reads
+        self._unordered: set[str] = set()  # registers that threads wrote after the last fence between both
         memory.enter(index)
 
     def run(self) -> None:
@@ -99,13 +101,22 @@ class Block:
         assert isinstance(operand, str)
         if self._producing.get(operand, 0) > self._products_done:
             raise RaceError(f"{operand} is written before the product that writes it is done")
+        if self._consuming.get(operand, 0) > self._products_done:
+            raise RaceError(f"{operand} is written before the product that reads it is done")
+        self._unordered.add(operand)
         if mask is not None and mask is not self._everyone:
             old = self._registers.get(operand)
             bits = np.where(mask, bits, np.zeros_like(bits) if old is None else old.astype(bits.dtype))
         self._registers[operand] = bits
 
+    def consume(self, operands: tuple[str, ...]) -> None:
+        """Say that the current group of products reads registers: until it is done they must stay as they are."""
+        self._check_order(operands)
+        self._consuming.update(dict.fromkeys(operands, self.product_group))
+
     def produce(self, operand: str, bits: Array) -> None:
         """Set a register that must not be used before the current group of products is done."""
+        self._check_order((operand,))
         self._registers[operand] = bits
         self._producing[operand] = self.product_group
 
@@ -113,6 +124,11 @@ class Block:
         """(threads,) float32 of a register that products add to, whichever group they are of."""
         value = self._registers.get(operand)
         return decode(self._constant(operand, 32) if value is None else value, "f32")
+
+    def _check_order(self, operands: tuple[str, ...]) -> None:
+        for operand in operands:
+            if operand in self._unordered:
+                raise RaceError(f"no wgmma.fence between a write to {operand} and the product that takes it")
 
     def addresses(self, operand: Operand) -> Array:
         """(threads,) addresses."""
@@ -300,6 +316,8 @@ class Block:
         action = instruction.parts[1]
         if action == "mma_async":
             matrix.multiply_group(self, instruction)
+        elif action == "fence":
+            self._unordered.clear()
         elif action == "commit_group":
             self.product_group += 1
         elif action == "wait_group":

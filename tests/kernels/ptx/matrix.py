@@ -86,6 +86,7 @@ def multiply_group(block: Block, instruction: Instruction) -> None:
     groups, columns = block.threads // 128, int(shape[2])
     thread = np.arange(128)
     if isinstance(left, tuple):
+        block.consume(left)
         a = np.zeros((groups, 64, 16))
         for index, register in enumerate(left):
             rows, numbers = _row(thread, index % 2)[:, None], _pairs(block, register, kind).reshape(groups, 128, 2)

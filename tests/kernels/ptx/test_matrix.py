@@ -74,7 +74,7 @@ def core_matrices(x: NDArray[Any]) -> NDArray[Any]:
 
 GROUP = """{fill} FENCE
     mov.b64 %rd10, 0x0000001000080000; mov.b64 %rd11, 0x0000001000080080;
-    wgmma.fence.sync.aligned;
+    mov.b32 %r20, 0; ORDER
     wgmma.mma_async.sync.aligned.m64n8k16.f32.{kind}.{kind} {{%r20, %r21, %r22, %r23}}, %rd10, %rd11, 0, 1, 1, 0, 0;
     wgmma.mma_async.sync.aligned.m64n8k16.f32.{kind}.{kind} {{%r20, %r21, %r22, %r23}}, %rd10, %rd11, 1, 1, 1, 0, 0;
     wgmma.commit_group.sync.aligned; OVERWRITE wgmma.wait_group.sync.aligned WAIT;
@@ -87,7 +87,12 @@ def group(kind: str, **changes: str) -> str:
         @%p1 ld.global.v4.b32 {{%r10, %r11, %r12, %r13}}, [%rd8 + 2048];
         @%p1 st.shared.v4.b32 [%r3 + 2048], {{%r10, %r11, %r12, %r13}}; bar.sync 0;"""
     body = GROUP.format(fill=fill, kind=kind)
-    for word, default in {"FENCE": "fence.proxy.async.shared::cta;", "OVERWRITE": "", "WAIT": "0"}.items():
+    for word, default in {
+        "FENCE": "fence.proxy.async.shared::cta;",
+        "ORDER": "wgmma.fence.sync.aligned;",
+        "OVERWRITE": "",
+        "WAIT": "0",
+    }.items():
         body = body.replace(word, changes.get(word.lower(), default))
     return body
 
@@ -108,6 +113,7 @@ def test_a_warpgroup_multiplies(kind: str) -> None:
     ("changes", "error"),
     [
         ({"fence": ""}, "no proxy fence"),
+        ({"order": ""}, "no wgmma.fence between a write to %r20"),
         ({"wait": "1"}, "is read before the product"),
         ({"overwrite": "mov.b32 %r21, 0;"}, "is written before the product"),
         ({"overwrite": "bar.sync 0; st.shared.b32 [%r3], %r1;"}, "what a matrix unit is still reading"),
@@ -117,6 +123,13 @@ def test_a_warpgroup_multiplies(kind: str) -> None:
 def test_products_that_are_not_waited_for_are_noticed(changes: dict[str, str], error: str) -> None:
     with pytest.raises(RaceError, match=error):
         run(group("f16", **changes), np.zeros(1152, np.uint16), np.zeros((128, 4), np.float32), threads=128)
+
+
+def test_registers_that_a_product_reads_stay_as_they_are() -> None:
+    body = group("f16", overwrite="mov.b32 %r31, 0;")
+    body = body.replace("%rd10, %rd11, 0, 1, 1, 0, 0", "{%r30, %r31, %r32, %r33}, %rd11, 0, 1, 1, 0")
+    with pytest.raises(RaceError, match="%r31 is written before the product that reads it is done"):
+        run(body, np.zeros(1152, np.uint16), np.zeros((128, 4), np.float32), threads=128)
 
 
 @pytest.mark.parametrize(("mode", "wide"), [(1, 128), (2, 64), (3, 32)])

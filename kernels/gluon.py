@@ -1,0 +1,32 @@
+"""All that is used of Gluon, the language below Triton in which layouts and shared memory are the program's own.
+
+Gluon's interface is experimental, and changes between versions of Triton: this is that of 3.9. Where it is another one,
+`AVAILABLE` is false, and what is written in Gluon must not be imported.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+AVAILABLE = True
+
+try:
+    from triton.experimental.gluon import constexpr_function as constexpr_function
+    from triton.experimental.gluon import jit as jit
+    from triton.experimental.gluon import language as gl
+    from triton.experimental.gluon._runtime import GluonASTSource as Source
+    from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared as fence_async_shared
+except ImportError:
+    AVAILABLE = False
+    gl = Source = None
+else:
+    _NEEDED = (
+        "BlockedLayout", "DistributedLinearLayout", "NVMMADistributedLayout", "SharedLinearLayout", "SliceLayout",
+        "SwizzledSharedLayout", "allocate_shared_memory", "barrier", "inline_asm",
+    )  # fmt: skip
+    AVAILABLE = all(hasattr(gl, name) for name in _NEEDED)
+
+
+def is_gluon(kernel: Any) -> bool:
+    """Whether a jitted function is written in Gluon."""
+    return bool(getattr(kernel, "is_gluon", lambda: False)())

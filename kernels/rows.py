@@ -1,0 +1,149 @@
+"""What kernels for Hopper are made of: rows of activations in shared memory, and products of whole rows.
+
+A row lies as [channels / 8][pixels][8 channels], so that the row moved by a pixel is the same matrix descriptor, 16
+bytes further: taps to the side cost no copy. Taps down are in N, the columns of the product: a row adds to the sums
+of three rows at once, which stay in registers and move up by one when the row is done. So every activation is stored
+once and read three times, not nine.
+
+Sources: PTX ISA, "Asynchronous warpgroup-level matrix instructions" (wgmma, matrix descriptors, fragments).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .gluon import constexpr_function, gl, jit
+
+PIXELS = gl.constexpr(64)
+"""Of a row: the rows of a product by one warpgroup."""
+
+FLAT = gl.constexpr(gl.SwizzledSharedLayout(1, 1, 1, [0]))
+"""Words of 32 bits in order."""
+
+LINE = gl.constexpr(gl.BlockedLayout([1], [32], [4], [0]))
+"""128 numbers, one for each thread."""
+
+_WORDS = gl.constexpr(gl.BlockedLayout([4], [32], [4], [0]))
+
+
+@constexpr_function
+def row_layout(channels):
+    """A row of so many channels in shared memory."""
+    bases = [[0, 1], [0, 2], [0, 4]]
+    bases += [[1 << bit, 0] for bit in range(6)]
+    bases += [[0, 8 << bit] for bit in range((channels // 8).bit_length() - 1)]
+    return gl.SharedLinearLayout(bases)
+
+
+@constexpr_function
+def sums_layout(columns):
+    """(64, columns) float32 as wgmma leaves them in registers."""
+    return gl.NVMMADistributedLayout([3, 0], [4, 1], [16, columns, 16])
+
+
+@constexpr_function
+def kind_of(dtype):
+    """What PTX calls float16 or bfloat16."""
+    return "bf16" if dtype.name == "bf16" else "f16"
+
+
+@constexpr_function
+def _descriptor(name, base, offset, leading):
+    """PTX that makes a matrix descriptor, in units of 16 bytes, without a swizzle.
+
+    ``leading`` is the way to the next eight of K; that to the next eight of M or N, 128 bytes, is in ``high``.
+    """
+    return f"add.u32 low, {base}, {offset + (leading << 16)}; mov.b64 {name}, {{low, high}};\n"
+
+
+@constexpr_function
+def _wgmma(columns, kind, sums, left, keep, tail):
+    """PTX of one product, whose right operand is `right`."""
+    shape = f"m64n{columns}k16.f32.{kind}.{kind}"
+    return f"wgmma.mma_async.sync.aligned.{shape} {{{', '.join(sums)}}}, {left}, right, {keep}, 1, 1, {tail};\n"
+
+
+_BEGIN = "mov.u32 high, 8;\nwgmma.fence.sync.aligned;\n"
+_END = "wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0; }"
+
+
+@constexpr_function
+def first_products(kind):
+    """PTX: 32 sums of a thread = eight words of its own × 64 columns of weights in shared memory, K = 32."""
+    sums = [f"${index}" for index in range(32)]
+    words = [f"${32 + index}" for index in range(8)]
+    code = "{ .reg .b32 low, high, weights; .reg .b64 right; .reg .pred never;\n"
+    code += f"shr.u32 weights, $40, 4; setp.ne.b32 never, 0, 0;\n{_BEGIN}"
+    for k in range(2):
+        code += _descriptor("right", "weights", k * 2 * 64, 64)
+        left = f"{{{', '.join(words[4 * k : 4 * k + 4])}}}"
+        code += _wgmma(64, kind, sums, left, "1" if k else "never", "0")
+    return code + _END
+
+
+@constexpr_function
+def row_products(kind, channels, columns):
+    """PTX: sums of three rows += a row of activations at three taps to the side × weights, both in shared memory.
+
+    Weights are [3 taps to the side][channels / 8][3 taps down × columns][8]. The row is read 32 bytes beyond its end.
+    """
+    count = 3 * columns // 2
+    sums = [f"${index}" for index in range(count)]
+    code = "{ .reg .b32 low, high, row, weights; .reg .b64 left, right;\n"
+    code += f"shr.u32 row, ${2 * count}, 4; shr.u32 weights, ${2 * count + 1}, 4;\n{_BEGIN}"
+    for tap in range(3):
+        for k in range(channels // 16):
+            code += _descriptor("left", "row", tap + k * 2 * 64, 64)
+            code += _descriptor("right", "weights", (tap * channels // 8 + k * 2) * 3 * columns, 3 * columns)
+            code += _wgmma(3 * columns, kind, sums, "left", "1", "0, 0")
+    return code + _END
+
+
+@constexpr_function
+def row_operands(columns):
+    """The constraints of `row_products`: sums go in and come out in the same registers, then two addresses."""
+    count = 3 * columns // 2
+    return ",".join(["=f"] * count + [str(index) for index in range(count)] + ["r", "r"])
+
+
+@constexpr_function
+def _tanh_code(outputs, inputs):
+    return "\n".join(f"tanh.approx.f32 {result}, {x};" for result, x in zip(outputs[0], inputs[0], strict=True))
+
+
+@constexpr_function
+def _pair_code(kind):
+    return f"cvt.rn.{kind}x2.f32 $0, $2, $1;"
+
+
+@jit
+def tanh(x):
+    """The GPU's own hyperbolic tangent of float32, exact to 11 bits."""
+    return gl.inline_asm(_tanh_code, ("=f", "f"), [x], x.type, is_pure=True)
+
+
+@jit
+def pair(low, high, KIND: gl.constexpr):
+    """Words of two numbers of 16 bits, from float32; of one element a thread, as `LINE` has."""
+    words: gl.constexpr = low.to(gl.int32).type
+    return gl.inline_asm(_pair_code(KIND), ("=r", "f", "f"), [low, high], words, is_pure=True)
+
+
+@jit
+def copy_words(to, ptr, COUNT: gl.constexpr):
+    """COUNT words from memory to shared memory, in order."""
+    at = gl.arange(0, COUNT, _WORDS)
+    to.store(gl.load(ptr + at))
+
+
+def pack_rows(weight: Tensor, channels: int, columns: int) -> Tensor:
+    """Weights of a 3 × 3 layer as `row_products` reads them, in words.
+
+    Args:
+        weight: (9 · channels, …), taps before channels, of 16 bits; so many columns of it are used.
+        channels: That go in.
+        columns: A multiple of 8.
+    """
+    x = weight[:, :columns].reshape(3, 3, channels // 8, 8, columns)  # down, side, …
+    return x.permute(1, 2, 0, 4, 3).contiguous().flatten().view(torch.int32)
