@@ -119,7 +119,7 @@ def _source(launch: Launch, choice: dict[str, Any]) -> tuple[ASTSource, dict[str
             signature[name], constants[name] = "constexpr", value
     options = {name: choice[name] for name in _OPTIONS if choice.get(name)}
     ordered = {name: signature[name] for name in kernel.arg_names}
-    kind = gluon.Source if gluon.is_gluon(kernel) else ASTSource
+    kind = gluon.GluonASTSource if gluon.is_gluon(kernel) else ASTSource
     return kind(kernel, ordered, constants, attributes), options | {"enable_fp_fusion": True}
 
 

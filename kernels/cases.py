@@ -70,9 +70,9 @@ class Case:
 @lru_cache(maxsize=256)
 def in_dtype(layer: Layer, dtype: torch.dtype, device: torch.device | None = None) -> Layer:
     """A layer with its numbers in another type, once: what is timed should not convert them."""
-    numbers = {name: getattr(layer, name) for name in ("weight", "bias", "slope")}
-    moved = {name: None if x is None else x.to(device, dtype) for name, x in numbers.items()}
-    return replace(layer, **moved | {"weight": moved["weight"].contiguous(memory_format=torch.channels_last)})
+    bias, slope = (None if x is None else x.to(device, dtype) for x in (layer.bias, layer.slope))
+    weight = layer.weight.to(device, dtype).contiguous(memory_format=torch.channels_last)
+    return replace(layer, weight=weight, bias=bias, slope=slope)
 
 
 def random_layer(out: int, channels: int, size: int, *, bias: bool = True, **rest: Any) -> Layer:
@@ -88,7 +88,8 @@ def random_layer(out: int, channels: int, size: int, *, bias: bool = True, **res
 def _random(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, depth: int | None = None) -> Tensor:
     """Numbers in [0, 1], or samples: of 8 bits in 8, else of 10 unless ``depth`` says so."""
     if dtype.is_floating_point and len(shape) == 4 and shape[1] > 1:
-        x = empty(shape, dtype, device)  # type: ignore[arg-type] # four numbers
+        n, c, h, w = shape
+        x = empty((n, c, h, w), dtype, device)
     else:
         x = torch.empty(shape, dtype=dtype, device=device)
     if is_recording():

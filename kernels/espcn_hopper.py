@@ -7,13 +7,16 @@ registers, as pairs of samples from a ring of eight input rows: K is 5 rows × 6
 
 from __future__ import annotations
 
+import logging
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from . import espcn
+from . import convolution, espcn, reference
 from .convolution import peak_of
-from .gluon import fence_async_shared, gl, jit
+from .gluon import fence_async_shared, jit
+from .gluon import language as gl
 from .launch import Tuned, check_offsets, numbers, processors
 from .rows import (
     FLAT,
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 
     from .convolution import Form, Packed
     from .reference import SampleFormat
+
+_log = logging.getLogger(__name__)
 
 _KEPT = 60  # columns of a strip; a constant of the kernel, too
 _HALO = 2
@@ -260,9 +265,39 @@ def run(
 
 
 def supports(device: torch.device, dtype: torch.dtype) -> bool:
-    """Hopper alone has these instructions."""
+    """Whether it is Hopper, which alone has these instructions, and the kernel has proved itself there."""
     halves = (torch.float16, torch.bfloat16)
-    return dtype in halves and device.type == "cuda" and torch.cuda.get_device_capability(device) == (9, 0)
+    if dtype not in halves or device.type != "cuda" or torch.cuda.get_device_capability(device) != (9, 0):
+        return False
+    return _proves_itself(device, dtype)
+
+
+@cache
+def _proves_itself(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a small frame comes out right: tried once, for Gluon and what it compiles to may change with Triton."""
+    from .cases import espcn_layers, in_dtype
+
+    layers = espcn_layers(3)
+    samples = reference.SampleFormat(255, 8)
+    x = torch.randint(0, 256, (1, 1, 12, 130), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).to(device)
+    plain, truth = (
+        reference.chain(x, tuple(in_dtype(layer, kind, device) for layer in layers), source=samples, target=samples)
+        for kind in (dtype, torch.float64)
+    )
+    try:
+        found = run(
+            x, pack([convolution.pack(layer, dtype, device) for layer in layers]), source=samples, target=samples
+        )
+        away, allowed = (int((y.int() - truth.int()).abs().max()) for y in (found, plain))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, another kernel does the same
+        _log.warning("The kernel for Hopper does not run, the one for all GPUs does instead: %s", error)
+        return False
+    if away > max(1, 2 * allowed):
+        _log.warning("The kernel for Hopper computes wrong samples, the one for all GPUs runs instead")
+        return False
+    return True
 
 
 KERNEL = WholeKernel("espcn_hopper", fits, pack, run, supports)

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 from typing import Any
 
-AVAILABLE = True
-
 try:
     from triton.experimental.gluon import constexpr_function as constexpr_function
     from triton.experimental.gluon import jit as jit
-    from triton.experimental.gluon import language as gl
-    from triton.experimental.gluon._runtime import GluonASTSource as Source
+    from triton.experimental.gluon import language as language
+    from triton.experimental.gluon._runtime import GluonASTSource as GluonASTSource
     from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared as fence_async_shared
 except ImportError:
     AVAILABLE = False
-    gl = Source = None
 else:
     _NEEDED = (
         "BlockedLayout", "DistributedLinearLayout", "NVMMADistributedLayout", "SharedLinearLayout", "SliceLayout",
         "SwizzledSharedLayout", "allocate_shared_memory", "barrier", "inline_asm",
     )  # fmt: skip
-    AVAILABLE = all(hasattr(gl, name) for name in _NEEDED)
+    AVAILABLE = all(hasattr(language, name) for name in _NEEDED)
+"""Whether Gluon is there, with all that is used of it."""
 
 
 def is_gluon(kernel: Any) -> bool:

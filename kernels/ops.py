@@ -5,7 +5,7 @@
 import torch
 from torch import Tensor
 
-from . import color, espcn, fsrcnn
+from . import color, espcn, fsrcnn, gluon
 from .color import enlarge_samples as enlarge_samples
 from .color import planes_to_rgb as planes_to_rgb
 from .color import rgb_to_planes as rgb_to_planes
@@ -16,9 +16,15 @@ from .launch import INTERPRETED as INTERPRETED
 from .launch import LOCK as LOCK
 from .launch import probe as probe
 from .sampling import shuffle_to_samples as shuffle_to_samples
+from .strip import WholeKernel
 
-WHOLE = (espcn.KERNEL, fsrcnn.KERNEL)
-"""The kernels that compute a whole network."""
+WHOLE: tuple[WholeKernel, ...] = (espcn.KERNEL, fsrcnn.KERNEL)
+"""The kernels that compute a whole network, those of one architecture first."""
+
+if gluon.AVAILABLE:
+    from . import espcn_hopper
+
+    WHOLE = (espcn_hopper.KERNEL, *WHOLE)
 
 
 @torch.library.custom_op("vsr_plugin::enlarge", mutates_args=())

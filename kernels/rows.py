@@ -13,7 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .gluon import constexpr_function, gl, jit
+from .gluon import constexpr_function, jit
+from .gluon import language as gl
 
 PIXELS = gl.constexpr(64)
 """Of a row: the rows of a product by one warpgroup."""

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ pytest.importorskip("triton")
 # Turing to Blackwell, and the shared memory that a program may have there, in bytes.
 SHARED = {75: 65_536, 80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448, 100: 232_448, 120: 101_376}
 MATRIX_KERNELS = {"_convolution_kernel", "_espcn_kernel", "_fsrcnn_kernel"}
+if import_module("vsr_plugin.kernels.gluon").AVAILABLE:
+    MATRIX_KERNELS.add("_espcn_hopper_kernel")
 
 
 def compiled(architectures: list[int], how: str) -> list[dict[str, Any]]:

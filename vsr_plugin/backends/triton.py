@@ -158,18 +158,18 @@ def explain(module: nn.Module, shape: tuple[int, int, int, int]) -> list[tuple[s
     TritonBackend()
     with _translated_errors("triton: reading the network"), torch.no_grad():
         plan = fusion.read(module, shape)
-        whole = _find_whole(plan)
+        whole = _find_whole(plan, torch.float16, torch.device("cpu"))
         return fusion.explain(plan, whole and whole.name)
 
 
-def _find_whole(plan: Plan) -> Any:
-    """The kernel that computes all of a network, if there is one."""
+def _find_whole(plan: Plan, dtype: torch.dtype, device: torch.device) -> Any:
+    """The kernel that computes all of a network on a device, if there is one; those of one architecture come first."""
     parts = fusion.chain(plan)
     if parts is None:
         return None
     ops = load_ops()
     forms = [ops.Form.of(part.layer) for part in parts]
-    return next((kernel for kernel in ops.WHOLE if kernel.fits(forms)), None)
+    return next((kernel for kernel in ops.WHOLE if kernel.fits(forms) and kernel.supports(device, dtype)), None)
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class _Programs:
         read = {source for node in by_torch for source in node.all_input_nodes}
         self._constants = {node: plan.constants[node].to(device) for node in read & plan.constants.keys()}
         self._packed = {node: ops.pack(part.layer, dtype, device) for node, part in plan.fused.items()}
-        self.whole = _find_whole(plan)
+        self.whole = _find_whole(plan, dtype, device)
         self._network = None if self.whole is None else self.whole.pack(list(self._packed.values()))
         self.launches = 1 if self.whole else len(plan.nodes) - len(plan.swallowed)
 

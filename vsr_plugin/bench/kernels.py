@@ -117,7 +117,7 @@ def measure_kernels(
 
     if device.type not in open_backend("triton").devices:
         raise UsageError(f"Expected a CUDA device for the kernels, got {device.type}: run this where there is one")
-    cases = timed_cases(only)
+    cases = [case for case in timed_cases(only) if case.runs_on(_architecture(device), getattr(torch, precision))]
     ceiling = inference.ceiling(precision, device, runs)
     dtype: torch.dtype = getattr(torch, precision)
     timings = []
@@ -192,6 +192,14 @@ def _time(work: Callable[[], object], device: torch.device, runs: int) -> float:
     repeat()
     times = [inference.seconds(lambda: [repeat() for _ in range(replays)], device) for _ in range(runs)]
     return median(times) / replays / each
+
+
+def _architecture(device: torch.device) -> int:
+    """Compute capability; 0 where kernels are interpreted."""
+    if device.type != "cuda":
+        return 0
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
 
 
 def _name(device: torch.device) -> str:

@@ -157,6 +157,8 @@ def predict_kernels(
         raise UsageError("Expected Triton to compile, but it interprets: TRITON_INTERPRET is set")
     for case in timed_cases(only):
         for gpu in gpus:
+            if not case.runs_on(gpu.architecture, torch.float16):
+                continue
             _log.info("%s: %s for %s", case.kernel, case.name, gpu.name)
             with launch.recorded(gpu.processors) as launches:
                 work = case.prepare(batch, height, width, torch.float16, torch.device("cpu"))
