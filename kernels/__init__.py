@@ -8,6 +8,7 @@ backend that runs networks on kernels chooses them itself, from `ops`.
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,7 @@ __all__ = [
     "rgb_to_planes",
     "to_samples",
     "to_unit",
+    "tuned_at_once",
     "usable",
 ]
 
@@ -67,6 +69,14 @@ def load_ops() -> Any:
     from . import ops
 
     return ops
+
+
+def tuned_at_once() -> AbstractContextManager[None]:
+    """Let kernels be tuned at their first call, as a measurement wants it, and not when a film is long enough."""
+    if not AVAILABLE:
+        return nullcontext()
+    at_once: AbstractContextManager[None] = load_ops().impatient()
+    return at_once
 
 
 @lru_cache(maxsize=64)

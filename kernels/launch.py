@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,6 +18,8 @@ import triton.language as tl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+_log = logging.getLogger(__name__)
 
 INTERPRETED: bool = triton.knobs.runtime.interpret  # on the CPU, in numpy: for tests
 
@@ -125,10 +129,32 @@ def once(_: dict[str, Any]) -> int:
     return 1
 
 
-class Tuned:
-    """A kernel and the configurations it may run in; which one is measured at its first large call for each key.
+_PATIENCE = 64
+_patience = _PATIENCE
 
-    A call of few programs takes the default: its times would say nothing, and be kept for all pictures to come.
+
+def patience() -> int:
+    """How many batches a network runs as it is, before it is tuned and recorded: a short clip is done before that."""
+    return _patience
+
+
+@contextmanager
+def impatient() -> Iterator[None]:
+    """Let this process tune and record at the first call, for what is measured must be as fast as it will be."""
+    global _patience
+    _patience = 1
+    try:
+        yield
+    finally:
+        _patience = _PATIENCE
+
+
+class Tuned:
+    """A kernel and the configurations it may run in; which one is measured when that is worth it, for each key.
+
+    Until it has been called often enough, a kernel takes the default: to compile and measure the others takes as long
+    as thousands of calls. So does a call of few programs, whose times would say nothing, and be kept for all pictures
+    to come; and a kernel for whose measurement there was no memory.
 
     Args:
         kernel: The jitted function.
@@ -142,6 +168,8 @@ class Tuned:
         self._steps = steps
         self._key = list(key)
         self._tuners: dict[str, Any] = {}
+        self._calls: Counter[tuple[Any, ...]] = Counter()  # large ones, for each key
+        self._measured: dict[tuple[Any, ...], bool] = {}  # whether there was memory for it
 
     def __call__(
         self,
@@ -175,14 +203,38 @@ class Tuned:
         kwargs["enable_fp_fusion"] = True
         with LOCK, torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             try:
-                if len(choices) > 1 and math.prod(grid(choices[0])) >= _LEAST_PROGRAMS:
-                    self._tuner(choices)[grid](*args, **kwargs)
-                else:
+                if not self._start_tuned(grid, choices, args, kwargs):
                     self._kernel[grid](*args, **kwargs, **choices[0])
             except (RuntimeError, MemoryError):
                 raise
             except Exception as error:  # Triton's own errors have no builtin above them; nor do those of its compilers
                 raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+    def _start_tuned(
+        self, grid: Any, choices: list[dict[str, Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> bool:
+        """Start the fastest configuration, which is measured first if now is the time for it; else say no."""
+        if len(choices) == 1 or math.prod(grid(choices[0])) < _LEAST_PROGRAMS:
+            return False
+        types = (arg.dtype for arg in args if isinstance(arg, torch.Tensor))
+        key = (repr(choices), *(kwargs.get(name) for name in self._key), *types)
+        if key not in self._measured:
+            self._calls[key] += 1
+            if self._calls[key] < patience():
+                return False
+        elif not self._measured[key]:
+            return False
+        try:
+            self._tuner(choices)[grid](*args, **kwargs)
+        except RuntimeError as error:
+            if "out of memory" not in str(error):
+                raise
+            # Measuring takes a large tensor, to clear the caches. That there is no room for it says nothing of frames.
+            _log.info("no memory to tune a kernel with: it runs in its default configuration")
+            self._measured[key] = False
+            return False
+        self._measured[key] = True
+        return True
 
     def _tuner(self, choices: list[dict[str, Any]]) -> Any:
         name = repr(choices)

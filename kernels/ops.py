@@ -14,6 +14,8 @@ from .convolution import convolution as convolution
 from .convolution import pack as pack
 from .launch import INTERPRETED as INTERPRETED
 from .launch import LOCK as LOCK
+from .launch import impatient as impatient
+from .launch import patience as patience
 from .launch import probe as probe
 from .sampling import shuffle_to_samples as shuffle_to_samples
 from .strip import WholeKernel

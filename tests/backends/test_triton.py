@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.networks import EVERY, seeded, small
-from vsr_plugin.backends import SamplesNetwork, open_backend
+from vsr_plugin.backends import SamplesNetwork, open_backend, triton
 from vsr_plugin.color import Conversion
 from vsr_plugin.device import default_backend
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError
 from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
-from vsr_plugin.kernels import SampleFormat
+from vsr_plugin.kernels import SampleFormat, load_ops
 from vsr_plugin.models import MODELS, NetworkSpec
 
 if TYPE_CHECKING:
@@ -149,6 +149,40 @@ def test_bfloat16_is_refused_where_the_gpu_has_none(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU of Turing")
     with pytest.raises(BackendError, match=r"8\.0 and newer, and a GPU of Turing is older: use float16"):
         compiled(Broken(), MODELS["espcn"], torch.empty(1, 1, 4, 4), "bfloat16", torch.device("cuda"))
+
+
+class Graph:
+    """Stands for a CUDA graph."""
+
+    room = True
+
+    def __init__(self, program: Any, x: Tensor) -> None:
+        if not self.room:
+            raise torch.OutOfMemoryError
+        self.program = program
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_a_network_of_many_launches_is_recorded_when_it_has_run_often_enough(
+    room: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[float] = []
+
+    def double(x: Tensor) -> Tensor:
+        computed.append(float(x))
+        return 2 * x
+
+    monkeypatch.setattr(Graph, "room", room)
+    monkeypatch.setattr(triton, "_Recorded", Graph)
+    run = triton._Recording(double)
+    often: int = load_ops().patience()
+    for index in range(often + 2):
+        assert run(torch.tensor(float(index))) == 2 * index
+    # Each batch is computed once; what a graph replays is not computed here.
+    assert computed == list(range(often if room else often + 2))
 
 
 class Shared(nn.Module):

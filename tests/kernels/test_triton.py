@@ -209,20 +209,6 @@ def test_kernels_are_started_by_one_thread_at_a_time(monkeypatch: pytest.MonkeyP
     assert launches.most == 1
 
 
-@pytest.mark.parametrize(("programs", "tunes"), [(255, False), (256, True)])
-def test_only_large_pictures_are_measured(programs: int, tunes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[Any] = []
-
-    class Kernel:
-        def __getitem__(self, _: Any) -> Any:
-            return lambda *_, **constants: started.append(constants.get("BLOCK", "tuned"))
-
-    one = tuned(Kernel(), monkeypatch)
-    monkeypatch.setattr(one, "_tuner", lambda _: Kernel())
-    one(lambda meta: (programs * meta["BLOCK"] // 16,), [{"BLOCK": 16}, {"BLOCK": 32}], torch.empty(1))
-    assert started == ["tuned" if tunes else 16]
-
-
 CHEAP = {"espcn", "convolution", "pixel_shuffle", "shuffle_to_samples", "enlarge"}  # interpreted, the others take long
 
 

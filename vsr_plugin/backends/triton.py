@@ -7,6 +7,7 @@ and leave them as they will be stored; then no picture in floating point is ever
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from ..models import NetworkSpec
     from . import Precision
     from .fusion import Plan
+
+_log = logging.getLogger(__name__)
 
 Program = Callable[[Tensor], Tensor]
 
@@ -120,18 +123,40 @@ class TritonNetwork:
         with _translated_errors(f"triton: running {self._name}"):
             if samples not in self._runs:
                 program = self._programs.make(samples)
-                if self._device.type == "cuda" and self._programs.launches > 1:
-                    with load_ops().LOCK:
-                        program(x)  # tunes what was never tuned
-                        program = _Recorded(program, x)
-                self._runs[samples] = program
+                several = self._device.type == "cuda" and self._programs.launches > 1
+                self._runs[samples] = _Recording(program) if several else program
             return self._runs[samples](x)
+
+
+class _Recording:
+    """A program of many launches, which becomes one launch once it has run often enough to be worth a recording."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._recorded: Program | None = None
+        self._calls = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self._recorded is not None:
+            return self._recorded(x)
+        self._calls += 1
+        ops = load_ops()
+        if self._calls < ops.patience():
+            return self._program(x)
+        with ops.LOCK:
+            result = self._program(x)  # tunes what was never tuned
+            try:
+                self._recorded = _Recorded(self._program, x)
+            except torch.OutOfMemoryError:  # a recording keeps memory of its own, and frames do without
+                _log.info("no memory to record a network with: its kernels are launched one by one")
+                self._recorded = self._program
+        return result
 
 
 class _Recorded:
     """A program as a CUDA graph: one launch in place of many."""
 
-    def __init__(self, program: Callable[[Tensor], Tensor], x: Tensor) -> None:
+    def __init__(self, program: Program, x: Tensor) -> None:
         self._x = x.clone()
         stream = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(x.device))

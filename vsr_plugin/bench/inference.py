@@ -10,6 +10,7 @@ import torch
 
 from .. import tiling
 from ..backends import open_backend
+from ..kernels import tuned_at_once
 from ..models import build_model, find_model, read_model
 from ..models.cost import macs
 from . import Ceiling, Timing
@@ -82,7 +83,8 @@ def network(settings: Settings, upscaler: Upscaler) -> Timing:
 
 def repeat(work: Callable[[], object], device: torch.device, batch: int, runs: int) -> tuple[float, ...]:
     """Seconds per picture of ``work``, which takes ``batch`` of them: so often per run that the clock can tell."""
-    once = min(seconds(work, device) for _ in range(3))  # the first ones warm up
+    with tuned_at_once():
+        once = min(seconds(work, device) for _ in range(3))  # the first ones warm up
     calls = max(1, round(_LEAST_SECONDS / once))
     return tuple(seconds(lambda: [work() for _ in range(calls)], device) / calls / batch for _ in range(runs))
 
@@ -97,10 +99,17 @@ def upscale(upscaler: Upscaler, frames: Sequence[Frame]) -> float:
     return seconds(work, upscaler.device) / len(frames)
 
 
+def warm_up(upscaler: Upscaler, frames: Sequence[Frame]) -> None:
+    """Let the `Upscaler` compile and tune what it needs for such frames."""
+    with tuned_at_once():
+        upscale(upscaler, frames[: 2 * (upscaler.batch or 1)])
+
+
 def fps(upscaler: Upscaler, frame: Frame) -> float:
     """Frames per second of one frame through the `Upscaler`, again and again: the median, after one that warms up."""
     group = [frame] * (upscaler.batch or 1)
-    first = seconds(lambda: upscaler.upscale(group), upscaler.device)
+    with tuned_at_once():
+        first = seconds(lambda: upscaler.upscale(group), upscaler.device)
     runs: list[float] = []
     while not runs or (len(runs) < _REPEATS and first + sum(runs) < _LONGEST):
         runs.append(seconds(lambda: upscaler.upscale(group), upscaler.device))

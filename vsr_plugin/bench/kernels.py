@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..errors import UsageError
+from ..kernels import tuned_at_once
 from . import Ceiling, inference
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def measure_kernels(
     timings = []
     for case in cases:
         _log.info("%s: %s", case.kernel, case.name)
-        with torch.inference_mode(), _tuned_cudnn():
+        with torch.inference_mode(), _tuned_cudnn(), tuned_at_once():
             work = case.prepare(batch, height, width, dtype, device)
             seconds = _time(work.kernel, device, runs)
             rivals = {}

@@ -116,7 +116,7 @@ def measure(settings: Settings, *, others: bool) -> Report:
             return _with_files(settings, upscaler, others=others)
         _log.info("no PyAV: the network and frames in memory are measured, but no whole files")
         frames = made_up(settings)
-        inference.upscale(upscaler, frames[: 2 * (upscaler.batch or 1)])  # compiles, and warms up
+        inference.warm_up(upscaler, frames)
         upscale = tuple(inference.upscale(upscaler, frames) for _ in range(settings.runs))
         return _report(settings, upscaler, upscale, frames)
 
@@ -129,7 +129,7 @@ def _with_files(settings: Settings, upscaler: Upscaler, *, others: bool) -> Repo
         clip = job.make_clip(Path(folder), settings)
         output = Path(folder) / "large.mp4"
         frames = job.load(clip)
-        inference.upscale(upscaler, frames[: 2 * (upscaler.batch or 1)])  # compiles, and warms up
+        inference.warm_up(upscaler, frames)
         rounds = []
         for index in range(settings.runs):  # in turns, so that whatever else the machine does falls on all alike
             _log.info("round %d of %d", index + 1, settings.runs)
