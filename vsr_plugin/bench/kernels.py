@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import subprocess
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module, metadata
+from math import inf
 from statistics import median
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -38,6 +40,7 @@ class KernelTiming:
         flops: What has to be computed.
         floor: Seconds that the machine needs for that at best: for the slower of the two.
         rivals: Seconds of others for the same work, by name; what could not run is left out.
+        predicted: (least, most) seconds by machine code, if they were asked for and the GPU is one that is known.
     """
 
     kernel: str
@@ -47,6 +50,7 @@ class KernelTiming:
     flops: int
     floor: float
     rivals: dict[str, float]
+    predicted: tuple[float, float] | None = None
 
     @property
     def of_floor(self) -> float:
@@ -96,8 +100,11 @@ def measure_kernels(
     height: int = 1080,
     width: int = 1920,
     runs: int = 5,
+    others: bool = True,
     compiled: bool = True,
     only: str = "",
+    predictions: bool = False,
+    until: float = inf,
 ) -> KernelReport:
     """Time every kernel that is worth it.
 
@@ -108,8 +115,11 @@ def measure_kernels(
         height: Of a picture, before it is enlarged.
         width: ″
         runs: How often each thing is measured.
-        compiled: Whether torch.compile, too, is measured, which takes minutes.
+        others: Whether torch, and our layers one by one, are measured, too.
+        compiled: Whether torch.compile is among them, which takes minutes.
         only: Part of a kernel's name or of a case's.
+        predictions: Whether machine code is counted, too.
+        until: When to begin nothing more, as `time.monotonic` has it; what was not begun is left out.
 
     Raises:
         UsageError: a device that the kernels do not run on; no such kernel.
@@ -118,35 +128,78 @@ def measure_kernels(
 
     if device.type not in open_backend("triton").devices:
         raise UsageError(f"Expected a CUDA device for the kernels, got {device.type}: run this where there is one")
-    cases = [case for case in timed_cases(only) if case.runs_on(_architecture(device), getattr(torch, precision))]
-    ceiling = inference.ceiling(precision, device, runs)
     dtype: torch.dtype = getattr(torch, precision)
+    cases = timed_cases(only, device, dtype)
+    ceiling = inference.ceiling(precision, device, runs)
     timings = []
     for case in cases:
+        if monotonic() >= until:
+            _log.info("%s: %s is left out: the time is up", case.kernel, case.name)
+            continue
         _log.info("%s: %s", case.kernel, case.name)
         with torch.inference_mode(), _tuned_cudnn(), tuned_at_once():
             work = case.prepare(batch, height, width, dtype, device)
             seconds = _time(work.kernel, device, runs)
             rivals = {}
-            for name, rival in _rivals(work, dtype, compiled=compiled):
+            for name, rival in _rivals(work, dtype, compiled=compiled) if others else ():
+                if monotonic() >= until:
+                    break
                 try:
                     rivals[name] = _time(rival, device, runs)
                 except Exception as error:  # noqa: BLE001 - whatever keeps another from running is its own affair
                     _log.info("%s: %s does not run: %s", case.name, name, (str(error).splitlines() or [""])[0])
         floor = max(work.bytes / (ceiling.gigabytes * 1e9), work.flops / (ceiling.gflops * 1e9))
-        timings.append(KernelTiming(case.kernel, case.name, seconds, work.bytes, work.flops, floor, rivals))
+        predicted = _predict(case, work, device, ceiling) if predictions else None
+        timings.append(KernelTiming(case.kernel, case.name, seconds, work.bytes, work.flops, floor, rivals, predicted))
         if device.type == "cuda":
             torch.cuda.empty_cache()
     return KernelReport(_name(device), _versions(device), (batch, height, width), precision, ceiling, tuple(timings))
 
 
-def timed_cases(only: str) -> list[Any]:
+def _predict(case: Any, work: Any, device: torch.device, ceiling: Ceiling) -> tuple[float, float] | None:
+    from . import prediction
+
+    known = [gpu for gpu in prediction.GPUS if gpu.architecture == _architecture(device)]
+    if not known:
+        return None
+    processors = torch.cuda.get_device_properties(device).multi_processor_count
+    gpu = replace(known[0], processors=processors, bandwidth=ceiling.gigabytes * 1e9, flops=ceiling.gflops * 1e9)
+    with import_module("vsr_plugin.kernels.launch").recorded(processors) as launches:
+        work.kernel()
+    (launch,) = launches
+    if launch.steps is None:
+        return None
+    found = prediction.predict(case, work, launch, gpu)
+    return found.least, found.most
+
+
+def start(name: str) -> None:
+    """Start one timed case once, on the first GPU: for profilers.
+
+    Args:
+        name: ``kernel: case``, in float16.
+    """
+    device = torch.device("cuda")
+    (case,) = timed_cases(name, device, torch.float16)
+    with torch.inference_mode():
+        case.prepare(8, 1080, 1920, torch.float16, device).kernel()
+    torch.cuda.synchronize()
+
+
+def timed_cases(only: str, device: torch.device | None = None, dtype: torch.dtype = torch.float16) -> list[Any]:
     """The cases worth a line that have a text in their names.
+
+    Args:
+        only: The text.
+        device: Only those that run there, …
+        dtype: … in this type.
 
     Raises:
         UsageError: there is none.
     """
     timed = [case for case in import_module("vsr_plugin.kernels.cases").CASES if case.timed]
+    if device is not None:
+        timed = [case for case in timed if case.runs_on(_architecture(device), dtype)]
     asked = [case for case in timed if only.casefold() in f"{case.kernel}: {case.name}".casefold()]
     if not asked:
         kernels = ", ".join(dict.fromkeys(case.kernel for case in timed))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path  # noqa: TC003 - typer reads the annotations when the command is registered
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,6 +32,12 @@ def kernels(
     predict: Annotated[
         bool, typer.Option("--predict", help="Count machine code for three GPUs instead; needs no GPU.")
     ] = False,
+    everything: Annotated[
+        Path | None,
+        typer.Option(
+            "--all", metavar="DIR", help="Measure, test, profile and compare all there is, in 8 minutes, into a folder."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Each Triton kernel on its own, next to torch."""
@@ -45,8 +52,17 @@ def kernels(
         else:
             _print_predictions(predictions, batch)
         return
-    from ..bench.kernels import measure_kernels
     from ..device import find_device
+
+    if everything is not None:
+        if only or precision != "float16" or as_json:
+            raise UsageError("--all DIR is for all kernels, in float16, as JSON in DIR: leave out what asks for less")
+        from ..bench.first_day import measure_all
+
+        for report in measure_all(find_device(device), everything, batch=batch, runs=runs):
+            _print_report(report)
+        return
+    from ..bench.kernels import measure_kernels
 
     report = measure_kernels(
         find_device(device),
@@ -77,6 +93,9 @@ def _print_report(report: KernelReport) -> None:
         table.add_column(title, no_wrap=True)
     for title in ("ms", "GB/s", "TFLOP/s", "floor ms", "of floor"):
         table.add_column(title, justify="right")
+    predicted = any(timing.predicted for timing in report.timings)
+    if predicted:
+        table.add_column("predicted ms", justify="right", no_wrap=True)
     table.add_column("others, ms")
     table.add_column("× the best", justify="right")
     for timing in report.timings:
@@ -88,6 +107,11 @@ def _print_report(report: KernelReport) -> None:
             f"{timing.flops / timing.seconds / 1e12:,.1f}" if timing.flops else "",
             f"{1000 * timing.floor:.4g}",
             f"{timing.of_floor:.0%}",
+            *(
+                [_range(*(f"{1000 * x:.4g}" for x in timing.predicted)) if timing.predicted else ""]
+                if predicted
+                else []
+            ),
             ", ".join(f"{name} {1000 * seconds:.4g}" for name, seconds in timing.rivals.items()),
             f"{timing.speedup:.2f}" if timing.speedup else "",
         )
@@ -125,8 +149,9 @@ def _print_predictions(predictions: Sequence[Prediction], batch: int) -> None:
         console.print(table)
 
 
-def _range(first: str, last: str) -> str:
-    return first if first == last else f"{first}–{last}"
+def _range(*ends: str) -> str:
+    """Two numbers with a dash between them; one, if they are alike; nothing, if there are none."""
+    return "–".join(dict.fromkeys(ends))
 
 
 def _print_json(data: object) -> None:

@@ -1,0 +1,101 @@
+"""All that is worth knowing of the kernels on a GPU, in under eight minutes, the most telling first."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import torch
+
+from .kernels import measure_kernels, timed_cases
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from .kernels import KernelReport
+
+_log = logging.getLogger(__name__)
+
+_SECONDS = 450.0  # of the eight minutes, for what has begun is finished
+_TEST_SECONDS = 150.0
+_PROFILE_SECONDS = 60.0
+_TESTS = Path(__file__).parents[2] / "tests" / "kernels"  # in a checkout
+_PROFILED = ("espcn_hopper: ", "espcn: ", "fsrcnn: ", "convolution: VDSR 64→64")
+_SECTIONS = ("SpeedOfLight", "Occupancy", "WarpStateStats", "MemoryWorkloadAnalysis", "LaunchStats")
+
+
+def measure_all(device: torch.device, folder: Path, *, batch: int = 8, runs: int = 5) -> Iterator[KernelReport]:
+    """Measure everything; what is done is written at once, so that nothing is lost if the GPU is.
+
+    ``kernels.json`` has our kernels beside their floors and predictions, ``tests.txt`` what the tests on a GPU say,
+    ``profile-….txt`` what Nsight Compute counts, and ``beside-torch.json`` the kernels beside cuDNN and torch.compile,
+    as many of them as there is time for.
+
+    Args:
+        device: A CUDA device.
+        folder: Where to; made if it is not there.
+        batch: Frames of 1920×1080 at once.
+        runs: How often each thing is measured.
+
+    Yields:
+        The two reports.
+
+    Raises:
+        UsageError: no CUDA device.
+    """
+    until = monotonic() + _SECONDS
+    folder.mkdir(parents=True, exist_ok=True)
+    report = measure_kernels(device, batch=batch, runs=runs, others=False, predictions=True)
+    _write(folder / "kernels.json", report)
+    yield report
+    _test(folder / "tests.txt", _TEST_SECONDS)
+    _profile(folder, device, until)
+    report = measure_kernels(device, batch=batch, runs=min(runs, 3), until=until)
+    _write(folder / "beside-torch.json", report)
+    yield report
+
+
+def _write(path: Path, report: KernelReport) -> None:
+    path.write_text(json.dumps(report.as_dict(), indent=1, ensure_ascii=False), encoding="utf-8")
+
+
+def _test(path: Path, seconds: float) -> None:
+    if not _TESTS.is_dir():
+        _log.info("the tests are left out: this is no checkout")
+        return
+    _log.info("tests on the GPU")
+    _run([sys.executable, "-m", "pytest", "-m", "cuda", "-n", "0", "-q", str(_TESTS)], path, seconds)
+
+
+def _profile(folder: Path, device: torch.device, until: float) -> None:
+    profiler = shutil.which("ncu")
+    if profiler is None:
+        _log.info("the profile is left out: ncu is not on the PATH")
+        return
+    sections = [word for section in _SECTIONS for word in ("--section", section)]
+    for case in timed_cases("", device, torch.float16):
+        name = f"{case.kernel}: {case.name}"
+        if not name.startswith(_PROFILED):
+            continue
+        if monotonic() + _PROFILE_SECONDS > until:
+            _log.info("the profile of %s is left out: the time is up", name)
+            continue
+        _log.info("profile of %s", name)
+        program = f"from vsr_plugin.bench.kernels import start; start({name!r})"
+        command = [profiler, *sections, "--kernel-name", "regex:_kernel$", sys.executable, "-c", program]
+        _run(command, folder / f"profile-{case.kernel}.txt", _PROFILE_SECONDS)
+
+
+def _run(command: Sequence[str], path: Path, seconds: float) -> None:
+    """Run a program for so long at most; what it says goes into a file."""
+    with path.open("w", encoding="utf-8") as file:
+        try:
+            subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, timeout=seconds, check=False)  # noqa: S603
+        except subprocess.TimeoutExpired:
+            file.write(f"\nended after {seconds:.0f} s\n")
