@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from .kernels import measure_kernels, timed_cases
+from .kernel_cases import timed_cases
+from .kernels import measure_kernels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -87,7 +88,7 @@ def _profile(folder: Path, device: torch.device, until: float) -> None:
             _log.info("the profile of %s is left out: the time is up", name)
             continue
         _log.info("profile of %s", name)
-        program = f"from vsr_plugin.bench.kernels import start; start({name!r})"
+        program = f"from vsr_plugin.bench.kernel_cases import start; start({name!r})"
         command = [profiler, *sections, "--kernel-name", "regex:_kernel$", sys.executable, "-c", program]
         _run(command, folder / f"profile-{case.kernel}.txt", _PROFILE_SECONDS)
 

@@ -16,7 +16,8 @@ import torch
 
 from ..errors import UsageError
 from ..kernels import tuned_at_once
-from . import Ceiling, inference
+from . import Ceiling, inference, prediction
+from .kernel_cases import architecture_of, timed_cases
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,9 +158,7 @@ def measure_kernels(
 
 
 def _predict(case: Any, work: Any, device: torch.device, ceiling: Ceiling) -> tuple[float, float] | None:
-    from . import prediction
-
-    known = [gpu for gpu in prediction.GPUS if gpu.architecture == _architecture(device)]
+    known = [gpu for gpu in prediction.GPUS if gpu.architecture == architecture_of(device)]
     if not known:
         return None
     processors = torch.cuda.get_device_properties(device).multi_processor_count
@@ -171,40 +170,6 @@ def _predict(case: Any, work: Any, device: torch.device, ceiling: Ceiling) -> tu
         return None
     found = prediction.predict(case, work, launch, gpu)
     return found.least, found.most
-
-
-def start(name: str) -> None:
-    """Start one timed case once, on the first GPU: for profilers.
-
-    Args:
-        name: ``kernel: case``, in float16.
-    """
-    device = torch.device("cuda")
-    (case,) = timed_cases(name, device, torch.float16)
-    with torch.inference_mode():
-        case.prepare(8, 1080, 1920, torch.float16, device).kernel()
-    torch.cuda.synchronize()
-
-
-def timed_cases(only: str, device: torch.device | None = None, dtype: torch.dtype = torch.float16) -> list[Any]:
-    """The cases worth a line that have a text in their names.
-
-    Args:
-        only: The text.
-        device: Only those that run there, …
-        dtype: … in this type.
-
-    Raises:
-        UsageError: there is none.
-    """
-    timed = [case for case in import_module("vsr_plugin.kernels.cases").CASES if case.timed]
-    if device is not None:
-        timed = [case for case in timed if case.runs_on(_architecture(device), dtype)]
-    asked = [case for case in timed if only.casefold() in f"{case.kernel}: {case.name}".casefold()]
-    if not asked:
-        kernels = ", ".join(dict.fromkeys(case.kernel for case in timed))
-        raise UsageError(f"No kernel and no case has '{only}' in its name. Kernels: {kernels}")
-    return asked
 
 
 def _rivals(work: Any, dtype: torch.dtype, *, compiled: bool) -> Iterator[tuple[str, Callable[[], object]]]:
@@ -246,14 +211,6 @@ def _time(work: Callable[[], object], device: torch.device, runs: int) -> float:
     repeat()
     times = [inference.seconds(lambda: [repeat() for _ in range(replays)], device) for _ in range(runs)]
     return median(times) / replays / each
-
-
-def _architecture(device: torch.device) -> int:
-    """Compute capability; 0 where kernels are interpreted."""
-    if device.type != "cuda":
-        return 0
-    major, minor = torch.cuda.get_device_capability(device)
-    return 10 * major + minor
 
 
 def _name(device: torch.device) -> str:

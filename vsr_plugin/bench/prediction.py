@@ -19,7 +19,7 @@ import torch
 
 from ..errors import BackendError, UsageError
 from . import machine_code
-from .kernels import timed_cases
+from .kernel_cases import timed_cases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
