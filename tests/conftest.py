@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,3 +28,17 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"no {path.name} folder beside the checkout: {path}")
     return path
+
+
+@pytest.fixture
+def in_time() -> Iterator[None]:
+    """A job that hangs fails, after minutes."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError("it hangs")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(200)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

@@ -51,6 +51,7 @@ def _file(**given: Any) -> object:
         (_file, {"selection": {"frames": 2}}, "the selection to be a Selection, got {'frames': 2}"),
         (_file, {"encoding": {"crf": 2}}, "the encoding to be an Encoding or a string, got {'crf': 2}"),
         (_file, {"on_progress": 3}, "on_progress to be a function, got 3"),
+        (_file, {"executor": 4}, "the executor to be a Cluster or another Executor, got 4"),
     ],
 )
 def test_a_wrong_type_is_told_in_a_sentence(call: Callable[..., object], given: dict[str, Any], message: str) -> None:

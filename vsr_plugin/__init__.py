@@ -15,6 +15,7 @@
 | `Selection` | which frames of the file `upscale_file` takes, and how they are decoded |
 | `Encoding` | how `upscale_file` encodes |
 | `Progress`, `Report` | what `upscale_file` tells while it works, and at the end |
+| `Cluster` | processes here or on other machines that enlarge the segments of a film: an executor of `upscale_file` |
 | `Frame` | one frame: native samples, and its time |
 | `ColorSpec` | how to read the samples of a frame |
 | `Matrix`, `Range`, `ChromaLocation` | of a `ColorSpec` |
@@ -52,12 +53,14 @@ if TYPE_CHECKING:
     from .models import MODELS, ModelSpec, NetworkSpec, load_model
     from .sizes import Size
     from .stream import Encoding, Progress, Report, Selection, best_model, upscale_file
+    from .stream.segments.cluster import Cluster
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "BackendError": "errors",
     "ChromaLocation": "frames",
+    "Cluster": "stream.segments.cluster",
     "ColorSpec": "frames",
     "DamagedInputError": "errors",
     "Encoding": "stream",
@@ -87,6 +90,7 @@ __all__ = [
     "MODELS",
     "BackendError",
     "ChromaLocation",
+    "Cluster",
     "ColorSpec",
     "DamagedInputError",
     "Encoding",

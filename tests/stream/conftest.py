@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -224,17 +223,3 @@ def make(media: Media, tmp_path_factory: pytest.TempPathFactory) -> Make:
         return place / name
 
     return run
-
-
-@pytest.fixture
-def in_time() -> Iterator[None]:
-    """A job that hangs fails, after minutes."""
-
-    def stop(*_: object) -> None:
-        raise TimeoutError("it hangs")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(200)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)

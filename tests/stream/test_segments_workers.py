@@ -14,8 +14,10 @@ import pytest
 import torch
 from torch import nn
 
+import vsr_plugin
 from tests.stream.conftest import Make
 from tests.stream.test_segments import _SHORT, FFV1, HARD, frames
+from tests.test_readme import README
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError, UsageError
 from vsr_plugin.execution import Execution
@@ -85,6 +87,17 @@ def test_two_workers_make_the_same_film(make: Make, compare: Compare) -> None:
 def test_the_film_may_travel_to_the_workers_and_back(what: str, make: Make, compare: Compare) -> None:
     with Cluster(1, ship=True) as workers:
         compare(make(*HARD[what]), workers)
+
+
+def test_the_example_of_the_readme_works(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = README.read_text(encoding="utf-8").split("```python\n")
+    (code,) = [block.split("```")[0] for block in blocks if "executor=" in block.split("```")[0]]
+    monkeypatch.chdir(tmp_path)
+    film = make("-f lavfi -i testsrc2=s=48x32:r=1:d=50 -c:v libx264 -g 20 -preset ultrafast", "a.mkv")
+    (tmp_path / "film.mkv").write_bytes(film.read_bytes())
+    exec(code, {"vsr": vsr_plugin})
+    assert len(frames(tmp_path / "large.mkv")) == 50
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["film.mkv", "large.mkv"]
 
 
 def _processes() -> list[int]:

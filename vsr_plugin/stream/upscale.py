@@ -206,7 +206,7 @@ def upscale_file(
         BackendError: the network cannot run.
     """
     began = time.perf_counter()
-    _check_types(source, output, upscaler, selection, on_progress)
+    _check_types(source, output, upscaler, selection, on_progress, executor)
     selection, encoding = selection or Selection(), Encoding.of(encoding)
     show = Meter(on_progress or (lambda _: None))
     if resume or fresh or executor is not None:
@@ -266,13 +266,17 @@ def _segments(joined: Joined) -> tuple[SegmentReport, ...]:
     )
 
 
-def _check_types(source: object, output: object, upscaler: object, selection: object, on_progress: object) -> None:
+def _check_types(
+    source: object, output: object, upscaler: object, selection: object, on_progress: object, executor: object
+) -> None:
     check_type("the source", source, str, PathLike)
     check_type("the output", output, str, PathLike)
     check_type("the upscaler", upscaler, Upscaler)
     check_type("the selection", selection, Selection, NoneType)
     if on_progress is not None and not callable(on_progress):
         raise UsageError(f"Expected on_progress to be a function, got {on_progress!r}")
+    if executor is not None and not hasattr(executor, "run"):
+        raise UsageError(f"Expected the executor to be a Cluster or another Executor, got {executor!r}")
 
 
 def _report(

@@ -19,7 +19,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TextIO, cast
 
-from ...device import cpu_count
 from ...errors import BackendError, UsageError
 from ...installation import install
 from .dispatch import Handle, dispatch
@@ -177,6 +176,7 @@ class Cluster:
         """Start the workers, unless they are there with this network."""
         import ray
 
+        from ...device import cpu_count
         from .worker import Given, Worker
 
         if upscaler is self._upscaler and self._handles:

@@ -1,0 +1,174 @@
+"""`--workers` and `--cluster`, with a real Ray, and processes that are really killed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from tests.cli.test_segments import ENCODE, say
+from tests.stream.test_segments import frames
+
+pytest.importorskip("ray", reason="Ray is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_time")]
+
+_RAY = str(Path(sys.executable).with_name("ray"))
+_HOW = ["-m", "espcn", "--backend", "eager", "--precision", "float32", "-c", "ffv1"]
+_RESUMED = [*ENCODE, "film.mkv", *_HOW, "-o", "out.mkv", "--segment", "1"]
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where Ray has its files, by a short name, for sockets are among them; ``tmp`` there is for all others."""
+    with TemporaryDirectory(prefix="ray") as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        monkeypatch.setenv("TMPDIR", f"{folder}/tmp")
+        (Path(folder) / "tmp").mkdir()
+        yield Path(folder)
+
+
+@pytest.fixture
+def film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Twelve seconds with a key frame in each, and whole.mkv, which becomes of it in one go."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    source = "-f lavfi -i testsrc2=s=160x96:r=25:d=12 -c:v libx264 -bf 2 -g 25 -preset ultrafast film.mkv"
+    subprocess.run(["ffmpeg", "-v", "error", "-threads", "1", *source.split()], cwd=tmp_path, check=True)
+    say(*ENCODE, "film.mkv", *_HOW, "-o", "whole.mkv", folder=tmp_path)
+    return tmp_path / "film.mkv"
+
+
+def _check_whole(folder: Path) -> None:
+    assert frames(folder / "out.mkv") == frames(folder / "whole.mkv")
+    assert {file.name for file in folder.iterdir()} == {"film.mkv", "out.mkv", "whole.mkv"}
+
+
+def _tree(above: int) -> dict[int, str]:
+    """A process and all below it, with their commands."""
+    parents: dict[int, int] = {}
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError, ValueError):
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+    found = {above}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return {pid: _command(pid) for pid in found}
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def _are_gone(processes: dict[int, str], seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while left := [pid for pid, command in processes.items() if command and _command(pid) == command]:
+        if time.monotonic() > until:
+            print("still there:", left)
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _shared_memory() -> set[Path]:
+    return set(Path("/dev/shm").iterdir())
+
+
+def _run_until_parts(folder: Path) -> tuple[subprocess.Popen[str], dict[int, str]]:
+    """The command with two workers when three segments are done, and all its processes."""
+    words = [*_RESUMED, "--workers", "2"]
+    process = subprocess.Popen(words, cwd=folder, stderr=subprocess.PIPE, text=True)
+    while len(list(folder.glob("out.mkv.parts/0*.json"))) < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    return process, _tree(process.pid)
+
+
+@pytest.mark.parametrize("whole_tree", [True, False], ids=["all processes", "the command alone"])
+def test_killed_with_workers_the_same_command_goes_on(whole_tree: bool, film: Path, place: Path) -> None:
+    before = _shared_memory()
+    process, processes = _run_until_parts(film.parent)
+    assert sum("ray::Worker" in command for command in processes.values()) == 2
+    for pid in processes if whole_tree else [process.pid]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.communicate()
+    assert _are_gone(processes, 90)  # Ray's own agents look now and then whether the others are there
+    done = len(list(film.parent.glob("out.mkv.parts/0*.json")))
+    assert 3 <= done < 12
+    _, said = say(*_RESUMED, "--workers", "2", folder=film.parent)
+    assert f"{done} of 12 segments are there: going on" in said
+    assert f"300 frames, {25 * done} of them from before" in said
+    _check_whole(film.parent)
+    assert _shared_memory() <= before
+    assert not list((place / "tmp").iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_with_workers_all_processes_end(number: signal.Signals, film: Path, place: Path) -> None:
+    before = _shared_memory()
+    process, processes = _run_until_parts(film.parent)
+    process.send_signal(number)
+    said = process.communicate(timeout=60)[1].splitlines()
+    assert process.returncode == 130
+    assert "of 12 segments are kept in out.mkv.parts: the same call goes on from there" in said[-2]
+    assert said[-1] == "Stopped: out.mkv was not finished"
+    assert _are_gone(processes, 5)
+    assert _shared_memory() <= before
+    assert not list((place / "tmp").iterdir())
+    assert not list(place.glob("ray/session_2*")), "Ray's logs are removed"
+    say(*_RESUMED, "--resume", folder=film.parent)  # without workers: who has made a part does not matter
+    _check_whole(film.parent)
+
+
+@pytest.fixture
+def head(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A cluster that asks for a token; its address for clients."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with socket.socket() as one, socket.socket() as other:
+        for free in (one, other):
+            free.bind(("127.0.0.1", 0))
+        ports = one.getsockname()[1], other.getsockname()[1]
+    words = f"start --head --block --port={ports[0]} --ray-client-server-port={ports[1]} --num-cpus=2 "
+    words += "--object-store-memory=100000000 --include-dashboard=false --disable-usage-stats"
+    with (place / "said").open("w") as said:
+        process = subprocess.Popen([_RAY, *words.split()], stdout=said, stderr=said)
+    try:
+        while "Ray runtime started" not in (text := (place / "said").read_text()):
+            assert process.poll() is None, text
+            time.sleep(0.1)
+        yield f"ray://127.0.0.1:{ports[1]}"
+    finally:
+        processes = _tree(process.pid)
+        process.terminate()
+        process.wait(60)
+        assert _are_gone(processes, 60)
+
+
+@pytest.mark.parametrize("words", [["auto"], ["ray://"], ["ray://", "--ship"]], ids=" ".join)
+def test_a_cluster_is_found_by_its_address(words: list[str], film: Path, head: str) -> None:
+    address = "auto" if words[0] == "auto" else head
+    say(*_RESUMED, "--cluster", address, *words[1:], folder=film.parent)
+    _check_whole(film.parent)
+
+
+def test_a_cluster_that_asks_for_a_token_is_one_line(film: Path, head: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    _, said = say(*_RESUMED, "--cluster", head, "-q", folder=film.parent, code=1)
+    assert said.startswith(f"Error: No Ray cluster at {head} (")
+    assert said.endswith("); if it asks for a token, set RAY_AUTH_MODE=token\n")
+    assert len(said.splitlines()) == 1
+    assert {file.name for file in film.parent.iterdir()} == {"film.mkv", "whole.mkv"}
