@@ -12,8 +12,11 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Thread
 
 import filelock
 import pytest
@@ -22,6 +25,7 @@ import torch
 from tests.stream.conftest import frame_times, packets
 from tests.stream.test_segments import frames
 from vsr_plugin.cli import main_encode
+from vsr_plugin.stream.segments.manifest import PartsFolder
 
 _CODE = "import sys; from vsr_plugin.cli import {0}; {0}()"
 ENCODE = [sys.executable, "-c", _CODE.format("main_encode")]
@@ -231,6 +235,26 @@ def test_a_full_disk_loses_nothing(share: float, kept: int, film: Path) -> None:
     assert {file.name for file in folder.iterdir()} == {"film.mkv", "out.mkv", "whole.mkv"}
 
 
+def test_redirected_input_is_one_segment(film: Path) -> None:
+    with film.open("rb") as file:
+        words = [*ENCODE, "-", "-o", "out.mkv", *_HOW, "--resume"]
+        done = subprocess.run(words, cwd=film.parent, stdin=file, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "standard input is one segment (it can be read only once): nothing is kept" in done.stderr
+    assert len(frame_times(film.parent / "out.mkv")) == 75
+
+
+def test_an_address_is_one_segment(film: Path) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=film.parent)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/film.mkv"
+        _, said = say(*ENCODE, address, "-o", "out.mkv", *_HOW, "--resume", folder=film.parent)
+        server.shutdown()
+    assert "film.mkv is one segment (nothing tells whether an address has changed)" in said
+    assert len(frame_times(film.parent / "out.mkv")) == 75
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(film: Path) -> None:
     _, said = say(*ENCODE, "film.mkv", *_HOW, "-o", "/proc/out.mkv", "--resume", folder=film.parent, code=1)
     assert [line for line in said.splitlines() if "/proc" in line] == said.splitlines()[-1:]
@@ -248,6 +272,34 @@ def test_what_is_left_of_a_removed_folder_is_removed(film: Path) -> None:
             (parts / name).touch()
         say(*words, folder=folder, code=1)
         assert not parts.exists()
+
+
+def test_folders_keep_their_tree_and_what_is_done_is_skipped(film: Path) -> None:
+    folder = film.parent
+    (folder / "in" / "sub").mkdir(parents=True)
+    for name in ("in/a.mkv", "in/sub/b.mkv"):
+        (folder / name).write_bytes(film.read_bytes())
+    words = [*ENCODE, "-o", "out", "in", *_HOW, "--resume", "--skip-existing"]
+    with subprocess.Popen(words, cwd=folder, stderr=subprocess.PIPE) as process:
+        while not list(folder.glob("out/**/*.parts/0*.json")) and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    say(*words, folder=folder)
+    results = {Path("out/a_espcn_x2.mkv"), Path("out/sub/b_espcn_x2.mkv")}
+
+    def found() -> set[Path]:
+        return {file.relative_to(folder) for file in folder.glob("out/**/*") if file.name != "sub"}
+
+    assert found() == results
+    for file in results:
+        assert len(frame_times(folder / file)) == 75
+    left = PartsFolder(folder / "out/a_espcn_x2.mkv")
+    left.path.mkdir()
+    left.note_result(folder / "out/a_espcn_x2.mkv")
+    _, said = say(*words, folder=folder)
+    assert said == "2 of 2 outputs exist and are skipped\n"
+    assert found() == results, "what a kill has left of a film that is whole is removed"
 
 
 def test_a_job_that_runs_is_not_cleared(film: Path) -> None:

@@ -227,6 +227,12 @@ def test_the_same_call_goes_on_where_the_last_one_ended(
     assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
 
 
+def test_where_nothing_is_done_nothing_is_left(resume: Resume, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(3))
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_damaged_part_is_made_again(resume: Resume, tmp_path: Path, film: Path, nearest: Upscaler) -> None:
     with pytest.raises(Stopped):
         resume(on_progress=_until(99))

@@ -225,6 +225,9 @@ def encode(
     jobs = find_jobs(inputs, output, model, times)
     if any(target == "-" for _, target in jobs) and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError("Standard output is a terminal: send the y4m to a pipe or a file, or name an output")
+    if resume:
+        for _, target in jobs:
+            remove_finished(Path(target))
     if skip_existing:
         there = {job for job in jobs if job[1] != "-" and os.path.lexists(job[1])}
         if there and not quiet:
@@ -238,8 +241,6 @@ def encode(
     for source, target in jobs:
         if target != "-" and kept & identities([target]):
             raise UsageError(f"{target} is an input, too: name another output for {source}")
-        if resume:
-            remove_finished(Path(target))
     if not jobs:
         return
     if len(jobs) == 1:

@@ -142,7 +142,7 @@ def upscale_segments(
                 film, parts, folder.path, output, target, overwrite=overwrite, before_placed=folder.note_result
             )
         except BaseException:
-            job.leave()
+            job.leave(output)
             raise
         folder.remove()
     return Joined(written, damaged, plan, parts, job.kept, target)
@@ -222,10 +222,10 @@ class _Job:
                 raise InputError(f"{self._name} does not decode to the same frame twice at {at:.3f} s")
         return [self._parts[segment.number] for segment in self._segments]
 
-    def leave(self) -> None:
-        """Say that what is done is kept; nothing is left where nothing is done."""
+    def leave(self, output: Path) -> None:
+        """Say that what is done is kept; nothing is left where nothing is done, or all of it."""
         done, whole = self._folder.count()
-        if not done:
+        if not done or self._folder.became(output):
             self._folder.remove()
         else:
             log.warning(
