@@ -33,7 +33,7 @@ def export(
 ) -> None:
     """Write a network as a file that other programs run, and print its name.
 
-    onnx: for ONNX Runtime, OpenCV, vs-mlrt, vs-jetpack and chaiNNer. openvino: for OpenVINO, with the weights in a .bin
+    onnx: for ONNX Runtime, OpenCV, vs-mlrt, vs-jetpack and others. openvino: for OpenVINO, with the weights in a .bin
     file beside the .xml file. Both hold any network, take original frames, and say in their metadata what else must be
     known. glsl: a shader for mpv and libplacebo, on any GPU, of espcn, fsrcnn or fsrcnn-s.
 
