@@ -6,13 +6,17 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from torch import nn
 
 from vsr_plugin.models import MODELS, ModelSpec, build_model
 from vsr_plugin.models.cost import radius
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Callable
+
+    from torch import Tensor
 
 EVERY = [(name, scale) for name, spec in MODELS.items() for scale in spec.scales]
 # Architecture → fewer layers and channels of it. What a network is made of is all there.
@@ -43,3 +47,25 @@ def seeded(spec: ModelSpec, scale: int) -> nn.Module:
     """A network as torch makes it, which is the same for every call."""
     torch.manual_seed(scale)
     return build_model(spec, scale).eval().requires_grad_(requires_grad=False)
+
+
+class Mirrored(nn.Module):
+    """What the `Upscaler` makes of frames: a network on frames extended by their mirror image, the result cropped.
+
+    Args:
+        network: The network itself.
+        overlap: Its receptive-field radius.
+        scale: Its scale.
+    """
+
+    def __init__(self, network: Callable[[Tensor], Tensor], overlap: int, scale: int) -> None:
+        super().__init__()
+        self.network = network
+        self.margin = min(8, overlap)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        m, s = self.margin, self.scale
+        (height, width), beyond = x.shape[2:], ((0, 0), (0, 0), (m, m), (m, m))
+        large = self.network(torch.from_numpy(np.pad(x.numpy(), beyond, "symmetric")))
+        return large[:, :, m * s : (m + height) * s, m * s : (m + width) * s]

@@ -57,7 +57,7 @@ ROOMS = {
     "interpolation": {"engine", "execution", "models"},
     "bench": {*_BELOW_FRONT_ENDS, *_MEASURING, "compare", "interpolation", "preview"},
     "compare": {*_BELOW_FRONT_ENDS, "interpolation"},
-    "export": {"backends", "errors", "installation", "models"},
+    "export": {"backends", "errors", "installation", "models", "tiling"},
     # Training pictures go through real encoders, and films are training data: both are read by `stream`.
     "training": {*_MEASURING, "color", "errors", "frames", "installation", "kernels", "models", "stream"},
     "evaluation": {"errors", "kernels", "pictures"},

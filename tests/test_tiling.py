@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from vsr_plugin import tiling
 from vsr_plugin.backends.deconvolution import with_subpixel_deconvolutions
-from vsr_plugin.models import ModelSpec, NetworkSpec, build_model
+from vsr_plugin.models import ModelSpec, build_model
 
-from .networks import EVERY, small
+from .networks import EVERY, Mirrored, small
 
 
-def tiled(network: nn.Module, x: Tensor, scale: int, tile: int, overlap: int, multiple_of: int = 1) -> Tensor:
-    height, width = x.shape[2:]
-    x = tiling.pad(x, multiple_of)
+def tiled(network: nn.Module, x: Tensor, scale: int, tile: int | None, overlap: int, multiple_of: int = 1) -> Tensor:
     grid = tiling.plan(x.shape[2], x.shape[3], tile, overlap, multiple_of)
+    x = tiling.extend(x, grid)
     out = torch.full((*x.shape[:2], x.shape[2] * scale, x.shape[3] * scale), torch.nan, dtype=x.dtype)
     for index, window in enumerate(tiling.cut(x, grid)):
         assert window.shape[1:] == grid.size
         tiling.place(network(window[None])[0], index, out, grid, scale)
-    return out[..., : height * scale, : width * scale]
+    return tiling.crop(out, grid, scale)
 
 
 def seeded(spec: ModelSpec, scale: int, dtype: torch.dtype) -> nn.Module:
@@ -41,7 +41,7 @@ def test_tiles_equal_the_whole_in_float64(name: str, scale: int) -> None:
     spec = small(name, scale)
     module, overlap = seeded(spec, scale, torch.float64), spec.overlap[scale]
     x = torch.rand(1, spec.channels, 31, 41, dtype=torch.float64)
-    whole = module(x)
+    whole = Mirrored(module, overlap, scale)(x)
     for tile in (9, 20):
         assert float((tiled(module, x, scale, tile, overlap) - whole).abs().max()) <= 1e-12
 
@@ -51,7 +51,8 @@ def test_a_smaller_overlap_would_show(name: str, scale: int) -> None:
     spec = small(name, scale)
     module = seeded(spec, scale, torch.float64)
     x = torch.rand(1, spec.channels, 31, 41, dtype=torch.float64)
-    difference = (tiled(module, x, scale, 9, spec.overlap[scale] - 1) - module(x)).abs().max()
+    overlap = spec.overlap[scale] - 1
+    difference = (tiled(module, x, scale, 9, overlap) - Mirrored(module, overlap, scale)(x)).abs().max()
     assert float(difference) > 1e-9
 
 
@@ -61,8 +62,9 @@ def test_tiles_are_as_near_the_truth_as_the_whole_in_float32(name: str, scale: i
     truth = seeded(spec, scale, torch.float64)
     module = with_subpixel_deconvolutions(seeded(spec, scale, torch.float64).float())
     x = torch.rand(1, spec.channels, 31, 41)
-    exact = truth(x.double())
-    whole, parts = module(x), tiled(module, x, scale, 12, spec.overlap[scale])
+    overlap = spec.overlap[scale]
+    exact = Mirrored(truth, overlap, scale)(x.double())
+    whole, parts = Mirrored(module, overlap, scale)(x), tiled(module, x, scale, 12, overlap)
     assert float((parts - exact).abs().max()) <= 2 * float((whole - exact).abs().max())
 
 
@@ -70,7 +72,7 @@ def test_tiles_are_as_near_the_truth_as_the_whole_in_float32(name: str, scale: i
 @pytest.mark.parametrize(("tile", "overlap"), [(1, 0), (1, 3), (8, 0), (8, 3), (32, 4), (33, 20), (500, 17)])
 def test_every_sample_is_taken_once_and_sees_its_overlap(length: int, tile: int, overlap: int) -> None:
     grid = tiling.plan(length, 1, tile, overlap)
-    size = grid.size[0]
+    size, length = grid.size[0], grid.extended[0]
     assert size <= max(tile + 2 * overlap, 1)
     taken: list[int] = []
     for window in grid.rows:
@@ -82,11 +84,25 @@ def test_every_sample_is_taken_once_and_sees_its_overlap(length: int, tile: int,
     assert taken == list(range(length))
 
 
-def test_a_picture_in_one_window_is_whole() -> None:
-    assert tiling.plan(100, 200, None, 4).size == (100, 200)
+def test_a_frame_in_one_window_is_whole() -> None:
+    assert tiling.plan(100, 200, None, 4).size == (108, 208)
     assert len(tiling.plan(100, 200, None, 4)) == 1
-    assert tiling.plan(72, 72, 64, 4).size == (72, 72)
-    assert len(tiling.plan(73, 72, 64, 4)) == 2
+    assert tiling.plan(64, 64, 64, 4).size == (72, 72)
+    assert len(tiling.plan(65, 64, 64, 4)) == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float32])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 2), (8, 9), (30, 5)])
+@pytest.mark.parametrize(("overlap", "margin"), [(0, 0), (3, 3), (20, 8)])
+def test_frames_are_extended_by_their_mirror_image(
+    dtype: torch.dtype, height: int, width: int, overlap: int, margin: int
+) -> None:
+    x = torch.randint(0, 256, (2, 3, height, width)).to(dtype)
+    grid = tiling.plan(height, width, None, overlap)
+    beyond = ((0, 0), (0, 0), (margin, margin), (margin, margin))
+    extended = tiling.extend(x, grid)
+    assert np.array_equal(extended.numpy(), np.pad(x.numpy(), beyond, "symmetric"))
+    assert torch.equal(tiling.crop(extended, grid, 1), x)
 
 
 @pytest.mark.parametrize("multiple_of", [2, 4, 8])
@@ -106,13 +122,12 @@ class Blocks(nn.Module):
         return nn.functional.interpolate(nn.functional.avg_pool2d(x, 4), scale_factor=8, mode="nearest")
 
 
-def test_multiples_are_padded_by_repetition_and_cropped() -> None:
-    spec = NetworkSpec(name="blocks", overlap={2: 3}, multiple_of=4)
+@pytest.mark.parametrize("tile", [None, 5, 12, 100])
+def test_multiples_are_mirrored_and_cropped(tile: int | None) -> None:
     x = torch.rand(1, 1, 43, 58, dtype=torch.float64)
-    padded = torch.cat([x, x[..., -1:, :]], 2)
-    padded = torch.cat([padded, padded[..., -1:], padded[..., -1:]], 3)
-    whole = Blocks()(padded)[..., :86, :116]
-    for tile in (5, 12, 100):
-        result = tiled(Blocks(), x, 2, tile, spec.overlap[2], spec.multiple_of)
-        assert result.shape == whole.shape
-        assert torch.equal(result, whole)
+    grid = tiling.plan(43, 58, tile, 3, 4)
+    assert (grid.margin, grid.extended) == (4, (52, 68))
+    extended = tiling.extend(x, grid)
+    assert np.array_equal(extended.numpy(), np.pad(x.numpy(), ((0, 0), (0, 0), (4, 5), (4, 6)), "symmetric"))
+    whole = Blocks()(extended)[..., 8 : 8 + 86, 8 : 8 + 116]
+    assert torch.equal(tiled(Blocks(), x, 2, tile, 3, 4), whole)

@@ -66,7 +66,10 @@ class Pass:
         self._network = self._shape = None
 
     def __call__(self, x: Tensor, batch: int, tile: int | None, native: SampleFormat | None = None) -> Tensor:
-        """(N, C, H, W) → (N, C, H·scale, W·scale).
+        """(N, C, H, W) → (N, C, H·scale, W·scale), contiguous.
+
+        The frames are extended by their mirror image first, and the result is cropped, so that flat areas stay flat up
+        to the border (`tiling`). The papers' networks do without: `evaluation` measures those, not this.
 
         Args:
             x: float32; or with ``native`` samples of this format, and so is the result.
@@ -77,10 +80,9 @@ class Pass:
         Raises:
             UsageError: what the network makes is not ``scale`` times as large as what it gets.
         """
-        height, width = x.shape[-2:]
         scale, spec = self.scale, self._spec
-        x = tiling.pad(x, spec.multiple_of)
         grid = tiling.plan(x.shape[2], x.shape[3], tile, spec.overlap[scale], spec.multiple_of)
+        x = tiling.extend(x, grid)
         compiled = self._compiled((batch, x.shape[1], *grid.size))
         run: Callable[[Tensor], Tensor] = compiled
         if native is not None:
@@ -97,7 +99,7 @@ class Pass:
             return large
 
         if len(grid) == 1 and len(x) == batch:
-            return network(x)[..., : height * scale, : width * scale]
+            return tiling.crop(network(x), grid, scale).contiguous()
         out = x.new_empty((len(x), x.shape[1], x.shape[2] * scale, x.shape[3] * scale))
         windows = list(tiling.cut(x, grid))
         for begin in range(0, len(windows), batch):
@@ -105,7 +107,7 @@ class Pass:
             missing = batch - len(group)
             for index, result in enumerate(network(torch.stack(group + group[-1:] * missing))[: len(group)], begin):
                 tiling.place(result, index, out, grid, scale)
-        return out[..., : height * scale, : width * scale]
+        return tiling.crop(out, grid, scale).contiguous()
 
     def _compiled(self, shape: tuple[int, int, int, int]) -> Network:
         if self._network is None or self._shape != shape:

@@ -37,7 +37,7 @@ def test_an_engine_is_built_listed_and_removed(
     said = capsys.readouterr()
     [engine] = tmp_path.glob("*.engine")
     assert said.out == f"{engine}\n"
-    assert "building the engine of espcn ×3, 64×48" in said.err
+    assert "building the engine of espcn ×3, 72×56" in said.err
     assert vsr(monkeypatch, *wish, "--compute-capability", "8.9") == 0
     said = capsys.readouterr()
     assert (said.out, said.err) == (f"{engine}\n", "It was there already.\n")
@@ -49,9 +49,9 @@ def test_an_engine_is_built_listed_and_removed(
     assert vsr(monkeypatch, "cache", "ls", "--cache-dir", tmp_path, "--json") == 0
     rows = json.loads(capsys.readouterr().out)
     assert [row["kind"] for row in rows].count("engine") == 3
-    sizes = {row["what"].split(", ")[1] for row in rows if row["kind"] == "engine"}
+    sizes = {row["what"].split(", ")[1] for row in rows if row["kind"] == "engine"}  # of extended frames
     height, width = tiling.plan(48, 64, 32, MODELS["espcn"].overlap[3], 1).size
-    assert sizes == {"64×48", f"{width}×{height}", "16×16 to 64×48"}
+    assert sizes == {"72×56", f"{width}×{height}", "16×16 to 72×56"}
     assert vsr(monkeypatch, "cache", "ls", "--cache-dir", tmp_path) == 0
     said = capsys.readouterr()
     assert engine.stem[:12] in said.out

@@ -77,7 +77,7 @@ REFUSED = [
     (("espcn", "--to", "keras"), 2, "Unknown kind of file 'keras'. Known kinds: onnx, openvino, glsl"),
     (("espcn", "--to", "onnx", "--precision", "int8"), 2, "Expected the precision float32 or float16, got 'int8'"),
     (("espcn", "--to", "onnx", "--size", "big"), 2, "Expected --size as 480x270, got 'big'"),
-    (("espcn", "--to", "onnx", "--size", "0x9"), 2, "Expected a size of one sample or more each way, got 0x9"),
+    (("espcn", "--to", "onnx", "--size", "3x9"), 2, "Expected a size of 4 samples or more each way, got 3x9"),
     (("espcn", "--to", "onnx", "-o", "a.pt"), 2, "Expected a name that ends with .onnx for ONNX, got a.pt"),
     (("espcn", "--to", "glsl", "--precision", "float16"), 2, "GLSL files have no precision float16: leave --precision"),
     (("espcn", "--to", "glsl", "--size", "9x9"), 2, "GLSL files are for every size: leave --size out"),

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.networks import Mirrored
 from vsr_plugin import ColorSpec, Frame, Upscaler
 from vsr_plugin.errors import OutputError, UsageError, WeightsError
 from vsr_plugin.execution import Execution
@@ -97,13 +98,15 @@ def enlarged_from_half(model: str, scale: int, luma: np.ndarray, depth: int) -> 
         return torch.where(half.float() > x, torch.nextafter(half, torch.zeros_like(half)), half).float()
 
     x = cut(torch.from_numpy(luma / peak).float()[None, None])
-    return (cut(load_model(model, scale)(x))[0, 0] * peak).round().numpy()
+    network = Mirrored(load_model(model, scale), MODELS[model].overlap[scale], scale)
+    return (cut(network(x))[0, 0] * peak).round().numpy()
 
 
 @pytest.mark.parametrize(
     ("model", "scale", "depth", "size"),
     [
         ("fsrcnn", 2, 8, (35, 49)),
+        ("espcn", 2, 8, (5, 3)),  # smaller than the margin
         *[
             pytest.param(model, scale, depth, size, marks=pytest.mark.slow)
             for model in ("espcn", "fsrcnn")
@@ -124,7 +127,7 @@ def test_a_player_shows_what_the_upscaler_makes(
 
 def test_a_shader_runs_only_where_the_window_is_larger(libplacebo: None, tmp_path: Path) -> None:
     file = tmp_path / "s.glsl"
-    file.write_text(shader("tiny", chain("tiny", Tiny())), encoding="utf-8")
+    file.write_text(shader("tiny", chain("tiny", Tiny()), margin=1), encoding="utf-8")
     luma = picture(36, 48, 8)
     assert np.array_equal(played(file, luma, 8, 1), luma)
     assert not np.array_equal(played(file, luma, 8, 2)[::2, ::2], luma)

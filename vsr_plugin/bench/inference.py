@@ -66,8 +66,7 @@ def flops_per_frame(settings: Settings) -> int:
 def network(settings: Settings, upscaler: Upscaler) -> Timing:
     """The compiled network by itself, on all windows of a picture: no colour conversion, no cutting and joining."""
     spec = upscaler.spec
-    height, width = (-(-length // spec.multiple_of) * spec.multiple_of for length in (settings.height, settings.width))
-    grid = tiling.plan(height, width, upscaler.tile, spec.overlap[settings.scale], spec.multiple_of)
+    grid = tiling.plan(settings.height, settings.width, upscaler.tile, spec.overlap[settings.scale], spec.multiple_of)
     batch = upscaler.batch or 1
     shape = (batch, spec.channels, *grid.size)
     module = load_network(settings)[1]

@@ -86,8 +86,7 @@ def build(
         typer.echo(
             "TensorRT is here, too, and `--backend tensorrt` takes it first: this engine is for elsewhere", err=True
         )
-    m = spec.multiple_of
-    grid = tiling.plan(-(-height // m) * m, -(-width // m) * m, tile, spec.overlap[scale], m)
+    grid = tiling.plan(height, width, tile, spec.overlap[scale], spec.multiple_of)
     shape = (batch, spec.channels, *grid.size)
     path, new = backend.build(
         module, spec, ranged(shape) if dynamic else fixed(shape), _precision(backend, precision), target

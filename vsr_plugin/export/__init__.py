@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from ..errors import BackendError, OutputError, UsageError
 from ..installation import install
 from ..models import CLEAN, check_tuning, find_model, read_model, shipped_weights
+from ..tiling import margin_of
 
 if TYPE_CHECKING:
     from ..models import ModelSpec
@@ -139,8 +140,10 @@ def _checked(
         raise UsageError(f"{KINDS[kind].name} files have no precision {precision}", precision=None)
     if not KINDS[kind].whole and size is not None:
         raise UsageError(f"{KINDS[kind].name} files are for every size", size=None)
-    if size is not None and (min(size) < 1 or any(length % spec.multiple_of for length in size)):
-        wanted = f"multiples of {spec.multiple_of}" if spec.multiple_of > 1 else "one sample or more each way"
+    least = margin_of(spec.overlap[scale], spec.multiple_of)
+    if size is not None and (min(size) < least or any(length % spec.multiple_of for length in size)):
+        multiples = f", in multiples of {spec.multiple_of}" if spec.multiple_of > 1 else ""
+        wanted = f"{least} samples or more each way{multiples}"
         raise UsageError(f"Expected a size of {wanted}, got {size[0]}x{size[1]}")
     suffix = KINDS[kind].suffixes[0]
     target = Path("" if target is None else target)

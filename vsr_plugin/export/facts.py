@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..models import CLEAN, manifest
 from ..models.specs import weights_key
+from ..tiling import margin_of
+from .mirrored import Mirrored
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,6 +46,16 @@ class Exported:
     tuned_for: str | None = CLEAN
 
     @property
+    def margin(self) -> int:
+        """Samples by which frames are extended on each side before the network sees them."""
+        return margin_of(self.spec.overlap[self.scale], self.spec.multiple_of)
+
+    @property
+    def mirrored(self) -> Mirrored:
+        """The network as the `Upscaler` runs it."""
+        return Mirrored(self.module, self.margin, self.scale)
+
+    @property
     def digest(self) -> str:
         """sha256 over the names and values of all weights."""
         digest = hashlib.sha256()
@@ -63,7 +75,8 @@ class Exported:
             "scale": str(self.scale),
             "color": "luma" if luma else "RGB",
             "range": _LUMA_RANGE if luma else _RGB_RANGE,
-            "input": "original frames, not enlarged: (batch, channels, height, width), float32",
+            "input": "original frames, not enlarged: (batch, channels, height, width), float32; "
+            f"at least {self.margin} high and wide",
             "output": _OUTPUT,
             "overlap": str(spec.overlap[self.scale]),  # input pixels that a tile must see around itself
             **({"tuned_for": self.tuned_for} if self.tuned_for else {}),

@@ -4,6 +4,10 @@ Each pass computes four channels of a layer into one texture: for every tap, a 4
 layer before. The last pass arranges the sub-pixels. Beyond the edge of a layer there are zeros, as in training, not the
 repeated edge that textures have.
 
+As in the `Upscaler`, the frame is extended by its mirror image, and the result is cropped: textures of features are
+larger than the frame by a margin on each side, the first layer reads mirrored luma, and the last pass leaves the margin
+out.
+
 Players keep the textures in half floats. So that these round little, a texture holds how far its channels are from what
 they would be where the picture is flat, which is a straight line over the luma of the pixel (`Chain.trends`).
 
@@ -19,7 +23,7 @@ from ..errors import UsageError
 from .chain import chain as chain_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -30,6 +34,14 @@ if TYPE_CHECKING:
 _MOST_TEXTURES = 16
 # How much larger than the video the window must be for the shader to run.
 _WHEN = 1.2
+# Reads the luma of a pixel of the extended frame, at its center; smaller frames are mirrored again and again.
+_LUMA = """
+float luma(vec2 at) {{
+    vec2 period = 2.0 * LUMA_size;
+    vec2 place = mod(at - {margin}.0, period);
+    return LUMA_tex(min(place, period - place) * LUMA_pt).x;
+}}
+"""
 # Players compute tanh by exponentials, which overflow; beyond this it is ±1 in half precision.
 _TANH_LIMIT = "9.0"
 
@@ -47,15 +59,16 @@ def write(network: Exported) -> dict[str, bytes]:
         f"Weights {network.digest[:16]}; {layers.macs} multiply-accumulates per input pixel.",
         f"License: {network.facts['license']}",
     ]
-    return {".glsl": shader(name, layers, about).encode()}
+    return {".glsl": shader(name, layers, network.margin, about).encode()}
 
 
-def shader(name: str, chain: Chain, about: Sequence[str] = ()) -> str:
+def shader(name: str, chain: Chain, margin: int, about: Sequence[str] = ()) -> str:
     """Write the shader.
 
     Args:
         name: Shown by the player for each pass, such as ``espcn x2``.
         chain: Of `chain.chain`.
+        margin: Samples by which the frame is extended on each side.
         about: Lines for the comment at the top.
 
     Raises:
@@ -71,9 +84,9 @@ def shader(name: str, chain: Chain, about: Sequence[str] = ()) -> str:
         target = _Textures(names, *(trend if max(len(names), len(source.names)) < _MOST_TEXTURES else ()))
         for group in range(len(names)):
             title = f"{name}: layer {number}, channels {4 * group}-{4 * group + 3}"
-            passes.append(_convolution(title, layer, group, source, target))
+            passes.append(_convolution(title, layer, group, source, target, margin))
         source = target
-    passes.append(_shuffle(f"{name}: sub-pixels", chain.scale, source))
+    passes.append(_shuffle(f"{name}: sub-pixels", chain.scale, source, margin))
     return "\n".join(["".join(f"// {line}\n" for line in about), *passes])
 
 
@@ -97,33 +110,36 @@ class _Textures:
         return [*self.names, *(["LUMA"] if self.slopes is not None else [])]
 
 
-def _header(description: str, textures: Sequence[str], *more: str) -> list[str]:
+def _header(description: str, textures: Iterable[str], *more: str) -> list[str]:
     when = f"OUTPUT.w LUMA.w / {_WHEN} > OUTPUT.h LUMA.h / {_WHEN} > *"
     lines = [f"DESC {description}", "HOOK LUMA", *(f"BIND {name}" for name in textures), *more, f"WHEN {when}"]
     return [f"//!{line}" for line in lines]
 
 
-def _convolution(description: str, layer: Layer, group: int, source: _Textures, target: _Textures) -> str:
+def _convolution(description: str, layer: Layer, group: int, source: _Textures, target: _Textures, margin: int) -> str:
     """Four channels of a layer."""
     rows = slice(4 * group, 4 * group + 4)
     bound = list(dict.fromkeys(source.bound + (["LUMA"] if target.slopes is not None else [])))
-    lines = _header(description, bound, f"SAVE {target.names[group]}", "COMPONENTS 4")
+    size = (f"WIDTH LUMA.w {2 * margin} +", f"HEIGHT LUMA.h {2 * margin} +")
+    lines = _header(description, bound, f"SAVE {target.names[group]}", *size, "COMPONENTS 4")
     first = bound[0]
     side = layer.weight.shape[-1]
     lines += [
+        *(_LUMA.format(margin=margin).splitlines() if "LUMA" in bound else []),
         "",
         "vec4 hook() {",
-        f"    vec2 at = {first}_pos * {first}_size;",
+        f"    vec2 size = {f'LUMA_size + {2 * margin}.0' if first == 'LUMA' else f'{first}_size'};",
+        f"    vec2 at = {first}_pos * size;",
         f"    vec4 sum = {_vector(layer.bias[rows])};",
     ]
     for y in range(side):
         for x in range(side):
             dx, dy = x - side // 2, y - side // 2
             products = _products(layer.weight[rows, :, y, x], source, dx, dy)
-            lines += [f"    if ({_inside(first, dx, dy)}) {{", *products, "    }"] if dx or dy else products
+            lines += [f"    if ({_inside(dx, dy)}) {{", *products, "    }"] if dx or dy else products
     result = _activated(layer, rows)
     if target.slopes is not None and target.offsets is not None:
-        trend = f"{_vector(target.slopes[rows])} * LUMA_tex(LUMA_pos).x + {_vector(target.offsets[rows])}"
+        trend = f"{_vector(target.slopes[rows])} * luma(at) + {_vector(target.offsets[rows])}"
         result = f"{result} - ({trend})"
     lines += [f"    return {result};", "}", ""]
     return "\n".join(lines)
@@ -134,25 +150,25 @@ def _products(weight: Tensor, source: _Textures, dx: int, dy: int) -> Iterator[s
     offset = f"vec2({dx}.0, {dy}.0)"
     if source.slopes is not None and source.offsets is not None:
         along, always = weight @ source.slopes, weight @ source.offsets
-        yield f"        sum += {_vector(along)} * LUMA_texOff({offset}).x + {_vector(always)};"
+        yield f"        sum += {_vector(along)} * luma(at + {offset}) + {_vector(always)};"
     for index, name in enumerate(source.names):
-        texels = f"{name}_texOff({offset})"
+        texels = f"luma(at + {offset})" if name == "LUMA" else f"{name}_texOff({offset})"
         columns = weight[:, 4 * index : 4 * index + 4].T
         if len(columns) == 1:
-            yield f"        sum += {_vector(columns[0])} * {texels}.x;"
+            yield f"        sum += {_vector(columns[0])} * {texels}{'' if name == 'LUMA' else '.x'};"
         else:
             numbers = [_numbers(column) for column in columns] + [_numbers(columns[:0, 0])] * (4 - len(columns))
             yield f"        sum += mat4({', '.join(numbers)}) * {texels};"
 
 
-def _inside(name: str, dx: int, dy: int) -> str:
-    """Whether the tap is inside of the picture: there are zeros around it."""
+def _inside(dx: int, dy: int) -> str:
+    """Whether the tap is inside of the extended frame: there are zeros around it."""
     sides = []
     for offset, axis in ((dx, "x"), (dy, "y")):
         if offset < 0:
             sides.append(f"at.{axis} > {-offset}.0")
         elif offset > 0:
-            sides.append(f"at.{axis} < {name}_size.{axis} - {offset}.0")
+            sides.append(f"at.{axis} < size.{axis} - {offset}.0")
     return " && ".join(sides)
 
 
@@ -170,24 +186,26 @@ def _activated(layer: Layer, rows: slice) -> str:
     return "sum"
 
 
-def _shuffle(description: str, scale: int, source: _Textures) -> str:
+def _shuffle(description: str, scale: int, source: _Textures, margin: int) -> str:
     """One output pixel is channel scale·y + x of its input pixel."""
     first = source.names[0]
     size = (f"WIDTH LUMA.w {scale} *", f"HEIGHT LUMA.h {scale} *")
-    lines = _header(description, source.bound, *size, "COMPONENTS 1")
+    lines = _header(description, dict.fromkeys([*source.bound, "LUMA"]), *size, "COMPONENTS 1")
     lines += [
         "",
         "vec4 hook() {",
-        f"    vec2 at = {first}_pos * {first}_size;",
+        "    vec2 at = LUMA_pos * LUMA_size;",
         f"    ivec2 phase = ivec2(fract(at) * {scale}.0);",
         f"    int channel = phase.y * {scale} + phase.x;",
-        f"    vec2 middle = (floor(at) + 0.5) * {first}_pt;",
+        "    vec2 pixel = floor(at) + 0.5;",
+        f"    vec2 middle = (pixel + {margin}.0) * {first}_pt;",
         "    vec4 four;",
     ]
     for k, name in enumerate(source.names):
         condition = "" if len(source.names) == 1 else f"if (channel / 4 == {k}) "
         lines.append(f"    {condition}four = {name}_tex(middle);")
-    lines += ["    return vec4(four[channel % 4] + LUMA_tex(middle).x, 0.0, 0.0, 1.0);", "}", ""]
+    trend = "" if source.slopes is None else " + LUMA_tex(pixel * LUMA_pt).x"
+    lines += [f"    return vec4(four[channel % 4]{trend}, 0.0, 0.0, 1.0);", "}", ""]
     return "\n".join(lines)
 
 

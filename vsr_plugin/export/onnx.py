@@ -3,6 +3,7 @@
 One input and one output of float32 frames, (batch, channels, height, width), as vs-mlrt and OpenVINO's plugin want them
 whatever the precision between; open lengths have names. What a network needs before its first layer, as SRCNN the
 bicubic enlargement, is in the graph, made of convolution and pixel shuffle: OpenCV has no cubic resize as the papers'.
+So is what the `Upscaler` does around it (`Mirrored`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def write(network: Exported) -> dict[str, bytes]:
     import onnx
 
     spec, scale = network.spec, network.scale
-    proto, _ = onnx_graph(network.module, spec, network.precision)
+    proto, _ = onnx_graph(network.mirrored, spec, network.precision)
     graph = proto.graph
     graph.name = f"{spec.name}_x{scale}"
     graph.ClearField("value_info")  # others work them out for the shape at hand

@@ -23,7 +23,7 @@ def write(network: Exported) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / f"{network.spec.name}_x{network.scale}.xml"
         OpenVINOBackend().save(
-            network.module,
+            network.mirrored,
             network.spec,
             file,
             shape=(size[0], network.spec.channels, *size[1:]),

@@ -20,9 +20,22 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh":
 
 
 def mirror(x: Tensor, margin: int) -> Tensor:
-    """Continue (N, C, H, W) by ``margin`` samples on each side as in a mirror at its edge, the edge sample twice."""
-    x = torch.cat([x[:, :, :margin].flip(2), x, x[:, :, -margin:].flip(2)], 2)
-    return torch.cat([x[..., :margin].flip(3), x, x[..., -margin:].flip(3)], 3)
+    """Continue (N, C, H, W) by ``margin`` samples on each side as in a mirror at its edge, the edge sample twice.
+
+    Both sides must have ``margin`` samples. It is made of single rows and columns, for not every program that reads
+    ONNX files can turn samples around.
+    """
+    for dim in (2, 3):
+        before = [x.narrow(dim, i, 1) for i in reversed(range(margin))]
+        after = [_from_end(x, dim, i) for i in range(margin)]
+        x = torch.cat([*before, x, *after], dim)
+    return x
+
+
+def _from_end(x: Tensor, dim: int, index: int) -> Tensor:
+    """The last row or column, or the one ``index`` before it; of any length, also in a graph."""
+    place = slice(-1 - index, -index or None)
+    return x[:, :, place] if dim == 2 else x[..., place]
 
 
 class BicubicUpsample(nn.Module):

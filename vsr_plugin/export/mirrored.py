@@ -1,0 +1,34 @@
+"""A network with what the `Upscaler` does around it: frames extended by their mirror image, and the result cropped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from ..models.layers import mirror
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Mirrored(nn.Module):
+    """(N, C, H, W) → (N, C, H·scale, W·scale), up to the border as the `Upscaler` makes it.
+
+    Args:
+        network: (N, C, H, W) → (N, C, H·scale, W·scale).
+        margin: By how many samples the frame is extended on each side; it must have as many.
+        scale: Of the network.
+    """
+
+    def __init__(self, network: nn.Module, margin: int, scale: int) -> None:
+        super().__init__()
+        self.network = network
+        self.margin = margin
+        self.border = margin * scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Enlarge ``x``."""
+        large: Tensor = self.network(mirror(x, self.margin))
+        inside = slice(self.border, -self.border or None)
+        return large[:, :, inside, inside]
