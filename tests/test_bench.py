@@ -374,5 +374,5 @@ def test_segments_are_measured_next_to_the_film_in_one_go() -> None:
     assert said.exit_code == 0, said.output
     (way,) = json.loads(said.stdout)
     assert way["name"] == "in segments"
-    assert len(way["seconds"]) == len(way["alone"]) == 1
+    assert len(way["seconds"]) == len(way["alone"]) == len(way["processor"]) == 1
     assert way["ratio"] == pytest.approx(way["seconds"][0] / way["alone"][0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from statistics import median
@@ -31,11 +32,14 @@ class Way:
         name: In words.
         seconds: That each run took, after one that is not counted.
         alone: That the run in one go took which came before each.
+        processor: Processor time of each run, over that of the one before; None with workers, which have their own.
+            Other work on the machine changes it less than the seconds.
     """
 
     name: str
     seconds: tuple[float, ...]
     alone: tuple[float, ...]
+    processor: tuple[float, ...] | None
 
     @property
     def ratio(self) -> float:
@@ -63,17 +67,22 @@ def measure_segments(
         raise UsageError(f"Expected a film of several segments, got one of {settings.frames} frames: {whole}")
     with Upscaler(settings.model, settings.scale, settings.execution, weights=settings.weights) as upscaler:
 
-        def seconds(**how: Any) -> float:
-            return upscale_file(
+        def run(**how: Any) -> tuple[float, float]:
+            before = time.process_time()
+            report = upscale_file(
                 film, folder / "out.mkv", upscaler, encoding=ENCODING, overwrite=True, segment_length=length, **how
-            ).seconds
+            )
+            return report.seconds, time.process_time() - before
 
         for count in (0, *workers):
             name = f"{count} worker{'s' * (count > 1)}" if count else "in segments"
             with ExitStack() as cleanup:
                 how = {"executor": cleanup.enter_context(Cluster(count))} if count else {"resume": True}
-                pairs = [
-                    (seconds(), seconds(**how)) for _ in range(settings.runs + 1)
-                ]  # the first one loads and starts
-            alone, took = zip(*pairs[1:], strict=True)
-            yield Way(name, took, alone)
+                run(), run(**how)  # loads and starts
+                pairs = [(run(), run(**how)) for _ in range(settings.runs)]
+            yield Way(
+                name=name,
+                seconds=tuple(mine for _, (mine, _) in pairs),
+                alone=tuple(other for (other, _), _ in pairs),
+                processor=None if count else tuple(mine / other for (_, other), (_, mine) in pairs),
+            )

@@ -52,9 +52,10 @@ def segments(
             ways.append(way)
             if not as_json:
                 took, alone = median(way.seconds), median(way.alone)
+                processor = f"; processor time ×{median(way.processor):.3f}" if way.processor else ""
                 typer.echo(
                     f"{way.name:12} {took:8.2f} s, {frames / took:.1f} fps; in one go {alone:.2f} s, "
-                    f"{frames / alone:.1f} fps; ×{way.ratio:.3f}"
+                    f"{frames / alone:.1f} fps; ×{way.ratio:.3f}{processor}"
                 )
     if as_json:
         typer.echo(json.dumps([{**asdict(way), "ratio": way.ratio} for way in ways], indent=1))
