@@ -18,6 +18,9 @@ import pytest
 
 from tests.cli.test_segments import ENCODE, say
 from tests.stream.test_segments import frames
+from vsr_plugin.engine import Upscaler
+from vsr_plugin.execution import Execution
+from vsr_plugin.stream import upscale_file
 
 pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_time")]
@@ -43,7 +46,8 @@ def film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     source = "-f lavfi -i testsrc2=s=160x96:r=25:d=12 -c:v libx264 -bf 2 -g 25 -preset ultrafast film.mkv"
     subprocess.run(["ffmpeg", "-v", "error", "-threads", "1", *source.split()], cwd=tmp_path, check=True)
-    say(*ENCODE, "film.mkv", *_HOW, "-o", "whole.mkv", folder=tmp_path)
+    with Upscaler("espcn", 2, Execution(backend="eager", device="cpu", precision="float32")) as upscaler:
+        upscale_file(tmp_path / "film.mkv", tmp_path / "whole.mkv", upscaler, encoding="ffv1")
     return tmp_path / "film.mkv"
 
 

@@ -76,6 +76,7 @@ HARD = {
     "leading frames of MPEG-2": (f"{_FILM} -c:v mpeg2video -g 12 -bf 2", "a.ts"),
     "a variable rate": (f"{_FILM} -vf select='not(mod(n\\,3))+not(mod(n\\,7))' -vsync vfr {_X264}", "a.mp4"),
     "a late start": (f"-itsoffset 3.3 {_FILM} -c:v libx264 -bf 2 {_SHORT} -copyts", "a.mkv"),
+    "a start before 0": (f"{_FILM} -bf 2 {_X264} -output_ts_offset -1.3 -avoid_negative_ts disabled", "a.mp4"),
     "only key frames": (f"{_FILM} -c:v mjpeg -pix_fmt yuvj420p", "a.mkv"),
     "a clock that wraps, and so begins before 0": (f"{_FILM} -c:v libx264 {_SHORT} {_WRAPPING}", "a.ts"),
     "AVI, which has decoding times alone": (f"{_FILM} -c:v mpeg4 -g 25", "a.avi"),

@@ -37,7 +37,7 @@ def segments(
     from ..stream.selection import Selection
     from .terminal import speak
 
-    speak(quiet=False, verbose=False)
+    speak(quiet=False, verbose=False, once=True)  # the film is opened twice
     if not file.is_file():
         raise InputError(f"No such file: {file}")
     folder = file.parent if output is None else output if output.is_dir() else output.parent
