@@ -49,7 +49,7 @@ def _make_film(folder: Path, rate: int) -> Path:
 
 def say(*words: str, folder: Path, code: int = 0) -> tuple[str, str]:
     """What a command says on standard output and standard error."""
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == code, done.stderr
     return done.stdout, done.stderr
 
