@@ -19,6 +19,22 @@ from .gluon import language as gl
 PIXELS = gl.constexpr(64)
 """Of a row: the rows of a product by one warpgroup."""
 
+PITCH = gl.constexpr(80)
+"""Words of an input row in its ring: the same place in two rows lies in different banks."""
+
+_BIAS_PLACE = gl.constexpr(8 * 80)  # in the ring: the word (1, 1), which the bias is multiplied by
+
+# Element pixel · 16 + pair: a register holds a pair of numbers, as two wgmma of K = 16 take them.
+_PAIRS = gl.constexpr(
+    gl.DistributedLinearLayout(
+        reg_bases=[[8 * 16], [4], [8]],
+        lane_bases=[[1], [2], [16], [32], [64]],
+        warp_bases=[[256], [512]],
+        block_bases=[],
+        shape=[1024],
+    )
+)
+
 FLAT = gl.constexpr(gl.SwizzledSharedLayout(1, 1, 1, [0]))
 """Words of 32 bits in order."""
 
@@ -136,6 +152,88 @@ def copy_words(to, ptr, COUNT: gl.constexpr):
     """COUNT words from memory to shared memory, in order."""
     at = gl.arange(0, COUNT, _WORDS)
     to.store(gl.load(ptr + at))
+
+
+@jit
+def input_row(x_ptr, y, first, height, width, stride_h, stride_w, gain, FROM_SAMPLES: gl.constexpr, KIND: gl.constexpr):
+    """(128,) words: samples x and x + 1 of a row, from a column on; zeros beyond the picture."""
+    at = gl.arange(0, 128, LINE)
+    x = first + at
+    row = x_ptr + y.to(gl.int64) * stride_h
+    inside = (y >= 0) & (y < height) & (at < PIXELS + 6)
+    low = gl.load(row + x * stride_w, mask=inside & (x >= 0) & (x < width), other=0).to(gl.float32)
+    high = gl.load(row + (x + 1) * stride_w, mask=inside & (x + 1 >= 0) & (x + 1 < width), other=0).to(gl.float32)
+    if FROM_SAMPLES:
+        low = gl.minimum(low * gain, 1.0)
+        high = gl.minimum(high * gain, 1.0)
+    return pair(low, high, KIND)
+
+
+@jit
+def keep_row(ring, words, y):
+    """Leave an input row in the ring of eight; words beyond it go where nobody reads."""
+    at = gl.arange(0, 128, LINE)
+    ring.scatter(words, gl.where(at < PITCH, (y & 7) * PITCH + at, _BIAS_PLACE + 1 + at), 0)
+
+
+@jit
+def keep_ones(ring, KIND: gl.constexpr):
+    """Leave in the ring what the bias of the first layer is multiplied by."""
+    ones = gl.full([128], 0x3F803F80 if KIND == "bf16" else 0x3C003C00, gl.int32, LINE)
+    ring.scatter(ones, gl.full([128], _BIAS_PLACE, gl.int32, LINE), 0)
+
+
+@jit
+def read_taps(ring, r):
+    """The operand of `first_products`, for row r: pair p of a pixel is two taps of row p // 3; the last one is ones."""
+    at = gl.arange(0, 1024, _PAIRS)
+    pixel, pair_of_taps = at // 16, at % 16
+    is_tap = pair_of_taps < 15
+    place = gl.where(is_tap, pixel + 2 * (pair_of_taps % 3), _BIAS_PLACE)
+    return ring.gather(place + gl.where(is_tap, ((r - 2 + pair_of_taps // 3) & 7) * PITCH, 0), 0)
+
+
+@jit
+def pixel_of_taps():
+    """The pixel that each element of `read_taps` belongs to."""
+    return gl.arange(0, 1024, _PAIRS) // 16
+
+
+@jit
+def store_row(
+    out_ptr, sums, y, left, width, stride_h, stride_w, peak, is_stored,
+    SCALE: gl.constexpr, SIDE: gl.constexpr, COLUMNS: gl.constexpr, KEPT: gl.constexpr, TO_SAMPLES: gl.constexpr,
+):  # fmt: skip
+    """Store a row of (64, COLUMNS), shuffled: column i · SIDE + j is sample (i, j) of SCALE × SCALE."""
+    offs_n = gl.arange(0, COLUMNS, gl.SliceLayout(0, sums.type.layout))
+    offs_m = gl.arange(0, PIXELS, gl.SliceLayout(1, sums.type.layout))
+    i, j = offs_n // SIDE, offs_n % SIDE
+    mask = ((offs_m < KEPT) & (left + offs_m < width))[:, None] & ((i < SCALE) & (j < SCALE))[None, :]
+    offs_o = ((left + offs_m) * SCALE * stride_w)[:, None] + (i * stride_h + j * stride_w)[None, :]
+    if TO_SAMPLES:
+        sums = gl.minimum(gl.maximum(sums * peak, 0.0), peak)
+        sums = ((sums + 12582912.0) - 12582912.0).to(gl.int32)  # to the nearest, ties to even: see `epilogue._round`
+    row = out_ptr + (y * SCALE).to(gl.int64) * stride_h
+    gl.store(row + offs_o, sums.to(out_ptr.dtype.element_ty), mask=mask & is_stored)
+
+
+def pack_first(weight: Tensor, bias: Tensor) -> Tensor:
+    """Weights of a first layer, of 5 × 5 taps and 64 channels, as `first_products` reads them, in words.
+
+    Args:
+        weight: (25 …, 64), of 16 bits.
+        bias: (64,) float32: it is kept in two parts, for it may need more bits than the weights have.
+    """
+    terms = weight.new_zeros((32, 64))  # K: rows of five taps and a zero, then the bias
+    terms[:30].view(5, 6, 64)[:, :5] = weight[:25].view(5, 5, 64)
+    terms[30], terms[31] = split(bias, weight.dtype)
+    return terms.reshape(4, 8, 64).permute(0, 2, 1).contiguous().flatten().view(torch.int32)
+
+
+def split(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Float32 as the sum of two numbers of 16 bits."""
+    high = x.to(dtype)
+    return high, (x - high.float()).to(dtype)
 
 
 def pack_rows(weight: Tensor, channels: int, columns: int) -> Tensor:

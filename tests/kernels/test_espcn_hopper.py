@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(not GLUON.AVAILABLE, reason="this Triton has ano
 CASES: Any = import_module("vsr_plugin.kernels.cases")
 CONVOLUTION: Any = import_module("vsr_plugin.kernels.convolution")
 OPS: Any = import_module("vsr_plugin.kernels.ops")
+HOPPER: Any = import_module("vsr_plugin.kernels.hopper")
 REFERENCE: Any = import_module("vsr_plugin.kernels.reference")
 CPU = torch.device("cpu")
 
@@ -28,7 +29,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def hopper() -> Any:
     module: Any = import_module("vsr_plugin.kernels.espcn_hopper")
-    module._proves_itself.cache_clear()
+    HOPPER.proves_itself.cache_clear()
     return module
 
 
@@ -72,8 +73,8 @@ def test_it_is_for_hopper_and_sixteen_bits(
     capability: tuple[int, int], dtype: torch.dtype, supported: bool, hopper: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    monkeypatch.setattr(hopper, "_proves_itself", lambda *_: True)
-    assert hopper.supports(torch.device("cuda"), dtype) is supported
+    monkeypatch.setattr(HOPPER, "proves_itself", lambda *_: True)
+    assert hopper.KERNEL.supports(torch.device("cuda"), dtype) is supported
 
 
 def right(x: Any, *_: Any, source: Any, target: Any) -> Any:
@@ -85,34 +86,34 @@ def broken(*_: Any, **__: Any) -> Any:
     raise RuntimeError("no such instruction")
 
 
+def proves_itself(hopper: Any, run: Any) -> bool:
+    found: bool = HOPPER.proves_itself("espcn_hopper", hopper.pack, run, hopper._example, CPU, torch.bfloat16)
+    return found
+
+
 @pytest.mark.parametrize(
     ("run", "said"),
     [
         (right, ""),
         (lambda *args, **how: right(*args, **how).roll(1, -1), "computes wrong samples"),
-        (broken, "does not run, the one for all GPUs does instead: no such instruction"),
+        (broken, "The kernel espcn_hopper does not run, the one for all GPUs does instead: no such instruction"),
     ],
 )
-def test_it_has_to_prove_itself(
-    run: Any, said: str, hopper: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(hopper, "run", run)
-    with caplog.at_level(logging.WARNING):
-        assert hopper._proves_itself(CPU, torch.bfloat16) is (said == "")
-        assert hopper._proves_itself(CPU, torch.bfloat16) is (said == "")
+def test_it_has_to_prove_itself(run: Any, said: str, hopper: Any, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        with caplog.at_level(logging.WARNING):
+            assert proves_itself(hopper, run) is (said == "")
     assert len(caplog.records) == (said != ""), "tried once"
     assert said in caplog.text
 
 
-def test_a_lack_of_memory_says_nothing_about_the_kernel(hopper: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lack_of_memory_says_nothing_about_the_kernel(hopper: Any) -> None:
     def full(*_: Any, **__: Any) -> Any:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(hopper, "run", full)
     with pytest.raises(torch.OutOfMemoryError):
-        hopper._proves_itself(CPU, torch.float16)
-    monkeypatch.setattr(hopper, "run", right)
-    assert hopper._proves_itself(CPU, torch.float16)
+        proves_itself(hopper, full)
+    assert proves_itself(hopper, right)
 
 
 def test_another_gluon_leaves_the_kernels_for_all_gpus() -> None:
