@@ -303,25 +303,27 @@ def _layer(name: str, layer: Layer, *, timed: bool = False, **how: Any) -> Case:
     return Case("convolution", name, partial(_convolution, layer, **how), timed)
 
 
-def _espcn_hopper() -> tuple[Case, ...]:
-    """Of the kernel in Gluon, where that is there."""
+def _hopper() -> tuple[Case, ...]:
+    """Of the kernels in Gluon, where that is there."""
     if not gluon.AVAILABLE:
         return ()
-    from . import espcn_hopper
+    from . import espcn_hopper, fsrcnn_hopper
 
     formats: dict[str, dict[str, Any]] = {
         "8 bits": {"stored": torch.uint8}, "10 bits": {"stored": torch.uint16},
         "16 bits": {"stored": torch.uint16, "depth": 16}, "float32": {},
     }  # fmt: skip
+    kernels = ((espcn_hopper.KERNEL, espcn_layers, (3, 2, 4)), (fsrcnn_hopper.KERNEL, fsrcnn_layers, (3, 4)))
     return tuple(
         Case(
-            "espcn_hopper",
+            kernel.name,
             f"×{scale}, {name}",
-            partial(_chain, espcn_hopper.KERNEL, espcn_layers(scale), **how),
+            partial(_chain, kernel, layers(scale), **how),
             timed=(scale, name) == (3, "8 bits"),
             architecture=90,
         )
-        for scale in (3, 2, 4)
+        for kernel, layers, scales in kernels
+        for scale in scales
         for name, how in formats.items()
     )
 
@@ -359,7 +361,7 @@ CASES: tuple[Case, ...] = (
     Case("espcn", "×3, 8 bits", partial(_chain, espcn.KERNEL, espcn_layers(3), stored=_U8), True),
     Case("espcn", "×2, float32", partial(_chain, espcn.KERNEL, espcn_layers(2))),
     Case("espcn", "×4, 10 bits", partial(_chain, espcn.KERNEL, espcn_layers(4, 32, 16), stored=_U16)),
-    *_espcn_hopper(),
+    *_hopper(),
     Case("fsrcnn", "×3, 8 bits", partial(_chain, fsrcnn.KERNEL, fsrcnn_layers(3), stored=_U8), True),
     Case("fsrcnn", "×2, float32", partial(_chain, fsrcnn.KERNEL, fsrcnn_layers(2))),
     Case("fsrcnn", "×4, (32, 5, 1)", partial(_chain, fsrcnn.KERNEL, fsrcnn_layers(4, 32, 5, 1))),

@@ -24,9 +24,9 @@ WHOLE: tuple[WholeKernel, ...] = (espcn.KERNEL, fsrcnn.KERNEL)
 """The kernels that compute a whole network, those of one architecture first."""
 
 if gluon.AVAILABLE:
-    from . import espcn_hopper
+    from . import espcn_hopper, fsrcnn_hopper
 
-    WHOLE = (espcn_hopper.KERNEL, *WHOLE)
+    WHOLE = (espcn_hopper.KERNEL, fsrcnn_hopper.KERNEL, *WHOLE)
 
 
 @torch.library.custom_op("vsr_plugin::enlarge", mutates_args=())

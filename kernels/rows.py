@@ -100,6 +100,27 @@ def first_products(kind):
 
 
 @constexpr_function
+def register_products(kind, channels, columns):
+    """PTX: sums (64, columns) = (64, channels) float32 in registers, rounded, × weights in shared memory.
+
+    Both are in the layouts of `sums_layout`: what wgmma leaves is in the order in which it takes it.
+    """
+    sums = [f"${index}" for index in range(columns // 2)]
+    given = [f"${columns // 2 + index}" for index in range(channels // 2)]
+    pairs = [f"pair{index}" for index in range(channels // 4)]
+    code = f"{{ .reg .b32 low, high, weights, {', '.join(pairs)}; .reg .b64 right; .reg .pred never;\n"
+    code += f"shr.u32 weights, ${(columns + channels) // 2}, 4; setp.ne.b32 never, 0, 0;\n"
+    for index, name in enumerate(pairs):
+        code += f"cvt.rn.{kind}x2.f32 {name}, {given[2 * index + 1]}, {given[2 * index]};\n"
+    code += _BEGIN
+    for k in range(channels // 16):
+        code += _descriptor("right", "weights", k * 2 * columns, columns)
+        left = f"{{{', '.join(pairs[4 * k : 4 * k + 4])}}}"
+        code += _wgmma(columns, kind, sums, left, "1" if k else "never", "0")
+    return code + _END
+
+
+@constexpr_function
 def row_products(kind, channels, columns):
     """PTX: sums of three rows += a row of activations at three taps to the side × weights, both in shared memory.
 
@@ -228,6 +249,11 @@ def pack_first(weight: Tensor, bias: Tensor) -> Tensor:
     terms[:30].view(5, 6, 64)[:, :5] = weight[:25].view(5, 5, 64)
     terms[30], terms[31] = split(bias, weight.dtype)
     return terms.reshape(4, 8, 64).permute(0, 2, 1).contiguous().flatten().view(torch.int32)
+
+
+def pack_columns(weight: Tensor, columns: int) -> Tensor:
+    """Weights of a 1 × 1 layer (channels, columns), of 16 bits, as `register_products` reads them, in words."""
+    return weight.reshape(-1, 8, columns).permute(0, 2, 1).contiguous().flatten().view(torch.int32)
 
 
 def split(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -65,7 +65,7 @@ def _small_size(kernel: str, dtype: torch.dtype) -> tuple[int, int, int]:
     """(n, height, width) with several tiles each way, and no more."""
     if dtype == torch.float32:  # exact numbers need many instructions, and take long
         return 1, 3, 20
-    if kernel == "espcn_hopper":  # two strips, and two segments
+    if kernel.endswith("hopper"):  # two strips, and two segments
         return 2, 9, 70
     return 2, 5, 37
 

@@ -1,0 +1,269 @@
+"""FSRCNN in one kernel for Hopper, in Gluon: no activation ever leaves the multiprocessor.
+
+A program is one warpgroup. It walks down a strip of 64 columns, of which 54 are kept, and makes one row of every layer
+at a step; see `rows` for how a row is multiplied. Shrinking and expanding, 1 × 1, take their operand from the registers
+that the layer before them left it in.
+
+No layer adds a bias. Channels are padded to 64 and 16, and two that are left over are always 1: what is multiplied by
+them is the next layer's bias, in two parts.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from . import fsrcnn
+from .gluon import fence_async_shared, jit
+from .gluon import language as gl
+from .hopper import rows_walked, walk, whole
+from .launch import Tuned, numbers
+from .rows import (
+    FLAT,
+    PIXELS,
+    copy_words,
+    first_products,
+    input_row,
+    keep_ones,
+    keep_row,
+    kind_of,
+    pack_columns,
+    pack_first,
+    pack_rows,
+    read_taps,
+    register_products,
+    row_layout,
+    row_operands,
+    row_products,
+    split,
+    store_row,
+    sums_layout,
+)
+from .strip import PackedNetwork
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from .convolution import Form, Packed
+    from .reference import Layer
+
+_MAPS = 4
+_HALO = _MAPS + 1
+_ONES = 2  # channels that are always 1
+
+HALO = gl.constexpr(5)
+KEPT = gl.constexpr(54)  # columns of a strip
+WIDE = gl.constexpr(64)  # channels at both ends, padded
+NARROW = gl.constexpr(16)  # ″ between them
+
+
+@jit
+def _prelu(x, slope):
+    return gl.where(x < 0.0, x * slope, x)
+
+
+@jit
+def _inside(x, left, r, height, width, is_edge):
+    """A row of a layer: zeros beyond the picture, whose pixels begin at column ``left``."""
+    if is_edge:
+        columns = left + gl.arange(0, PIXELS, gl.SliceLayout(1, x.type.layout))
+        x = gl.where(((columns >= 0) & (columns < width) & (r >= 0) & (r < height))[:, None], x, 0.0)
+    return x
+
+
+@jit
+def _add_row(coming, this, last, row, weight, CHANNELS: gl.constexpr, COLUMNS: gl.constexpr, KIND: gl.constexpr):
+    """Add a row of activations to the sums of three rows; those of the last one are whole then."""
+    return gl.inline_asm(
+        row_products(KIND, CHANNELS, COLUMNS), row_operands(COLUMNS),
+        [coming, this, last, row, weight], [coming.type, this.type, last.type], is_pure=False,
+    )  # fmt: skip
+
+
+@jit(do_not_specialize=["height", "width", "segment"])
+def _fsrcnn_hopper_kernel(
+    x_ptr, out_ptr, first_ptr, shrink_ptr, maps_ptr, expand_ptr, last_ptr, slopes_ptr,
+    height, width, segment, stride_xn, stride_xh, stride_xw, stride_on, stride_oh, stride_ow, x_gain, out_peak,
+    SCALE: gl.constexpr, COLUMNS: gl.constexpr,
+    FROM_SAMPLES: gl.constexpr, TO_SAMPLES: gl.constexpr, DTYPE: gl.constexpr,
+):  # fmt: skip
+    """Shapes: x (N, height, width), out (N, height · SCALE, width · SCALE); weights as `pack` leaves them."""
+    KIND: gl.constexpr = kind_of(DTYPE)
+    SUMS_WIDE: gl.constexpr = sums_layout(WIDE)
+    SUMS_NARROW: gl.constexpr = sums_layout(NARROW)
+    pid = gl.program_id(0)
+    strips = gl.cdiv(width, KEPT)
+    segments = gl.cdiv(height, segment)
+    left = pid % strips * KEPT
+    top = pid // strips % segments * segment
+    bottom = gl.minimum(top + segment, height)
+    picture = (pid // strips // segments).to(gl.int64)
+    x_ptr += picture * stride_xn
+    out_ptr += picture * stride_on
+
+    # Behind each row there is room: its last pixels' taps read 32 bytes more, for columns that nobody keeps.
+    room0 = gl.allocate_shared_memory(gl.int32, [5, PIXELS * NARROW // 8], FLAT)
+    room1 = gl.allocate_shared_memory(gl.int32, [5, PIXELS * NARROW // 8], FLAT)
+    room2 = gl.allocate_shared_memory(gl.int32, [5, PIXELS * NARROW // 8], FLAT)
+    room3 = gl.allocate_shared_memory(gl.int32, [5, PIXELS * NARROW // 8], FLAT)
+    room4 = gl.allocate_shared_memory(gl.int32, [9, PIXELS * WIDE // 16], FLAT)
+    row0 = room0.reinterpret(DTYPE, [PIXELS, NARROW], row_layout(NARROW))
+    row1 = room1.reinterpret(DTYPE, [PIXELS, NARROW], row_layout(NARROW))
+    row2 = room2.reinterpret(DTYPE, [PIXELS, NARROW], row_layout(NARROW))
+    row3 = room3.reinterpret(DTYPE, [PIXELS, NARROW], row_layout(NARROW))
+    row4 = room4.reinterpret(DTYPE, [PIXELS, WIDE], row_layout(WIDE))
+    first = gl.allocate_shared_memory(gl.int32, [16 * WIDE], FLAT)
+    shrink = gl.allocate_shared_memory(gl.int32, [WIDE * NARROW // 2], FLAT)
+    expand = gl.allocate_shared_memory(gl.int32, [WIDE * NARROW // 2], FLAT)
+    # In parts, for each has to be a power of two.
+    maps = gl.allocate_shared_memory(gl.int32, [36, NARROW * NARROW // 2], FLAT)
+    last = gl.allocate_shared_memory(gl.int32, [9, WIDE * COLUMNS // 2], FLAT)
+    ring = gl.allocate_shared_memory(gl.int32, [1024], FLAT)
+    copy_words(first, first_ptr, 16 * WIDE)
+    copy_words(shrink, shrink_ptr, WIDE * NARROW // 2)
+    copy_words(expand, expand_ptr, WIDE * NARROW // 2)
+    for part in gl.static_range(36):
+        copy_words(maps.index(part), maps_ptr + part * (NARROW * NARROW // 2), NARROW * NARROW // 2)
+    for part in gl.static_range(9):
+        copy_words(last.index(part), last_ptr + part * (WIDE * COLUMNS // 2), WIDE * COLUMNS // 2)
+
+    keep_ones(ring, KIND)
+    begin = left - HALO - 2
+    for above in gl.static_range(5):
+        y = top - HALO - 2 + above
+        coming = input_row(x_ptr, y, begin, height, width, stride_xh, stride_xw, x_gain, FROM_SAMPLES, KIND)
+        keep_row(ring, coming, y)
+    fence_async_shared()
+    gl.barrier()
+
+    offs_wide = gl.arange(0, WIDE, gl.SliceLayout(0, SUMS_WIDE))
+    offs_narrow = gl.arange(0, NARROW, gl.SliceLayout(0, SUMS_NARROW))
+    slope_first = gl.load(slopes_ptr + offs_wide)[None, :]
+    slope_expand = gl.load(slopes_ptr + WIDE + offs_wide)[None, :]
+    slopes_ptr += 2 * WIDE
+    slope0 = gl.load(slopes_ptr + offs_narrow)[None, :]
+    slope1 = gl.load(slopes_ptr + NARROW + offs_narrow)[None, :]
+    slope2 = gl.load(slopes_ptr + 2 * NARROW + offs_narrow)[None, :]
+    slope3 = gl.load(slopes_ptr + 3 * NARROW + offs_narrow)[None, :]
+    slope4 = gl.load(slopes_ptr + 4 * NARROW + offs_narrow)[None, :]
+    wide = gl.full([PIXELS, WIDE], 0.0, gl.float32, SUMS_WIDE)
+    none = gl.full([PIXELS, NARROW], 0.0, gl.float32, SUMS_NARROW)
+    nothing = gl.full([PIXELS, COLUMNS], 0.0, gl.float32, sums_layout(COLUMNS))
+    on_edge = (left < HALO) | (left + PIXELS - HALO > width)
+
+    # Of every layer, the sums of the row that comes, of this one, and of the last one.
+    c1, t1, l1 = none, none, none
+    c2, t2, l2 = none, none, none
+    c3, t3, l3 = none, none, none
+    c4, t4, l4 = none, none, none
+    c5, t5, l5 = nothing, nothing, nothing
+    for r in range(top - HALO, bottom + HALO):
+        is_edge = on_edge | (r < HALO) | (r >= height)
+        coming = input_row(x_ptr, r + 3, begin, height, width, stride_xh, stride_xw, x_gain, FROM_SAMPLES, KIND)
+        a = gl.inline_asm(
+            first_products(KIND), ("=f", "r", "r"), [read_taps(ring, r), first], wide.type, is_pure=False
+        )
+        b = gl.inline_asm(
+            register_products(KIND, WIDE, NARROW), ("=f", "f", "r"), [_prelu(a, slope_first), shrink], none.type,
+            is_pure=False,
+        )  # fmt: skip
+        row0.store(_inside(_prelu(b, slope0), left - HALO, r, height, width, is_edge).to(DTYPE))
+        fence_async_shared()
+        gl.barrier()
+        c1, t1, l1 = _add_row(c1, t1, l1, row0, maps, NARROW, NARROW, KIND)
+        row1.store(_inside(_prelu(l1, slope1), left - HALO + 1, r - 1, height, width, is_edge).to(DTYPE))
+        keep_row(ring, coming, r + 3)
+        fence_async_shared()
+        gl.barrier()
+        c2, t2, l2 = _add_row(c2, t2, l2, row1, maps.slice(9, 9), NARROW, NARROW, KIND)
+        row2.store(_inside(_prelu(l2, slope2), left - HALO + 2, r - 2, height, width, is_edge).to(DTYPE))
+        fence_async_shared()
+        gl.barrier()
+        c3, t3, l3 = _add_row(c3, t3, l3, row2, maps.slice(18, 9), NARROW, NARROW, KIND)
+        row3.store(_inside(_prelu(l3, slope3), left - HALO + 3, r - 3, height, width, is_edge).to(DTYPE))
+        fence_async_shared()
+        gl.barrier()
+        c4, t4, l4 = _add_row(c4, t4, l4, row3, maps.slice(27, 9), NARROW, NARROW, KIND)
+        a = gl.inline_asm(
+            register_products(KIND, NARROW, WIDE), ("=f", "f", "r"), [_prelu(l4, slope4), expand], wide.type,
+            is_pure=False,
+        )  # fmt: skip
+        row4.store(_inside(_prelu(a, slope_expand), left - HALO + 4, r - 4, height, width, is_edge).to(DTYPE))
+        fence_async_shared()
+        gl.barrier()
+        c5, t5, l5 = _add_row(c5, t5, l5, row4, last, WIDE, COLUMNS, KIND)
+        store_row(
+            out_ptr, l5, r - HALO, left, width, stride_oh, stride_ow, out_peak, r - HALO >= top,
+            SCALE, 4, COLUMNS, KEPT, TO_SAMPLES,
+        )  # fmt: skip
+        c1, t1, l1 = none, c1, t1
+        c2, t2, l2 = none, c2, t2
+        c3, t3, l3 = none, c3, t3
+        c4, t4, l4 = none, c4, t4
+        c5, t5, l5 = nothing, c5, t5
+
+
+_RESIDENT = 2
+CONFIGS: list[dict[str, Any]] = [{"num_warps": 4, "maxnreg": 255}]
+_tuned = Tuned(_fsrcnn_hopper_kernel, key=(), steps=partial(rows_walked, halo=_HALO))
+
+
+def fits(forms: Sequence[Form]) -> bool:
+    """Whether a chain of layers is the paper's FSRCNN, ×3 or ×4, with two channels to spare in each width."""
+    if not fsrcnn.fits(forms) or len(forms) != _MAPS + 4:
+        return False
+    first, shrink, *_, last = forms
+    return (
+        first.size == 5
+        and last.size == 3
+        and last.shuffle in (3, 4)
+        and 48 < first.outputs <= 64 - _ONES
+        and 8 < shrink.outputs <= 16 - _ONES
+    )
+
+
+def pack(layers: Sequence[Packed]) -> PackedNetwork:
+    """Layers that `fits` takes, for the kernel; in float16 or bfloat16."""
+    first, shrink, *maps, expand, last = layers
+    wide, narrow, dtype = first.form.outputs, shrink.form.outputs, first.weight.dtype
+    ones = torch.nn.functional.one_hot(torch.tensor([wide, wide + 1]), 64).sum(0).to(first.bias)
+    tensors = (
+        pack_first(first.weight, first.bias + ones),
+        pack_columns(_with_bias(shrink, 1, wide, narrow), 16),
+        torch.cat([pack_rows(_with_bias(layer, 9, narrow, narrow), 16, 16) for layer in maps]),
+        pack_columns(_with_bias(expand, 1, narrow, wide), 64),
+        pack_rows(_with_bias(last, 9, wide, None), 64, 16),
+        torch.cat([layer.slope for layer in (first, expand, shrink, *maps)]),
+    )
+    constants = {"SCALE": last.form.shuffle, "COLUMNS": 16, "DTYPE": numbers(dtype)["DTYPE"]}
+    return PackedNetwork(tensors, scale=last.form.shuffle, halo=_HALO, constants=constants)
+
+
+def _with_bias(layer: Packed, taps: int, ones_in: int, ones_out: int | None) -> Tensor:
+    """(taps · channels, columns): weights that multiply the ones among what comes in by the bias, and pass ones on.
+
+    Args:
+        layer: Its weights are in the kernel's order.
+        taps: Of the layer.
+        ones_in: The first of the two channels that are 1.
+        ones_out: ″ of what comes out; None if there are none.
+    """
+    weight = layer.weight.clone().view(taps, -1, layer.weight.shape[1])
+    middle = weight[taps // 2]
+    middle[ones_in], middle[ones_in + 1] = split(layer.bias, weight.dtype)
+    if ones_out is not None:
+        middle[ones_in, ones_out : ones_out + _ONES] = 1
+    return weight.flatten(0, 1)
+
+
+def _example() -> tuple[Layer, ...]:
+    from .cases import fsrcnn_layers
+
+    return fsrcnn_layers(3)
+
+
+KERNEL = whole("fsrcnn_hopper", fits, pack, walk(_tuned, CONFIGS, 64, _RESIDENT), _example)
