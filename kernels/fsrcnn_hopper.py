@@ -164,9 +164,7 @@ def _fsrcnn_hopper_kernel(
     for r in range(top - HALO, bottom + HALO):
         is_edge = on_edge | (r < HALO) | (r >= height)
         coming = input_row(x_ptr, r + 3, begin, height, width, stride_xh, stride_xw, x_gain, FROM_SAMPLES, KIND)
-        a = gl.inline_asm(
-            first_products(KIND), ("=f", "r", "r"), [read_taps(ring, r), first], wide.type, is_pure=False
-        )
+        a = gl.inline_asm(first_products(KIND), ("=f", "r", "r"), [read_taps(ring, r), first], wide.type, is_pure=False)
         b = gl.inline_asm(
             register_products(KIND, WIDE, NARROW), ("=f", "f", "r"), [_prelu(a, slope_first), shrink], none.type,
             is_pure=False,

@@ -81,7 +81,7 @@ def rows_walked(values: dict[str, Any], halo: int) -> int:
 def _supports(
     name: str,
     pack: Callable[[Sequence[Packed]], PackedNetwork],
-    run: Run,
+    run: Callable[..., Tensor],
     example: Callable[[], tuple[Layer, ...]],
     device: torch.device,
     dtype: torch.dtype,

@@ -18,7 +18,7 @@ pytest.importorskip("triton")
 SHARED = {75: 65_536, 80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448, 100: 232_448, 120: 101_376}
 MATRIX_KERNELS = {"_convolution_kernel", "_espcn_kernel", "_fsrcnn_kernel"}
 if import_module("vsr_plugin.kernels.gluon").AVAILABLE:
-    MATRIX_KERNELS.add("_espcn_hopper_kernel")
+    MATRIX_KERNELS |= {"_espcn_hopper_kernel", "_fsrcnn_hopper_kernel"}
 
 
 def compiled(architectures: list[int], how: str) -> list[dict[str, Any]]:

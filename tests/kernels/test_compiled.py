@@ -92,6 +92,9 @@ def without(compiled: Compiled, name: str) -> Compiled:
     [
         ("convolution: ESPCN 32→9", ("bar.sync", "fence.proxy", "cp.async.wait_group", "wgmma.wait_group")),
         ("espcn_hopper: ×3, 8 bits, float16", ("bar.sync", "fence.proxy", "wgmma.fence", "wgmma.wait_group")),
+        pytest.param(
+            "fsrcnn_hopper: ×3, 8 bits, float16", ("bar.sync", "fence.proxy", "wgmma.fence"), marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_kernel_for_hopper_uses_its_matrix_units_and_needs_every_order_it_keeps(

@@ -1,0 +1,151 @@
+"""Kernels for Hopper are taken where they can be trusted, and only there; `test_compiled` runs them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from importlib import import_module
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("triton")
+
+GLUON: Any = import_module("vsr_plugin.kernels.gluon")
+
+pytestmark = pytest.mark.skipif(not GLUON.AVAILABLE, reason="this Triton has another Gluon")
+
+CASES: Any = import_module("vsr_plugin.kernels.cases")
+CONVOLUTION: Any = import_module("vsr_plugin.kernels.convolution")
+OPS: Any = import_module("vsr_plugin.kernels.ops")
+HOPPER: Any = import_module("vsr_plugin.kernels.hopper")
+REFERENCE: Any = import_module("vsr_plugin.kernels.reference")
+CPU = torch.device("cpu")
+
+
+NAMES = ("espcn_hopper", "fsrcnn_hopper")
+
+
+@pytest.fixture(params=NAMES)
+def hopper(request: pytest.FixtureRequest) -> Any:
+    HOPPER.proves_itself.cache_clear()
+    return import_module(f"vsr_plugin.kernels.{request.param}")
+
+
+def forms(layers: tuple[Any, ...]) -> list[Any]:
+    return [CONVOLUTION.Form.of(layer) for layer in layers]
+
+
+@pytest.mark.parametrize(
+    ("layers", "fitting"),
+    [
+        (CASES.espcn_layers(2), "espcn_hopper"),
+        (CASES.espcn_layers(4), "espcn_hopper"),
+        (CASES.espcn_layers(3, 32, 16), None),
+        (CASES.espcn_layers(3, 64, 64), None),
+        ((CASES.random_layer(64, 1, 5, activation="relu"), *CASES.espcn_layers(3)[1:]), None),
+        ((CASES.random_layer(64, 1, 3, activation="tanh"), *CASES.espcn_layers(3)[1:]), None),
+        (CASES.fsrcnn_layers(3), "fsrcnn_hopper"),
+        (CASES.fsrcnn_layers(4, 62, 14), "fsrcnn_hopper"),
+        (CASES.fsrcnn_layers(2), None),  # its deconvolution has 5 × 5 taps
+        (CASES.fsrcnn_layers(3, 63, 12), None),  # no channel is left for the bias
+        (CASES.fsrcnn_layers(3, 56, 15), None),
+        (CASES.fsrcnn_layers(3, 56, 12, 3), None),
+    ],
+)
+def test_the_networks_of_the_papers_fit_and_come_before_the_kernels_for_all_gpus(
+    layers: Any, fitting: str | None
+) -> None:
+    names = [kernel.name for kernel in OPS.WHOLE if kernel.fits(forms(layers))]
+    assert names[:-1] == ([] if fitting is None else [fitting])
+    assert names[-1] in ("espcn", "fsrcnn")
+
+
+def test_a_cpu_supports_none_of_them() -> None:
+    supported = [kernel.name for kernel in OPS.WHOLE if kernel.supports(CPU, torch.float16)]
+    assert supported == ["espcn", "fsrcnn"]
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "supported"),
+    [
+        ((9, 0), torch.float16, True),
+        ((9, 0), torch.bfloat16, True),
+        ((9, 0), torch.float32, False),
+        ((8, 9), torch.float16, False),
+        ((10, 0), torch.float16, False),
+    ],
+)
+def test_it_is_for_hopper_and_sixteen_bits(
+    capability: tuple[int, int], dtype: torch.dtype, supported: bool, hopper: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(HOPPER, "proves_itself", lambda *_: True)
+    assert hopper.KERNEL.supports(torch.device("cuda"), dtype) is supported
+
+
+def right(hopper: Any) -> Any:
+    layers = tuple(CASES.in_dtype(layer, torch.float32) for layer in hopper._example())
+    return lambda x, _, **formats: REFERENCE.chain(x, layers, **formats)
+
+
+def shifted(hopper: Any) -> Any:
+    return lambda *args, **formats: right(hopper)(*args, **formats).roll(1, -1)
+
+
+def broken(_: Any) -> Any:
+    def run(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no such instruction")
+
+    return run
+
+
+def full(_: Any) -> Any:
+    def run(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError
+
+    return run
+
+
+def proves_itself(hopper: Any, run: Any) -> bool:
+    name = hopper.KERNEL.name
+    found: bool = HOPPER.proves_itself(name, hopper.pack, run, hopper._example, CPU, torch.bfloat16)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (right, ""),
+        (shifted, "computes wrong samples"),
+        (broken, "hopper does not run, the one for all GPUs does instead: no such instruction"),
+    ],
+)
+def test_it_has_to_prove_itself(make: Any, said: str, hopper: Any, caplog: pytest.LogCaptureFixture) -> None:
+    run = make(hopper)
+    for _ in range(2):
+        with caplog.at_level(logging.WARNING):
+            assert proves_itself(hopper, run) is (said == "")
+    assert len(caplog.records) == (said != ""), "tried once"
+    assert said in caplog.text
+
+
+def test_a_lack_of_memory_says_nothing_about_the_kernel(hopper: Any) -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        proves_itself(hopper, full(hopper))
+    assert proves_itself(hopper, right(hopper))
+
+
+def test_another_gluon_leaves_the_kernels_for_all_gpus() -> None:
+    program = """
+import sys
+sys.modules["triton.experimental.gluon"] = None
+from vsr_plugin.kernels import ops
+from vsr_plugin.kernels.cases import CASES
+print([kernel.name for kernel in ops.WHOLE], any(case.architecture for case in CASES))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ, check=False)
+    assert done.stdout.strip() == "['espcn', 'fsrcnn'] False", done.stderr[-1000:]
