@@ -201,6 +201,7 @@ class Block:
         target, source = instruction.operands
         kind = types_of(instruction.parts)[-1]
         size = width(kind)
+        in_order = self._unordered.isdisjoint(vector(source))
         if isinstance(source, tuple):
             part = size // len(source)
             columns = [self.bits(one, part) for one in source]
@@ -211,6 +212,8 @@ class Block:
                 self.write(register, column, mask)
         else:
             self.write(target, self.bits(source, size), mask)
+        if in_order:  # compilers rename registers between the fence and a product, which assemblers see through
+            self._unordered.difference_update(vector(target))
 
     def _compare(self, instruction: Instruction, mask: Array) -> None:
         kind = types_of(instruction.parts)[-1]

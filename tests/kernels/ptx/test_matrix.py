@@ -74,7 +74,7 @@ def core_matrices(x: NDArray[Any]) -> NDArray[Any]:
 
 GROUP = """{fill} FENCE
     mov.b64 %rd10, 0x0000001000080000; mov.b64 %rd11, 0x0000001000080080;
-    mov.b32 %r20, 0; ORDER
+    and.b32 %r20, %r1, 0; ORDER mov.b32 %r21, 0;
     wgmma.mma_async.sync.aligned.m64n8k16.f32.{kind}.{kind} {{%r20, %r21, %r22, %r23}}, %rd10, %rd11, 0, 1, 1, 0, 0;
     wgmma.mma_async.sync.aligned.m64n8k16.f32.{kind}.{kind} {{%r20, %r21, %r22, %r23}}, %rd10, %rd11, 1, 1, 1, 0, 0;
     wgmma.commit_group.sync.aligned; OVERWRITE wgmma.wait_group.sync.aligned WAIT;
