@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import re
 import subprocess
 from fractions import Fraction
@@ -12,10 +13,11 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import DamagedInputError, InputError
-from vsr_plugin.stream import Selection, Source
+from vsr_plugin.stream import Selection, Source, upscale_file
 
-from .conftest import Make, Media, frame_times, piped
+from .conftest import FAST, Make, Media, frame_times, piped
 
 _FILM = "-f lavfi -i testsrc2=s=64x48:r=25:d=1.6 -f lavfi -i sine=d=1.6"
 _H264 = "-c:v libx264 -preset ultrafast -bf 2 -g 10 -c:a aac -b:a 32k"
@@ -347,3 +349,95 @@ def test_a_duration_tag_of_another_file_is_no_damage(media: Media, tmp_path: Pat
     source = Source(cut)
     assert len(list(source)) > 0
     assert source.damaged == 0
+
+
+@pytest.mark.parametrize("order", [("near.ts", "far.ts"), ("far.ts", "near.ts")])
+def test_files_that_were_joined_are_whole_whichever_way_the_clock_jumps(
+    make: Make, tmp_path: Path, order: tuple[str, str]
+) -> None:
+    near = make(f"{_FILM} {_H264}", "near.ts")
+    parts = {"near.ts": near, "far.ts": make(f"-i {near} -c copy -output_ts_offset 100", "far.ts")}
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(parts[name].read_bytes() for name in order))
+    assert _read(joined) == (80, 0)
+
+
+@pytest.mark.parametrize("fill", [b"\0", b"\xff", b"\x55\xaa"])
+def test_bytes_of_a_transport_stream_that_are_overwritten_are_damage(make: Make, tmp_path: Path, fill: bytes) -> None:
+    data = bytearray(make(f"{_FILM} {_H264}", "a.ts").read_bytes())
+    file = tmp_path / "hole.ts"
+    for packet in range(40, 60, 4):
+        damaged = bytearray(data)
+        damaged[packet * 188 - 60 : packet * 188 + 90] = (fill * 150)[:150]
+        file.write_bytes(damaged)
+        assert _read(file)[1] > 0, packet
+
+
+def test_a_frame_of_a_transport_stream_without_its_header_is_damage(make: Make, tmp_path: Path) -> None:
+    data = bytearray(make(f"{_FILM} {_H264}", "a.ts").read_bytes())
+    starts = [at for at in range(188 * 40, len(data), 188) if data[at + 1] & 0x41 == 0x41 and data[at + 2] == 0]
+    at = data.index(b"\0\0\1\xe0", starts[0])
+    assert at < starts[0] + 188
+    data[at : at + 4] = b"none"
+    file = tmp_path / "headless.ts"
+    file.write_bytes(data)
+    assert _read(file)[1] > 0
+
+
+def test_zeros_after_a_transport_stream_are_none_and_between_its_packets_are_damage(make: Make, tmp_path: Path) -> None:
+    data = make(f"{_FILM} {_H264}", "a.ts").read_bytes()
+    padded, holed = tmp_path / "padded.ts", tmp_path / "holed.ts"
+    padded.write_bytes(data + bytes(188 * 300))
+    holed.write_bytes(data[: 188 * 50] + bytes(188 * 2) + data[188 * 52 :])
+    assert _read(padded) == (40, 0)
+    assert _read(holed)[1] > 0
+
+
+def test_sound_that_is_missing_from_a_program_stream_is_damage(make: Make, nearest: Upscaler, tmp_path: Path) -> None:
+    data = make(f"{_FILM} {_MPEG2} -b:v 1M", "a.mpg").read_bytes()
+    sound = [at for at in range(0, len(data), 2048) if b"\0\0\1\xc0" in data[at : at + 64]]
+    file = tmp_path / "hole.mpg"
+    first, second = sound[len(sound) // 2 :][:2]
+    file.write_bytes(data[:first] + data[first + 2048 : second] + data[second + 2048 :])
+    assert upscale_file(file, tmp_path / "out.mkv", nearest, encoding=FAST).damaged > 0
+
+
+def test_frames_that_a_damaged_index_of_an_avi_lacks_are_damage(make: Make, tmp_path: Path) -> None:
+    data = make(f"{_FILM} {_H264}", "h264.avi").read_bytes()
+    index = data.rindex(b"idx1")
+    file = tmp_path / "index.avi"
+    read = []
+    for entry in range(18, 36, 3):
+        damaged, at = bytearray(data), index + 13 + 16 * entry
+        damaged[at : at + 60] = random.Random(entry).randbytes(60)
+        file.write_bytes(damaged)
+        read.append(_read(file))
+    assert any(frames < 40 for frames, _ in read)
+    assert all(damaged for frames, damaged in read if frames < 40)
+
+
+def test_sound_that_loses_its_headers_does_not_end_a_film(make: Make, nearest: Upscaler, tmp_path: Path) -> None:
+    whole = make(f"{_FILM} {_H264}", "a.ts")
+    data = bytearray(whole.read_bytes())
+    for at in range(0, len(data) - 188, 188):
+        if data[at + 1] & 0x5F == 0x41 and data[at + 2] == 1:  # where a packet of sound begins
+            header = data.find(b"\xff\xf1", at, at + 188)
+            if header > 0 and at > 188 * 30:
+                data[header : header + 2] = b"no"
+    file = tmp_path / "headless.ts"
+    file.write_bytes(data)
+    for name in ("out.mkv", "out.mp4"):
+        report = upscale_file(file, tmp_path / name, nearest, encoding=FAST)
+        assert (report.frames, report.damaged > 0) == (40, True)
+
+
+def test_a_stream_of_sound_that_damage_has_made_up_does_not_end_a_film(
+    make: Make, nearest: Upscaler, tmp_path: Path
+) -> None:
+    data = bytearray(make(f"{_FILM} {_H264}", "a.flv").read_bytes())
+    tags = [at for at in range(1000, len(data) - 12) if data[at] == 8 and data[at + 8 : at + 13] == b"\0\0\0\xaf\1"]
+    data[tags[3] + 11] ^= 0x20  # another codec, or another kind of channel, begins a stream of its own
+    data[tags[5] + 11] ^= 0x01
+    file = tmp_path / "more.flv"
+    file.write_bytes(data)
+    assert upscale_file(file, tmp_path / "out.mkv", nearest, encoding=FAST).frames == 40

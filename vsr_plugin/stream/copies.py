@@ -26,6 +26,7 @@ _HOLDERS = {"audio": "aac", "video": "mpeg4", "subtitle": "subrip"}
 # How muxers say that they write what no reader knows.
 _DOUBT = re.compile(r"may not be recognized|may be unplayable")
 _NO_TAG = "\0\0\0\0"
+_STATING_AAC = ("flv", "matroska", "mov")  # in the others each packet says it
 # Written by the muxer itself, or true of the old file only.
 _STALE_TAGS = re.compile(
     r"major_brand|minor_version|compatible_brands|encoder|software|alpha_mode|(_statistics_|bps|duration|number_of_|source_id).*",
@@ -135,6 +136,12 @@ def refusal(output: OutputContainer, stream: Any, others: Sequence[Any] = ()) ->
     if stream.container.format.name != kind and any(_DOUBT.search(line) for _, _, line in said):
         return f"{kind} could hold it, but players could not read it there"
     return None
+
+
+def lacks_parameters(stream: Any) -> bool:
+    """Whether nothing says how AAC is to be decoded: a stream that damage has made up, of a container that says it."""
+    aac = stream.codec_context.name == "aac" and not stream.codec_context.extradata
+    return aac and stream.container.format.name.startswith(_STATING_AAC)
 
 
 def _holds_all(output: OutputContainer, streams: Sequence[Any]) -> bool:

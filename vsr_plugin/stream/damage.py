@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import DamagedInputError
+from .avi import avi_check
 from .input import Pipe, python_file, seconds, size_of
 from .jpeg import is_whole
 from .matroska import matroska_check
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_CHECKS_OF_A_STREAM = {"avi": avi_check, "matroska,webm": matroska_check}
 _SAID = 3  # lines that are warnings
+_STEADY = ("mpeg1video", "mpeg2video")  # whose frames follow each other at one rate, or with a field more (telecine)
+_HOLE = Fraction(7, 4)  # frames
 
 
 class Damage:
@@ -99,11 +103,14 @@ class Tally:
         self._waiting: set[int] = set()  # timestamps of packets whose frames have not come out
         self._missing: set[int] = set()
         self._first: int | None = None  # timestamp of the first key frame
+        self._steady = stream.codec_context.name in _STEADY
+        self._shown: int | None = None  # timestamp of the last frame, each without one after it counted for a step
         self._file: BinaryIO | None = None  # opened here
         self._walk = self._follow(path)
 
     def _follow(self, path: str) -> Walk | None:
-        check = matroska_check(self._stream.index) if self._form == "matroska,webm" else CHECKS.get(self._form)
+        of_stream = _CHECKS_OF_A_STREAM.get(self._form)
+        check = of_stream(self._stream.index) if of_stream else CHECKS.get(self._form)
         if check is None:
             return None
         read = python_file(self._container)
@@ -137,24 +144,37 @@ class Tally:
 
     def frame(self, pts: int | None) -> None:
         """Note the timestamp of a frame as the decoder gave it."""
-        if pts is None or self._step is None:
+        if self._step is None:
             return
-        reach = self._step / self._tick / 2  # beside a frame its second field, or one that is only referred to, may lie
+        step = self._step / self._tick
+        if pts is None:
+            self._shown = None if self._shown is None else self._shown + round(step)
+            return
+        shown, self._shown = self._shown, pts
+        late = False
+        if self._steady and shown is not None:
+            late = pts < shown
+            seen = self._start is None or shown * self._tick >= self._start
+            if seen and pts > shown + _HOLE * step:
+                self._missing |= {round(shown + index * step) for index in range(1, round((pts - shown) / step))}
+        reach = step / 2  # beside a frame its second field, or one that is only referred to, may lie
         past = {waiting for waiting in self._waiting if waiting <= pts + reach}
         self._waiting -= past
         self._missing |= {waiting for waiting in past if waiting < pts - reach}
-        self._missing.discard(pts)
+        if not late:  # as a frame is that holds half of the next one
+            self._missing.discard(pts)
 
     def _is_due(self, pts: int) -> bool:
         """Whether a frame has to come: not so what leads to the first key frame, which may need frames before it."""
         after_start = self._start is None or pts * self._tick >= self._start
         return after_start and self._first is not None and pts >= self._first
 
-    def lost(self, reached: Fraction, end: Fraction | None) -> str | None:
+    def lost(self, reached: Fraction, end: Fraction | None, *, joined: bool) -> str | None:
         """What did not come, when reading is over; None if nothing is known to be lost.
 
         Args:
             reached: Where the last frame ends, in seconds of the file's clock.
+            joined: Whether that clock has jumped: its header then says nothing of the end.
             end: Where the part asked for ends, if that was reached: what comes behind is not missed; None for all.
         """
         if end is None:
@@ -168,7 +188,7 @@ class Tally:
         if missing:
             first = float(missing[0] * self._tick)
             return f"{len(missing)} frames are missing, the first of them at {first:.3f} s"
-        return self._early(reached) if end is None else None
+        return self._early(reached) if end is None and not joined else None
 
     def close(self) -> None:
         """Close what is open; harmless when called again."""

@@ -279,7 +279,7 @@ class Source(Iterator[Frame]):
         if self._sequence is not None:
             lost = None if end is not None else self._sequence.lost_after(self._files)
         elif self._tally is not None and not self.damaged:
-            lost = self._tally.lost(reached, end)
+            lost = self._tally.lost(reached, end, joined=self.timeline.jumps > 0)
         if lost:
             self._damage.add(lost, ends=True)
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _INTERLEAVED = 10  # seconds by which a file's streams may lie apart in it
 _CLUSTER = 10  # seconds: more than the clusters of Matroska last that FFmpeg and mkvmerge write
 _MARKED_BEFORE = 2  # packets, the marked one included, that may lie before a jump
+_SHORTEST_HOLE = 2  # packets of sound
 _SEEK_BACK = (0, 1, 4, 16)  # seconds: where a container has no index, seeking lands where it likes
 
 
@@ -71,6 +72,7 @@ class Reader:
         self._cancelled = cancelled
         self._users = {"reader", "writer"} if keep_packets else {"reader"}
         self._lock = threading.Lock()
+        self._sound_ends: dict[int, Fraction] = {}  # of each stream, so far
         self._entry: int | None = None  # timestamp of the key frame that `packets` has to begin with
         self._open()
         flags = Flags(self.container.format.flags)
@@ -105,6 +107,7 @@ class Reader:
         self.container.close()
         self._open()
         self.timeline.forget()
+        self._sound_ends.clear()
         if self.queue is not None:
             self.queue.clear()
 
@@ -252,10 +255,24 @@ class Reader:
         if packet.is_corrupt:
             self._damage(f"a packet of {packet.stream.type} stream {packet.stream_index} is damaged")
             return
+        if packet.stream.type == "audio" and self.container.format.name == "mpeg":
+            self._look_for_hole(packet)
         try:
             self.queue.put(packet)
         except OSError as error:
             raise OutputError(f"Cannot keep the sound of {self._name} in a temporary file: {error.strerror}") from error
+
+    def _look_for_hole(self, packet: Packet[Any]) -> None:
+        """Tell where sound is missing, in a format whose packets have no numbers."""
+        if packet.pts is None or not packet.duration:
+            return
+        begin, duration = seconds(packet.pts, packet.time_base), seconds(packet.duration, packet.time_base)
+        end = self._sound_ends.get(packet.stream_index, begin)
+        if begin > end + _SHORTEST_HOLE * duration:
+            self._damage(
+                f"{float(begin - end):.3f} s of audio stream {packet.stream_index} are missing at {float(end):.3f} s"
+            )
+        self._sound_ends[packet.stream_index] = begin + duration
 
     def _marked(self) -> Iterator[Packet[Any]]:
         """All packets on the timeline; where the clock jumps, those before it are not marked as corrupt.

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from av.error import FFmpegError, InvalidDataError
+from av.error import ArgumentError, FFmpegError, InvalidDataError
 from av.stream import Discard, Disposition
 
 from ..errors import OutputError
-from .copies import add_copy, custom_tags, kept_tags, refusal, told_tags, unheld
+from .copies import add_copy, custom_tags, kept_tags, lacks_parameters, refusal, told_tags, unheld
 from .input import is_cover, seconds
 from .timecode import later
 
@@ -36,6 +36,7 @@ _TEXT_SUBTITLES = ("ass", "mov_text", "ssa", "subrip", "srt", "text", "webvtt")
 _STYLED = ("ass", "ssa")
 _SUBTITLE_CODEC = {"mp4": "mov_text", "mov": "mov_text", "ipod": "mov_text", "matroska": "subrip", "webm": "webvtt"}
 _COUNTING = {"avi", "mxf"}  # containers in which all streams begin at once
+_RATES = 13  # that AAC has numbers for
 _LATE = Fraction(1, 20)  # seconds that a stream may begin later without being heard
 
 
@@ -48,6 +49,14 @@ class _CopiedStream:
     converter: Any = None  # a subtitle encoder's codec context
     last: int | None = None  # decoding time of its last packet
     overlaps: bool = False  # whether that was moved
+
+    def loses_sync(self, packet: Packet[Any]) -> bool:
+        """Whether a packet of AAC lacks the header that tells how to decode it (ISO/IEC 14496-3, section 1.A.2.2.1)."""
+        context = self.source.codec_context
+        if context is None or context.name != "aac" or context.extradata:
+            return False
+        head = bytes(packet)[:3].ljust(3, b"\0")
+        return head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or head[2] >> 2 & 0xF >= _RATES
 
     def follow(self, packet: Packet[Any]) -> None:
         """Keep the decoding times rising, as muxers demand: where two parts of a file overlap, they do not."""
@@ -89,6 +98,7 @@ class Remux:
         self._input = source.container
         self._held: list[Packet[Any]] = []  # subtitles that may last beyond an end that is not known yet
         self._undecodable: set[int] = set()  # film streams that wait for a key frame
+        self._begun = False
 
     def lay_out(self, add_picture: Callable[[], VideoStream]) -> VideoStream:
         """Add all streams in the input's order, with chapters and tags; ``add_picture`` adds the new video stream.
@@ -194,6 +204,8 @@ class Remux:
         kind = self._output.format.name
         others = [self._input.streams[self._source.stream_index], *(one.source for one in self._copies.values())]
         refused = refusal(self._output, stream, others)
+        if refused is None and context is not None and lacks_parameters(stream):
+            refused = "its parameters are not in the file"
         codec = _SUBTITLE_CODEC.get(kind)
         if not refused and is_cover(stream) and kind == "matroska":
             self._attach_cover(stream)
@@ -253,17 +265,21 @@ class Remux:
             written = converted
         if copy.last is None and copy.source.type == "audio" and self._output.format.name in _COUNTING:
             self._say_late(copy, time)
+        what = f"a packet of {copy.source.type} stream {copy.source.index}"
+        if copy.loses_sync(written):
+            self._source.damage(f"{what} is damaged")
+            return
         copy.follow(written)
         written.stream = copy.target
         try:
             self._output.mux_one(written)
         except InvalidDataError:  # its form is broken, though the demuxer did not see it
-            self._source.damage(f"a packet of {copy.source.type} stream {copy.source.index} is damaged")
-        except FFmpegError as error:
-            what = f"{copy.source.type} stream {copy.source.index}"
-            raise OutputError(
-                f"Cannot write {what} of {self._source.name} at {float(time):.3f} s: {error.strerror}"
-            ) from error
+            self._source.damage(f"{what} is damaged")
+        except ArgumentError:
+            if not self._begun:  # the header is written with the first packet
+                raise
+            self._source.damage(f"{self._output.format.name} does not take {what} at {float(time):.3f} s")
+        self._begun = True
 
     def _say_late(self, copy: _CopiedStream, time: Fraction) -> None:
         if time > _LATE:

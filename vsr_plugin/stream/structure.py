@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .asf import asf_check
 from .nut import nut_check
+from .transport import transport_check
 from .walk import FAR, BrokenError
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ _IN_FRAGMENT = {
     b"meta", b"uuid", b"udta", b"free", b"skip",
 }  # fmt: skip
 _LARGEST_FRAGMENT = 1 << 26  # bytes of its index
-_SYNC = 0x47  # the first byte of a packet of a transport stream
 _FLASH_TAGS = (8, 9, 15, 18)  # sound, frames, data: Flash Video, annex E.4.1
 _MXF_KEY = bytes.fromhex("060e2b34")
 _MXF_PARTITION = bytes.fromhex("060e2b34020501010d0102010100")  # without its kind and status: SMPTE ST 377-1
@@ -42,19 +42,6 @@ def _perhaps(count: int) -> Generator[int | None, Any, bytes]:
     except EOFError:
         return b""
     return found
-
-
-def _transport_stream(walk: Walk) -> Steps:
-    """Packets of one length (ISO/IEC 13818-1); FFmpeg sees for itself where one is missing between others."""
-    head = yield from _perhaps(2048)
-    for length, offset in ((188, 0), (192, 4), (204, 0)):
-        if head and set(head[offset::length]) == {_SYNC}:
-            try:
-                yield -FAR
-            except EOFError as end:
-                if walk.at % length:
-                    raise BrokenError(f"its last packet of {length} bytes is cut") from end
-            return
 
 
 def _fragments(walk: Walk) -> Steps:
@@ -104,18 +91,6 @@ def _flash(walk: Walk) -> Steps:
         walk.unfinished = f"the tag at byte {at}"
         yield -(int.from_bytes(tag[1:4]) + 4)
         walk.unfinished = None
-
-
-def _riff(walk: Walk) -> Steps:
-    while True:
-        head = yield from _perhaps(8)
-        kind, length = struct.unpack("<4sI", head or bytes(8))
-        if kind != b"RIFF" or length in (0, 0xFFFFFFFF):  # written as it came, to where nobody could go back
-            return
-        walk.unfinished = "its list of chunks"
-        yield -length
-        walk.unfinished = None
-        yield -(length % 2)
 
 
 def _ogg(walk: Walk) -> Steps:
@@ -220,12 +195,16 @@ def _png(walk: Walk) -> Steps:
 
 
 def _program_stream(walk: Walk) -> Steps:
-    """Packs and packets (ISO/IEC 11172-1, 13818-1); what fills the space between some is none of them."""
+    """Packs and packets (ISO/IEC 11172-1, 13818-1); zeros may fill the space between some."""
     while True:
         at = walk.at
         code = yield from _perhaps(4)
-        if code[:3] != b"\0\0\1" or code[3] < 0xB9:
+        while code[:3] == bytes(3):
+            code = code[1:] + (yield from _perhaps(1))
+        if not code.strip(b"\0\xff"):
             return
+        if code[:3] != b"\0\0\1" or code[3] < 0xB9:
+            raise BrokenError(f"there is no packet at byte {at}")
         if code[3] == 0xB9:
             continue
         walk.unfinished = f"the packet at byte {at}"
@@ -239,17 +218,16 @@ def _program_stream(walk: Walk) -> Steps:
         walk.unfinished = None
 
 
-# By FFmpeg's name of the format; Matroska is in matroska.py.
+# By FFmpeg's name of the format; those of avi.py and matroska.py need the stream that is read, too.
 CHECKS: dict[str, Check] = {
     "apng": _png,
     "asf": asf_check,
-    "avi": _riff,
     "flv": _flash,
     "gif": _gif,
     "ivf": _ivf,
     "mov,mp4,m4a,3gp,3g2,mj2": _fragments,
     "mpeg": _program_stream,
-    "mpegts": _transport_stream,
+    "mpegts": transport_check,
     "mxf": _mxf,
     "nut": nut_check,
     "ogg": _ogg,

@@ -52,6 +52,11 @@ class Walk:
         self._done = False
         self._resume(None)
 
+    @property
+    def rest(self) -> bytes:
+        """What is left where a check asked for more bytes than there are."""
+        return bytes(self._held)
+
     def note(self, at: int, what: str) -> None:
         """Say what does not fit at a position in bytes."""
         self._problems.append((at, what))

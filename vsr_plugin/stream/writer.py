@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 import torch
-from av.error import FFmpegError
+from av.error import ArgumentError, FFmpegError
 
 from ..errors import OutputError, UsageError
 from .clock import OutputClock
@@ -112,6 +111,7 @@ class Writer:
         self._pictures_only = suffix in STILL_PICTURES or suffix == ".y4m"
         self._ratio: Fraction | None = None
         self._turn: Turn | None = None
+        self._latest: int | None = None  # decoding time of the last encoded packet
 
     def open(self, frame: Frame) -> None:
         """Choose and open the encoder, and lay out the streams; the header is written with the first packet."""
@@ -295,16 +295,18 @@ class Writer:
         self.written.size += packet.size
         self.written.encoded += 1
         packet.stream = self._stream
-        stamp = packet.pts
+        stamp, decoding = packet.pts, packet.dts
         try:
             self._output.mux_one(packet)
-        except FFmpegError as error:
-            if error.errno != errno.EINVAL:
-                raise
+        except ArgumentError as error:
             at = "an unknown time" if stamp is None else f"{float(stamp * self._clock.ticks):.3f} s"
-            raise OutputError(
-                f"Cannot write {self.name}: {self._output.format.name} does not take the frame at {at}"
-            ) from error
+            kind = self._output.format.name
+            rises = decoding is not None and (self._latest is None or decoding > self._latest)
+            if self._remux is None or self._latest is None or not rises:
+                raise OutputError(f"Cannot write {self.name}: {kind} does not take the frame at {at}") from error
+            # FFmpeg has kept the frame, and wrote a packet that was waiting for it.
+            self._source.damage(f"{kind} does not take a packet before {at}")
+        self._latest = decoding if decoding is not None else self._latest
         self._clock.say_rounding(stamp, self._stream.time_base)
 
     def _container(self) -> OutputContainer:

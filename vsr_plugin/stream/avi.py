@@ -1,0 +1,57 @@
+"""What an AVI file states of its own bytes, and how many frames it holds beside those that its index names.
+
+Microsoft's "AVI RIFF File Reference", and OpenDML's extensions for files of several parts.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+from .walk import BrokenError
+
+if TYPE_CHECKING:
+    from .walk import Check, Steps, Walk
+
+_PARTS = (b"movi", b"rec ")  # lists that hold frames, or lists of them
+_OPEN = (0, 0xFFFFFFFF)  # lengths of what was written to where nobody could go back
+
+
+def avi_check(stream: int) -> Check:
+    """A check of an AVI file, which notes where the frames of the stream lie.
+
+    Args:
+        stream: Its index.
+    """
+    kinds = (f"{stream:02d}dc".encode(), f"{stream:02d}db".encode())
+
+    def check(walk: Walk) -> Steps:
+        end = 0  # of the part, in bytes
+        while True:
+            at = walk.at
+            try:
+                head = yield 8
+            except EOFError:
+                return
+            kind, length = struct.unpack("<4sI", head)
+            if at >= end:
+                if kind != b"RIFF" or length in _OPEN:
+                    return
+                end = at + 8 + length
+                walk.unfinished = "its list of chunks"
+                yield -4
+                continue
+            if kind == b"LIST":
+                name = yield 4
+                if name not in _PARTS:
+                    yield -(length + length % 2 - 4)
+            elif not kind.isascii() or not kind.strip(b" ").isalnum():
+                raise BrokenError(f"there is no chunk at byte {at}")
+            else:
+                if kind in kinds and length:
+                    walk.frames.append(at)
+                yield -(length + length % 2)
+            if walk.at >= end:
+                walk.unfinished = None
+
+    return check

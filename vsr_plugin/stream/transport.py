@@ -1,0 +1,86 @@
+"""What a transport stream states of its own bytes (ISO/IEC 13818-1, section 2.4.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .walk import BrokenError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from .walk import Steps, Walk
+
+_SYNC = 0x47  # the first byte of every packet
+_HEAD = 2048  # bytes that tell how long a packet is
+_GROUP = 256  # packets looked at together
+# Bytes from one packet to the next, and of the clock that M2TS has before each.
+_FORMS = ((188, 0), (192, 4), (204, 0))
+_START_CODE = b"\0\0\1"
+
+
+def transport_check(walk: Walk) -> Steps:
+    """Packets of one length, and at the beginning of each frame's first one a header.
+
+    FFmpeg sees for itself where a packet is missing between others; it looks for the next one where there is none, and
+    passes over a frame whose header it does not know.
+    """
+    try:
+        head = yield _HEAD
+    except EOFError:
+        return
+    forms = [form for form in _FORMS if set(head[form[1] :: form[0]]) == {_SYNC}]
+    if not forms:
+        return
+    length, offset = forms[0]
+    frames = _FrameHeaders()
+    filled: int | None = None  # where padding begins, which is damage only if more packets follow it
+    held, at, last = head, 0, False
+    while held or not last:
+        if not last:
+            try:
+                held += yield length * _GROUP
+            except EOFError:
+                held, last = held + walk.rest, True
+        count = len(held) // length
+        packets = np.frombuffer(held, np.uint8, count * length).reshape(count, length)
+        there = packets[:, offset] == _SYNC
+        for index in np.flatnonzero(~there).tolist():
+            if packets[index].min() != packets[index].max():
+                raise BrokenError(f"there is no packet at byte {at + index * length}")
+            filled = at + index * length if filled is None else filled
+        if filled is not None and count and there[-1]:
+            raise BrokenError(f"there is no packet at byte {filled}")
+        for index in frames.damaged(packets[:, offset:], there):
+            walk.note(at + index * length, f"the header of the packet at byte {at + index * length} is damaged")
+        at, held = at + count * length, held[count * length :]
+        if last and held:
+            raise BrokenError(f"its last packet of {length} bytes is cut")
+
+
+class _FrameHeaders:
+    """Knows the streams whose frames have headers of their own; the others carry tables."""
+
+    def __init__(self) -> None:
+        self._streams: set[int] = set()
+
+    def damaged(self, packets: NDArray[np.uint8], there: NDArray[np.bool_]) -> Iterator[int]:
+        """Which of some packets, each 188 bytes, ought to begin with the header of a frame and do not."""
+        for index in np.flatnonzero(there & (packets[:, 1] & 0x40 != 0)).tolist():
+            packet = packets[index, :188].tobytes()
+            stream = int.from_bytes(packet[1:3]) & 0x1FFF
+            control = packet[3] >> 4
+            start = 5 + packet[4] if control & 2 else 4
+            payload = packet[start:]
+            if control & 0xC or not control & 1 or len(payload) < len(_START_CODE):  # encrypted, or empty
+                continue
+            if payload.startswith(_START_CODE):
+                self._streams.add(stream)
+            elif payload[0] == 0 and payload[1] == 2 and payload[2] >> 4 == 0xB:  # a table: another stream was joined
+                self._streams.discard(stream)
+            elif stream in self._streams:
+                yield index
