@@ -128,6 +128,7 @@ def test_what_decoding_and_encoding_take_counts(media: Media, monkeypatch: pytes
         ({"fps": 0}, "Expected fps above 0, got 0"),
     ],
 )
-def test_what_cannot_be_tried_is_refused(wish: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_tried_is_refused(monkeypatch: pytest.MonkeyPatch, wish: dict[str, Any], message: str) -> None:
+    monkeypatch.setattr(choice, "can_seek", lambda _: True)  # a file that is redirected to standard input
     with pytest.raises(UsageError, match=message):
         best_model(**{"source": "in.mp4", **wish})

@@ -198,7 +198,7 @@ def best_model(
     if not fps > 0:
         raise UsageError(f"Expected fps above 0, got {fps:g}")
     check_tuning(tuned_for)
-    if not can_seek(source):
+    if str(source) == "-" or not can_seek(source):
         raise UsageError(f"Expected a model for {source}, which can be read only once, got 'auto'", model=...)
     sample = _sample(source, selection or Selection())
     with closing(Source(source, sample)) as frames:
