@@ -26,6 +26,7 @@ from vsr_plugin.errors import BackendError, OutOfMemoryError, UsageError, Weight
 from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
 from vsr_plugin.models import MODELS, NetworkSpec
+from vsr_plugin.reuse import Reuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -207,13 +208,13 @@ def test_a_frame_that_repeats_the_one_before_is_not_enlarged_again(batch: int, m
     enlarged: list[Frame] = []
     with nearest(batch=batch) as upscaler:
         apart = [upscaler.upscale([frame])[0] for frame in frames]
-        upscale = upscaler.upscale
+        upscale = upscaler._upscale
 
-        def listening(group: Sequence[Frame]) -> list[Frame]:
+        def listening(group: Sequence[Frame], reuse: Reuse) -> list[Frame]:
             enlarged.extend(group)
-            return upscale(group)
+            return upscale(group, reuse)
 
-        monkeypatch.setattr(upscaler, "upscale", listening)
+        monkeypatch.setattr(upscaler, "_upscale", listening)
         results = list(upscaler.stage(iter(frames)))
     assert [frame.pts for frame in enlarged] == [0, 3, 5, 6, 7, 8, 9, 10, 12]
     for result, truth in zip(results, apart, strict=True):

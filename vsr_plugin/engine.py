@@ -11,6 +11,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from types import NoneType
 from typing import TYPE_CHECKING, Self
@@ -27,6 +28,7 @@ from .frames import Frame
 from .image import to_frame, to_image
 from .models import CLEAN, NetworkSpec, find_model, read_model, read_models
 from .passes import Pass
+from .reuse import Reuse
 from .sizes import Size, Target
 
 if TYPE_CHECKING:
@@ -205,6 +207,9 @@ class Upscaler:
             OutOfMemoryError: no room for the smallest tile.
             BackendError: anything else that goes wrong in the backend.
         """
+        return self._upscale(frames)
+
+    def _upscale(self, frames: Sequence[Frame], reuse: Reuse | None = None) -> list[Frame]:
         if self._closed:
             raise UsageError("Expected an open upscaler, got one that is closed: make another")
         if isinstance(frames, Frame) or not all(isinstance(frame, Frame) for frame in frames):
@@ -218,33 +223,12 @@ class Upscaler:
             batch = self._fit(frames[0])
             failure: OutOfMemoryError | None = None
             try:
-                done += self._upscale_batch(frames[len(done) : len(done) + batch])
+                done += self._upscale_batch(frames[len(done) : len(done) + batch], reuse)
             except OutOfMemoryError as error:
                 forget_frames(failure := error)  # which hold the tensors that are in the way
             if failure is not None:
                 self._shrink(frames[0], failure)
         return done
-
-    def _upscale_changes(self, frames: Sequence[Frame], before: tuple[Frame, Frame] | None) -> list[Frame]:
-        """As `upscale`; but a frame that repeats the one before it shares the planes of that one's result.
-
-        Args:
-            frames: ″
-            before: The frame before them and its result, if there was one.
-        """
-        last, results = (before[0], [before[1]]) if before else (None, [])
-        changed: list[Frame] = []
-        places = []  # of each frame's result among those of the changed frames, after the one from before
-        for frame in frames:
-            if last is None or not frame.repeats(last):
-                changed.append(frame)
-            places.append(len(results) + len(changed) - 1)
-            last = frame
-        results += self.upscale(changed)
-        return [
-            replace(frame, planes=results[place].planes, sample_aspect_ratio=results[place].sample_aspect_ratio)
-            for frame, place in zip(frames, places, strict=True)
-        ]
 
     def enlarge_image(self, image: Image) -> Image:
         """Enlarge an image; ``upscaler(image)`` does the same.
@@ -265,19 +249,25 @@ class Upscaler:
 
     __call__ = enlarge_image
 
-    def stage(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+    def stage(self, frames: Iterator[Frame], reuse: Reuse | None = None) -> Iterator[Frame]:
         """Enlarge a stream of frames, in order.
 
         Asks for input only when output is wanted, holds at most one batch and one frame before and as many after, and
-        closes ``frames`` when it ends or is closed. A change of geometry, or the end, closes a batch. A frame that
-        repeats the one before it is not enlarged again: both results share their planes.
+        closes ``frames`` when it ends or is closed. A change of geometry, or the end, closes a batch. Unless the
+        execution says otherwise, what did not change since the frame before is not enlarged again; a frame that repeats
+        it as a whole shares the planes of its result.
+
+        Args:
+            frames: The stream.
+            reuse: What frames before them have left behind, and takes what these do; nobody else's meanwhile.
         """
-        before: tuple[Frame, Frame] | None = None
+        reuse = reuse or Reuse()
         try:
             for batch in self._batches(frames):
-                done = self._upscale_changes(batch, before)
-                before = batch[-1], done[-1]
-                yield from done
+                if self._asked.reuse == "off":
+                    yield from self.upscale(batch)
+                else:
+                    yield from reuse.upscale(batch, lambda changed: self._upscale(changed, reuse))
         finally:
             close = getattr(frames, "close", None)
             if close is not None:
@@ -365,7 +355,7 @@ class Upscaler:
         tiles = "whole frames" if self.tile is None else f"tiles of {self.tile}"
         _log.warning("out of memory: going on with a batch of %d and %s", self.batch, tiles)
 
-    def _upscale_batch(self, frames: Sequence[Frame]) -> list[Frame]:
+    def _upscale_batch(self, frames: Sequence[Frame], reuse: Reuse | None) -> list[Frame]:
         first, batch = frames[0], self.batch
         assert batch is not None
         target = self.target(first)
@@ -373,12 +363,15 @@ class Upscaler:
         task = f"{self.backend}: enlarging {first.width}×{first.height}"
         with torch.inference_mode(), translated_errors(task), torch_threads(1 if self._backend.own_threads else None):
             planes = [self._upload([frame.planes[index] for frame in frames]) for index in range(len(first.planes))]
-            whole = len(target.scales) == 1 and target.window is None and not self.self_ensemble
-            reads = whole and self._backend.reads_samples and self.spec.multiple_of == 1
-            native = conversion.native if reads else None
+            if self.device.type != "cpu" or self._backend.reads_samples:  # which do not prove their sums
+                reuse = None
+            whole = len(target.scales) == 1 and target.window is None
+            reads = self._backend.reads_samples and self.spec.multiple_of == 1 and not self.self_ensemble
+            native = conversion.native if whole and (reads or reuse) else None
             x, rest = conversion.split(planes) if native is None else (planes[0][:, None], tuple(planes[1:]))
             for place, scale in enumerate(target.scales):
-                x = self._pass(place, scale)(x if place == 0 else x.clamp(0, 1), batch, self.tile, native)
+                before = None if reuse is None else partial(reuse.place, place)
+                x = self._pass(place, scale)(x if place == 0 else x.clamp(0, 1), batch, self.tile, native, before)
             results = [self._download(plane) for plane in conversion.join(x, rest)]
             if self.device.type == "cuda":
                 torch.cuda.current_stream(self.device).synchronize()

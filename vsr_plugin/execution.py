@@ -36,6 +36,8 @@ class Execution:
         cache_dir: A folder where a backend that compiles keeps the result for the next time; others keep nothing.
             By default tensorrt keeps its engines in the user's cache folder, and openvino nothing.
         threads: CPU threads for a backend with threads of its own; by default all.
+        reuse: "auto", or "off". Of a stream, what did not change from one frame to the next is not computed again, on
+            the CPU; frames are the same, bit for bit.
 
     Raises:
         UsageError: a value out of its range, or a precision that the backend lacks. What depends on the machine, as a
@@ -50,6 +52,7 @@ class Execution:
     self_ensemble: bool = False
     cache_dir: Path | None = None
     threads: int | None = None
+    reuse: Literal["auto", "off"] = "auto"
 
     def __post_init__(self) -> None:
         for name in ("backend", "device", "precision"):
@@ -72,6 +75,9 @@ class Execution:
         if self.precision is not None and self.backend is not None and self.precision not in precisions(self.backend):
             known = ", ".join(precisions(self.backend))
             raise UsageError(f"Backend {self.backend!r} has no precision {self.precision!r}. Its precisions: {known}")
+        check_type("reuse", self.reuse, str)
+        if self.reuse not in ("auto", "off"):
+            raise UsageError(f"Expected reuse to be 'auto' or 'off', got {self.reuse!r}")
         if self.batch is not None and self.batch < 1:
             raise UsageError(f"Expected a batch of 1 or more frames, got {self.batch}")
         if self.threads is not None and self.threads < 1:

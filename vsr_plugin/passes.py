@@ -11,6 +11,8 @@ from . import tiling
 from .backends import SamplesNetwork
 from .backends.ensemble import SelfEnsemble
 from .errors import UsageError
+from .kernels import to_samples, to_unit
+from .rectangles import Cover
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from .backends import Backend, Network, Precision
     from .kernels import SampleFormat
     from .models import NetworkSpec
+    from .reuse import Place
+    from .tiling import Grid
 
 
 class Pass:
@@ -65,7 +69,14 @@ class Pass:
             self._network.close()
         self._network = self._shape = None
 
-    def __call__(self, x: Tensor, batch: int, tile: int | None, native: SampleFormat | None = None) -> Tensor:
+    def __call__(
+        self,
+        x: Tensor,
+        batch: int,
+        tile: int | None,
+        native: SampleFormat | None = None,
+        reuse: Callable[..., Place] | None = None,
+    ) -> Tensor:
         """(N, C, H, W) → (N, C, H·scale, W·scale), contiguous.
 
         The frames are extended by their mirror image first, and the result is cropped, so that flat areas stay flat up
@@ -76,50 +87,80 @@ class Pass:
             batch: Windows that the network takes at once.
             tile: Input samples a side that are taken from a window; None when frames go through whole.
             native: ″
+            reuse: `Reuse.place` of the stream that the frames are of, for this pass: what did not change is not
+                computed.
 
         Raises:
             UsageError: what the network makes is not ``scale`` times as large as what it gets.
         """
-        scale, spec = self.scale, self._spec
-        grid = tiling.plan(x.shape[2], x.shape[3], tile, spec.overlap[scale], spec.multiple_of)
+        spec, overlap = self._spec, self._spec.overlap[self.scale]
+        grid = tiling.plan(x.shape[2], x.shape[3], tile, overlap, spec.multiple_of)
         x = tiling.extend(x, grid)
-        compiled = self._compiled((batch, x.shape[1], *grid.size))
-        run: Callable[[Tensor], Tensor] = compiled
-        if native is not None:
-            assert isinstance(compiled, SamplesNetwork)
-            run = partial(compiled.upscale_samples, samples=native)
+        network = self._compiled((batch, x.shape[1], *grid.size))
+        if reuse is None:
+            large = self._run(network, x, grid, batch, native)
+            return tiling.crop(large, grid, self.scale).contiguous()
 
-        def network(x: Tensor) -> Tensor:
+        def compile_for(size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
+            windows = tiling.plan(size[0], size[1], tile, overlap, spec.multiple_of, margin=0)
+            compiled = self._compile((1, x.shape[1], *windows.size))
+            return lambda part: self._run(compiled, unit(part), windows, 1)
+
+        def unit(x: Tensor) -> Tensor:
+            return x if native is None else to_unit(x, native.peak)
+
+        def store(large: Tensor) -> Tensor:
+            return large if native is None else to_samples(large, native.depth, peak=native.peak)
+
+        cover = partial(Cover, grid.extended, overlap, spec.multiple_of)
+        place = reuse((self, grid, native), cover, self.scale)
+        large = place.enlarge(x, lambda x: self._run(network, unit(x), grid, batch), compile_for, store)
+        return tiling.crop(large, grid, self.scale).clone(memory_format=torch.contiguous_format)
+
+    def _run(self, network: Network, x: Tensor, grid: Grid, batch: int, native: SampleFormat | None = None) -> Tensor:
+        """Extended frames, or rectangles of them, through a network for their windows."""
+        scale = self.scale
+        run: Callable[[Tensor], Tensor] = network
+        if native is not None:
+            assert isinstance(network, SamplesNetwork)
+            run = partial(network.upscale_samples, samples=native)
+
+        def checked(x: Tensor) -> Tensor:
             large = run(x)
             expected = (*x.shape[:2], x.shape[2] * scale, x.shape[3] * scale)
             if large.shape != expected:
                 raise UsageError(
-                    f"Expected {spec.name} to make {expected} of {tuple(x.shape)}, ×{scale}, got {tuple(large.shape)}"
+                    f"Expected {self._spec.name} to make {expected} of {tuple(x.shape)}, ×{scale}, "
+                    f"got {tuple(large.shape)}"
                 )
             return large
 
         if len(grid) == 1 and len(x) == batch:
-            return tiling.crop(network(x), grid, scale).contiguous()
+            return checked(x)
         out = x.new_empty((len(x), x.shape[1], x.shape[2] * scale, x.shape[3] * scale))
         windows = list(tiling.cut(x, grid))
         for begin in range(0, len(windows), batch):
             group = windows[begin : begin + batch]
             missing = batch - len(group)
-            for index, result in enumerate(network(torch.stack(group + group[-1:] * missing))[: len(group)], begin):
+            for index, result in enumerate(checked(torch.stack(group + group[-1:] * missing))[: len(group)], begin):
                 tiling.place(result, index, out, grid, scale)
-        return tiling.crop(out, grid, scale).contiguous()
+        return out
 
     def _compiled(self, shape: tuple[int, int, int, int]) -> Network:
+        """The network for whole frames, or their windows."""
         if self._network is None or self._shape != shape:
             self.drop()
             self._network = self._compile(shape)
-            if self._self_ensemble:
-                n, channels, height, width = shape
-                square = height == width
-                lying = self._network if square else self._compile((n, channels, width, height))
-                self._network = SelfEnsemble(self._network, lying)
             self._shape = shape
         return self._network
 
     def _compile(self, shape: tuple[int, int, int, int]) -> Network:
+        network = self._compile_as_is(shape)
+        if not self._self_ensemble:
+            return network
+        n, channels, height, width = shape
+        square = height == width
+        return SelfEnsemble(network, network if square else self._compile_as_is((n, channels, width, height)))
+
+    def _compile_as_is(self, shape: tuple[int, int, int, int]) -> Network:
         return self._backend.compile(self._module, self._spec, shape, self._precision, self._device)

@@ -63,7 +63,9 @@ class Grid:
         return product(self.rows, self.columns)
 
 
-def plan(height: int, width: int, tile: int | None, overlap: int, multiple_of: int = 1) -> Grid:
+def plan(
+    height: int, width: int, tile: int | None, overlap: int, multiple_of: int = 1, *, margin: int | None = None
+) -> Grid:
     """The windows of a frame of ``height`` × ``width``.
 
     Args:
@@ -72,8 +74,9 @@ def plan(height: int, width: int, tile: int | None, overlap: int, multiple_of: i
         tile: At most so many samples a side are taken from a window; None is the whole frame in one window.
         overlap: Samples that a window has to see on each side of what is taken.
         multiple_of: The extended frame's sides are multiples of this, and windows begin and end at them.
+        margin: Samples by which the frame is extended on each side; by default what `margin_of` says.
     """
-    margin = margin_of(overlap, multiple_of)
+    margin = margin_of(overlap, multiple_of) if margin is None else margin
     extended = _round_up(height + 2 * margin, multiple_of), _round_up(width + 2 * margin, multiple_of)
     (tall, rows), (wide, columns) = (_windows(length, tile, overlap, multiple_of) for length in extended)
     return Grid((height, width), extended, margin, (tall, wide), rows, columns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -112,6 +113,22 @@ def test_the_self_ensemble_makes_its_own_picture(media: Media, run: Run) -> None
     assert 0 < float((once - eight).abs().float().mean()) < 8
 
 
+def test_reuse_is_reported_and_changes_nothing(media: Media, run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    """A small square moves over a still picture."""
+    moving = "testsrc=size=320x240:duration=1:rate=12,trim=end_frame=1,loop=11:1[a];color=red:size=16x16[b];[a][b]"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", f"{moving}overlay=x=20*n:y=100:shortest=1,format=yuv420p"]
+    subprocess.run([*command, "-frames:v", "12", "-c:v", "ffv1", "moving.mkv"], check=True)
+    assert run("moving.mkv", "with.mkv", "--crf", 0) == 0
+    assert re.search(r"whole frames, reused [1-9]\d?%\)", capfd.readouterr().err)
+    assert run("moving.mkv", "without.mkv", "--crf", 0, "--reuse", "off", "--json") == 0
+    assert json.loads(capfd.readouterr().out)["reused"] == 0
+    assert run("moving.mkv", "again.mkv", "--crf", 0, "--json") == 0
+    assert 0.1 < json.loads(capfd.readouterr().out)["reused"] < 1
+    pictures = [[plane for frame in Source(name) for plane in frame.planes] for name in ("with.mkv", "without.mkv")]
+    assert len(pictures[0]) == 36
+    assert all(mine.equal(other) for mine, other in zip(*pictures, strict=True))
+
+
 def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.CaptureFixture[str]) -> None:
     Path("out.mp4").write_text("precious")
     assert run(media("plain.mp4"), "-o", "out.mp4") == 1
@@ -124,6 +141,7 @@ def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
+        (("{plain}", "--reuse", "on"), 2, "Expected reuse to be 'auto' or 'off', got 'on'"),
         (("nothing.mp4",), 1, "No such file: nothing.mp4"),
         (("{text}",), 1, "text.txt: not a video or picture that FFmpeg can read"),
         (("{plain}", "out.mp4", "-m", "espnc"), 2, "Unknown model 'espnc'. Did you mean 'espcn'? Known models: "),

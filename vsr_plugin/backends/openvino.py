@@ -56,6 +56,7 @@ class OpenVINOBackend:
         if threads is not None:
             self._threads["INFERENCE_NUM_THREADS"] = threads
         self._core = openvino.Core()
+        self._traced: tuple[nn.Module, Precision, tuple[Any, Any, nn.Module]] | None = None  # the last one
         if cache_dir is not None:
             with translated_errors("openvino: opening its cache"):
                 self._core.set_property({"CACHE_DIR": str(cache_dir)})
@@ -83,25 +84,31 @@ class OpenVINOBackend:
         precision: Precision,
         device: torch.device,
     ) -> OpenVINONetwork:
-        """Trace the module and compile it for this shape.
+        """Compile the module for this shape; it is traced for the first one, which takes most of the time.
 
         Tracing runs the module, so it is done on a small picture; the module must not decide by its input's shape.
         """
         with translated_errors(f"openvino: compiling {spec.name}"), torch.no_grad():
-            module = _plain(module)
-            enlarge: nn.Module = nn.Identity()
-            if precision == "bfloat16":
-                module = for_bfloat16(module)
-                upsample = getattr(module, "upsample", None)
-                if isinstance(upsample, BicubicUpsample):
-                    # Inside the graph the enlargement would be rounded before the first layer sees it.
-                    enlarge, module.upsample = upsample, enlarge
-            sides = (min(length, _EXAMPLE * spec.multiple_of) for length in shape[2:])
-            graph, _decoder = self._graph(module, enlarge(torch.zeros(1, shape[1], *sides)))
+            if self._traced is None or self._traced[:2] != (module, precision):
+                self._traced = module, precision, self._trace(module, spec, precision)
+            graph, _decoder, enlarge = self._traced[2]
             graph.reshape(list(enlarge(torch.empty(shape, device="meta")).shape))
             hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision], **self._threads}
             compiled = self._core.compile_model(graph, "CPU", hints)
         return OpenVINONetwork(compiled, enlarge, self._tensor, spec.name)
+
+    def _trace(self, module: nn.Module, spec: NetworkSpec, precision: Precision) -> tuple[Any, Any, nn.Module]:
+        """The graph, what it reads from as long as it lives, and what is done to its input first."""
+        module = _plain(module)
+        enlarge: nn.Module = nn.Identity()
+        if precision == "bfloat16":
+            module = for_bfloat16(module)
+            upsample = getattr(module, "upsample", None)
+            if isinstance(upsample, BicubicUpsample):
+                # Inside the graph the enlargement would be rounded before the first layer sees it.
+                enlarge, module.upsample = upsample, enlarge
+        side = _EXAMPLE * spec.multiple_of
+        return *self._graph(module, enlarge(torch.zeros(1, spec.channels, side, side))), enlarge
 
     def save(
         self,

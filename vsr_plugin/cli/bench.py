@@ -12,6 +12,7 @@ import typer
 from ..execution import Execution
 from ..models import find_model
 from .bench_kernels import bench_console, ceiling_line, kernels
+from .bench_reuse import reuse
 from .bench_segments import segments
 from .values import frame_size, tile_side
 
@@ -182,6 +183,7 @@ def vapoursynth(runs: _Runs = 5, as_json: _Json = False) -> None:
 
 bench.command()(kernels)
 bench.command()(segments)
+bench.command()(reuse)
 
 
 @bench.command()

@@ -103,6 +103,13 @@ def encode(
         Path | None,
         typer.Option(help="Keep here what a backend compiles. [default: tensorrt in the user's cache, others not]"),
     ] = None,
+    reuse: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|off",
+            help="Do not compute what did not change since the last frame; the output is the same.",
+        ),
+    ] = "auto",
     self_ensemble: Annotated[
         bool, typer.Option("--self-ensemble", help="Mean over 8 flips and turns: a little better, 8 times the work.")
     ] = False,
@@ -210,6 +217,7 @@ def encode(
         tile=values.tile_side(tile),
         self_ensemble=self_ensemble,
         cache_dir=cache_dir,
+        reuse=reuse,  # type: ignore[arg-type] # a string that Execution checks
     )
     selection = Selection(
         start=values.parse_time("--start", start),
@@ -339,11 +347,12 @@ def _encode_one(
         times = " ".join(f"×{scale}" for scale in report.scales)
         tile = f"tiles of {report.tile}" if report.tile else "whole frames"
         batch = f", batch {report.batch}, {tile}" if report.batch else ""  # workers choose their own
+        reused = f", reused {report.reused:.0%}" if report.reused and report.reused >= 0.005 else ""
         names = printable(f"{report.input} → {report.output if report.output != '-' else 'standard output'}")
         console.print(
             f"{names}: {count}, {report.width}×{report.height}, "
             f"{report.codec} {report.pixel_format}, in {report.seconds:.1f} s ({report.fps:.1f} fps; {report.model} "
-            f"{times}, {report.backend} on {report.device}, {report.precision}{batch})",
+            f"{times}, {report.backend} on {report.device}, {report.precision}{batch}{reused})",
             markup=False,
         )
     if report.damaged:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..engine import Upscaler
+    from ..reuse import Reuse
     from ..sizes import Size
     from . import Image
 
@@ -49,7 +50,9 @@ class Enlarged:
     display_seconds: float
 
 
-def enlarge(frame: Frame, upscaler: Upscaler, turns: int = 0, baseline: str = "bicubic") -> Enlarged:
+def enlarge(
+    frame: Frame, upscaler: Upscaler, turns: int = 0, baseline: str = "bicubic", reuse: Reuse | None = None
+) -> Enlarged:
     """Enlarge a frame by a network and by a baseline, for a screen.
 
     Args:
@@ -57,12 +60,13 @@ def enlarge(frame: Frame, upscaler: Upscaler, turns: int = 0, baseline: str = "b
         upscaler: The network.
         turns: Quarter turns to the left.
         baseline: Out of `BASELINES`.
+        reuse: What frames before it have left behind in this network.
 
     Raises:
         VsrError: as `Upscaler.upscale` does.
     """
     began = time.perf_counter()
-    (large,) = upscaler.upscale([frame])
+    (large,) = upscaler.stage(iter([frame]), reuse)
     enlarged = time.perf_counter()
     with torch_threads(1):
         shares = upscaler.spec.channels == 1 and not frame.is_gray and frame.color.matrix is not Matrix.RGB

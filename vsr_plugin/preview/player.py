@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from ..errors import UsageError, VsrError
+from ..reuse import Reuse
 from . import BASELINES, DisplayedFrame, Status
 from .pixels import draft, enlarge
 from .playback import Playback, Task
@@ -63,6 +64,7 @@ class Player:
     ) -> None:
         self._clip, self._choice, self._command, self._now = clip, choice, command, now
         self._upscaler, self._is_new = choice.open(model, scale), True
+        self._reuse = Reuse()
         self._reader: Reader | None = None
         look = Look(model, scale, BASELINES[0])
         self._playback = Playback(
@@ -269,7 +271,7 @@ class Player:
                     continue
                 began = self._now()
                 try:
-                    made = self._made(playback, self._upscaler)
+                    made = self._made(playback, self._upscaler, self._reuse)
                 except UsageError as error:  # the network does not fit the frame
                     made = self._plain(playback, playback.opened.scale, notice=str(error))
                 self._keep(playback, made, None if self._is_new else self._now() - began, began)
@@ -285,10 +287,10 @@ class Player:
         shown = DisplayedFrame(0, pending.decoded.position, baseline, "", plain, plain)
         return EnlargedFrame(pending, shown, scale, is_draft=is_draft, notice=notice)
 
-    def _made(self, playback: Playback, upscaler: Upscaler) -> EnlargedFrame:
+    def _made(self, playback: Playback, upscaler: Upscaler, reuse: Reuse) -> EnlargedFrame:
         """The first pending frame by a network."""
         pending, baseline = playback.pending[0], playback.wanted.baseline
-        made = enlarge(pending.decoded.frame, upscaler, self._clip.turns, baseline)
+        made = enlarge(pending.decoded.frame, upscaler, self._clip.turns, baseline, reuse)
         shown = DisplayedFrame(0, pending.decoded.position, baseline, upscaler.spec.name, made.plain, made.network)
         network_ms, display_ms = 1e3 * made.network_seconds, 1e3 * made.display_seconds
         scale = upscaler.size or upscaler.scale
@@ -303,11 +305,11 @@ class Player:
 
     def _open(self, playback: Playback) -> None:
         """Open what is wanted, and try it on the next frame, which compiles it; on failure keep what is there."""
-        look, upscaler = playback.wanted, None
+        look, upscaler, reuse = playback.wanted, None, Reuse()
         began = self._now()
         try:
             upscaler = self._choice.open(look.model, look.scale)
-            made = self._made(playback, upscaler) if playback.pending else None
+            made = self._made(playback, upscaler, reuse) if playback.pending else None
         except Exception as error:  # noqa: BLE001 - whatever it is, the one that is there works
             if not isinstance(error, VsrError):
                 _log.debug("opening %s", look, exc_info=error)
@@ -318,6 +320,7 @@ class Player:
             return
         with self._changed:
             before, self._upscaler, self._is_new = self._upscaler, upscaler, made is None
+            self._reuse = reuse
             self._go_on(self._playback.open(look))
             if made is not None:
                 self._keep(playback, made, None, began)

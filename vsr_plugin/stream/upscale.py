@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ..engine import Upscaler
 from ..errors import UsageError, check_type
+from ..reuse import Reuse
 from .buffered import buffered
 from .decode import Source
 from .encode import encode
@@ -138,6 +139,8 @@ class Report:
         tile: Side of a tile in input pixels; None for whole frames.
         kept: How many of the frames an earlier call has encoded.
         segments: Of a film in segments.
+        reused: The share of the networks' work, from 0 to 1, that was not done because nothing had changed since the
+            frame before; None for a film in segments.
     """
 
     input: str
@@ -160,6 +163,7 @@ class Report:
     tile: int | None
     kept: int = 0
     segments: tuple[SegmentReport, ...] = ()
+    reused: float | None = None
 
     @property
     def fps(self) -> float:
@@ -230,7 +234,8 @@ def upscale_file(
     if str(output) != "-":
         check_output(Path(output), source, overwrite=overwrite)
     decoded = Source(source, selection, strict=strict, keep_packets=True)
-    enlarged = buffered(_named(upscaler.stage(buffered(decoded, _AHEAD)), decoded.name), _AHEAD)
+    reuse = Reuse()
+    enlarged = buffered(_named(upscaler.stage(buffered(decoded, _AHEAD), reuse), decoded.name), _AHEAD)
     written = encode(
         enlarged,
         output,
@@ -240,7 +245,8 @@ def upscale_file(
         strict=strict,
         on_frame=lambda so_far: show(so_far, decoded.expected_frames),
     )
-    return _report(decoded.name, written, decoded.damaged, upscaler, upscaler.scales, began)
+    report = _report(decoded.name, written, decoded.damaged, upscaler, upscaler.scales, began)
+    return replace(report, reused=round(reuse.share, 3))
 
 
 def _named(frames: Iterator[Frame], name: str) -> Iterator[Frame]:

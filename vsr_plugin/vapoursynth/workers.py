@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..errors import UsageError
+from ..reuse import Reuse
 from .quiet import quiet_python
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Worker:
 
     def __init__(self, upscaler: Upscaler, example: Frame, kind: Hashable = None) -> None:
         self._upscaler = upscaler
+        self._reuse = Reuse()
         self.kind = kind
         on_cuda = upscaler.device.type == "cuda"
         self._stream = torch.cuda.Stream(upscaler.device) if on_cuda else None  # type: ignore[no-untyped-call]
@@ -61,7 +63,7 @@ class Worker:
         """Enlarge frames, each as its own tags say."""
         try:
             with quiet_python(), torch.cuda.stream(self._stream) if self._stream else nullcontext():
-                return list(self._upscaler.stage(iter(frames)))
+                return list(self._upscaler.stage(iter(frames), self._reuse))
         except UsageError:  # of a frame
             raise
         except BaseException:
@@ -70,6 +72,7 @@ class Worker:
 
     def close(self) -> None:
         """Keep the network for the next clip of its kind, or free it."""
+        self._reuse = Reuse()
         with _lock:
             keep = _keeping and self.kind is not None
             if keep:

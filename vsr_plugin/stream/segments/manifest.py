@@ -35,7 +35,7 @@ _MANIFEST = "manifest.json"
 _RESULT = "result.json"
 _LOCK = "lock"
 # Fields of `Execution` that may change between two calls: the parts stay the same.
-SAME_RESULT = {"batch", "cache_dir", "threads", "tile"}
+SAME_RESULT = {"batch", "cache_dir", "reuse", "threads", "tile"}
 # All that is ever written into the folder; nothing else in it is touched.
 _OURS = re.compile(r"lock|(manifest|result|\d{5,})\.json|\d{5,}\.packets|\.\S+\.[0-9a-f]{8}\.tmp")
 _EDGE = 1 << 20  # bytes at either end of the input that are looked at

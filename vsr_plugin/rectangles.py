@@ -1,0 +1,219 @@
+"""Rectangles around what changed in a frame, so that little else of it is computed again.
+
+They are windows of the frame (see `tiling`): they touch its border or keep the network's overlap away from what is
+taken of them. They have few sizes, because a network is compiled for each: their sides are an eighth, a quarter, half,
+three quarters or all of the frame's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import lcm
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from .tiling import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    type Size = tuple[int, int]  # height, width
+    type Mask = NDArray[np.bool_]
+    type Boxes = NDArray[np.intp]  # (…, 4): the first row of squares, the one behind the last, and so the columns
+
+_SQUARE = 8  # samples a side of what changed or did not: a word of 64 bits of the comparison
+_CALL = 1500  # samples that ESPCN computes in the time that it takes to call it
+_EIGHTHS = 1, 2, 4, 6  # of the frame's sides
+_MOST = 128  # rectangles of a frame: finding them takes a few milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Rectangle:
+    """A part of a frame that is computed: in each dimension, where it begins, and what is taken of its result."""
+
+    size: tuple[int, int]
+    rows: Window
+    columns: Window
+
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """What of the frame it is."""
+        (height, width), top, left = self.size, self.rows.start, self.columns.start
+        return slice(top, top + height), slice(left, left + width)
+
+    def taken(self, scale: int) -> tuple[slice, slice]:
+        """What is taken of its result."""
+        rows, columns = self.rows, self.columns
+        return slice(rows.first * scale, rows.last * scale), slice(columns.first * scale, columns.last * scale)
+
+    def placed(self, scale: int) -> tuple[slice, slice]:
+        """Where that is in the result of the frame."""
+        top, left = self.rows.start * scale, self.columns.start * scale
+        rows, columns = self.taken(scale)
+        return slice(top + rows.start, top + rows.stop), slice(left + columns.start, left + columns.stop)
+
+
+def changed_squares(x: Tensor, before: Tensor, side: int = _SQUARE) -> Mask:
+    """Which squares of a frame differ, bit for bit: (rows, columns) of squares of ``side`` samples.
+
+    Args:
+        x: (C, H, W) on the CPU.
+        before: ″ of the same shape and type.
+        side: A multiple of 8.
+    """
+    height, width = x.shape[1:]
+    bits = {1: np.uint8, 2: np.uint16, 4: np.uint32}[x.element_size()]
+    differ = np.zeros((height, -(-width // _SQUARE) * _SQUARE), np.bool_)
+    for mine, other in zip(x.numpy().view(bits), before.numpy().view(bits), strict=True):
+        differ[:, :width] |= mine != other
+    words = np.bitwise_or.reduceat(differ.view(np.uint64), np.arange(0, height, side), axis=0)
+    found: Mask = np.bitwise_or.reduceat(words, np.arange(0, words.shape[1], side // _SQUARE), axis=1) != 0
+    return found
+
+
+class Prices(NamedTuple):
+    """For boxes, by which of the sides of rectangles would hold them: (rows, columns), or with two more.
+
+    Attributes:
+        costs: Of covering them.
+        sizes: (height, width) of the rectangles that do so at that cost.
+    """
+
+    costs: NDArray[np.intp]
+    sizes: NDArray[np.intp]
+
+
+class Cover:
+    """Finds rectangles around what changed in a frame.
+
+    Args:
+        shape: (height, width) of the frame, both multiples of ``multiple_of``.
+        overlap: Samples that a rectangle has to see on each side of what is taken.
+        multiple_of: Rectangles begin and end at multiples of this.
+
+    Attributes:
+        side: Of the squares that changed or did not, in samples.
+        whole: What the frame costs, in samples, as all costs here.
+    """
+
+    def __init__(self, shape: Size, overlap: int, multiple_of: int = 1) -> None:
+        self._shape = shape
+        self._overlap = -(-overlap // multiple_of) * multiple_of
+        self.side = lcm(_SQUARE, multiple_of)
+        self._sides = tuple(self._eighths(length) for length in shape)
+        self._call = max(_CALL, shape[0] * shape[1] // _MOST)
+        self.whole = shape[0] * shape[1] + self._call
+
+    def _eighths(self, length: int) -> NDArray[np.intp]:
+        some = (-(-length * n // (8 * self.side)) * self.side for n in _EIGHTHS)
+        return np.unique([*(side for side in some if side < length), length])
+
+    def cost(self, rectangles: Iterable[Rectangle]) -> int:
+        """What rectangles cost."""
+        return sum(self._cost(one.size) for one in rectangles)
+
+    def _cost(self, size: Size) -> int:
+        return size[0] * size[1] + self._call
+
+    def find(self, changed: Mask, prices: Prices | None = None) -> list[Rectangle]:
+        """Cover the changed squares, and all of the result that depends on them.
+
+        One rectangle around all of it is cut in two where that saves most, and so are its parts, as long as something
+        is saved.
+
+        Args:
+            changed: (rows, columns) of squares.
+            prices: Of the sizes that rectangles may have; by default of all.
+        """
+        if not changed.any():
+            return []
+        costs, best = prices or self.prices()
+        pending = [_box(changed)]
+        found: list[Rectangle] = []
+        while pending:
+            box = pending.pop()
+            parts = self._cut(changed, box, costs) if len(found) + len(pending) < _MOST else ()
+            pending += parts
+            if not parts:
+                found += self._rectangles(box, best)
+        return found
+
+    def prices(self, sizes: Sequence[Size] = ()) -> Prices:
+        """What boxes cost in rectangles of these sizes, several for one where they are too small; by default of all."""
+        rows, columns = self._sides
+        seen = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1)
+        if not sizes:
+            return Prices(seen.prod(-1) + self._call, seen)
+        around = 2 * self._overlap
+        counts = [(-(-np.maximum(seen - around, 1) // (np.array(size) - around))).prod(-1) for size in sizes]
+        costs = [self._cost(size) * count for size, count in zip(sizes, counts, strict=True)]
+        return Prices(np.min(costs, 0), np.array(sizes)[np.argmin(costs, 0)])
+
+    def _rectangles(self, box: Boxes, best: NDArray[np.intp]) -> list[Rectangle]:
+        """That cover a box."""
+        height, width = best[self._classes(box)].tolist()
+        rows, columns = (
+            self._windows(first, last, length, side)
+            for (first, last), length, side in zip(
+                box.reshape(2, 2).tolist(), self._shape, (height, width), strict=True
+            )
+        )
+        return [Rectangle((height, width), row, column) for row in rows for column in columns]
+
+    def _windows(self, first: int, last: int, length: int, side: int) -> list[Window]:
+        """Windows in one dimension, from which all is taken that depends on the squares from first to last."""
+        overlap, windows = self._overlap, []
+        taken, end = max(first * self.side - overlap, 0), min(last * self.side + overlap, length)
+        while taken < end:
+            start = min(max(taken - overlap, 0), length - side)
+            until = length if start + side == length else start + side - overlap
+            windows.append(Window(start, taken - start, until - start))
+            taken = until
+        return windows
+
+    def _classes(self, boxes: Boxes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Which of the sides, in rows and columns, let the network see all that boxes need: the overlap twice."""
+        around = 2 * self._overlap
+        starts = np.maximum(boxes[..., 0::2] * self.side - around, 0)
+        lengths = np.minimum(boxes[..., 1::2] * self.side + around, self._shape) - starts
+        rows, columns = (np.searchsorted(sides, lengths[..., axis]) for axis, sides in enumerate(self._sides))
+        return rows, columns
+
+    def _cut(self, changed: Mask, box: Boxes, costs: NDArray[np.intp]) -> tuple[Boxes, ...]:
+        """The two boxes that replace one at the least cost; none where none cost less."""
+        top, bottom, left, right = box
+        inside = changed[top:bottom, left:right]
+        corner = np.array([top, top, left, left])
+        best = costs[self._classes(box)]
+        found: tuple[Boxes, ...] = ()
+        for one, other in (_halves(inside), tuple(half[:, [2, 3, 0, 1]] for half in _halves(inside.T))):
+            both = costs[self._classes(one + corner)] + costs[self._classes(other + corner)]
+            at = both.argmin() if len(both) else 0
+            if len(both) and both[at] < best:
+                best, found = both[at], (one[at] + corner, other[at] + corner)
+        return found
+
+
+def _box(changed: Mask) -> Boxes:
+    rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+    return np.array([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])
+
+
+def _halves(changed: Mask) -> tuple[Boxes, Boxes]:
+    """What lies above and below every line between rows: the box around what changed there, (rows − 1, 4) each."""
+    below = _growing(changed[::-1])[::-1].copy()
+    below[:, :2] = len(changed) - below[:, 1::-1]
+    return _growing(changed), below
+
+
+def _growing(changed: Mask) -> Boxes:
+    """The boxes around what changed in the first row, in the first two, and so on, but for the last."""
+    count, width = changed.shape
+    bottom = np.maximum.accumulate(np.where(changed.any(1), np.arange(1, count + 1), 0))[:-1]
+    columns = np.logical_or.accumulate(changed, 0)[:-1]
+    left, right = columns.argmax(1), width - columns[:, ::-1].argmax(1)
+    return np.stack([np.zeros_like(bottom), bottom, left, right], 1)
