@@ -47,7 +47,7 @@ def begin() -> None:
     """Measure speed, next to the machine's own limit."""
     from .terminal import speak
 
-    speak(quiet=False, verbose=False)
+    speak(quiet=False, verbose=False, once=True)
 
 
 @bench.command()

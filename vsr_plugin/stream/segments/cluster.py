@@ -160,7 +160,8 @@ class Cluster:
                 context = ray.init(self._address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
         except (ConnectionError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
             where = f"at {self._address}" if self._address else "on this machine"
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            reason = lines[-1] if lines[0].endswith(":") else lines[0]  # behind the colon is a traceback
             # Ray itself sends its token to a cluster that it has found, but to no address.
             asks = self._address not in (None, "auto") and "RAY_AUTH_MODE" not in os.environ
             token = "; if it asks for a token, set RAY_AUTH_MODE=token" if asks else ""
