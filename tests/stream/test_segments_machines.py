@@ -67,6 +67,33 @@ def test_a_machine_that_is_lost_loses_nothing(ship: bool, machines: Any, make: M
     assert not (tmp_path / "out.mkv.parts").exists()
 
 
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        (None, "Ray does not start on this machine (It timed out.)"),
+        ("auto", "Ray does not run on this machine (It timed out.)"),
+        (
+            "ray://h:1",
+            "No Ray cluster at ray://h:1 (It timed out.); if it asks for a token, set RAY_AUTH_MODE=token",
+        ),
+    ],
+)
+@pytest.mark.parametrize("text", ["It timed out.", "Failure:\nTraceback …\nIt timed out."])
+def test_why_there_is_no_ray_is_one_line(
+    address: str | None, said: str, text: str, make: Make, tmp_path: Path, nearest: Upscaler, monkeypatch: Any
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise Exception(text)  # noqa: TRY002 - as Ray does
+
+    film = make(f"-f lavfi -i testsrc2=s=48x32:r=25:d=2 -c:v libx264 {_SHORT}", "a.mkv")
+    monkeypatch.setattr(ray, "init", fail)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with Cluster(2 if address is None else None, address) as workers, pytest.raises(BackendError) as caught:
+        upscale_file(film, tmp_path / "out.mkv", nearest, segment_length=Fraction(1), executor=workers)
+    assert str(caught.value) == said
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_address_where_nobody_answers_is_one_line(make: Make, tmp_path: Path, nearest: Upscaler) -> None:
     film = make(f"-f lavfi -i testsrc2=s=48x32:r=25:d=2 -c:v libx264 {_SHORT}", "a.mkv")
     with Cluster(address="ray://127.0.0.1:1") as workers, pytest.raises(BackendError, match="No Ray cluster") as caught:

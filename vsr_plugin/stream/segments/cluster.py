@@ -158,14 +158,16 @@ class Cluster:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of what the error says, too
                 context = ray.init(self._address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
-        except (ConnectionError, RuntimeError, ValueError, ImportError, ray.exceptions.RayError) as error:
-            where = f"at {self._address}" if self._address else "on this machine"
+        except Exception as error:  # Ray raises that itself
+            where = f"No Ray cluster at {self._address}"
+            if self._address in (None, "auto"):
+                where = f"Ray does not {'run' if self._address else 'start'} on this machine"
             lines = str(error).strip().splitlines() or [type(error).__name__]
             reason = lines[-1] if lines[0].endswith(":") else lines[0]  # behind the colon is a traceback
             # Ray itself sends its token to a cluster that it has found, but to no address.
             asks = self._address not in (None, "auto") and "RAY_AUTH_MODE" not in os.environ
             token = "; if it asks for a token, set RAY_AUTH_MODE=token" if asks else ""
-            raise BackendError(f"No Ray cluster {where} ({reason}){token}") from error
+            raise BackendError(f"{where} ({reason}){token}") from error
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, before)  # which Ray has set to its own
