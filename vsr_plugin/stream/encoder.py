@@ -224,7 +224,7 @@ def _try_container(suffix: str, codec: str) -> None:
     """Let the muxer write a header in memory; an encoder that does not open at this size is left to the first frame."""
     if suffix in STILL_PICTURES or suffix == ".y4m":
         return
-    output = open_container(MemoryFile(f"file{suffix}"), f"a {suffix} file")
+    output = open_container(MemoryFile(f"file{suffix}"), f"a {suffix} file" if suffix else "a file without a suffix")
     try:
         options = dict(_DEFAULTS.get(codec, {}))
         context = add_stream(output, codec, Fraction(25), dict(options)).codec_context
