@@ -56,6 +56,16 @@ def test_our_own_kernels_come_first_and_torch_has_what_time_is_left(
     assert others["until"] < monotonic() + 8 * 60
 
 
+def test_a_folder_is_made_when_there_is_something_for_it_and_nothing_is_overwritten(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Expected a CUDA device"):
+        next(first_day.measure_all(torch.device("meta"), tmp_path / "day"))
+    assert not (tmp_path / "day").exists()
+    (tmp_path / "notes.txt").touch()
+    for path in (tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(UsageError, match="Expected a new or an empty folder"):
+            next(first_day.measure_all(CPU, path))
+
+
 def script(path: Path, text: str) -> str:
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)

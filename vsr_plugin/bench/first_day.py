@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..errors import UsageError
 from .kernel_cases import timed_cases
 from .kernels import measure_kernels
 
@@ -40,7 +41,7 @@ def measure_all(device: torch.device, folder: Path, *, batch: int = 8, runs: int
 
     Args:
         device: A CUDA device.
-        folder: Where to; made if it is not there.
+        folder: Where to; made if it is not there. Nothing in it is overwritten.
         batch: Frames of 1920×1080 at once.
         runs: How often each thing is measured.
 
@@ -48,11 +49,13 @@ def measure_all(device: torch.device, folder: Path, *, batch: int = 8, runs: int
         The two reports.
 
     Raises:
-        UsageError: no CUDA device.
+        UsageError: no CUDA device; a folder that has something in it.
     """
     until = monotonic() + _SECONDS
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"Expected a new or an empty folder, got {folder}")
     report = measure_kernels(device, batch=batch, runs=runs, others=False, predictions=True)
+    folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "kernels.json", report)
     yield report
     _test(folder / "tests.txt", _TEST_SECONDS)
