@@ -106,7 +106,7 @@ class Survey:
         eight = ", each run eight times (self-ensemble)" if self.self_ensemble else ""
         return (
             f"PSNR in dB and SSIM of luma, {self.pictures} pictures, a border of the scale cropped, in float32{eight}; "
-            f"fps: frames of {WIDTH}×{HEIGHT} per second on {self.processor} ({how}; bicubic in plain torch), in memory."
+            f"fps: frames of {WIDTH}×{HEIGHT} a second on {self.processor} ({how}; bicubic in plain torch), in memory."
         )
 
 
