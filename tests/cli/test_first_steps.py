@@ -6,13 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from vsr_plugin.backends import BACKEND_NAMES, open_backend, precisions
+from vsr_plugin.cli.jobs import find_jobs
 from vsr_plugin.errors import BackendError
+from vsr_plugin.sizes import Size
 from vsr_plugin.stream.encoder import choose_codec
 
 
@@ -38,6 +42,7 @@ def command(*words: str, name: str = "main_encode", cwd: Path | None = None) -> 
         (("--scale", "8"), "Model 'espcn' has no scale 8. Its scales: 2, 3, 4. Models with ×8: lapsrn"),
         (("--matrix", "foo"), "Unknown matrix 'foo'. Expected one of bt709, bt601, bt2020, fcc,"),
         (("--resolution", "1080"), "No such option: --resolution. Use --size 1920x1080"),
+        (("--pix-fmt", "foo"), "Encoder png takes no pixel format 'foo'. It takes: rgb24"),
         (("--scale", "1.5"), "Expected --scale to be a whole number, got '1.5'"),
     ],
 )
@@ -47,6 +52,46 @@ def test_what_is_wrong_is_said_before_torch_is_loaded(tmp_path: Path, words: tup
     assert message in done.stderr
     assert done.stderr.splitlines()[-1] == "False"
     assert done.returncode in (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("in.mkv", "not a video or picture"), ("in.srt", "got subtitle streams")]
+)
+def test_what_cannot_be_enlarged_is_said_before_torch_is_loaded(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / name).write_text("1\n00:00:00,000 --> 00:00:01,000\nHello.\n" if name == "in.srt" else "no video")
+    done = command(name, "out.mkv", cwd=tmp_path)
+    assert message in done.stderr
+    assert done.stderr.splitlines()[-1] == "False"
+    assert done.returncode == 1
+
+
+def test_default_names_tell_results_apart() -> None:
+    box = Size(width=8, height=6)
+    changes: list[dict[str, Any]] = [{}, {"fit": "cover"}, {"fit": "stretch"}, {"square_pixels": True}, {"scale": 2}]
+    sizes = [replace(box, **change) for change in changes]
+    names = [find_jobs(["a.mkv"], None, "espcn", size)[0][1] for size in sizes]
+    names += [find_jobs(["a.mkv"], None, "espcn", 2, marks)[0][1] for marks in ((), ("video",), ("video", "ensemble"))]
+    assert names == [
+        "a_espcn_8x6.mkv",
+        "a_espcn_8x6_cover.mkv",
+        "a_espcn_8x6_stretch.mkv",
+        "a_espcn_8x6_square.mkv",
+        "a_espcn_8x6_x2.mkv",
+        "a_espcn_x2.mkv",
+        "a_espcn_x2_video.mkv",
+        "a_espcn_x2_video_ensemble.mkv",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "mark"),
+    [(("--tuned-for", "video"), "video"), (("--self-ensemble",), "ensemble"), (("--weights", "own.npz"), "own")],
+)
+def test_what_is_unusual_is_in_the_name(tmp_path: Path, words: tuple[str, ...], mark: str) -> None:
+    Image.new("L", (16, 16)).save(tmp_path / "in.png")
+    (tmp_path / "own.npz").touch()
+    (tmp_path / f"in_espcn_x2_{mark}.png").touch()
+    assert f"in_espcn_x2_{mark}.png exists" in command("in.png", *words, cwd=tmp_path).stderr
 
 
 def test_alone_it_shows_usage_and_examples() -> None:
@@ -111,6 +156,7 @@ def test_existing_outputs_are_skipped_and_failures_are_in_the_json(tmp_path: Pat
     )
     assert done.returncode == 1
     assert "1 of 3 outputs exist and are skipped" in done.stderr
+    assert done.stderr.splitlines()[-2] == "1 of 2 files written, 1 failed"
     assert (tmp_path / "a_espcn_x2.png").read_text() == "done before"
     good, bad = done.stdout.splitlines()
     assert f'"target": "{tmp_path / "b_espcn_x2.png"}"' in good

@@ -176,6 +176,13 @@ def test_a_network_that_no_shader_can_run_is_refused(model: str, tmp_path: Path)
     assert not any(tmp_path.iterdir())
 
 
+def test_why_no_shader_can_run_it_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="got edsr-baseline, which takes RGB"):
+        export_file("edsr-baseline", 2, "glsl", tmp_path)
+    with pytest.raises(UsageError, match="got srcnn, which enlarges frames before its first layer, or has branches"):
+        export_file("srcnn", 2, "glsl", tmp_path)
+
+
 def test_the_head_says_what_it_is_and_what_it_costs(tmp_path: Path) -> None:
     lines = export_file("espcn", 3, "glsl", tmp_path).read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("// espcn x3: Shi, CVPR 2016.")

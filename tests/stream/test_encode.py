@@ -531,6 +531,30 @@ def test_progress_counts_every_frame(media: Media, nearest: Upscaler, tmp_path: 
 
 
 @pytest.mark.parametrize(
+    "selection",
+    [
+        Selection(duration=Fraction(1, 2)),
+        Selection(start=Fraction(51, 100), duration=Fraction(51, 100)),
+        Selection(start=Fraction(1, 3)),
+        Selection(start=Fraction(6, 5)),
+    ],
+)
+def test_the_total_is_known_from_the_first_frame_on(
+    selection: Selection, media: Media, nearest: Upscaler, tmp_path: Path
+) -> None:
+    totals: list[int | None] = []
+    report = upscale_file(
+        media("plain.mp4"),
+        tmp_path / "out.mp4",
+        nearest,
+        selection,
+        encoding=FAST,
+        on_progress=lambda done: totals.append(done.total),
+    )
+    assert totals == [report.frames] * report.frames
+
+
+@pytest.mark.parametrize(
     ("source", "folder", "expected"),
     [
         ("a/in.mp4", None, "a/in_espcn_x3.mp4"),

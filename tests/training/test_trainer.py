@@ -116,6 +116,19 @@ def test_a_resumed_run_gives_the_numbers_of_an_uninterrupted_one(
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_settings_that_an_older_run_did_not_know_are_the_defaults(settings: Settings) -> None:
+    for _ in zip(range(3), Trainer(settings).run(), strict=False):
+        pass
+    file = settings.out / "checkpoint.pt"
+    state = torch.load(file, weights_only=True)
+    identity = json.loads(state["identity"])
+    del identity["degradation"]
+    torch.save({**state, "identity": json.dumps(identity)}, file)
+    Trainer(settings, resume=True)
+    with pytest.raises(UsageError, match=r"got others \(degradation: none → video\)"):
+        Trainer(replace(settings, degradation="video"), resume=True)
+
+
 def test_minutes_end_a_run(settings: Settings) -> None:
     history = finish(Trainer(replace(settings, steps=None, minutes=0.01)))
     assert history[-1].part == 1.0

@@ -18,7 +18,7 @@ from ..execution import Execution
 from ..models import CLEAN
 from ..stream.selection import Selection
 from . import values
-from .jobs import check_names, find_jobs, find_unsuitable, full_path, if_stopped
+from .jobs import check_input, check_names, closing_line, find_jobs, find_unsuitable, full_path, if_stopped
 from .networks import AUTO, Networks, check_model
 
 if TYPE_CHECKING:
@@ -230,7 +230,9 @@ def encode(
         range=color_range,  # type: ignore[arg-type]
     )
     encoder_options = values.encoder_options(encoder_option or [])
-    jobs = find_jobs(inputs, output, model, times)
+    marks = [weights.stem] if weights is not None else [tuned_for] * (tuned_for != CLEAN)
+    marks += ["ensemble"] * self_ensemble
+    jobs = find_jobs(inputs, output, model, times, marks)
     if any(target == "-" for _, target in jobs) and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError("Standard output is a terminal: send the y4m to a pipe or a file, or name an output")
     if resume:
@@ -253,8 +255,9 @@ def encode(
         return
     if len(jobs) == 1:
         check_names(*jobs[0], kept, overwrite=overwrite)
+        check_input(jobs[0][0])
 
-    done = failed = 0
+    done = failed = damaged = 0
     with ExitStack() as cleanup:
         networks = cleanup.enter_context(
             closing(Networks(model, times, execution, weights, fps, tuned_for=tuned_for, quiet=quiet))
@@ -279,6 +282,7 @@ def encode(
                 if target in unsuitable:
                     raise unsuitable[target]  # noqa: TRY301 - it is the first that can go wrong with this file
                 check_names(source, target, kept, overwrite=overwrite)
+                check_input(source)
                 tell_if_stopped(if_stopped(target, done, len(jobs), older=bool(identities([target])), kept=resume))
                 place = f"{number} of {len(jobs)}: " if len(jobs) > 1 else ""
                 report = encode_one(source, target, label=place + Path(source).name)
@@ -293,11 +297,13 @@ def encode(
                 continue
             kept |= identities([report.output])
             done += 1
-            failed += report.damaged > 0
+            damaged += report.damaged > 0
             if as_json:
                 paths = {"source": full_path(source), "target": full_path(target)}
                 say_result(json.dumps({**paths, **dataclasses.asdict(report), "fps": round(report.fps, 3)}))
-    if failed:
+    if len(jobs) > 1 and not quiet:
+        console.print(closing_line(len(jobs), done, failed, damaged), markup=False)
+    if failed or damaged:
         raise typer.Exit(1)
 
 

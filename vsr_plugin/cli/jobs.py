@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from ..errors import InputError, OutputError, UsageError, VsrError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..sizes import Size
     from ..stream.encoder import Encoding
 
@@ -21,8 +23,18 @@ _VIDEOS = {
 }  # fmt: skip
 
 
-def find_jobs(inputs: list[str], output: str | None, model: str, scale: int | Size) -> list[tuple[str, str]]:
-    """What goes where: two names are an input and its output; with -o, or three and more, every name is an input."""
+def find_jobs(
+    inputs: list[str], output: str | None, model: str, scale: int | Size, marks: Sequence[str] = ()
+) -> list[tuple[str, str]]:
+    """What goes where: two names are an input and its output; with -o, or three and more, every name is an input.
+
+    Args:
+        inputs: Files and folders.
+        output: Of ``-o``.
+        model: For the names of outputs that have none, as ``scale`` and ``marks``.
+        scale: ″
+        marks: As for `default_output`.
+    """
     from ..stream.output import default_output, tag
     from ..stream.sequence import ImageSequence
 
@@ -37,7 +49,7 @@ def find_jobs(inputs: list[str], output: str | None, model: str, scale: int | Si
             )
         return [(inputs[0], second)]
     folder = output is not None and output != "-" and (Path(output).is_dir() or output.endswith(("/", "\\")))
-    found = [each for name in inputs for each in _files(name, f"_{tag(model, scale)}")]
+    found = [each for name in inputs for each in _files(name, f"_{tag(model, scale, marks)}")]
     sources = [source for source, _ in found]
     if output is not None and not folder:
         several = len(sources) > 1 or any(Path(name).is_dir() for name in inputs)
@@ -57,9 +69,10 @@ def find_jobs(inputs: list[str], output: str | None, model: str, scale: int | Si
     for source in sources:
         if "://" in source and not folder:
             raise UsageError(f"Expected -o with the address {source}, got none: say where the result goes")
+    places = [None if output is None else Path(output) / below for _, below in found]
     return [
-        (source, str(default_output(source, model, scale, output if output is None else str(Path(output) / below))))
-        for source, below in found
+        (source, str(default_output(source, model, scale, place, marks=marks)))
+        for source, place in zip(sources, places, strict=True)
     ]
 
 
@@ -125,6 +138,24 @@ def check_names(source: str, target: str, kept: set[tuple[int, int]], *, overwri
         raise InputError(f"No such file: {source}")
     if target != "-":
         check_output(Path(target), source, overwrite=overwrite, taken=kept)
+
+
+def check_input(source: str) -> None:
+    """Say that a file holds nothing to enlarge before torch is loaded; what can be read only once is left alone."""
+    from ..stream.input import find_video, open_input
+    from ..stream.sequence import ImageSequence
+
+    if source == "-" or ImageSequence.find(source) is not None or not os.path.isfile(source):  # noqa: PTH113 - a name may be too long
+        return
+    with open_input(source) as container:
+        find_video(container, Path(source).name)
+
+
+def closing_line(jobs: int, written: int, failed: int, damaged: int) -> str:
+    """How a run over several files ended: ``2 of 4 files written, 2 failed``."""
+    line = f"{written} of {jobs} files written"
+    line += f", {damaged} of them damaged" if damaged else ""
+    return line + (f", {failed} failed" if failed else "")
 
 
 def full_path(name: str) -> str:

@@ -45,6 +45,7 @@ class Kind:
     whole: bool = True
 
 
+CHAINS_ONLY = "Expected a luma network that is a plain row of convolutions, such as espcn, fsrcnn or fsrcnn-s"
 KINDS = {
     "onnx": Kind("ONNX", "onnx", (".onnx",), needs=("onnx", "onnxscript")),
     "openvino": Kind("OpenVINO", "openvino", (".xml", ".bin")),
@@ -136,6 +137,8 @@ def _checked(
         raise UsageError(f"Unknown kind of file {kind!r}. Known kinds: {', '.join(KINDS)}")
     if precision not in get_args(ExportPrecision):
         raise UsageError(f"Expected the precision float32 or float16, got {precision!r}")
+    if not KINDS[kind].whole and spec.channels != 1:
+        raise UsageError(f"{CHAINS_ONLY}, got {model}, which takes RGB: players give a shader the luma only")
     if not KINDS[kind].whole and precision != "float32":
         raise UsageError(f"{KINDS[kind].name} files have no precision {precision}", precision=None)
     if not KINDS[kind].whole and size is not None:

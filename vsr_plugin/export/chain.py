@@ -11,6 +11,7 @@ from torch import fx, nn
 
 from ..backends.deconvolution import SubpixelDeconvolution, with_subpixel_deconvolutions
 from ..errors import UsageError
+from . import CHAINS_ONLY
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -95,21 +96,21 @@ def chain(name: str, module: nn.Module) -> Chain:
         UsageError: the network is not a chain of convolutions that ends in a pixel shuffle.
     """
     module = with_subpixel_deconvolutions(module).float().eval()
-    wanted = "Expected a luma network of plain convolutions and a pixel shuffle, such as espcn, fsrcnn or fsrcnn-s"
+    wanted = f"{CHAINS_ONLY}, got {name}, which enlarges frames before its first layer, or has branches"
     try:
         nodes = [node for node in _Tracer().trace(module).nodes if node.op not in ("placeholder", "output")]
     except fx.proxy.TraceError as error:
-        raise UsageError(f"{wanted}, got {name}") from error
+        raise UsageError(wanted) from error
     layers: list[Layer] = []
     scale = 0
     for node in nodes:
         straight = len(node.users) == 1 and node.all_input_nodes == [node.prev] and not scale
         part: Any = module.get_submodule(str(node.target)) if node.op == "call_module" else node.target
         if not straight or not _add(layers, part):
-            raise UsageError(f"{wanted}, got {name} with {node.name!r}")
+            raise UsageError(wanted)
         scale = part.r if isinstance(part, SubpixelDeconvolution) else getattr(part, "upscale_factor", 0)
     if not scale or layers[0].weight.shape[1] != 1 or layers[-1].weight.shape[0] != scale**2:
-        raise UsageError(f"{wanted}, got {name}")
+        raise UsageError(wanted)
     return Chain(tuple(layers), scale)
 
 

@@ -177,8 +177,10 @@ class Source(Iterator[Frame]):
         if start is not None or duration is not None or count is None:
             if whole is None or self.frame_rate is None:
                 return self._limit
-            left = max(whole - (start or 0), Fraction(0))
-            count = round(min(left, duration or left) * self.frame_rate)
+            # From the frame that is seen at the start, as many as begin within the duration.
+            count = max(round(whole * self.frame_rate) - math.floor((start or 0) * self.frame_rate), 0)
+            if duration is not None:
+                count = min(count, math.ceil(duration * self.frame_rate))
         return count if self._limit is None else min(count, self._limit)
 
     @property

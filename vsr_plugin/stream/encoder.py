@@ -144,9 +144,7 @@ def choose_pixel_format(codec: str, frame: Frame, asked: str | None) -> str:
     """
     supported = [fmt.name for fmt in av.Codec(codec, "w").video_formats or []]
     if asked is not None:
-        if asked not in (supported or av.video.format.names) or layout(asked) is None:
-            known = ", ".join(name for name in supported if layout(name)) or "any"
-            raise UsageError(f"Encoder {codec} takes no pixel format {asked!r}. It takes: {known}")
+        _check_pixel_format(codec, asked)
         return asked
     native = native_format(frame)
     if frame.has_alpha:  # x265 lists formats with alpha that it may be built without
@@ -189,6 +187,13 @@ def _opens(codec: str, pixel_format: str) -> bool:
     return refusal(codec, pixel_format, _DEFAULTS.get(codec, {})) is None
 
 
+def _check_pixel_format(codec: str, asked: str) -> None:
+    supported = [fmt.name for fmt in av.Codec(codec, "w").video_formats or []]
+    if asked not in (supported or av.video.format.names) or layout(asked) is None:
+        known = ", ".join(name for name in supported if layout(name)) or "any"
+        raise UsageError(f"Encoder {codec} takes no pixel format {asked!r}. It takes: {known}")
+
+
 def check_encoding(suffix: str, encoding: Encoding) -> None:
     """Try the encoder with its options, before any input is read: it may be a pipe that stays silent.
 
@@ -212,6 +217,8 @@ def check_encoding(suffix: str, encoding: Encoding) -> None:
 
 
 def _try(codec: str, encoding: Encoding) -> None:
+    if encoding.pixel_format is not None:
+        _check_pixel_format(codec, encoding.pixel_format)
     known = [fmt.name for fmt in av.Codec(codec, "w").video_formats or []] or ["yuv420p"]
     asked = [encoding.pixel_format] if encoding.pixel_format in known else []
     formats = [name for name in (*asked, *_TRIED_FORMATS) if name in known] or known[:1]

@@ -28,7 +28,7 @@ from .encoder import STILL_PICTURES
 from .sequence import ImageSequence, is_pattern, split_pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
     from ..sizes import Size
 
@@ -41,10 +41,13 @@ _LOCK = "lock"
 _own: set[Path] = set()  # folders of this process
 
 
-def default_output(source: str | Path, model: str, scale: int | Size, folder: str | Path | None = None) -> Path:
+def default_output(
+    source: str | Path, model: str, scale: int | Size, folder: str | Path | None = None, *, marks: Sequence[str] = ()
+) -> Path:
     """Where the enlarged ``source`` goes unless told otherwise: ``in_espcn_x3.mp4`` beside it, or in ``folder``.
 
-    With a size in place of a scale, it is ``in_espcn_1080p.mp4``.
+    With a size in place of a scale, it is ``in_espcn_1080p.mp4``. ``marks`` are what else tells results apart:
+    ``in_espcn_x3_video.mp4``.
 
     MP4, MOV, Matroska, WebM and still pictures keep their kind; everything else becomes Matroska.
 
@@ -58,13 +61,17 @@ def default_output(source: str | Path, model: str, scale: int | Size, folder: st
     place = path.parent if folder is None else Path(folder)
     if is_pattern(path) and not exists(path):  # noqa: PTH110 - a name may be too long
         before, after = split_pattern(path.with_suffix(suffix))
-        return place / f"{before}{tag(model, scale)}_{after}"
-    return place / fitting(path.stem, f"_{tag(model, scale)}{suffix}")
+        return place / f"{before}{tag(model, scale, marks)}_{after}"
+    return place / fitting(path.stem, f"_{tag(model, scale, marks)}{suffix}")
 
 
-def tag(model: str, scale: int | Size) -> str:
-    """What the name of a result says of how it was made."""
-    return f"{model}_x{scale}" if isinstance(scale, int) else f"{model}_{scale}"
+def tag(model: str, scale: int | Size, marks: Sequence[str] = ()) -> str:
+    """What the name of a result says of how it was made: model, size, what is unusual of the size, and ``marks``."""
+    parts = [model, f"x{scale}" if isinstance(scale, int) else str(scale)]
+    if not isinstance(scale, int):
+        parts += [f"x{scale.scale}"] * (scale.scale is not None) + [scale.fit] * (scale.fit != "inside")
+        parts += ["square"] * scale.square_pixels
+    return "_".join((*parts, *marks))
 
 
 def is_sequence(target: Path, source: str) -> bool:

@@ -78,6 +78,11 @@ class Settings:
             if key not in ("out", "device", "shares", "benchmarks")
         }
 
+    def defaults(self) -> dict[str, Any]:
+        """What a setting was in a run of an earlier version, which did not know it; as in `identity`."""
+        plain = Settings(self.model, self.scales, self.data, self.out)
+        return plain.identity()
+
     @property
     def best(self) -> Path:
         """Where the run keeps the weights that validated best."""

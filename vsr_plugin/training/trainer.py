@@ -346,9 +346,8 @@ class Trainer:
         except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
             raise InputError(f"Cannot read {str(self._checkpoint_path)!r}, which is damaged", out=...) from error
         asked, begun = self.settings.identity(), json.loads(state["identity"])
-        changed = ", ".join(
-            f"{key}: {begun.get(key)} → {value}" for key, value in asked.items() if begun.get(key) != value
-        )
+        begun = self.settings.defaults() | begun
+        changed = ", ".join(f"{key}: {begun[key]} → {value}" for key, value in asked.items() if begun[key] != value)
         if changed:
             raise UsageError(f"Expected the settings that the run began with, got others ({changed})", out=...)
         self._at = _Position(**state["at"])
