@@ -148,8 +148,6 @@ def _fsrcnn_hopper_kernel(
     slope0 = gl.load(slopes_ptr + offs_narrow)[None, :]
     slope1 = gl.load(slopes_ptr + NARROW + offs_narrow)[None, :]
     slope2 = gl.load(slopes_ptr + 2 * NARROW + offs_narrow)[None, :]
-    slope3 = gl.load(slopes_ptr + 3 * NARROW + offs_narrow)[None, :]
-    slope4 = gl.load(slopes_ptr + 4 * NARROW + offs_narrow)[None, :]
     wide = gl.full([PIXELS, WIDE], 0.0, gl.float32, SUMS_WIDE)
     none = gl.full([PIXELS, NARROW], 0.0, gl.float32, SUMS_NARROW)
     nothing = gl.full([PIXELS, COLUMNS], 0.0, gl.float32, sums_layout(COLUMNS))
@@ -182,9 +180,11 @@ def _fsrcnn_hopper_kernel(
         fence_async_shared()
         gl.barrier()
         c3, t3, l3 = _add_row(c3, t3, l3, row2, maps.slice(18, 9), NARROW, NARROW, KIND)
+        slope3 = gl.load(slopes_ptr + 3 * NARROW + offs_narrow)[None, :]  # there are no registers left to keep it in
         row3.store(_inside(_prelu(l3, slope3), left - HALO + 3, r - 3, height, width, is_edge).to(DTYPE))
         fence_async_shared()
         gl.barrier()
+        slope4 = gl.load(slopes_ptr + 4 * NARROW + offs_narrow)[None, :]
         c4, t4, l4 = _add_row(c4, t4, l4, row3, maps.slice(27, 9), NARROW, NARROW, KIND)
         a = gl.inline_asm(
             register_products(KIND, NARROW, WIDE), ("=f", "f", "r"), [_prelu(l4, slope4), expand], wide.type,
