@@ -366,6 +366,20 @@ def test_kernels_are_timed_beside_torch_and_the_floor(monkeypatch: pytest.Monkey
     assert json.loads(json.dumps(report.as_dict()))["timings"][0]["of_floor"] == pytest.approx(shuffle.of_floor)
 
 
+def test_reuse_is_measured_next_to_all_of_the_work(tmp_path: Path) -> None:
+    clip = tmp_path / "still.mkv"
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "color=gray:size=64x48:rate=10", "-frames:v", "4"]
+    subprocess.run([*command, "-c:v", "ffv1", str(clip)], check=True)
+    words = ["reuse", str(clip), "--runs", "2", "--backend", "eager", "--precision", "float32"]
+    result = CliRunner().invoke(app, [*words, "--json"])
+    assert result.exit_code == 0, result.output
+    gain = json.loads(result.stdout)
+    assert (gain["frames"], gain["width"], gain["height"], gain["share"]) == (4, 64, 48, 0.75)
+    assert len(gain["seconds"]) == len(gain["without"]) == 2
+    assert gain["ratio"] > 0
+    assert "4 frames of 64×48, espcn ×2, float32: reused 75%, " in CliRunner().invoke(app, words).stdout
+
+
 def test_segments_are_measured_next_to_the_film_in_one_go() -> None:
     words = ["segments", "--size", "32x32", "--segment", "10", "--runs", "1", "--backend", "eager", "--json"]
     refused = CliRunner().invoke(app, [*words, "-n", "40"])
