@@ -11,17 +11,22 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
+
+from tests.test_readme import README
 
 from .conftest import CLIP
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright")
 
+README_PICTURE = README.with_name("examples") / "preview.jpg"
 COMMAND = (sys.executable, "-c", "from vsr_plugin.cli import main_preview; main_preview()")
 FLAGS = [
     "--no-sandbox",
@@ -393,3 +398,20 @@ def test_a_tall_picture_is_split_where_the_line_stands(browser: Any, tmp_path: P
         line = page.page.locator("#line").bounding_box()
         assert line["x"] + line["width"] / 2 == pytest.approx(box["x"] + box["width"] / 2, abs=1)
         page.close()
+
+
+def test_the_readmes_picture_is_the_page(browser: Any, tmp_path: Path) -> None:
+    """Set VSR_PICTURES to write it anew."""
+    picture = README_PICTURE if os.environ.get("VSR_PICTURES") else tmp_path / "preview.jpg"
+    with serving(str(CLIP), "-m", "espcn", "-x", "3", "--loop") as url:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(url)
+        until(page, "document.getElementById('picture').height === 810")
+        page.locator("#pause").click()
+        page.wait_for_timeout(1500)
+        shot = page.screenshot(clip={"x": 0, "y": 0, "width": 1280, "height": 672})  # without the times of this machine
+        Image.open(BytesIO(shot)).convert("RGB").save(picture, quality=85, optimize=True)
+        page.close()
+    with Image.open(picture) as new, Image.open(README_PICTURE) as old:
+        assert new.size == old.size
+    assert "(examples/preview.jpg)" in README.read_text(encoding="utf-8")
