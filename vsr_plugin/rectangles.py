@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     type Boxes = NDArray[np.intp]  # (…, 4): the first row of squares, the one behind the last, and so the columns
 
 _SQUARE = 8  # samples a side of what changed or did not: a word of 64 bits of the comparison
-_CALL = 1500  # samples that ESPCN computes in the time that it takes to call it
+_CALL = 2500  # samples that ESPCN computes in the time that it takes to call it
 _EIGHTHS = 1, 2, 4, 6  # of the frame's sides
 _MOST = 128  # rectangles of a frame: finding them takes a few milliseconds
 
