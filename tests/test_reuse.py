@@ -108,8 +108,7 @@ def test_every_network_gives_the_same_bytes(name: str) -> None:
 def test_openvino_gives_the_same_bytes(name: str, precision: Any) -> None:
     with upscaler_of(name, 2, backend="openvino", precision=precision) as upscaler:
         share = check(upscaler, sequence()[:14])
-    # LapSRN's sums in bfloat16 depend on the size, which is found out; the others' do not.
-    assert (name, precision) == ("lapsrn", "bfloat16") or share > 0.2
+    assert share > 0.2 if MODELS[name].exact_in_windows else share < 0.1  # no more than frames that repeat
 
 
 @pytest.mark.parametrize(

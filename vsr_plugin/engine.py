@@ -363,7 +363,7 @@ class Upscaler:
         task = f"{self.backend}: enlarging {first.width}×{first.height}"
         with torch.inference_mode(), translated_errors(task), torch_threads(1 if self._backend.own_threads else None):
             planes = [self._upload([frame.planes[index] for frame in frames]) for index in range(len(first.planes))]
-            if self.device.type != "cpu" or self._backend.reads_samples:  # which do not prove their sums
+            if self.device.type != "cpu" or self._backend.reads_samples or not self.spec.exact_in_windows:
                 reuse = None
             whole = len(target.scales) == 1 and target.window is None
             reads = self._backend.reads_samples and self.spec.multiple_of == 1 and not self.self_ensemble

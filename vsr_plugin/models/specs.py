@@ -27,6 +27,8 @@ class NetworkSpec:
         channels: 1 for a network of luma, 3 for a network of RGB.
         multiple_of: Input height and width must be multiples of this.
         name: What messages and reports call it.
+        exact_in_windows: False where libraries add up in another order for inputs of another size, here and there:
+            results then differ in the last bits, and of such a network nothing is reused.
 
     Raises:
         UsageError: no scale, an overlap below 0, channels other than 1 and 3, or a multiple below 1.
@@ -36,6 +38,7 @@ class NetworkSpec:
     channels: int = 1
     multiple_of: int = 1
     name: str = "own network"
+    exact_in_windows: bool = True
 
     def __post_init__(self) -> None:
         check_type("the overlap", self.overlap, Mapping)
