@@ -19,7 +19,6 @@ FEWER = [*LEVELS[::24], LEVELS[-1]]
 LIGHT = 150_000  # multiply-accumulates per input pixel: networks up to here are asked for every level
 # Above half a code value: what is known to fail, and by how much at most.
 KNOWN = {
-    ("fsrcnn-s", 3, CLEAN): 0.58,
     ("srdensenet", 4, CLEAN): 0.89,
     ("srresnet", 2, CLEAN): 0.61,
     ("srresnet", 4, CLEAN): 0.52,
