@@ -25,7 +25,7 @@ _SRRESNET_PAPER = Recipe(
     chained=False,
 )
 _SRRESNET_FAST = Recipe(
-    steps=30_000, batch=16, patch={2: 32, 4: 24}, lr=1e-3, optimizer="soap", flat=0.0625, sizes=(1.0, 0.7)
+    steps=30_000, batch=16, patch={2: 32, 4: 24}, lr=1e-3, optimizer="soap", flat=0.25, sizes=(1.0, 0.7)
 )
 _SRGAN = replace(
     _SRRESNET_PAPER,
