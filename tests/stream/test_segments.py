@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from fractions import Fraction
 from inspect import signature
@@ -21,6 +21,7 @@ from vsr_plugin.execution import Execution
 from vsr_plugin.models import NetworkSpec
 from vsr_plugin.sizes import Target, Window
 from vsr_plugin.stream import Encoding, Progress, Report, upscale_file
+from vsr_plugin.stream.segments import Segment
 from vsr_plugin.stream.segments.executor import ThisProcess
 from vsr_plugin.stream.segments.job import settings
 from vsr_plugin.stream.segments.manifest import SAME_RESULT
@@ -47,6 +48,19 @@ def frames(file: Path) -> list[tuple[str, ...]]:
 Both = Callable[..., tuple[Path, Path]]
 
 
+class _Apart(ThisProcess):
+    """Decodes every segment for itself, as workers do."""
+
+    def __init__(self) -> None:
+        self.made: list[int] = []
+
+    def run(self, film: Any, segments: Sequence[Segment], *given: Any) -> Iterator[Part]:
+        for segment in segments:
+            for part in super().run(film, [segment], *given):
+                self.made.append(part.number)
+                yield part
+
+
 @pytest.fixture
 def both(nearest: Upscaler, tmp_path: Path) -> Both:
     """``both(file, name, **options)``: the file enlarged in one go, and in segments of a second."""
@@ -55,7 +69,9 @@ def both(nearest: Upscaler, tmp_path: Path) -> Both:
         whole, cut = tmp_path / f"whole_{name}", tmp_path / f"cut_{name}"
         options = {"encoding": FFV1, **options}
         upscale_file(source, whole, nearest, **options)
-        upscale_file(source, cut, nearest, resume=True, segment_length=Fraction(length), **options)
+        apart = _Apart()
+        upscale_file(source, cut, nearest, resume=True, segment_length=Fraction(length), executor=apart, **options)
+        assert apart.made == sorted(set(apart.made))  # nothing had to be made again
         assert not cut.with_name(f"{cut.name}.parts").exists()
         return whole, cut
 
@@ -348,6 +364,9 @@ def test_a_folder_that_is_in_use_is_left_alone(resume: Resume, film: Path, tmp_p
         (Encoding("libx264", options={"b": "2M"}), "bit rate"),
         (Encoding("libx264", options={"maxrate": "2M", "bufsize": "4M"}), "bit rate"),
         (Encoding("libx265", options={"x265-params": "vbv-bufsize=100:vbv-maxrate=100"}), "rate buffer"),
+        (Encoding("libx264", options={"x264-params": "vbv_bufsize=500"}), "rate buffer"),
+        (Encoding("libx264", options={"x264opts": "bitrate=500:vbv-maxrate=500:vbv-bufsize=500"}), "bit rate"),
+        (Encoding("libsvtav1", options={"svtav1-params": "rc=1"}), "bit rate"),
         (Encoding("libx264", options={"x264-params": "pass=1"}), "passes"),
     ],
 )
@@ -498,3 +517,33 @@ def test_a_segment_has_a_length(resume: Resume, tmp_path: Path, length: Fraction
     with pytest.raises(UsageError, match="Expected segments of more than 0 seconds"):
         resume(segment_length=length)
     assert not (tmp_path / "out.mkv").exists()
+
+
+def test_what_is_done_is_on_the_disk_before_its_segments_are_removed(
+    resume: Resume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a loss of power at the end would lose everything."""
+    calls: list[tuple[str, str]] = []
+    fsync, link, unlink = os.fsync, os.link, Path.unlink
+
+    def synced(file: int) -> None:
+        calls.append(("sync", Path(f"/proc/self/fd/{file}").readlink().name))
+        fsync(file)
+
+    def linked(file: Path, place: Path) -> None:
+        calls.append(("place", place.name))
+        link(file, place)
+
+    def unlinked(file: Path, **how: Any) -> None:
+        if file.exists():
+            calls.append(("remove", file.name))
+        unlink(file, **how)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "link", linked)
+    monkeypatch.setattr(Path, "unlink", unlinked)
+    resume()
+    placed = calls.index(("place", "out.mkv"))
+    assert ("sync", "output.mkv") in calls[:placed]
+    assert calls[placed + 1] == ("sync", tmp_path.name)
+    assert not any(what == "remove" and name.endswith(".packets") for what, name in calls[: placed + 1])

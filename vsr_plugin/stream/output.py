@@ -189,7 +189,12 @@ class Part:
         """
         self.check()
         try:
-            place = self._place_frames() if self._sequence else self._place_file()
+            if self._sequence:
+                place = self._place_frames()
+            else:
+                sync(self.file)
+                place = self._place_file()
+                sync(place.parent)
         except OSError as error:
             raise OutputError(f"Cannot write {self._target}: {_reason(error)}") from error
         if place != self._target:
@@ -220,6 +225,16 @@ class Part:
             (self._folder / f"{number}{place.suffix}").replace(place.with_name(sequence.name(number)))
         _remove_following(sequence)
         return place
+
+
+def sync(path: Path) -> None:
+    """Let a file, or what a folder says of its files, reach the disk, so that it outlasts a loss of power."""
+    with suppress(OSError):  # not every system can
+        opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def _remove_following(sequence: ImageSequence) -> None:

@@ -13,21 +13,25 @@ from ..encoder import STILL_PICTURES, choose_codec, counts_frames
 from ..rate import CONSTANT_RATE
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from ..encoder import Encoding
     from . import Opening
 
 # They are told a quality, and no rate: what they make of a frame does not depend on what came long before.
 _CONSTANT_QUALITY = re.compile(r"libx264|libx264rgb|libx265|libsvtav1|libaom-av1|librav1e|libvpx|libvpx-vp9|\w+_nvenc")
+# Options of encoders that need the film as a whole, and those within options that hold others (x264-params).
 _WHOLE_FILM = {
-    "b": "a bit rate", "bit_rate": "a bit rate", "maxrate": "a bit rate", "minrate": "a bit rate",
-    "bufsize": "a rate buffer", "pass": "several passes", "passlogfile": "several passes", "stats": "several passes",
-    "multipass": "several passes", "2pass": "several passes",
-}  # fmt: skip
-_WHOLE_FILM_PARAMS = {
-    "bitrate": "a bit rate", "tbr": "a bit rate", "vbv-maxrate": "a bit rate", "vbv-bufsize": "a rate buffer",
-    "pass": "several passes", "passes": "several passes", "stats": "several passes",
-}  # fmt: skip
-_OFF = {"", "0", "0k", "disabled"}
+    "a bit rate": {"b", "bit_rate", "maxrate", "minrate"},
+    "a rate buffer": {"bufsize"},
+    "several passes": {"pass", "passlogfile", "stats", "multipass", "2pass"},
+}
+_WHOLE_FILM_WITHIN = {
+    "a bit rate": {"bitrate", "tbr", "mbr", "rc", "target-bitrate", "end-usage", "vbv-maxrate"},
+    "a rate buffer": {"vbv-bufsize"},
+    "several passes": {"pass", "passes", "stats"},
+}
+_OFF = {"", "0", "0k", "disabled", "q"}
 
 
 def check_cuttable(suffix: str, encoding: Encoding) -> None:
@@ -43,17 +47,11 @@ def check_cuttable(suffix: str, encoding: Encoding) -> None:
     if suffix in STILL_PICTURES or suffix in (".y4m", ""):
         raise UsageError(f"Expected a video file to make in segments, got {suffix or 'standard output'}", resume=None)
     for key, value in encoding.options.items():
-        found = _WHOLE_FILM.get(key) if value not in _OFF else None
-        if key.endswith("-params"):
-            pairs = (pair.partition("=") for pair in value.split(":"))
-            found = next(
-                (
-                    _WHOLE_FILM_PARAMS[name]
-                    for name, _, set_to in pairs
-                    if name in _WHOLE_FILM_PARAMS and set_to not in _OFF
-                ),
-                None,
-            )
+        if key.endswith(("-params", "opts")):
+            pairs = [pair.replace("_", "-").partition("=") for pair in value.split(":")]
+            found = _reason(_WHOLE_FILM_WITHIN, [(name, asked) for name, _, asked in pairs])
+        else:
+            found = _reason(_WHOLE_FILM, [(key, value)])
         if found:
             raise UsageError(
                 f"{key}={value} asks for {found}, which needs the film as a whole: not in segments", resume=None
@@ -93,3 +91,10 @@ def _container(suffix: str) -> str:
             return str(output.format.name)
     except ValueError as error:
         raise OutputError(f"Expected a name that ends in .mp4, .mkv, .mov, .webm, …, got {suffix}") from error
+
+
+def _reason(known: Mapping[str, set[str]], options: Sequence[tuple[str, str]]) -> str | None:
+    """What one of some options asks for that needs the film as a whole, in words; None if none does."""
+    return next(
+        (why for name, value in options for why, names in known.items() if name in names and value not in _OFF), None
+    )

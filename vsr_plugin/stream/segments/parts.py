@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from av.packet import Packet
 
 from ...errors import OutputError
+from ..output import sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -230,9 +231,4 @@ def write_atomically(file: Path, data: bytes) -> None:
         temporary.replace(file)
     finally:
         temporary.unlink(missing_ok=True)
-    with suppress(OSError):  # not every system can
-        folder = os.open(file.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    sync(file.parent)
