@@ -1,8 +1,8 @@
 """A network as a user shader for mpv and libplacebo: on any GPU, without Python.
 
-Each pass computes four channels of a layer into one texture: for every tap, a 4×4 matrix times four channels of the
-layer before. The last pass arranges the sub-pixels. Beyond the edge of a layer there are zeros, as in training, not the
-repeated edge that textures have.
+Each pass computes four channels of a layer into one texture, or eight into its two halves where there would be too many
+textures to read: for every tap, a 4×4 matrix times four channels of the layer before. The last pass arranges the
+sub-pixels. Beyond the edge of a layer there are zeros, as in training, not the repeated edge that textures have.
 
 As in the `Upscaler`, the frame is extended by its mirror image, and the result is cropped: textures of features are
 larger than the frame by a margin on each side, the first layer reads mirrored luma, and the last pass leaves the margin
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from .chain import Chain, Layer
     from .facts import Exported
 
-# Textures that a pass may read, in mpv and in libplacebo (SHADER_MAX_BINDS).
-_MOST_TEXTURES = 16
+# Textures that a pass may read: mpv gives the vertex shader a coordinate for each, beside the position, and OpenGL has
+# places for 16. libplacebo and mpv themselves read 16 (SHADER_MAX_BINDS).
+_MOST_TEXTURES = 15
 # How much larger than the video the window must be for the shader to run.
 _WHEN = 1.2
 # Reads the luma of a pixel of the extended frame, at its center; smaller frames are mirrored again and again.
@@ -78,13 +79,17 @@ def shader(name: str, chain: Chain, margin: int, about: Sequence[str] = ()) -> s
     source = _Textures(("LUMA",))
     for number, (layer, trend) in enumerate(zip(chain.layers, chain.trends(), strict=True), 1):
         last = number == len(chain.layers)
-        names = tuple(f"{'SUBPIXELS' if last else f'FEATURES{number}'}_{k}" for k in range(-(-len(layer.bias) // 4)))
-        if len(names) > _MOST_TEXTURES:
-            raise UsageError(f"Expected layers of at most {4 * _MOST_TEXTURES} channels, got {len(layer.bias)}")
-        target = _Textures(names, *(trend if max(len(names), len(source.names)) < _MOST_TEXTURES else ()))
-        for group in range(len(names)):
-            title = f"{name}: layer {number}, channels {4 * group}-{4 * group + 3}"
-            passes.append(_convolution(title, layer, group, source, target, margin))
+        groups = -(-len(layer.bias) // 4)
+        across = 1 if groups < _MOST_TEXTURES else 2
+        names = tuple(f"{'SUBPIXELS' if last else f'FEATURES{number}'}_{k}" for k in range(-(-groups // across)))
+        if len(names) >= _MOST_TEXTURES:
+            most = 4 * 2 * (_MOST_TEXTURES - 1)
+            raise UsageError(f"Expected layers of at most {most} channels, got {len(layer.bias)}")
+        target = _Textures(names, across, *trend)
+        for texture in range(len(names)):
+            first = 4 * across * texture
+            title = f"{name}: layer {number}, channels {first}-{min(first + 4 * across, len(layer.bias)) - 1}"
+            passes.append(_convolution(title, layer, texture, source, target, margin))
         source = target
     passes.append(_shuffle(f"{name}: sub-pixels", chain.scale, source, margin))
     return "\n".join(["".join(f"// {line}\n" for line in about), *passes])
@@ -92,15 +97,17 @@ def shader(name: str, chain: Chain, margin: int, about: Sequence[str] = ()) -> s
 
 @dataclass(frozen=True, slots=True)
 class _Textures:
-    """What a layer gives, four channels in each texture.
+    """What a layer gives, four channels in each texture, or in each half of one: the left, and then the right.
 
     Attributes:
         names: Of the textures.
+        across: Parts of a texture, 1 or 2.
         slopes: (channels,) the textures lack slopes · luma + offsets; None where they lack nothing.
         offsets: (channels,)
     """
 
     names: tuple[str, ...]
+    across: int = 1
     slopes: Tensor | None = None
     offsets: Tensor | None = None
 
@@ -109,6 +116,11 @@ class _Textures:
         """The textures that must be read to know the channels."""
         return [*self.names, *(["LUMA"] if self.slopes is not None else [])]
 
+    def texel(self, group: int, at: str) -> str:
+        """Four of the channels, of a pixel of the extended frame that is ``size`` large; ``at`` is its center."""
+        name, part = self.names[group // self.across], group % self.across
+        return f"{name}_tex(({at}{f' + vec2(size.x * {part}.0, 0.0)' if part else ''}) * {name}_pt)"
+
 
 def _header(description: str, textures: Iterable[str], *more: str) -> list[str]:
     when = f"OUTPUT.w LUMA.w / {_WHEN} > OUTPUT.h LUMA.h / {_WHEN} > *"
@@ -116,49 +128,60 @@ def _header(description: str, textures: Iterable[str], *more: str) -> list[str]:
     return [f"//!{line}" for line in lines]
 
 
-def _convolution(description: str, layer: Layer, group: int, source: _Textures, target: _Textures, margin: int) -> str:
-    """Four channels of a layer."""
-    rows = slice(4 * group, 4 * group + 4)
-    bound = list(dict.fromkeys(source.bound + (["LUMA"] if target.slopes is not None else [])))
-    size = (f"WIDTH LUMA.w {2 * margin} +", f"HEIGHT LUMA.h {2 * margin} +")
-    lines = _header(description, bound, f"SAVE {target.names[group]}", *size, "COMPONENTS 4")
-    first = bound[0]
-    side = layer.weight.shape[-1]
+def _convolution(
+    description: str, layer: Layer, texture: int, source: _Textures, target: _Textures, margin: int
+) -> str:
+    """The channels of one texture of a layer."""
+    bound = list(dict.fromkeys([*source.bound, "LUMA"]))
+    size = (f"WIDTH LUMA.w {2 * margin} + {target.across} *", f"HEIGHT LUMA.h {2 * margin} +")
+    lines = _header(description, bound, f"SAVE {target.names[texture]}", *size, "COMPONENTS 4")
     lines += [
-        *(_LUMA.format(margin=margin).splitlines() if "LUMA" in bound else []),
+        *_LUMA.format(margin=margin).splitlines(),
         "",
         "vec4 hook() {",
-        f"    vec2 size = {f'LUMA_size + {2 * margin}.0' if first == 'LUMA' else f'{first}_size'};",
-        f"    vec2 at = {first}_pos * size;",
-        f"    vec4 sum = {_vector(layer.bias[rows])};",
+        f"    vec2 size = LUMA_size + {2 * margin}.0;",
+        f"    vec2 at = {bound[0]}_pos * size * vec2({target.across}.0, 1.0);",
     ]
+    groups = range(target.across * texture, min(target.across * (texture + 1), -(-len(layer.bias) // 4)))
+    for part, group in enumerate(groups):
+        last = part == len(groups) - 1
+        lines += [
+            *([] if last else ["    if (at.x < size.x) {"]),
+            *(["    at.x -= size.x;"] if last and part else []),
+            *_four(layer, slice(4 * group, 4 * group + 4), source, target),
+            *([] if last else ["    }"]),
+        ]
+    return "\n".join([*lines, "}", ""])
+
+
+def _four(layer: Layer, rows: slice, source: _Textures, target: _Textures) -> Iterator[str]:
+    """Four channels of a layer at a pixel."""
+    yield f"    vec4 sum = {_vector(layer.bias[rows])};"
+    side = layer.weight.shape[-1]
     for y in range(side):
         for x in range(side):
             dx, dy = x - side // 2, y - side // 2
             products = _products(layer.weight[rows, :, y, x], source, dx, dy)
-            lines += [f"    if ({_inside(dx, dy)}) {{", *products, "    }"] if dx or dy else products
+            yield from [f"    if ({_inside(dx, dy)}) {{", *products, "    }"] if dx or dy else products
     result = _activated(layer, rows)
     if target.slopes is not None and target.offsets is not None:
         trend = f"{_vector(target.slopes[rows])} * luma(at) + {_vector(target.offsets[rows])}"
         result = f"{result} - ({trend})"
-    lines += [f"    return {result};", "}", ""]
-    return "\n".join(lines)
+    yield f"    return {result};"
 
 
 def _products(weight: Tensor, source: _Textures, dx: int, dy: int) -> Iterator[str]:
     """One tap of (out ≤ 4, in) weights."""
-    offset = f"vec2({dx}.0, {dy}.0)"
+    at = f"at + vec2({dx}.0, {dy}.0)"
     if source.slopes is not None and source.offsets is not None:
         along, always = weight @ source.slopes, weight @ source.offsets
-        yield f"        sum += {_vector(along)} * luma(at + {offset}) + {_vector(always)};"
-    for index, name in enumerate(source.names):
-        texels = f"luma(at + {offset})" if name == "LUMA" else f"{name}_texOff({offset})"
-        columns = weight[:, 4 * index : 4 * index + 4].T
-        if len(columns) == 1:
-            yield f"        sum += {_vector(columns[0])} * {texels}{'' if name == 'LUMA' else '.x'};"
-        else:
-            numbers = [_numbers(column) for column in columns] + [_numbers(columns[:0, 0])] * (4 - len(columns))
-            yield f"        sum += mat4({', '.join(numbers)}) * {texels};"
+        yield f"        sum += {_vector(along)} * luma({at}) + {_vector(always)};"
+    if source.names == ("LUMA",):
+        yield f"        sum += {_vector(weight[:, 0])} * luma({at});"
+        return
+    for group, columns in enumerate(weight.T.split(4)):
+        numbers = [_numbers(column) for column in columns] + [_numbers(columns[:0, 0])] * (4 - len(columns))
+        yield f"        sum += mat4({', '.join(numbers)}) * {source.texel(group, at)};"
 
 
 def _inside(dx: int, dy: int) -> str:
@@ -188,22 +211,22 @@ def _activated(layer: Layer, rows: slice) -> str:
 
 def _shuffle(description: str, scale: int, source: _Textures, margin: int) -> str:
     """One output pixel is channel scale·y + x of its input pixel."""
-    first = source.names[0]
     size = (f"WIDTH LUMA.w {scale} *", f"HEIGHT LUMA.h {scale} *")
     lines = _header(description, dict.fromkeys([*source.bound, "LUMA"]), *size, "COMPONENTS 1")
     lines += [
         "",
         "vec4 hook() {",
+        f"    vec2 size = LUMA_size + {2 * margin}.0;",
         "    vec2 at = LUMA_pos * LUMA_size;",
         f"    ivec2 phase = ivec2(fract(at) * {scale}.0);",
         f"    int channel = phase.y * {scale} + phase.x;",
         "    vec2 pixel = floor(at) + 0.5;",
-        f"    vec2 middle = (pixel + {margin}.0) * {first}_pt;",
         "    vec4 four;",
     ]
-    for k, name in enumerate(source.names):
-        condition = "" if len(source.names) == 1 else f"if (channel / 4 == {k}) "
-        lines.append(f"    {condition}four = {name}_tex(middle);")
+    groups = -(-(scale**2) // 4)
+    for group in range(groups):
+        condition = "" if groups == 1 else f"if (channel / 4 == {group}) "
+        lines.append(f"    {condition}four = {source.texel(group, f'pixel + {margin}.0')};")
     trend = "" if source.slopes is None else " + LUMA_tex(pixel * LUMA_pt).x"
     lines += [f"    return vec4(four[channel % 4]{trend}, 0.0, 0.0, 1.0);", "}", ""]
     return "\n".join(lines)
