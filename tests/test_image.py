@@ -57,6 +57,7 @@ def test_views_of_arrays_are_taken(espcn: Upscaler) -> None:
     ("image", "message"),
     [
         ([[0, 1], [2, 3]], "Expected an image as a NumPy array, got list"),
+        (np.full((4, 4), 200, np.float32), r"from 0 \(black\) to 1 \(white\), got up to 200"),
         (np.zeros((4, 4), np.int32), "Expected an image of uint8, uint16 or floating point, got int32"),
         (np.zeros((4, 4, 2), np.uint8), r"Expected an image of shape .*, got \(4, 4, 2\)"),
         (np.zeros((1, 4, 4, 3), np.uint8), r"Expected an image of shape .*, got \(1, 4, 4, 3\)"),

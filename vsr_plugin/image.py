@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     type Image = ndarray[Any, np.dtype[Any]]
 
+_BRIGHTEST = 4.0  # beyond white, but no 8 bits that were only given another type
 _DEPTHS = {"uint8": 8, "uint16": 16, "float16": 16, "float32": 32, "float64": 32}
 
 
@@ -38,6 +39,10 @@ def to_frame(image: Image) -> Frame:
     if image.ndim not in (2, 3) or count not in (1, 3, 4) or 0 in image.shape:
         raise UsageError(f"Expected an image of shape (H, W), (H, W, 3) or (H, W, 4), got {image.shape}")
     floating = image.dtype.kind == "f"
+    if floating and image.max() > _BRIGHTEST:
+        raise UsageError(
+            f"Expected floating point from 0 (black) to 1 (white), got up to {image.max():g}: divide by 255?"
+        )
     samples = np.ascontiguousarray(image.astype(np.float32) if image.dtype.name == "float64" else image)
     samples = samples if samples.flags.writeable else samples.copy()  # PyTorch warns of those of Pillow
     planes = torch.from_numpy(samples.reshape(*image.shape[:2], count)).unbind(2)
