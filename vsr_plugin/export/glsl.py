@@ -179,7 +179,8 @@ def _products(weight: Tensor, source: _Textures, dx: int, dy: int) -> Iterator[s
     if source.names == ("LUMA",):
         yield f"        sum += {_vector(weight[:, 0])} * luma({at});"
         return
-    for group, columns in enumerate(weight.T.split(4)):
+    for group in range(-(-weight.shape[1] // 4)):
+        columns = weight[:, 4 * group : 4 * group + 4].T
         numbers = [_numbers(column) for column in columns] + [_numbers(columns[:0, 0])] * (4 - len(columns))
         yield f"        sum += mat4({', '.join(numbers)}) * {source.texel(group, at)};"
 
