@@ -101,7 +101,7 @@ def test_a_size_is_asked_for_in_place_of_a_scale(
     assert found == {
         "in_espcn_120p.mp4": (214, 120, "10240:8667"),
         "in_espcn_500w.mp4": (500, 282, "12032:10125"),
-        "in_espcn_200x200.mp4": (200, 200, "1:1"),
+        "in_espcn_200x200_cover.mp4": (200, 200, "1:1"),
         "square.mp4": (228, 108, "1:1"),
     }
 

@@ -103,6 +103,7 @@ def test_the_bench_plays_by_us_and_by_opencv(monkeypatch: pytest.MonkeyPatch, me
     assert played.name.startswith("OpenCV dnn")
     frame, _ = next(open_clip(str(media("lossless.mkv"))).frames(0.0))
     with Networks(execution=Execution(backend="eager", device="cpu")).open("espcn", 2) as ours:
-        (a,), (b,) = bench.DnnNetworks().open("espcn", 2).upscale([frame]), ours.upscale([frame])
+        (a,), (b,) = (upscaler.stage(iter([frame])) for upscaler in (bench.DnnNetworks().open("espcn", 2), ours))
+    inside = slice(8 * 2, -8 * 2)  # OpenCV runs the network without the mirrored border
     for one, other in zip(a.planes, b.planes, strict=True):
-        assert int((one.int() - other.int()).abs().max()) <= 1
+        assert int((one.int() - other.int())[inside, inside].abs().max()) <= 1

@@ -23,12 +23,13 @@ from ..preview.window import Window, check_display
 from ..sizes import Size, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from ..engine import Upscaler
     from ..frames import Frame
     from ..preview import Choice, DisplayedFrame
+    from ..reuse import Reuse
 
 _WARM_UP = 1.0  # seconds that do not count
 _SEEKS = 9
@@ -160,14 +161,17 @@ class _DnnUpscaler:
         """What becomes of frames of this geometry."""
         return Target(frame.width * self.scale, frame.height * self.scale, (self.scale,))
 
-    def upscale(self, frames: Sequence[Frame]) -> list[Frame]:
+    def stage(self, frames: Iterator[Frame], _: Reuse | None = None) -> Iterator[Frame]:
+        """As that of `Upscaler`; every frame is enlarged."""
+        return map(self._enlarge, frames)
+
+    def _enlarge(self, frame: Frame) -> Frame:
         """Luma by the network, chroma bicubically."""
-        (frame,) = frames
         x = frame.planes[0].numpy()[None, None].astype(np.float32) / 255
         self._net.setInput(x)
         luma = torch.from_numpy((self._net.forward()[0, 0].clip(0, 1) * 255).round().astype(np.uint8))
         large = interpolate(frame, self.target(frame))
-        return [replace(large, planes=(luma, *large.planes[1:]))]
+        return replace(large, planes=(luma, *large.planes[1:]))
 
     def close(self) -> None:
         """Nothing is held."""
