@@ -452,7 +452,9 @@ def test_segments_that_never_fit_together_are_not_joined(resume: Resume, tmp_pat
     assert len(list((tmp_path / "out.mkv.parts").glob("*.packets"))) == 4
 
 
-def test_an_input_that_changes_meanwhile_is_not_joined(resume: Resume, film: Path, tmp_path: Path) -> None:
+def test_an_input_that_changes_meanwhile_is_not_joined(
+    resume: Resume, film: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     copy = tmp_path / "a.mkv"
     copy.write_bytes(film.read_bytes())
 
@@ -463,6 +465,7 @@ def test_an_input_that_changes_meanwhile_is_not_joined(resume: Resume, film: Pat
     with pytest.raises(InputError, match="has changed while it was read") as caught:
         resume(copy, on_progress=change)
     assert "\n" not in str(caught.value)
+    assert "goes on from there" not in caplog.text
     assert not (tmp_path / "out.mkv").exists()
     assert len(list((tmp_path / "out.mkv.parts").glob("*.packets"))) == 4, "nothing good is thrown away"
 

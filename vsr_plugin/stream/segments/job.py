@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from fractions import Fraction
@@ -23,7 +23,7 @@ from .manifest import PartsFolder, identity, network, remove_finished, versions
 from .plan import make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ...engine import Upscaler
     from ...sizes import Target
@@ -135,15 +135,13 @@ def upscale_segments(
     }
     with closing(folder.open(belongs, plan, fresh=cutting.fresh)):
         job = _Job(film, folder, upscaler, cutting.executor or ThisProcess(), on_written)
-        try:
+        with job.leaving(output):
             parts = job.make()
-            _check_unchanged(path, belongs["input"])
+        _check_unchanged(path, belongs["input"])
+        with job.leaving(output):
             written, damaged = join(
                 film, parts, folder.path, output, target, overwrite=overwrite, before_placed=folder.note_result
             )
-        except BaseException:
-            job.leave(output)
-            raise
         folder.remove()
     return Joined(written, damaged, plan, parts, job.kept, target)
 
@@ -157,7 +155,7 @@ def _read_once(path: str) -> str | None:
 
 def _check_unchanged(path: str, before: dict[str, Any]) -> None:
     if identity(path) != before:
-        raise InputError(f"{Path(path).name} has changed while it was read")
+        raise InputError(f"{Path(path).name} has changed while it was read", fresh=True)
 
 
 def settings(
@@ -222,16 +220,21 @@ class _Job:
                 raise InputError(f"{self._name} does not decode to the same frame twice at {at:.3f} s")
         return [self._parts[segment.number] for segment in self._segments]
 
-    def leave(self, output: Path) -> None:
-        """Say that what is done is kept; nothing is left where nothing is done, or all of it."""
-        done, whole = self._folder.count()
-        if not done or self._folder.became(output):
-            self._folder.remove()
-        else:
-            log.warning(
-                "%s: %d of %d segments are kept in %s: the same call goes on from there",
-                self._name, done, whole, self._folder.path,
-            )  # fmt: skip
+    @contextmanager
+    def leaving(self, output: Path) -> Iterator[None]:
+        """Where it fails, say that what is done is kept; nothing is left where nothing is done, or all of it."""
+        try:
+            yield
+        except BaseException:
+            done, whole = self._folder.count()
+            if not done or self._folder.became(output):
+                self._folder.remove()
+            else:
+                log.warning(
+                    "%s: %d of %d segments are kept in %s: the same call goes on from there",
+                    self._name, done, whole, self._folder.path,
+                )  # fmt: skip
+            raise
 
     @property
     def _name(self) -> str:
