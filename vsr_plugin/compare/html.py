@@ -36,7 +36,6 @@ _CROPS = 4
 _RUNS, _PATIENCE = 5, 0.5  # a model is timed so many times, or seconds
 _SHOWN = (640, 400)  # width and height of an enlarged crop, unless another is asked for
 _BASELINES: tuple[Literal["bicubic", "Lanczos"], ...] = ("bicubic", "Lanczos")
-_SCHEMES = {(1, 1): "4:2:0", (1, 0): "4:2:2", (2, 0): "4:1:1", (0, 0): "4:4:4", (0, 1): "4:4:0", (2, 2): "4:1:0"}
 _PLACE = "{}"  # of the data, in the page's script element
 _MATRICES = {
     Matrix.SMPTE170M: "BT.601",

@@ -87,6 +87,9 @@ class Remux:
         source: The open input, which keeps the packets of its other streams.
         output: The open output, before its header is written; streams, chapters and metadata are added to it.
         strict: Raise where something would be dropped.
+
+    Attributes:
+        begun: Whether the output's header is written, which is with the first packet of any stream.
     """
 
     def __init__(self, source: Source, output: OutputContainer, *, strict: bool) -> None:
@@ -98,7 +101,7 @@ class Remux:
         self._input = source.container
         self._held: list[Packet[Any]] = []  # subtitles that may last beyond an end that is not known yet
         self._undecodable: set[int] = set()  # film streams that wait for a key frame
-        self._begun = False
+        self.begun = False
 
     def lay_out(self, add_picture: Callable[[], VideoStream]) -> VideoStream:
         """Add all streams in the input's order, with chapters and tags; ``add_picture`` adds the new video stream.
@@ -276,10 +279,10 @@ class Remux:
         except InvalidDataError:  # its form is broken, though the demuxer did not see it
             self._source.damage(f"{what} is damaged")
         except ArgumentError:
-            if not self._begun:  # the header is written with the first packet
+            if not self.begun:
                 raise
             self._source.damage(f"{self._output.format.name} does not take {what} at {float(time):.3f} s")
-        self._begun = True
+        self.begun = True
 
     def _say_late(self, copy: _CopiedStream, time: Fraction) -> None:
         if time > _LATE:

@@ -307,6 +307,8 @@ class Writer:
             # FFmpeg has kept the frame, and wrote a packet that was waiting for it.
             self._source.damage(f"{kind} does not take a packet before {at}")
         self._latest = decoding if decoding is not None else self._latest
+        if self._remux is not None:
+            self._remux.begun = True
         self._clock.say_rounding(stamp, self._stream.time_base)
 
     def _container(self) -> OutputContainer:
