@@ -124,7 +124,8 @@ def test_a_player_shows_what_the_upscaler_makes(
     shown = played(file, luma, depth, scale).astype(int)
     wanted = enlarged(model, scale, luma, depth)
     if depth > 8:  # half floats have 11 bits
-        assert np.abs(shown - wanted).max() <= 2
+        assert np.abs(shown - wanted).max() <= 3
+        assert (np.abs(shown - wanted) <= 2).mean() >= 0.999
         wanted = enlarged_from_half(model, scale, luma, depth)
     assert (np.abs(shown - wanted) <= 1).mean() >= 0.999
 
