@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from . import color, espcn, fsrcnn, gluon, reference, sampling
 from .convolution import convolution, empty, pack
+from .examples import espcn_layers, fsrcnn_layers, in_dtype, random_layer
 from .launch import is_recording
-from .reference import Layer, SampleFormat
+from .reference import SampleFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-    from .strip import WholeKernel
+    from .reference import Layer
+    from .whole import WholeKernel
 
 
 @dataclass(frozen=True)
@@ -65,24 +67,6 @@ class Case:
     def runs_on(self, architecture: int, dtype: torch.dtype) -> bool:
         """Whether it is for a compute capability; what is for one alone is for its matrix units: not in float32."""
         return self.architecture is None or (self.architecture == architecture and dtype != torch.float32)
-
-
-@lru_cache(maxsize=256)
-def in_dtype(layer: Layer, dtype: torch.dtype, device: torch.device | None = None) -> Layer:
-    """A layer with its numbers in another type, once: what is timed should not convert them."""
-    bias, slope = (None if x is None else x.to(device, dtype) for x in (layer.bias, layer.slope))
-    weight = layer.weight.to(device, dtype).contiguous(memory_format=torch.channels_last)
-    return replace(layer, weight=weight, bias=bias, slope=slope)
-
-
-def random_layer(out: int, channels: int, size: int, *, bias: bool = True, **rest: Any) -> Layer:
-    """A layer that keeps the size and about the contrast of what passes through it."""
-    generator = torch.Generator().manual_seed(out + channels + size)
-    weight = torch.randn(out, channels, size, size, generator=generator) * (0.7 / (size * channels**0.5))
-    if rest.get("activation") in ("leaky", "prelu"):
-        rest.setdefault("slope", torch.rand(out, generator=generator) * 0.5)
-    rest.setdefault("padding", size // 2)
-    return Layer(weight, torch.randn(out, generator=generator) * 0.1 if bias else None, **rest)
 
 
 def _random(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, depth: int | None = None) -> Tensor:
@@ -177,20 +161,6 @@ def _chain(
     result = (n, 1, height * r, width * r)
     kernel = partial(whole.run, x, whole.pack(packed), source=samples, target=samples)
     return Work(kernel, plain, result, samples is not None, moved, flops, one_by_one)
-
-
-def espcn_layers(scale: int, wide: int = 64, narrow: int = 32) -> tuple[Layer, ...]:
-    """Layers of ESPCN's shape."""
-    last = random_layer(scale * scale, narrow, 3, shuffle=scale)
-    return random_layer(wide, 1, 5, activation="tanh"), random_layer(narrow, wide, 3, activation="tanh"), last
-
-
-def fsrcnn_layers(scale: int, d: int = 56, s: int = 12, m: int = 4) -> tuple[Layer, ...]:
-    """Layers of FSRCNN's shape, the deconvolution as its phases."""
-    ends = (random_layer(d, 1, 5, activation="prelu"), random_layer(s, d, 1, activation="prelu"))
-    maps = [random_layer(s, s, 3, activation="prelu") for _ in range(m)]
-    last = random_layer(scale * scale, d, 5 if scale == 2 else 3, shuffle=scale)
-    return *ends, *maps, random_layer(d, s, 1, activation="prelu"), last
 
 
 def _shuffle(
@@ -320,7 +290,7 @@ def _hopper() -> tuple[Case, ...]:
             f"×{scale}, {name}",
             partial(_chain, kernel, layers(scale), **how),
             timed=(scale, name) == (3, "8 bits"),
-            architecture=90,
+            architecture=kernel.architecture,
         )
         for kernel, layers, scales in kernels
         for scale in scales

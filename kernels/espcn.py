@@ -14,7 +14,8 @@ import triton.language as tl
 from . import strip
 from .epilogue import _activate
 from .launch import Tuned
-from .strip import PackedNetwork, WholeKernel, _emit, _first_layer, _keep, _ring_layer, walk
+from .strip import _emit, _first_layer, _keep, _place, _ring_layer, walk
+from .whole import PackedNetwork, WholeKernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,17 +39,12 @@ def _espcn_kernel(
     HALO: tl.constexpr = REACH2 + REACH3
     DEPTH1: tl.constexpr = ROWS + SIZE2 - 1
     DEPTH2: tl.constexpr = ROWS + SIZE3 - 1
-    pid = tl.program_id(0)
-    ring1 = scratch_ptr + pid.to(tl.int64) * (STRIP_W * (DEPTH1 * OUT1 + DEPTH2 * OUT2))
+    ring1 = scratch_ptr + tl.program_id(0).to(tl.int64) * (STRIP_W * (DEPTH1 * OUT1 + DEPTH2 * OUT2))
     ring2 = ring1 + STRIP_W * DEPTH1 * OUT1
-    strips = tl.cdiv(width, STRIP_W - 2 * HALO)
-    segments = tl.cdiv(height, segment)
-    left = pid % strips * (STRIP_W - 2 * HALO) - HALO
-    top = pid // strips % segments * segment
-    bottom = tl.minimum(top + segment, height)
-    picture = (pid // strips // segments).to(tl.int64)
-    x_ptr += picture * stride_xn
-    out_ptr += picture * stride_on
+    kept, top, bottom, frame = _place(height, width, segment, STRIP_W - 2 * HALO)
+    left = kept - HALO
+    x_ptr += frame * stride_xn
+    out_ptr += frame * stride_on
 
     offs_m = tl.arange(0, ROWS * STRIP_W)
     rows, x = offs_m // STRIP_W, left + offs_m % STRIP_W

@@ -11,9 +11,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import espcn
+from .examples import espcn_layers
 from .gluon import fence_async_shared, jit
 from .gluon import language as gl
-from .hopper import rows_walked, walk, whole
+from .hopper import rows_walked, walk
 from .launch import Tuned, numbers
 from .rows import (
     FLAT,
@@ -27,6 +28,7 @@ from .rows import (
     pack_first,
     pack_rows,
     pixel_of_taps,
+    place,
     read_taps,
     row_layout,
     row_operands,
@@ -35,13 +37,12 @@ from .rows import (
     sums_layout,
     tanh,
 )
-from .strip import PackedNetwork
+from .whole import PackedNetwork, WholeKernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .convolution import Form, Packed
-    from .reference import Layer
 
 _HALO = 2
 
@@ -62,15 +63,9 @@ def _espcn_hopper_kernel(
     SUMS1: gl.constexpr = sums_layout(WIDE)
     SUMS2: gl.constexpr = sums_layout(NARROW)
     SUMS3: gl.constexpr = sums_layout(COLUMNS)
-    pid = gl.program_id(0)
-    strips = gl.cdiv(width, KEPT)
-    segments = gl.cdiv(height, segment)
-    left = pid % strips * KEPT
-    top = pid // strips % segments * segment
-    bottom = gl.minimum(top + segment, height)
-    picture = (pid // strips // segments).to(gl.int64)
-    x_ptr += picture * stride_xn
-    out_ptr += picture * stride_on
+    left, top, bottom, frame = place(height, width, segment, KEPT)
+    x_ptr += frame * stride_xn
+    out_ptr += frame * stride_on
 
     # Each row has room behind it: its last pixels' taps read 32 bytes more, for columns that nobody keeps.
     room1 = gl.allocate_shared_memory(gl.int32, [9, PIXELS * WIDE // 16], FLAT)
@@ -174,10 +169,6 @@ def pack(layers: Sequence[Packed]) -> PackedNetwork:
     return PackedNetwork(tensors, scale=scale, halo=_HALO, constants=constants)
 
 
-def _example() -> tuple[Layer, ...]:
-    from .cases import espcn_layers
+_run = walk(_tuned, CONFIGS, 64, _RESIDENT)
 
-    return espcn_layers(3)
-
-
-KERNEL = whole("espcn_hopper", fits, pack, walk(_tuned, CONFIGS, 64, _RESIDENT), _example)
+KERNEL = WholeKernel("espcn_hopper", fits, pack, _run, architecture=90, example=partial(espcn_layers, 3))

@@ -15,7 +15,8 @@ import triton.language as tl
 from . import strip
 from .epilogue import _activate
 from .launch import Tuned
-from .strip import PackedNetwork, WholeKernel, _emit, _first_layer, _keep, _ring_layer, walk
+from .strip import _emit, _first_layer, _keep, _place, _ring_layer, walk
+from .whole import PackedNetwork, WholeKernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,17 +55,12 @@ def _fsrcnn_kernel(
     DEPTH: tl.constexpr = ROWS + 2
     LAST_DEPTH: tl.constexpr = ROWS + SIZE4 - 1
     RING: tl.constexpr = STRIP_W * DEPTH * NARROW
-    pid = tl.program_id(0)
-    rings = scratch_ptr + pid.to(tl.int64) * (MAPS * RING + STRIP_W * LAST_DEPTH * WIDE)
+    rings = scratch_ptr + tl.program_id(0).to(tl.int64) * (MAPS * RING + STRIP_W * LAST_DEPTH * WIDE)
     last_ring = rings + MAPS * RING
-    strips = tl.cdiv(width, STRIP_W - 2 * HALO)
-    segments = tl.cdiv(height, segment)
-    left = pid % strips * (STRIP_W - 2 * HALO) - HALO
-    top = pid // strips % segments * segment
-    bottom = tl.minimum(top + segment, height)
-    picture = (pid // strips // segments).to(tl.int64)
-    x_ptr += picture * stride_xn
-    out_ptr += picture * stride_on
+    kept, top, bottom, frame = _place(height, width, segment, STRIP_W - 2 * HALO)
+    left = kept - HALO
+    x_ptr += frame * stride_xn
+    out_ptr += frame * stride_on
 
     offs_m = tl.arange(0, ROWS * STRIP_W)
     rows, x = offs_m // STRIP_W, left + offs_m % STRIP_W

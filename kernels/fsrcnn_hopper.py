@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import fsrcnn
+from .examples import fsrcnn_layers
 from .gluon import fence_async_shared, jit
 from .gluon import language as gl
-from .hopper import rows_walked, walk, whole
+from .hopper import rows_walked, walk
 from .launch import Tuned, numbers
 from .rows import (
     FLAT,
@@ -32,6 +33,7 @@ from .rows import (
     pack_columns,
     pack_first,
     pack_rows,
+    place,
     read_taps,
     register_products,
     row_layout,
@@ -41,7 +43,7 @@ from .rows import (
     store_row,
     sums_layout,
 )
-from .strip import PackedNetwork
+from .whole import PackedNetwork, WholeKernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +51,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .convolution import Form, Packed
-    from .reference import Layer
 
 _MAPS = 4
 _HALO = _MAPS + 1
@@ -95,15 +96,9 @@ def _fsrcnn_hopper_kernel(
     KIND: gl.constexpr = kind_of(DTYPE)
     SUMS_WIDE: gl.constexpr = sums_layout(WIDE)
     SUMS_NARROW: gl.constexpr = sums_layout(NARROW)
-    pid = gl.program_id(0)
-    strips = gl.cdiv(width, KEPT)
-    segments = gl.cdiv(height, segment)
-    left = pid % strips * KEPT
-    top = pid // strips % segments * segment
-    bottom = gl.minimum(top + segment, height)
-    picture = (pid // strips // segments).to(gl.int64)
-    x_ptr += picture * stride_xn
-    out_ptr += picture * stride_on
+    left, top, bottom, frame = place(height, width, segment, KEPT)
+    x_ptr += frame * stride_xn
+    out_ptr += frame * stride_on
 
     # Behind each row there is room: its last pixels' taps read 32 bytes more, for columns that nobody keeps.
     room0 = gl.allocate_shared_memory(gl.int32, [5, PIXELS * NARROW // 8], FLAT)
@@ -258,10 +253,11 @@ def _with_bias(layer: Packed, taps: int, ones_in: int, ones_out: int | None) -> 
     return weight.flatten(0, 1)
 
 
-def _example() -> tuple[Layer, ...]:
-    from .cases import fsrcnn_layers
-
-    return fsrcnn_layers(3)
-
-
-KERNEL = whole("fsrcnn_hopper", fits, pack, walk(_tuned, CONFIGS, 64, _RESIDENT), _example)
+KERNEL = WholeKernel(
+    "fsrcnn_hopper",
+    fits,
+    pack,
+    walk(_tuned, CONFIGS, 64, _RESIDENT),
+    architecture=90,
+    example=partial(fsrcnn_layers, 3),
+)

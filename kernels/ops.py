@@ -18,7 +18,7 @@ from .launch import impatient as impatient
 from .launch import patience as patience
 from .launch import probe as probe
 from .sampling import shuffle_to_samples as shuffle_to_samples
-from .strip import WholeKernel
+from .whole import WholeKernel
 
 WHOLE: tuple[WholeKernel, ...] = (espcn.KERNEL, fsrcnn.KERNEL)
 """The kernels that compute a whole network, those of one architecture first."""

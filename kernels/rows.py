@@ -156,6 +156,16 @@ def _pair_code(kind):
 
 
 @jit
+def place(height, width, segment, KEPT: gl.constexpr):
+    """Of this program: the first of the columns that it keeps, its first row and that behind its last, its frame."""
+    pid = gl.program_id(0)
+    strips = gl.cdiv(width, KEPT)
+    top = pid // strips % gl.cdiv(height, segment) * segment
+    frame = (pid // strips // gl.cdiv(height, segment)).to(gl.int64)
+    return pid % strips * KEPT, top, gl.minimum(top + segment, height), frame
+
+
+@jit
 def tanh(x):
     """The GPU's own hyperbolic tangent of float32, exact to 11 bits."""
     return gl.inline_asm(_tanh_code, ("=f", "f"), [x], x.type, is_pure=True)

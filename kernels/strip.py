@@ -11,9 +11,8 @@ before it. A barrier separates them, for a ring is written by some threads and r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 import triton
@@ -24,12 +23,23 @@ from .epilogue import _store, _to_rows
 from .launch import Tuned, check_offsets, numbers, processors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
     from .convolution import Form, Packed
     from .reference import SampleFormat
+    from .whole import PackedNetwork, Run
+
+
+@triton.jit
+def _place(height, width, segment, KEPT: tl.constexpr):
+    """Of this program: the first of the columns that it keeps, its first row and that behind its last, its frame."""
+    pid = tl.program_id(0)
+    strips = tl.cdiv(width, KEPT)
+    top = pid // strips % tl.cdiv(height, segment) * segment
+    frame = (pid // strips // tl.cdiv(height, segment)).to(tl.int64)
+    return pid % strips * KEPT, top, tl.minimum(top + segment, height), frame
 
 
 @triton.jit
@@ -150,75 +160,6 @@ def is_plain(form: Form) -> bool:
 def arguments(layers: Sequence[Packed]) -> list[Tensor]:
     """Weights, biases and slopes of layers, in the order of the kernels' arguments."""
     return [tensor for packed in layers for tensor in (packed.weight, packed.bias, packed.slope)]
-
-
-@dataclass(frozen=True)
-class PackedNetwork:
-    """A network as its kernel takes it.
-
-    Attributes:
-        tensors: Weights, biases and slopes, in the kernel's order.
-        scale: The enlargement.
-        halo: Columns on each side that a strip cannot keep.
-        constants: The kernel's, by name.
-        ring: Numbers in the rings for each column, for ROWS rows at a step; None without rings.
-    """
-
-    tensors: tuple[Tensor, ...]
-    scale: int
-    halo: int
-    constants: dict[str, Any]
-    ring: Callable[[int], int] | None = None
-
-    def empty(self, x: Tensor, target: SampleFormat | None, dtype: torch.dtype) -> Tensor:
-        """What the result of ``x`` (N, 1, H, W) is written to, as `WholeKernel` has it."""
-        n, _, height, width = x.shape
-        shape = (n, 1, height * self.scale, width * self.scale)
-        return torch.empty(shape, dtype=target.dtype if target else dtype, device=x.device)
-
-
-class Run(Protocol):
-    """Runs a packed network."""
-
-    def __call__(
-        self,
-        x: Tensor,
-        network: PackedNetwork,
-        *,
-        source: SampleFormat | None = None,
-        target: SampleFormat | None = None,
-        dtype: torch.dtype = torch.float32,
-        out: Tensor | None = None,
-    ) -> Tensor:
-        """As `reference.chain` of the layers; ``out``, if given, is written, and may have any strides.
-
-        Args:
-            x: (N, 1, H, W), samples of ``source``.
-            network: What `WholeKernel.pack` gave.
-            source: Format of ``x``, if it is not floating point.
-            target: ″ of the result.
-            dtype: Of a result in floating point.
-            out: (N, 1, H·scale, W·scale).
-        """
-
-
-@dataclass(frozen=True)
-class WholeKernel:
-    """A kernel that computes a whole network.
-
-    Attributes:
-        name: For people.
-        fits: Whether it takes a chain of layers of these forms.
-        pack: Puts layers that fit in the order in which the kernel reads them, once.
-        run: Computes.
-        supports: Whether it runs on a device, with weights of this type.
-    """
-
-    name: str
-    fits: Callable[[Sequence[Form]], bool]
-    pack: Callable[[Sequence[Packed]], PackedNetwork]
-    run: Run
-    supports: Callable[[torch.device, torch.dtype], bool] = lambda _, __: True
 
 
 def walk(tuned: Tuned) -> Run:

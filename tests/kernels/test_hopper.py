@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -18,11 +19,11 @@ GLUON: Any = import_module("vsr_plugin.kernels.gluon")
 
 pytestmark = pytest.mark.skipif(not GLUON.AVAILABLE, reason="this Triton has another Gluon")
 
-CASES: Any = import_module("vsr_plugin.kernels.cases")
+EXAMPLES: Any = import_module("vsr_plugin.kernels.examples")
 CONVOLUTION: Any = import_module("vsr_plugin.kernels.convolution")
 OPS: Any = import_module("vsr_plugin.kernels.ops")
-HOPPER: Any = import_module("vsr_plugin.kernels.hopper")
 REFERENCE: Any = import_module("vsr_plugin.kernels.reference")
+WHOLE: Any = import_module("vsr_plugin.kernels.whole")
 CPU = torch.device("cpu")
 
 
@@ -31,7 +32,7 @@ NAMES = ("espcn_hopper", "fsrcnn_hopper")
 
 @pytest.fixture(params=NAMES)
 def hopper(request: pytest.FixtureRequest) -> Any:
-    HOPPER.proves_itself.cache_clear()
+    WHOLE.proves_itself.cache_clear()
     return import_module(f"vsr_plugin.kernels.{request.param}")
 
 
@@ -42,18 +43,18 @@ def forms(layers: tuple[Any, ...]) -> list[Any]:
 @pytest.mark.parametrize(
     ("layers", "fitting"),
     [
-        (CASES.espcn_layers(2), "espcn_hopper"),
-        (CASES.espcn_layers(4), "espcn_hopper"),
-        (CASES.espcn_layers(3, 32, 16), None),
-        (CASES.espcn_layers(3, 64, 64), None),
-        ((CASES.random_layer(64, 1, 5, activation="relu"), *CASES.espcn_layers(3)[1:]), None),
-        ((CASES.random_layer(64, 1, 3, activation="tanh"), *CASES.espcn_layers(3)[1:]), None),
-        (CASES.fsrcnn_layers(3), "fsrcnn_hopper"),
-        (CASES.fsrcnn_layers(4, 62, 14), "fsrcnn_hopper"),
-        (CASES.fsrcnn_layers(2), None),  # its deconvolution has 5 × 5 taps
-        (CASES.fsrcnn_layers(3, 63, 12), None),  # no channel is left for the bias
-        (CASES.fsrcnn_layers(3, 56, 15), None),
-        (CASES.fsrcnn_layers(3, 56, 12, 3), None),
+        (EXAMPLES.espcn_layers(2), "espcn_hopper"),
+        (EXAMPLES.espcn_layers(4), "espcn_hopper"),
+        (EXAMPLES.espcn_layers(3, 32, 16), None),
+        (EXAMPLES.espcn_layers(3, 64, 64), None),
+        ((EXAMPLES.random_layer(64, 1, 5, activation="relu"), *EXAMPLES.espcn_layers(3)[1:]), None),
+        ((EXAMPLES.random_layer(64, 1, 3, activation="tanh"), *EXAMPLES.espcn_layers(3)[1:]), None),
+        (EXAMPLES.fsrcnn_layers(3), "fsrcnn_hopper"),
+        (EXAMPLES.fsrcnn_layers(4, 62, 14), "fsrcnn_hopper"),
+        (EXAMPLES.fsrcnn_layers(2), None),  # its deconvolution has 5 × 5 taps
+        (EXAMPLES.fsrcnn_layers(3, 63, 12), None),  # no channel is left for the bias
+        (EXAMPLES.fsrcnn_layers(3, 56, 15), None),
+        (EXAMPLES.fsrcnn_layers(3, 56, 12, 3), None),
     ],
 )
 def test_the_networks_of_the_papers_fit_and_come_before_the_kernels_for_all_gpus(
@@ -83,12 +84,12 @@ def test_it_is_for_hopper_and_sixteen_bits(
     capability: tuple[int, int], dtype: torch.dtype, supported: bool, hopper: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    monkeypatch.setattr(HOPPER, "proves_itself", lambda *_: True)
+    monkeypatch.setattr(WHOLE, "proves_itself", lambda *_: True)
     assert hopper.KERNEL.supports(torch.device("cuda"), dtype) is supported
 
 
 def right(hopper: Any) -> Any:
-    layers = tuple(CASES.in_dtype(layer, torch.float32) for layer in hopper._example())
+    layers = tuple(EXAMPLES.in_dtype(layer, torch.float32) for layer in hopper.KERNEL.example())
     return lambda x, _, **formats: REFERENCE.chain(x, layers, **formats)
 
 
@@ -111,8 +112,7 @@ def full(_: Any) -> Any:
 
 
 def proves_itself(hopper: Any, run: Any) -> bool:
-    name = hopper.KERNEL.name
-    found: bool = HOPPER.proves_itself(name, hopper.pack, run, hopper._example, CPU, torch.bfloat16)
+    found: bool = WHOLE.proves_itself(replace(hopper.KERNEL, run=run), CPU, torch.bfloat16)
     return found
 
 

@@ -35,7 +35,7 @@ CONVOLUTION: Any = import_module("vsr_plugin.kernels.convolution")
 REFERENCE: Any = import_module("vsr_plugin.kernels.reference")
 ESPCN: Any = import_module("vsr_plugin.kernels.espcn")
 FSRCNN: Any = import_module("vsr_plugin.kernels.fsrcnn")
-KERNEL_CASES: Any = import_module("vsr_plugin.kernels.cases")
+EXAMPLES: Any = import_module("vsr_plugin.kernels.examples")
 
 DEVICES = [
     pytest.param("cpu", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device checks them")),
@@ -103,7 +103,7 @@ def test_any_strides_are_read(device: torch.device) -> None:
     assert torch.equal(expected, REFERENCE.pixel_shuffle(x, 2))
     for other in (x.to(memory_format=torch.channels_last), x.transpose(2, 3).contiguous().transpose(2, 3)):
         assert torch.equal(SAMPLING.pixel_shuffle(other, 2), expected)
-    packed = CONVOLUTION.pack(KERNEL_CASES.random_layer(16, 8, 3), torch.float32, device)
+    packed = CONVOLUTION.pack(EXAMPLES.random_layer(16, 8, 3), torch.float32, device)
     expected = CONVOLUTION.convolution(x, packed)
     for other in (x.to(memory_format=torch.channels_last), x.transpose(2, 3).contiguous().transpose(2, 3)):
         assert torch.equal(CONVOLUTION.convolution(other, packed), expected)
@@ -111,10 +111,10 @@ def test_any_strides_are_read(device: torch.device) -> None:
 
 @pytest.mark.usefixtures("poisoned")
 def test_more_than_one_tile_each_way(device: torch.device) -> None:
-    layers = KERNEL_CASES.espcn_layers(2, 16, 16)
+    layers = EXAMPLES.espcn_layers(2, 16, 16)
     packed = tuple(CONVOLUTION.pack(layer, torch.float32, device) for layer in layers)
     x = torch.rand(1, 1, 9, 65, device=device)
-    truth = REFERENCE.chain(x.double(), tuple(KERNEL_CASES.in_dtype(layer, torch.float64, device) for layer in layers))
+    truth = REFERENCE.chain(x.double(), tuple(EXAMPLES.in_dtype(layer, torch.float64, device) for layer in layers))
     found = ESPCN.KERNEL.run(x, ESPCN.KERNEL.pack(packed))
     assert torch.allclose(found.double(), truth, rtol=0, atol=1e-5)
     h = x
@@ -124,15 +124,15 @@ def test_more_than_one_tile_each_way(device: torch.device) -> None:
 
 
 def wide_espcn(size: int) -> tuple[Any, ...]:
-    first, _, last = KERNEL_CASES.espcn_layers(2, 16, 16)
-    return first, KERNEL_CASES.random_layer(16, 16, size, activation="tanh"), last
+    first, _, last = EXAMPLES.espcn_layers(2, 16, 16)
+    return first, EXAMPLES.random_layer(16, 16, size, activation="tanh"), last
 
 
 @pytest.mark.parametrize(
     ("whole", "layers", "fits"),
     [
-        *((FSRCNN.KERNEL, KERNEL_CASES.fsrcnn_layers(2, d, 12, 1), True) for d in (20, 49)),
-        *((FSRCNN.KERNEL, KERNEL_CASES.fsrcnn_layers(2, d, 12, 1), False) for d in (16, 40, 48, 65)),
+        *((FSRCNN.KERNEL, EXAMPLES.fsrcnn_layers(2, d, 12, 1), True) for d in (20, 49)),
+        *((FSRCNN.KERNEL, EXAMPLES.fsrcnn_layers(2, d, 12, 1), False) for d in (16, 40, 48, 65)),
         (ESPCN.KERNEL, wide_espcn(9), True),
         (ESPCN.KERNEL, wide_espcn(31), False),
     ],
@@ -143,7 +143,7 @@ def test_a_network_that_is_said_to_fit_is_computed(whole: Any, layers: Any, fits
     if fits:
         x = torch.rand(1, 1, 3, 5, device=device)
         found = whole.run(x, whole.pack(packed))
-        exact = tuple(KERNEL_CASES.in_dtype(layer, torch.float64, device) for layer in layers)
+        exact = tuple(EXAMPLES.in_dtype(layer, torch.float64, device) for layer in layers)
         assert torch.allclose(found.double(), REFERENCE.chain(x.double(), exact), rtol=0, atol=1e-5)
 
 
@@ -251,7 +251,7 @@ def test_a_layer_that_is_padded_is_read_without_its_padding(device: torch.device
     assert x.stride() == (16 * 20, 1, 16 * 5, 16)
     x.untyped_storage().fill_(0xFF)  # NaN, where no channel is
     x.copy_(torch.rand(1, 12, 4, 5))
-    packed = CONVOLUTION.pack(KERNEL_CASES.random_layer(16, 12, 3), torch.float16, device)
+    packed = CONVOLUTION.pack(EXAMPLES.random_layer(16, 12, 3), torch.float16, device)
     assert bool(CONVOLUTION.convolution(x, packed).isfinite().all())
 
 

@@ -14,8 +14,8 @@ from . import Profile
 from .builds import watched
 from .cache import CACHE_SIZE, COMPILED, ENGINE, TIMING, Cache, CacheFile, default_folder
 from .export import Graph, export
-from .flavor import OPTIONS, find_flavor
-from .run import EngineNetwork, current
+from .flavor import OPTIONS, current, find_flavor
+from .run import EngineNetwork
 
 if TYPE_CHECKING:
     from pathlib import Path

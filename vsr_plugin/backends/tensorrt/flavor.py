@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,6 @@ from ...installation import install
 from ..graph import INPUT, OUTPUT
 from ..memory import means_no_room
 from . import Target
-from .run import current
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -187,6 +187,11 @@ class Flavor:
         why = self._library.EngineInvalidityDiagnostics
         _, found = runtime.get_engine_validity(engine)
         return bool(int(found) & (int(why.VERSION_MISMATCH) | int(why.MALFORMED_ENGINE)))
+
+
+def current(device: torch.device) -> AbstractContextManager[Any]:
+    """Make a CUDA device the one that libraries use by default."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 class LoadedEngine:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import torch
 
 from ...kernels import AVAILABLE, load_ops, pixel_shuffle, to_samples, to_unit, usable
 from ..memory import translated_errors
+from .flavor import current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,11 +92,6 @@ class EngineNetwork:
             self._last = stream
         self._x.copy_(x)
         self._replay()
-
-
-def current(device: torch.device) -> AbstractContextManager[Any]:
-    """Make a CUDA device the one that libraries use by default."""
-    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def _record(engine: LoadedEngine, device: torch.device) -> tuple[Callable[[], None], bool]:

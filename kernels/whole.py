@@ -1,0 +1,129 @@
+"""Networks that one kernel computes: how they are handed over, and which of them are trusted."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from . import convolution, reference
+from .examples import in_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+    from .convolution import Form, Packed
+    from .reference import Layer, SampleFormat
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PackedNetwork:
+    """A network as its kernel takes it.
+
+    Attributes:
+        tensors: Weights, biases and slopes, in the kernel's order.
+        scale: The enlargement.
+        halo: Columns on each side that a strip cannot keep.
+        constants: The kernel's, by name.
+        ring: Numbers in the rings for each column, for ROWS rows at a step; None without rings.
+    """
+
+    tensors: tuple[Tensor, ...]
+    scale: int
+    halo: int
+    constants: dict[str, Any]
+    ring: Callable[[int], int] | None = None
+
+    def empty(self, x: Tensor, target: SampleFormat | None, dtype: torch.dtype) -> Tensor:
+        """What the result of ``x`` (N, 1, H, W) is written to, as `WholeKernel` has it."""
+        n, _, height, width = x.shape
+        shape = (n, 1, height * self.scale, width * self.scale)
+        return torch.empty(shape, dtype=target.dtype if target else dtype, device=x.device)
+
+
+class Run(Protocol):
+    """Runs a packed network."""
+
+    def __call__(
+        self,
+        x: Tensor,
+        network: PackedNetwork,
+        *,
+        source: SampleFormat | None = None,
+        target: SampleFormat | None = None,
+        dtype: torch.dtype = torch.float32,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """As `reference.chain` of the layers; ``out``, if given, is written, and may have any strides.
+
+        Args:
+            x: (N, 1, H, W), samples of ``source``.
+            network: What `WholeKernel.pack` gave.
+            source: Format of ``x``, if it is not floating point.
+            target: ″ of the result.
+            dtype: Of a result in floating point.
+            out: (N, 1, H·scale, W·scale).
+        """
+
+
+@dataclass(frozen=True)
+class WholeKernel:
+    """A kernel that computes a whole network.
+
+    Attributes:
+        name: For people.
+        fits: Whether it takes a chain of layers of these forms.
+        pack: Puts layers that fit in the order in which the kernel reads them, once.
+        run: Computes.
+        architecture: The only compute capability it is for, such as 90 for 9.0, in 16 bits alone; None for all.
+        example: Of a kernel that has to prove itself: a network that fits.
+    """
+
+    name: str
+    fits: Callable[[Sequence[Form]], bool]
+    pack: Callable[[Sequence[Packed]], PackedNetwork]
+    run: Run
+    architecture: int | None = None
+    example: Callable[[], tuple[Layer, ...]] | None = None
+
+    def supports(self, device: torch.device, dtype: torch.dtype) -> bool:
+        """Whether it runs on a device, with weights of this type."""
+        if self.architecture is not None:
+            if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
+                return False
+            if torch.cuda.get_device_capability(device) != divmod(self.architecture, 10):
+                return False
+        return self.example is None or proves_itself(self, device, dtype)
+
+
+@cache
+def proves_itself(kernel: WholeKernel, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a kernel enlarges a small frame right: tried once, for what it compiles to may change with Triton."""
+    assert kernel.example is not None
+    layers = kernel.example()
+    samples = reference.SampleFormat(255, 8)
+    x = torch.randint(0, 256, (1, 1, 12, 130), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).to(device)
+    plain, truth = (
+        reference.chain(x, tuple(in_dtype(layer, kind, device) for layer in layers), source=samples, target=samples)
+        for kind in (dtype, torch.float64)
+    )
+    try:
+        packed = kernel.pack([convolution.pack(layer, dtype, device) for layer in layers])
+        found = kernel.run(x, packed, source=samples, target=samples)
+        away, allowed = (int((y.int() - truth.int()).abs().max()) for y in (found, plain))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, another kernel does the same
+        _log.warning("The kernel %s does not run, the one for all GPUs does instead: %s", kernel.name, error)
+        return False
+    if away > max(1, 2 * allowed):
+        _log.warning("The kernel %s computes wrong samples, the one for all GPUs runs instead", kernel.name)
+        return False
+    return True
