@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from importlib import metadata, util
+from importlib import util
 from pathlib import Path
 from urllib.parse import unquote, urlparse
-from urllib.request import url2pathname
 
 _NAME = "vsr-plugin"
 
@@ -40,6 +39,8 @@ def reinstall() -> str:
 
 def _origin() -> dict[str, object]:
     """Where the package came from (PEP 610); empty for an index."""
+    from importlib import metadata  # slow, and only needed where something is missing
+
     # In a clone, what it was built from is found, too, and knows nothing of the installation.
     told = (one.read_text("direct_url.json") for one in metadata.distributions(name=_NAME))
     text = next((text for text in told if text), None)
@@ -48,6 +49,8 @@ def _origin() -> dict[str, object]:
 
 
 def _folder(origin: dict[str, object]) -> Path | None:
+    from urllib.request import url2pathname
+
     url = urlparse(str(origin.get("url", "")))
     return Path(url2pathname(unquote(url.path))) if url.scheme == "file" else None
 

@@ -1,4 +1,4 @@
-"""What a new user types first, and what is said at once: without torch."""
+"""What a new user types first, and what is said at once: before anything slow is loaded."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from vsr_plugin.stream.encoder import choose_codec
 
 
 def command(*words: str, name: str = "main_encode", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command; the last line of its standard error says whether it has loaded torch."""
+    """Run a command; the last line of its standard error says whether it has loaded something slow."""
     code = (
         f"import sys; from vsr_plugin.cli import {name} as main\n"
-        "try: main()\nfinally: print('torch' in sys.modules, file=sys.stderr)"
+        "try: main()\n"
+        "finally: print(bool({'torch', 'numpy', 'rich', 'filelock'} & set(sys.modules)), file=sys.stderr)"
     )
     return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, cwd=cwd)
 
@@ -46,7 +47,7 @@ def command(*words: str, name: str = "main_encode", cwd: Path | None = None) -> 
         (("--scale", "1.5"), "Expected --scale to be a whole number, got '1.5'"),
     ],
 )
-def test_what_is_wrong_is_said_before_torch_is_loaded(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+def test_what_is_wrong_is_said_before_anything_slow_is_loaded(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
     Image.new("L", (16, 16)).save(tmp_path / "in.png")
     done = command("in.png", "out.png", *words, cwd=tmp_path)
     assert message in done.stderr
@@ -57,7 +58,7 @@ def test_what_is_wrong_is_said_before_torch_is_loaded(tmp_path: Path, words: tup
 @pytest.mark.parametrize(
     ("name", "message"), [("in.mkv", "not a video or picture"), ("in.srt", "got subtitle streams")]
 )
-def test_what_cannot_be_enlarged_is_said_before_torch_is_loaded(tmp_path: Path, name: str, message: str) -> None:
+def test_what_cannot_be_enlarged_is_said_before_anything_slow_is_loaded(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / name).write_text("1\n00:00:00,000 --> 00:00:01,000\nHello.\n" if name == "in.srt" else "no video")
     done = command(name, "out.mkv", cwd=tmp_path)
     assert message in done.stderr
@@ -101,7 +102,7 @@ def test_alone_it_shows_usage_and_examples() -> None:
     assert done.stderr.count("  vsr-encode in.") == 3
 
 
-@pytest.mark.parametrize("name", ["main", "main_encode"])
+@pytest.mark.parametrize("name", ["main", "main_encode", "main_preview"])
 def test_version_and_completion(name: str) -> None:
     done = command("--version", name=name)
     assert (done.returncode, done.stdout[:11]) == (0, "vsr_plugin ")

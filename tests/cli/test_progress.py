@@ -36,9 +36,13 @@ def _screen(file: io.StringIO) -> Console:
     return Console(file=file, force_terminal=True, width=80, _environ={"TERM": "xterm"})
 
 
+def _show_on(monkeypatch: pytest.MonkeyPatch, console: Console) -> None:
+    monkeypatch.setattr(terminal, "console", lambda: console)
+
+
 def test_what_takes_long_is_one_line_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_PATIENCE", 0.01)
-    monkeypatch.setattr(terminal, "console", Console(file=(log := Noticed()), soft_wrap=True))
+    _show_on(monkeypatch, Console(file=(log := Noticed()), soft_wrap=True))
     with progress.waiting("loading [espcn]") as wait:
         log.wait_for("espcn")
         wait.say("compiling")
@@ -49,14 +53,14 @@ def test_what_takes_long_is_one_line_where_there_is_no_terminal(monkeypatch: pyt
 @pytest.mark.parametrize("quiet", [True, False])
 def test_what_is_quick_says_nothing(monkeypatch: pytest.MonkeyPatch, quiet: bool) -> None:
     monkeypatch.setattr(progress, "_PATIENCE", 0.01 if quiet else 60.0)
-    monkeypatch.setattr(terminal, "console", Console(file=(log := Noticed())))
+    _show_on(monkeypatch, Console(file=(log := Noticed())))
     with progress.waiting("loading", quiet=quiet):
         threading.Event().wait(0.1)
     assert log.getvalue() == ""
 
 
 def test_a_terminal_shows_at_once_what_is_going_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terminal, "console", _screen(log := Noticed()))
+    _show_on(monkeypatch, _screen(log := Noticed()))
     with progress.waiting("loading [espcn]") as wait:
         log.wait_for("loading [espcn]")
         wait.say("compiling")
@@ -77,7 +81,7 @@ def test_a_terminal_shows_at_once_what_is_going_on(monkeypatch: pytest.MonkeyPat
 def test_what_takes_long_is_estimated_once(
     monkeypatch: pytest.MonkeyPatch, steps: list[tuple[float, int, float, int]], line: str
 ) -> None:
-    monkeypatch.setattr(terminal, "console", Console(file=(log := io.StringIO()), soft_wrap=True))
+    _show_on(monkeypatch, Console(file=(log := io.StringIO()), soft_wrap=True))
     passed = [0.0]
     estimate = progress._Estimate("a.mkv", lambda: 100.0 + passed[0])
     for seconds, frames, fps, packets in [*steps, steps[-1]]:

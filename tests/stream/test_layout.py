@@ -13,7 +13,8 @@ from av.video.format import names
 from vsr_plugin.errors import InputError, UsageError
 from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
 from vsr_plugin.stream import Source
-from vsr_plugin.stream.layout import layout, native_format, read_planes, readable, write_planes
+from vsr_plugin.stream.layout import layout, native_format
+from vsr_plugin.stream.planes import read_planes, readable, write_planes
 
 from .conftest import Media
 

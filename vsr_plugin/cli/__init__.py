@@ -16,18 +16,8 @@ import typer
 from typer.exceptions import TyperException
 
 from ..errors import UsageError
-from .bench import bench
-from .compare import compare
-from .doctor import doctor
-from .encode import encode, print_version
-from .engine import cache, engine
-from .eval import evaluate
-from .export import export
-from .models import models
-from .preview import preview
-from .segments import segments
+from . import values
 from .stop import listen, say_stopped
-from .train import train
 from .unheard import unheard
 
 # Help without boxes: it comes twice as fast, and brackets in it stay brackets.
@@ -44,6 +34,18 @@ _SIZES = ("--resolution", "--res")
 
 def main() -> None:
     """Entry point of ``vsr``."""
+    from .bench import bench
+    from .compare import compare
+    from .doctor import doctor
+    from .encode import encode
+    from .engine import cache, engine
+    from .eval import evaluate
+    from .export import export
+    from .models import models
+    from .preview import preview
+    from .segments import segments
+    from .train import train
+
     about = "Enlarge video with neural networks: exact colors, exact time, bounded memory."
     app = typer.Typer(name="vsr", **_STYLE)
     app.callback(help=about)(_options)
@@ -64,6 +66,8 @@ def main() -> None:
 
 def main_encode() -> None:
     """Entry point of ``vsr-encode``."""
+    from .encode import encode
+
     app = typer.Typer(name="vsr-encode", **_STYLE)
     app.command()(encode)
     _run(app)
@@ -71,15 +75,15 @@ def main_encode() -> None:
 
 def main_preview() -> None:
     """Entry point of ``vsr-preview``."""
+    from .preview import preview
+
     app = typer.Typer(name="vsr-preview", **_STYLE)
     app.command()(preview)
     _run(app)
 
 
 def _options(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True)
-    ] = False,
+    version: Annotated[bool, values.VERSION] = False,
 ) -> None:
     pass
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
-from importlib import import_module, metadata, resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -103,6 +103,8 @@ def examine() -> Iterator[Finding]:
 
 
 def _versions() -> Iterator[Finding]:
+    from importlib import metadata
+
     from .. import __version__
 
     yield Finding("versions", "vsr_plugin", "ok", __version__)

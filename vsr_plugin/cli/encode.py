@@ -34,15 +34,6 @@ _USAGE = """Usage: vsr-encode INPUT [OUTPUT] [OPTIONS]
 vsr-encode --help lists all options."""
 
 
-def print_version(asked: bool) -> None:
-    """Print the version and stop, if it is asked for."""
-    if asked:
-        from .. import __version__
-
-        typer.echo(f"vsr_plugin {__version__}")
-        raise typer.Exit
-
-
 def encode(
     inputs: Annotated[
         list[str] | None,
@@ -187,14 +178,9 @@ def encode(
     as_json: Annotated[
         bool, typer.Option("--json", help="A summary for programs on standard output: an object for each file.")
     ] = False,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True)
-    ] = False,
+    version: Annotated[bool, values.VERSION] = False,
 ) -> None:
     """Enlarge video with a neural network; sound, subtitles, chapters, timestamps and colors stay as they are."""
-    from ..stream.encoder import Encoding
-    from ..stream.output import identities
-    from ..stream.segments.manifest import remove_finished
     from .stop import tell_if_stopped
     from .terminal import console, remedy, say_error, say_result, speak
 
@@ -232,16 +218,21 @@ def encode(
     encoder_options = values.encoder_options(encoder_option or [])
     marks = [weights.stem] if weights is not None else [tuned_for] * (tuned_for != CLEAN)
     marks += ["ensemble"] * self_ensemble
+    from ..stream.encoder import Encoding
+    from ..stream.output import identities
+
     jobs = find_jobs(inputs, output, model, times, marks)
     if any(target == "-" for _, target in jobs) and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError("Standard output is a terminal: send the y4m to a pipe or a file, or name an output")
     if resume:
+        from ..stream.segments.manifest import remove_finished
+
         for _, target in jobs:
             remove_finished(Path(target))
     if skip_existing:
         there = {job for job in jobs if job[1] != "-" and os.path.lexists(job[1])}
         if there and not quiet:
-            console.print(f"{len(there)} of {len(jobs)} outputs exist and are skipped", markup=False)
+            console().print(f"{len(there)} of {len(jobs)} outputs exist and are skipped", markup=False)
         jobs = [job for job in jobs if job not in there]
     if as_json and any(target == "-" for _, target in jobs):
         raise UsageError("Expected --json or y4m on standard output, got both")
@@ -302,7 +293,7 @@ def encode(
                 paths = {"source": full_path(source), "target": full_path(target)}
                 say_result(json.dumps({**paths, **dataclasses.asdict(report), "fps": round(report.fps, 3)}))
     if len(jobs) > 1 and not quiet:
-        console.print(closing_line(len(jobs), done, failed, damaged), markup=False)
+        console().print(closing_line(len(jobs), done, failed, damaged), markup=False)
     if failed or damaged:
         raise typer.Exit(1)
 
@@ -355,7 +346,7 @@ def _encode_one(
         batch = f", batch {report.batch}, {tile}" if report.batch else ""  # workers choose their own
         reused = f", reused {report.reused:.0%}" if report.reused and report.reused >= 0.005 else ""
         names = printable(f"{report.input} → {report.output if report.output != '-' else 'standard output'}")
-        console.print(
+        console().print(
             f"{names}: {count}, {report.width}×{report.height}, "
             f"{report.codec} {report.pixel_format}, in {report.seconds:.1f} s ({report.fps:.1f} fps; {report.model} "
             f"{times}, {report.backend} on {report.device}, {report.precision}{batch}{reused})",

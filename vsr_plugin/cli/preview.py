@@ -70,6 +70,7 @@ def preview(
     precision: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     cache_dir: Annotated[Path | None, typer.Option(help="As in `vsr encode`.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say everything.")] = False,
+    version: Annotated[bool, values.VERSION] = False,
 ) -> None:
     """Play a clip through a network, with bicubic to the left of a line that moves."""
     from .terminal import speak

@@ -30,7 +30,7 @@ class Wait:
     """What is going on: a spinner on a terminal, elsewhere a line if it takes long."""
 
     def __init__(self, *, quiet: bool) -> None:
-        console = terminal.console
+        console = terminal.console()
         self._quiet = quiet
         self._status = console.status("") if console.is_terminal and not console.is_dumb_terminal else None
         self._timer: threading.Timer | None = None
@@ -45,7 +45,7 @@ class Wait:
             return
         self.end()
         line = f"{printable(what)} …"
-        self._timer = threading.Timer(_PATIENCE, terminal.console.print, [line], {"markup": False})
+        self._timer = threading.Timer(_PATIENCE, terminal.console().print, [line], {"markup": False})
         self._timer.daemon = True
         self._timer.start()
 
@@ -87,7 +87,7 @@ def progress(label: str, first: str, *, quiet: bool) -> Iterator[Callable[[Progr
         yield lambda _: None
         return
     estimate = _Estimate(label)
-    if terminal.console.is_terminal:
+    if terminal.console().is_terminal:
         with _bar() as bar:
             task = bar.add_task(escape(f"{label}: {first}"), total=None, fps="", size="", workers="")
 
@@ -134,7 +134,7 @@ class _Estimate:
         if encoded >= _TYPICAL:
             size = f"; {_size(now.written.size * now.total / encoded)} of video, if all is like the beginning"
         text = f"{self._label}: about {_time(now.eta)} at {now.fps:.1f} fps{size}"
-        terminal.console.print(text, markup=False)
+        terminal.console().print(text, markup=False)
 
 
 class _Lines:
@@ -158,7 +158,7 @@ class _Lines:
         others = f", {_workers(progress)}" if _workers(progress) else ""
         speed = f", {progress.fps:.1f} fps" if progress.fps else ""  # none is known at the first frame
         text = f"{self._label}: {of} frames{left}{speed}, {_size(progress.written.size)}{others}"
-        terminal.console.print(text, markup=False)
+        terminal.console().print(text, markup=False)
 
 
 def _bar() -> Bar:
@@ -170,7 +170,7 @@ def _bar() -> Bar:
         TimeRemainingColumn(),
         TextColumn("{task.fields[size]}"),
         TextColumn("{task.fields[workers]}"),
-        console=terminal.console,
+        console=terminal.console(),
         transient=True,
     )
 

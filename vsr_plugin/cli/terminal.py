@@ -7,17 +7,27 @@ import os
 import sys
 import traceback
 import unicodedata
+from functools import cache
 from types import EllipsisType
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from ..errors import OutputError, VsrError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # What the library calls otherwise; ``start`` is that of a training.
 _FLAGS = {"output": "-o", "pixel_format": "--pix-fmt", "start": "--from"}
 
 _DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@cache
+def console() -> Console:
+    """The one console on stderr; made when there is something to say, for rich takes a tenth of a second to load."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def speak(*, quiet: bool, verbose: bool, once: bool = False) -> None:
@@ -109,4 +119,4 @@ class _AboveTheBar(logging.Handler):
     """Log lines on the console, which keeps a progress bar below them."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        console.print(printable(self.format(record)), markup=False)
+        console().print(printable(self.format(record)), markup=False)

@@ -32,6 +32,18 @@ TunedFor = Annotated[
 ]
 
 
+def _print_version(asked: bool) -> None:
+    """Print the version and stop, if it is asked for."""
+    if asked:
+        from .. import __version__
+
+        typer.echo(f"vsr_plugin {__version__}")
+        raise typer.Exit
+
+
+VERSION = typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+
+
 def encoder_options(pairs: list[str]) -> dict[str, str]:
     """What ``--encoder-option`` says."""
     options = {}

@@ -22,7 +22,7 @@ from .decoder import open_decoder
 from .deinterlace import deinterlaced, first_field, holds_one_field
 from .first_frame import FirstFrame
 from .input import average_rate, has_no_clock, is_cover, seconds
-from .layout import read_planes, readable
+from .planes import read_planes, readable
 from .program import read_programs
 from .reader import Reader
 from .selection import Selection

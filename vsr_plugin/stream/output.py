@@ -21,14 +21,14 @@ from os.path import exists, lexists, realpath
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-import filelock
-
 from ..errors import OutputError, UsageError
 from .encoder import STILL_PICTURES
 from .sequence import ImageSequence, is_pattern, split_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
+
+    import filelock
 
     from ..sizes import Size
 
@@ -253,6 +253,8 @@ def _remove_following(sequence: ImageSequence) -> None:
 
 
 def _make_folder(parent: Path) -> tuple[Path, filelock.BaseFileLock]:
+    import filelock  # here, for whoever only asks for names
+
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f".vsr-{_machine()}-", suffix=".part", dir=parent))
         _own.add(folder)
@@ -277,6 +279,8 @@ def remove_own() -> None:
 
 def _remove_stale(parent: Path) -> None:
     """Remove the folders of this machine's processes that were killed."""
+    import filelock
+
     for folder in parent.glob(f".vsr-{_machine()}-*.part"):
         lock = filelock.FileLock(folder / _LOCK)
         try:

@@ -26,10 +26,11 @@ from .encoder import (
     encoded_size,
     states_aspect,
 )
-from .layout import layout, write_planes
+from .layout import layout
 from .matroska_header import state_aspect
 from .opening import open_container
 from .orientation import Turn, scaled
+from .planes import write_planes
 from .rate import NO_B_FRAMES
 from .remux import Remux, drop, metadata_options
 from .sequence import is_pattern

@@ -1,0 +1,125 @@
+"""`av.VideoFrame` ↔ planes of native samples.
+
+Reading is free of copies: a plane is a strided view into the decoder's buffer. Only samples that are not aligned to the
+least significant bit (P010 and its kin) or are stored in big-endian order are copied on the way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+import torch
+
+from ..color import convert
+from ..errors import InputError, UsageError
+from ..frames import Range
+from .layout import layout, native_format, stored_color, tag
+
+if TYPE_CHECKING:
+    from ..frames import ColorSpec, Frame
+    from .layout import Layout
+
+Samples = np.ndarray[Any, np.dtype[Any]]  # uint8, or uint16 in the byte order of its format
+
+
+def _component(picture: av.VideoFrame, form: Layout, index: int) -> Samples:
+    """The samples of one component as a (H, W) view into the picture's own memory."""
+    number, offset, step = form.components[index]
+    plane = picture.planes[number]
+    height, width = picture.height, picture.width
+    if index in (1, 2) and len(form.components) > 2:
+        width = -(-width >> form.subsampling[0])
+        height = -(-height >> form.subsampling[1])
+    pitch = plane.line_size // _sample(form).itemsize
+    samples = np.frombuffer(plane, _sample(form)).reshape(-1, pitch)[:height]
+    return samples[:, offset : offset + (width - 1) * step + 1 : step]
+
+
+def read_planes(picture: av.VideoFrame) -> tuple[torch.Tensor, ...]:
+    """One (H, W) uint8 or uint16 tensor of samples per component; they keep the picture's memory alive."""
+    form = layout(picture.format.name)
+    if form is None:
+        raise InputError(f"Expected a pixel format of 8- to 16-bit integers, got {picture.format.name}")
+    planes = []
+    for index in range(len(form.components)):
+        samples = _component(picture, form, index)
+        if form.big_endian:
+            samples = samples.astype("<u2")
+        if form.shift:
+            samples = samples >> np.uint16(form.shift)
+        planes.append(torch.from_numpy(samples))
+    return tuple(planes)
+
+
+def readable(picture: av.VideoFrame) -> av.VideoFrame:
+    """The picture itself, or, if its format has no `Layout` (palettes, bit fields, floats), the nearest with one."""
+    if layout(picture.format.name) is not None:
+        return picture
+    fmt = picture.format
+    deep = max(component.bits for component in fmt.components) > 8
+    if not fmt.is_rgb and len(fmt.components) == 1 and not fmt.has_palette:
+        target = "gray16le" if deep else "gray"
+    elif fmt.is_rgb or fmt.has_palette:
+        alpha = fmt.has_palette or len(fmt.components) == 4
+        target = ("rgba64le" if alpha else "rgb48le") if deep else ("rgba" if alpha else "rgb24")
+    else:
+        target = f"yuv{'a' if len(fmt.components) == 4 else ''}444p{'16le' if deep else ''}"
+    return picture.reformat(format=target)
+
+
+def write_planes(frame: Frame, name: str) -> av.VideoFrame:
+    """Lay a frame's samples out as the pixel format ``name``; the picture is tagged with how to read them.
+
+    The same components at the same depth are copied as they are, and a different depth is shifted up or rounded down.
+    Other subsampling, another range and RGB ↔ YUV are computed with exact siting; gray becomes colour, and colour
+    gray, through libswscale.
+
+    Raises:
+        UsageError: ``name`` is not a pixel format of 8- to 16-bit integers.
+    """
+    form = layout(name)
+    if form is None:
+        raise UsageError(f"Expected a pixel format of 8- to 16-bit integers, got {name!r}")
+    picture = _laid_out(frame, form)
+    tag(picture, stored_color(frame.color, form))
+    return picture
+
+
+def _laid_out(frame: Frame, form: Layout) -> av.VideoFrame:
+    if (len(form.components) <= 2) != frame.is_gray:
+        native = layout(native_format(frame))
+        assert native is not None
+        return _laid_out(frame, native).reformat(format=form.name)
+    stored = stored_color(frame.color, form)
+    if not frame.is_gray and replace(stored, depth=frame.color.depth) != frame.color:
+        alpha = [torch.from_numpy(_at_depth(plane.numpy(), frame.color, form.depth)) for plane in frame.planes[3:]]
+        frame = replace(frame, planes=(*convert(frame.planes[:3], frame.color, stored), *alpha), color=stored)
+    picture = av.VideoFrame(frame.width, frame.height, form.name)
+    for index in range(len(form.components)):
+        target = _component(picture, form, index)
+        if index < len(frame.planes):
+            samples = _at_depth(frame.planes[index].numpy(), frame.color, form.depth)
+            np.copyto(target, samples << form.shift if form.shift else samples)
+        else:  # alpha that the frame does not have: opaque
+            target[...] = ((1 << form.depth) - 1) << form.shift
+    return picture
+
+
+def _at_depth(samples: Samples, color: ColorSpec, depth: int) -> Samples:
+    """Samples at another depth: full range is rescaled, limited range is shifted (its code points are ×2 per bit)."""
+    if depth == color.depth:
+        return samples
+    peak = (1 << depth) - 1
+    if color.range is Range.FULL:
+        scaled = np.rint(samples * (peak / color.peak))
+    else:
+        scaled = np.minimum(np.floor(samples * 2.0 ** (depth - color.depth) + 0.5), peak)
+    return scaled.astype(np.uint8 if depth == 8 else np.uint16)
+
+
+def _sample(form: Layout) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
+    """The type of one stored sample."""
+    return np.dtype(np.uint8) if form.depth == 8 else np.dtype(">u2" if form.big_endian else "<u2")
