@@ -47,7 +47,7 @@ def command(*words: str, name: str = "main_encode", cwd: Path | None = None) -> 
         (("--scale", "1.5"), "Expected --scale to be a whole number, got '1.5'"),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_slow_is_loaded(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
+def test_what_is_wrong_is_said_at_once(tmp_path: Path, words: tuple[str, ...], message: str) -> None:
     Image.new("L", (16, 16)).save(tmp_path / "in.png")
     done = command("in.png", "out.png", *words, cwd=tmp_path)
     assert message in done.stderr
@@ -58,7 +58,7 @@ def test_what_is_wrong_is_said_before_anything_slow_is_loaded(tmp_path: Path, wo
 @pytest.mark.parametrize(
     ("name", "message"), [("in.mkv", "not a video or picture"), ("in.srt", "got subtitle streams")]
 )
-def test_what_cannot_be_enlarged_is_said_before_anything_slow_is_loaded(tmp_path: Path, name: str, message: str) -> None:
+def test_what_cannot_be_enlarged_is_said_at_once(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / name).write_text("1\n00:00:00,000 --> 00:00:01,000\nHello.\n" if name == "in.srt" else "no video")
     done = command(name, "out.mkv", cwd=tmp_path)
     assert message in done.stderr
