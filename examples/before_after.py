@@ -9,7 +9,7 @@ import torch
 import vsr_plugin as vsr
 from vsr_plugin.kernels import enlarge
 from vsr_plugin.stream import Source
-from vsr_plugin.stream.layout import write_planes
+from vsr_plugin.stream.planes import write_planes
 
 SCALE = 3
 TOP, LEFT, HEIGHT, WIDTH = 24, 230, 120, 200  # the part of the frame, in its own pixels
