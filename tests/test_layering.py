@@ -41,6 +41,7 @@ ROOMS = {
     "weights": set[str](),
     "tiling": set[str](),
     "installation": set[str](),
+    "figure": {"errors", "installation"},
     "pictures": {"errors", "kernels"},
     "frames": {"errors"},
     "sizes": {"errors", "frames"},
@@ -59,11 +60,11 @@ ROOMS = {
     "vapoursynth": {*_BELOW_ENGINE, "engine"},
     "preview": _BELOW_FRONT_ENDS,
     "interpolation": {"engine", "execution", "models"},
-    "bench": {*_BELOW_FRONT_ENDS, *_MEASURING, "compare", "interpolation", "preview"},
-    "compare": {*_BELOW_FRONT_ENDS, "interpolation"},
+    "bench": {*_BELOW_FRONT_ENDS, *_MEASURING, "compare", "figure", "interpolation", "preview"},
+    "compare": {*_BELOW_FRONT_ENDS, "figure", "interpolation"},
     "export": {"backends", "errors", "installation", "models", "tiling"},
     # Training pictures go through real encoders, and films are training data: both are read by `stream`.
-    "training": {*_MEASURING, "color", "errors", "frames", "installation", "kernels", "models", "stream"},
+    "training": {*_MEASURING, "color", "errors", "figure", "frames", "installation", "kernels", "models", "stream"},
     "evaluation": {"errors", "kernels", "pictures"},
     "cli": {
         *_BELOW_FRONT_ENDS,
@@ -108,7 +109,7 @@ THIRD_PARTIES = {
     "aiohttp": ("vsr_plugin/preview/connections.py", "vsr_plugin/preview/server.py"),
     "onnx": ("vsr_plugin/backends/graph.py", "vsr_plugin/export/onnx.py"),
     "onnxscript": ("vsr_plugin/backends/graph.py",),
-    "matplotlib": ("vsr_plugin/bench", "vsr_plugin/compare", "vsr_plugin/training/curve.py"),
+    "matplotlib": ("vsr_plugin/figure.py",),
 }
 
 

@@ -17,7 +17,7 @@ from vsr_plugin.evaluation import evaluate
 from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame
 from vsr_plugin.models import MODELS, ModelSpec, load_model, read_model
-from vsr_plugin.models.cost import radius
+from vsr_plugin.models.cost import macs, parameters, radius
 from vsr_plugin.models.layout import Layout, table
 from vsr_plugin.models.published import published_psnr
 from vsr_plugin.pictures import read_pictures
@@ -50,7 +50,7 @@ def read_options(state: Any) -> dict[str, Any]:
     return {"features": state["conv1.weight"].shape[0]}
 
 
-ROW = ModelSpec("toy", "Nobody, 2026", f"{__name__}:Toy", {2: (30.0, 28.0)}, overlap={2: 3})
+ROW = ModelSpec("toy", "Nobody, 2026", f"{__name__}:Toy", {2: (30.0, 28.0)}, overlap={2: 3}, cost={2: (500, 488)})
 RECIPE = Recipe(steps=20, batch=4, patch={2: 12}, lr=1e-3, initial="default")
 
 
@@ -78,6 +78,7 @@ def weights(tmp_path: Path) -> Path:
 
 def test_its_row_is_right() -> None:
     assert radius(Toy(2), 2, 1) == ROW.overlap[2]
+    assert (parameters(Toy(2)), macs(Toy(2))) == ROW.cost[2]
     assert published_psnr("toy", 2, "set14") == 28.0
 
 

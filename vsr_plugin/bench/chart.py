@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import BackendError, OutputError
-from ..installation import install
+from ..figure import chart
 from . import Timing
 
 if TYPE_CHECKING:
@@ -23,34 +22,24 @@ def draw(report: Report, path: Path) -> None:
         BackendError: matplotlib is not installed.
         OutputError: the file cannot be written, or its suffix is unknown.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise BackendError(f"The chart needs matplotlib: {install('bench')}") from error
     timings = [*report.own, *(other for other in report.others if isinstance(other, Timing))]
-    figure = Figure(figsize=(9, 1.2 + 0.42 * len(timings)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    colors = [_OURS if timing in report.own else _THEIRS for timing in timings]
-    errors = [[timing.fps - 1 / max(timing.seconds), 1 / min(timing.seconds) - timing.fps] for timing in timings]
-    bars = axes.barh(
-        [timing.name for timing in timings],
-        [timing.fps for timing in timings],
-        xerr=[list(side) for side in zip(*errors, strict=True)],
-        color=colors,
-        error_kw={"ecolor": "#404040", "lw": 1},
-    )
-    axes.bar_label(bars, [f"{timing.fps:.3g}" for timing in timings], padding=6)
-    axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.margins(x=0.12)
-    axes.set_xlabel("frames per second (logarithmic); bars: median, lines: fastest and slowest run")
-    settings = report.settings
-    job = f"{settings.model} ×{settings.scale} at {settings.width}×{settings.height}"
-    axes.set_title(f"{job}\n{report.processor}: {report.upscaler}", fontsize=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"Cannot write the chart to {path}: {error}") from error
+    with chart(path, 9, 1.2 + 0.42 * len(timings)) as figure:
+        axes = figure.subplots()
+        colors = [_OURS if timing in report.own else _THEIRS for timing in timings]
+        errors = [[timing.fps - 1 / max(timing.seconds), 1 / min(timing.seconds) - timing.fps] for timing in timings]
+        bars = axes.barh(
+            [timing.name for timing in timings],
+            [timing.fps for timing in timings],
+            xerr=[list(side) for side in zip(*errors, strict=True)],
+            color=colors,
+            error_kw={"ecolor": "#404040", "lw": 1},
+        )
+        axes.bar_label(bars, [f"{timing.fps:.3g}" for timing in timings], padding=6)
+        axes.invert_yaxis()
+        axes.set_xscale("log")
+        axes.margins(x=0.12)
+        axes.set_xlabel("frames per second (logarithmic); bars: median, lines: fastest and slowest run")
+        settings = report.settings
+        job = f"{settings.model} ×{settings.scale} at {settings.width}×{settings.height}"
+        axes.set_title(f"{job}\n{report.processor}: {report.upscaler}", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import BackendError, OutputError
+from ..figure import chart
 from .compressed import SIGN
 
 if TYPE_CHECKING:
@@ -22,23 +22,13 @@ def draw(study: Study, path: Path) -> None:
         BackendError: matplotlib is not installed.
         OutputError: the file cannot be written, or its suffix is unknown.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise BackendError("The picture needs matplotlib: pip install 'vsr-plugin[bench]'") from error
-    figure = Figure(figsize=(10.4, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    bicubic = {row.crf: row for row in study.rows if row.method == "bicubic"}
-    _panel(left, study, "PSNR above bicubic, dB", lambda row: row.psnr - bicubic[row.crf].psnr)
-    _panel(right, study, "flicker, code values (less is steadier)", lambda row: row.flicker)
-    left.legend(fontsize=8)
-    figure.suptitle(f"{study.clip}, ×{study.scale}, {study.codec} {study.preset}".rstrip(), fontsize=11)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"Cannot write the picture to {path}: {error}") from error
+    with chart(path, 10.4, 4.6) as figure:
+        left, right = figure.subplots(1, 2)
+        bicubic = {row.crf: row for row in study.rows if row.method == "bicubic"}
+        _panel(left, study, "PSNR above bicubic, dB", lambda row: row.psnr - bicubic[row.crf].psnr)
+        _panel(right, study, "flicker, code values (less is steadier)", lambda row: row.flicker)
+        left.legend(fontsize=8)
+        figure.suptitle(f"{study.clip}, ×{study.scale}, {study.codec} {study.preset}".rstrip(), fontsize=11)
 
 
 def _panel(axes: Any, study: Study, title: str, figure: Callable[[Row], float]) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import BackendError, OutputError
-from ..installation import install
+from ..figure import chart
 from .survey import HEIGHT, WIDTH
 
 if TYPE_CHECKING:
@@ -26,28 +25,18 @@ def draw(survey: Survey, path: Path) -> None:
         BackendError: matplotlib is not installed.
         OutputError: the file cannot be written, or its suffix is unknown.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise BackendError(f"The picture needs matplotlib: {install('bench')}") from error
     scales = survey.scales
     columns = len(scales) if len(scales) <= 3 else 2
     lines = -(-len(scales) // columns)
-    figure = Figure(figsize=(5.2 * columns, 0.6 + 4.4 * lines), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(lines, columns, squeeze=False).flatten()
-    for scale, axes in zip(scales, panels, strict=False):
-        _panel(axes, scale, [row for row in survey.rows if row.scale == scale])
-    for axes in panels[len(scales) :]:
-        axes.set_visible(False)
-    figure.suptitle(f"PSNR on {survey.benchmark} against speed, {survey.processor}", fontsize=11)
-    figure.supxlabel(f"frames of {WIDTH}×{HEIGHT} per second (logarithmic)", fontsize=10)
-    figure.supylabel("PSNR of luma, dB", fontsize=10)
-    try:
-        figure.savefig(path, dpi=150)
-    except (OSError, ValueError) as error:
-        raise OutputError(f"Cannot write the picture to {path}: {error}") from error
+    with chart(path, 5.2 * columns, 0.6 + 4.4 * lines) as figure:
+        panels = figure.subplots(lines, columns, squeeze=False).flatten()
+        for scale, axes in zip(scales, panels, strict=False):
+            _panel(axes, scale, [row for row in survey.rows if row.scale == scale])
+        for axes in panels[len(scales) :]:
+            axes.set_visible(False)
+        figure.suptitle(f"PSNR on {survey.benchmark} against speed, {survey.processor}", fontsize=11)
+        figure.supxlabel(f"frames of {WIDTH}×{HEIGHT} per second (logarithmic)", fontsize=10)
+        figure.supylabel("PSNR of luma, dB", fontsize=10)
 
 
 def _panel(axes: Any, scale: int, rows: Sequence[Row]) -> None:

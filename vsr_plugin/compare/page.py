@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import BackendError
-from ..installation import install
+from ..figure import blank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,14 +80,9 @@ class Page:
 @lru_cache(maxsize=64)
 def _text(words: str, width: int, height: int, points: float, color: str) -> Tensor:
     """A line of text, (height, width, 3) uint8, at the left of its box and cut off at its right."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise BackendError(f"Labels need matplotlib: {install('bench')}") from error
-    figure = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor=_GROUND)
-    canvas = FigureCanvasAgg(figure)
-    figure.text(0, 0.5, words, fontsize=points, color=color, va="center_baseline", parse_math=False)
+    canvas = blank(width / 100, height / 100)
+    canvas.figure.set(dpi=100, facecolor=_GROUND)
+    canvas.figure.text(0, 0.5, words, fontsize=points, color=color, va="center_baseline", parse_math=False)
     canvas.draw()  # type: ignore[no-untyped-call]
     drawn = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
     return torch.from_numpy(drawn[:height, :width, :3].copy())

@@ -154,9 +154,9 @@ def shipped_weights(spec: ModelSpec, scale: int, tuned_for: str = CLEAN) -> str:
         known = ", ".join(f"{name} {' '.join(scales)}" for name, scales in there.items() if scales)
         raise UsageError(f"No weights of {spec.name} ×{scale} are tuned for {tuned_for}. Those there are: {known}")
     # A step on 16 patches of 48 × 48 input pixels (Lim, CVPRW 2017): forward, and backward twice that.
-    step = f" of {6.0 * spec.cost[scale][1] * 16 * 48 * 48 / 1e12:.1g} TFLOP" if scale in spec.cost else ""
+    step = f"{6.0 * spec.cost[scale][1] * 16 * 48 * 48 / 1e12:.1g} TFLOP"
     raise WeightsError(
-        f"No weights are shipped for {spec.name} ×{scale} (to train them takes about {_STEPS:,} steps{step})",
+        f"No weights are shipped for {spec.name} ×{scale} (to train them takes about {_STEPS:,} steps of {step})",
         weights="FILE",
     )
 

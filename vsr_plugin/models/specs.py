@@ -76,7 +76,7 @@ class ModelSpec(NetworkSpec):
     published: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     shared: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
-    cost: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    cost: Mapping[int, tuple[int, int]] = field(kw_only=True)
 
     def weights(self, scale: int, tuned_for: str = CLEAN) -> str | None:
         """File name of the shipped weights for ``scale``, or None if none are shipped.

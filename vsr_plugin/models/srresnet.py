@@ -9,12 +9,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .initial import skip_blocks
+from .layers import DIV2K_MEAN
 from .layout import Layout, count, numbered
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .layout import Tensors
 
 
@@ -59,6 +63,70 @@ class SRResNet(nn.Module):
         self.tail.weight.mul_(2.0)
         assert self.tail.bias is not None
         self.tail.bias.fill_(-1.0)
+
+    def read_sibling(self, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """EDSR's weights as weights of this network, which gives the same frame then: it is EDSR with more layers.
+
+        PReLUs inside of residuals become ReLUs, the others let all pass. Filters become the middle of larger ones; the
+        mean color, and the range [-1, 1] of the output, become part of the first and of the last layer. Call
+        `normalize` once they are loaded. None if these are not EDSR's weights.
+        """
+        if "blocks.0.conv1.weight" not in state:
+            return None
+        own = self.state_dict()
+        found = {}
+        for key, value in own.items():
+            if key.endswith(".weight") and value.ndim == 1 and key.replace("weight", "running_mean") not in own:
+                found[key] = torch.full_like(value, 0.0 if key.startswith("blocks") else 1.0)
+        mean = torch.tensor(DIV2K_MEAN)
+        for key, value in state.items():
+            match key.split("."):
+                case ["head", "weight"]:
+                    found["head.0.weight"] = _widened(value, own["head.0.weight"])
+                case ["head", "bias"]:
+                    found["head.0.bias"] = value - state["head.weight"].sum((2, 3)) @ mean
+                case ["blocks", block, "conv1" | "conv2" as layer, kind]:
+                    place = 3 * (layer == "conv2") + (kind == "bias")
+                    found[f"blocks.{block}.layers.{place}.{kind}"] = value
+                case ["body", kind]:
+                    found[f"body.{int(kind == 'bias')}.{kind}"] = value
+                case ["upsample", stage, kind]:
+                    found[f"upsample.{int(stage) // 2 * 3}.{kind}"] = value
+                case ["tail", "weight"]:
+                    found["tail.weight"] = _widened(2 * value, own["tail.weight"])
+                case ["tail", "bias"]:
+                    found["tail.bias"] = 2 * (value + mean) - 1
+                case _:
+                    found[key] = value
+        return found
+
+    @torch.no_grad()
+    def normalize(self, patches: Tensor) -> None:
+        """Give every batch normalization the statistics of what it sees, so that it does nothing but add its bias."""
+
+        def measure(layer: nn.Module, arguments: tuple[Tensor]) -> None:
+            variance, mean = torch.var_mean(arguments[0], (0, 2, 3), correction=0)
+            assert isinstance(layer, nn.BatchNorm2d)
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
+            layer.running_mean.copy_(mean)
+            layer.running_var.copy_(variance)
+            layer.weight.copy_((variance + layer.eps).sqrt())
+            layer.bias.add_(mean)
+
+        layers = [layer for layer in self.modules() if isinstance(layer, nn.BatchNorm2d)]
+        hooks = [layer.register_forward_pre_hook(measure) for layer in layers]
+        was_training = self.training
+        self.eval()
+        self(patches)
+        self.train(was_training)
+        for hook in hooks:
+            hook.remove()
+
+
+def _widened(filters: Tensor, like: Tensor) -> Tensor:
+    margin = (like.shape[-1] - filters.shape[-1]) // 2
+    return F.pad(filters, (margin,) * 4)
 
 
 class _Block(nn.Module):

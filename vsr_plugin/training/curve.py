@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import OutputError
-from ..installation import install
+from ..figure import chart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,24 +36,19 @@ def draw_curve(history: Sequence[Progress], title: str, path: Path) -> None:
     """Draw loss (left, logarithmic) and validation PSNR in dB (right) over steps into a PNG file.
 
     Raises:
-        OutputError: matplotlib is not installed, or the file cannot be written.
+        BackendError: matplotlib is not installed.
+        OutputError: the file cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise OutputError(f"No loss curve without matplotlib: {install('bench')}") from error
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    losses = figure.add_subplot()
-    psnrs = losses.twinx()
-    steps = [progress.step for progress in history]
-    (loss_line,) = losses.plot(steps, [progress.loss for progress in history], color="tab:gray", label="training loss")
-    (psnr_line,) = psnrs.plot(steps, [progress.psnr for progress in history], color="tab:blue", label="validation PSNR")
-    losses.set(title=title, xlabel="step", ylabel="loss", yscale="log")
-    psnrs.set_ylabel("dB")
-    losses.legend(handles=[loss_line, psnr_line], loc="center right")
-    try:
-        figure.savefig(path, dpi=120)
-    except OSError as error:
-        raise OutputError(f"Cannot write the loss curve {path.name!r}: {error}") from error
+    with chart(path, 8, 4.5) as figure:
+        losses = figure.add_subplot()
+        psnrs = losses.twinx()
+        steps = [progress.step for progress in history]
+        (loss_line,) = losses.plot(
+            steps, [progress.loss for progress in history], color="tab:gray", label="training loss"
+        )
+        (psnr_line,) = psnrs.plot(
+            steps, [progress.psnr for progress in history], color="tab:blue", label="validation PSNR"
+        )
+        losses.set(title=title, xlabel="step", ylabel="loss", yscale="log")
+        psnrs.set_ylabel("dB")
+        losses.legend(handles=[loss_line, psnr_line], loc="center right")

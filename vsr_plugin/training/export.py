@@ -6,7 +6,7 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save
@@ -73,12 +73,12 @@ def export(
     path = run / BEST
     scores = _measure(path, model, scales, spec.channels, pictures)
     state = {key: value.half() if value.is_floating_point() else value for key, value in load_file(path).items()}
-    with NamedTemporaryFile(suffix=".safetensors") as halved:
-        Path(halved.name).write_bytes(save(state, {"model": model, "scale": " ".join(map(str, scales))}))
-        half_scores = _measure(Path(halved.name), model, scales, spec.channels, pictures)
-        lost = max((scores[key].psnr - half_scores[key].psnr for key in scores), default=0.0)
-        if lost < _FREE:
-            content, scores = Path(halved.name).read_bytes(), half_scores
+    half = save(state, {"model": model, "scale": " ".join(map(str, scales))})
+    with TemporaryDirectory() as folder:
+        (halved := Path(folder) / "half.safetensors").write_bytes(half)
+        half_scores = _measure(halved, model, scales, spec.channels, pictures)
+    if max((scores[key].psnr - half_scores[key].psnr for key in scores), default=0.0) < _FREE:
+        content, scores = half, half_scores
     # Against a discriminator, the last weights are kept.
     kept = history[-1:] if find_recipe(model, settings["recipe"]).content else history
     rows = {}

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..errors import InputError, OutputError, UsageError
+from ..errors import BackendError, InputError, OutputError, UsageError
 from ..models import find_model, set_scale
 from .adversarial import Adversary, open_features
 from .curve import Progress, draw_curve
@@ -200,7 +200,7 @@ class Trainer:
         try:
             scales = ", ".join(f"×{scale}" for scale in self.settings.scales)
             draw_curve(self.history, f"{self.settings.model} {scales}, {self.settings.recipe}", path)
-        except OutputError as error:
+        except (BackendError, OutputError) as error:
             return str(error)
         return f"Loss curve: {path}"
 

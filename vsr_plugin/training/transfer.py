@@ -8,13 +8,10 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from ..errors import WeightsError
 from ..models.convert import read_weights
-from ..models.layers import DIV2K_MEAN
-from ..models.srresnet import SRResNet
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,8 +29,8 @@ def load_start(
     """Take over the weights in ``path``; what they lack stays as it is.
 
     Of another scale, what depends on the scale is made from what there is: a sub-pixel convolution by interpolating its
-    phases (EDSR, MDSR), a level of a pyramid by repeating the one before it (LapSRN). EDSR is SRResNet with layers left
-    out, so SRResNet of the same scale gives the same picture with its weights.
+    phases (EDSR, MDSR), a level of a pyramid by repeating the one before it (LapSRN). A network whose method
+    ``read_sibling`` knows the weights takes them over from a sibling, and then fits what it normalizes (SRResNet).
 
     Args:
         module: With its first weights.
@@ -51,14 +48,15 @@ def load_start(
         state = {key: value for key, value in state.items() if not key.startswith(rescaled or ("\0",))}
     own = module.state_dict()
     state = {key: value.float() for key, value in state.items()}
-    from_edsr = isinstance(module, SRResNet) and "blocks.0.conv1.weight" in state
-    state = _adapt(_as_srresnet(state, own) if from_edsr else state, own)
+    network: Any = module
+    sibling = network.read_sibling(state) if hasattr(network, "read_sibling") else None
+    state = _adapt(state if sibling is None else sibling, own)
     misfits = [key for key in state if key not in own or own[key].shape != state[key].shape]
     if misfits:
         raise WeightsError(f"{path.name} does not fit this network at ×{scale}: {', '.join(misfits)}")
     module.load_state_dict(own | state)
-    if from_edsr:
-        _normalize(module, patches)
+    if sibling is not None:
+        network.normalize(patches)
 
 
 def ancestors(path: Path | None) -> list[dict[str, Any]]:
@@ -121,68 +119,6 @@ def _adapt(state: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, 
         if key not in adapted and before in adapted:
             adapted[key] = adapted[before]
     return adapted
-
-
-def _as_srresnet(edsr: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """EDSR's weights under SRResNet's names, for batch normalisations that do nothing but add the biases.
-
-    PReLUs inside of residuals become ReLUs, the others let all pass. Filters become the middle of larger ones; the mean
-    color, and the range [-1, 1] of the output, become part of the first and of the last layer.
-    """
-    state = {}
-    for key, value in own.items():
-        if key.endswith(".weight") and value.ndim == 1 and key.replace("weight", "running_mean") not in own:
-            state[key] = torch.full_like(value, 0.0 if key.startswith("blocks") else 1.0)
-    mean = torch.tensor(DIV2K_MEAN)
-    for key, value in edsr.items():
-        match key.split("."):
-            case ["head", "weight"]:
-                state["head.0.weight"] = _widened(value, own["head.0.weight"])
-            case ["head", "bias"]:
-                state["head.0.bias"] = value - edsr["head.weight"].sum((2, 3)) @ mean
-            case ["blocks", block, "conv1" | "conv2" as layer, kind]:
-                place = 3 * (layer == "conv2") + (kind == "bias")
-                state[f"blocks.{block}.layers.{place}.{kind}"] = value
-            case ["body", kind]:
-                state[f"body.{int(kind == 'bias')}.{kind}"] = value
-            case ["upsample", stage, kind]:
-                state[f"upsample.{int(stage) // 2 * 3}.{kind}"] = value
-            case ["tail", "weight"]:
-                state["tail.weight"] = _widened(2 * value, own["tail.weight"])
-            case ["tail", "bias"]:
-                state["tail.bias"] = 2 * (value + mean) - 1
-            case _:
-                state[key] = value
-    return state
-
-
-def _widened(filters: Tensor, like: Tensor) -> Tensor:
-    margin = (like.shape[-1] - filters.shape[-1]) // 2
-    return F.pad(filters, (margin,) * 4)
-
-
-@torch.no_grad()
-def _normalize(module: nn.Module, patches: Tensor) -> None:
-    """Give every batch normalisation the statistics of what it sees, and let it undo them: it adds its bias alone."""
-
-    def measure(layer: nn.Module, arguments: tuple[Tensor]) -> None:
-        variance, mean = torch.var_mean(arguments[0], (0, 2, 3), correction=0)
-        assert isinstance(layer, nn.BatchNorm2d)
-        assert layer.running_mean is not None
-        assert layer.running_var is not None
-        layer.running_mean.copy_(mean)
-        layer.running_var.copy_(variance)
-        layer.weight.copy_((variance + layer.eps).sqrt())
-        layer.bias.add_(mean)
-
-    layers = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
-    hooks = [layer.register_forward_pre_hook(measure) for layer in layers]
-    was_training = module.training
-    module.eval()
-    module(patches)
-    module.train(was_training)
-    for hook in hooks:
-        hook.remove()
 
 
 def _interpolate_phases(tensor: Tensor, like: Tensor) -> Tensor:

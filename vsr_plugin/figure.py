@@ -1,0 +1,46 @@
+"""Figures of matplotlib: the one place that imports it."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .errors import BackendError, OutputError
+from .installation import install
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+
+def blank(width: float, height: float) -> FigureCanvasAgg:
+    """An empty figure, and the canvas it is drawn on; its size is in inches.
+
+    Raises:
+        BackendError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise BackendError(f"Charts and labels need matplotlib: {install('bench')}") from error
+    return FigureCanvasAgg(Figure(figsize=(width, height)))
+
+
+@contextmanager
+def chart(path: Path, width: float, height: float) -> Iterator[Any]:
+    """A figure of matplotlib, which is written to a file when the block ends, in the format of the name's suffix.
+
+    Raises:
+        BackendError: matplotlib is not installed.
+        OutputError: the file cannot be written, or its suffix is unknown.
+    """
+    figure = blank(width, height).figure
+    figure.set_layout_engine("constrained")
+    yield figure
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"Cannot write the chart to {path}: {error}") from error
