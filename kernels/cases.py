@@ -65,7 +65,7 @@ class Case:
     architecture: int | None = None
 
     def runs_on(self, architecture: int, dtype: torch.dtype) -> bool:
-        """Whether it is for a compute capability; what is for one alone is for its matrix units: not in float32."""
+        """Whether it runs on a compute capability; a case for one alone uses its matrix units, which take 16 bits."""
         return self.architecture is None or (self.architecture == architecture and dtype != torch.float32)
 
 

@@ -404,7 +404,7 @@ def planes_to_rgb(
 
     Args:
         planes: Y (N, H, W) and two of ⌈H/f⌉ × ⌈W/f⌉, integer or floating code values.
-        matrix: (3, 4): three weights and a constant for each component; holds colour matrix, range and depth.
+        matrix: (3, 4): three weights and a constant for each component; holds color matrix, range and depth.
         subsampling: (vertical, horizontal) luma samples per chroma sample, the f above.
         offset: (vertical, horizontal) place of the first chroma sample, in luma samples from the first one.
 
@@ -434,7 +434,7 @@ def rgb_to_planes(
 
     Args:
         x: (N, 3, H, W), floating point.
-        matrix: (P, 4): three weights and a constant for each of P planes; holds colour matrix, range and depth.
+        matrix: (P, 4): three weights and a constant for each of P planes; holds color matrix, range and depth.
         depth: Bits of a sample.
         subsampling: (vertical, horizontal) luma samples per chroma sample, for all planes but the first.
         offset: (vertical, horizontal) place of the first chroma sample, in luma samples from the first one.

@@ -39,7 +39,7 @@ def test_what_helps_is_said_in_the_words_of_who_speaks(
 ) -> None:
     error = OutputError("no", **use)
     assert str(error) == in_python
-    assert error.told(in_flags) == on_the_command_line
+    assert error.message_for(in_flags) == on_the_command_line
 
 
 @pytest.mark.parametrize("leaf", LEAVES)

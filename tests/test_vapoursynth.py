@@ -332,7 +332,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "unknown": ({"device_id": 1}, "unknown argument 'device_id'. Did you mean 'device'? Known arguments: model, scale"),
     "misspelt": ({"presicion": "float16"}, "unknown argument 'presicion'. Did you mean 'precision'?"),
     "twice": ({"batch": 2, "batch_size": 2}, "expected batch or batch_size, which mean the same, got both"),
-    "no device": ({"device": "cuda:64"}, "no device 'cuda:64', for torch sees"),
+    "no device": ({"device": "cuda:64"}, "no device 'cuda:64': torch reports"),
     "no cache": ({"cache_dir": 5}, "expected cache_dir to be a folder, got 5"),
 }
 

@@ -1,4 +1,4 @@
-"""Video super-resolution: neural networks that enlarge video, with exact colours and exact time.
+"""Video super-resolution: neural networks that enlarge video, with exact colors and exact time.
 
     import vsr_plugin as vsr
 

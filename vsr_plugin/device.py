@@ -55,7 +55,7 @@ def find_device(name: str | None) -> torch.device:
     check_device(name)
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"No device {name!r}, for torch sees {torch.cuda.device_count()} CUDA devices", device="cpu")
+        raise UsageError(f"No device {name!r}: torch reports {torch.cuda.device_count()} CUDA devices", device="cpu")
     return device
 
 

@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 # Larger tiles gain nothing and smaller ones cost more than a few percent, on every CPU and network measured.
 _AUTO_TILE = 512
 # What a network is expected to hold per output pixel: two layers of 128 channels at high resolution. When it needs
-# more than that, or than there is, running out of memory mends the batch and the tile.
+# more than that, or than there is, running out of memory makes the batch and the tile smaller.
 _BYTES_PER_PIXEL = 1024
 _CPU_BUDGET = 4 << 30  # not asked of the machine, so that the same frames take the same memory everywhere
 

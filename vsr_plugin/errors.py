@@ -46,9 +46,9 @@ class VsrError(Exception):
         self.use = use
 
     def __str__(self) -> str:
-        return self.told(_in_python)
+        return self.message_for(_in_python)
 
-    def told(self, remedy: Callable[[str, object], str]) -> str:
+    def message_for(self, remedy: Callable[[str, object], str]) -> str:
         """The message and what would help, in the words of a front end.
 
         Args:

@@ -87,7 +87,7 @@ class ColorSpec:
         depth: Significant bits of a sample, 8 to 16, aligned to the least significant bit; 16 or 32 if ``floating``.
         subsampling: (log2 horizontal, log2 vertical) chroma subsampling; (1, 1) is 4:2:0, (1, 0) 4:2:2, (0, 0) 4:4:4.
         chroma_location: Where subsampled chroma sits.
-        primaries: ColourPrimaries of H.273; carried, never interpreted. 2 is unspecified.
+        primaries: ColorPrimaries of H.273; carried, never interpreted. 2 is unspecified.
         transfer: TransferCharacteristics of H.273; carried, never interpreted. 2 is unspecified.
         floating: Samples are floating point, and not subsampled: gray, luma and RGB from 0 (black) to 1 (white),
             chroma from −0.5 to 0.5, as zimg has them. ``range`` then says nothing.
@@ -195,7 +195,7 @@ class Frame:
 
     @property
     def is_gray(self) -> bool:
-        """Whether there is no colour: one plane, or two with alpha."""
+        """Whether there is no color: one plane, or two with alpha."""
         return len(self.planes) <= 2
 
     @property

@@ -14,6 +14,8 @@ import pytest
 
 from tests.cli.test_encode import ENCODE, Run, run
 from tests.stream.conftest import Media, frame_times
+from vsr_plugin.cli.jobs import if_stopped
+from vsr_plugin.stream.output import identities
 
 __all__ = ["run"]
 _SIGNALS = [signal.SIGHUP, signal.SIGTERM, signal.SIGKILL]
@@ -53,8 +55,12 @@ def test_a_stopped_command_says_what_there_is(media: Media, tmp_path: Path, numb
         (tmp_path / "all/b_srresnet_x4.mkv").write_text("older")
     words = (*ENCODE, "a.mkv", "b.mkv", "-y", "-o", "all", "-m", "srresnet", "-x", "4", "--backend", "eager")
     with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        first: set[Path] = set()
         for _ in range(1200):
-            if (tmp_path / "all/a_srresnet_x4.mkv").exists() and list((tmp_path / "all").glob(".vsr-*")):
+            hidden = set((tmp_path / "all").glob(".vsr-*"))
+            if not (tmp_path / "all/a_srresnet_x4.mkv").exists():
+                first |= hidden
+            elif hidden - first:
                 break
             time.sleep(0.05)
         process.send_signal(number)
@@ -66,6 +72,18 @@ def test_a_stopped_command_says_what_there_is(media: Media, tmp_path: Path, numb
     assert {file.name for file in (tmp_path / "all").iterdir()} == {"a_srresnet_x4.mkv"} | (
         {"b_srresnet_x4.mkv"} if older else set()
     )
+
+
+def test_a_result_that_is_placed_when_the_command_is_stopped_is_finished(tmp_path: Path) -> None:
+    target = tmp_path / "out.mkv"
+    target.write_text("older")
+    older = identities([target])
+    assert if_stopped(str(target), 0, 2, older=older, kept=False).endswith("out.mkv stays as it was")
+    (tmp_path / "new").write_text("newer")
+    (tmp_path / "new").replace(target)
+    said = if_stopped(str(target), 0, 2, older=older, kept=False)
+    assert said.startswith("1 of 2 files are done; ")
+    assert said.endswith("out.mkv is finished")
 
 
 _LOGGING = """

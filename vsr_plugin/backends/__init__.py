@@ -76,7 +76,7 @@ class Backend(Protocol):
         own_threads: Whether it computes on CPU threads of its own, that torch's should keep out of the way of.
         has_cache: Whether it is made with a folder in which it keeps what it has compiled.
         reads_samples: Whether what it compiles are networks of the kind `SamplesNetwork`.
-        largest_batch: Of how many pictures a batch is at most, if nobody says so.
+        largest_batch: Most frames of a batch whose size is chosen automatically.
     """
 
     precisions: tuple[Precision, ...]

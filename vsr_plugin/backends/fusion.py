@@ -1,6 +1,6 @@
 """A network as a chain of fused layers: its graph is read, and every convolution takes along what follows it.
 
-A layer (`kernels.reference.Layer`) is a convolution with its bias, a batch normalisation or constants (folded into its
+A layer (`kernels.reference.Layer`) is a convolution with its bias, a batch normalization or constants (folded into its
 weights), an activation, a factor, a pixel shuffle, a residual, and an activation after it. What fits none stays an
 operation of torch. No network is known by name: what is found is found in the graph that torch.export makes.
 """
@@ -53,7 +53,7 @@ class Fused:
 
 @dataclass(frozen=True)
 class Plan:
-    """A network, read.
+    """The fused layers of a network.
 
     Attributes:
         nodes: Of the graph, in order, without those that depend on nothing but weights.

@@ -120,7 +120,7 @@ def _export(module: nn.Module, example: Tensor) -> Any:
 
 
 def _match_weights(proto: Any) -> None:
-    """Give weights the type of what they meet: the exporter folds batch normalisations into wider ones."""
+    """Give weights the type of what they meet: the exporter folds batch normalizations into wider ones."""
     import onnx
 
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}

@@ -91,7 +91,7 @@ class Absent:
     Attributes:
         name: What.
         why: The reason, in a few words.
-        remedy: The command that mends it; empty if there is none.
+        remedy: The command that fixes it; empty if there is none.
     """
 
     name: str

@@ -64,7 +64,7 @@ def flops_per_frame(settings: Settings) -> int:
 
 
 def network(settings: Settings, upscaler: Upscaler) -> Timing:
-    """The compiled network by itself, on all windows of a picture: no colour conversion, no cutting and joining."""
+    """The compiled network by itself, on all windows of a picture: no color conversion, no cutting and joining."""
     spec = upscaler.spec
     grid = tiling.plan(settings.height, settings.width, upscaler.tile, spec.overlap[settings.scale], spec.multiple_of)
     batch = upscaler.batch or 1

@@ -158,7 +158,7 @@ def _report(settings: Settings, upscaler: Upscaler, upscale: tuple[float, ...], 
     network = inference.network(settings, upscaler)
     ceiling = inference.ceiling(upscaler.precision, upscaler.device, settings.runs)
     samples = sum(plane.nbytes for plane in frames[0].planes) * (1 + settings.scale**2)
-    note = "frames in memory; colours, chroma and rounding included"
+    note = "frames in memory; colors, chroma and rounding included"
     alone = Timing("upscale alone", upscale, network.flops, samples, note=note)
     return Report(settings, processor_name(upscaler.device), _words(upscaler), ceiling, network, alone)
 

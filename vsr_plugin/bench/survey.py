@@ -45,7 +45,7 @@ class Row:
         psnr: dB, mean over the pictures.
         ssim: Mean over the pictures.
         published: The paper's PSNR on these pictures, None where it has none.
-        fps: Frames of 480 × 270 per second, colours included.
+        fps: Frames of 480 × 270 per second, colors included.
         how: What ran it for ``fps``: backend and precision.
     """
 

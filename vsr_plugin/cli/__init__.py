@@ -17,8 +17,8 @@ from typer.exceptions import TyperException
 
 from ..errors import UsageError
 from . import values
+from .lossy_stderr import lossy_stderr
 from .stop import listen, say_stopped
-from .unheard import unheard
 
 # Help without boxes: it comes twice as fast, and brackets in it stay brackets.
 _STYLE: dict[str, Any] = {
@@ -90,7 +90,7 @@ def _options(
 
 def _run(app: typer.Typer) -> None:
     listen()
-    with unheard():
+    with lossy_stderr():
         code = _code(app)
         if (
             code == 130

@@ -107,7 +107,7 @@ def compare(
             raise UsageError(f"Expected --duration with a video, got the picture {target}")
     elif length is None:
         length = _SECONDS
-    tell_if_stopped(f"{printable(str(target))} was not finished")
+    tell_if_stopped(lambda: f"{printable(str(target))} was not finished")
     with progress(path.name, f"loading {models}", quiet=False) as show:
         shown = write(
             clip,

@@ -1,4 +1,4 @@
-"""``vsr doctor``: what is installed, what works, and the command that mends what does not."""
+"""``vsr doctor``: what is installed, what works, and the command that fixes what does not."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Finding:
         name: Of the thing.
         state: ``absent`` is no harm, ``broken`` is: something that is needed is missing or does not work.
         detail: Its version, its size, or what is wrong.
-        remedy: The command that mends it; empty if there is nothing to mend.
+        remedy: The command that fixes it; empty if there is nothing to fix.
     """
 
     part: str

@@ -274,7 +274,7 @@ def encode(
                     raise unsuitable[target]  # noqa: TRY301 - it is the first that can go wrong with this file
                 check_names(source, target, kept, overwrite=overwrite)
                 check_input(source)
-                tell_if_stopped(if_stopped(target, done, len(jobs), older=bool(identities([target])), kept=resume))
+                tell_if_stopped(partial(if_stopped, target, done, len(jobs), older=identities([target]), kept=resume))
                 place = f"{number} of {len(jobs)}: " if len(jobs) > 1 else ""
                 report = encode_one(source, target, label=place + Path(source).name)
             except Exception as error:
@@ -283,7 +283,7 @@ def encode(
                 failed += 1
                 say_error(error)
                 if as_json:
-                    line = error.told(remedy) if isinstance(error, VsrError) else str(error)
+                    line = error.message_for(remedy) if isinstance(error, VsrError) else str(error)
                     say_result(json.dumps({"source": full_path(source), "error": line}))
                 continue
             kept |= identities([report.output])

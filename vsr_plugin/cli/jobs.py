@@ -91,7 +91,7 @@ def _files(name: str, ours: str) -> list[tuple[str, Path]]:
     files = [file for file in files if not any(part[0] == "." for part in file.parts)]
     for file in files:
         if not (folder / file).is_file() and not (folder / file).is_dir():
-            _log.warning("%s is no regular file: it is left out", folder / file)  # a pipe would be waited for
+            _log.warning("%s is no regular file: skipped", folder / file)  # a pipe would be waited for
     files = [file for file in files if (folder / file).is_file()]
     found = [file for file in files if not file.stem.endswith(ours)]
     if earlier := len(files) - len(found):
@@ -163,13 +163,16 @@ def full_path(name: str) -> str:
     return name if name == "-" or "://" in name else str(Path(name).absolute())
 
 
-def if_stopped(target: str, done: int, jobs: int, *, older: bool, kept: bool) -> str:
-    """What there is if a command of so many jobs is stopped while it writes ``target``."""
+def if_stopped(target: str, done: int, jobs: int, *, older: set[tuple[int, int]], kept: bool) -> str:
+    """What there is when a command of so many jobs is stopped at ``target``, where ``older`` was before."""
+    from ..stream.output import identities
     from .terminal import printable
 
-    name = printable(target)
+    name, now = printable(target), identities([target])
     if target == "-":
         what = "the y4m on standard output ends early"
+    elif now and now != older:  # it was about to be counted
+        done, what = done + 1, f"{name} is finished"
     elif older:
         what = f"{name} stays as it was"
     elif kept:

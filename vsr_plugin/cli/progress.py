@@ -36,7 +36,7 @@ class Wait:
         self._timer: threading.Timer | None = None
 
     def say(self, what: str) -> None:
-        """Something else is going on now; in words."""
+        """Change what is said to be going on."""
         if self._quiet:
             return
         if self._status is not None:

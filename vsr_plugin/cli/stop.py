@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import signal
 import sys
+from typing import TYPE_CHECKING
 
-_outcome = ""
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_outcome: Callable[[], str] = str
 
 
 def listen() -> None:
@@ -16,12 +20,13 @@ def listen() -> None:
             signal.signal(number, signal.default_int_handler)
 
 
-def tell_if_stopped(outcome: str) -> None:
-    """Set what is said of the work if the command is stopped from now on."""
+def tell_if_stopped(outcome: Callable[[], str]) -> None:
+    """Set what is said of the work if the command is stopped from now on; it is called then."""
     global _outcome
     _outcome = outcome
 
 
 def say_stopped() -> None:
     """One line on stderr."""
-    print(f"Stopped{_outcome and ': '}{_outcome}", file=sys.stderr)  # noqa: T201 - the command line's own voice
+    outcome = _outcome()
+    print(f"Stopped{outcome and ': '}{outcome}", file=sys.stderr)  # noqa: T201 - the command line's own voice

@@ -64,7 +64,7 @@ def printable(text: str) -> str:
 def say_error(error: Exception) -> None:
     """One line on stderr, and a traceback if everything is to be said."""
     if isinstance(error, VsrError):
-        line = error.told(remedy)
+        line = error.message_for(remedy)
     else:
         line = f"Unexpected {type(error).__name__}: {error} (--verbose shows where; please report it)"
     if logging.getLogger("vsr_plugin").isEnabledFor(logging.DEBUG):

@@ -90,7 +90,7 @@ def train(
             typer.echo(f"{run.out.name}:", err=True)
         typer.echo("Reading images …", err=True)
         trainer = Trainer(run, resume=again)
-        tell_if_stopped("what was trained is kept; the same command with --resume goes on")
+        tell_if_stopped(lambda: "what was trained is kept; the same command with --resume goes on")
         for now in trainer.run():
             typer.echo(
                 f"{now.part:4.0%}  step {now.step}  loss {now.loss:.3e}  validation {now.psnr:.3f} dB"

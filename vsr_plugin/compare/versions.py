@@ -1,4 +1,4 @@
-"""What is compared, and what each makes of a part of a frame."""
+"""The versions that are compared, and what each makes of a part of a frame."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ LAYOUTS = (
 
 
 def read_options(state: Tensors) -> dict[str, Any]:
-    """What the constructor must be told, as names and shapes of weights say it."""
+    """Arguments of the constructor, from the names and shapes of weights."""
     features = state["inference.weight"].shape[0]
     joined = state["reconstruction.2.weight"].shape[1] == features + 1
     return {

@@ -1,7 +1,7 @@
 """DRRN: fifty-two layers of three convolutions, for the residual unit is the same twenty-five times.
 
 Tai et al., "Image Super-Resolution via Deep Recursive Residual Network", CVPR 2017, section 3: one recursive block (B1)
-of U residual units, each of which adds the block's first features. Without batch normalisation and biases, as in the
+of U residual units, each of which adds the block's first features. Without batch normalization and biases, as in the
 297 K parameters that the paper counts.
 """
 
@@ -79,5 +79,5 @@ LAYOUTS = (
 
 
 def read_options(state: Tensors) -> dict[str, Any]:
-    """What the constructor must be told, as names and shapes of weights say it."""
+    """Arguments of the constructor, from the names and shapes of weights."""
     return {"features": state["input.weight"].shape[0]}

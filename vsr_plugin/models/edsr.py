@@ -1,4 +1,4 @@
-"""EDSR: SRResNet without batch normalisation, wider and deeper.
+"""EDSR: SRResNet without batch normalization, wider and deeper.
 
 Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution", CVPRW 2017, section 3.2: the baseline
 has 16 blocks of 64 channels, the full network 32 of 256 whose residuals are scaled by 0.1.
@@ -100,7 +100,7 @@ LAYOUTS = (
 
 
 def read_options(state: Tensors) -> dict[str, Any]:
-    """What the constructor must be told, as names and shapes of weights say it."""
+    """Arguments of the constructor, from the names and shapes of weights."""
     # No tensor holds the residual scale. Section 3.2 of the paper needs 0.1 where many features would make training
     # unstable, and so does everybody: networks of 256 have it, networks of 64 do not.
     options = {"blocks": count(state, r"blocks\.(\d+)\.conv1\.weight"), "features": state["head.weight"].shape[0]}

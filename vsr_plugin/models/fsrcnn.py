@@ -107,6 +107,6 @@ LAYOUTS = (
 
 
 def read_options(state: Tensors) -> dict[str, Any]:
-    """What the constructor must be told, as names and shapes of weights say it."""
+    """Arguments of the constructor, from the names and shapes of weights."""
     s, d = state["shrink.0.weight"].shape[:2]
     return {"d": d, "s": s, "m": count(state, r"mapping\.(\d+)\.bias")}

@@ -99,7 +99,7 @@ LAYOUTS = (
 
 
 def read_options(state: Tensors) -> dict[str, Any]:
-    """What the constructor must be told, as names and shapes of weights say it."""
+    """Arguments of the constructor, from the names and shapes of weights."""
     return {
         "depth": count(state, r"levels\.0\.body\.(\d+)\.weight"),
         "kernel": state["levels.0.enlarge.weight"].shape[-1],

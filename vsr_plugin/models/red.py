@@ -85,7 +85,7 @@ class RED(nn.Module):
 
 
 def read_options(state: Tensors) -> dict[str, Any]:
-    """What the constructor must be told, as names and shapes of weights say it."""
+    """Arguments of the constructor, from the names and shapes of weights."""
     return {
         "pairs": count(state, r"convolutions\.(\d+)\.weight"),
         "features": state["convolutions.0.weight"].shape[0],

@@ -121,7 +121,7 @@ LAYOUTS = (
 
 
 def read_options(state: Tensors) -> dict[str, Any]:
-    """What the constructor must be told, as names and shapes of weights say it."""
+    """Arguments of the constructor, from the names and shapes of weights."""
     joined = state["enlarge.0.weight"].shape[0] == 2 * state["input.0.weight"].shape[0]
     return {
         "skip": "all" if "bottleneck.0.weight" in state else "low" if joined else "high",

@@ -81,7 +81,7 @@ LAYOUTS = (
 
 
 def read_options(state: Tensors) -> dict[str, Any]:
-    """What the constructor must be told, as names and shapes of weights say it."""
+    """Arguments of the constructor, from the names and shapes of weights."""
     return {
         "layers": count(state, r"layers\.(\d+)\.weight"),
         "features": state["layers.0.weight"].shape[0],

@@ -1,4 +1,4 @@
-"""Which networks can be looked through, and which of them keeps up with a clip on this machine."""
+"""Which networks the preview offers, and which of them keeps up with a clip on this machine."""
 
 from __future__ import annotations
 

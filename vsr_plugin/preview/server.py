@@ -1,4 +1,4 @@
-"""The preview as a page, for a machine without a screen: a few files, and one WebSocket with frames and commands.
+"""The preview as a web page, for machines without a screen: a few files, and one WebSocket with frames and commands.
 
 A viewer gets a frame, acknowledges it, and then gets the latest one: a slow viewer sees fewer frames, a stalled one
 none, and none has more than one of them in memory. All share one player.
@@ -51,7 +51,7 @@ _FILES = {
 _KEYS = {key: what for key, what in KEYS.items() if key != "q"}  # a tab is closed by its browser
 _COOKIE = "vsr_preview_token"  # and the port, which cookies do not know
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
-_STALLED = 60.0  # seconds without an answer after which a viewer is let go
+_STALLED = 60.0  # seconds without an answer after which a viewer is disconnected
 _POLL = 0.25  # seconds between figures while no new frame comes
 _FAREWELL = 1.0  # seconds to tell viewers why it ends
 _LARGEST_MESSAGE = 4096  # bytes of a command
@@ -361,7 +361,7 @@ def _let_go(request: web.Request, sender: asyncio.Task[None]) -> None:
         return
     error = sender.exception()
     if not isinstance(error, (ConnectionError, TimeoutError)):
-        _log.error("a viewer is let go: %s", error, exc_info=error)
+        _log.error("disconnected a viewer: %s", error, exc_info=error)
     if request.transport is not None:
         request.transport.abort()
 

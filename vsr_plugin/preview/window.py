@@ -198,9 +198,9 @@ class Window:
         return self._asked
 
     def _mend(self) -> None:
-        """Make Qt draw the window: now and then, of one that is opened on a busy screen, it hears nothing.
+        """Make Qt draw the window, whose first event is now and then lost on a busy screen.
 
-        What is below the edge of the screen is moved up.
+        A window that reaches below the edge of the screen is moved up.
         """
         width, height = self._asked
         with suppress(cv2.error):

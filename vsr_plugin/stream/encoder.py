@@ -88,7 +88,7 @@ class Encoding:
     Attributes:
         codec: An encoder of PyAV's FFmpeg (libx264, libx265, libsvtav1, libvpx-vp9, ffv1, prores_ks, h264_nvenc, …).
         crf: Constant rate factor (``cq`` for NVENC), in the encoder's own scale.
-        preset: Speed preset, in the encoder's own words.
+        preset: Encoder preset, such as medium or slow.
         options: Any further options of the encoder; numbers are taken, too.
         pixel_format: FFmpeg's name; by default the source's own if the encoder takes it, else its nearest.
     """
@@ -321,7 +321,7 @@ def add_encoder(
     Args:
         output: Before its header is written.
         codec: Of `choose_codec`.
-        frame: The first one: its size and colour are the stream's.
+        frame: The first one: its size and color are the stream's.
         pixel_format: Of `choose_pixel_format`.
         encoding: The user's wishes.
         time_base: Of the timestamps, which are the frames' own.

@@ -74,7 +74,7 @@ def write_planes(frame: Frame, name: str) -> av.VideoFrame:
     """Lay a frame's samples out as the pixel format ``name``; the picture is tagged with how to read them.
 
     The same components at the same depth are copied as they are, and a different depth is shifted up or rounded down.
-    Other subsampling, another range and RGB ↔ YUV are computed with exact siting; gray becomes colour, and colour
+    Other subsampling, another range and RGB ↔ YUV are computed with exact siting; gray becomes color, and color
     gray, through libswscale.
 
     Raises:

@@ -238,7 +238,7 @@ class Reader:
                 self._keep(packet)
 
     def look_behind(self, time: Fraction) -> None:
-        """Read on after a gap that ended at ``time``, as far as a damaged clock would come back, which then is told.
+        """Read on after a gap that ended at ``time``, as far as it takes to tell a damaged clock, which is reported.
 
         Matroska states the time once for a group of frames, its cluster.
         """

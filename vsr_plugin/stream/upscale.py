@@ -186,7 +186,7 @@ def upscale_file(
     segment_length: Fraction = Fraction(20),
     executor: Executor | None = None,
 ) -> Report:
-    """Enlarge a file; its sound, subtitles, chapters, metadata, timestamps and colours stay as they are.
+    """Enlarge a file; its sound, subtitles, chapters, metadata, timestamps and colors stay as they are.
 
     Args:
         source: Anything FFmpeg opens, a pattern of images (``frame_%04d.png``), or ``-`` for standard input.

@@ -19,10 +19,10 @@ class BrokenError(Exception):
 
 
 class Walk:
-    """Runs a check over the bytes of a container, each of which is looked at once.
+    """Runs a check over the bytes of a container, in pieces as they come; each byte is looked at once.
 
     A check yields what it wants next, and is sent the bytes; while it passes over some, none are read from a file. It
-    ends when there is nothing more to be told.
+    ends when there is nothing more to check.
 
     Args:
         check: Raises `BrokenError` where it cannot go on, and EOFError comes out of it at the end of the bytes.

@@ -215,7 +215,7 @@ class Trainer:
 
     @cached_property
     def _rarely(self) -> int:
-        """Steps that take 20 times as long as a validation, by the work they are: so often it may be made."""
+        """Fewest steps between two validations: 20 times the work of one, so that they take 5 % of the time at most."""
         stage, scales = self.recipe.stages[self._stage], self.settings.scales
         form = {**stage.form, **{name: round(mean(values)) for name, values in stage.draws.items()}}
         validation = sum(self._validation.samples / scale**2 * self._forms.macs({}, scale) for scale in scales)

@@ -1,4 +1,4 @@
-"""Watching a build: its progress is logged, and Ctrl-C stops it."""
+"""The progress of a build is logged, and Ctrl-C cancels it."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _LARGEST_OPTION = 512  # layers, features, blocks
 _QUOTED = 80  # letters of what a file says, in an error
 # Widths on which no receptive field depends: a narrow network of the same form is measured sooner.
 _NARROW = {"features": 8, "growth": 2}
-_COUNT = "num_batches_tracked"  # of a batch normalisation: only training reads it, and some do not store it
+_COUNT = "num_batches_tracked"  # of a batch normalization: only training reads it, and some do not store it
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Standard error that nobody reads any more, or that takes no more: it stops no work."""
+"""A standard error that is closed or full stops no work."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def unheard() -> Iterator[None]:
-    """Within it, what cannot be written to standard error is lost without an error."""
+def lossy_stderr() -> Iterator[None]:
+    """Within it, what cannot be written to standard error is dropped."""
     if sys.stderr is None:
         yield
         return
