@@ -106,11 +106,16 @@ def test_a_size_that_says_nothing_is_refused(how: dict[str, Any], message: str) 
     assert str(refused.value) == message
 
 
+SMALL = "Expected a size above that of the frames, 160×100, got"
+
+
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ({"height": 100}, "Expected a size above that of the frames, 160×100, got a height of 100"),
-        ({"width": 200, "height": 80}, "Expected a size above that of the frames, 160×100, got 200×80"),
+        ({"height": 100}, f"{SMALL} a height of 100"),
+        ({"width": 200, "height": 80}, f"{SMALL} 200×80, inside which they would be 128×80: use fit='cover'"),
+        ({"width": 150, "height": 80}, f"{SMALL} 150×80"),
+        ({"width": 150, "height": 80, "fit": "cover"}, f"{SMALL} 150×80"),
         (
             {"width": 2561},
             "Expected a size of at most 16 times that of the frames, 160×100, which is ×4 twice, got a width of 2561",

@@ -115,6 +115,8 @@ class Size:
         else:
             factor = max(factors) if self.fit == "cover" else min(factors)
             grown = (factor * shape, factor)
+        if self.scale is None and max(grown) <= 1:
+            raise self._too_small(width, height, factors, transposed=transposed)
         passes = self._passes(max(grown), scales, f"{height}×{width}" if transposed else f"{width}×{height}")
         reached = math.prod(passes)
         window = Window(Fraction(0), Fraction(0), Fraction(width), Fraction(height))
@@ -141,8 +143,6 @@ class Size:
     def _passes(self, need: Fraction, scales: Iterable[int], frames: str) -> tuple[int, ...]:
         """The least scale, or the least two in turn, that enlarge by ``need``."""
         able = sorted(scales) if self.scale is None else [self.scale]
-        if self.scale is None and need <= 1:
-            raise UsageError(f"Expected a size above that of the frames, {frames}, got {self._said}")
         for plans in ([(one,) for one in able], [(one, two) for one in able for two in able if one <= two]):
             reaching = [plan for plan in plans if math.prod(plan) >= need]
             if reaching:
@@ -152,6 +152,14 @@ class Size:
             f"Expected a size of at most {most} times that of the frames, {frames}, which is ×{able[-1]} twice, "
             f"got {self._said}"
         )
+
+    def _too_small(self, width: int, height: int, factors: list[Fraction], *, transposed: bool) -> UsageError:
+        seen = (height, width) if transposed else (width, height)
+        line = f"Expected a size above that of the frames, {seen[0]}×{seen[1]}, got {self._said}"
+        if max(factors) <= 1 or self.fit != "inside":
+            return UsageError(line)
+        inside = " × ".join(str(round(side * min(factors))) for side in seen)
+        return UsageError(f"{line}, inside which they would be {inside}".replace(" × ", "×"), fit="cover")
 
     @property
     def _said(self) -> str:

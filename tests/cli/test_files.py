@@ -58,7 +58,7 @@ def test_an_input_is_never_the_output(
     before = _there(tmp_path)
     assert run("-y", "b.mkv" if output else "a.mkv", *output, name) == 2
     assert (
-        "exists: name the output with -o. Without it, " if not output else "is an input, too: name another output"
+        "exists. To overwrite it, use -o " if not output else "is an input, too: name another output"
     ) in capfd.readouterr().err
     assert Path("b.mkv").read_bytes() == media("lossless.mkv").read_bytes()
     assert _there(tmp_path) == before

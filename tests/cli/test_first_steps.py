@@ -86,7 +86,12 @@ def test_default_names_tell_results_apart() -> None:
 
 @pytest.mark.parametrize(
     ("words", "mark"),
-    [(("--tuned-for", "video"), "video"), (("--self-ensemble",), "ensemble"), (("--weights", "own.npz"), "own")],
+    [
+        (("--tuned-for", "video"), "video"),
+        (("-m", "espcn:video"), "video"),
+        (("--self-ensemble",), "ensemble"),
+        (("--weights", "own.npz"), "own"),
+    ],
 )
 def test_what_is_unusual_is_in_the_name(tmp_path: Path, words: tuple[str, ...], mark: str) -> None:
     Image.new("L", (16, 16)).save(tmp_path / "in.png")

@@ -240,7 +240,7 @@ def test_redirected_input_is_one_segment(film: Path) -> None:
         words = [*ENCODE, "-", "-o", "out.mkv", *_HOW, "--resume"]
         done = subprocess.run(words, cwd=film.parent, stdin=file, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "standard input is one segment (it can be read only once): nothing is kept" in done.stderr
+    assert "standard input is not cut, because it can be read only once: nothing is kept" in done.stderr
     assert len(frame_times(film.parent / "out.mkv")) == 75
 
 
@@ -251,7 +251,7 @@ def test_an_address_is_one_segment(film: Path) -> None:
         address = f"http://127.0.0.1:{server.server_port}/film.mkv"
         _, said = say(*ENCODE, address, "-o", "out.mkv", *_HOW, "--resume", folder=film.parent)
         server.shutdown()
-    assert "film.mkv is one segment (nothing tells whether an address has changed)" in said
+    assert "film.mkv is not cut, because nothing tells whether an address has changed" in said
     assert len(frame_times(film.parent / "out.mkv")) == 75
 
 

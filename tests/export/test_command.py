@@ -66,8 +66,7 @@ def test_a_file_is_named_and_nothing_is_overwritten(
         assert run(*words, "-y") == 0
         assert everything(tmp_path) == files
         capfd.readouterr()
-    (tmp_path / "into").mkdir()
-    assert run(*words, "-o", "into") == 0
+    assert run(*words, "-o", "into/") == 0  # a folder that is made
     assert everything(tmp_path / "into") == files
 
 
@@ -78,10 +77,11 @@ REFUSED = [
     (("espcn", "--to", "onnx", "--precision", "int8"), 2, "Expected the precision float32 or float16, got 'int8'"),
     (("espcn", "--to", "onnx", "--size", "big"), 2, "Expected --size as 480x270, got 'big'"),
     (("espcn", "--to", "onnx", "--size", "3x9"), 2, "Expected a size of 4 samples or more each way, got 3x9"),
-    (("espcn", "--to", "onnx", "-o", "a.pt"), 2, "Expected a name that ends with .onnx for ONNX, got a.pt"),
+    (("espcn", "--to", "onnx", "-o", "a.pt"), 2, "Expected a folder, or a name that ends in .onnx for ONNX, got"),
     (("espcn", "--to", "glsl", "--precision", "float16"), 2, "GLSL files have no precision float16: leave --precision"),
     (("espcn", "--to", "glsl", "--size", "9x9"), 2, "GLSL files are for every size: leave --size out"),
     (("espcn", "--to", "onnx", "-o", "no/a.onnx"), 1, "Cannot write no/a.onnx: there is no such folder"),
+    (("vdsr:video", "--to", "openvino"), 2, "No weights of vdsr ×2 are tuned for video. Those there are: fsrcnn"),
     (("vdsr", "--to", "openvino"), 1, "No weights are shipped for vdsr ×2"),
 ]
 

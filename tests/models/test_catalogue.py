@@ -132,8 +132,10 @@ def test_an_unknown_model_or_scale_says_what_is_known() -> None:
         find_model("espnc", 3)
     with pytest.raises(UsageError, match=r"Did you mean 'srcnn'\?.*srresnet; without weights: drcn, "):
         find_model("srgn", 2)  # nearer to srgan, which has no weights
-    with pytest.raises(UsageError, match=r"Did you mean 'vdsr'\?"):
-        find_model("vdsrr")
+    with pytest.raises(UsageError, match=r"Unknown model 'realesrgan'\. Known models: "):  # not srgan
+        find_model("realesrgan")
+    with pytest.raises(UsageError, match=r"Unknown model 'ESPCN'\. Did you mean 'espcn'\?"):
+        find_model("ESPCN")
     with pytest.raises(UsageError, match=r"'espcn' has no scale 5\. Its scales: 2, 3, 4"):
         find_model("espcn", 5)
 

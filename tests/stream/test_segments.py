@@ -108,6 +108,19 @@ def test_a_film_in_segments_is_the_film_in_one_go(what: str, make: Make, both: B
     assert frames(cut) == frames(whole)
 
 
+@pytest.mark.parametrize(
+    ("selection", "length", "why"),
+    [
+        (Selection(), "20", "it is no longer than a segment"),
+        (Selection(duration=Fraction(1, 10)), "1", "what is taken of it is no longer than a segment"),
+        (Selection(), "1/5", "it has no key frame to cut it at"),
+        (Selection(frames=10), "1/5", "what is taken of it has no key frame to cut it at"),
+    ],
+)
+def test_why_a_film_is_not_cut_is_said(media: Media, selection: Selection, length: str, why: str) -> None:
+    assert make_plan(str(media("plain.mp4")), selection, Fraction(length)).whole == why
+
+
 def test_an_edit_list_hides_the_same_frames(make: Make, media: Media, both: Both) -> None:
     film = make(f"{_FILM} -f lavfi -i sine=440:d=4 -c:v libx264 -bf 2 {_SHORT} -c:a aac", "a.mp4")
     edited = film.with_name("edited.mp4")
@@ -384,9 +397,9 @@ def test_what_needs_the_whole_film_is_refused(encoding: Encoding, words: str, re
             f"{_FILM} -c:v libx264 -g 1000 -keyint_min 1000 -sc_threshold 0 -preset ultrafast",
             "a.mkv",
             "out.mkv",
-            "one key",
+            "no key frame to cut it at",
         ),
-        (f"{_FILM} -frames:v 1 -c:v ffv1", "a.mkv", "out.mkv", "one key"),
+        (f"{_FILM} -frames:v 1 -c:v ffv1", "a.mkv", "out.mkv", "no longer than a segment"),
         (f"{_FILM} -c:v mpeg4 -g 25 -bf 2", "a.avi", "out.mkv", "when they are shown"),
         (f"{_FILM} -c:v libx264 {_SHORT}", "a.mkv", "out.avi", "counts its frames"),
     ],

@@ -93,8 +93,9 @@ def test_a_film_that_is_turned_has_the_size_as_it_is_seen(media: Media, tmp_path
         report = upscale_file(turned, tmp_path / name, upscaler, Selection(frames=1))
     if name == "out.mp4":  # which states the rotation
         assert shape(tmp_path / name) == (192, 108, "32:27", "512:243")
+        assert (report.width, report.height, report.transposed) == (192, 108, True)
     else:
-        assert (report.width, report.height) == (108, 192)
+        assert (report.width, report.height, report.transposed) == (108, 192, False)
         ratio = next(Source(tmp_path / (name % 1 if "%" in name else name))).sample_aspect_ratio
         assert ratio == Fraction(27, 32)
 

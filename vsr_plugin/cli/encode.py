@@ -193,6 +193,7 @@ def encode(
         raise UsageError("Expected --segment with --resume, --workers or --cluster, got none of them")
     segment_length = values.segment_seconds(segment or "20")
     times = values.enlargement(scale, width, height, size, fit, square=square_pixels)
+    model, tuned_for = values.split_model(model, tuned_for)
     speak(quiet=quiet, verbose=verbose, once=resume or model == AUTO)
     check_model(model, times, weights, tuned_for, fps)
     execution = Execution(
@@ -346,8 +347,9 @@ def _encode_one(
         batch = f", batch {report.batch}, {tile}" if report.batch else ""  # workers choose their own
         reused = f", reused {report.reused:.0%}" if report.reused and report.reused >= 0.005 else ""
         names = printable(f"{report.input} → {report.output if report.output != '-' else 'standard output'}")
+        width, height = (report.height, report.width) if report.transposed else (report.width, report.height)
         console().print(
-            f"{names}: {count}, {report.width}×{report.height}, "
+            f"{names}: {count}, {width}×{height}, "
             f"{report.codec} {report.pixel_format}, in {report.seconds:.1f} s ({report.fps:.1f} fps; {report.model} "
             f"{times}, {report.backend} on {report.device}, {report.precision}{batch}{reused})",
             markup=False,

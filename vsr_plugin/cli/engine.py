@@ -13,7 +13,7 @@ import typer
 from ..errors import OutputError, UsageError
 from ..installation import install
 from ..models import CLEAN, find_model
-from .values import TunedFor  # noqa: TC001 - typer reads the annotations when the command is registered
+from .values import TunedFor, split_model
 
 if TYPE_CHECKING:
     from ..backends import Precision
@@ -65,6 +65,7 @@ def build(
     from .terminal import speak
 
     speak(quiet=quiet, verbose=verbose)
+    model, tuned_for = split_model(model, tuned_for)
     find_model(model, scale)
     width, height = _size(size)
     if tile is None and max(width, height) > _LARGEST_SIDE:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path  # noqa: TC003 - typer reads the annotations when the command is registered
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import UsageError
 from ..models import CLEAN
-from .values import TunedFor  # noqa: TC001 - as above
+from .jobs import make_folder
+from .values import TunedFor, split_model
 
 
 def export(
@@ -18,7 +19,7 @@ def export(
     to: Annotated[str, typer.Option("--to", help="onnx, openvino or glsl.")],
     scale: Annotated[int, typer.Option("-x", "--scale", help="How many times larger; `vsr models` says which.")] = 2,
     output: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--output", "-o", help="A file, or a folder. [default: MODEL_xSCALE.onnx, .xml, .glsl]"),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
@@ -41,6 +42,9 @@ def export(
     """
     from ..export import export_file
 
+    model, tuned_for = split_model(model, tuned_for)
+    if output is not None and output.endswith(("/", "\\")):
+        make_folder(Path(output))
     options: dict[str, Any] = {
         "weights": weights,
         "tuned_for": tuned_for,

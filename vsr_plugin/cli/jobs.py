@@ -39,13 +39,12 @@ def find_jobs(
     from ..stream.sequence import ImageSequence
 
     if output is None and (folders := [name for name in inputs if Path(name).is_dir()]):
-        raise UsageError(f"Expected -o FOLDER with the folder {folders[0]}, got none: say where the results go")
+        raise UsageError(f"{folders[0]} is a folder: say where its results go with -o FOLDER")
     if output is None and len(inputs) == 2:
         second = inputs[1]
         if second != "-" and (os.path.lexists(second) or ImageSequence.find(second)):
             raise UsageError(
-                f"{second} exists: name the output with -o. Without it, a second name may be another input, which -y "
-                "must not replace"
+                f"{second} exists. To overwrite it, use -o {second} -y; to enlarge both files, use -o FOLDER"
             )
         return [(inputs[0], second)]
     folder = output is not None and output != "-" and (Path(output).is_dir() or output.endswith(("/", "\\")))
@@ -62,10 +61,7 @@ def find_jobs(
     if folder:
         assert output is not None
         for below in {below for _, below in found}:
-            try:
-                (Path(output) / below).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"Cannot make the folder {Path(output) / below}: {error.strerror}") from error
+            make_folder(Path(output) / below)
     for source in sources:
         if "://" in source and not folder:
             raise UsageError(f"Expected -o with the address {source}, got none: say where the result goes")
@@ -74,6 +70,18 @@ def find_jobs(
         (source, str(default_output(source, model, scale, place, marks=marks)))
         for source, place in zip(sources, places, strict=True)
     ]
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder for results, where there is none yet.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"Cannot make the folder {folder}: {error.strerror}") from error
 
 
 def _files(name: str, ours: str) -> list[tuple[str, Path]]:

@@ -77,6 +77,7 @@ def preview(
 
     speak(quiet=False, verbose=verbose, once=True)
     times = values.enlargement(scale, width, height, size, fit, square=square_pixels)
+    model, tuned_for = values.split_model(model, tuned_for)
     if model != _AUTO:
         find_model(model, times if isinstance(times, int) else None)
     elif weights is not None:

@@ -44,6 +44,12 @@ def _print_version(asked: bool) -> None:
 VERSION = typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
 
 
+def split_model(name: str, tuned_for: str) -> tuple[str, str]:
+    """A model, and what its weights are tuned for, of ``espcn:video``: the same as ``--tuned-for video``."""
+    model, colon, kind = name.partition(":")
+    return (model, kind) if colon else (name, tuned_for)
+
+
 def encoder_options(pairs: list[str]) -> dict[str, str]:
     """What ``--encoder-option`` says."""
     options = {}

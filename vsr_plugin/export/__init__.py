@@ -153,5 +153,5 @@ def _checked(
     if target.is_dir():
         target /= f"{model}_x{scale}{'' if tuned_for == CLEAN else f'_{tuned_for}'}{suffix}"
     if target.suffix != suffix:
-        raise UsageError(f"Expected a name that ends with {suffix} for {KINDS[kind].name}, got {target}")
+        raise UsageError(f"Expected a folder, or a name that ends in {suffix} for {KINDS[kind].name}, got {target}")
     return spec, target

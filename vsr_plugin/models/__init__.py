@@ -50,8 +50,8 @@ def find_model(name: str, scale: int | None = None) -> ModelSpec:
     """Look up a model that has this scale; with any scales for None.
 
     Raises:
-        UsageError: an unknown name (the message lists the known ones, those with weights first) or a scale the model
-            lacks.
+        UsageError: an unknown name (the message lists the known ones, and suggests one that has weights) or a scale
+            the model lacks.
     """
     check_type("the model", name, str)
     if scale is not None:
@@ -59,7 +59,7 @@ def find_model(name: str, scale: int | None = None) -> ModelSpec:
     if name not in MODELS:
         usable = sorted(model for model, spec in MODELS.items() if any(map(spec.weights, spec.scales)))
         others = sorted(MODELS.keys() - set(usable))
-        close = difflib.get_close_matches(name, usable, n=1) or difflib.get_close_matches(name, others, n=1)
+        close = difflib.get_close_matches(name.lower(), usable, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         known = "; without weights: ".join(", ".join(models) for models in (usable, others) if models)
         raise UsageError(f"Unknown model {name!r}.{hint} Known models: {known}")

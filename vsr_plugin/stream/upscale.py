@@ -139,6 +139,7 @@ class Report:
         tile: Side of a tile in input pixels; None for whole frames.
         kept: How many of the frames an earlier call has encoded.
         segments: Of a film in segments.
+        transposed: Whether players show the rows of the output as columns, because its header says so.
         reused: The share of the networks' work, from 0 to 1, that was not done because nothing had changed since the
             frame before; None for a film in segments.
     """
@@ -163,6 +164,7 @@ class Report:
     tile: int | None
     kept: int = 0
     segments: tuple[SegmentReport, ...] = ()
+    transposed: bool = False
     reused: float | None = None
 
     @property
@@ -295,6 +297,7 @@ def _report(
         seconds=time.perf_counter() - began,
         width=written.width,
         height=written.height,
+        transposed=written.transposed,
         codec=written.codec,
         pixel_format=written.pixel_format,
         damaged=damaged,

@@ -67,6 +67,7 @@ class Written:
         pixel_format: FFmpeg's name.
         width: Of the encoded picture, in pixels.
         height: Of the encoded picture, in pixels.
+        transposed: Whether the header says that players show its rows as columns.
         output: Where it went; another name than asked for if that was taken meanwhile.
     """
 
@@ -78,6 +79,7 @@ class Written:
     pixel_format: str = ""
     width: int = 0
     height: int = 0
+    transposed: bool = False
     output: str = "-"
 
 
@@ -127,7 +129,10 @@ class Writer:
         if (width, height) != (frame.width, frame.height):
             asked, made = f"{frame.width}×{frame.height}", f"{width}×{height}"
             log.info("%s takes no %s: the last row or column is repeated, which makes %s", codec, asked, made)
-        self.written = Written(codec=codec, pixel_format=pixel_format, width=width, height=height)
+        transposed = side_data.display_matrix is not None and frame.transposed
+        self.written = Written(
+            codec=codec, pixel_format=pixel_format, width=width, height=height, transposed=transposed
+        )
         form = layout(pixel_format)
         keeps_alpha = form is not None and len(form.components) in (2, 4)
         self._loses_alpha = frame.has_alpha and not keeps_alpha

@@ -124,7 +124,7 @@ def upscale_segments(
     if whole is not None:
         alone = "" if cutting.executor is None else ", and no worker helps"
         name = "standard input" if path == "-" else Path(path).name
-        log.warning("%s is one segment (%s): nothing is kept if it is interrupted%s", name, whole, alone)
+        log.warning("%s is not cut, because %s: nothing is kept if it is interrupted%s", name, whole, alone)
         return None
     film = Film(path, suffix, selection, encoding, strict, plan)
     target = upscaler.target(plan.opening.frame)

@@ -58,8 +58,10 @@ def make_plan(path: str, selection: Selection, length: Fraction, *, strict: bool
     keys = found.keys
     cuts = [] if whole else _cuts(keys, begin, stop, length / first.time_base)
     if not cuts and not whole:
-        within = sum(begin < key.pts and (stop is None or key.pts < stop) for key in keys)
-        whole = "it is no longer than one segment" if within else "it has one key frame"
+        short = ((found.shown[-1] if stop is None else stop) - begin) * first.time_base <= length
+        part = (selection.start, selection.duration, selection.frames) != (None, None, None)
+        taken = "what is taken of it" if part else "it"
+        whole = f"{taken} {'is no longer than a segment' if short else 'has no key frame to cut it at'}"
     entries = [None, *(_entry(keys, at, deinterlace=selection.deinterlace) for at in cuts)]
     if selection.start is not None and (before := [at for at, key in enumerate(keys) if key.pts <= begin]):
         entries[0] = _entry(keys, before[-1], deinterlace=selection.deinterlace)
