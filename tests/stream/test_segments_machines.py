@@ -94,8 +94,17 @@ def test_why_there_is_no_ray_is_one_line(
     assert not list(tmp_path.iterdir())
 
 
-def test_an_address_where_nobody_answers_is_one_line(make: Make, tmp_path: Path, nearest: Upscaler) -> None:
-    film = make(f"-f lavfi -i testsrc2=s=48x32:r=25:d=2 -c:v libx264 {_SHORT}", "a.mkv")
+def test_ray_starts_again_after_it_was_stopped_or_was_not_found(
+    make: Make, tmp_path: Path, nearest: Upscaler, capfd: pytest.CaptureFixture[str]
+) -> None:
+    film = make(f"-f lavfi -i testsrc2=s=48x32:r=25:d=3 -c:v libx264 {_SHORT}", "a.mkv")
+    how: dict[str, Any] = {"encoding": FFV1, "segment_length": Fraction(1)}
     with Cluster(address="ray://127.0.0.1:1") as workers, pytest.raises(BackendError, match="No Ray cluster") as caught:
-        upscale_file(film, tmp_path / "out.mkv", nearest, segment_length=Fraction(1), executor=workers)
+        upscale_file(film, tmp_path / "out.mkv", nearest, executor=workers, **how)
     assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+    for name in ("one.mkv", "two.mkv"):
+        with Cluster(1) as workers:
+            upscale_file(film, tmp_path / name, nearest, executor=workers, **how)
+        assert len(frames(tmp_path / name)) == 75
+    assert capfd.readouterr() == ("", ""), "nothing of Ray's is printed"

@@ -37,11 +37,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Set before Ray is imported, unless the user has: nothing is told to anybody unasked; no warning of how GPUs are hidden
-# from workers without any; what goes wrong is raised here, and not also written by Ray's own threads.
+# from workers without any; no line of gRPC at every fork; what Ray has to tell is not held back until `ray.shutdown`,
+# which would print it in our thread; on a busy machine its server may need more than 30 seconds to start.
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_BACKEND_LOG_LEVEL": "error",
+    "GRPC_VERBOSITY": "ERROR",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_gcs_server_port_wait_time_s": "120",
 }
 
 
@@ -127,13 +130,13 @@ class Cluster:
                 lost with its worker three times.
             VsrError: whatever a segment failed with three times.
         """
-        import ray
-
         path = str(Path(film.path).resolve())
         if self._ship and not Path(path).is_file():
             raise UsageError(f"Expected a single file to send to the workers, got {film.path}", ship=None)
         with _quiet():
             self._connect()
+            import ray
+
             try:
                 self._start_workers(upscaler)
                 source: Any = ship(path) if self._ship else path
@@ -144,6 +147,8 @@ class Cluster:
                 raise
 
     def _connect(self) -> None:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         import ray
 
         if ray.is_initialized():
@@ -152,13 +157,12 @@ class Cluster:
         if not self._address and isinstance(self._asked, int):
             local["num_cpus"] = self._asked
         before = signal.getsignal(signal.SIGTERM)
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of what the error says, too
                 context = ray.init(self._address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
         except Exception as error:  # Ray raises that itself
+            ray.shutdown()  # else it stays in the state of a client, and would not start here any more
             where = f"No Ray cluster at {self._address}"
             if self._address in (None, "auto"):
                 where = f"Ray does not {'run' if self._address else 'start'} on this machine"
