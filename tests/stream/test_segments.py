@@ -24,7 +24,7 @@ from vsr_plugin.stream import Encoding, Progress, Report, upscale_file
 from vsr_plugin.stream.segments import Segment
 from vsr_plugin.stream.segments.executor import ThisProcess
 from vsr_plugin.stream.segments.job import settings
-from vsr_plugin.stream.segments.manifest import SAME_RESULT
+from vsr_plugin.stream.segments.manifest import SAME_RESULT, versions
 from vsr_plugin.stream.segments.parts import Part
 from vsr_plugin.stream.segments.plan import make_plan
 from vsr_plugin.stream.selection import Selection
@@ -362,6 +362,41 @@ def test_parts_of_another_input_are_not_mixed_in(resume: Resume, film: Path, tmp
         resume(copy)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda there: there.update(version=0), "parts in a form that is not known here"),
+        (lambda there: there["versions"].update(torch="1.0"), "another job: versions, torch was 1.0 and is "),
+        (lambda there: there["versions"].pop("torch"), "another job: versions, torch was None and is "),
+        (lambda there: there["segments"].pop(), "parts of a film that was cut at other places"),
+        (lambda there: there.update(time_base="1/7"), "parts of a film that was cut at other places"),
+    ],
+)
+def test_parts_of_other_versions_are_not_mixed_in(
+    change: Callable[[dict[str, Any]], None], words: str, resume: Resume, tmp_path: Path
+) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(60))
+    manifest = tmp_path / "out.mkv.parts" / "manifest.json"
+    there = json.loads(manifest.read_text())
+    change(there)
+    manifest.write_text(json.dumps(there))
+    before = sorted(manifest.parent.iterdir())
+    with pytest.raises(OutputError) as caught:
+        resume()
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert caught.value.use == {"fresh": True}
+    assert sorted(manifest.parent.iterdir()) == before, "nothing good is thrown away"
+    resume(fresh=True)
+    assert not manifest.parent.exists()
+
+
+def test_the_manifest_has_the_versions_of_all_that_computes() -> None:
+    assert {"vsr_plugin", "libavcodec", "torch"} <= versions("eager").keys()
+    assert versions("openvino").keys() - versions("eager").keys() == {"openvino"}
+
+
 def test_a_folder_that_is_in_use_is_left_alone(resume: Resume, film: Path, tmp_path: Path) -> None:
     def again(done: Progress) -> None:
         if done.written.frames == 30:
@@ -431,36 +466,56 @@ def test_a_film_in_one_go_leaves_no_folder(film: Path, tmp_path: Path, nearest: 
 
 
 class _Mistaken(ThisProcess):
-    """Finds another frame behind the end of the first segment, so many times."""
+    """Says of parts what is not so.
 
-    def __init__(self, times: int) -> None:
-        self.times = times
+    Args:
+        mistakes: Of each call: number of a part → what is said of it.
+    """
+
+    def __init__(self, *mistakes: dict[int, dict[str, str]]) -> None:
+        self._mistakes = iter(mistakes)
         self.made: list[int] = []
 
     def run(self, *given: Any) -> Iterator[Part]:
+        mistaken = next(self._mistakes, {})
         for part in super().run(*given):
             self.made.append(part.number)
-            if part.number == 1 and self.times:
-                self.times -= 1
-                yield replace(part, beyond="0" * 32)
-            else:
-                yield part
+            yield replace(part, **mistaken.get(part.number, {}))  # type: ignore[arg-type]
 
 
-def test_where_segments_do_not_fit_together_both_are_made_again(
-    film: Path, resume: Resume, nearest: Upscaler, tmp_path: Path, caplog: pytest.LogCaptureFixture
+_OTHER_FRAME = "0" * 32
+
+
+@pytest.mark.parametrize(
+    ("mistakes", "made"),
+    [
+        ([{1: {"beyond": _OTHER_FRAME}}], [1, 2]),
+        ([{1: {"beyond": _OTHER_FRAME}}, {2: {"beyond": _OTHER_FRAME}}, {3: {"first": _OTHER_FRAME}}], [1, 2, 3]),
+    ],
+    ids=["two", "and then one beside them"],
+)
+def test_segments_that_do_not_fit_together_are_made_again(
+    mistakes: list[dict[int, dict[str, str]]],
+    made: list[int],
+    film: Path,
+    resume: Resume,
+    nearest: Upscaler,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    mistaken = _Mistaken(1)
+    mistaken = _Mistaken(*mistakes)
     resume(executor=mistaken)
-    assert mistaken.made == [0, 1, 2, 3, 1, 2]
+    assert mistaken.made == [0, 1, 2, 3, *made]
     assert "segments do not fit together" in caplog.text
     upscale_file(film, tmp_path / "whole.mkv", nearest, encoding=FFV1)
     assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
 
 
 def test_segments_that_never_fit_together_are_not_joined(resume: Resume, tmp_path: Path) -> None:
+    mistaken = _Mistaken(*[{1: {"beyond": _OTHER_FRAME}}] * 9)
     with pytest.raises(InputError, match=r"does not decode to the same frame twice at 2\.\d+ s"):
-        resume(executor=_Mistaken(2))
+        resume(executor=mistaken)
+    assert mistaken.made == [0, 1, 2, 3, 1, 2], "each is made twice at most"
     assert not (tmp_path / "out.mkv").exists()
     assert len(list((tmp_path / "out.mkv.parts").glob("*.packets"))) == 4
 
@@ -493,6 +548,21 @@ def test_each_segment_is_reported(resume: Resume) -> None:
     assert 1 <= kept < 4
     assert report.kept == 25 * kept
     assert report.fps == pytest.approx((100 - 25 * kept) / report.seconds)
+
+
+def test_what_is_reused_is_reported(make: Make, tmp_path: Path) -> None:
+    still = make("-f lavfi -i color=red:s=64x48:r=25:d=4 -c:v libx264 -qp 0 -g 25", "a.mkv")
+    with Upscaler("espcn", 2, Execution(backend="eager", device="cpu", precision="float32")) as espcn:
+        whole = upscale_file(still, tmp_path / "whole.mkv", espcn, encoding=FFV1)
+        apart, cut = (
+            upscale_file(
+                still, tmp_path / name, espcn, encoding=FFV1, resume=True, segment_length=Fraction(1), executor=executor
+            )
+            for name, executor in (("apart.mkv", _Apart()), ("cut.mkv", None))
+        )
+    assert len(cut.segments) == 4
+    assert whole.reused == cut.reused == 0.99
+    assert apart.reused == 0.96, "whoever begins anew knows no frame before"
 
 
 @pytest.mark.parametrize("fresh", [False, True])

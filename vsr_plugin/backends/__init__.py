@@ -6,7 +6,9 @@ file beside this one and one row in `_BACKENDS`; its third-party import stays in
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from ..errors import UsageError
@@ -109,13 +111,14 @@ class Backend(Protocol):
         ...
 
 
-# Where the class is, and its `Backend.precisions`, which can be checked without importing it.
+# Where the class is; its `Backend.precisions`, which can be checked without importing it; what it computes with beside
+# torch, by the names of the distributions.
 _ALL: tuple[Precision, ...] = ("float32", "float16", "bfloat16")
-_BACKENDS: dict[str, tuple[str, tuple[Precision, ...]]] = {
-    "eager": ("eager:EagerBackend", _ALL),
-    "openvino": ("openvino:OpenVINOBackend", ("float32", "bfloat16")),
-    "tensorrt": ("tensorrt.backend:TensorRTBackend", _ALL),
-    "triton": ("triton:TritonBackend", _ALL),
+_BACKENDS: dict[str, tuple[str, tuple[Precision, ...], tuple[str, ...]]] = {
+    "eager": ("eager:EagerBackend", _ALL, ()),
+    "openvino": ("openvino:OpenVINOBackend", ("float32", "bfloat16"), ("openvino",)),
+    "tensorrt": ("tensorrt.backend:TensorRTBackend", _ALL, ("tensorrt", "tensorrt-rtx")),
+    "triton": ("triton:TritonBackend", _ALL, ("triton",)),
 }
 BACKEND_NAMES = tuple(_BACKENDS)
 
@@ -123,6 +126,15 @@ BACKEND_NAMES = tuple(_BACKENDS)
 def precisions(name: str) -> tuple[Precision, ...]:
     """What a backend, named out of `BACKEND_NAMES`, can compute in."""
     return _BACKENDS[name][1]
+
+
+def versions(name: str) -> dict[str, str]:
+    """Of what a backend, named out of `BACKEND_NAMES`, computes with, as far as it is installed."""
+    found = {}
+    for distribution in ("torch", *_BACKENDS[name][2]):
+        with suppress(PackageNotFoundError):
+            found[distribution] = version(distribution)
+    return found
 
 
 def open_backend(name: str, cache_dir: Path | None = None, threads: int | None = None) -> Backend:

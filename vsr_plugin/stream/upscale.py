@@ -141,7 +141,7 @@ class Report:
         segments: Of a film in segments.
         transposed: Whether players show the rows of the output as columns, because its header says so.
         reused: The share of the networks' work, from 0 to 1, that was not done because nothing had changed since the
-            frame before; None for a film in segments.
+            frame before.
     """
 
     input: str
@@ -232,7 +232,9 @@ def upscale_file(
         if joined is not None:
             report = _report(Path(source).name, joined.written, joined.damaged, upscaler, joined.target.scales, began)
             rows = _segments(joined)
-            return replace(report, kept=sum(row.frames for row in rows if row.kept), segments=rows)
+            reused = sum(part.reused for part in joined.parts) / max(report.frames, 1)
+            kept = sum(row.frames for row in rows if row.kept)
+            return replace(report, kept=kept, segments=rows, reused=round(reused, 3))
     if str(output) != "-":
         check_output(Path(output), source, overwrite=overwrite)
     decoded = Source(source, selection, strict=strict, keep_packets=True)

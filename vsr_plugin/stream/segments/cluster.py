@@ -206,7 +206,7 @@ class Cluster:
         cores = resources.get("CPU", 1) if self._address else cpu_count()
         module, spec, scale, execution = upscaler.recipe
         network = ray.put((module, spec, scale, _for_workers(execution, upscaler, int(cores) // count or 1)))
-        given = Given(network=[network], versions=versions())
+        given = Given([network], upscaler.backend, versions(upscaler.backend))
         kind = ray.remote(
             num_cpus=1,
             num_gpus=min(1, resources["GPU"] / count) if on_gpu else 0,

@@ -131,7 +131,7 @@ def upscale_segments(
     belongs = {
         "input": identity(path),
         "settings": settings(upscaler, target, selection, encoding, cutting.length),
-        "versions": versions(),
+        "versions": versions(upscaler.backend),
     }
     with closing(folder.open(belongs, plan, fresh=cutting.fresh)):
         job = _Job(film, folder, upscaler, cutting.executor or ThisProcess(), on_written)
@@ -212,12 +212,15 @@ class _Job:
         if self._parts:
             log.info("%s: %d of %d segments are there: going on", self._name, len(self._parts), len(self._segments))
         self._run([segment for segment in self._segments if segment.number not in self._parts])
-        if torn := self._torn():
-            log.warning("%s: segments do not fit together: decoding again from the beginning", self._name)
-            self._run([replace(self._segments[number], entry=None) for number in torn])
-            if torn := self._torn():
+        again: set[int] = set()
+        while torn := self._torn():
+            wrong = [number for number in torn if number not in again]
+            if not wrong:
                 at = float((self._segments[torn[1]].first - self._film.plan.shift) * self._film.plan.time_base)
                 raise InputError(f"{self._name} does not decode to the same frame twice at {at:.3f} s")
+            log.warning("%s: segments do not fit together: decoding again from the beginning", self._name)
+            self._run([replace(self._segments[number], entry=None) for number in wrong])
+            again.update(wrong)  # those beside them may not fit now
         return [self._parts[segment.number] for segment in self._segments]
 
     @contextmanager

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 import av
 import filelock
 
+from ... import backends
 from ...errors import OutputError
 from ..sequence import ImageSequence
 from .parts import is_whole, read_part, remove_part, write_atomically
@@ -67,10 +68,10 @@ def identity(path: str) -> dict[str, Any]:
     return {"name": Path(path).name, "size": size, "mtime_ns": changed, "sha256 of its ends": checksum.hexdigest()}
 
 
-def versions() -> dict[str, str]:
-    """Of what decodes, enlarges and encodes."""
+def versions(backend: str) -> dict[str, str]:
+    """Of what decodes, enlarges and encodes, with a backend of this name."""
     libraries = {name: ".".join(map(str, av.library_versions[name])) for name in _LIBRARIES}
-    return {"vsr_plugin": version("vsr-plugin"), **libraries}
+    return {"vsr_plugin": version("vsr-plugin"), **libraries, **backends.versions(backend)}
 
 
 def network(upscaler: Upscaler, target: Target) -> dict[str, Any]:
@@ -154,11 +155,12 @@ class PartsFolder:
             self._lock.acquire(blocking=False)
             if fresh:
                 self._empty()
-            self._compare(belongs)
+            rows = [asdict(segment) for segment in plan.segments]
+            content = {"version": VERSION, **belongs, "time_base": str(plan.time_base), "segments": rows}
+            written = json.dumps(content, indent=1, default=str)
+            self._compare(json.loads(written))
             if not self._manifest.exists():
-                rows = [asdict(segment) for segment in plan.segments]
-                content = {"version": VERSION, **belongs, "time_base": str(plan.time_base), "segments": rows}
-                write_atomically(self._manifest, json.dumps(content, indent=1, default=str).encode())
+                write_atomically(self._manifest, written.encode())
         except filelock.Timeout as error:
             raise OutputError(f"{self.path} is in use: another process makes the same file") from error
         except OSError as error:
@@ -248,20 +250,23 @@ class PartsFolder:
         for file in sorted(ours, key=lambda file: file.name == _RESULT):
             file.unlink()
 
-    def _compare(self, belongs: Mapping[str, Mapping[str, Any]]) -> None:
+    def _compare(self, now: Mapping[str, Any]) -> None:
+        """Raise OutputError unless the manifest that is there is the one that would be written now."""
         if not self._manifest.exists():
             self._empty()
             return
         there = read_manifest(self.path)
         if there.get("version") != VERSION:
             raise OutputError(f"{self.path} has parts in a form that is not known here", fresh=True)
-        for what, now in belongs.items():
-            before = there.get(what, {})
-            wanted = json.loads(json.dumps(now, default=str))
-            for key in [*wanted, *before]:
-                if wanted.get(key) != before.get(key):
-                    raise OutputError(
-                        f"{self.path} has parts of another job: {what}, {key} was {before.get(key)} and is "
-                        f"{wanted.get(key)} now",
-                        fresh=True,
-                    )
+        for what, wanted in now.items():
+            before = there.get(what)
+            if wanted == before:
+                continue
+            if not isinstance(wanted, dict) or not isinstance(before, dict):
+                raise OutputError(f"{self.path} has parts of a film that was cut at other places", fresh=True)
+            key = next(key for key in [*wanted, *before] if wanted.get(key) != before.get(key))
+            raise OutputError(
+                f"{self.path} has parts of another job: {what}, {key} was {before.get(key)} and is "
+                f"{wanted.get(key)} now",
+                fresh=True,
+            )

@@ -41,6 +41,8 @@ class Part:
         sha256: Of them.
         packets: (pts, duration, bytes, whether it is a key frame) of each, in decoding order, in ticks of the output.
         seconds: That it took.
+        reused: How many frames' work of the networks was not done, for nothing had changed; where several segments are
+            made in one go, that of the frames read ahead counts for the one before.
     """
 
     number: int
@@ -54,6 +56,7 @@ class Part:
     sha256: str
     packets: list[tuple[int, int, int, int]]
     seconds: float = 0.0
+    reused: float = 0.0
 
 
 def payload(folder: Path, number: int) -> Path:

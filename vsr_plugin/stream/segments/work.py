@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from ...reuse import Reuse
 from ..buffered import buffered
 from ..encode import writing
 from ..writer import Writer
@@ -107,7 +108,8 @@ def work(
         BackendError: the network cannot run.
     """
     section = Section(film, segments, cancelled)
-    frames = buffered(upscaler.stage(buffered(section, _AHEAD)), _AHEAD)
+    reuse = Reuse()
+    frames = buffered(upscaler.stage(buffered(section, _AHEAD), reuse), _AHEAD)
     lead = without_samples(film.plan.opening.frame, upscaler.target(film.plan.opening.frame))
     bounds = [segment.first - film.plan.shift for segment in segments]
     unfinished: deque[_Encoder] = deque()
@@ -118,6 +120,7 @@ def work(
         groups = groupby(frames, lambda frame: bisect_right(bounds, frame.pts) - 1)
         group = next(groups, None)
         pending: Future[Part] | None = None
+        count, spared = 0, 0.0
         for index, segment in enumerate(segments):
             encoder = _Encoder(film, segment, section, open_part(segment.number))
             unfinished.append(encoder)
@@ -131,7 +134,9 @@ def work(
             if pending is not None:
                 yield pending.result()
                 unfinished.popleft().abandon()
-            pending = ending.submit(encoder.finish)
+            count += encoder.step().frames
+            before, spared = spared, reuse.share * count
+            pending = ending.submit(encoder.finish, spared - before)
         assert pending is not None
         yield pending.result()
 
@@ -163,7 +168,7 @@ class _Encoder:
         written = self._writer.written
         return Step(self._segment.number, written.frames, written.size, written.position)
 
-    def finish(self) -> Part:
+    def finish(self, reused: float) -> Part:
         """Write what the encoder still holds, and put the part in its place."""
         written, seams, segment = self._writer.written, self._section.seams, self._segment
         with writing(self._writer):
@@ -177,6 +182,7 @@ class _Encoder:
             codec=written.codec,
             header=self._writer.header.hex(),
             seconds=round(time.perf_counter() - self._began, 3),
+            reused=round(reused, 3),
         )
 
     def abandon(self) -> None:

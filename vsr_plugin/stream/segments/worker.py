@@ -33,10 +33,12 @@ class Given:
 
     Attributes:
         network: Where Ray keeps what `Upscaler.from_module` takes, in a list, so that it is not read before its time.
+        backend: Its name.
         versions: That the worker must have.
     """
 
     network: list[Any]
+    backend: str
     versions: Mapping[str, str]
 
 
@@ -106,12 +108,12 @@ class Worker:
 
     def _open(self, given: Given) -> Upscaler:
         if self._upscaler is None:
-            here = versions()
+            here = versions(given.backend)
             for name, version in given.versions.items():
                 if here.get(name) != version:
                     raise BackendError(
                         f"Expected {name} {version} on every worker, as where the job was started, got "
-                        f"{here.get(name)} on {socket.gethostname()}"
+                        f"{here.get(name, 'none')} on {socket.gethostname()}"
                     )
             module, spec, scale, execution = ray.get(given.network[0])
             if execution.threads is not None:
