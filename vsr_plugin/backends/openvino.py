@@ -18,6 +18,7 @@ from ..installation import install_package
 from ..models.layers import BicubicUpsample
 from .deconvolution import with_subpixel_deconvolutions
 from .memory import translated_errors
+from .packing import with_packed_shuffle
 from .rounding import for_bfloat16
 
 if TYPE_CHECKING:
@@ -56,7 +57,8 @@ class OpenVINOBackend:
         if threads is not None:
             self._threads["INFERENCE_NUM_THREADS"] = threads
         self._core = openvino.Core()
-        self._traced: tuple[nn.Module, Precision, tuple[Any, Any, nn.Module]] | None = None  # the last one
+        self._traced: tuple[nn.Module, Precision] | None = None  # what was traced last
+        self._traces: dict[tuple[int, int], tuple[Any, Any, nn.Module]] = {}  # of it, by how lengths divide by two
         if cache_dir is not None:
             with translated_errors("openvino: opening its cache"):
                 self._core.set_property({"CACHE_DIR": str(cache_dir)})
@@ -84,21 +86,29 @@ class OpenVINOBackend:
         precision: Precision,
         device: torch.device,
     ) -> OpenVINONetwork:
-        """Compile the module for this shape; it is traced for the first one, which takes most of the time.
+        """Compile the module for this shape; it is traced for the first one.
 
         Tracing runs the module, so it is done on a small picture; the module must not decide by its input's shape.
         """
         with translated_errors(f"openvino: compiling {spec.name}"), torch.no_grad():
-            if self._traced is None or self._traced[:2] != (module, precision):
-                self._traced = module, precision, self._trace(module, spec, precision)
-            graph, _decoder, enlarge = self._traced[2]
+            if self._traced != (module, precision):
+                self._traced, self._traces = (module, precision), {}
+            odd = shape[2] % 2, shape[3] % 2
+            if odd not in self._traces:
+                self._traces[odd] = self._trace(module, spec, precision, odd)
+            graph, _decoder, enlarge = self._traces[odd]
             graph.reshape(list(enlarge(torch.empty(shape, device="meta")).shape))
             hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision], **self._threads}
             compiled = self._core.compile_model(graph, "CPU", hints)
         return OpenVINONetwork(compiled, enlarge, self._tensor, spec.name)
 
-    def _trace(self, module: nn.Module, spec: NetworkSpec, precision: Precision) -> tuple[Any, Any, nn.Module]:
-        """The graph, what it reads from as long as it lives, and what is done to its input first."""
+    def _trace(
+        self, module: nn.Module, spec: NetworkSpec, precision: Precision, odd: tuple[int, int]
+    ) -> tuple[Any, Any, nn.Module]:
+        """The graph, what it reads from as long as it lives, and what is done to its input first.
+
+        For inputs of an even (0) or ``odd`` (1) number of rows and columns.
+        """
         module = _plain(module)
         enlarge: nn.Module = nn.Identity()
         if precision == "bfloat16":
@@ -107,8 +117,9 @@ class OpenVINOBackend:
             if isinstance(upsample, BicubicUpsample):
                 # Inside the graph the enlargement would be rounded before the first layer sees it.
                 enlarge, module.upsample = upsample, enlarge
-        side = _EXAMPLE * spec.multiple_of
-        return *self._graph(module, enlarge(torch.zeros(1, spec.channels, side, side))), enlarge
+        height, width = ((_EXAMPLE + length) * spec.multiple_of for length in odd)
+        example = enlarge(torch.zeros(1, spec.channels, height, width))
+        return *self._graph(with_packed_shuffle(module, example), example), enlarge
 
     def save(
         self,

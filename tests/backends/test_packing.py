@@ -1,0 +1,99 @@
+"""Convolutions before a pixel shuffle are computed in blocks, and nothing else changes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from vsr_plugin.backends import Precision, openvino
+from vsr_plugin.backends.deconvolution import with_subpixel_deconvolutions
+from vsr_plugin.backends.packing import with_packed_shuffle
+from vsr_plugin.models import find_model, load_model
+
+
+def convolutions(module: nn.Module) -> list[tuple[int, tuple[int, ...]]]:
+    return [(part.out_channels, part.stride) for part in module.modules() if isinstance(part, nn.Conv2d)]
+
+
+@pytest.mark.parametrize("model", ["espcn", "fsrcnn", "fsrcnn-s"])
+@torch.no_grad()
+def test_a_packed_network_makes_the_same_numbers(model: str) -> None:
+    module = with_subpixel_deconvolutions(load_model(model, 2)).double()
+    before = convolutions(module)
+    x = torch.rand(2, 1, 12, 18, dtype=torch.float64)
+    packed = with_packed_shuffle(module, x)
+    torch.testing.assert_close(packed(x), module(x), rtol=0, atol=1e-13)
+    assert convolutions(packed)[-1] == (16, (2, 2))
+    assert convolutions(module) == before  # which shares its other layers
+
+
+@pytest.mark.parametrize("shape", [(11, 18), (12, 17)])
+@torch.no_grad()
+def test_an_odd_number_of_rows_or_columns_is_left_as_it_is(shape: tuple[int, int]) -> None:
+    module = load_model("espcn", 2)
+    assert with_packed_shuffle(module, torch.rand(1, 1, *shape)) is module
+
+
+class Twice(nn.Module):
+    """The result of a convolution goes to a shuffle not alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 4, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.layer(x)
+        return torch.pixel_shuffle(y + y.mean(), 2)
+
+
+class Shared(nn.Module):
+    """The convolution before a shuffle is used elsewhere, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 4, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.pixel_shuffle(self.layer(x * self.layer(x).mean()), 2)
+
+
+class Decides(nn.Module):
+    """What `torch.fx` cannot trace."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.sum() > 0 else -x
+
+
+@pytest.mark.parametrize(
+    "module", [Twice(), Shared(), Decides(), nn.Sequential(nn.Conv2d(1, 9, 3, padding=1), nn.PixelShuffle(3))]
+)
+@torch.no_grad()
+def test_what_cannot_be_packed_is_left_as_it_is(module: nn.Module) -> None:
+    assert with_packed_shuffle(module, torch.rand(1, 1, 12, 16)) is module
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", [(28, 40), (27, 40), (28, 41)])
+@pytest.mark.parametrize("model", ["espcn", "fsrcnn-s"])
+def test_in_openvino_packing_changes_no_bit(
+    model: str, shape: tuple[int, int], precision: Precision, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, spec, x = load_model(model, 2), find_model(model), torch.rand(1, 1, *shape)
+    results = []
+    for _ in range(2):
+        backend = openvino.OpenVINOBackend(threads=1)
+        if precision == "bfloat16" and backend.default_precision(spec, torch.device("cpu")) != precision:
+            pytest.skip("no fast bfloat16")
+        results.append(backend.compile(module, spec, (1, 1, *shape), precision, torch.device("cpu"))(x))
+        monkeypatch.setattr(openvino, "with_packed_shuffle", lambda module, _: module)
+    assert results[0].shape == (1, 1, 2 * shape[0], 2 * shape[1])
+    assert torch.equal(*results)
+
+
+def test_one_backend_compiles_even_and_odd_sizes_in_any_order() -> None:
+    module, spec, backend = load_model("espcn", 2), find_model("espcn"), openvino.OpenVINOBackend(threads=1)
+    for height, width in [(28, 40), (27, 40), (30, 41), (28, 42), (27, 41)]:
+        x = torch.rand(1, 1, height, width)
+        large = backend.compile(module, spec, (1, 1, height, width), "float32", torch.device("cpu"))(x)
+        torch.testing.assert_close(large, module(x), rtol=0, atol=1e-5)
