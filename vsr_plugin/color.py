@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from .sizes import Target, Window
 
+# Samples of chroma planes for which calling torch takes longer than what it does: both are enlarged at once.
+_SMALL = 1 << 16
 # (Kr, Kb) of H.273, table 4.
 _LUMA_WEIGHTS = {
     Matrix.BT709: (0.2126, 0.0722),
@@ -152,6 +154,9 @@ class Conversion:
         if self.count <= 2:
             return (luma, *alpha)
         shape = color.chroma_shape(height, width)
+        if rest[0].is_cpu and rest[0].numel() <= _SMALL:
+            both = self.enlarge_plane(torch.cat(list(rest[:2])), shape, *chroma_grid(color))
+            return (luma, *both.chunk(2), *alpha)
         return (luma, *(self.enlarge_plane(plane, shape, *chroma_grid(color)) for plane in rest[:2]), *alpha)
 
     @property

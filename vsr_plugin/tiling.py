@@ -14,12 +14,14 @@ the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import torch
     from torch import Tensor
 
 # Input samples by which a frame is extended: the least after which every shipped network has a border as flat as its
@@ -123,7 +125,7 @@ def extend(x: Tensor, grid: Grid) -> Tensor:
         return x
     (height, width), m = grid.frame, grid.margin
     rows, columns = (
-        _mirrored(length, m, longer - length - m).to(x.device)
+        _mirrored(length, m, longer - length - m, x.device)
         for length, longer in zip(grid.frame, grid.extended, strict=True)
     )
     out = x.new_empty((*x.shape[:2], *grid.extended))
@@ -136,12 +138,14 @@ def extend(x: Tensor, grid: Grid) -> Tensor:
     return out
 
 
-def _mirrored(length: int, before: int, after: int) -> Tensor:
+@lru_cache(maxsize=64)
+def _mirrored(length: int, before: int, after: int, device: torch.device) -> Tensor:
     """Which of ``length`` samples stands at each place of their extension."""
     import torch  # here, for `margin_of` is asked before torch is loaded
 
-    index = torch.arange(-before, length + after) % (2 * length)
-    return torch.where(index < length, index, 2 * length - 1 - index)
+    with torch.inference_mode(mode=False):  # the cache must hold tensors that autograd may use as well
+        index = torch.arange(-before, length + after) % (2 * length)
+        return torch.where(index < length, index, 2 * length - 1 - index).to(device)
 
 
 def crop(large: Tensor, grid: Grid, scale: int) -> Tensor:

@@ -85,7 +85,7 @@ def _packed(layer: nn.Conv2d, r: int) -> nn.Conv2d:
     weight = layer.weight.new_zeros(
         layer.out_channels // r**2, _SIDE, r, _SIDE, r, layer.in_channels, tall + _SIDE - 1, wide + _SIDE - 1
     )
-    phases = layer.weight.unflatten(0, (-1, r, r))
+    phases = layer.weight.reshape(-1, r, r, *layer.weight.shape[1:])
     for y in range(_SIDE):
         for x in range(_SIDE):
             weight[:, y, :, x, :, :, y : y + tall, x : x + wide] = phases
@@ -94,7 +94,7 @@ def _packed(layer: nn.Conv2d, r: int) -> nn.Conv2d:
         layer.out_channels * _SIDE**2,
         (tall + _SIDE - 1, wide + _SIDE - 1),
         stride=_SIDE,
-        padding=layer.padding,
+        padding=(int(layer.padding[0]), int(layer.padding[1])),
         bias=layer.bias is not None,
     )
     packed.weight = nn.Parameter(weight.flatten(0, 4), requires_grad=False)
