@@ -86,6 +86,31 @@ def test_a_result_that_is_placed_when_the_command_is_stopped_is_finished(tmp_pat
     assert said.endswith("out.mkv is finished")
 
 
+_IMPORTING = """
+import os, signal, sys
+from vsr_plugin.cli.stop import listen
+listen()
+sys.path.insert(0, "")
+try:
+    try:
+        import slow
+    except KeyboardInterrupt:
+        print("within the import")
+    while True:
+        pass
+except KeyboardInterrupt:
+    print("after", slow.whole)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_import_is_finished_before_a_command_stops(tmp_path: Path, number: int) -> None:
+    (tmp_path / "slow.py").write_text(f"import os, time; os.kill(os.getpid(), {number}); time.sleep(0.3); whole = True")
+    command = [sys.executable, "-c", _IMPORTING]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("after True\n", "")
+
+
 _LOGGING = """
 import logging, threading
 import av.logging

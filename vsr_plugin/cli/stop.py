@@ -6,6 +6,8 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from ..interruption import interrupt
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -13,11 +15,11 @@ _outcome: Callable[[], str] = str
 
 
 def listen() -> None:
-    """Let SIGTERM and SIGHUP stop the command as Ctrl-C does, unless they are ignored, as under nohup."""
-    for name in ("SIGTERM", "SIGHUP"):
+    """Let SIGINT, SIGTERM and SIGHUP stop the command, unless they are ignored, as under nohup."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+            signal.signal(number, interrupt)
 
 
 def tell_if_stopped(outcome: Callable[[], str]) -> None:

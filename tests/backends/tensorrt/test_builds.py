@@ -16,6 +16,7 @@ import pytest
 from tests.networks import seeded
 from vsr_plugin.backends.tensorrt import builds
 from vsr_plugin.backends.tensorrt.builds import Watch, watched
+from vsr_plugin.interruption import interrupt
 from vsr_plugin.models import MODELS
 
 if TYPE_CHECKING:
@@ -51,10 +52,9 @@ def test_what_is_built_and_for_how_long_is_told(
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
 
 
+@pytest.mark.parametrize("handler", [signal.default_int_handler, interrupt])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_asks_the_builder_to_stop_and_is_raised_when_it_has(
-    number: signal.Signals,
-) -> None:
+def test_a_signal_asks_the_builder_to_stop_and_is_raised_when_it_has(number: signal.Signals, handler: Any) -> None:
     reached = []
 
     def build() -> None:
@@ -62,11 +62,11 @@ def test_a_signal_asks_the_builder_to_stop_and_is_raised_when_it_has(
             os.kill(os.getpid(), number)
             reached.append(watch.step("Building engine", 0))
 
-    before = signal.signal(number, signal.default_int_handler)
+    before = signal.signal(number, handler)
     try:
         with pytest.raises(KeyboardInterrupt):
             build()
-        assert signal.getsignal(number) is signal.default_int_handler
+        assert signal.getsignal(number) is handler
     finally:
         signal.signal(number, before)
     assert reached == [False]
@@ -91,6 +91,7 @@ def test_a_thread_may_build() -> None:
 IN_A_THREAD = """
 import threading, time
 from vsr_plugin.backends.tensorrt.builds import watched
+from vsr_plugin.interruption import interrupt
 
 def build():
     try:

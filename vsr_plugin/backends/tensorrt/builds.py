@@ -10,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from ...interruption import interrupt
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -85,7 +87,7 @@ def watched(what: str) -> Iterator[Watch]:
     with ExitStack() as after:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is signal.default_int_handler:
+                if signal.getsignal(number) in (signal.default_int_handler, interrupt):
                     after.callback(signal.signal, number, signal.signal(number, stop))
         else:
             atexit.register(stop_and_wait)
