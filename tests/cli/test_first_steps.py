@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from vsr_plugin.backends import BACKEND_NAMES, open_backend, precisions
+from vsr_plugin.cli import vsr
 from vsr_plugin.cli.jobs import find_jobs
 from vsr_plugin.errors import BackendError
 from vsr_plugin.sizes import Size
@@ -112,6 +114,19 @@ def test_version_and_completion(name: str) -> None:
     done = command("--version", name=name)
     assert (done.returncode, done.stdout[:11]) == (0, "vsr_plugin ")
     assert "--install-completion" in command("--help", name=name).stdout
+
+
+def test_help_fits_80_columns_and_cuts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    left: list[list[str]] = [[]]
+    while left:
+        path = left.pop()
+        said = CliRunner().invoke(vsr(), [*path, "--help"], catch_exceptions=False).stdout
+        commands = said.partition("\nCommands:\n")[2]
+        assert [line for line in said.splitlines() if len(line) > 80] == [], path
+        assert "..." not in commands, path
+        left += [[*path, line.split()[0]] for line in commands.splitlines() if line[2:3].isalpha()]
+        assert path or left
 
 
 def test_an_address_needs_an_output_name() -> None:

@@ -34,34 +34,7 @@ _SIZES = ("--resolution", "--res")
 
 def main() -> None:
     """Entry point of ``vsr``."""
-    from .bench import bench
-    from .compare import compare
-    from .doctor import doctor
-    from .encode import encode
-    from .engine import cache, engine
-    from .eval import evaluate
-    from .export import export
-    from .models import models
-    from .preview import preview
-    from .segments import segments
-    from .train import train
-
-    about = "Enlarge video with neural networks: exact colors, exact time, bounded memory."
-    app = typer.Typer(name="vsr", **_STYLE)
-    app.callback(help=about)(_options)
-    app.command("encode")(encode)
-    app.command("preview")(preview)
-    app.command("compare")(compare)
-    app.add_typer(models, name="models")
-    app.command("doctor")(doctor)
-    app.add_typer(bench, name="bench")
-    app.command("segments")(segments)
-    app.command("eval")(evaluate)
-    app.command("train")(train)
-    app.command("export")(export)
-    app.add_typer(engine, name="engine")
-    app.add_typer(cache, name="cache")
-    _run(app)
+    _run(vsr())
 
 
 def main_encode() -> None:
@@ -80,6 +53,38 @@ def main_preview() -> None:
     app = typer.Typer(name="vsr-preview", **_STYLE)
     app.command()(preview)
     _run(app)
+
+
+def vsr() -> typer.Typer:
+    """The command ``vsr`` with all its commands."""
+    from .bench import bench
+    from .compare import compare
+    from .doctor import doctor
+    from .encode import encode
+    from .engine import cache, engine
+    from .eval import evaluate
+    from .export import export
+    from .models import models
+    from .preview import preview
+    from .segments import segments
+    from .train import train
+
+    about = "Enlarge video with neural networks. `vsr COMMAND --help` says more."
+    app = typer.Typer(name="vsr", **_STYLE)
+    app.callback(help=about)(_options)
+    app.command("encode", short_help="Enlarge videos, pictures, or folders of them.")(encode)
+    app.command("preview", short_help="Watch a video through a network, in a window or a browser.")(preview)
+    app.command("compare", short_help="Compare networks on a video or a picture, on a web page.")(compare)
+    app.add_typer(models, name="models", short_help="List the networks; convert weights.")
+    app.command("doctor", short_help="Check this installation, and say how to fix what is wrong.")(doctor)
+    app.add_typer(bench, name="bench")
+    app.command("segments", short_help="Show where `vsr encode --resume` cuts a film, and what is done.")(segments)
+    app.command("eval", short_help="Measure the PSNR and SSIM of networks.")(evaluate)
+    app.command("train", short_help="Train networks.")(train)
+    app.command("export", short_help="Write a network as an ONNX, OpenVINO or GLSL file.")(export)
+    app.add_typer(engine, name="engine")
+    app.add_typer(cache, name="cache")
+    return app
 
 
 def _options(

@@ -161,7 +161,7 @@ def preview(
         )
 
 
-@bench.command()
+@bench.command(short_help="What the VapourSynth filter costs, by vspipe.")
 def vapoursynth(runs: _Runs = 5, as_json: _Json = False) -> None:
     """What the VapourSynth filter costs, by vspipe; its speed next to vapoursynth-mlrt-ov where that is installed."""
     from ..bench import Absent
@@ -183,7 +183,7 @@ def vapoursynth(runs: _Runs = 5, as_json: _Json = False) -> None:
 
 bench.command()(kernels)
 bench.command()(segments)
-bench.command()(reuse)
+bench.command(short_help="A clip with and without --reuse.")(reuse)
 
 
 @bench.command()

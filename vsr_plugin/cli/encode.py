@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 _USAGE = """Usage: vsr-encode INPUT [OUTPUT] [OPTIONS]
 
-  vsr-encode in.mkv                                # twice as large, into in_espcn_x2.mkv
-  vsr-encode in.mp4 out.mp4 --model fsrcnn -x 4    # `vsr models` lists networks and scales
-  vsr-encode in.mp4 --height 1080                  # 1080 pixels high, into in_espcn_1080p.mp4
+  vsr-encode in.mkv                           # twice as large: in_espcn_x2.mkv
+  vsr-encode in.mp4 out.mp4 -m fsrcnn -x 4    # another network, four times
+  vsr-encode in.mp4 --height 1080             # 1080 pixels high
 
-vsr-encode --help lists all options."""
+`vsr-encode --help` lists all options, `vsr models` the networks."""
 
 
 def encode(

@@ -33,7 +33,7 @@ def _engine() -> None:
     """Keeps `build` a word of its own, though it is the only one."""
 
 
-@engine.command()
+@engine.command(short_help="Build the engine of a network for one size of frames.")
 def build(
     model: Annotated[str, typer.Argument(help="Network; `vsr models` lists them.")],
     scale: Annotated[int, typer.Option("-x", "--scale", help="How many times larger; `vsr models` says which.")],
@@ -160,7 +160,7 @@ def list_cache(
     typer.echo(f"{_count(len(files), sum(file.size for file in files))} in {folder}", err=True)
 
 
-@cache.command("clear")
+@cache.command("clear", short_help="Remove what `vsr cache ls` lists.")
 def clear_cache(cache_dir: Annotated[Path | None, _CACHE_DIR] = None) -> None:
     """Remove what `vsr cache ls` lists; it is made again when it is needed."""
     from ..backends.tensorrt.cache import clear, default_folder

@@ -81,9 +81,12 @@ def list_models(
     if any(row["model"] == DEFAULT and row["scale"] == DEFAULT_SCALE for row in shown):
         typer.echo(f"* is what is used if nothing is named: {DEFAULT} ×{DEFAULT_SCALE}.", err=True)
     for kind in TUNINGS[1:]:
-        tuned = [f"{row['model']} ×{row['scale']}" for row in rows if kind in row["tuned_for"]]
+        tuned: dict[str, str] = {}
+        for row in rows:
+            if kind in row["tuned_for"]:
+                tuned[row["model"]] = f"{tuned.get(row['model'], row['model'])} ×{row['scale']}"
         if tuned:
-            typer.echo(f"--tuned-for {kind}: {', '.join(tuned)}", err=True)
+            typer.echo(f"--tuned-for {kind}: {', '.join(tuned.values())}", err=True)
     hidden = len(rows) - len(shown)
     if hidden:
         typer.echo(f"--all lists {hidden} more without weights.", err=True)
@@ -110,7 +113,7 @@ def convert(
     typer.echo(target)
 
 
-@models.command()
+@models.command(short_help="List the tensors that a model needs.")
 def names(
     model: Annotated[str, typer.Argument(help="Name of a model.")],
     scale: Annotated[int | None, typer.Option("-x", "--scale", help="Scale. [default: the model's smallest]")] = None,
@@ -124,7 +127,7 @@ def names(
         typer.echo(f"{name}  {shape}")
 
 
-@models.command()
+@models.command(short_help="Add a training run's weights to a folder of weights.")
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run of `vsr train`, finished or not.")],
     into: Annotated[Path, typer.Argument(help="Folder of weights with its manifest.toml.")],
