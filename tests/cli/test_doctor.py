@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from vsr_plugin.errors import BackendError
 from vsr_plugin.installation import install, install_package
-from vsr_plugin.models import MODELS
+from vsr_plugin.models import MODELS, manifest
 
 if TYPE_CHECKING:
     from vsr_plugin.cli.doctor import Finding
@@ -105,6 +105,13 @@ def weights_findings(monkeypatch: pytest.MonkeyPatch, rows: dict[str, dict[str, 
 def test_weights_that_are_not_the_shipped_ones_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     [finding] = weights_findings(monkeypatch, {"espcn_x3": {"sha256": "0" * 64}})
     assert (finding.state, finding.detail) == ("broken", "not the file that was shipped")
+
+
+def test_weights_that_are_intact_take_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {name: dict(row) for name, row in list(manifest().items())[:3]}
+    next(iter(rows.values()))["sha256"] = "0" * 64
+    broken, intact = weights_findings(monkeypatch, rows)
+    assert (broken.state, intact.state, intact.detail) == ("broken", "ok", "2 of 3 are intact")
 
 
 def test_weights_that_are_missing_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,7 +195,7 @@ def _weights() -> Iterator[Finding]:
             if not intact:
                 yield Finding("weights", name, "broken", "not the file that was shipped", reinstall())
     if good:
-        yield Finding("weights", f"{good} networks", "ok", "as they were shipped")
+        yield Finding("weights", "shipped", "ok", f"{good} of {len(manifest())} are intact")
 
 
 def _pictures() -> Iterator[Finding]:
