@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from . import reference
+from .exact import exact_float32
 from .reference import (
     Activation,
     Edges,
@@ -23,7 +24,6 @@ from .reference import (
     SampleFormat,
     cubic,
     enlarge,
-    exact_float32,
     mix,
     pixel_shuffle,
     resample,

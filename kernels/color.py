@@ -15,7 +15,7 @@ import triton.language as tl
 
 from .epilogue import _store
 from .launch import Tuned, check_offsets, once
-from .reference import _cubic as _keys
+from .reference.cubic import _cubic as _keys
 
 if TYPE_CHECKING:
     from torch import Tensor

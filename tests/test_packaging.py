@@ -19,10 +19,15 @@ TOP_LEVEL = ("kernels", "weights")  # folders beside vsr_plugin/ that are packag
 
 def test_the_list_of_packages_equals_the_folders() -> None:
     inside = {".".join(file.parent.relative_to(ROOT).parts) for file in (ROOT / "vsr_plugin").rglob("__init__.py")}
-    beside = {f"vsr_plugin.{name}": name for name in TOP_LEVEL}
+    folders = {f"vsr_plugin.{name}": name for name in TOP_LEVEL}
+    beside = {
+        f"vsr_plugin.{'.'.join(file.parent.relative_to(ROOT).parts)}"
+        for name in TOP_LEVEL
+        for file in (ROOT / name).rglob("__init__.py")
+    }
     outside = {"vsvsr": "vsr_plugin/vsvsr"}  # a package of its own, by its short name
-    assert SETUPTOOLS["packages"] == sorted((inside - {"vsr_plugin.vsvsr"}) | beside.keys() | outside.keys())
-    assert SETUPTOOLS["package-dir"] == beside | outside
+    assert SETUPTOOLS["packages"] == sorted((inside - {"vsr_plugin.vsvsr"}) | beside | outside.keys())
+    assert SETUPTOOLS["package-dir"] == folders | outside
 
 
 def test_every_module_lies_in_a_listed_package() -> None:
@@ -67,7 +72,7 @@ def wheel_and_sdist(tmp_path_factory: pytest.TempPathFactory) -> tuple[set[str],
 def test_the_wheel_holds_weights_and_types_and_no_stub(wheel_and_sdist: tuple[set[str], set[str]]) -> None:
     wheel, _ = wheel_and_sdist
     weights = {f"vsr_plugin/weights/{file.name}" for file in (ROOT / "weights").glob("*.safetensors")}
-    assert {"vsr_plugin/py.typed", "vsr_plugin/weights/manifest.toml", "vsr_plugin/kernels/reference.py"} <= wheel
+    assert {"vsr_plugin/py.typed", "vsr_plugin/weights/manifest.toml", "vsr_plugin/kernels/reference/cubic.py"} <= wheel
     assert weights <= wheel
     assert not [name for name in wheel if name.endswith(".pyi")]
     assert {name.partition("/")[0] for name in wheel} == {

@@ -131,7 +131,7 @@ class Enlarging(nn.Module):
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 def test_tracing_records_the_same_with_a_cold_and_a_warm_cache() -> None:
-    REFERENCE._phases.cache_clear()
+    import_module("vsr_plugin.kernels.reference.cubic")._phases.cache_clear()
     trace: Any = torch.jit.trace(Enlarging(), torch.rand(1, 1, 6, 7))  # type: ignore[no-untyped-call]
     x = torch.rand(2, 1, 9, 5)
     assert torch.equal(trace(x), kernels.enlarge(x, 3))
