@@ -20,6 +20,7 @@ from .color import Reading, read_color
 from .damage import Damage, Tally
 from .decoder import open_decoder
 from .deinterlace import deinterlaced, first_field, holds_one_field
+from .ffmpeg_log import Errors
 from .first_frame import FirstFrame
 from .input import average_rate, has_no_clock, is_cover, seconds
 from .planes import read_planes, readable
@@ -114,6 +115,7 @@ class Source(Iterator[Frame]):
         self._sequence = ImageSequence.find(path)
         self._files = 0  # of the sequence, so far
         self._tally: Tally | None = None
+        self._errors: Errors | None = None
         self._said_changes: list[str] = []
         self.first = FirstFrame()
         self._stills: dict[int | None, dict[str, bytes]] = {}  # pts → what the bytes of an image say
@@ -262,6 +264,9 @@ class Source(Iterator[Frame]):
         finally:
             if self._tally is not None:
                 self._tally.close()
+            if self._errors is not None:
+                self._context.flush_buffers()  # no thread of the decoder may log, and so wait for Python, once it is freed
+                self._errors.close()
             timeline.settled = True
             self._reader.close()
         if count == 0 and not self.damaged:
@@ -378,9 +383,11 @@ class Source(Iterator[Frame]):
         except FFmpegError as error:
             what = f"the decoder {decoder} does not take what the header says ({error.strerror})"
             raise DamagedInputError(f"{self.name}: {what}") from error
+        self._errors = errors = Errors({decoder, self.container.format.name})
         skips = not self._selection.deinterlace and context.codec.canonical_name in _TELLS_REFERENCES
         start = self.timeline.start
         latest: int | None = None  # of the packets so far
+        begun = False
         images = has_no_clock(self.container) and context.codec.canonical_name in READ
         for packet in self._packets(tally):
             if images and packet.size:
@@ -399,8 +406,12 @@ class Source(Iterator[Frame]):
                 break
             except FFmpegError as error:
                 clock.give_up()
-                self.damage(f"a packet near {self._clock(packet.pts)} does not decode ({error.strerror})", packet.pts)
+                said = errors.take() or error.strerror
+                self.damage(f"a packet near {self._clock(packet.pts)} does not decode ({said})", packet.pts)
                 continue
+            begun = begun or packet.is_keyframe  # what is before the first key frame was cut off from its own
+            if (said := errors.take()) and begun:
+                self.damage(f"near {self._clock(packet.pts)} FFmpeg says: {said}", packet.pts)
             for picture in pictures:
                 tally.frame(None if picture.pts is None else picture.pts // self._ticks)
                 yield picture
