@@ -51,10 +51,14 @@ def asf_check(walk: Walk) -> Steps:
 def _packets(walk: Walk, size: int, count: int) -> Steps:
     """Each frame is an object with a number, in parts of which each states its offset."""
     due: dict[int, tuple[int, int, int]] = {}  # stream → number, bytes so far, and size of its last object
+    first = None  # byte of a packet: how much data there is to correct errors with
     for _ in range(count):
         at = walk.at
         packet = yield size
+        first = packet[0] if first is None else first
         try:
+            if packet[0] != first:
+                raise IndexError
             for stream, number, offset, length, whole in _payloads(packet):
                 last, passed, full = due.get(stream, (number, offset, whole))
                 begins = passed >= full and offset == 0 and number == (last + 1) % 256

@@ -11,19 +11,18 @@ from typing import TYPE_CHECKING
 from .walk import BrokenError
 
 if TYPE_CHECKING:
+    from av.video.stream import VideoStream
+
     from .walk import Check, Steps, Walk
 
 _PARTS = (b"movi", b"rec ")  # lists that hold frames, or lists of them
 _OPEN = (0, 0xFFFFFFFF)  # lengths of what was written to where nobody could go back
 
 
-def avi_check(stream: int) -> Check:
-    """A check of an AVI file, which notes where the frames of the stream lie.
-
-    Args:
-        stream: Its index.
-    """
-    kinds = (f"{stream:02d}dc".encode(), f"{stream:02d}db".encode())
+def avi_check(stream: VideoStream) -> Check:
+    """A check of an AVI file, which notes where the frames of the stream lie."""
+    kinds = (f"{stream.index:02d}dc".encode(), f"{stream.index:02d}db".encode())
+    sound = {f"{other.index:02d}wb".encode() for other in stream.container.streams}
 
     def check(walk: Walk) -> Steps:
         end = 0  # of the part, in bytes
@@ -32,6 +31,8 @@ def avi_check(stream: int) -> Check:
             try:
                 head = yield 8
             except EOFError:
+                if walk.unfinished:
+                    raise
                 return
             kind, length = struct.unpack("<4sI", head)
             if at >= end:
@@ -50,6 +51,9 @@ def avi_check(stream: int) -> Check:
             else:
                 if kind in kinds and length:
                     walk.frames.append(at)
+                if kind[2:] == b"wb" and kind not in sound:
+                    sound.add(kind)
+                    walk.note(at, f"the header says nothing of the sound at byte {at}")
                 yield -(length + length % 2)
             if walk.at >= end:
                 walk.unfinished = None

@@ -15,6 +15,7 @@ from .input import Pipe, python_file, seconds, size_of
 from .jpeg import is_whole
 from .matroska import matroska_check
 from .structure import CHECKS
+from .transport import transport_check
 from .walk import Walk
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_CHECKS_OF_A_STREAM = {"avi": avi_check, "matroska,webm": matroska_check}
+_CHECKS_OF_A_STREAM = {"avi": avi_check, "matroska,webm": matroska_check, "mpegts": transport_check}
 _SAID = 3  # lines that are warnings
 _STEADY = ("mpeg1video", "mpeg2video")  # whose frames follow each other at one rate, or with a field more (telecine)
 _HOLE = Fraction(7, 4)  # frames
@@ -110,7 +111,7 @@ class Tally:
 
     def _follow(self, path: str) -> Walk | None:
         of_stream = _CHECKS_OF_A_STREAM.get(self._form)
-        check = of_stream(self._stream.index) if of_stream else CHECKS.get(self._form)
+        check = of_stream(self._stream) if of_stream else CHECKS.get(self._form)
         if check is None:
             return None
         read = python_file(self._container)

@@ -15,6 +15,8 @@ from .walk import BrokenError
 if TYPE_CHECKING:
     from collections.abc import Generator
 
+    from av.video.stream import VideoStream
+
     from .walk import Check, Steps, Walk
 
 _SEGMENT, _CLUSTER, _TRACKS, _EBML = 0x18538067, 0x1F43B675, 0x1654AE6B, 0x1A45DFA3
@@ -27,9 +29,9 @@ _LARGEST = 1 << 24  # bytes of tracks
 _NO_END = 1 << 62
 
 
-def matroska_check(index: int) -> Check:
-    """The check of a file; ``frames`` of its walk are the blocks of the stream of this index."""
-    return lambda walk: _Elements(walk, index).check()
+def matroska_check(stream: VideoStream) -> Check:
+    """The check of a file; ``frames`` of its walk are the blocks of the stream."""
+    return lambda walk: _Elements(walk, stream.index).check()
 
 
 class _Elements:

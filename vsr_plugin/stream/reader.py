@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 _INTERLEAVED = 10  # seconds by which a file's streams may lie apart in it
 _CLUSTER = 10  # seconds: more than the clusters of Matroska last that FFmpeg and mkvmerge write
 _MARKED_BEFORE = 2  # packets, the marked one included, that may lie before a jump
-_SHORTEST_HOLE = 2  # packets of sound
+_SHORTEST_HOLE = Fraction(3, 4)  # packets of sound
+_JOINED = ("mpeg", "mpegts")  # formats whose packets of sound FFmpeg cuts out of a stream of bytes
+_MARKED = ("ac3", "eac3", "mp1", "mp2", "mp3")  # codecs of which it does so in most formats, by a mark that begins each
 _SEEK_BACK = (0, 1, 4, 16)  # seconds: where a container has no index, seeking lands where it likes
 
 
@@ -255,7 +257,7 @@ class Reader:
         if packet.is_corrupt:
             self._damage(f"a packet of {packet.stream.type} stream {packet.stream_index} is damaged")
             return
-        if packet.stream.type == "audio" and self.container.format.name == "mpeg":
+        if packet.stream.type == "audio":
             self._look_for_hole(packet)
         try:
             self.queue.put(packet)
@@ -263,8 +265,10 @@ class Reader:
             raise OutputError(f"Cannot keep the sound of {self._name} in a temporary file: {error.strerror}") from error
 
     def _look_for_hole(self, packet: Packet[Any]) -> None:
-        """Tell where sound is missing, in a format whose packets have no numbers."""
-        if packet.pts is None or not packet.duration:
+        """Tell where sound is missing: a packet whose first bytes are damaged is passed over, or a part of another."""
+        form, context = self.container.format.name, packet.stream.codec_context
+        marked = context is not None and context.name in _MARKED and "matroska" not in form
+        if not (form in _JOINED or marked) or packet.pts is None or not packet.duration:
             return
         begin, duration = seconds(packet.pts, packet.time_base), seconds(packet.duration, packet.time_base)
         end = self._sound_ends.get(packet.stream_index, begin)
@@ -287,8 +291,10 @@ class Reader:
             jumped = bool(packet.size) and self.timeline.place(packet, sparse=index in sparse)
             if self.timeline.jumps > jumps and not self.timeline.may_leap:
                 self._damage(f"a clock that jumps is damage in {self.container.format.name}")
-            if jumped and index in waiting:
-                waiting[index][0].is_corrupt = False
+            if jumped:
+                self._sound_ends.pop(index, None)
+                if index in waiting:
+                    waiting[index][0].is_corrupt = False
             if index in waiting and (jumped or len(waiting[index]) == _MARKED_BEFORE or not packet.size):
                 yield from waiting.pop(index)
             if index in waiting or (packet.is_corrupt and self.timeline.may_leap):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from .asf import asf_check
 from .nut import nut_check
-from .transport import transport_check
 from .walk import FAR, BrokenError
 
 if TYPE_CHECKING:
@@ -218,7 +217,7 @@ def _program_stream(walk: Walk) -> Steps:
         walk.unfinished = None
 
 
-# By FFmpeg's name of the format; those of avi.py and matroska.py need the stream that is read, too.
+# By FFmpeg's name of the format; others, in damage.py, need the stream that is read, too.
 CHECKS: dict[str, Check] = {
     "apng": _png,
     "asf": asf_check,
@@ -227,7 +226,6 @@ CHECKS: dict[str, Check] = {
     "ivf": _ivf,
     "mov,mp4,m4a,3gp,3g2,mj2": _fragments,
     "mpeg": _program_stream,
-    "mpegts": transport_check,
     "mxf": _mxf,
     "nut": nut_check,
     "ogg": _ogg,

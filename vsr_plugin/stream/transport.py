@@ -11,9 +11,10 @@ from .walk import BrokenError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
-    from .walk import Steps, Walk
+    from .walk import Check, Steps, Walk
 
 _SYNC = 0x47  # the first byte of every packet
 _HEAD = 2048  # bytes that tell how long a packet is
@@ -21,14 +22,22 @@ _GROUP = 256  # packets looked at together
 # Bytes from one packet to the next, and of the clock that M2TS has before each.
 _FORMS = ((188, 0), (192, 4), (204, 0))
 _START_CODE = b"\0\0\1"
+_TIMES = 7  # byte of a frame's header: whether it states a time
+_STATED = ("h264", "hevc", "vvc")  # whose fields, too, are read one by one
 
 
-def transport_check(walk: Walk) -> Steps:
+def transport_check(video: VideoStream) -> Check:
     """Packets of one length, and at the beginning of each frame's first one a header.
 
     FFmpeg sees for itself where a packet is missing between others; it looks for the next one where there is none, and
-    passes over a frame whose header it does not know.
+    passes over a frame whose header it does not know. Where a header states the time of a frame of the stream, that frame
+    has to be read: if its own first bytes are damaged, it is taken for a part of the one before.
     """
+    stated = video.id if video.codec_context.name in _STATED else None
+    return lambda walk: _packets(walk, stated)
+
+
+def _packets(walk: Walk, stated: int | None) -> Steps:
     try:
         head = yield _HEAD
     except EOFError:
@@ -37,7 +46,7 @@ def transport_check(walk: Walk) -> Steps:
     if not forms:
         return
     length, offset = forms[0]
-    frames = _FrameHeaders()
+    headers = _FrameHeaders(stated)
     filled: int | None = None  # where padding begins, which is damage only if more packets follow it
     held, at, last = head, 0, False
     while held or not last:
@@ -55,21 +64,29 @@ def transport_check(walk: Walk) -> Steps:
             filled = at + index * length if filled is None else filled
         if filled is not None and count and there[-1]:
             raise BrokenError(f"there is no packet at byte {filled}")
-        for index in frames.damaged(packets[:, offset:], there):
-            walk.note(at + index * length, f"the header of the packet at byte {at + index * length} is damaged")
+        for index, fits in headers.read(packets[:, offset:], there):
+            if fits:
+                walk.frames.append(at + index * length)
+            else:
+                walk.note(at + index * length, f"the header of the packet at byte {at + index * length} is damaged")
         at, held = at + count * length, held[count * length :]
         if last and held:
             raise BrokenError(f"its last packet of {length} bytes is cut")
 
 
 class _FrameHeaders:
-    """Knows the streams whose frames have headers of their own; the others carry tables."""
+    """Knows the streams whose frames have headers of their own; the others carry tables.
 
-    def __init__(self) -> None:
+    Args:
+        stated: The stream of which each header with a time is that of a frame; None for none.
+    """
+
+    def __init__(self, stated: int | None) -> None:
         self._streams: set[int] = set()
+        self._stated = stated
 
-    def damaged(self, packets: NDArray[np.uint8], there: NDArray[np.bool_]) -> Iterator[int]:
-        """Which of some packets, each 188 bytes, ought to begin with the header of a frame and do not."""
+    def read(self, packets: NDArray[np.uint8], there: NDArray[np.bool_]) -> Iterator[tuple[int, bool]]:
+        """Of some packets, each 188 bytes: (index, True) of those with a stated frame, False where a header lacks."""
         for index in np.flatnonzero(there & (packets[:, 1] & 0x40 != 0)).tolist():
             packet = packets[index, :188].tobytes()
             stream = int.from_bytes(packet[1:3]) & 0x1FFF
@@ -80,7 +97,9 @@ class _FrameHeaders:
                 continue
             if payload.startswith(_START_CODE):
                 self._streams.add(stream)
+                if stream == self._stated and len(payload) > _TIMES and payload[_TIMES] & 0x80:
+                    yield index, True
             elif payload[0] == 0 and payload[1] == 2 and payload[2] >> 4 == 0xB:  # a table: another stream was joined
                 self._streams.discard(stream)
             elif stream in self._streams:
-                yield index
+                yield index, False
