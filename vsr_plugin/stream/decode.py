@@ -333,7 +333,7 @@ class Source(Iterator[Frame]):
         MP4 tells how long a frame is in the order of decoding, which with B-frames and a variable rate is another's.
         """
         seen: av.VideoFrame | None = None
-        begun = False
+        begun, known = False, 0
         for picture in self._decoded():
             if not begun:
                 if picture.pts is not None and picture.pts * self.time_base <= start:
@@ -387,7 +387,7 @@ class Source(Iterator[Frame]):
         skips = not self._selection.deinterlace and context.codec.canonical_name in _TELLS_REFERENCES
         start = self.timeline.start
         latest: int | None = None  # of the packets so far
-        begun = False
+        begun, known = False, 0
         images = has_no_clock(self.container) and context.codec.canonical_name in READ
         for packet in self._packets(tally):
             if images and packet.size:
@@ -408,13 +408,15 @@ class Source(Iterator[Frame]):
                 clock.give_up()
                 said = errors.take() or error.strerror
                 self.damage(f"a packet near {self._clock(packet.pts)} does not decode ({said})", packet.pts)
+                known = self.damaged
                 continue
-            begun = begun or packet.is_keyframe  # what is before the first key frame was cut off from its own
-            if (said := errors.take()) and begun:
-                self.damage(f"near {self._clock(packet.pts)} FFmpeg says: {said}", packet.pts)
             for picture in pictures:
                 tally.frame(None if picture.pts is None else picture.pts // self._ticks)
                 yield picture
+            begun = begun or packet.is_keyframe  # what is before the first key frame was cut off from its own
+            if (said := errors.take()) and begun and self.damaged == known:
+                self.damage(f"near {self._clock(packet.pts)} FFmpeg says: {said}", packet.pts)
+            known = self.damaged
 
     def _new_tally(self) -> Tally:
         return Tally(self.path, self.container, self.stream, self.frame_rate, self.timeline.start)

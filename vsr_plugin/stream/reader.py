@@ -218,6 +218,8 @@ class Reader:
                 continue
             self._entry = None
             yield packet
+        if not self._cancelled():
+            self._look_for_end()
         if self._entry is not None and not self._cancelled():
             at = float(seconds(self._entry, self.stream.time_base))
             raise InputError(
@@ -267,7 +269,7 @@ class Reader:
     def _look_for_hole(self, packet: Packet[Any]) -> None:
         """Tell where sound is missing: a packet whose first bytes are damaged is passed over, or a part of another."""
         form, context = self.container.format.name, packet.stream.codec_context
-        marked = context is not None and context.name in _MARKED and "matroska" not in form
+        marked = context is not None and context.codec.canonical_name in _MARKED and "matroska" not in form
         if not (form in _JOINED or marked) or packet.pts is None or not packet.duration:
             return
         begin, duration = seconds(packet.pts, packet.time_base), seconds(packet.duration, packet.time_base)
@@ -277,6 +279,15 @@ class Reader:
                 f"{float(begin - end):.3f} s of audio stream {packet.stream_index} are missing at {float(end):.3f} s"
             )
         self._sound_ends[packet.stream_index] = begin + duration
+
+    def _look_for_end(self) -> None:
+        """Tell where sound ends before the last time that a transport stream states of it."""
+        for index, end in self._sound_ends.items() if self.timeline.may_leap and not self.timeline.jumps else ():
+            stream = self.container.streams[index]
+            if stream.start_time is not None and stream.duration:
+                stated = seconds(stream.start_time + stream.duration, stream.time_base)
+                if end < stated:
+                    self._damage(f"audio stream {index} ends at {float(end):.3f} s, not at {float(stated):.3f} s")
 
     def _marked(self) -> Iterator[Packet[Any]]:
         """All packets on the timeline; where the clock jumps, those before it are not marked as corrupt.
