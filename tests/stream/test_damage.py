@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import pytest
 from PIL import Image
 
@@ -77,6 +78,19 @@ def test_whole_files_are_whole(make: Make, tmp_path: Path, recipe: str, name: st
 def test_copies_that_begin_in_mid_stream_are_whole(make: Make, name: str) -> None:
     source = make(f"{_FILM} {_VP9 if name == 'cut.webm' else _H264}", f"whole.{name[4:]}")
     file = make(f"-ss 0.7 -i {source} -c copy", name)
+    assert _read(file)[1] == 0
+
+
+@pytest.mark.parametrize("codec", ["-c:v libx264 -x264-params open-gop=1:bframes=3", "-c:v mpeg2video -bf 2", "hevc"])
+@pytest.mark.parametrize("left", [0.3, 0.6])
+def test_transport_streams_recorded_from_anywhere_are_whole(
+    make: Make, tmp_path: Path, codec: str, left: float
+) -> None:
+    hevc = "-c:v libx265 -preset ultrafast -x265-params log-level=error:open-gop=1:bframes=4:b-pyramid=1:keyint=10"
+    whole = make(f"{_FILM} {hevc if codec == 'hevc' else codec} -g 10 -c:a ac3", f"{codec.split()[-1][-5:]}.ts")
+    data = whole.read_bytes()
+    file = tmp_path / "from.ts"
+    file.write_bytes(data[int(len(data) // 188 * left) * 188 :])
     assert _read(file)[1] == 0
 
 
@@ -400,6 +414,81 @@ def test_sound_that_is_missing_from_a_program_stream_is_damage(make: Make, neare
     first, second = sound[len(sound) // 2 :][:2]
     file.write_bytes(data[:first] + data[first + 2048 : second] + data[second + 2048 :])
     assert upscale_file(file, tmp_path / "out.mkv", nearest, encoding=FAST).damaged > 0
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265 -x265-params log-level=error"])
+def test_a_frame_that_loses_its_first_bytes_in_a_transport_stream_is_damage(
+    make: Make, tmp_path: Path, codec: str
+) -> None:
+    data = bytearray(make(f"{_FILM} -bf 0 -c:v {codec} -c:a mp2", f"{codec[:7]}.ts").read_bytes())
+    header = [found.start() for found in re.finditer(b"\0\0\1\xe0", data)][20]
+    frame = header + 9 + data[header + 8]
+    data[frame : frame + 16] = b"\x55" * 16
+    file = tmp_path / "lost.ts"
+    file.write_bytes(data)
+    assert _read(file)[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("sound", "name", "mark"),
+    [
+        ("ac3", "sound.ts", b"\x0b\x77"),
+        ("ac3", "sound.m2ts", b"\x0b\x77"),
+        ("ac3", "sound.vob", b"\x0b\x77"),
+        ("ac3", "sound.mp4", b"\x0b\x77"),
+        ("libmp3lame -ac 1 -ar 44100", "sound.flv", b"\xff\xfb"),
+        ("libmp3lame -ac 1", "sound.mp4", b"\xff\xfb"),
+        ("libopus", "sound.ts", b"\x7f\xe0"),
+    ],
+)
+def test_packets_of_sound_without_their_first_bytes_are_damage(
+    make: Make, nearest: Upscaler, tmp_path: Path, sound: str, name: str, mark: bytes
+) -> None:
+    form = "" if name.endswith(".flv") else "-ar 48000"
+    video = "flv" if name.endswith(".flv") else "mpeg2video"
+    whole = make(f"{_FILM} -c:v {video} {form} -c:a {sound}", f"{sound[:4].strip()}{name}")
+    data = bytearray(whole.read_bytes())
+    marks = [found.start() for found in re.finditer(re.escape(mark), data)]
+    file = tmp_path / name
+    for chosen in marks[len(marks) // 3], marks[len(marks) // 2]:
+        damaged = data.copy()
+        damaged[chosen : chosen + 2] = b"no"
+        file.write_bytes(damaged)
+        lost = _sounds(whole) - _sounds(file)
+        report = upscale_file(file, tmp_path / "out.mkv", nearest, encoding=FAST, overwrite=True)
+        assert report.damaged > 0 or lost == 0, chosen
+
+
+def _sounds(file: Path) -> int:
+    with av.open(file) as container:
+        return sum(packet.size > 0 for packet in container.demux(audio=0))
+
+
+def test_an_avi_file_cut_before_or_within_the_head_of_a_chunk_is_damaged(make: Make, tmp_path: Path) -> None:
+    data = make(f"{_FILM} -c:v mpeg4 -c:a mp3", "chunk.avi").read_bytes()
+    at = [found.start() for found in re.finditer(b"00dc", data)][20]
+    file = tmp_path / "chunk.avi"
+    for more in (0, 3, 8):
+        file.write_bytes(data[: at + more])
+        assert _read(file)[1] == 1
+
+
+def test_a_stream_of_sound_that_the_header_of_an_avi_lost_is_damage(make: Make, tmp_path: Path) -> None:
+    data = bytearray(make(f"{_FILM} -c:v mpeg4 -c:a mp3", "chunk.avi").read_bytes())
+    file = tmp_path / "header.avi"
+    at = data.index(b"auds")
+    data[at - 8 : at - 4] = b"zzzz"
+    file.write_bytes(data)
+    assert _read(file) == (40, 1)
+
+
+def test_a_packet_of_asf_that_is_overwritten_with_zeros_is_damage(make: Make, tmp_path: Path) -> None:
+    data = bytearray(make(f"{_FILM} -c:v wmv2 -c:a wmav2", "a.wmv").read_bytes())
+    packets = data.index(bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")) + 50
+    file = tmp_path / "zeros.wmv"
+    data[packets + 3200 * 4 : packets + 3200 * 5] = bytes(3200)
+    file.write_bytes(data)
+    assert _read(file)[1] > 0
 
 
 def test_frames_that_a_damaged_index_of_an_avi_lacks_are_damage(make: Make, tmp_path: Path) -> None:

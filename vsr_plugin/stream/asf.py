@@ -56,9 +56,9 @@ def _packets(walk: Walk, size: int, count: int) -> Steps:
         at = walk.at
         packet = yield size
         first = packet[0] if first is None else first
+        if packet[0] != first:
+            walk.note(at, f"the packet at byte {at} is damaged")
         try:
-            if packet[0] != first:
-                raise IndexError
             for stream, number, offset, length, whole in _payloads(packet):
                 last, passed, full = due.get(stream, (number, offset, whole))
                 begins = passed >= full and offset == 0 and number == (last + 1) % 256

@@ -265,7 +265,7 @@ class Source(Iterator[Frame]):
             if self._tally is not None:
                 self._tally.close()
             if self._errors is not None:
-                self._context.flush_buffers()  # no thread of the decoder may log, and so wait for Python, once it is freed
+                self._context.flush_buffers()  # a thread that logs waits for Python, which would wait for it
                 self._errors.close()
             timeline.settled = True
             self._reader.close()
@@ -333,7 +333,7 @@ class Source(Iterator[Frame]):
         MP4 tells how long a frame is in the order of decoding, which with B-frames and a variable rate is another's.
         """
         seen: av.VideoFrame | None = None
-        begun, known = False, 0
+        begun = False
         for picture in self._decoded():
             if not begun:
                 if picture.pts is not None and picture.pts * self.time_base <= start:

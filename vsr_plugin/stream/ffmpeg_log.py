@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     Line = tuple[int, str, str]  # level, name, text
 
-# Said of healthy streams that were cut or joined, too: a frame refers to one that is not there. Where that was lost, its
-# own packet is missed.
+# Said of healthy streams that were cut or joined, too: a frame refers to one that is not there. Where one was lost,
+# its own packet is missed.
 _OF_REFERENCES = (
     "co located POCs unavailable",
     "Could not find ref with POC",
@@ -41,8 +41,8 @@ def captured(level: int = av.logging.WARNING) -> Iterator[list[Line]]:
 class Errors:
     """Errors that FFmpeg logs while a file is read, from any thread, until closed.
 
-    It decodes in threads of its own, and tells of each line only the name of the decoder or demuxer. Of two files of one
-    kind that are read at once, each is told the errors of both.
+    It decodes in threads of its own, and tells of each line only the name of the decoder or demuxer: of two files of
+    one kind that are read at once, each is told the errors of both.
 
     Args:
         names: Those of the decoder and the demuxer.

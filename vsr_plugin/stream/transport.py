@@ -30,8 +30,8 @@ def transport_check(video: VideoStream) -> Check:
     """Packets of one length, and at the beginning of each frame's first one a header.
 
     FFmpeg sees for itself where a packet is missing between others; it looks for the next one where there is none, and
-    passes over a frame whose header it does not know. Where a header states the time of a frame of the stream, that frame
-    has to be read: if its own first bytes are damaged, it is taken for a part of the one before.
+    passes over a frame whose header it does not know. Where a header states the time of a frame, that frame has to be
+    read: if its own first bytes are damaged, it is taken for a part of the one before.
     """
     stated = video.id if video.codec_context.name in _STATED else None
     return lambda walk: _packets(walk, stated)
