@@ -89,3 +89,19 @@ def test_what_takes_long_is_estimated_once(
         estimate.show(Progress(Written(frames, size=10_000 * packets, encoded=packets), 144_000, fps=fps))
     assert log.getvalue().startswith(line)
     assert log.getvalue().count("\n") == bool(line)
+
+
+@pytest.mark.parametrize(
+    "name", ["short.mkv", "2 of 3: " + "a long name " * 9 + "part 2.mp4", "電影" * 40 + ".mkv", "[b]" * 20]
+)
+def test_a_long_name_leaves_room_for_the_bar(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    _show_on(monkeypatch, _screen(log := Noticed()))
+    with progress.progress(name, "loading", quiet=False) as show:
+        show(Progress(Written(81_234, size=10**9, encoded=81_234), 172_800, fps=11.5))
+        log.wait_for("81234/172800")
+    line = next(line for line in log.getvalue().splitlines() if "81234/172800" in line)
+    assert name[:5] in line
+    assert name[-4:] in line
+    assert "━━━" in line
+    assert "11.5 fps" in line
+    assert "1.0 GB" in line

@@ -7,9 +7,11 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+from rich.table import Column
 
 from . import terminal
 from .terminal import printable
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ..stream import Progress
 
 _SECONDS_BETWEEN_LINES = 5.0
+_LABEL = 28  # columns of a label beside a bar
 _PATIENCE = 2.0  # seconds that something may take without a word where nobody sees a spinner
 _LONG = 60.0  # seconds: what takes longer is estimated beforehand
 _SETTLED = 10.0, 30.0  # seconds after which the speed is known; and after which the size is waited for no longer
@@ -88,15 +91,16 @@ def progress(label: str, first: str, *, quiet: bool) -> Iterator[Callable[[Progr
         return
     estimate = _Estimate(label)
     if terminal.console().is_terminal:
+        short = _shortened(label)
         with _bar() as bar:
-            task = bar.add_task(escape(f"{label}: {first}"), total=None, fps="", size="", workers="")
+            task = bar.add_task(escape(f"{short}: {first}"), total=None, fps="", size="", workers="")
 
             def show(now: Progress) -> None:
                 if not bar.tasks[0].completed and now.kept:  # what was there is no speed
                     bar.reset(task, completed=now.kept)
                 bar.update(
                     task,
-                    description=escape(label),
+                    description=escape(short),
                     completed=now.frame,
                     total=now.total,
                     fps=f"{now.fps:.1f} fps" if now.fps else "",
@@ -162,17 +166,28 @@ class _Lines:
 
 
 def _bar() -> Bar:
+    """On a narrow terminal, only the bar itself becomes shorter: it is the only column that may wrap."""
     return Bar(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[fps]}"),
-        TimeRemainingColumn(),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
         TextColumn("{task.fields[size]}"),
         TextColumn("{task.fields[workers]}"),
         console=terminal.console(),
         transient=True,
     )
+
+
+def _shortened(label: str) -> str:
+    """A label with its middle left out where it would leave no room for the bar on 80 columns."""
+    if cell_len(label) <= _LABEL:
+        return label
+    begin, end = label[: _LABEL // 2], label[-(_LABEL // 2 - 1) :]
+    while cell_len(begin) + 1 + cell_len(end) > _LABEL:  # characters that take two columns
+        begin, end = begin[:-1], end[1:]
+    return f"{begin}…{end}"
 
 
 def _time(seconds: float) -> str:
