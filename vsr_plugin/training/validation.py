@@ -48,7 +48,9 @@ class Validation:
         degraded: bool = False,
     ) -> None:
         if not held_out:
-            raise UsageError("Expected a folder of at least 10 images, so that some can be held out for validation")
+            raise UsageError(
+                "Expected 10 images or more, or a film with 10 frames that look different: some are held out"
+            )
         unit = math.lcm(*scales)
 
         def pair(picture: Picture, scale: int, seed: int) -> Pair | None:
