@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +67,15 @@ def test_the_filter_is_measured_beside_another_plugin(monkeypatch: pytest.Monkey
     assert isinstance(theirs, Timing)
     assert (ours.name, theirs.name) == ("espcn ×2, filter 64×48", "espcn ×2, mlrt-ov 64×48")
     assert ours.median > 0 < theirs.median
+    assert all(re.match(r"\d+\.\d\d ms of \d+ cores; ", timing.note) for timing in (ours, theirs))
+
+
+def test_no_frame_that_is_measured_repeats_the_one_before() -> None:
+    names: dict[str, Any] = {"width": 48, "height": 32, "count": 9, "filled": 1}
+    exec(mlrt._SOURCE, names)
+    frames = [np.asarray(frame[plane]).copy() for frame in names["clip"].frames() for plane in range(3)]
+    assert len(frames) == 30
+    assert all(not np.array_equal(one, other) for one, other in zip(frames, frames[3:], strict=False))
 
 
 def test_a_plugin_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
