@@ -272,3 +272,4 @@ def test_a_folder_that_is_moved_is_noticed_at_once(
         _, said = process.communicate(timeout=120)
     assert process.returncode == 1
     assert b"was moved or deleted while out.mp4 was written to it" in said
+    assert _there(tmp_path / "elsewhere") == []

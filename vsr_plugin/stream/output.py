@@ -161,6 +161,7 @@ class Part:
         try:
             _remove_stale(self._target.parent)
             self._folder, self._lock = _make_folder(self._target.parent)
+            self._parent = os.open(self._target.parent, os.O_RDONLY) if os.open in os.supports_dir_fd else None
         except (OSError, ValueError) as error:
             # /proc has a folder, and no such file as the new one.
             missing = isinstance(error, FileNotFoundError) and self._target.parent.is_dir()
@@ -173,7 +174,11 @@ class Part:
 
     def __exit__(self, *_: object) -> None:
         self._lock.release()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._parent is None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        else:  # wherever it was moved
+            shutil.rmtree(self._folder.name, ignore_errors=True, dir_fd=self._parent)
+            os.close(self._parent)
         _own.discard(self._folder)
 
     def check(self) -> None:
