@@ -12,9 +12,9 @@ import pytest
 
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import DamagedInputError, OutputError
-from vsr_plugin.stream import upscale_file
+from vsr_plugin.stream import Selection, upscale_file
 
-from .conftest import FAST, Media, frame_times, packets, probe, streams, video
+from .conftest import FAST, Make, Media, frame_times, packets, probe, streams, video
 
 Enlarge = Callable[..., Path]
 
@@ -204,3 +204,20 @@ def test_a_subtitle_that_does_not_decode_is_counted_and_the_rest_kept(
     out = enlarge(source, "out.mp4")
     assert [stream["codec_name"] for stream in streams(out)] == ["h264", "mov_text"]
     assert "does not decode" in caplog.text
+
+
+def test_a_stream_that_begins_late_is_named(
+    make: Make, nearest: Upscaler, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    noise, coded = "-f lavfi -i testsrc2=s=320x240:r=25:d={},noise=alls=60:allf=t", "-c:v mpeg2video -q:v 2"
+    silent = make(f"{noise.format(9)} {coded}", "silent.mpg").read_bytes()
+    sound = "-f lavfi -i sine=d=1 -c:a mp2 -output_ts_offset 9"
+    sounding = make(f"{noise.format(1)} {sound} {coded}", "sounding.mpg").read_bytes()
+    after = make(f"{noise.format(3)} {coded} -output_ts_offset 10", "after.mpg").read_bytes()
+    file = tmp_path / "late.mpg"
+    file.write_bytes(silent + sounding + after)
+    selection = Selection(start=Fraction(17, 2), duration=Fraction(2))
+    upscale_file(file, tmp_path / "out.mkv", nearest, selection, encoding=FAST)
+    assert "dropping audio stream 1 (mp2): it begins later than FFmpeg looks for streams" in caplog.text
+    with pytest.raises(OutputError, match="would be lost"):
+        upscale_file(file, tmp_path / "strict.mkv", nearest, selection, encoding=FAST, strict=True)

@@ -1,4 +1,4 @@
-"""`read_programs`: programs of a transport stream, which PyAV gives only in FFmpeg's description of a file."""
+"""What PyAV gives only in FFmpeg's description of a file: programs of a transport stream, streams that begin late."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SERVICE_TAGS = ("service_name", "service_provider")  # of DVB's table of services (ETSI EN 300 468, section 6.2.33)
 _LINE = re.compile(r"  (?:(?:  )+(service_name|service_provider) *: (.*)|Stream #0:(\d+).*|(?:No )?(Program\b).*)")
+_STREAM = re.compile(r" +Stream #0:(\d+)\S*: (\w+): (\w+).*")
 _FROM_THE_MUXER = {"Service01", "FFmpeg"}  # what FFmpeg writes where nobody named them
 
 
@@ -31,9 +32,7 @@ def read_programs(container: InputContainer) -> list[Program]:
     programs: list[Program] = []
     if container.format.name != "mpegts":
         return programs
-    with captured(av.logging.INFO):
-        lines = container.dumps_format().splitlines()
-    for name, value, stream, begins in (match.groups() for match in map(_LINE.fullmatch, lines) if match):
+    for name, value, stream, begins in (match.groups() for match in map(_LINE.fullmatch, _lines(container)) if match):
         if begins:
             programs.append(Program())
         elif programs and stream:
@@ -41,3 +40,18 @@ def read_programs(container: InputContainer) -> list[Program]:
         elif programs and name and value not in _FROM_THE_MUXER:
             programs[-1].tags[name] = value
     return programs
+
+
+def late_streams(container: InputContainer) -> list[str]:
+    """Streams, in words, that have begun since the file was opened, of which no packet was read."""
+    found = [match.groups() for match in map(_STREAM.fullmatch, _lines(container)) if match]
+    return [
+        f"{kind.lower()} stream {index} ({codec})"
+        for index, kind, codec in found
+        if int(index) >= len(container.streams)
+    ]
+
+
+def _lines(container: InputContainer) -> list[str]:
+    with captured(av.logging.INFO):
+        return container.dumps_format().splitlines()

@@ -18,6 +18,7 @@ from av.stream import Discard, Disposition
 from ..errors import OutputError
 from .copies import add_copy, custom_tags, kept_tags, lacks_parameters, refusal, told_tags, unheld
 from .input import is_cover, seconds
+from .program import late_streams
 from .timecode import later
 
 if TYPE_CHECKING:
@@ -162,6 +163,9 @@ class Remux:
                 self._write(packet)
             else:
                 self._held.append(packet)
+        if time is None:
+            for what in late_streams(self._input):
+                drop(self._source, what, "it begins later than FFmpeg looks for streams", strict=self._strict)
 
     def _next(self) -> Packet[Any] | None:
         packet, self._pending = self._pending, None
