@@ -165,7 +165,7 @@ def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.
             1,
             "is interlaced: two fields would be enlarged as one frame: use --deinterlace",
         ),
-        (("{plain}", "{plain}", "-y"), 2, "plain.mp4 exists. To overwrite it, use -o"),
+        (("{plain}", "{plain}", "-y"), 2, "plain.mp4 is the input itself: name another output"),
         (("{plain}", "out.mp4", "-x", "2", "--height", "99"), 2, "Expected -x or --height, got both: the size says"),
         (("{plain}", "out.mp4", "--size", "99x99", "--width", "9"), 2, "Expected --size or --width, got both"),
         (("{plain}", "out.mp4", "--size", "1080"), 2, "Expected --size as WIDTHxHEIGHT, such as 1920x1080, got '1080'"),

@@ -35,13 +35,15 @@ def find_jobs(
         scale: ″
         marks: As for `default_output`.
     """
-    from ..stream.output import default_output, tag
+    from ..stream.output import default_output, identities, tag
     from ..stream.sequence import ImageSequence
 
     if output is None and (folders := [name for name in inputs if Path(name).is_dir()]):
         raise UsageError(f"{folders[0]} is a folder: say where its results go with -o FOLDER")
     if output is None and len(inputs) == 2:
         second = inputs[1]
+        if identities([inputs[0]]) & identities([second]):
+            raise UsageError(f"{second} is the input itself: name another output")
         if second != "-" and (os.path.lexists(second) or ImageSequence.find(second)):
             raise UsageError(
                 f"{second} exists. To overwrite it, use -o {second} -y; to enlarge both files, use -o FOLDER"
