@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import pytest
 import torch
 from torch import nn
@@ -10,6 +12,12 @@ from vsr_plugin.backends import Precision, openvino
 from vsr_plugin.backends.deconvolution import with_subpixel_deconvolutions
 from vsr_plugin.backends.packing import with_packed_shuffle
 from vsr_plugin.models import find_model, load_model
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor that multiplies 16 channels at once."""
+    monkeypatch.setattr(platform, "machine", lambda: "AMD64")
 
 
 def convolutions(module: nn.Module) -> list[tuple[int, tuple[int, ...]]]:
@@ -33,6 +41,13 @@ def test_a_packed_network_makes_the_same_numbers(model: str) -> None:
 def test_an_odd_number_of_rows_or_columns_is_left_as_it_is(shape: tuple[int, int]) -> None:
     module = load_model("espcn", 2)
     assert with_packed_shuffle(module, torch.rand(1, 1, *shape)) is module
+
+
+@torch.no_grad()
+def test_an_arm_processor_gets_the_network_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    module = load_model("espcn", 2)
+    assert with_packed_shuffle(module, torch.rand(1, 1, 12, 18)) is module
 
 
 class Twice(nn.Module):

@@ -8,6 +8,7 @@ change no sum. In OpenVINO, ESPCN ×2 takes a tenth less time, FSRCNN ×2 a thir
 
 from __future__ import annotations
 
+import platform
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _CHANNELS = 16  # that are multiplied at once
+_MACHINES = ("amd64", "x86_64")  # an ARM processor multiplies four at once, and four there are
 _SIDE = 2  # of the blocks
 _SHUFFLES = (F.pixel_shuffle, torch.pixel_shuffle)
 
@@ -29,6 +31,8 @@ def with_packed_shuffle(module: nn.Module, example: Tensor) -> nn.Module:
         module: Shares its layers with the result. One that `torch.fx` cannot trace is left as it is.
         example: An input: the convolution must make an even number of rows and columns, here as of every other one.
     """
+    if platform.machine().lower() not in _MACHINES:
+        return module
     try:
         packed = fx.symbolic_trace(module)
     except Exception:  # noqa: BLE001 - whatever it is in a module of anyone's own
