@@ -151,7 +151,7 @@ class _Blind(nn.Module):
 
 @pytest.mark.parametrize(("kills", "words"), [(False, "too bright"), (True, "was lost with its worker 3 times")])
 def test_a_segment_that_fails_three_times_ends_the_job_and_the_others_are_kept(
-    kills: bool, words: str, make: Make, tmp_path: Path
+    kills: bool, words: str, make: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     white = "[0:v]drawbox=t=fill:c=white:enable='between(t,3,3.9)'"
     film = make(f"-f lavfi -i testsrc2=s=48x32:r=25:d=6 -filter_complex {white} -c:v libx264 {_SHORT}", "a.mkv")
@@ -163,6 +163,7 @@ def test_a_segment_that_fails_three_times_ends_the_job_and_the_others_are_kept(
     ):
         upscale_file(film, tmp_path / "out.mkv", blind, encoding=FFV1, segment_length=Fraction(1), executor=workers)
     assert "\n" not in str(caught.value)
+    assert "Traceback" not in "".join(capfd.readouterr())
     kept = {file.stem for file in (tmp_path / "out.mkv.parts").glob("*.packets")}
     assert {"00000", "00001", "00002"} <= kept
     assert "00003" not in kept

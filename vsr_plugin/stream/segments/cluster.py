@@ -36,15 +36,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Set before Ray is imported, unless the user has: nothing is told to anybody unasked; no warning of how GPUs are hidden
-# from workers without any; no line of gRPC at every fork; what Ray has to tell is not held back until `ray.shutdown`,
-# which would print it in our thread; on a busy machine its server may need more than 30 seconds to start.
+# Set before Ray is imported, unless the user has.
 _ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "GRPC_VERBOSITY": "ERROR",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_gcs_server_port_wait_time_s": "120",
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anybody unasked
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # no warning of how GPUs are hidden from workers without any
+    "GRPC_VERBOSITY": "ERROR",  # no line at every fork
+    "RAY_DEDUP_LOGS": "0",  # what is held back is printed at the end, by our thread
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of several segments that fail, one is raised, and the others are not printed
+    "RAY_gcs_server_port_wait_time_s": "120",  # a busy machine may need more than 30 to start a server
 }
 
 
@@ -241,12 +240,21 @@ def _for_workers(execution: Execution, upscaler: Upscaler, threads: int) -> Exec
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Send to the log what Ray, told to be quiet, still prints on standard output: that a worker ended, and why."""
-    if sys.stdout is None:
-        yield
-        return
-    with redirect_stdout(cast("TextIO", _WithoutRay(sys.stdout))):
-        yield
+    """Keep from the terminal what Ray, told to be quiet, still says.
+
+    What it prints on standard output, such as that a worker ended, goes to the log. What a cluster behind an address
+    logs of a task that failed, with a traceback, is what `ray.get` raises here.
+    """
+    remote = logging.getLogger("ray.util.client.logsclient")
+    before, remote.disabled = remote.disabled, True
+    try:
+        if sys.stdout is None:
+            yield
+        else:
+            with redirect_stdout(cast("TextIO", _WithoutRay(sys.stdout))):
+                yield
+    finally:
+        remote.disabled = before
 
 
 class _WithoutRay:
