@@ -263,6 +263,32 @@ def test_where_nothing_is_done_nothing_is_left(resume: Resume, tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
+def test_parts_of_damaged_input_are_not_kept_where_damage_is_refused(resume: Resume, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(60))
+    there = sorted((tmp_path / "out.mkv.parts").glob("0*.json"))
+    told = json.loads(there[0].read_text())
+    there[0].write_text(json.dumps({**told, "damaged": 1}))
+    report = resume(strict=True)
+    assert report.damaged == 0
+    assert [one.kept for one in report.segments[: len(there)]] == [False, *[True] * (len(there) - 1)]
+
+
+def test_parts_of_another_job_that_come_late_are_made_again(resume: Resume, tmp_path: Path) -> None:
+    """Workers of a command that was killed may go on for a minute."""
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(60), encoding=Encoding(codec="ffv1", options={"slices": "4"}))
+    late = (tmp_path / "out.mkv.parts").rename(tmp_path / "late")
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(60))
+    parts = list(late.glob("0*"))
+    for file in parts:
+        file.replace(tmp_path / "out.mkv.parts" / file.name)
+    report = resume()
+    assert parts
+    assert not report.kept
+
+
 def test_a_damaged_part_is_made_again(resume: Resume, tmp_path: Path, film: Path, nearest: Upscaler) -> None:
     with pytest.raises(Stopped):
         resume(on_progress=_until(99))

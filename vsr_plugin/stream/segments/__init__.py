@@ -101,6 +101,8 @@ class Film:
         encoding: How to encode.
         strict: Refuse damaged input, and what would drop something.
         plan: Where it is cut.
+        job: What its parts belong to, a checksum: parts of two jobs may be made at the same time in one folder, if
+            workers of a command that was killed have not noticed yet.
     """
 
     path: str
@@ -109,3 +111,4 @@ class Film:
     encoding: Encoding
     strict: bool
     plan: Plan
+    job: str

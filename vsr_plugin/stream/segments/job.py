@@ -119,6 +119,7 @@ def upscale_segments(
     check_output(output, path, overwrite=overwrite)
     whole = _read_once(path)
     if whole is None:
+        read = identity(path)
         plan = make_plan(path, selection, cutting.length, strict=strict)
         whole = plan.whole or obstacle(suffix, encoding, plan.opening)
     if whole is not None:
@@ -126,18 +127,18 @@ def upscale_segments(
         name = "standard input" if path == "-" else Path(path).name
         log.warning("%s is not cut, because %s: nothing is kept if it is interrupted%s", name, whole, alone)
         return None
-    film = Film(path, suffix, selection, encoding, strict, plan)
     target = upscaler.target(plan.opening.frame)
     belongs = {
-        "input": identity(path),
+        "input": read,
         "settings": settings(upscaler, target, selection, encoding, cutting.length),
         "versions": versions(upscaler.backend),
     }
     with closing(folder.open(belongs, plan, fresh=cutting.fresh)):
+        film = Film(path, suffix, selection, encoding, strict, plan, folder.job)
         job = _Job(film, folder, upscaler, cutting.executor or ThisProcess(), on_written)
         with job.leaving(output):
             parts = job.make()
-        _check_unchanged(path, belongs["input"])
+        _check_unchanged(path, read)
         with job.leaving(output):
             written, damaged = join(
                 film, parts, folder.path, output, target, overwrite=overwrite, before_placed=folder.note_result
@@ -205,7 +206,8 @@ class _Job:
             InputError: two segments do not fit together.
         """
         for segment in self._segments:
-            if (part := self._folder.whole(segment)) is not None:
+            part = self._folder.whole(segment)
+            if part is not None and not (part.damaged and self._film.strict):
                 self._parts[segment.number] = part
         self.kept = frozenset(self._parts)
         self._kept_frames = sum(part.frames for part in self._parts.values())

@@ -19,12 +19,12 @@ import av
 import filelock
 
 from ... import backends
-from ...errors import OutputError
+from ...errors import InputError, OutputError
 from ..sequence import ImageSequence
 from .parts import is_whole, read_part, remove_part, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ...engine import Upscaler
     from ...sizes import Target
@@ -49,23 +49,35 @@ def parts_folder(output: Path) -> Path:
 
 
 def identity(path: str) -> dict[str, Any]:
-    """What tells an input from another: size, time of the last change, checksum of its first and last megabyte."""
+    """What tells an input from another: size, time of the last change, checksum of its first and last megabyte.
+
+    Raises:
+        InputError: it cannot be read.
+    """
     sequence = ImageSequence.find(path)
     files = [Path(path)] if sequence is None else [Path(path).with_name(sequence.name(n)) for n in sequence.numbers]
+    try:
+        return {"name": Path(path).name, **_edges(files, contents=sequence is None)}
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}") from error
+
+
+def _edges(files: Sequence[Path], *, contents: bool) -> dict[str, Any]:
+    """Size and time of files, and a checksum: of the ends of their contents, or of each one's name, size and time."""
     checksum = hashlib.sha256()
     size, changed = 0, 0
     for file in files:
         status = file.stat()
         size += status.st_size
         changed = max(changed, status.st_mtime_ns)
-        if sequence is not None:
+        if not contents:
             checksum.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
             continue
         with file.open("rb") as opened:
             checksum.update(opened.read(_EDGE))
             opened.seek(max(status.st_size - _EDGE, 0))
             checksum.update(opened.read(_EDGE))
-    return {"name": Path(path).name, "size": size, "mtime_ns": changed, "sha256 of its ends": checksum.hexdigest()}
+    return {"size": size, "mtime_ns": changed, "sha256 of its ends": checksum.hexdigest()}
 
 
 def versions(backend: str) -> dict[str, str]:
@@ -131,9 +143,11 @@ class PartsFolder:
 
     Attributes:
         path: The folder.
+        job: Of its parts, as in `Film`, once it is open.
     """
 
     def __init__(self, output: Path) -> None:
+        self.job = ""
         self.path = parts_folder(output)
         self._lock = filelock.FileLock(self.path / _LOCK)
         self._manifest = self.path / _MANIFEST
@@ -158,6 +172,7 @@ class PartsFolder:
             rows = [asdict(segment) for segment in plan.segments]
             content = {"version": VERSION, **belongs, "time_base": str(plan.time_base), "segments": rows}
             written = json.dumps(content, indent=1, default=str)
+            self.job = hashlib.sha256(written.encode()).hexdigest()[:16]
             self._compare(json.loads(written))
             if not self._manifest.exists():
                 write_atomically(self._manifest, written.encode())
@@ -178,7 +193,7 @@ class PartsFolder:
     def whole(self, segment: Segment) -> Part | None:
         """The part of a segment, if there is one and it is what was written; else nothing is left of it."""
         part = read_part(self.path, segment.number)
-        if part is not None and is_whole(self.path, part):
+        if part is not None and part.job == self.job and is_whole(self.path, part):
             return part
         remove_part(self.path, segment.number)
         return None

@@ -31,6 +31,7 @@ class Part:
 
     Attributes:
         number: Of the segment.
+        job: As in `Film`.
         frames: How many it has.
         damaged: Places in the input that did not decode.
         first: Checksum of the first frame as it was decoded; None if there is no frame.
@@ -46,6 +47,7 @@ class Part:
     """
 
     number: int
+    job: str
     frames: int
     damaged: int
     first: str | None

@@ -151,6 +151,7 @@ class _Encoder:
 
     def __init__(self, film: Film, segment: Segment, section: Section, part: OpenPart) -> None:
         self._segment = segment
+        self._job = film.job
         self._section = section
         self._part = part
         self._began = time.perf_counter()
@@ -175,6 +176,7 @@ class _Encoder:
             if written.frames:
                 self._writer.finish()
         return self._part.finish(
+            job=self._job,
             frames=written.frames,
             damaged=self._section.damages[segment.number],
             first=seams.get(segment.first),

@@ -130,7 +130,11 @@ class Worker:
             )
         if self._checked == (path, folder, there["input"]):
             return
-        if identity(path) != there["input"]:
+        try:
+            same = identity(path) == there["input"]
+        except InputError:
+            same = False
+        if not same:
             raise InputError(f"Expected {path} on {socket.gethostname()} to be the same file", ship=True)
         self._checked = path, folder, there["input"]
 
