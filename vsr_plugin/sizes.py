@@ -158,8 +158,8 @@ class Size:
         line = f"Expected a size above that of the frames, {seen[0]}×{seen[1]}, got {self._said}"
         if max(factors) <= 1 or self.fit != "inside":
             return UsageError(line)
-        inside = " × ".join(str(round(side * min(factors))) for side in seen)
-        return UsageError(f"{line}, inside which they would be {inside}".replace(" × ", "×"), fit="cover")
+        width, height = (round(side * min(factors)) for side in seen)
+        return UsageError(f"{line}, inside which they would be {width}×{height}", fit="cover")
 
     @property
     def _said(self) -> str:
