@@ -415,7 +415,8 @@ class Source(Iterator[Frame]):
                 yield picture
             begun = begun or packet.is_keyframe  # what is before the first key frame was cut off from its own
             if (said := errors.take()) and begun and self.damaged == known:
-                self.damage(f"near {self._clock(packet.pts)} FFmpeg says: {said}", packet.pts)
+                near = f" near {self._clock(packet.pts)}" if packet.size else ""
+                self.damage(f"FFmpeg reports an error{near} ({said})", packet.pts)
             known = self.damaged
 
     def _new_tally(self) -> Tally:
