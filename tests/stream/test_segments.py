@@ -21,10 +21,11 @@ from vsr_plugin.execution import Execution
 from vsr_plugin.models import NetworkSpec
 from vsr_plugin.sizes import Target, Window
 from vsr_plugin.stream import Encoding, Progress, Report, upscale_file
+from vsr_plugin.stream.output import _make_folder
 from vsr_plugin.stream.segments import Segment
 from vsr_plugin.stream.segments.executor import ThisProcess
 from vsr_plugin.stream.segments.job import settings
-from vsr_plugin.stream.segments.manifest import SAME_RESULT, versions
+from vsr_plugin.stream.segments.manifest import SAME_RESULT, PartsFolder, versions
 from vsr_plugin.stream.segments.parts import Part
 from vsr_plugin.stream.segments.plan import make_plan
 from vsr_plugin.stream.selection import Selection
@@ -482,6 +483,20 @@ def test_what_cannot_be_cut_is_one_segment_and_that_is_said(
     assert report.frames in (1, 100)
     assert why in caplog.text
     assert [file.name for file in tmp_path.iterdir()] == [output]
+
+
+def test_what_a_kill_has_left_of_a_film_that_is_whole_is_removed(film: Path, resume: Resume, tmp_path: Path) -> None:
+    resume()
+    output = tmp_path / "out.mkv"
+    hidden, lock = _make_folder(tmp_path)
+    lock.release()
+    left = PartsFolder(output)
+    left.path.mkdir()
+    left.note_result(output)
+    with pytest.raises(OutputError, match="exists"):
+        resume()
+    assert hidden.name.startswith(".vsr-")
+    assert list(tmp_path.iterdir()) == [output]
 
 
 def test_a_film_in_one_go_leaves_no_folder(film: Path, tmp_path: Path, nearest: Upscaler) -> None:

@@ -159,7 +159,7 @@ class Part:
         self._sequence = sequence
         self._overwrite = overwrite
         try:
-            _remove_stale(self._target.parent)
+            remove_stale(self._target.parent)
             self._folder, self._lock = _make_folder(self._target.parent)
             self._parent = os.open(self._target.parent, os.O_RDONLY) if os.open in os.supports_dir_fd else None
         except (OSError, ValueError) as error:
@@ -282,7 +282,7 @@ def remove_own() -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_stale(parent: Path) -> None:
+def remove_stale(parent: Path) -> None:
     """Remove the folders of this machine's processes that were killed."""
     import filelock
 

@@ -20,6 +20,7 @@ import filelock
 
 from ... import backends
 from ...errors import InputError, OutputError
+from ..output import remove_stale
 from ..sequence import ImageSequence
 from .parts import is_whole, read_part, remove_part, write_atomically
 
@@ -130,7 +131,10 @@ def model_of(output: Path) -> str | None:
 def remove_finished(output: Path) -> None:
     """Remove the parts of a file that is whole: a process was killed before it could."""
     folder = PartsFolder(output)
-    if folder.became(output) or folder.is_empty():
+    became = folder.became(output)
+    if became:
+        remove_stale(output.parent)  # where it grew, before it got its name
+    if became or folder.is_empty():
         with suppress(OutputError):  # it is in use: it will be removed
             folder.remove()
 
