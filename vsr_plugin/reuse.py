@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     type Enlarge = Callable[[Tensor], Tensor]
 
-_WORTH = 0.8  # of the work of a whole frame: what saves less is not worth the search and the copies
+_WORTH = 0.6  # of the work of a whole frame: what saves less is not worth the search and the copies
 _COMPILING = 100_000  # samples that ESPCN computes in the time that it takes to compile it for one more size
 _LEARNING = 2  # of so many frames one shows whether other sizes would be better
 _SIZES = 3.0  # whole frames that the sizes in use are together, at most: a bound on the memory of their networks
