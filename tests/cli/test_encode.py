@@ -282,7 +282,7 @@ def test_a_folder_is_all_its_videos(media: Media, run: Run, tmp_path: Path, capf
     shutil.copy(media("vfr.mkv"), "films/b.mkv")
     (tmp_path / "films/notes.txt").write_text("not a film")
     assert run("films", "-n", 2) == 2
-    assert "Expected -o FOLDER with the folder films" in capfd.readouterr().err
+    assert "films is a folder: say where its results go with -o FOLDER" in capfd.readouterr().err
     assert run("films", "-n", 2, "-o", "films") == 0
     after = ["a.mp4", "a_espcn_x2.mp4", "b.mkv", "b_espcn_x2.mkv", "notes.txt"]
     assert _there(tmp_path / "films") == after

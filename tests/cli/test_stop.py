@@ -87,6 +87,32 @@ def test_a_result_that_is_placed_when_the_command_is_stopped_is_finished(tmp_pat
     assert said.endswith("out.mkv is finished")
 
 
+_PLACING = """
+from pathlib import Path
+from vsr_plugin.cli.stop import listen
+from vsr_plugin.stream.output import Part
+listen()
+print("begun", flush=True)
+while True:
+    with Part(Path("there/out.mkv"), sequence=False, overwrite=True) as part:
+        part.file.write_bytes(b"x")
+"""
+
+
+def test_a_hidden_folder_is_removed_however_early_the_command_stops(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    chance = random.Random(0)
+    for _ in range(12):
+        words = [sys.executable, "-c", _PLACING]
+        with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(chance.uniform(0, 0.02))
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+        assert [file for file in (tmp_path / "there").iterdir() if file.name != "out.mkv"] == []
+
+
 _IMPORTING = """
 import os, signal, sys
 from vsr_plugin.cli.stop import listen

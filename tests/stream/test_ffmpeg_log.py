@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from pathlib import Path
 
@@ -10,10 +11,18 @@ import av.logging
 import pytest
 
 from vsr_plugin.errors import DamagedInputError
-from vsr_plugin.stream import Selection, Source
+from vsr_plugin.stream import Selection, Source, ffmpeg_log
 from vsr_plugin.stream.ffmpeg_log import Errors, captured
 
 from .conftest import Make
+
+
+@pytest.fixture(autouse=True)
+def unheard() -> None:
+    """Nobody listens yet: a source that was not read to its end does, until it is collected."""
+    gc.collect()
+    assert ffmpeg_log._listeners == []
+
 
 _FILM = "-f lavfi -i testsrc2=s=96x80:r=25:d=1"
 

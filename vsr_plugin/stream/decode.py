@@ -383,7 +383,9 @@ class Source(Iterator[Frame]):
         except FFmpegError as error:
             what = f"the decoder {decoder} does not take what the header says ({error.strerror})"
             raise DamagedInputError(f"{self.name}: {what}") from error
-        self._errors = errors = Errors({decoder, self.container.format.name})
+        # The demuxer of image sequences reports files that are missing, which is known.
+        names = {decoder} if self._sequence is not None else {decoder, self.container.format.name}
+        self._errors = errors = Errors(names)
         skips = not self._selection.deinterlace and context.codec.canonical_name in _TELLS_REFERENCES
         start = self.timeline.start
         latest: int | None = None  # of the packets so far

@@ -13,15 +13,16 @@ if TYPE_CHECKING:
 
     Line = tuple[int, str, str]  # level, name, text
 
-# Said of healthy streams that were cut or joined, too: a frame refers to one that is not there. Where one was lost,
-# its own packet is missed.
-_OF_REFERENCES = (
+# Said of healthy streams, too. Of those that were cut or joined: a frame refers to one that is not there; where one was
+# lost, its own packet is missed. Of NUT without an index: seeking finds nothing.
+_HEALTHY = (
     "co located POCs unavailable",
     "Could not find ref with POC",
     "Error constructing the frame RPS",
     "Missing reference picture",
     "mmco: unref short failure",
     "number of reference frames",
+    "read_timestamp failed",
     "reference picture missing",
 )
 
@@ -55,16 +56,12 @@ class Errors:
             if not _listeners:
                 _listening.enter_context(_logged(max(av.logging.ERROR, av.logging.get_level() or 0)))
                 _listening.enter_context(_all_lines())
+            _deliver()  # what was logged before is not its own
             _listeners.append(self)
 
     def take(self) -> str:
         """The first line that was logged since; empty if none was."""
-        while _lines:
-            level, name, text = _lines.pop(0)
-            if level <= av.logging.ERROR and text.strip() and not text.startswith(_OF_REFERENCES):
-                for listener in tuple(_listeners):
-                    if name in listener._names:
-                        listener._texts.append(text)
+        _deliver()
         taken, self._texts = self._texts, []
         return " ".join(taken[0].split()) if taken else ""
 
@@ -75,6 +72,16 @@ class Errors:
                 _listeners.remove(self)
                 if not _listeners:
                     _listening.close()
+
+
+def _deliver() -> None:
+    """Give those who listen the lines since the last time."""
+    while _lines:
+        level, name, text = _lines.pop(0)
+        if level <= av.logging.ERROR and text.strip() and not text.startswith(_HEALTHY):
+            for listener in tuple(_listeners):
+                if name in listener._names:
+                    listener._texts.append(text)
 
 
 @contextmanager

@@ -12,9 +12,9 @@ import hashlib
 import logging
 import os
 import platform
+import secrets
 import shutil
 import stat
-import tempfile
 from contextlib import suppress
 from itertools import count, takewhile
 from os.path import exists, lexists, realpath
@@ -261,8 +261,13 @@ def _make_folder(parent: Path) -> tuple[Path, filelock.BaseFileLock]:
     import filelock  # here, for whoever only asks for names
 
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=f".vsr-{_machine()}-", suffix=".part", dir=parent))
-        _own.add(folder)
+        folder = parent / f".vsr-{_machine()}-{secrets.token_hex(4)}.part"
+        _own.add(folder)  # before it is there: Ctrl-C may come as soon as it is
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            _own.discard(folder)
+            continue
         lock = filelock.FileLock(folder / _LOCK)
         try:
             lock.acquire(blocking=False)
