@@ -59,6 +59,24 @@ def test_what_a_decoder_notices_is_damage(make: Make, tmp_path: Path, recipe: st
         list(Source(file, strict=True))
 
 
+def test_what_a_camera_writes_beside_its_frames_is_no_damage(make: Make, tmp_path: Path) -> None:
+    file = tmp_path / "camera.mkv"
+    with av.open(make(f"{_FILM} -c:v mjpeg", "plain.mkv")) as plain, av.open(file, "w") as camera:
+        stream = camera.add_stream_from_template(plain.streams.video[0])
+        for packet in plain.demux(video=0):
+            if packet.size:
+                segment = bytes.fromhex("ffe4 ffff")  # its maker's own, and of a length that is wrong
+                own = av.Packet(bytes(packet)[:2] + segment + bytes(packet)[2:])
+                own.stream, own.pts, own.dts, own.time_base = stream, packet.pts, packet.dts, packet.time_base
+                own.is_keyframe = True
+                camera.mux(own)
+    with captured(av.logging.ERROR) as lines, av.open(file) as container:
+        assert len(list(container.decode(video=0))) == 25
+    assert "unable to decode APP fields" in str(lines)
+    source = Source(file)
+    assert (len(list(source)), source.damaged) == (25, 0)
+
+
 def test_a_part_is_told_the_damage_of_its_own_frames(make: Make, tmp_path: Path) -> None:
     file = _altered(make, "-c:v ffv1 -level 3 -slicecrc 1 -g 1", "part.mkv", tmp_path, 20)
     for selection, damaged in ((Selection(frames=3), 0), (Selection(), 1)):
@@ -90,6 +108,7 @@ def test_errors_of_others_are_not_taken() -> None:
     av.logging.log(av.logging.ERROR, "ffv1", "broken\n")
     av.logging.log(av.logging.WARNING, "h264", "doubtful\n")
     av.logging.log(av.logging.ERROR, "h264", "mmco: unref short failure\n")
+    av.logging.log(av.logging.ERROR, "h264", "SEI type 195 size 888 truncated at 48\n")
     with captured() as lines:
         av.logging.log(av.logging.ERROR, "h264", "tried elsewhere\n")
     assert (others.take(), errors.take(), errors.take(), len(lines)) == ("", "broken", "", 1)

@@ -14,16 +14,21 @@ if TYPE_CHECKING:
     Line = tuple[int, str, str]  # level, name, text
 
 # Said of healthy streams, too. Of those that were cut or joined: a frame refers to one that is not there; where one was
-# lost, its own packet is missed. Of NUT without an index: seeking finds nothing.
+# lost, its own packet is missed. Of NUT without an index: seeking finds nothing. Of cameras' files: there is something
+# beside the frame that FFmpeg cannot read.
 _HEALTHY = (
+    "app: invalid len",
     "co located POCs unavailable",
     "Could not find ref with POC",
     "Error constructing the frame RPS",
     "Missing reference picture",
+    "Overread VUI",
+    "SEI type",
     "mmco: unref short failure",
     "number of reference frames",
     "read_timestamp failed",
     "reference picture missing",
+    "unable to decode APP fields",
 )
 
 _lock = threading.RLock()
