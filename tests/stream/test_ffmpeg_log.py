@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gc
 import random
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import av.logging
 import pytest
 
+from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import DamagedInputError
-from vsr_plugin.stream import Selection, Source, ffmpeg_log
+from vsr_plugin.stream import Selection, Source, ffmpeg_log, upscale_file
 from vsr_plugin.stream.ffmpeg_log import Errors, captured
 
 from .conftest import Make
@@ -83,6 +85,12 @@ def test_a_part_is_told_the_damage_of_its_own_frames(make: Make, tmp_path: Path)
         source = Source(file, selection)
         list(source)
         assert source.damaged == damaged
+
+
+def test_a_film_in_segments_listens_no_longer_than_it_is_read(make: Make, nearest: Upscaler, tmp_path: Path) -> None:
+    film = make(f"{_FILM} -c:v libx264 -preset ultrafast -g 5", "film.mkv")
+    upscale_file(film, tmp_path / "out.mkv", nearest, encoding="ffv1", resume=True, segment_length=Fraction(2, 5))
+    assert ffmpeg_log._listeners == []
 
 
 @pytest.mark.parametrize("level", [None, av.logging.VERBOSE])

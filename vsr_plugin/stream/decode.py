@@ -264,11 +264,8 @@ class Source(Iterator[Frame]):
         finally:
             if self._tally is not None:
                 self._tally.close()
-            if self._errors is not None:
-                self._context.flush_buffers()  # a thread that logs waits for Python, which would wait for it
-                self._errors.close()
             timeline.settled = True
-            self._reader.close()
+            self._let_go()
         if count == 0 and not self.damaged:
             part = "in this file"
             if timeline.start is not None or timeline.end is not None:
@@ -279,6 +276,17 @@ class Source(Iterator[Frame]):
             raise InputError(f"{self.name}: there are no frames {part}")
         if count == 0:
             raise DamagedInputError(f"{self.name}: not one frame of the video stream decodes")
+
+    def _let_go(self) -> None:
+        """Close the log and the file."""
+        self._stop_listening()
+        self._reader.close()
+
+    def _stop_listening(self) -> None:
+        if self._errors is not None:
+            self._context.flush_buffers()  # a thread that logs waits for Python, which would wait for it
+            self._errors.close()
+            self._errors = None
 
     def _account(self, reached: Fraction, end: Fraction | None) -> None:
         """Count what did not come up to ``end``, or to that of the file if it is None."""
@@ -375,6 +383,7 @@ class Source(Iterator[Frame]):
 
     def _pictures(self, clock: FrameClock) -> Iterator[av.VideoFrame]:
         """Frames as the decoder gives them; damage is counted, or raised if strict."""
+        self._stop_listening()  # to a decoder that began elsewhere
         self._tally = tally = self._new_tally()
         self._context = context = open_decoder(self.stream, self._selection.hwaccel)
         decoder = context.name  # once it could not be opened, PyAV must not be asked

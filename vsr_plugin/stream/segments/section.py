@@ -84,7 +84,7 @@ class Section(Source):
                     return
                 yield replace(frame, pts=frame.pts - self._shift)
         finally:
-            self._reader.close()
+            self._let_go()
 
     def _new_tally(self) -> Any:
         return _NoTally()
