@@ -295,7 +295,7 @@ def test_a_start_among_b_frames_shows_what_is_seen_there_and_decodes_less(
 
 def test_packets_without_a_time_are_decoded(media: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in transport streams, which need not state it for each."""
-    packets = Source._packets
+    packets = Source.packets
 
     def timeless(self: Source, tally: Tally) -> Iterator[Any]:
         for index, packet in enumerate(packets(self, tally)):
@@ -303,11 +303,11 @@ def test_packets_without_a_time_are_decoded(media: Media, monkeypatch: pytest.Mo
                 packet.pts = None
             yield packet
 
-    monkeypatch.setattr(Source, "_packets", timeless)
+    monkeypatch.setattr(Source, "packets", timeless)
     for start in range(20, 60):
         part = [frame.pts for frame in Source(media("groups.ts"), Selection(start=Fraction(start, 25), frames=9))]
         with monkeypatch.context() as patch:
-            patch.setattr("vsr_plugin.stream.decode._TELLS_REFERENCES", ())
+            patch.setattr("vsr_plugin.stream.frame_decoder._TELLS_REFERENCES", ())
             assert part == [
                 frame.pts for frame in Source(media("groups.ts"), Selection(start=Fraction(start, 25), frames=9))
             ]

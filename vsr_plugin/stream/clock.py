@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
 
     from ..frames import Frame
-    from .decode import Source
+    from .input_file import InputFile
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class OutputClock:
     """
 
     def __init__(
-        self, source: Source, first: Frame, codec: str, kind: str, name: str, *, stills: bool, strict: bool
+        self, source: InputFile, first: Frame, codec: str, kind: str, name: str, *, stills: bool, strict: bool
     ) -> None:
         self.ticks = self.time_base = first.time_base
         self.frame_rate = source.frame_rate

@@ -37,22 +37,25 @@ class Damage:
     Args:
         name: Of the input.
         strict: Raise at the first.
+        quiet: Log nothing: what is found will be found again.
 
     Attributes:
         count: Places so far.
     """
 
-    def __init__(self, name: str, *, strict: bool) -> None:
+    def __init__(self, name: str, *, strict: bool, quiet: bool = False) -> None:
         self.count = 0
+        self._quiet = quiet
         self._name = name
         self._strict = strict
         self._lock = threading.Lock()
 
-    def add(self, what: str, *, ends: bool = False) -> None:
+    def add(self, what: str, pts: int | None = None, *, ends: bool = False) -> None:
         """Count one place.
 
         Args:
             what: In words.
+            pts: Of the frame or packet, in ticks of the file's clock, if it is one.
             ends: Whether nothing comes after it.
 
         Raises:
@@ -63,7 +66,8 @@ class Damage:
         with self._lock:
             self.count += 1
             level = logging.WARNING if self.count <= _SAID else logging.DEBUG
-        log.log(level, "%s: %s%s", self._name, what, "" if ends else "; going on")
+        if not self._quiet:
+            log.log(level, "%s: %s%s", self._name, what, "" if ends else "; going on")
 
 
 class Tally:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import OutputError
 
 if TYPE_CHECKING:
-    from .decode import Source
+    from .input_file import InputFile
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ _UNHEARD = Fraction(45, 1000)  # seconds that frames may come after their sound 
 _FASTEST = 240  # a container's clock, above it, not a rate of frames
 
 
-def constant_rate(source: Source, *, standard: bool) -> Fraction:
+def constant_rate(source: InputFile, *, standard: bool) -> Fraction:
     """The rate at which a constant-rate output shows the source's frames nearest to their times.
 
     That is the lowest that has a place for each of them, where one is known, or else their average.

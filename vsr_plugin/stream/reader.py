@@ -41,6 +41,8 @@ class Reader:
         frame_rate: Of images and streams without timestamps.
         form: FFmpeg's name of the format, where neither name nor content tells.
         keep_packets: Keep those of the other streams in ``queue``; the file then stays open until `release`, too.
+        every_stream: Read those of the other streams, too, which tell where the clock jumps; they are dropped unless
+            they are kept.
         damage: Called with what is lost; may raise.
         cancelled: Asked before each packet: once it is true, there are no more.
 
@@ -63,11 +65,13 @@ class Reader:
         frame_rate: Fraction | None,
         form: str | None,
         keep_packets: bool,
+        every_stream: bool,
         damage: Callable[[str], None],
         cancelled: Callable[[], bool],
     ) -> None:
         self.seekable = can_seek(path)
         self.queue = PacketQueue() if keep_packets else None
+        self._every_stream = every_stream or keep_packets
         self._name = name
         self._opening = (path, frame_rate, form)
         self._damage = damage
@@ -205,7 +209,7 @@ class Reader:
         return False
 
     def packets(self) -> Iterator[Any]:
-        """The packets of the video stream; those of the others are kept, if they are to be.
+        """The packets of the video stream; those of the others are kept, if that is asked for.
 
         Raises:
             InputError: the key frame that was to be the first did not come.
@@ -254,7 +258,7 @@ class Reader:
                 return
 
     def _keep(self, packet: Packet[Any]) -> None:
-        if self.queue is None or not packet.size:
+        if not packet.size:
             return
         if packet.is_corrupt:
             self._damage(f"a packet of {packet.stream.type} stream {packet.stream_index} is damaged")
@@ -262,7 +266,8 @@ class Reader:
         if packet.stream.type == "audio":
             self._look_for_hole(packet)
         try:
-            self.queue.put(packet)
+            if self.queue is not None:
+                self.queue.put(packet)
         except OSError as error:
             raise OutputError(f"Cannot keep the sound of {self._name} in a temporary file: {error.strerror}") from error
 
@@ -316,7 +321,7 @@ class Reader:
             yield from packets
 
     def _demuxed(self) -> Iterator[Packet[Any]]:
-        demuxed: Any = self.container.demux() if self.queue is not None else self.container.demux(self.stream)
+        demuxed: Any = self.container.demux() if self._every_stream else self.container.demux(self.stream)
         while not self._cancelled():
             try:
                 packet = next(demuxed)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.stream import VideoStream
 
-    from .decode import Source
+    from .input_file import InputFile
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class _CopiedStream:
         self.last = packet.dts
 
 
-def drop(source: Source, what: str, why: str, *, strict: bool) -> None:
+def drop(source: InputFile, what: str, why: str, *, strict: bool) -> None:
     """Say that something does not cross over, or, if ``strict``, raise OutputError."""
     if strict:
         raise OutputError(f"{source.name}: {what} would be lost: {why}")
@@ -93,7 +93,7 @@ class Remux:
         begun: Whether the output's header is written, which is with the first packet of any stream.
     """
 
-    def __init__(self, source: Source, output: OutputContainer, *, strict: bool) -> None:
+    def __init__(self, source: InputFile, output: OutputContainer, *, strict: bool) -> None:
         self._source = source
         self._output = output
         self._strict = strict
@@ -320,7 +320,7 @@ class Remux:
         return True
 
 
-def metadata_options(source: Source) -> dict[str, str]:
+def metadata_options(source: InputFile) -> dict[str, str]:
     """Muxer options that let MP4 hold tags of any name; with them it holds no cover, which comes first."""
     return {"movflags": "use_metadata_tags"} if custom_tags(source.file_tags) and not source.covers else {}
 

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
     from ..frames import Frame
-    from .decode import Source
     from .encoder import Encoding
+    from .input_file import InputFile
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Writer:
         self,
         file: Any,
         suffix: str,
-        source: Source,
+        source: InputFile,
         encoding: Encoding,
         *,
         strict: bool,

@@ -54,29 +54,28 @@ def join(
         OutputError: a part is damaged or of another encoder; the file cannot be written.
     """
     with ExitStack() as cleanup:
-        source = Copied(film)
-        cleanup.callback(source.release)
-        cleanup.callback(source.close)
+        copied = Copied(film)
+        cleanup.callback(copied.close)
         hidden = cleanup.enter_context(HiddenFolder(output, sequence=False, overwrite=overwrite))
-        writer = PartsWriter(hidden.file, film.suffix, source, film.encoding, strict=film.strict, name=output.name)
+        writer = PartsWriter(hidden.file, film.suffix, copied.file, film.encoding, strict=film.strict, name=output.name)
         cleanup.callback(writer.abandon)
         with writing(writer):
             writer.open(without_samples(film.plan.opening.frame, target))
-            source.settle()
+            copied.settle()
             writer.check(parts)
         end = Fraction(0)
         for packet in timed(parts, folder):
             assert packet.pts is not None
-            source.follow(packet)
-            end = max(end, (packet.pts + (packet.duration or 0)) * source.time_base)
+            copied.follow(packet)
+            end = max(end, (packet.pts + (packet.duration or 0)) * copied.file.time_base)
             with writing(writer):
                 writer.put(packet)
-        source.finish(writer.written.frames, end)
+        copied.finish(writer.written.frames, end)
         with writing(writer):
             writer.complete()
         before_placed(hidden.file)
         writer.written.output = str(hidden.place())
-        return writer.written, source.damaged + sum(part.damaged for part in parts)
+        return writer.written, copied.file.damaged + sum(part.damaged for part in parts)
 
 
 class PartsWriter(Writer):

@@ -8,19 +8,19 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import pairwise, takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from ..damage import Damage
 from ..decode import Source
 from ..input import has_no_clock
+from ..input_file import InputFile, input_name
 from ..selection import Selection
 from . import Opening, Plan, Segment
 from .access import KeyFrame, is_random_access, key_frames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ...frames import Frame
     from ...sizes import Target
 
@@ -97,29 +97,6 @@ def without_samples(frame: Frame, target: Target | None = None) -> Frame:
     return replace(frame, planes=tuple(one.expand(shape) for shape in shapes))
 
 
-class _Scanned(Source):
-    """Read without decoding; damage is found again when the film is written, and said then."""
-
-    raises = False
-
-    def video_packets(self) -> Iterator[Any]:
-        """All packets of the video stream that hold something."""
-        for packet in self._packets(self._new_tally()):
-            while self.queue is not None and self.queue.get() is not None:
-                pass
-            if packet.size:
-                yield packet
-
-    def _unread(self, what: str) -> None:
-        if self.raises:
-            super()._unread(what)
-
-    def damage(self, what: str, pts: int | None = None) -> None:
-        """Raise DamagedInputError if strict."""
-        if self.raises:
-            super().damage(what, pts)
-
-
 @dataclass(slots=True)
 class _Found:
     """What a scan tells.
@@ -141,15 +118,17 @@ class _Found:
 
 def _scan(path: str, selection: Selection, *, strict: bool, stop: int | None) -> _Found:
     found = _Found()
-    source = _Scanned(path, Selection(frame_rate=selection.frame_rate), strict=strict, keep_packets=True)
-    source.raises = strict
+    damage = Damage(input_name(path), strict=strict, quiet=True)
+    file = InputFile(path, Selection(frame_rate=selection.frame_rate), damage, every_stream=True)
     times: list[int] = []
     access: dict[int, bool] = {}
-    with closing(source):
-        codec, header = source.stream.codec_context.name, source.stream.codec_context.extradata
-        if has_no_clock(source.container) and "image2" not in source.container.format.name:
+    with closing(file), closing(file.new_tally()) as tally:
+        codec, header = file.stream.codec_context.name, file.stream.codec_context.extradata
+        if has_no_clock(file.container) and "image2" not in file.container.format.name:
             found.obstacle = "nothing in it says when a frame is shown"
-        for packet in source.video_packets():
+        for packet in file.packets(tally):
+            if not packet.size:
+                continue
             if packet.pts is None:
                 found.obstacle = "not all its packets say when they are shown"
                 break
@@ -160,11 +139,10 @@ def _scan(path: str, selection: Selection, *, strict: bool, stop: int | None) ->
             times.append(packet.pts)
             if not packet.is_discard:
                 found.shown.append(packet.pts)
-        found.jumps = source.timeline.jumps
-        found.every_stream = source.timeline.may_leap
-        if source.time_base != Fraction(source.stream.time_base.numerator, source.stream.time_base.denominator):
+        found.jumps = file.timeline.jumps
+        found.every_stream = file.timeline.may_leap
+        if file.time_base != Fraction(file.stream.time_base.numerator, file.stream.time_base.denominator):
             found.obstacle = "its frames are closer than its clock can tell"
-        source.release()
     found.shown.sort()
     if not found.obstacle and len(set(times)) < len(times):
         found.obstacle = "several of its packets say that they are shown at one time"

@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
-import av
-
-from ..decode import Source
+from ...frames import Frame
+from ..damage import Damage
+from ..frame_decoder import FrameDecoder
+from ..input_file import InputFile, input_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from fractions import Fraction
 
-    from ...frames import Frame
+    from av.packet import Packet
+
     from ..damage import Tally
     from . import Film, Segment
 
@@ -32,7 +36,7 @@ def digest(frame: Frame) -> str:
     return found.hexdigest()[:32]
 
 
-class Section(Source):
+class Section(Iterator[Frame]):
     """The frames of consecutive segments, as if all before them had been decoded, too.
 
     Args:
@@ -41,6 +45,7 @@ class Section(Source):
         cancelled: As for `Source`.
 
     Attributes:
+        file: What is read.
         seams: Timestamp of a seam → checksum of the first frame there, as it was decoded. The seam at the end is among
             them, unless that is the film's.
         damages: Number of a segment → places in it that do not decode cleanly, so far.
@@ -49,32 +54,34 @@ class Section(Source):
     def __init__(self, film: Film, segments: Sequence[Segment], cancelled: Callable[[], bool] = lambda: False) -> None:
         plan = film.plan
         selection = replace(film.selection, start=None, duration=None, frames=None)
+        damage = _SegmentDamage(film, segments)
+        self.file = InputFile(film.path, selection, damage, every_stream=plan.every_stream, cancelled=cancelled)
+        self.file.first = replace(plan.opening.first)
+        self.file.begin(plan.shift)
         self.seams: dict[int, str] = {}
-        self.damages: Counter[int] = Counter()
+        self.damages = damage.of_segments
         self._segments = segments
-        self._firsts = [segment.first for segment in segments]
-        super().__init__(film.path, selection, strict=film.strict, keep_packets=plan.every_stream, cancelled=cancelled)
-        opening = plan.opening
-        self.first = replace(opening.first)
-        self.width, self.height = opening.frame.width, opening.frame.height
-        self.timeline.shift = plan.shift * plan.time_base
-        self._shift, self._seek = plan.shift, plan.seek
+        self._plan = plan
+        self._frames = self._read()
+
+    def __next__(self) -> Frame:
+        return next(self._frames)
 
     def close(self) -> None:
         """Close the file; harmless when called again."""
-        super().close()
-        self.release()
+        self._frames.close()
+        self.file.close()
 
     def _read(self) -> Generator[Frame]:
-        first, end = self._segments[0].first, self._segments[-1].end
-        due = self._firsts + ([] if end is None else [end])
-        try:
-            if (entry := self._segments[0].entry) is not None:
-                self._reader.enter(entry, seek=self._seek)
-            for picture in self._decoded():
-                if picture.pts is None or picture.pts < first:
+        first, end, entry = self._segments[0].first, self._segments[-1].end, self._segments[0].entry
+        due = [segment.first for segment in self._segments] + ([] if end is None else [end])
+        with closing(FrameDecoder(self.file)) as decoder:
+            if entry is not None:
+                self.file.reader.enter(entry, seek=self._plan.seek)
+            for decoded in decoder.frames():
+                if decoded.pts is None or decoded.pts < first:
                     continue
-                frame = self._frame(picture)
+                frame = decoder.read(decoded)
                 reached = bisect_right(due, frame.pts)
                 if reached:
                     checksum = digest(frame)
@@ -82,81 +89,77 @@ class Section(Source):
                     del due[:reached]
                 if end is not None and frame.pts >= end:
                     return
-                yield replace(frame, pts=frame.pts - self._shift)
-        finally:
-            self._let_go()
-
-    def _new_tally(self) -> Any:
-        return _NoTally()
-
-    def _packets(self, _: Tally) -> Iterator[Any]:
-        for packet in self._reader.packets():
-            while self.queue is not None and self.queue.get() is not None:
-                pass
-            if packet.size or packet.dts is None:
-                yield packet
-        yield av.Packet()
-
-    def _unread(self, _: str) -> None:
-        """Is told when the file is read as a whole."""
-
-    def damage(self, what: str, pts: int | None = None) -> None:
-        """What lies in these segments; what the file itself lacks is told when it is read as a whole."""
-        first, end = self._segments[0].first, self._segments[-1].end
-        if pts is not None and pts >= first and (end is None or pts < end):
-            super().damage(what, pts)
-            self.damages[self._segments[bisect_right(self._firsts, pts) - 1].number] += 1
+                yield replace(frame, pts=frame.pts - self._plan.shift)
 
 
-class _NoTally:
-    """Stands for `Tally` where a part of a file is read: what a file lacks is told when it is read as a whole."""
+class _SegmentDamage(Damage):
+    """Damage within some segments; what the file itself lacks is told when it is read as a whole.
 
-    def packet(self, _: Any) -> None:
-        """Nothing is lost."""
+    Attributes:
+        of_segments: Number of a segment → places in it.
+    """
 
-    def frame(self, _: int | None) -> None:
-        """Nothing is noted."""
+    def __init__(self, film: Film, segments: Sequence[Segment]) -> None:
+        super().__init__(input_name(film.path), strict=film.strict)
+        self.of_segments: Counter[int] = Counter()
+        self._segments = segments
+        self._firsts = [segment.first for segment in segments]
 
-    def close(self) -> None:
-        """Nothing is open."""
+    def add(self, what: str, pts: int | None = None, *, ends: bool = False) -> None:
+        """Count one place, if it is in one of the segments."""
+        end = self._segments[-1].end
+        if pts is not None and pts >= self._firsts[0] and (end is None or pts < end):
+            super().add(what, pts, ends=ends)
+            self.of_segments[self._segments[bisect_right(self._firsts, pts) - 1].number] += 1
 
 
-class Copied(Source):
+class Copied:
     """A film whose frames come from parts: its file is read for the packets of the other streams.
 
     Args:
         film: Which.
+
+    Attributes:
+        file: What is read.
     """
 
     def __init__(self, film: Film) -> None:
-        super().__init__(film.path, film.selection, strict=film.strict, keep_packets=True)
         plan = film.plan
-        self.width, self.height = plan.opening.frame.width, plan.opening.frame.height
-        self.timeline.shift = plan.shift * plan.time_base
-        self._keep_length()
+        damage = Damage(input_name(film.path), strict=film.strict)
+        self.file = InputFile(film.path, film.selection, damage, keep_packets=True)
+        self.file.first = replace(plan.opening.first)
+        self.file.begin(plan.shift)
         self._plan = plan
-        self._rest: Iterator[Any] | None = None
+        self._tally: Tally | None = None
+        self._rest: Iterator[Packet[Any]] = iter(())
         self._shown: list[int] = []  # timestamps of frames that have not been noted, a heap
         self._reached: int | None = None  # decoding time of the last video packet
         self._ahead = round(_AHEAD / plan.time_base)
 
+    def close(self) -> None:
+        """Close the file; harmless when called again."""
+        if self._tally is not None:
+            self._tally.close()
+        self.file.close()
+        self.file.release()
+
     def settle(self) -> None:
         """Let the film end where the plan says."""
-        end = self._plan.segments[-1].end
-        if end is not None and self._limit is not None:
-            self.timeline.end = end * self.time_base
-        self.timeline.settled = True
+        timeline, end = self.file.timeline, self._plan.segments[-1].end
+        if end is not None and self.file.limit is not None:
+            timeline.end = end * self.file.time_base
+        timeline.settled = True
 
     def follow(self, packet: Any) -> None:
         """Read on until the other streams' packets that come before an encoded one, with times of the output, are read.
 
         Frames are noted meanwhile: what the file says it holds beside them is lost.
         """
-        if self._rest is None:
-            if self.timeline.start is not None:
-                self._reader.seek(self.timeline.start)
-            self._tally = self._new_tally()
-            self._rest = self._packets(self._tally)
+        if self._tally is None:
+            if self.file.timeline.start is not None:
+                self.file.reader.seek(self.file.timeline.start)
+            self._tally = self.file.new_tally()
+            self._rest = self.file.packets(self._tally)
         heappush(self._shown, packet.pts + self._plan.shift)
         time = packet.dts + self._plan.shift + self._ahead
         while self._reached is None or self._reached < time:
@@ -178,15 +181,14 @@ class Copied(Source):
             frames: How many there are in the output.
             end: Where the last of them ends, in seconds of the output.
         """
-        timeline = self.timeline
+        timeline = self.file.timeline
         reached = end + timeline.shift
         if timeline.end is None:
-            for _ in self._rest or ():
+            for _ in self._rest:
                 pass
         else:
-            self._reader.read_rest(timeline.end)
+            self.file.reader.read_rest(timeline.end)
         self._note(None)
-        whole = frames != self._limit and (timeline.end is None or reached < timeline.end)
-        self._account(reached, None if whole else timeline.end or reached)
+        whole = frames != self.file.limit and (timeline.end is None or reached < timeline.end)
         if self._tally is not None:
-            self._tally.close()
+            self.file.account(self._tally, reached, None if whole else timeline.end or reached)

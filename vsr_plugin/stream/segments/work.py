@@ -45,7 +45,7 @@ class PartWriter(Writer):
 
     def __init__(self, part: OpenPart, film: Film, source: Section) -> None:
         name = f"segment {part.number}"
-        super().__init__(Nowhere(film.suffix), film.suffix, source, film.encoding, strict=film.strict, name=name)
+        super().__init__(Nowhere(film.suffix), film.suffix, source.file, film.encoding, strict=film.strict, name=name)
         self._part = part
 
     @property

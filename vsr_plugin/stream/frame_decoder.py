@@ -1,0 +1,211 @@
+"""`FrameDecoder`: the frames of an open file."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from av.error import FFmpegError
+
+from ..errors import DamagedInputError, InputError, UsageError
+from ..frames import Frame
+from .color import Reading, read_color
+from .decoder import open_decoder
+from .deinterlace import deinterlaced, holds_one_field
+from .ffmpeg_log import Errors
+from .input import has_no_clock
+from .planes import read_planes, readable
+from .side_data import NAMES, read_side_data
+from .still import READ, read_still
+from .timeline import FrameClock, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import av
+
+    from .damage import Tally
+    from .input_file import InputFile
+
+log = logging.getLogger(__name__)
+
+# Codecs in which a frame says for sure whether others refer to it; HEVC only says it of its own temporal layer.
+_TELLS_REFERENCES = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
+
+
+class FrameDecoder:
+    """Decodes a file once, from where its reader stands.
+
+    Args:
+        file: Which; damage is reported to it.
+        tally: Notes packets and frames; closed by `close`.
+    """
+
+    def __init__(self, file: InputFile, tally: Tally | None = None) -> None:
+        self._file = file
+        self._first = file.first
+        self._tally = tally
+        self._step = round(1 / (file.frame_rate * file.time_base)) if file.frame_rate else 0  # ticks between frames
+        self._context: av.VideoCodecContext | None = None
+        self._errors: Errors | None = None  # that FFmpeg logs
+        self._said_changes: list[str] = []
+        self._stills: dict[int | None, dict[str, bytes]] = {}  # pts → what the bytes of an image say
+
+    def close(self) -> None:
+        """End decoding; the file stays open. Harmless when called again."""
+        if self._errors is not None and self._context is not None:
+            self._context.flush_buffers()  # a thread that logs waits for Python, which would wait for it
+            self._errors.close()
+            self._errors = None
+        if self._tally is not None:
+            self._tally.close()
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """Frames as they are stored, with timestamps that rise; deinterlaced, if that is asked for.
+
+        Raises:
+            DamagedInputError: the decoder does not take the header; with ``strict``, the first damage.
+            InputError: the frames change their size or pixel aspect ratio, or are single fields.
+        """
+        file = self._file
+        clock = FrameClock(file.name, file.time_base, max(self._step, 1))
+        frames = self._decoded(clock)
+        if file.ticks > 1:
+            frames = spread(frames)
+        frames = self._stamped(frames, clock)
+        if not file.selection.deinterlace:
+            return frames
+        return deinterlaced(frames, file.time_base, file.field_order, flagged=bool(self._first.flagged))
+
+    def _stamped(self, frames: Iterator[av.VideoFrame], clock: FrameClock) -> Iterator[av.VideoFrame]:
+        for frame in frames:
+            clock.stamp(frame)
+            if frame.is_corrupt:
+                self._file.damage(f"the frame at {self._file.clock(frame.pts)} is damaged", frame.pts)
+            self._check(frame)
+            if holds_one_field(frame, self._file.stream):
+                raise InputError(
+                    f"{self._file.name}: each of its frames is a single field, of half the height: weave them into "
+                    "whole frames first (FFmpeg's filter weave)"
+                )
+            yield frame
+
+    def _open(self) -> tuple[av.VideoCodecContext, Errors]:
+        file = self._file
+        self._context = context = open_decoder(file.stream, file.selection.hwaccel)
+        decoder = context.name  # once it could not be opened, PyAV must not be asked
+        try:
+            context.open(strict=False)
+        except FFmpegError as error:
+            what = f"the decoder {decoder} does not take what the header says ({error.strerror})"
+            raise DamagedInputError(f"{file.name}: {what}") from error
+        # The demuxer of image sequences reports files that are missing, which is known.
+        names = {decoder} if file.sequence is not None else {decoder, file.container.format.name}
+        self._errors = errors = Errors(names)
+        return context, errors
+
+    def _decoded(self, clock: FrameClock) -> Iterator[av.VideoFrame]:
+        """Frames as the decoder gives them; damage is counted, or raised if strict."""
+        file = self._file
+        context, errors = self._open()
+        skips = not file.selection.deinterlace and context.codec.canonical_name in _TELLS_REFERENCES
+        start = file.timeline.start
+        latest: int | None = None  # of the packets so far
+        begun, known = False, 0
+        images = has_no_clock(file.container) and context.codec.canonical_name in READ
+        for packet in file.packets(self._tally):
+            if images and packet.size:
+                self._stills[packet.pts] = read_still(bytes(packet))
+            if skips and start is not None:
+                # Before a frame that is not after the start, nobody sees this one: it is decoded for others alone.
+                later = latest is not None and packet.pts is not None and packet.pts < latest
+                unseen = later and latest is not None and latest * file.time_base <= start
+                context.skip_frame = "NONREF" if unseen else "DEFAULT"
+                if packet.pts is not None and not later:
+                    latest = packet.pts
+            clock.feed(packet)
+            try:
+                frames = context.decode(packet if packet.size else None)
+            except EOFError:
+                break
+            except FFmpegError as error:
+                clock.give_up()
+                said = errors.take() or error.strerror
+                file.damage(f"a packet near {file.clock(packet.pts)} does not decode ({said})", packet.pts)
+                known = file.damaged
+                continue
+            for frame in frames:
+                if self._tally is not None:
+                    self._tally.frame(None if frame.pts is None else frame.pts // file.ticks)
+                yield frame
+            begun = begun or packet.is_keyframe  # what is before the first key frame was cut off from its own
+            if (said := errors.take()) and begun and file.damaged == known:
+                near = f" near {file.clock(packet.pts)}" if packet.size else ""
+                file.damage(f"FFmpeg reports an error{near} ({said})", packet.pts)
+            known = file.damaged
+
+    def read(self, decoded: av.VideoFrame) -> Frame:
+        """The samples of a frame, and what it says of them.
+
+        Raises:
+            InputError: it is interlaced; its colors change to what cannot be converted.
+        """
+        file, first = self._file, self._first
+        if (decoded.interlaced_frame or file.field_order) and not file.selection.deinterlace:
+            since = "" if first.reading is None else f" from {file.clock(decoded.pts)} on"
+            raise InputError(
+                f"{file.name} is interlaced{since}: two fields would be enlarged as one frame", deinterlace=True
+            )
+        side_data = read_side_data(decoded, file.stream.codec_context.codec.canonical_name, NAMES)
+        side_data |= self._stills.pop(decoded.pts, {})
+        decoded = readable(decoded)
+        color, guesses = read_color(decoded, file.selection.matrix, file.selection.range)
+        if first.reading is None and guesses:
+            log.info("%s does not say how its colors are stored: read as %s", file.name, " in ".join(guesses))
+        assert decoded.pts is not None
+        duration = decoded.duration or self._step
+        frame = Frame(read_planes(decoded), decoded.pts, file.time_base, duration, color, side_data)
+        frame = replace(frame, sample_aspect_ratio=file.sample_aspect_ratio)
+        if first.reading is None:
+            first.reading, first.assumed = Reading(color, len(frame.planes)), tuple(guesses)
+        elif changes := first.reading.changes(frame):
+            frame = self._stored_as_first(frame, first.reading, changes)
+        return frame
+
+    def _stored_as_first(self, frame: Frame, reading: Reading, changes: list[str]) -> Frame:
+        """A frame whose tags differ from the first one's, converted to them.
+
+        Raises:
+            InputError: no conversion leaves the colors what they are.
+        """
+        what = f"changes its {', '.join(changes)} at {self._file.clock(frame.pts)}"
+        try:
+            stored = reading.store(frame)
+        except UsageError as error:
+            raise self._cut_there(what) from error
+        if changes != self._said_changes:
+            self._said_changes = changes
+            log.warning("%s %s: converted to what the first frame has", self._file.name, what)
+        return stored
+
+    def _cut_there(self, what: str) -> InputError:
+        return InputError(f"{self._file.name} {what}: cut the file there and enlarge the parts")
+
+    def _check(self, frame: av.VideoFrame) -> None:
+        """Size and pixel aspect ratio stay those of the first frame.
+
+        Raises:
+            InputError: they do not.
+        """
+        assert self._context is not None
+        ratio, size, sequence = self._context.sample_aspect_ratio, self._first.size, self._file.sequence
+        change = self._first.changes(frame, Fraction(ratio.numerator, ratio.denominator) if ratio else None)
+        if change is None:
+            return
+        if sequence is not None and frame.pts is not None and size is not None and size != (frame.width, frame.height):
+            name = sequence.name(sequence.numbers[0] + frame.pts)
+            now, before = f"{frame.width}×{frame.height}", f"{size[0]}×{size[1]}"
+            raise InputError(f"{name} is {now}, those before it are {before}: give all images one size")
+        raise self._cut_there(f"changes its {change} at {self._file.clock(frame.pts)}")
