@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import os
-import sys
-from contextlib import ExitStack, closing
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import UsageError, VsrError
+from ..errors import UsageError
 from ..execution import Execution
 from ..models import CLEAN
 from ..stream.selection import Selection
 from . import values
-from .jobs import check_input, check_names, closing_line, find_jobs, find_unsuitable, full_path, if_stopped
+from .jobs import check_stdout, find_jobs, skip_finished
 from .networks import AUTO, Networks, check_model
 
 if TYPE_CHECKING:
-    from ..stream import Encoding, Report
     from ..stream.segments.cluster import Cluster
 
 _USAGE = """Usage: vsr-encode INPUT [OUTPUT] [OPTIONS]
@@ -181,8 +175,8 @@ def encode(
     version: Annotated[bool, values.VERSION] = False,
 ) -> None:
     """Enlarge video with a neural network; sound, subtitles, chapters, timestamps and colors stay as they are."""
-    from .stop import tell_if_stopped
-    from .terminal import console, remedy, say_error, say_result, speak
+    from .run import Run
+    from .terminal import speak
 
     if not inputs:
         typer.echo(_USAGE, err=True)
@@ -220,82 +214,37 @@ def encode(
     marks = [weights.stem] if weights is not None else [tuned_for] * (tuned_for != CLEAN)
     marks += ["ensemble"] * self_ensemble
     from ..stream.encoder import Encoding
-    from ..stream.output import identities
 
     jobs = find_jobs(inputs, output, model, times, marks)
-    if any(target == "-" for _, target in jobs) and sys.stdout is not None and sys.stdout.isatty():
-        raise UsageError("Standard output is a terminal: send the y4m to a pipe or a file, or name an output")
+    check_stdout(jobs, as_json=as_json)
     if resume:
         from ..stream.segments.manifest import remove_finished
 
         for _, target in jobs:
             remove_finished(Path(target))
     if skip_existing:
-        there = {job for job in jobs if job[1] != "-" and os.path.lexists(job[1])}
-        if there and not quiet:
-            console().print(f"{len(there)} of {len(jobs)} outputs exist and are skipped", markup=False)
-        jobs = [job for job in jobs if job not in there]
-    if as_json and any(target == "-" for _, target in jobs):
-        raise UsageError("Expected --json or y4m on standard output, got both")
-    encoding = Encoding(codec, crf, preset, encoder_options, pixel_format)
-    unsuitable = find_unsuitable(jobs, encoding, segments=resume)
-    kept = identities(source for source, _ in jobs if source != "-")
-    for source, target in jobs:
-        if target != "-" and kept & identities([target]):
-            raise UsageError(f"{target} is an input, too: name another output for {source}")
-    if not jobs:
-        return
-    if len(jobs) == 1:
-        check_names(*jobs[0], kept, overwrite=overwrite)
-        check_input(jobs[0][0])
-
-    done = failed = damaged = 0
+        jobs = skip_finished(jobs, quiet=quiet)
     with ExitStack() as cleanup:
-        networks = cleanup.enter_context(
-            closing(Networks(model, times, execution, weights, fps, tuned_for=tuned_for, quiet=quiet))
-        )
-        if executor is not None:
-            cleanup.enter_context(executor)
-        encode_one = partial(
-            _encode_one,
+        networks = Networks(model, times, execution, weights, fps, tuned_for=tuned_for, quiet=quiet)
+        cleanup.callback(networks.close)
+        run = Run(
             networks,
             selection,
-            encoding,
-            quiet=quiet,
+            Encoding(codec, crf, preset, encoder_options, pixel_format),
             overwrite=overwrite,
             strict=strict,
             resume=resume,
             fresh=fresh,
             segment_length=segment_length,
             executor=executor,
+            quiet=quiet,
+            as_json=as_json,
         )
-        for number, (source, target) in enumerate(jobs, start=1):
-            try:
-                if target in unsuitable:
-                    raise unsuitable[target]  # noqa: TRY301 - it is the first that can go wrong with this file
-                check_names(source, target, kept, overwrite=overwrite)
-                check_input(source)
-                tell_if_stopped(partial(if_stopped, target, done, len(jobs), older=identities([target]), kept=resume))
-                place = f"{number} of {len(jobs)}: " if len(jobs) > 1 else ""
-                report = encode_one(source, target, label=place + Path(source).name)
-            except Exception as error:
-                if len(jobs) == 1:
-                    raise
-                failed += 1
-                say_error(error)
-                if as_json:
-                    line = error.message_for(remedy) if isinstance(error, VsrError) else str(error)
-                    say_result(json.dumps({"source": full_path(source), "error": line}))
-                continue
-            kept |= identities([report.output])
-            done += 1
-            damaged += report.damaged > 0
-            if as_json:
-                paths = {"source": full_path(source), "target": full_path(target)}
-                say_result(json.dumps({**paths, **dataclasses.asdict(report), "fps": round(report.fps, 3)}))
-    if len(jobs) > 1 and not quiet:
-        console().print(closing_line(len(jobs), done, failed, damaged), markup=False)
-    if failed or damaged:
+        run.check(jobs)
+        if executor is not None and jobs:
+            cleanup.enter_context(executor)
+        whole = run.encode(jobs)
+    if not whole:
         raise typer.Exit(1)
 
 
@@ -308,54 +257,3 @@ def _executor(workers: str | None, cluster: str | None, *, ship: bool) -> Cluste
     from ..stream.segments.cluster import Cluster
 
     return Cluster(values.workers(workers), values.cluster(cluster), ship=ship)
-
-
-def _encode_one(
-    networks: Networks,
-    selection: Selection,
-    encoding: Encoding,
-    source: str,
-    target: str,
-    *,
-    label: str,
-    quiet: bool,
-    **how: Any,
-) -> Report:
-    from .progress import progress
-    from .terminal import console, printable
-
-    upscaler = networks.open(source, target, selection, encoding, kept=how["resume"] and not how["fresh"])
-    from ..stream import upscale_file
-
-    start = f"compiling {upscaler.spec.name} for {upscaler.backend}"
-    with progress(label, "starting workers" if how["executor"] else start, quiet=quiet) as show:
-        report = upscale_file(
-            source,
-            target,
-            upscaler,
-            selection,
-            encoding=encoding,
-            on_progress=show,
-            **how,
-        )
-    if not quiet:
-        count = f"{report.frames} frame{'s' * (report.frames != 1)}"
-        if report.kept:
-            count += f", {report.kept} of them from before"
-        times = " ".join(f"×{scale}" for scale in report.scales)
-        tile = f"tiles of {report.tile}" if report.tile else "whole frames"
-        batch = f", batch {report.batch}, {tile}" if report.batch else ""  # workers choose their own
-        reused = f", reused {report.reused:.0%}" if report.reused and report.reused >= 0.005 else ""
-        names = printable(f"{report.input} → {report.output if report.output != '-' else 'standard output'}")
-        width, height = (report.height, report.width) if report.transposed else (report.width, report.height)
-        console().print(
-            f"{names}: {count}, {width}×{height}, "
-            f"{report.codec} {report.pixel_format}, in {report.seconds:.1f} s ({report.fps:.1f} fps; {report.model} "
-            f"{times}, {report.backend} on {report.device}, {report.precision}{batch}{reused})",
-            markup=False,
-        )
-    if report.damaged:
-        name = printable(report.input)
-        places = f"{report.damaged} place{'s' * (report.damaged != 1)}"
-        typer.echo(f"Error: {name} is damaged in {places}; what decodes was encoded", err=True)
-    return report

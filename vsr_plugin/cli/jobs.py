@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,25 @@ def find_jobs(
         (source, str(default_output(source, model, scale, place, marks=marks)))
         for source, place in zip(sources, places, strict=True)
     ]
+
+
+def check_stdout(jobs: list[tuple[str, str]], *, as_json: bool) -> None:
+    """Raise UsageError where y4m would go to a terminal, or into the lines of ``--json``."""
+    if any(target == "-" for _, target in jobs):
+        if sys.stdout is not None and sys.stdout.isatty():
+            raise UsageError("Standard output is a terminal: send the y4m to a pipe or a file, or name an output")
+        if as_json:
+            raise UsageError("Expected --json or y4m on standard output, got both")
+
+
+def skip_finished(jobs: list[tuple[str, str]], *, quiet: bool) -> list[tuple[str, str]]:
+    """The jobs whose output does not exist yet."""
+    from .terminal import console
+
+    left = [job for job in jobs if job[1] == "-" or not os.path.lexists(job[1])]
+    if len(left) < len(jobs) and not quiet:
+        console().print(f"{len(jobs) - len(left)} of {len(jobs)} outputs exist and are skipped", markup=False)
+    return left
 
 
 def make_folder(folder: Path) -> None:

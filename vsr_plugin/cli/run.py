@@ -1,0 +1,162 @@
+"""`Run`: one file after another through a network, and what is said of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from ..errors import UsageError, VsrError
+from .jobs import check_input, check_names, closing_line, find_unsuitable, full_path, if_stopped
+from .stop import tell_if_stopped
+from .terminal import console, printable, remedy, say_error, say_result
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+    from ..stream import Encoding, Report, Selection
+    from ..stream.segments.cluster import Cluster
+    from .networks import Networks
+
+
+@dataclass(slots=True)
+class Run:
+    """Encodes the files of one command, all with the same settings.
+
+    Args:
+        networks: Opens the network of each file.
+        selection: Which frames, and how they are decoded.
+        encoding: How to encode.
+        overwrite: Replace existing files.
+        strict: Refuse damaged input, and refuse to drop any stream.
+        resume: Make the files in segments, which are kept until the file is whole.
+        fresh: Drop segments that an earlier run has left.
+        segment_length: In seconds.
+        executor: Makes the segments elsewhere; None for this process.
+        quiet: Say nothing but errors.
+        as_json: Print a line for programs for each file.
+    """
+
+    networks: Networks
+    selection: Selection
+    encoding: Encoding
+    overwrite: bool
+    strict: bool
+    resume: bool
+    fresh: bool
+    segment_length: Fraction
+    executor: Cluster | None
+    quiet: bool
+    as_json: bool
+    _unsuitable: dict[str, VsrError] = field(default_factory=dict, init=False)
+    _kept: set[tuple[int, int]] = field(default_factory=set, init=False)  # files that no job may replace
+
+    def check(self, jobs: list[tuple[str, str]]) -> None:
+        """Say what is wrong with the files before torch is loaded.
+
+        Raises:
+            VsrError: no job can be done, or one would replace the input of another.
+        """
+        from ..stream.output import identities
+
+        self._unsuitable = find_unsuitable(jobs, self.encoding, segments=self.resume)
+        self._kept = identities(source for source, _ in jobs if source != "-")
+        for source, target in jobs:
+            if target != "-" and self._kept & identities([target]):
+                raise UsageError(f"{target} is an input, too: name another output for {source}")
+        if len(jobs) == 1:
+            check_names(*jobs[0], self._kept, overwrite=self.overwrite)
+            check_input(jobs[0][0])
+
+    def encode(self, jobs: list[tuple[str, str]]) -> bool:
+        """Encode the files that `check` has seen; whether all of them are whole.
+
+        Raises:
+            VsrError: the only job cannot be done; of several, the error is printed, and the next one begins.
+        """
+        from ..stream.output import identities
+
+        done = failed = damaged = 0
+        for number, (source, target) in enumerate(jobs, start=1):
+            try:
+                if target in self._unsuitable:
+                    raise self._unsuitable[target]  # noqa: TRY301 - it is the first that can go wrong with this file
+                check_names(source, target, self._kept, overwrite=self.overwrite)
+                check_input(source)
+                older = identities([target])
+                tell_if_stopped(partial(if_stopped, target, done, len(jobs), older=older, kept=self.resume))
+                place = f"{number} of {len(jobs)}: " if len(jobs) > 1 else ""
+                report = self._encode(source, target, label=place + Path(source).name)
+            except Exception as error:
+                if len(jobs) == 1:
+                    raise
+                failed += 1
+                say_error(error)
+                if self.as_json:
+                    line = error.message_for(remedy) if isinstance(error, VsrError) else str(error)
+                    say_result(json.dumps({"source": full_path(source), "error": line}))
+                continue
+            self._kept |= identities([report.output])
+            done += 1
+            damaged += report.damaged > 0
+            self._say(report, source, target)
+        if len(jobs) > 1 and not self.quiet:
+            console().print(closing_line(len(jobs), done, failed, damaged), markup=False)
+        return not failed and not damaged
+
+    def _encode(self, source: str, target: str, *, label: str) -> Report:
+        from .progress import progress
+
+        kept = self.resume and not self.fresh
+        upscaler = self.networks.open(source, target, self.selection, self.encoding, kept=kept)
+        from ..stream import upscale_file
+
+        start = f"compiling {upscaler.spec.name} for {upscaler.backend}"
+        with progress(label, "starting workers" if self.executor else start, quiet=self.quiet) as show:
+            return upscale_file(
+                source,
+                target,
+                upscaler,
+                self.selection,
+                encoding=self.encoding,
+                overwrite=self.overwrite,
+                strict=self.strict,
+                resume=self.resume,
+                fresh=self.fresh,
+                segment_length=self.segment_length,
+                executor=self.executor,
+                on_progress=show,
+            )
+
+    def _say(self, report: Report, source: str, target: str) -> None:
+        if not self.quiet:
+            console().print(_summary(report), markup=False)
+        if report.damaged:
+            places = f"{report.damaged} place{'s' * (report.damaged != 1)}"
+            typer.echo(f"Error: {printable(report.input)} is damaged in {places}; what decodes was encoded", err=True)
+        if self.as_json:
+            paths = {"source": full_path(source), "target": full_path(target)}
+            say_result(json.dumps({**paths, **dataclasses.asdict(report), "fps": round(report.fps, 3)}))
+
+
+def _summary(report: Report) -> str:
+    """What was made of a file, how, and how fast."""
+    count = f"{report.frames} frame{'s' * (report.frames != 1)}"
+    if report.kept:
+        count += f", {report.kept} of them from before"
+    times = " ".join(f"×{scale}" for scale in report.scales)
+    tile = f"tiles of {report.tile}" if report.tile else "whole frames"
+    batch = f", batch {report.batch}, {tile}" if report.batch else ""  # workers choose their own
+    reused = f", reused {report.reused:.0%}" if report.reused and report.reused >= 0.005 else ""
+    names = printable(f"{report.input} → {report.output if report.output != '-' else 'standard output'}")
+    width, height = (report.height, report.width) if report.transposed else (report.width, report.height)
+    return (
+        f"{names}: {count}, {width}×{height}, "
+        f"{report.codec} {report.pixel_format}, in {report.seconds:.1f} s ({report.fps:.1f} fps; {report.model} "
+        f"{times}, {report.backend} on {report.device}, {report.precision}{batch}{reused})"
+    )
