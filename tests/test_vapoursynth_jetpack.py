@@ -56,5 +56,5 @@ def test_it_shifts_in_samples_of_the_clip() -> None:
 
 
 def test_what_is_wrong_is_a_sentence() -> None:
-    with pytest.raises(vs.Error, match=r"^vsr\.upscale: expected a model out of"):
+    with pytest.raises(vs.Error, match=r"^vsr\.upscale: unknown model 'espnc'"):
         vsvsr.VSR("espnc").scale(gradient(), 96, 64)

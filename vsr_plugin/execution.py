@@ -64,6 +64,8 @@ class Execution:
         check_type("cache_dir", self.cache_dir, str, PathLike, NoneType)
         if self.cache_dir is not None:
             object.__setattr__(self, "cache_dir", Path(self.cache_dir))
+            if self.cache_dir.exists() and not self.cache_dir.is_dir():
+                raise UsageError(f"Expected cache_dir to be a folder, got the file {self.cache_dir}")
         if self.backend is not None and self.backend not in BACKEND_NAMES:
             use = {"device": self.backend} if _DEVICE.fullmatch(self.backend) else {}
             raise UsageError(f"Unknown backend {self.backend!r}. Known backends: {', '.join(BACKEND_NAMES)}", **use)

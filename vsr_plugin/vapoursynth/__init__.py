@@ -123,25 +123,21 @@ def upscale(
         check_clip(clip)
         named = arguments.resolve_aliases({"weights": weights, "device": device, "batch": batch}, others)
         asked = arguments.enlargement(model, scale, clip, (width, height), fit, (src_left, src_top))
-        arguments.check_number("num_streams", num_streams, 1)
         latency = named["batch"] == "latency"
         frames: int | None = 1 if latency else named["batch"]
-        arguments.check_number("batch", frames, 1, or_word="latency")
-        side = arguments.tile(tile)
-        path = arguments.weights(model, asked, named["weights"], tuned_for)
-        cache = arguments.folder(cache_dir)
+        execution = Execution(
+            backend=backend,
+            precision=precision,
+            batch=frames,
+            tile="auto" if tile is None else tile or "off",
+            cache_dir=cache_dir,  # type: ignore[arg-type] # a path of any kind, which Execution checks
+        )
+        path = arguments.weights(named["weights"])
         where = arguments.device(backend, named["device"])
         backend = backend or default_backend(torch.device(where))
         precision = arguments.precision(clip.format, backend, precision)
         count, threads = arguments.streams(where, backend, num_streams, latency=latency)
-        execution = Execution(
-            backend=backend,
-            device=where,
-            precision=precision,
-            tile=side,
-            cache_dir=cache,
-            threads=threads,
-        )
+        execution = replace(execution, backend=backend, device=where, precision=precision, threads=threads)
         stamp = None if path is None else (path.resolve(), path.stat().st_mtime_ns, path.stat().st_size)
         with quiet_descriptor(), ExitStack() as opened:
             workers: list[Worker] = []

@@ -1,4 +1,4 @@
-"""What the filter is asked for: checked and completed before anything is opened, in the words of its arguments."""
+"""The arguments that only the filter has, and those that it has other names or defaults for."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 import vapoursynth as vs
 
-from ..backends import BACKEND_NAMES, open_backend
+from ..backends import open_backend, precisions
 from ..device import cpu_count, find_device
 from ..errors import UsageError
-from ..execution import MIN_TILE
-from ..models import CLEAN, MODELS, check_tuning, shipped_weights
+from ..models import find_model
 from ..sizes import Size
 
 if TYPE_CHECKING:
     from ..backends import Precision
-    from ..execution import Tile
     from ..sizes import Fit
 
 # What other filters call our arguments: taken here, too, or answered with ours.
@@ -55,19 +53,8 @@ def resolve_aliases(given: dict[str, Any], others: dict[str, object]) -> dict[st
     return given
 
 
-def tile(asked: object) -> Tile:
-    """The side of a tile as `Execution` has it."""
-    if asked in (None, "auto"):
-        return "auto"
-    if asked in (0, "off"):
-        return "off"
-    if isinstance(asked, bool) or not isinstance(asked, int) or asked < MIN_TILE:
-        raise UsageError(f"Expected tile to be 'auto', 'off', or {MIN_TILE} and more, got {asked!r}")
-    return asked
-
-
 def enlargement(
-    model: object,
+    model: str,
     scale: int | None,
     clip: vs.VideoNode,
     size: tuple[object, object],
@@ -78,11 +65,11 @@ def enlargement(
     width, height = size
     if width is None and height is None:
         scale = 2 if scale is None else scale
-        check_model(model, scale)
+        find_model(model, scale)
         if not any(shift):
             return scale
         width, height = clip.width * scale, clip.height * scale
-    check_model(model, scale)
+    find_model(model, scale)
     form = clip.format
     for name, value, step in (("width", width, 1 << form.subsampling_w), ("height", height, 1 << form.subsampling_h)):
         if value is not None and (type(value) is not int or value < step or value % step):
@@ -103,6 +90,8 @@ def streams(device: str, backend: str, asked: int | None, *, latency: bool) -> t
     Two requests of half the cores take about a tenth less CPU time than one of all cores, which wait for each other
     after every layer. Backends that compute with torch's own threads gain nothing.
     """
+    if asked is not None and (type(asked) is not int or asked < 1):
+        raise UsageError(f"Expected num_streams to be a whole number, 1 or more, got {asked!r}")
     own_threads = open_backend(backend).own_threads
     cores = cpu_count()
     two = not latency and (device != "cpu" or (own_threads and cores > 1))
@@ -110,71 +99,24 @@ def streams(device: str, backend: str, asked: int | None, *, latency: bool) -> t
     return count, max(1, cores // count) if device == "cpu" and own_threads and count > 1 else None
 
 
-def check_model(model: object, scale: object) -> None:
-    """Refuse unknown models, and scales that they lack; None is no scale yet."""
-    if not isinstance(model, str) or model not in MODELS:
-        raise UsageError(f"Expected a model out of {', '.join(sorted(MODELS))}, got {model!r}")
-    scales = MODELS[model].scales
-    if scale is None:
-        return
-    if isinstance(scale, bool) or not isinstance(scale, int) or scale not in scales:
-        raise UsageError(f"Expected a scale out of {', '.join(map(str, scales))} for {model}, got {scale!r}")
-
-
-def check_number(
-    name: str, value: object, least: int, *, or_else: int | None = None, or_word: str | None = None
-) -> None:
-    """Refuse what is neither None nor a whole number of at least ``least``, nor ``or_else``."""
-    if value is None or (type(value) is int and (value >= least or value == or_else)):
-        return
-    wanted = f"{least} or more" if or_else is None else f"{or_else}, or {least} and more"
-    word = f', or "{or_word}"' if or_word else ""
-    raise UsageError(f"Expected {name} to be a whole number, {wanted}{word}, got {value!r}")
-
-
-def weights(model: str, asked: int | Size, path: object, tuned_for: str) -> Path | None:
+def weights(asked: object) -> Path | None:
     """The file of weights; None for those that are shipped."""
-    check_tuning(tuned_for, path)
-    if path is None:
-        spec = MODELS[model]
-        scale = asked.scale if isinstance(asked, Size) else asked
-        there = [each for each in spec.scales if spec.weights(each, tuned_for)]
-        scale = (there or spec.scales)[0] if scale is None else scale
-        if spec.weights(scale, tuned_for) is None and tuned_for != CLEAN:
-            shipped_weights(spec, scale, tuned_for)
-        if spec.weights(scale, tuned_for) is None:
-            train = f"vsr train {model} -x {scale}"
-            raise UsageError(f"Expected weights, as {model} ×{scale} comes without weights, got none: try `{train}`")
+    if asked is None:
         return None
-    if not isinstance(path, str | PathLike) or not Path(path).is_file():
-        raise UsageError(f"Expected weights to be a file of weights, got {path!r}, which is none")
-    return Path(path)
+    if not isinstance(asked, str | PathLike) or not Path(asked).is_file():
+        raise UsageError(f"Expected weights to be a file of weights, got {asked!r}, which is none")
+    return Path(asked)
 
 
-def folder(path: object) -> Path | None:
-    """The folder of the cache, made if it is not there."""
-    if path is None:
-        return None
-    if isinstance(path, str | PathLike):
-        try:
-            Path(path).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"Expected cache_dir to be a folder, got {str(path)!r}: {error.strerror}") from error
-        return Path(path)
-    raise UsageError(f"Expected cache_dir to be a folder, got {path!r}")
-
-
-def device(backend: object, index: object) -> str:
+def device(backend: str | None, index: object) -> str:
     """The device of this name or number, for torch."""
-    if backend is not None and backend not in BACKEND_NAMES:
-        raise UsageError(f"Expected a backend out of {', '.join(BACKEND_NAMES)}, got {backend!r}")
     if isinstance(index, str):
         found = find_device(index)
         return "cpu" if found.type == "cpu" else f"cuda:{found.index or 0}"
     index = 0 if index is None else index
     if isinstance(index, bool) or not isinstance(index, int) or index < -1:
         raise UsageError(f"Expected device to be 'cpu', 'cuda:1', −1 (the CPU), 0 or more, got {index!r}")
-    able = open_backend(backend).devices if isinstance(backend, str) else ("cpu", "cuda")
+    able = open_backend(backend).devices if backend else ("cpu", "cuda")
     count = torch.cuda.device_count() if "cuda" in able and torch.cuda.is_available() else 0
     if 0 <= index < count:
         return f"cuda:{index}"
@@ -190,12 +132,9 @@ def device(backend: object, index: object) -> str:
 
 def precision(form: vs.VideoFormat, backend: str, asked: Precision | None) -> Precision | None:
     """The precision for clips of this format; None is the backend's default."""
-    able = open_backend(backend).precisions
-    if asked is not None and asked not in able:
-        raise UsageError(f"Expected a precision out of {', '.join(able)} for backend {backend}, got {asked!r}")
     if form.sample_type != vs.FLOAT:
         return asked
     natural = _PRECISION_OF_FLOATS[form.bits_per_sample]
     if asked not in (None, natural):
         raise UsageError(f"Expected precision={natural!r} for a clip of {form.name}, got {asked!r}: leave it out")
-    return natural if natural in able else "float32"
+    return natural if natural in precisions(backend) else "float32"
