@@ -1,7 +1,8 @@
 """ESPCN in one kernel for Hopper, in Gluon: no activation ever leaves the multiprocessor.
 
 A program is one warpgroup. It walks down a strip of 64 columns, of which 60 are kept, and makes one row of every layer
-at a step; see `rows` for how a row is multiplied. The first layer, of one plane, takes its operand straight to
+at a step; see `rows` for how a row is multiplied. A layer reads the row that the layer before it left at the step
+before, so that no product of a step waits for another one. The first layer, of one plane, takes its operand straight to
 registers, as pairs of samples from a ring of eight input rows: K is 5 rows × 6 columns, and the bias in two parts.
 """
 
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import espcn
 from .examples import espcn_layers
-from .gluon import fence_async_shared, jit
+from .gluon import constexpr_function, fence_async_shared, jit
 from .gluon import language as gl
 from .hopper import rows_walked, walk
 from .launch import Tuned, numbers
@@ -20,19 +21,18 @@ from .rows import (
     FLAT,
     PIXELS,
     copy_words,
-    first_products,
     input_row,
     keep_ones,
     keep_row,
     kind_of,
+    operands,
     pack_first,
     pack_rows,
     pixel_of_taps,
     place,
+    products,
     read_taps,
     row_layout,
-    row_operands,
-    row_products,
     store_row,
     sums_layout,
     tanh,
@@ -45,10 +45,28 @@ if TYPE_CHECKING:
     from .convolution import Form, Packed
 
 _HALO = 2
+_LAG = 2  # layers that read what was left at the step before
 
+HALO = gl.constexpr(_HALO)
+LAG = gl.constexpr(_LAG)
 KEPT = gl.constexpr(60)  # columns of a strip
 WIDE = gl.constexpr(64)  # channels of the first layer
 NARROW = gl.constexpr(32)  # ″ of the second one
+
+
+@constexpr_function
+def _step(columns):
+    return ("taps", 32, 64), ("row", 64, 32), ("row", 32, columns)
+
+
+@constexpr_function
+def _products(kind, columns):
+    return products(kind, _step(columns))
+
+
+@constexpr_function
+def _operands(columns):
+    return operands(_step(columns))
 
 
 @jit(do_not_specialize=["height", "width", "segment"])
@@ -103,34 +121,31 @@ def _espcn_hopper_kernel(
     bias2 = gl.load(bias2_ptr + offs2)[None, :] + gl.full([PIXELS, NARROW], 0.0, gl.float32, SUMS2)
     bias3 = gl.load(bias3_ptr + offs3)[None, :] + gl.full([PIXELS, COLUMNS], 0.0, gl.float32, SUMS3)
 
-    next2, this2, last2 = bias2, bias2, bias2  # sums of rows r + 1, r and r − 1 of the second layer
-    next3, this3, last3 = bias3, bias3, bias3
-    for r in range(top - 2, bottom + 2):
+    next2, this2, last2 = bias2, bias2, bias2  # sums of rows r, r − 1 and r − 2 of the second layer
+    next3, this3, last3 = bias3, bias3, bias3  # ″ r − 2, r − 3 and r − 4 of the last one
+    for r in range(top - HALO, bottom + HALO + LAG):
         coming = input_row(x_ptr, r + 3, left - 4, height, width, stride_xh, stride_xw, x_gain, FROM_SAMPLES, KIND)
         words = read_taps(ring, r) & wide1 & gl.where((r >= 0) & (r < height), -1, 0)
-        a = gl.inline_asm(first_products(KIND), ("=f", "r", "r"), [words, weight1], none1.type, is_pure=False)
-        row1.store(tanh(a).to(DTYPE))
-        fence_async_shared()
-        gl.barrier()
-        next2, this2, last2 = gl.inline_asm(
-            row_products(KIND, WIDE, NARROW), row_operands(NARROW),
-            [next2, this2, last2, row1, weight2], [next2.type, this2.type, last2.type], is_pure=False,
+        a, next2, this2, last2, next3, this3, last3 = gl.inline_asm(
+            _products(KIND, COLUMNS), _operands(COLUMNS),
+            [words, weight1, next2, this2, last2, row1, weight2, next3, this3, last3, row2, weight3],
+            [none1.type, next2.type, next2.type, next2.type, next3.type, next3.type, next3.type], is_pure=False,
         )  # fmt: skip
+        a = tanh(a).to(DTYPE)
         b = last2
-        if on_edge | (r < 1) | (r > height):
-            b = gl.where((wide2 & (r >= 1) & (r <= height))[:, None], b, 0.0)
-        row2.store(tanh(b).to(DTYPE))
+        if on_edge | (r < 2) | (r - 2 >= height):
+            b = gl.where((wide2 & (r >= 2) & (r - 2 < height))[:, None], b, 0.0)
+        b = tanh(b).to(DTYPE)
+        store_row(
+            out_ptr, last3, r - 4, left, width, stride_oh, stride_ow, out_peak, r - 4 >= top,
+            SCALE, SIDE, COLUMNS, KEPT, TO_SAMPLES,
+        )  # fmt: skip
+        gl.barrier()  # all have read the rows
+        row1.store(a)
+        row2.store(b)
         keep_row(ring, coming, r + 3)
         fence_async_shared()
         gl.barrier()
-        next3, this3, last3 = gl.inline_asm(
-            row_products(KIND, NARROW, COLUMNS), row_operands(COLUMNS),
-            [next3, this3, last3, row2, weight3], [next3.type, this3.type, last3.type], is_pure=False,
-        )  # fmt: skip
-        store_row(
-            out_ptr, last3, r - 2, left, width, stride_oh, stride_ow, out_peak, r - 2 >= top,
-            SCALE, SIDE, COLUMNS, KEPT, TO_SAMPLES,
-        )  # fmt: skip
         next2, this2, last2 = bias2, next2, this2
         next3, this3, last3 = bias3, next3, this3
 
@@ -138,7 +153,7 @@ def _espcn_hopper_kernel(
 # 168 registers a thread: as many as three programs can have.
 _RESIDENT = 3
 CONFIGS: list[dict[str, Any]] = [{"num_warps": 4, "maxnreg": 168}]
-_tuned = Tuned(_espcn_hopper_kernel, key=(), steps=partial(rows_walked, halo=_HALO))
+_tuned = Tuned(_espcn_hopper_kernel, key=(), steps=partial(rows_walked, extra=2 * _HALO + _LAG))
 
 
 def fits(forms: Sequence[Form]) -> bool:
@@ -169,6 +184,6 @@ def pack(layers: Sequence[Packed]) -> PackedNetwork:
     return PackedNetwork(tensors, scale=scale, halo=_HALO, constants=constants)
 
 
-_run = walk(_tuned, CONFIGS, 64, _RESIDENT)
+_run = walk(_tuned, CONFIGS, 64, _RESIDENT, _LAG)
 
 KERNEL = WholeKernel("espcn_hopper", fits, pack, _run, architecture=90, example=partial(espcn_layers, 3))

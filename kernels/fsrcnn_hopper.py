@@ -1,8 +1,9 @@
 """FSRCNN in one kernel for Hopper, in Gluon: no activation ever leaves the multiprocessor.
 
 A program is one warpgroup. It walks down a strip of 64 columns, of which 54 are kept, and makes one row of every layer
-at a step; see `rows` for how a row is multiplied. Shrinking and expanding, 1 × 1, take their operand from the registers
-that the layer before them left it in.
+at a step; see `rows` for how a row is multiplied. A layer reads the row that the layer before it left at the step
+before; only shrinking and expanding, 1 × 1, take their operand from the registers that it was left in. So a step waits
+for products twice.
 
 No layer adds a bias. Channels are padded to 64 and 16, and two that are left over are always 1: what is multiplied by
 them is the next layer's bias, in two parts.
@@ -17,7 +18,7 @@ import torch
 
 from . import fsrcnn
 from .examples import fsrcnn_layers
-from .gluon import fence_async_shared, jit
+from .gluon import constexpr_function, fence_async_shared, jit
 from .gluon import language as gl
 from .hopper import rows_walked, walk
 from .launch import Tuned, numbers
@@ -25,20 +26,19 @@ from .rows import (
     FLAT,
     PIXELS,
     copy_words,
-    first_products,
     input_row,
     keep_ones,
     keep_row,
     kind_of,
+    operands,
     pack_columns,
     pack_first,
     pack_rows,
     place,
+    prelu,
+    products,
     read_taps,
-    register_products,
     row_layout,
-    row_operands,
-    row_products,
     split,
     store_row,
     sums_layout,
@@ -54,17 +54,14 @@ if TYPE_CHECKING:
 
 _MAPS = 4
 _HALO = _MAPS + 1
+_LAG = _MAPS + 1  # layers that read what was left at the step before
 _ONES = 2  # channels that are always 1
 
-HALO = gl.constexpr(5)
+HALO = gl.constexpr(_HALO)
+LAG = gl.constexpr(_LAG)
 KEPT = gl.constexpr(54)  # columns of a strip
 WIDE = gl.constexpr(64)  # channels at both ends, padded
 NARROW = gl.constexpr(16)  # ″ between them
-
-
-@jit
-def _prelu(x, slope):
-    return gl.where(x < 0.0, x * slope, x)
 
 
 @jit
@@ -76,13 +73,35 @@ def _inside(x, left, r, height, width, is_edge):
     return x
 
 
-@jit
-def _add_row(coming, this, last, row, weight, CHANNELS: gl.constexpr, COLUMNS: gl.constexpr, KIND: gl.constexpr):
-    """Add a row of activations to the sums of three rows; those of the last one are whole then."""
-    return gl.inline_asm(
-        row_products(KIND, CHANNELS, COLUMNS), row_operands(COLUMNS),
-        [coming, this, last, row, weight], [coming.type, this.type, last.type], is_pure=False,
-    )  # fmt: skip
+@constexpr_function
+def _rows(columns):
+    maps = (("row", 16, 16),) * 4
+    return ("taps", 32, 64), *maps, ("row", 64, columns)
+
+
+@constexpr_function
+def _row_products(kind, columns):
+    return products(kind, _rows(columns))
+
+
+@constexpr_function
+def _row_operands(columns):
+    return operands(_rows(columns))
+
+
+@constexpr_function
+def _pixels():
+    return ("registers", 64, 16), ("registers", 16, 64)
+
+
+@constexpr_function
+def _pixel_products(kind):
+    return products(kind, _pixels())
+
+
+@constexpr_function
+def _pixel_operands():
+    return operands(_pixels())
 
 
 @jit(do_not_specialize=["height", "width", "segment"])
@@ -143,56 +162,62 @@ def _fsrcnn_hopper_kernel(
     slope0 = gl.load(slopes_ptr + offs_narrow)[None, :]
     slope1 = gl.load(slopes_ptr + NARROW + offs_narrow)[None, :]
     slope2 = gl.load(slopes_ptr + 2 * NARROW + offs_narrow)[None, :]
+    slope3 = gl.load(slopes_ptr + 3 * NARROW + offs_narrow)[None, :]
+    slope4 = gl.load(slopes_ptr + 4 * NARROW + offs_narrow)[None, :]
     wide = gl.full([PIXELS, WIDE], 0.0, gl.float32, SUMS_WIDE)
     none = gl.full([PIXELS, NARROW], 0.0, gl.float32, SUMS_NARROW)
     nothing = gl.full([PIXELS, COLUMNS], 0.0, gl.float32, sums_layout(COLUMNS))
     on_edge = (left < HALO) | (left + PIXELS - HALO > width)
 
-    # Of every layer, the sums of the row that comes, of this one, and of the last one.
+    # Of every layer, the sums of the row that comes, of this one, and of the last one, which is two rows further up
+    # than that of the layer before.
     c1, t1, l1 = none, none, none
     c2, t2, l2 = none, none, none
     c3, t3, l3 = none, none, none
     c4, t4, l4 = none, none, none
     c5, t5, l5 = nothing, nothing, nothing
-    for r in range(top - HALO, bottom + HALO):
-        is_edge = on_edge | (r < HALO) | (r >= height)
+    for r in range(top - HALO, bottom + HALO + LAG):
+        is_edge = on_edge | (r < 8) | (r >= height)
         coming = input_row(x_ptr, r + 3, begin, height, width, stride_xh, stride_xw, x_gain, FROM_SAMPLES, KIND)
-        a = gl.inline_asm(first_products(KIND), ("=f", "r", "r"), [read_taps(ring, r), first], wide.type, is_pure=False)
-        b = gl.inline_asm(
-            register_products(KIND, WIDE, NARROW), ("=f", "f", "r"), [_prelu(a, slope_first), shrink], none.type,
+        a, c1, t1, l1, c2, t2, l2, c3, t3, l3, c4, t4, l4, c5, t5, l5 = gl.inline_asm(
+            _row_products(KIND, COLUMNS), _row_operands(COLUMNS),
+            [
+                read_taps(ring, r), first,
+                c1, t1, l1, row0, maps,
+                c2, t2, l2, row1, maps.slice(9, 9),
+                c3, t3, l3, row2, maps.slice(18, 9),
+                c4, t4, l4, row3, maps.slice(27, 9),
+                c5, t5, l5, row4, last,
+            ],
+            [
+                wide.type, none.type, none.type, none.type, none.type, none.type, none.type, none.type, none.type,
+                none.type, none.type, none.type, none.type, nothing.type, nothing.type, nothing.type,
+            ],
             is_pure=False,
         )  # fmt: skip
-        row0.store(_inside(_prelu(b, slope0), left - HALO, r, height, width, is_edge).to(DTYPE))
-        fence_async_shared()
-        gl.barrier()
-        c1, t1, l1 = _add_row(c1, t1, l1, row0, maps, NARROW, NARROW, KIND)
-        row1.store(_inside(_prelu(l1, slope1), left - HALO + 1, r - 1, height, width, is_edge).to(DTYPE))
+        b, wide = gl.inline_asm(
+            _pixel_products(KIND), _pixel_operands(),
+            [prelu(a.to(DTYPE), slope_first, KIND), shrink, prelu(l4.to(DTYPE), slope4, KIND), expand],
+            [none.type, wide.type], is_pure=False,
+        )  # fmt: skip
+        y0 = _inside(prelu(b.to(DTYPE), slope0, KIND), left - HALO, r, height, width, is_edge)
+        y1 = _inside(prelu(l1.to(DTYPE), slope1, KIND), left - HALO + 1, r - 2, height, width, is_edge)
+        y2 = _inside(prelu(l2.to(DTYPE), slope2, KIND), left - HALO + 2, r - 4, height, width, is_edge)
+        y3 = _inside(prelu(l3.to(DTYPE), slope3, KIND), left - HALO + 3, r - 6, height, width, is_edge)
+        y4 = _inside(prelu(wide.to(DTYPE), slope_expand, KIND), left - HALO + 4, r - 8, height, width, is_edge)
+        store_row(
+            out_ptr, l5, r - 10, left, width, stride_oh, stride_ow, out_peak, r - 10 >= top,
+            SCALE, 4, COLUMNS, KEPT, TO_SAMPLES,
+        )  # fmt: skip
+        gl.barrier()  # all have read the rows
+        row0.store(y0)
+        row1.store(y1)
+        row2.store(y2)
+        row3.store(y3)
+        row4.store(y4)
         keep_row(ring, coming, r + 3)
         fence_async_shared()
         gl.barrier()
-        c2, t2, l2 = _add_row(c2, t2, l2, row1, maps.slice(9, 9), NARROW, NARROW, KIND)
-        row2.store(_inside(_prelu(l2, slope2), left - HALO + 2, r - 2, height, width, is_edge).to(DTYPE))
-        fence_async_shared()
-        gl.barrier()
-        c3, t3, l3 = _add_row(c3, t3, l3, row2, maps.slice(18, 9), NARROW, NARROW, KIND)
-        slope3 = gl.load(slopes_ptr + 3 * NARROW + offs_narrow)[None, :]  # there are no registers left to keep it in
-        row3.store(_inside(_prelu(l3, slope3), left - HALO + 3, r - 3, height, width, is_edge).to(DTYPE))
-        fence_async_shared()
-        gl.barrier()
-        slope4 = gl.load(slopes_ptr + 4 * NARROW + offs_narrow)[None, :]
-        c4, t4, l4 = _add_row(c4, t4, l4, row3, maps.slice(27, 9), NARROW, NARROW, KIND)
-        a = gl.inline_asm(
-            register_products(KIND, NARROW, WIDE), ("=f", "f", "r"), [_prelu(l4, slope4), expand], wide.type,
-            is_pure=False,
-        )  # fmt: skip
-        row4.store(_inside(_prelu(a, slope_expand), left - HALO + 4, r - 4, height, width, is_edge).to(DTYPE))
-        fence_async_shared()
-        gl.barrier()
-        c5, t5, l5 = _add_row(c5, t5, l5, row4, last, WIDE, COLUMNS, KIND)
-        store_row(
-            out_ptr, l5, r - HALO, left, width, stride_oh, stride_ow, out_peak, r - HALO >= top,
-            SCALE, 4, COLUMNS, KEPT, TO_SAMPLES,
-        )  # fmt: skip
         c1, t1, l1 = none, c1, t1
         c2, t2, l2 = none, c2, t2
         c3, t3, l3 = none, c3, t3
@@ -202,7 +227,7 @@ def _fsrcnn_hopper_kernel(
 
 _RESIDENT = 2
 CONFIGS: list[dict[str, Any]] = [{"num_warps": 4, "maxnreg": 255}]
-_tuned = Tuned(_fsrcnn_hopper_kernel, key=(), steps=partial(rows_walked, halo=_HALO))
+_tuned = Tuned(_fsrcnn_hopper_kernel, key=(), steps=partial(rows_walked, extra=2 * _HALO + _LAG))
 
 
 def fits(forms: Sequence[Form]) -> bool:
@@ -230,7 +255,7 @@ def pack(layers: Sequence[Packed]) -> PackedNetwork:
         torch.cat([pack_rows(_with_bias(layer, 9, narrow, narrow), 16, 16) for layer in maps]),
         pack_columns(_with_bias(expand, 1, narrow, wide), 64),
         pack_rows(_with_bias(last, 9, wide, None), 64, 16),
-        torch.cat([layer.slope for layer in (first, expand, shrink, *maps)]),
+        torch.cat([layer.slope for layer in (first, expand, shrink, *maps)]).to(dtype),
     )
     constants = {"SCALE": last.form.shuffle, "COLUMNS": 16, "DTYPE": numbers(dtype)["DTYPE"]}
     return PackedNetwork(tensors, scale=last.form.shuffle, halo=_HALO, constants=constants)
@@ -257,7 +282,7 @@ KERNEL = WholeKernel(
     "fsrcnn_hopper",
     fits,
     pack,
-    walk(_tuned, CONFIGS, 64, _RESIDENT),
+    walk(_tuned, CONFIGS, 64, _RESIDENT, _LAG),
     architecture=90,
     example=partial(fsrcnn_layers, 3),
 )

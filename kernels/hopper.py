@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .whole import PackedNetwork, Run
 
 
-def walk(tuned: Tuned, configs: list[dict[str, Any]], columns: int, resident: int) -> Run:
+def walk(tuned: Tuned, configs: list[dict[str, Any]], columns: int, resident: int, lag: int) -> Run:
     """How a kernel is run that walks down strips, one row at a step, and keeps nothing in memory.
 
     Args:
@@ -26,6 +26,7 @@ def walk(tuned: Tuned, configs: list[dict[str, Any]], columns: int, resident: in
         configs: What may be chosen.
         columns: That a strip has, the halo's among them.
         resident: Programs that share a multiprocessor.
+        lag: Layers that read what was left at the step before.
     """
 
     def run(
@@ -41,7 +42,7 @@ def walk(tuned: Tuned, configs: list[dict[str, Any]], columns: int, resident: in
         check_offsets(x)
         out = network.empty(x, target, dtype) if out is None else out
         strips = n * -(-width // (columns - 2 * network.halo))
-        segment = segment_rows(strips, height, network.halo, processors(x.device), resident)
+        segment = segment_rows(strips, height, 2 * network.halo + lag, processors(x.device), resident)
         tuned(
             lambda _: (strips * -(-height // segment),),
             configs,
@@ -55,7 +56,7 @@ def walk(tuned: Tuned, configs: list[dict[str, Any]], columns: int, resident: in
     return run
 
 
-def rows_walked(values: dict[str, Any], halo: int) -> int:
-    """The steps of such a kernel, for `Launch`."""
+def rows_walked(values: dict[str, Any], extra: int) -> int:
+    """The steps of such a kernel, for `Launch`: its rows, and those that it needs above and below."""
     height: int = min(values["segment"], values["height"])
-    return height + 2 * halo
+    return height + extra

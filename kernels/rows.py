@@ -81,68 +81,77 @@ def _wgmma(columns, kind, sums, left, keep, tail):
     return f"wgmma.mma_async.sync.aligned.{shape} {{{', '.join(sums)}}}, {left}, right, {keep}, 1, 1, {tail};\n"
 
 
-_BEGIN = "mov.u32 high, 8;\nwgmma.fence.sync.aligned;\n"
-_END = "wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0; }"
+@constexpr_function
+def _count(what, columns):
+    """Sums of a thread: a row in shared memory adds to three rows of the result."""
+    return columns // 2 * (3 if what == "row" else 1)
 
 
 @constexpr_function
-def first_products(kind):
-    """PTX: 32 sums of a thread = eight words of its own × 64 columns of weights in shared memory, K = 32."""
-    sums = [f"${index}" for index in range(32)]
-    words = [f"${32 + index}" for index in range(8)]
-    code = "{ .reg .b32 low, high, weights; .reg .b64 right; .reg .pred never;\n"
-    code += f"shr.u32 weights, $40, 4; setp.ne.b32 never, 0, 0;\n{_BEGIN}"
-    for k in range(2):
-        code += _descriptor("right", "weights", k * 2 * 64, 64)
-        left = f"{{{', '.join(words[4 * k : 4 * k + 4])}}}"
-        code += _wgmma(64, kind, sums, left, "1" if k else "never", "0")
-    return code + _END
+def operands(parts):
+    """The constraints of `products`: all sums, then of each part what goes in, and addresses of shared memory.
 
-
-@constexpr_function
-def register_products(kind, channels, columns):
-    """PTX: sums (64, columns) = (64, channels) float32 in registers, rounded, × weights in shared memory.
-
-    Both are in the layouts of `sums_layout`: what wgmma leaves is in the order in which it takes it.
+    The sums of a row go in and come out in the same registers.
     """
-    sums = [f"${index}" for index in range(columns // 2)]
-    given = [f"${columns // 2 + index}" for index in range(channels // 2)]
-    pairs = [f"pair{index}" for index in range(channels // 4)]
-    code = f"{{ .reg .b32 low, high, weights, {', '.join(pairs)}; .reg .b64 right; .reg .pred never;\n"
-    code += f"shr.u32 weights, ${(columns + channels) // 2}, 4; setp.ne.b32 never, 0, 0;\n"
-    for index, name in enumerate(pairs):
-        code += f"cvt.rn.{kind}x2.f32 {name}, {given[2 * index + 1]}, {given[2 * index]};\n"
-    code += _BEGIN
-    for k in range(channels // 16):
-        code += _descriptor("right", "weights", k * 2 * columns, columns)
-        left = f"{{{', '.join(pairs[4 * k : 4 * k + 4])}}}"
-        code += _wgmma(columns, kind, sums, left, "1" if k else "never", "0")
-    return code + _END
+    given, place = [], 0
+    for what, channels, columns in parts:
+        count = _count(what, columns)
+        if what == "row":
+            given += [*map(str, range(place, place + count)), "r"]
+        else:
+            given += ["r"] * 8 if what == "taps" else ["h"] * (channels // 2)
+        given.append("r")  # of the weights
+        place += count
+    return ",".join(["=f"] * place + given)
 
 
 @constexpr_function
-def row_products(kind, channels, columns):
-    """PTX: sums of three rows += a row of activations at three taps to the side × weights, both in shared memory.
+def products(kind, parts):
+    """PTX of products that do not need each other: all of them are issued, then there is one wait for all.
 
-    Weights are [3 taps to the side][channels / 8][3 taps down × columns][8]. The row is read 32 bytes beyond its end.
+    A part is (what, channels that go in, columns that come out): "taps", 32 pairs of samples in registers, as
+    `read_taps` gives them; "registers", numbers of 16 bits in the layout of `sums_layout`; or "row", a row in shared
+    memory at three taps to the side, which adds to the sums of three rows, and is read 32 bytes beyond its end.
+
+    Weights are [channels / 8][columns][8], those of a row [3 taps to the side][channels / 8][3 taps down × columns][8].
     """
-    count = 3 * columns // 2
-    sums = [f"${index}" for index in range(count)]
-    code = "{ .reg .b32 low, high, row, weights; .reg .b64 left, right;\n"
-    code += f"shr.u32 row, ${2 * count}, 4; shr.u32 weights, ${2 * count + 1}, 4;\n{_BEGIN}"
-    for tap in range(3):
-        for k in range(channels // 16):
-            code += _descriptor("left", "row", tap + k * 2 * 64, 64)
-            code += _descriptor("right", "weights", (tap * channels // 8 + k * 2) * 3 * columns, 3 * columns)
-            code += _wgmma(3 * columns, kind, sums, "left", "1", "0, 0")
-    return code + _END
-
-
-@constexpr_function
-def row_operands(columns):
-    """The constraints of `row_products`: sums go in and come out in the same registers, then two addresses."""
-    count = 3 * columns // 2
-    return ",".join(["=f"] * count + [str(index) for index in range(count)] + ["r", "r"])
+    begin, issue = "", ""
+    place, given = 0, sum(_count(what, columns) for what, _, columns in parts)
+    for index, (what, channels, columns) in enumerate(parts):
+        count = _count(what, columns)
+        sums = [f"${place + number}" for number in range(count)]
+        place += count
+        width = 3 * columns if what == "row" else columns
+        steps, row = channels // 16, f"row{index}"
+        pairs = [f"pair{index}_{number}" for number in range(channels // 4)]
+        if what == "row":
+            given += count
+            begin += f".reg .b32 {row}; shr.u32 {row}, ${given}, 4;\n"
+            given += 1
+        elif what == "taps":
+            pairs = [f"${given + number}" for number in range(8)]
+            given += 8
+        else:
+            begin += f".reg .b32 {', '.join(pairs)};\n"
+            for pair in pairs:
+                begin += f"mov.b32 {pair}, {{${given}, ${given + 1}}};\n"
+                given += 2
+        begin += f".reg .b32 weights{index}; shr.u32 weights{index}, ${given}, 4;\n"
+        given += 1
+        for number in range(3 * steps if what == "row" else steps):
+            tap, k = divmod(number, steps)
+            if what == "row":
+                issue += _descriptor("left", row, tap + k * 2 * 64, 64)
+                left, keep, tail = "left", "1", "0, 0"
+            else:
+                left, keep, tail = f"{{{', '.join(pairs[4 * k : 4 * k + 4])}}}", "1" if k else "never", "0"
+            issue += _descriptor("right", f"weights{index}", number * 2 * width, width)
+            issue += _wgmma(width, kind, sums, left, keep, tail)
+    return (
+        "{ .reg .b32 low, high; .reg .b64 left, right; .reg .pred never;\n"
+        f"{begin}mov.u32 high, 8; setp.ne.b32 never, 0, 0;\nwgmma.fence.sync.aligned;\n"
+        f"{issue}wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0; }}"
+    )
 
 
 @constexpr_function
@@ -163,6 +172,22 @@ def place(height, width, segment, KEPT: gl.constexpr):
     top = pid // strips % gl.cdiv(height, segment) * segment
     frame = (pid // strips // gl.cdiv(height, segment)).to(gl.int64)
     return pid % strips * KEPT, top, gl.minimum(top + segment, height), frame
+
+
+@constexpr_function
+def _prelu_code(kind):
+    return (
+        "{ .reg .b32 zero, above, below; mov.b32 zero, 0;\n"
+        f"max.{kind}x2 above, $1, zero; min.{kind}x2 below, $1, zero; fma.rn.{kind}x2 $0, below, $2, above; }}"
+    )
+
+
+@jit
+def prelu(x, slope, KIND: gl.constexpr):
+    """PReLU of numbers of 16 bits, two at a time."""
+    return gl.inline_asm_elementwise(
+        _prelu_code(KIND), "=r,r,r", [x, slope], dtype=x.dtype, is_pure=True, pack=2
+    )
 
 
 @jit

@@ -123,7 +123,7 @@ _LEAST_SEGMENT = 32
 _RESIDENT = 2  # programs that share a processor, in most configurations
 
 
-def segment_rows(strips: int, height: int, halo: int, processors: int, resident: int = _RESIDENT) -> int:
+def segment_rows(strips: int, height: int, extra: int, processors: int, resident: int = _RESIDENT) -> int:
     """How many rows a program walks down, so that all programs are done soonest.
 
     Short segments keep every processor busy, but each one has to compute the rows above and below it, too.
@@ -131,17 +131,17 @@ def segment_rows(strips: int, height: int, halo: int, processors: int, resident:
     Args:
         strips: Of all frames of a batch.
         height: Of a frame.
-        halo: Rows that the layers behind the first one reach, up and down.
+        extra: Rows that a program walks beside its own.
         processors: Of the device.
         resident: Programs that share one.
     """
-    return _segment_rows(strips, height, halo, processors * resident, _LEAST_SEGMENT)
+    return _segment_rows(strips, height, extra, processors * resident, _LEAST_SEGMENT)
 
 
 @lru_cache(maxsize=256)
-def _segment_rows(strips: int, height: int, halo: int, places: int, least: int) -> int:
+def _segment_rows(strips: int, height: int, extra: int, places: int, least: int) -> int:
     lengths = [-(-height // segments) for segments in range(1, max(1, height // least) + 1)]
-    return min(lengths, key=lambda rows: -(-strips * -(-height // rows) // places) * (rows + 2 * halo))
+    return min(lengths, key=lambda rows: -(-strips * -(-height // rows) // places) * (rows + extra))
 
 
 def steps(values: dict[str, Any], halo: int) -> int:
@@ -183,7 +183,7 @@ def walk(tuned: Tuned) -> Run:
         def strips(meta: dict[str, Any]) -> int:
             return int(n * -(-width // (meta["STRIP_W"] - 2 * network.halo)))
 
-        segment = segment_rows(strips(choices[0]), height, network.halo, processors(x.device))
+        segment = segment_rows(strips(choices[0]), height, 2 * network.halo, processors(x.device))
 
         def count(meta: dict[str, Any]) -> int:
             return strips(meta) * -(-height // segment)

@@ -148,18 +148,18 @@ def test_a_network_that_is_said_to_fit_is_computed(whole: Any, layers: Any, fits
 
 
 @pytest.mark.parametrize(
-    ("strips", "height", "halo", "segments"),
+    ("strips", "height", "extra", "segments"),
     [
-        (18, 1080, 2, 14),  # one frame: 252 programs for 264 places
-        (256, 1080, 2, 1),  # eight frames are enough strips
-        (300, 1080, 2, 7),  # 2,100 programs in eight rounds, for two rounds of 1,080 rows would be half idle
-        (300, 1080, 6, 7),
-        (1, 33, 2, 1),  # too few rows for more
-        (1, 1, 2, 1),
+        (18, 1080, 4, 14),  # one frame: 252 programs for 264 places
+        (256, 1080, 4, 1),  # eight frames are enough strips
+        (300, 1080, 4, 7),  # 2,100 programs in eight rounds, for two rounds of 1,080 rows would be half idle
+        (300, 1080, 12, 7),
+        (1, 33, 4, 1),  # too few rows for more
+        (1, 1, 4, 1),
     ],
 )
-def test_a_frame_is_cut_so_that_no_processor_waits_long(strips: int, height: int, halo: int, segments: int) -> None:
-    rows = STRIP.segment_rows(strips, height, halo, 132)
+def test_a_frame_is_cut_so_that_no_processor_waits_long(strips: int, height: int, extra: int, segments: int) -> None:
+    rows = STRIP.segment_rows(strips, height, extra, 132)
     assert -(-height // rows) == segments
 
 

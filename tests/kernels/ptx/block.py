@@ -180,9 +180,13 @@ class Block:
     def _compute(self, instruction: Instruction, mask: Array) -> None:
         name, *rest = instruction.parts
         kind = types_of(instruction.parts)[-1]
-        if kind.endswith("x2") or set(rest) - _MODIFIERS - {kind}:
+        if set(rest) - _MODIFIERS - {kind}:
             raise ProgramError("arithmetic of a form that is not known here")
         target, *operands = instruction.operands
+        if kind.endswith("x2"):
+            halves = [decode(self.bits(one, 32).view(np.uint16), kind[:-2]) for one in operands]
+            self.write(target, encode(OPERATIONS[name](*halves), kind[:-2]).view(np.uint32), mask)
+            return
         counts = COUNTS.get(name, 0)
         size = width(kind)
         values = [decode(self.bits(one, size), kind) for one in operands[: len(operands) - counts]]
