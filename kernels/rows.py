@@ -185,9 +185,7 @@ def _prelu_code(kind):
 @jit
 def prelu(x, slope, KIND: gl.constexpr):
     """PReLU of numbers of 16 bits, two at a time."""
-    return gl.inline_asm_elementwise(
-        _prelu_code(KIND), "=r,r,r", [x, slope], dtype=x.dtype, is_pure=True, pack=2
-    )
+    return gl.inline_asm_elementwise(_prelu_code(KIND), "=r,r,r", [x, slope], dtype=x.dtype, is_pure=True, pack=2)
 
 
 @jit

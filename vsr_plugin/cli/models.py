@@ -137,11 +137,13 @@ def export(
         typer.Option(help="NAME=FILE of a video to measure on as `vsr eval --video` does; repeatable."),
     ] = None,
     notice: Annotated[str, typer.Option(help="What a user must know of the training images.")] = "",
+    device: Annotated[str, typer.Option(help="Where to measure: cpu or cuda.")] = "cpu",
 ) -> None:
     """Copy a training run's best weights into a folder of weights, measured and written down in its manifest.
 
     For files that other programs run: `vsr export`.
     """
+    from ..device import find_device
     from ..errors import UsageError
     from ..training.export import export as export_run
 
@@ -162,7 +164,7 @@ def export(
         found = {name: figures(path, model, scale, weights, tuned_for) for name, path in clips.items()}
         return {"compressed": found}
 
-    for key in export_run(run, into, benchmarks, notice, measure_clips if clips else None):
+    for key in export_run(run, into, benchmarks, notice, measure_clips if clips else None, find_device(device)):
         typer.echo(key)
 
 

@@ -9,10 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors.torch import load_file, save
 
 from ..errors import InputError, OutputError
 from ..evaluation import evaluate
+from ..kernels import exact_float32
 from ..models import CLEAN, find_model, load_model
 from ..models.specs import weights_key
 from ..pictures import read_pictures
@@ -22,6 +24,8 @@ from .transfer import lineage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from torch import Tensor, nn
 
     from ..evaluation import Scores
     from ..pictures import Picture
@@ -36,8 +40,16 @@ _HEADER = (
 )
 
 
+_CPU = torch.device("cpu")
+
+
 def export(
-    run: Path, into: Path, benchmarks: Mapping[str, Path], notice: str, measure_more: Measure | None = None
+    run: Path,
+    into: Path,
+    benchmarks: Mapping[str, Path],
+    notice: str,
+    measure_more: Measure | None = None,
+    device: torch.device = _CPU,
 ) -> list[str]:
     """Copy a run's best weights into a folder of weights, and write down what they are.
 
@@ -49,6 +61,7 @@ def export(
         benchmarks: Name → folder of pictures to measure them on.
         notice: What a user must know of the pictures they were trained on.
         measure_more: Gives further figures for the row of a model at a scale with weights.
+        device: Where the benchmarks run; the figures are those of float32 on each.
 
     Returns:
         The keys of the rows, e.g. ``espcn_x3``, one for each scale. Weights that were trained on compressed pictures
@@ -71,12 +84,12 @@ def export(
     name = (model if spec.shared else f"{model}_x{scales[0]}") + ("" if tuned_for == CLEAN else f"_{tuned_for}")
     pictures = {name: read_pictures(folder, spec.channels) for name, folder in benchmarks.items()}
     path = run / BEST
-    scores = _measure(path, model, scales, spec.channels, pictures)
+    scores = _measure(path, model, scales, spec.channels, pictures, device)
     state = {key: value.half() if value.is_floating_point() else value for key, value in load_file(path).items()}
     half = save(state, {"model": model, "scale": " ".join(map(str, scales))})
     with TemporaryDirectory() as folder:
         (halved := Path(folder) / "half.safetensors").write_bytes(half)
-        half_scores = _measure(halved, model, scales, spec.channels, pictures)
+        half_scores = _measure(halved, model, scales, spec.channels, pictures, device)
     if max((scores[key].psnr - half_scores[key].psnr for key in scores), default=0.0) < _FREE:
         content, scores = half, half_scores
     # Against a discriminator, the last weights are kept.
@@ -118,14 +131,27 @@ def _data(commands: list[dict[str, Any]]) -> list[str]:
 
 
 def _measure(
-    path: Path, model: str, scales: Sequence[int], channels: int, pictures: Mapping[str, list[Picture]]
+    path: Path,
+    model: str,
+    scales: Sequence[int],
+    channels: int,
+    pictures: Mapping[str, list[Picture]],
+    device: torch.device,
 ) -> dict[tuple[str, int], Scores]:
     """(Benchmark, scale) → what the weights measure."""
-    return {
-        (name, scale): evaluate(load_model(model, scale, path), scale, folder, channels)
-        for name, folder in pictures.items()
-        for scale in scales
-    }
+    scores = {}
+    for scale in scales:
+        module = load_model(model, scale, path).to(device)
+
+        def network(x: Tensor, module: nn.Module = module) -> Tensor:
+            x = x.to(device)
+            with exact_float32(x):
+                result: Tensor = module(x).cpu()
+            return result
+
+        for name, folder in pictures.items():
+            scores[name, scale] = evaluate(network, scale, folder, channels)
+    return scores
 
 
 def dump_manifest(rows: Mapping[str, Mapping[str, Any]]) -> str:

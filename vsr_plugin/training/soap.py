@@ -9,13 +9,14 @@ Source: Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", ICLR 
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 LARGEST = 1600  # side of a matrix that is rotated: 64 channels of 5 × 5 taps; of larger ones only the other side is
 
@@ -27,13 +28,18 @@ class SOAP(torch.optim.Optimizer):
         params: Parameters or groups of them.
         lr: Learning rate, of Adam's size.
         betas: Decay of the mean gradient and of its square; the latter also of the correlations.
-        every: Steps between updates of the basis.
+        every: Steps between updates of the basis, by kind of device: on a GPU one takes as long as several steps.
     """
 
     def __init__(
-        self, params: Iterable[Any], lr: float, betas: tuple[float, float] = (0.9, 0.99), every: int = 20
+        self,
+        params: Iterable[Any],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.99),
+        every: Mapping[str, int] = MappingProxyType({"cpu": 20, "cuda": 80}),
     ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "every": every})
+        super().__init__(params, {"lr": lr, "betas": betas})
+        self._every = every
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -67,7 +73,7 @@ class SOAP(torch.optim.Optimizer):
             basis = state[f"basis{side}"]
             update = basis @ update if side == 0 else update @ basis.T
         parameter.add_(update.reshape(parameter.shape), alpha=-group["lr"])
-        if state["step"] % group["every"] == 0:
+        if state["step"] % self._every[parameter.device.type] == 0:
             for side in sides:
                 _turn(state, side)
 

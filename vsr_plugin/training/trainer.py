@@ -156,7 +156,7 @@ class Trainer:
         """
         at = self._at
         begun = time.monotonic() - at.seconds
-        losses: list[Tensor] = list(torch.tensor(at.losses))
+        losses = self._losses()
         while at.part < 1.0:
             losses.append(self._step(at.step, at.part))
             at.step += 1
@@ -165,7 +165,7 @@ class Trainer:
             if at.part < 1.0 and int(at.part * VALIDATIONS) == int(before * VALIDATIONS):
                 continue
             at.losses = torch.stack(losses).tolist()
-            losses = list(torch.tensor(at.losses))
+            losses = self._losses()
             if not all(map(math.isfinite, at.losses)):
                 lower = float(f"{(self.settings.lr or self.recipe.lr) / 3:.1g}")
                 raise UsageError(f"Expected a finite loss, got {at.losses[-1]} by step {at.step}", lr=lower)
@@ -182,6 +182,10 @@ class Trainer:
             # Looking real costs PSNR: against a discriminator, the last weights are the best.
             self._save(improved=psnr == best or self._adversary is not None)
             yield self.history[-1]
+
+    def _losses(self) -> list[Tensor]:
+        """Those since the last validation, where the next ones will be."""
+        return list(torch.tensor(self._at.losses, device=self.device))
 
     def verdict(self) -> str:
         """In one line, what is wrong with the weights that a finished run has made; empty if they are of use."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from ..evaluation import bicubic, measure, shrunk_pair
+from ..kernels import exact_float32
 from ..models import set_scale
 from ..pictures import crop_to_multiple
 from .video import degraded_pair
@@ -77,7 +78,14 @@ class Validation:
 
         def network(scale: int) -> Callable[[Tensor], Tensor]:
             set_scale(module, scale)
-            return lambda x: module(x.to(self._device)).cpu()
+
+            def enlarge(x: Tensor) -> Tensor:
+                x = x.to(self._device)
+                with exact_float32(x):
+                    result: Tensor = module(x).cpu()
+                return result
+
+            return enlarge
 
         return self._mean(network)
 
