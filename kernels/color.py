@@ -16,6 +16,7 @@ import triton.language as tl
 from .epilogue import _store
 from .launch import Tuned, check_offsets, once
 from .reference.cubic import _cubic as _keys
+from .reference.cubic import _phases, _sent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,32 +72,62 @@ def _bicubic(
     return total
 
 
+@triton.jit
+def _nothing(COUNT: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr):
+    """COUNT sums that have not begun."""
+    sums = ()
+    for _ in tl.static_range(COUNT):
+        sums = sums + (tl.zeros((BLOCK_H, BLOCK_W), tl.float32),)
+    return sums
+
+
 @triton.jit(do_not_specialize=["height", "width", "out_height", "out_width"])
 def _enlarge_kernel(
-    x_ptr, out_ptr,
-    channels, height, width, out_height, out_width, place_h, place_w, x_peak, out_peak,
+    x_ptr, out_ptr, weight_h_ptr, weight_w_ptr,
+    channels, height, width, out_height, out_width, out_peak,
     stride_xn, stride_xc, stride_xh, stride_xw,
     stride_on, stride_oc, stride_oh, stride_ow,
-    SCALE: tl.constexpr, SYMMETRIC: tl.constexpr, FROM_SAMPLES: tl.constexpr, TO_SAMPLES: tl.constexpr,
-    BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
+    SCALE: tl.constexpr, TAPS_H: tl.constexpr, TAPS_W: tl.constexpr, FIRST_H: tl.constexpr, FIRST_W: tl.constexpr,
+    SYMMETRIC: tl.constexpr, TO_SAMPLES: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
 ):  # fmt: skip
-    """Shapes: x (N, channels, height, width), out (N, channels, out_height, out_width)."""
-    blocks = tl.cdiv(out_width, BLOCK_W)
+    """Make SCALE × SCALE samples at each of BLOCK_H × BLOCK_W places of the input: they share what is read.
+
+    Shapes: x (N, channels, height, width), out (N, channels, out_height, out_width), weights (SCALE, TAPS), of which
+    the first tap is FIRST samples behind the place.
+    """
+    rows, blocks = tl.cdiv(tl.cdiv(out_height, SCALE), BLOCK_H), tl.cdiv(tl.cdiv(out_width, SCALE), BLOCK_W)
     pid = tl.program_id(0)
     offs_w = pid % blocks * BLOCK_W + tl.arange(0, BLOCK_W)
     pid = pid // blocks
-    offs_h = pid % tl.cdiv(out_height, BLOCK_H) * BLOCK_H + tl.arange(0, BLOCK_H)
-    plane = (pid // tl.cdiv(out_height, BLOCK_H)).to(tl.int64)
-    mask = (offs_h < out_height)[:, None] & (offs_w < out_width)[None, :]
+    offs_h = pid % rows * BLOCK_H + tl.arange(0, BLOCK_H)
+    plane = (pid // rows).to(tl.int64)
     n, channel = plane // channels, plane % channels
     x_ptr += n * stride_xn + channel * stride_xc
-    value = _bicubic(
-        x_ptr, offs_h, offs_w, mask, height, width, stride_xh, stride_xw, place_h, place_w, SCALE, SCALE, SYMMETRIC
-    )
-    if FROM_SAMPLES:
-        value = value / x_peak
-    offsets = offs_h.to(tl.int64)[:, None] * stride_oh + offs_w[None, :] * stride_ow
-    _store(out_ptr + n * stride_on + channel * stride_oc + offsets, value, mask, TO_SAMPLES, 1.0, out_peak)
+    sums = _nothing(SCALE * SCALE, BLOCK_H, BLOCK_W)
+    for j in tl.static_range(TAPS_W):
+        at_w = (_inside(offs_w + (j + FIRST_W), width, SYMMETRIC) * stride_xw)[None, :]
+        column = _nothing(SCALE, BLOCK_H, BLOCK_W)
+        for i in tl.static_range(TAPS_H):
+            at_h = (_inside(offs_h + (i + FIRST_H), height, SYMMETRIC) * stride_xh)[:, None]
+            value = tl.load(x_ptr + at_h + at_w).to(tl.float32)
+            more = ()
+            for p in tl.static_range(SCALE):
+                more = more + (column[p] + value * tl.load(weight_h_ptr + (p * TAPS_H + i)),)
+            column = more
+        more = ()
+        for p in tl.static_range(SCALE):
+            for q in tl.static_range(SCALE):
+                more = more + (sums[p * SCALE + q] + column[p] * tl.load(weight_w_ptr + (q * TAPS_W + j)),)
+        sums = more
+    out_ptr += n * stride_on + channel * stride_oc
+    for p in tl.static_range(SCALE):
+        y = offs_h * SCALE + p
+        row = y.to(tl.int64)[:, None] * stride_oh
+        for q in tl.static_range(SCALE):
+            x = offs_w * SCALE + q
+            mask = (y < out_height)[:, None] & (x < out_width)[None, :]
+            place = out_ptr + row + x[None, :] * stride_ow
+            _store(place, sums[p * SCALE + q], mask, TO_SAMPLES, 1.0, out_peak)
 
 
 @triton.jit(do_not_specialize=["height", "width", "chroma_height", "chroma_width"])
@@ -198,7 +229,8 @@ CONFIGS: list[dict[str, Any]] = [
     {"BLOCK_H": rows, "BLOCK_W": columns, "num_warps": warps, "num_stages": 1}
     for rows, columns, warps in ((4, 128, 4), (1, 512, 4), (8, 64, 4))
 ]
-_enlarge_tuned = Tuned(_enlarge_kernel, key=("SCALE", "SYMMETRIC", "FROM_SAMPLES", "TO_SAMPLES"), steps=once)
+_ENLARGED = 32  # samples that a thread makes, at most
+_enlarge_tuned = Tuned(_enlarge_kernel, key=("SCALE", "TAPS_H", "TAPS_W", "SYMMETRIC", "TO_SAMPLES"), steps=once)
 _planes_to_rgb_tuned = Tuned(_planes_to_rgb_kernel, key=("FH", "FW"), steps=once)
 _rgb_to_planes_tuned = Tuned(_rgb_to_planes_kernel, key=("FH", "FW", "TAPS_H", "TAPS_W"))
 
@@ -250,18 +282,27 @@ def _enlarge(
     largest: int | None,
 ) -> Tensor:
     check_offsets(x[:, 0])
-    place_h, place_w = (0.5 / scale - 0.5 + part for part in shift)
+    vertical, above, _ = _phases(scale, shift[0])
+    horizontal, before, _ = _phases(scale, shift[1])
+    rows = 1 << max(0, (_ENLARGED // scale**2).bit_length() - 1)
+    choices = [{"BLOCK_H": height, "BLOCK_W": 128, "num_warps": 4, "num_stages": 1} for height in {rows, -(-rows // 2)}]
+    places = -(-out.shape[2] // scale), -(-out.shape[3] // scale)
     _enlarge_tuned(
-        lambda meta: (_programs(meta, out.shape[0] * out.shape[1], *out.shape[2:]),),
-        CONFIGS,
-        x, out,
-        *x.shape[1:], *out.shape[2:], place_h, place_w,
-        float(peak or 1), float(largest or 1),
+        lambda meta: (_programs(meta, out.shape[0] * out.shape[1], *places),),
+        sorted(choices, key=lambda choice: -choice["BLOCK_H"]),
+        x, out, _weights(vertical, 1 / (peak or 1), x.device), _weights(horizontal, 1.0, x.device),
+        *x.shape[1:], *out.shape[2:], float(largest or 1),
         *x.stride(), *out.stride(),
-        SCALE=scale, SYMMETRIC=edges == "symmetric",
-        FROM_SAMPLES=peak is not None, TO_SAMPLES=largest is not None,
+        SCALE=scale, TAPS_H=len(vertical[0]), TAPS_W=len(horizontal[0]), FIRST_H=-above, FIRST_W=-before,
+        SYMMETRIC=edges == "symmetric", TO_SAMPLES=largest is not None,
     )  # fmt: skip
     return out
+
+
+def _weights(phases: tuple[tuple[float, ...], ...], gain: float, device: torch.device) -> Tensor:
+    """Of each phase (scale, taps); sent once."""
+    numbers = tuple(weight * gain for phase in phases for weight in phase)
+    return _sent(numbers, (1, 1, len(phases), len(phases[0])), torch.float32, device)
 
 
 def planes_to_rgb(
