@@ -120,4 +120,4 @@ def pack(layers: Sequence[Packed]) -> PackedNetwork:
     )
 
 
-KERNEL = WholeKernel("espcn", fits, pack, walk(_tuned))
+KERNEL = WholeKernel("espcn", fits, pack, walk(_tuned), slower_on=(90,))

@@ -153,4 +153,4 @@ def pack(layers: Sequence[Packed]) -> PackedNetwork:
     )
 
 
-KERNEL = WholeKernel("fsrcnn", fits, pack, walk(_tuned))
+KERNEL = WholeKernel("fsrcnn", fits, pack, walk(_tuned), slower_on=(90,))

@@ -83,6 +83,7 @@ class WholeKernel:
         pack: Puts layers that fit in the order in which the kernel reads them, once.
         run: Computes.
         architecture: The only compute capability it is for, such as 90 for 9.0, in 16 bits alone; None for all.
+        slower_on: Compute capabilities on which its layers are faster one by one, as measured.
         example: Of a kernel that has to prove itself: a network that fits.
     """
 
@@ -91,16 +92,27 @@ class WholeKernel:
     pack: Callable[[Sequence[Packed]], PackedNetwork]
     run: Run
     architecture: int | None = None
+    slower_on: tuple[int, ...] = ()
     example: Callable[[], tuple[Layer, ...]] | None = None
 
     def supports(self, device: torch.device, dtype: torch.dtype) -> bool:
-        """Whether it runs on a device, with weights of this type."""
-        if self.architecture is not None:
-            if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
-                return False
-            if torch.cuda.get_device_capability(device) != divmod(self.architecture, 10):
-                return False
+        """Whether it is to run on a device, with weights of this type."""
+        here = _architecture(device)
+        if here in self.slower_on:
+            return False
+        if self.architecture is not None and (
+            here != self.architecture or dtype not in (torch.float16, torch.bfloat16)
+        ):
+            return False
         return self.example is None or proves_itself(self, device, dtype)
+
+
+def _architecture(device: torch.device) -> int:
+    """Compute capability; 0 where kernels are interpreted."""
+    if device.type != "cuda":
+        return 0
+    major, minor = torch.cuda.get_device_capability(device)
+    return 10 * major + minor
 
 
 @cache
@@ -121,9 +133,9 @@ def proves_itself(kernel: WholeKernel, device: torch.device, dtype: torch.dtype)
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, another kernel does the same
-        _log.warning("The kernel %s does not run, the one for all GPUs does instead: %s", kernel.name, error)
+        _log.warning("The kernel %s does not run, others do instead: %s", kernel.name, error)
         return False
     if away > max(1, 2 * allowed):
-        _log.warning("The kernel %s computes wrong samples, the one for all GPUs runs instead", kernel.name)
+        _log.warning("The kernel %s computes wrong samples, others run instead", kernel.name)
         return False
     return True

@@ -88,6 +88,16 @@ def test_it_is_for_hopper_and_sixteen_bits(
     assert hopper.KERNEL.supports(torch.device("cuda"), dtype) is supported
 
 
+@pytest.mark.parametrize(("capability", "supported"), [((9, 0), False), ((8, 9), True), ((12, 0), True)])
+def test_kernels_for_all_gpus_are_left_out_where_their_layers_are_faster(
+    capability: tuple[int, int], supported: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    for kernel in OPS.WHOLE:
+        if kernel.architecture is None:
+            assert kernel.supports(torch.device("cuda"), torch.float16) is supported
+
+
 def right(hopper: Any) -> Any:
     layers = tuple(EXAMPLES.in_dtype(layer, torch.float32) for layer in hopper.KERNEL.example())
     return lambda x, _, **formats: REFERENCE.chain(x, layers, **formats)
@@ -121,7 +131,7 @@ def proves_itself(hopper: Any, run: Any) -> bool:
     [
         (right, ""),
         (shifted, "computes wrong samples"),
-        (broken, "hopper does not run, the one for all GPUs does instead: no such instruction"),
+        (broken, "hopper does not run, others do instead: no such instruction"),
     ],
 )
 def test_it_has_to_prove_itself(make: Any, said: str, hopper: Any, caplog: pytest.LogCaptureFixture) -> None:
