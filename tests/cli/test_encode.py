@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.warm import Command
 from tests.stream.conftest import Media, frame_times, packets, video
 from vsr_plugin import cli
 from vsr_plugin.stream import Source
@@ -260,20 +261,16 @@ def test_svt_av1_is_quiet_and_one_frame_is_no_frames(
     media: Media, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SVT_LOG", raising=False)
-    words = [
-        *ENCODE,
+    words = (
         str(media("plain.mp4")),
-        str(tmp_path / "out.webm"),
-        "-c",
-        "libsvtav1",
-        "--preset",
-        "12",
-        "-n",
-        "1",
-    ]
-    done = subprocess.run([*words, "--backend", "eager"], capture_output=True, text=True, check=True)
-    assert "Svt" not in done.stderr
-    assert ": 1 frame, 192×108" in done.stderr
+        "out.webm",
+        *["-c", "libsvtav1", "--preset", "12", "-n", "1", "--backend", "eager"],
+    )
+    with Command("vsr-encode", *words, folder=tmp_path) as command:
+        assert command.wait() == 0
+        said = command.stderr
+    assert "Svt" not in said
+    assert ": 1 frame, 192×108" in said
 
 
 def test_a_folder_is_all_its_videos(media: Media, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

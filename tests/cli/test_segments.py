@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from multiprocessing import get_context
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import filelock
 import pytest
-import torch
 
+from tests.cli.warm import Command
 from tests.stream.conftest import frame_times, packets
 from tests.stream.test_segments import frames
-from vsr_plugin.cli import main_encode
 from vsr_plugin.stream.segments.manifest import PartsFolder
 
-_CODE = "import sys; from vsr_plugin.cli import {0}; {0}()"
-ENCODE = [sys.executable, "-c", _CODE.format("main_encode")]
-VSR = [sys.executable, "-c", _CODE.format("main")]
 # A network that is slow enough to be killed in the middle, on frames that are small enough to be done soon.
 _HOW = ["-m", "espcn", "-x", "2", "--backend", "eager", "--precision", "float32", "-c", "ffv1", "--segment", "1"]
 
@@ -47,43 +41,41 @@ def _make_film(folder: Path, rate: int) -> Path:
     return folder / "film.mkv"
 
 
-def say(*words: str, folder: Path, code: int = 0) -> tuple[str, str]:
+def say(*words: str, folder: Path, code: int = 0, **how: Any) -> tuple[str, str]:
     """What a command says on standard output and standard error."""
-    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == code, done.stderr
-    return done.stdout, done.stderr
+    with Command(*words, folder=folder, **how) as command:
+        assert command.wait() == code, command.stderr
+        return command.stdout, command.stderr
 
 
 def _run_until_parts(folder: Path, parts: int, number: int) -> str:
     """Start, and stop by a signal when so many parts are there; what was said."""
-    words = [*ENCODE, "film.mkv", *_HOW, "-o", "out.mkv", "--resume"]
-    with subprocess.Popen(words, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
-        while len(list(folder.glob("out.mkv.parts/*.json"))) < parts + 1 and process.poll() is None:  # and the manifest
+    with Command("vsr-encode", "film.mkv", *_HOW, "-o", "out.mkv", "--resume", folder=folder) as command:
+        while len(list(folder.glob("out.mkv.parts/*.json"))) < parts + 1 and command.code is None:  # and the manifest
             time.sleep(0.01)
-        process.send_signal(number)
-        said = process.communicate(timeout=60)[1]
-    assert process.returncode in (130, -number)
-    return said
+        command.send(number)
+        assert command.wait() in (130, -number)
+        return command.stderr
 
 
 def test_a_killed_command_goes_on_where_it_was(film: Path) -> None:
     folder = film.parent
-    say(*ENCODE, "film.mkv", *_HOW[:-2], "-o", "whole.mkv", folder=folder)
+    say("vsr-encode", "film.mkv", *_HOW[:-2], "-o", "whole.mkv", folder=folder)
     _run_until_parts(folder, 1, signal.SIGKILL)
     there = sorted(file.name for file in folder.glob("out.mkv.parts/*.json"))[:-1]  # without the manifest
     assert there
     assert not (folder / "out.mkv").exists()
 
-    listed, said = say(*VSR, "segments", "film.mkv", folder=folder)
+    listed, said = say("vsr", "segments", "film.mkv", folder=folder)
     assert len(listed.splitlines()) == 3, "cut as the interrupted job has cut it"
     assert sum(line.endswith("done") for line in listed.splitlines()) == len(there)
-    assert len(say(*VSR, "segments", "film.mkv", "--segment", "2", folder=folder)[0].splitlines()) < 3
+    assert len(say("vsr", "segments", "film.mkv", "--segment", "2", folder=folder)[0].splitlines()) < 3
     assert f"out.mkv.parts: {len(there)} of 3 segments are done" in said
-    told = json.loads(say(*VSR, "segments", "film.mkv", "--segment", "1", "--json", folder=folder)[0])
+    told = json.loads(say("vsr", "segments", "film.mkv", "--segment", "1", "--json", folder=folder)[0])
     assert [row["frames"] for row in told["segments"]] == [25] * 3
     assert told["interrupted"][0]["done"] == len(there)
 
-    _, said = say(*ENCODE, "film.mkv", *_HOW, "-o", "out.mkv", "--resume", folder=folder)
+    _, said = say("vsr-encode", "film.mkv", *_HOW, "-o", "out.mkv", "--resume", folder=folder)
     assert f"{len(there)} of 3 segments are there: going on" in said
     assert f"75 frames, {25 * len(there)} of them from before" in said
     assert frames(folder / "out.mkv") == frames(folder / "whole.mkv")
@@ -94,13 +86,13 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(film: Path) -> None:
     said = _run_until_parts(film.parent, 1, signal.SIGINT).splitlines()
     assert "of 3 segments are kept in out.mkv.parts: the same call goes on from there" in said[-2]
     assert said[-1] == "Stopped: out.mkv was not finished"
-    say(*VSR, "segments", "film.mkv", "--clear", folder=film.parent)
+    say("vsr", "segments", "film.mkv", "--clear", folder=film.parent)
     assert [file.name for file in film.parent.iterdir()] == ["film.mkv"]
 
 
 def test_other_settings_are_said_and_fresh_begins_anew(film: Path) -> None:
     _run_until_parts(film.parent, 1, signal.SIGKILL)
-    other = [*ENCODE, "film.mkv", *_HOW, "-o", "out.mkv", "-e", "slices=4"]
+    other = ["vsr-encode", "film.mkv", *_HOW, "-o", "out.mkv", "-e", "slices=4"]
     _, said = say(*other, "--resume", folder=film.parent, code=1)
     assert said.splitlines()[-1].startswith("Error: out.mkv.parts has parts of another job: settings, options")
     assert "--fresh" in said.splitlines()[-1]
@@ -110,55 +102,9 @@ def test_other_settings_are_said_and_fresh_begins_anew(film: Path) -> None:
 
 @pytest.mark.parametrize("words", [["-o", "-"], ["-o", "%04d.png"], ["-o", "out.mkv", "-e", "b=2M", "-c", "libx264"]])
 def test_what_cannot_be_resumed_is_refused_before_any_work(words: list[str], film: Path) -> None:
-    _, said = say(*ENCODE, "film.mkv", *words, "--resume", folder=film.parent, code=2)
+    _, said = say("vsr-encode", "film.mkv", *words, "--resume", folder=film.parent, code=2)
     assert len(said.splitlines()) == 1
     assert [file.name for file in film.parent.iterdir()] == ["film.mkv"]
-
-
-def _encode(folder: Path) -> None:
-    """The command, in a process that has loaded everything: it starts in no time."""
-    os.setsid()
-    os.chdir(folder)
-    os.dup2(os.open(_said(folder), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-    torch.set_num_threads(1)
-    sys.argv = ["vsr-encode", "film.mkv", *_HOW, "-o", "out.mkv", "--resume"]
-    main_encode()
-
-
-def _said(folder: Path) -> Path:
-    """Where the command's standard error goes: beside its folder, in which there must be nothing else."""
-    return folder.with_name(f"{folder.name}.stderr")
-
-
-class _Warm:
-    """Starts the command again and again, and kills it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._context = get_context("forkserver")
-        self._context.set_forkserver_preload(
-            [
-                "pydantic",  # which typer loads when it reads the arguments
-                "safetensors.torch",
-                "tests.cli.test_segments",
-                "vsr_plugin.backends.eager",
-                "vsr_plugin.cli.terminal",
-                "vsr_plugin.stream.segments.job",
-            ]
-        )
-
-    def run(self, seconds: float | None = None) -> int | None:
-        """Run, for so many seconds at most; its exit code, or None if it was killed."""
-        process = self._context.Process(target=_encode, args=(self._folder,))
-        process.start()
-        process.join(60 if seconds is None else seconds)
-        if process.exitcode is None:
-            assert seconds is not None, "it hangs"
-            assert process.pid is not None
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.join()
-        return process.exitcode if process.exitcode is not None and process.exitcode >= 0 else None
 
 
 def _done(folder: Path) -> set[tuple[str, int, int]]:
@@ -175,55 +121,51 @@ _KILLS = 10  # of each of the tests, which are 21
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 21))])
-def test_a_film_survives_kills_at_any_moment(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The processes would run the file of the main module, and that of pytest's own workers is no file.
-    monkeypatch.delattr(sys.modules["__main__"], "__file__", raising=False)
+def test_a_film_survives_kills_at_any_moment(seed: int, tmp_path: Path) -> None:
     folder = _make_film(tmp_path, 8).parent
-    say(*ENCODE, "film.mkv", *_HOW[:-2], "-o", "whole.mkv", folder=folder)
+    say("vsr-encode", "film.mkv", *_HOW[:-2], "-o", "whole.mkv", folder=folder)
     whole = frames(folder / "whole.mkv"), packets(folder / "whole.mkv", "a:0")
-    warm = _Warm(folder)
-    assert warm.run() == 0, _said(folder).read_text()  # which loads everything
-    (folder / "out.mkv").unlink()
+    words = ["vsr-encode", "film.mkv", *_HOW, "-o", "out.mkv", "--resume"]
+
+    def run(seconds: float) -> int | None:
+        with Command(*words, folder=folder) as command:
+            return command.wait(seconds)
+
     began = time.monotonic()
-    assert warm.run() == 0, _said(folder).read_text()
+    say(*words, folder=folder)
     longest = time.monotonic() - began
     (folder / "out.mkv").unlink()
     chance = random.Random(seed)
     killed = finished = 0
     while killed < _KILLS:
         before = _done(folder)
-        code = warm.run(chance.uniform(0, longest * 1.1))
+        code = run(chance.uniform(0, longest * 1.1))
         killed += code is None
         if (folder / "out.mkv").exists():
             finished += 1
             assert (frames(folder / "out.mkv"), packets(folder / "out.mkv", "a:0")) == whole
             assert code is None or code == 0
             if code is None:  # the folder may be left; the same command removes it, and says that the file exists
-                assert warm.run() == 1
+                say(*words, folder=folder, code=1)
             assert {file.name for file in folder.iterdir()} == {"film.mkv", "out.mkv", "whole.mkv"}
             (folder / "out.mkv").unlink()
         else:
             assert before <= _done(folder), "what is done is never done again"
-    assert warm.run() == 0
+    say(*words, folder=folder)
     assert (frames(folder / "out.mkv"), packets(folder / "out.mkv", "a:0")) == whole
     assert {file.name for file in folder.iterdir()} == {"film.mkv", "out.mkv", "whole.mkv"}
     print(f"{killed} kills, {finished} films, {longest:.2f} s a film")
 
 
-def _limited(size: int) -> Callable[[], None]:
-    """Lets no file grow beyond so many bytes, as a disk that is full."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
 @pytest.mark.parametrize(("share", "kept"), [(0.7, 3), (0.1, 0)], ids=["when they are joined", "at the first part"])
 def test_a_full_disk_loses_nothing(share: float, kept: int, film: Path) -> None:
     folder = film.parent
-    words = [*ENCODE, "film.mkv", *_HOW, "-o", "out.mkv"]
-    say(*ENCODE, "film.mkv", *_HOW[:-2], "-o", "whole.mkv", folder=folder)
-    limit = _limited(int((folder / "whole.mkv").stat().st_size * share))
-    done = subprocess.run([*words, "--resume"], cwd=folder, capture_output=True, text=True, preexec_fn=limit)
-    assert done.returncode == 1
-    lines = [line for line in done.stderr.splitlines() if "out.mkv" in line and "rounded" not in line]
+    words = ["vsr-encode", "film.mkv", *_HOW, "-o", "out.mkv"]
+    say("vsr-encode", "film.mkv", *_HOW[:-2], "-o", "whole.mkv", folder=folder)
+    size = int((folder / "whole.mkv").stat().st_size * share)
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (size, size))
+    _, said = say(*words, "--resume", folder=folder, code=1, prepare=limit)
+    lines = [line for line in said.splitlines() if "out.mkv" in line and "rounded" not in line]
     assert lines[-1].startswith("Error: Cannot write ")
     assert "File too large" in lines[-1]
     assert len(lines) == (2 if kept else 1)
@@ -236,11 +178,8 @@ def test_a_full_disk_loses_nothing(share: float, kept: int, film: Path) -> None:
 
 
 def test_redirected_input_is_one_segment(film: Path) -> None:
-    with film.open("rb") as file:
-        words = [*ENCODE, "-", "-o", "out.mkv", *_HOW, "--resume"]
-        done = subprocess.run(words, cwd=film.parent, stdin=file, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "standard input is not cut, because it can be read only once: nothing is kept" in done.stderr
+    _, said = say("vsr-encode", "-", "-o", "out.mkv", *_HOW, "--resume", folder=film.parent, stdin=film)
+    assert "standard input is not cut, because it can be read only once: nothing is kept" in said
     assert len(frame_times(film.parent / "out.mkv")) == 75
 
 
@@ -249,21 +188,21 @@ def test_an_address_is_one_segment(film: Path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/film.mkv"
-        _, said = say(*ENCODE, address, "-o", "out.mkv", *_HOW, "--resume", folder=film.parent)
+        _, said = say("vsr-encode", address, "-o", "out.mkv", *_HOW, "--resume", folder=film.parent)
         server.shutdown()
     assert "film.mkv is not cut, because nothing tells whether an address has changed" in said
     assert len(frame_times(film.parent / "out.mkv")) == 75
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(film: Path) -> None:
-    _, said = say(*ENCODE, "film.mkv", *_HOW, "-o", "/proc/out.mkv", "--resume", folder=film.parent, code=1)
+    _, said = say("vsr-encode", "film.mkv", *_HOW, "-o", "/proc/out.mkv", "--resume", folder=film.parent, code=1)
     assert [line for line in said.splitlines() if "/proc" in line] == said.splitlines()[-1:]
     assert said.splitlines()[-1].startswith("Error: Cannot write to /proc")
 
 
 def test_what_is_left_of_a_removed_folder_is_removed(film: Path) -> None:
     folder = film.parent
-    words = [*ENCODE, "film.mkv", *_HOW, "-o", "out.mkv", "--resume"]
+    words = ["vsr-encode", "film.mkv", *_HOW, "-o", "out.mkv", "--resume"]
     say(*words, folder=folder)
     parts = folder / "out.mkv.parts"
     for left in ((), ("lock",)):
@@ -279,12 +218,12 @@ def test_folders_keep_their_tree_and_what_is_done_is_skipped(film: Path) -> None
     (folder / "in" / "sub").mkdir(parents=True)
     for name in ("in/a.mkv", "in/sub/b.mkv"):
         (folder / name).write_bytes(film.read_bytes())
-    words = [*ENCODE, "-o", "out", "in", *_HOW, "--resume", "--skip-existing"]
-    with subprocess.Popen(words, cwd=folder, stderr=subprocess.PIPE) as process:
-        while not list(folder.glob("out/**/*.parts/0*.json")) and process.poll() is None:
+    words = ["vsr-encode", "-o", "out", "in", *_HOW, "--resume", "--skip-existing"]
+    with Command(*words, folder=folder) as command:
+        while not list(folder.glob("out/**/*.parts/0*.json")) and command.code is None:
             time.sleep(0.01)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL
+        command.send(signal.SIGKILL)
+        assert command.wait() == -signal.SIGKILL
     say(*words, folder=folder)
     results = {Path("out/a_espcn_x2.mkv"), Path("out/sub/b_espcn_x2.mkv")}
 
@@ -306,12 +245,13 @@ def test_a_job_that_runs_is_not_cleared(film: Path) -> None:
     folder = film.parent
     _run_until_parts(folder, 1, signal.SIGKILL)
     with filelock.FileLock(folder / "out.mkv.parts" / "lock"):
-        _, said = say(*VSR, "segments", "film.mkv", "--clear", folder=folder, code=1)
+        _, said = say("vsr", "segments", "film.mkv", "--clear", folder=folder, code=1)
     assert said == "Error: out.mkv.parts is in use: another process makes the file\n"
     assert list(folder.glob("out.mkv.parts/*.packets"))
 
 
-WITHOUT_RAY = [sys.executable, "-c", "import sys; sys.modules['ray'] = None; " + _CODE.format("main_encode")]
+def _hide_ray() -> None:
+    sys.modules["ray"] = None  # type: ignore[assignment] # as the import system has it
 
 
 @pytest.mark.parametrize(
@@ -328,7 +268,7 @@ WITHOUT_RAY = [sys.executable, "-c", "import sys; sys.modules['ray'] = None; " +
 def test_workers_that_cannot_be_are_refused_before_any_work(
     words: list[str], code: int, expected: str, film: Path
 ) -> None:
-    _, said = say(*WITHOUT_RAY, "film.mkv", *words, folder=film.parent, code=code)
+    _, said = say("vsr-encode", "film.mkv", *words, folder=film.parent, code=code, prepare=_hide_ray)
     assert said.startswith(f"Error: {expected}")
     assert len(said.splitlines()) == 1
     assert [file.name for file in film.parent.iterdir()] == ["film.mkv"]

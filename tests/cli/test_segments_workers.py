@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.cli.test_segments import ENCODE, say
 from tests.stream.test_segments import frames
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.execution import Execution
@@ -27,6 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_time")]
 
 _RAY = str(Path(sys.executable).with_name("ray"))
 _HOW = ["-m", "espcn", "--backend", "eager", "--precision", "float32", "-c", "ffv1"]
+ENCODE = [sys.executable, "-c", "from vsr_plugin.cli import main_encode; main_encode()"]
 _RESUMED = [*ENCODE, "film.mkv", *_HOW, "-o", "out.mkv", "--segment", "1"]
 
 
@@ -87,6 +87,13 @@ def _are_gone(processes: dict[int, str], seconds: float) -> bool:
 
 def _shared_memory() -> set[Path]:
     return set(Path("/dev/shm").iterdir())
+
+
+def say(*words: str, folder: Path, code: int = 0) -> tuple[str, str]:
+    """What a command says on standard output and standard error."""
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == code, done.stderr
+    return done.stdout, done.stderr
 
 
 def _run_until_parts(folder: Path) -> tuple[subprocess.Popen[str], dict[int, str]]:

@@ -8,11 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from tests.cli.test_encode import ENCODE, Run, run
+from tests.cli.warm import Command
 from tests.stream.conftest import Media, frame_times
 from vsr_plugin.cli.jobs import if_stopped
 from vsr_plugin.stream.output import identities
@@ -53,8 +56,8 @@ def test_a_stopped_command_says_what_there_is(media: Media, tmp_path: Path, numb
         shutil.copy(media("lossless.mkv"), tmp_path / name)
     if older:
         (tmp_path / "all/b_srresnet_x4.mkv").write_text("older")
-    words = (*ENCODE, "a.mkv", "b.mkv", "-y", "-o", "all", "-m", "srresnet", "-x", "4", "--backend", "eager")
-    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+    words = ("a.mkv", "b.mkv", "-y", "-o", "all", "-n", "6", "-m", "srresnet", "-x", "4", "--backend", "eager")
+    with Command("vsr-encode", *words, folder=tmp_path) as command:
         first: set[Path] = set()
         for _ in range(1200):
             hidden = set((tmp_path / "all").glob(".vsr-*"))
@@ -63,13 +66,13 @@ def test_a_stopped_command_says_what_there_is(media: Media, tmp_path: Path, numb
             elif hidden - first:
                 break
             time.sleep(0.05)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+        command.send(number)
+        assert command.wait() == 130
+        said = command.stderr
     assert "Traceback" not in said
     rest = "stays as it was" if older else "was not finished, and nothing of it is left"
     assert said.splitlines()[-1] == f"Stopped: 1 of 2 files are done; all/b_srresnet_x4.mkv {rest}"
-    assert len(frame_times(tmp_path / "all/a_srresnet_x4.mkv")) == 12
+    assert len(frame_times(tmp_path / "all/a_srresnet_x4.mkv")) == 6
     assert {file.name for file in (tmp_path / "all").iterdir()} == {"a_srresnet_x4.mkv"} | (
         {"b_srresnet_x4.mkv"} if older else set()
     )
@@ -180,17 +183,19 @@ raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
 
+def _stop_at(place: str) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    mock.patch(place, stop).start()
+
+
 @pytest.mark.parametrize("place", ["typer.main.get_command", "vsr_plugin.stream.output.Part.__enter__"])
 def test_a_stop_at_a_bad_moment_is_a_stop(media: Media, tmp_path: Path, place: str) -> None:
-    module, _, name = place.rpartition(".")
-    code = f"""
-import typer.main, vsr_plugin.stream.output, vsr_plugin.cli
-def stop(*_): raise KeyboardInterrupt
-{module}.{name} = stop
-vsr_plugin.cli.main_encode()
-"""
-    words = [sys.executable, "-c", code, str(media("plain.mp4")), "-o", "out.mkv", "-n", "1", "--backend", "eager"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
-    assert (done.returncode, done.stderr.splitlines()[-1][:7]) == (130, "Stopped")
-    assert "Traceback" not in done.stderr
+    words = (str(media("plain.mp4")), "-o", "out.mkv", "-n", "1", "--backend", "eager")
+    with Command("vsr-encode", *words, folder=tmp_path, prepare=partial(_stop_at, place)) as command:
+        assert command.wait() == 130
+        said = command.stderr
+    assert said.splitlines()[-1][:7] == "Stopped"
+    assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
