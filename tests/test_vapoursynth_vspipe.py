@@ -209,7 +209,7 @@ def test_an_error_in_a_frame_is_one_sentence(vspipe: Pipe) -> None:
 def test_an_error_of_the_script_is_said_with_its_remedy(vspipe: Pipe) -> None:
     done = vspipe("vsr.upscale(numbered(9), model='espnc').set_output()", "--")
     assert done.returncode == 1
-    assert b"vsr.upscale: expected a model out of" in done.stderr
+    assert b"vsr.upscale: unknown model 'espnc'" in done.stderr
     assert b"script.vpy" in done.stderr  # and where
     assert b"vsr.upscale(numbered(9), model='espnc')" in done.stderr
 
