@@ -18,7 +18,6 @@ from torch import Tensor, nn
 import vsr_plugin.engine
 from tests import networks
 from tests.networks import EVERY, seeded
-from vsr_plugin.backends import open_backend
 from vsr_plugin.backends.eager import EagerBackend
 from vsr_plugin.device import torch_threads
 from vsr_plugin.engine import Upscaler
@@ -359,7 +358,7 @@ def test_openvino_is_the_default_on_the_cpu() -> None:
     with Upscaler.from_module(seeded(MODELS["espcn"], 2), MODELS["espcn"], 2, Execution(device="cpu")) as upscaler:
         assert upscaler.backend == "openvino"
         assert upscaler.device == torch.device("cpu")
-        assert upscaler.precision == open_backend("openvino").default_precision(upscaler.spec, upscaler.device)
+        assert upscaler.precision == "float32"  # of random weights
 
 
 @pytest.mark.parametrize(("own_threads", "seen"), [(True, 1), (False, 2)])
@@ -603,3 +602,56 @@ def test_a_closed_upscaler_gives_the_memory_of_its_device_back(monkeypatch: pyte
     upscaler.device = torch.device("cuda")
     upscaler.close()
     assert given_back
+
+
+def _gray() -> Frame:
+    return Frame((torch.full((12, 16), 100, dtype=torch.uint8),), 0, Fraction(1), color=ColorSpec(Matrix.BT709))
+
+
+@pytest.mark.parametrize("backend", ["eager", "openvino"])
+def test_a_function_is_a_network(backend: str) -> None:
+    def nearest(x: Tensor) -> Tensor:
+        return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+    spec = NetworkSpec(overlap={2: 0})
+    with Upscaler.from_module(nearest, spec, 2, Execution(backend=backend, device="cpu")) as upscaler:
+        (large,) = upscaler.upscale([_gray()])
+    assert large.planes[0].shape == (24, 32)
+    assert int(large.planes[0].min()) == int(large.planes[0].max()) == 100
+
+
+@pytest.mark.parametrize("backend", ["eager", "openvino"])
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (lambda x: torch.log(-1 - x.repeat(1, 1, 2, 2)), "own network made samples that are no numbers"),
+        (lambda x: 1 / (0 * x.repeat(1, 1, 2, 2)), "own network made samples that are no numbers"),
+        (lambda x: (255 * x.repeat(1, 1, 2, 2)).to(torch.uint8), "to return floating point .*, got u(int)?8"),
+        (lambda x: (x.repeat(1, 1, 2, 2), 1 - x.repeat(1, 1, 2, 2)), "Expected own network to return .*tensor, got"),
+    ],
+)
+def test_what_a_network_must_not_return_is_told(backend: str, network: Any, message: str) -> None:
+    execution = Execution(backend=backend, device="cpu")
+    with (
+        Upscaler.from_module(network, NetworkSpec(overlap={2: 0}), 2, execution) as upscaler,
+        pytest.raises(UsageError, match=message),
+    ):
+        upscaler.upscale([_gray()])
+
+
+@pytest.mark.parametrize(
+    ("module", "scale", "message"),
+    [
+        (nn.Identity(), "2", "Expected the scale to be a whole number or a Size, got '2'"),
+        (nn.Identity, 2, r"got the class Identity: make one, Identity\(…\)"),
+        (None, 2, "Expected a module of torch or a function of a tensor, got None"),
+        ({2: nn.Identity()}, 3, "Expected a module for scale 3, got 2"),
+        ({}, 3, "Expected a module for scale 3, got none"),
+        ({"2": nn.Identity()}, 2, "Expected a scale to be a whole number, got '2'"),
+        ({2: nn.Identity(), 5: nn.Identity()}, 2, r"Expected modules for scales .* \(2, 3\), got 5"),
+        ({2: nn.Identity(), 3: 7}, 2, "Expected a module of torch or a function of a tensor, got 7"),
+    ],
+)
+def test_what_is_no_network_is_told(module: Any, scale: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Upscaler.from_module(module, NetworkSpec(overlap={2: 0, 3: 0}), scale, Execution(device="cpu"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from os import PathLike
@@ -27,12 +26,13 @@ from .execution import MIN_TILE, Execution
 from .frames import Frame
 from .image import to_frame, to_image
 from .models import CLEAN, NetworkSpec, find_model, read_model, read_models
+from .models.own import check_modules
 from .passes import Pass
 from .reuse import Reuse
 from .sizes import Size, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -94,8 +94,7 @@ class Upscaler:
         tuned_for: str = CLEAN,
     ) -> None:
         check_type("the weights", weights, str, PathLike, NoneType)
-        if not isinstance(scale, Size):
-            check_type("the scale", scale, int)
+        check_type("the scale", scale, int, Size)
         fixed = scale.scale if isinstance(scale, Size) else scale
         spec = find_model(model, fixed)
         self._configure(spec, scale, execution)
@@ -108,12 +107,12 @@ class Upscaler:
         self.spec = spec = next(iter(read.values()))[0]
         if isinstance(scale, Size):
             self.spec = replace(spec, overlap={one: spec.overlap[one] for one, (spec, _) in read.items()})
-        self._modules = {one: module for one, (_, module) in read.items()}
+        self._take({one: module for one, (_, module) in read.items()})
 
     @classmethod
     def from_module(
         cls,
-        module: nn.Module | Mapping[int, nn.Module],
+        module: Callable[[Tensor], Tensor] | Mapping[int, Callable[[Tensor], Tensor]],
         spec: NetworkSpec,
         scale: int | Size,
         execution: Execution | None = None,
@@ -121,30 +120,29 @@ class Upscaler:
         """An upscaler for a network of the caller's own.
 
         Args:
-            module: (N, C, H, W) → (N, C, H·scale, W·scale), samples in [0, 1]; or one for each of several scales.
+            module: (N, C, H, W) → (N, C, H·scale, W·scale), samples in [0, 1]: a module of torch or a function; or one
+                for each of several scales.
             spec: Its overlap at ``scale``, its channels, and what its input's size must be a multiple of.
             scale: The enlargement, or the size that frames are to have.
             execution: As in the constructor.
 
         Raises:
             UsageError: a scale that ``spec`` gives no overlap for, or another argument out of its range. Also from
-                `upscale`, if what the module makes is not ``scale`` times as large as what it gets.
+                `upscale`, if what the module makes is not ``scale`` times as large as what it gets, not of floating
+                point, or not a number.
         """
         self = cls.__new__(cls)
         check_type("the spec", spec, NetworkSpec)
+        check_type("the scale", scale, int, Size)
         self._configure(spec, scale, execution)
-        if isinstance(module, Mapping):
-            self._modules = dict(module)
-        elif not callable(module):
-            raise UsageError(f"Expected a module of torch, got {module!r}")
-        else:
-            only = scale.scale if isinstance(scale, Size) else scale
-            if only is None and len(spec.scales) > 1:
-                raise UsageError(
-                    f"Expected a module for each of the scales {', '.join(map(str, spec.scales))}, got one"
-                )
-            self._modules = {only or spec.scales[0]: module}
+        fixed = scale.scale if isinstance(scale, Size) else scale
+        self._take(check_modules(module, spec.scales if fixed is None else (fixed,), spec.scales))
         return self
+
+    def _take(self, modules: dict[int, nn.Module]) -> None:
+        self._modules = modules
+        default = self._backend.default_precision
+        self.precision: Precision = self._asked.precision or default(modules.values(), self.spec, self.device)
 
     def _configure(self, spec: NetworkSpec, scale: int | Size, execution: Execution | None) -> None:
         check_type("the execution", execution, Execution, NoneType)
@@ -166,10 +164,11 @@ class Upscaler:
             there = self._backend.devices == ("cuda",) and torch.cuda.is_available()
             device = {"device": "cuda"} if there else {}
             raise UsageError(f"Backend {self.backend!r} runs on {runs_on}, {why}", **device, backend=...)
-        self.precision: Precision = execution.precision or self._backend.default_precision(spec, self.device)
-        if self.precision not in self._backend.precisions:
+        if execution.precision is not None and execution.precision not in self._backend.precisions:
             known = ", ".join(self._backend.precisions)
-            raise UsageError(f"Backend {self.backend!r} has no precision {self.precision!r}. Its precisions: {known}")
+            raise UsageError(
+                f"Backend {self.backend!r} has no precision {execution.precision!r}. Its precisions: {known}"
+            )
         self.batch = execution.batch
         self.tile = execution.tile if isinstance(execution.tile, int) else None
         self.self_ensemble = execution.self_ensemble

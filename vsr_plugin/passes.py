@@ -12,6 +12,7 @@ from .backends import SamplesNetwork
 from .backends.ensemble import SelfEnsemble
 from .errors import UsageError
 from .kernels import to_samples, to_unit
+from .models.own import check_finite
 from .rectangles import Cover
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ class Pass:
         self._self_ensemble = self_ensemble
         self._network: Network | None = None
         self._shape: tuple[int, int, int, int] | None = None
+        self._checked = False
 
     def drop(self) -> None:
         """Free the network; it is compiled again when it is needed."""
@@ -91,7 +93,7 @@ class Pass:
                 computed.
 
         Raises:
-            UsageError: what the network makes is not ``scale`` times as large as what it gets.
+            UsageError: what the network makes is not ``scale`` times as large as what it gets, or not a number.
         """
         spec, overlap = self._spec, self._spec.overlap[self.scale]
         grid = tiling.plan(x.shape[2], x.shape[3], tile, overlap, spec.multiple_of)
@@ -133,6 +135,9 @@ class Pass:
                     f"Expected {self._spec.name} to make {expected} of {tuple(x.shape)}, ×{scale}, "
                     f"got {tuple(large.shape)}"
                 )
+            if native is None and (large.device.type == "cpu" or not self._checked):
+                check_finite(large, self._spec.name)  # on a GPU of the first batch alone, for it waits for the result
+                self._checked = True
             return large
 
         if len(grid) == 1 and len(x) == batch:

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from tests.networks import EVERY, seeded, small
-from vsr_plugin.backends import Precision, open_backend
-from vsr_plugin.backends.openvino import OpenVINOBackend
+from vsr_plugin.backends import Precision, open_backend, rounding
+from vsr_plugin.backends.openvino import OpenVINOBackend, _plain
 from vsr_plugin.backends.rounding import for_bfloat16
 from vsr_plugin.evaluation import evaluate
-from vsr_plugin.models import CLEAN, MODELS, manifest, read_model
+from vsr_plugin.models import CLEAN, MODELS, NetworkSpec, load_model, manifest, read_model
+from vsr_plugin.passes import Pass
 from vsr_plugin.pictures import Picture, read_picture
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def test_the_form_for_bfloat16_changes_weights_by_their_rounding_only() -> None:
         module = seeded(spec, scale)
         x = torch.rand(1, spec.channels, 11, 13)
         # Half a unit of 8 bits for every weight, and as much again for the neighbour's that it makes up for.
-        assert float((for_bfloat16(module)(x) - module(x)).abs().max()) < 2**-6
+        assert float((for_bfloat16(module, spec)(x) - module(x)).abs().max()) < 2**-6
 
 
 def test_rounded_kernels_keep_their_sum() -> None:
@@ -53,7 +54,7 @@ def test_rounded_kernels_keep_their_sum() -> None:
         requires_grad=False
     )
     middle = cast("nn.Conv2d", layers[1])
-    rounded = cast("nn.Conv2d", cast("nn.Sequential", for_bfloat16(layers))[1]).weight
+    rounded = cast("nn.Conv2d", cast("nn.Sequential", for_bfloat16(layers, NetworkSpec(overlap={1: 0})))[1]).weight
     assert torch.equal(rounded.to(torch.bfloat16).float(), rounded)
     error = (rounded.sum((2, 3)) - middle.weight.sum((2, 3))).abs()
     assert float(error.max()) <= 2**-8 * float(middle.weight.abs().max())  # no more than one tap's rounding
@@ -106,7 +107,7 @@ def test_bfloat16_costs_the_weights_of_others_at_most_002_db(name: str, scale: i
 
 @NEEDS_BFLOAT16
 def test_without_the_form_for_bfloat16_it_would_cost_more(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vsr_plugin.backends.openvino.for_bfloat16", lambda module: module)
+    monkeypatch.setattr("vsr_plugin.backends.openvino.for_bfloat16", lambda module, _spec: module)
     assert cost("fsrcnn", 2, None, shared) > 0.02
 
 
@@ -129,4 +130,37 @@ def test_bfloat16_is_the_default_where_it_is_faster(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
     backend = open_backend("openvino")
     monkeypatch.setattr(backend, "_core", Core())
-    assert backend.default_precision(MODELS["espcn"], CPU) == precision
+    assert backend.default_precision([load_model("espcn", 3)], MODELS["espcn"], CPU) == precision
+
+
+@pytest.mark.parametrize(("model", "precision"), [("espcn", "bfloat16"), ("fsrcnn-s", "float32")])
+def test_bfloat16_is_the_default_of_networks_that_leave_flat_areas_flat_in_it(
+    monkeypatch: pytest.MonkeyPatch, model: str, precision: Precision
+) -> None:
+    monkeypatch.setattr(OpenVINOBackend, "fast_bfloat16", lambda _backend: True)
+    module = load_model(model, 2)
+    assert open_backend("openvino").default_precision([module], MODELS[model], CPU) == precision
+    assert open_backend("openvino").default_precision([module, nn.Identity()], MODELS[model], CPU) == precision
+    assert (
+        open_backend("openvino").default_precision([module, seeded(MODELS[model], 2)], MODELS[model], CPU) == "float32"
+    )
+
+
+@pytest.mark.parametrize("model", ["espcn", "fsrcnn-s"])
+@torch.no_grad()
+def test_flat_frames_are_rounded_here_as_openvino_rounds_them(model: str) -> None:
+    if not capability():
+        pytest.skip("this processor has no bfloat16")
+    module, spec = _plain(load_model(model, 2)), MODELS[model]
+    here = Pass(
+        rounding._endless(for_bfloat16(module, spec), rounding=True),
+        spec,
+        2,
+        open_backend("eager"),
+        CPU,
+        "float32",
+        self_ensemble=False,
+    )
+    there = Pass(module, spec, 2, open_backend("openvino"), CPU, "bfloat16", self_ensemble=False)
+    flat = rounding._flat(range(16, 236, 20), spec)
+    assert float(255 * (here(flat, len(flat), None) - there(flat, len(flat), None)).abs().max()) < 0.1

@@ -23,7 +23,7 @@ from . import fusion
 from .memory import translated_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from torch import nn
 
@@ -68,7 +68,7 @@ class TritonBackend:
         if load_ops().INTERPRETED:
             self.devices = ("cpu",)
 
-    def default_precision(self, spec: NetworkSpec, device: torch.device) -> Precision:
+    def default_precision(self, modules: Iterable[nn.Module], spec: NetworkSpec, device: torch.device) -> Precision:
         """float16: features have 11 bits, pictures all of float32."""
         return "float16"
 

@@ -52,7 +52,7 @@ def _backend(
         backend = open_backend(name)
         if device.type not in backend.devices:
             return Absent(name, f"runs on {' and '.join(backend.devices)}")
-        default = backend.default_precision(spec, device)
+        default = backend.default_precision([module], spec, device)
         precision = settings.execution.precision if settings.execution.precision in backend.precisions else default
         assert precision is not None
         network = backend.compile(module, spec, shape, precision, device)

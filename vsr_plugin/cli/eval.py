@@ -195,7 +195,7 @@ def _through(
     known = {name: name for name in backend.precisions}
     if precision is not None and precision not in known:
         raise UsageError(f"Expected a precision that {backend_name} has ({', '.join(known)}), got {precision!r}")
-    chosen = known[precision] if precision else backend.default_precision(spec, device)
+    chosen = known[precision] if precision else backend.default_precision([module], spec, device)
 
     def run(x: Tensor) -> Tensor:
         height, width = x.shape[2:]

@@ -18,6 +18,7 @@ from .flavor import OPTIONS, current, find_flavor
 from .run import EngineNetwork
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from torch import nn
@@ -56,7 +57,7 @@ class TensorRTBackend:
         self.flavor: Flavor = find_flavor(ahead=ahead)
         self.cache = Cache(cache_dir or default_folder(), cache_size)
 
-    def default_precision(self, spec: NetworkSpec, device: torch.device) -> Precision:
+    def default_precision(self, modules: Iterable[nn.Module], spec: NetworkSpec, device: torch.device) -> Precision:
         """float16: features have 11 bits, pictures all of float32."""
         return "float16"
 

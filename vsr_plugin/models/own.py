@@ -1,0 +1,95 @@
+"""Networks of the caller's own: what may be given for one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UsageError, check_type
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def check_modules(given: object, scales: Sequence[int], known: Sequence[int]) -> dict[int, nn.Module]:
+    """The module of each scale.
+
+    Args:
+        given: A module or a function, or one for each of several scales.
+        scales: Those that are needed; where all that are known would do, a mapping may have fewer.
+        known: Those that the network has.
+
+    Raises:
+        UsageError: it is something else, or a scale is missing or unknown.
+    """
+    if not isinstance(given, Mapping):
+        if len(scales) > 1:
+            raise UsageError(f"Expected a module for each of the scales {_listed(scales)}, got one")
+        return {scales[0]: _module(given)}
+    for scale in given:
+        check_type("a scale", scale, int)
+        if scale not in known:
+            raise UsageError(
+                f"Expected modules for scales that the spec has an overlap for ({_listed(known)}), got {scale}"
+            )
+    if not given or (len(scales) == 1 and scales[0] not in given):
+        raise UsageError(f"Expected a module for scale {_listed(scales)}, got {_listed(tuple(given)) or 'none'}")
+    return {scale: _module(part) for scale, part in given.items()}
+
+
+def _listed(scales: Sequence[int]) -> str:
+    return ", ".join(map(str, scales))
+
+
+def _module(given: object) -> nn.Module:
+    if isinstance(given, nn.Module):
+        return given
+    if isinstance(given, type):
+        raise UsageError(f"Expected a module of torch, got the class {given.__name__}: make one, {given.__name__}(…)")
+    if not callable(given):
+        raise UsageError(f"Expected a module of torch or a function of a tensor, got {given!r}")
+    return Function(given)
+
+
+class Function(nn.Module):
+    """A function as a module: (N, C, H, W) → (N, C, H·scale, W·scale)."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Call the function."""
+        return self.function(x)
+
+
+def check_result(result: object, name: str) -> Tensor:
+    """What a network made, if it is one tensor of floating point.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(result, Tensor):
+        raise UsageError(f"Expected {name} to return a tensor, got {type(result).__name__}")
+    check_results([str(result.dtype).removeprefix("torch.")], name)
+    return result
+
+
+def check_results(types: Sequence[str], name: str) -> None:
+    """Raise UsageError unless a network returns one tensor, of floating point, by the types of those it returns."""
+    if len(types) != 1:
+        raise UsageError(f"Expected {name} to return one tensor, got {len(types)}")
+    if "f" not in types[0]:
+        raise UsageError(f"Expected {name} to return floating point from 0 (black) to 1 (white), got {types[0]}")
+
+
+def check_finite(result: Tensor, name: str) -> None:
+    """Raise UsageError if a network's result has a sample that is no number; such samples would become black.
+
+    The sum says it: it is not finite if one of them is not.
+    """
+    if not torch.isfinite(result.sum()):
+        raise UsageError(f"{name} made samples that are no numbers (NaN or infinite): are its weights damaged?")
