@@ -80,7 +80,10 @@ def encode(
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1. [default: a GPU where there is one]")] = None,
     precision: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16. [default: the fastest that costs under 0.02 dB]")
+        str | None,
+        typer.Option(
+            help="float32, bfloat16 or float16. [default: the fastest that costs little, and keeps flat areas flat]"
+        ),
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Frames at a time. [default: what fits]")] = None,
     tile: Annotated[str, typer.Option(metavar="auto|N|off", help="Side of a tile in input pixels.")] = "auto",
