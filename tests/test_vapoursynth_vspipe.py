@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import vapoursynth as vs
 
+from tests.cli.warm import Command
 from vsr_plugin.frames import Matrix
 from vsr_plugin.stream import Source
 
@@ -102,17 +103,9 @@ def make(path: Path, pix_fmt: str, source: Path = CLIP) -> Path:
 def encoded(path: Path, folder: Path, *options: str) -> list[bytes]:
     """The frames that `vsr-encode` makes of a file, plane by plane; G, B and R as vspipe has them."""
     output = folder / f"encoded{path.suffix.replace('.mp4', '.mkv')}"
-    command = [
-        str(BIN / "vsr-encode"),
-        str(path),
-        str(output),
-        "-q",
-        "-y",
-        "--codec",
-        LOSSLESS[output.suffix],
-        *options,
-    ]
-    subprocess.run(command, check=True, capture_output=True)
+    words = (str(path), str(output), "-q", "-y", "--codec", LOSSLESS[output.suffix], *options)
+    with Command("vsr-encode", *words, folder=folder) as command:
+        assert command.wait() == 0, command.stderr
     frames = []
     for frame in Source(output):
         planes = [plane.contiguous().numpy().tobytes() for plane in frame.planes]
