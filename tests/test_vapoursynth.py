@@ -22,8 +22,8 @@ from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
 from vsr_plugin.installation import install
 from vsr_plugin.sizes import Size
+from vsr_plugin.vapoursynth.frames import blank, read
 from vsr_plugin.vapoursynth.graph import enlarged
-from vsr_plugin.vapoursynth.pictures import blank, read
 from vsr_plugin.vapoursynth.workers import Worker
 
 from .test_color import nearest

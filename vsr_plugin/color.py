@@ -224,7 +224,7 @@ class Conversion:
 
 
 def convert(planes: Sequence[Tensor], color: ColorSpec, target: ColorSpec) -> tuple[Tensor, ...]:
-    """Store a picture in another way at the same size: matrix, range, depth, subsampling; sited, and rounded once.
+    """Store a frame in another way at the same size: matrix, range, depth, subsampling; sited, and rounded once.
 
     Args:
         planes: Three (H, W) planes of native samples.

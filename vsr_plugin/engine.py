@@ -1,7 +1,7 @@
 """The `Upscaler`: frames in, larger frames out, through one network on one device.
 
 Native samples go to the device as they are; conversion, tiling, the network and rounding happen there. What has to be
-known of a network is in its `NetworkSpec`, what has to be known of a picture in its `ColorSpec`.
+known of a network is in its `NetworkSpec`, what has to be known of a frame in its `ColorSpec`.
 """
 
 from __future__ import annotations

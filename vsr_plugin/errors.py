@@ -2,7 +2,7 @@
 
     VsrError
     ├── UsageError (ValueError)          an argument is wrong: nothing was started; exit code 2
-    ├── InputError (OSError)             the input cannot be opened, or holds no picture we can enlarge
+    ├── InputError (OSError)             the input cannot be opened, or holds no frame we can enlarge
     │   └── DamagedInputError            part of the input decodes and part does not
     ├── OutputError (OSError)            the output cannot be written, or exists already
     ├── WeightsError (ValueError)        weights are missing, corrupt, or of another architecture
@@ -69,7 +69,7 @@ class UsageError(VsrError, ValueError):
 
 
 class InputError(VsrError, OSError):
-    """The input cannot be opened, or holds no picture that can be enlarged."""
+    """The input cannot be opened, or holds no frame that can be enlarged."""
 
 
 class DamagedInputError(InputError):

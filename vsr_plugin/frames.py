@@ -1,4 +1,4 @@
-"""One picture, and all that is needed to read its samples.
+"""One frame, and all that is needed to read its samples.
 
 A `Frame` holds native samples: what the decoder gave, before any conversion. `ColorSpec` says what they mean. Both are
 immutable and check themselves; neither knows a file, a codec or a network.
@@ -140,7 +140,7 @@ class ColorSpec:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One picture in presentation order; equal only to itself.
+    """One frame in presentation order; equal only to itself.
 
     Attributes:
         planes: One (H, W) tensor of native samples per component, in the order Y Cb Cr, R G B, or gray, each
@@ -150,7 +150,7 @@ class Frame:
         time_base: Seconds per unit, exact.
         duration: Display time in units of ``time_base``; 0 if the file does not say.
         color: How to read the samples.
-        side_data: What travels with the picture untouched (HDR metadata): FFmpeg's name → its bytes.
+        side_data: What travels with the frame untouched (HDR metadata): FFmpeg's name → its bytes.
         sample_aspect_ratio: Width : height of a pixel as it is shown; None where nothing is stated, which is square.
 
     Raises:
@@ -185,12 +185,12 @@ class Frame:
 
     @property
     def height(self) -> int:
-        """Rows of the picture."""
+        """Rows of the frame."""
         return int(self.planes[0].shape[0])
 
     @property
     def width(self) -> int:
-        """Columns of the picture."""
+        """Columns of the frame."""
         return int(self.planes[0].shape[1])
 
     @property

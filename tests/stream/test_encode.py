@@ -191,7 +191,7 @@ def test_a_film_is_not_one_picture(media: Media, nearest: Upscaler, tmp_path: Pa
 
 def test_sound_left_out_of_pictures_is_said(media: Media, enlarge: Enlarge, caplog: pytest.LogCaptureFixture) -> None:
     enlarge(media("two_audio.mp4"), "out.y4m", encoding=Encoding())
-    assert "two_audio.mp4: dropping 2 audio streams: .y4m holds pictures only" in caplog.messages
+    assert "two_audio.mp4: dropping 2 audio streams: .y4m holds images only" in caplog.messages
     with pytest.raises(OutputError, match="2 audio streams would be lost"):
         enlarge(media("two_audio.mp4"), "strict.y4m", encoding=Encoding(), strict=True)
 

@@ -141,6 +141,6 @@ def test_tags_and_chapters_without_a_place_beside_pictures_are_named(
 ) -> None:
     enlarge(media("all.mkv"), output, frames=1, encoding=Encoding())
     for what in ("2 audio streams and 2 subtitle streams and 1 attachment stream", "the tag title", "the chapters"):
-        assert f"dropping {what}: {output[3:]} holds pictures only" in caplog.text
+        assert f"dropping {what}: {output[3:]} holds images only" in caplog.text
     with pytest.raises(OutputError, match="would be lost"):
         enlarge(media("all.mkv"), f"strict{output[3:]}", frames=1, encoding=Encoding(), strict=True)

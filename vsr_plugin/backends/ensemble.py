@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def mean_of_eight(x: Tensor, upright: Callable[[Tensor], Tensor], lying: Callable[[Tensor], Tensor]) -> Tensor:
-    """Run a network on a picture turned and mirrored in all eight ways, undo each on its result, and take the mean.
+    """Run a network on a frame turned and mirrored in all eight ways, undo each on its result, and take the mean.
 
     Source: Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution", CVPRW 2017, section 4.3.
 

@@ -2,10 +2,10 @@
 
 Rounding loses most at the two ends, where samples are large and errors stay: what enters and what leaves would be
 rounded to half a code value of 8 bits. What lies between costs the time, and forgives, if the rounded weights of a
-kernel keep their sum, which is the contrast of the picture, and if biases make up for what rounding shifts on average.
+kernel keep their sum, which is the contrast of the frame, and if biases make up for what rounding shifts on average.
 
 Measured on Set14 against float32: FSRCNN ×2 loses 0.018 dB instead of 0.06, ESPCN ×3 nothing instead of 0.012, for a
-twentieth more time. Networks that add a residual to the picture lose less (VDSR ×2 0.003 dB, EDSR ×2 0.001): the sum
+twentieth more time. Networks that add a residual to the frame lose less (VDSR ×2 0.003 dB, EDSR ×2 0.001): the sum
 is made of what the last convolution leaves unrounded.
 
 In a flat area every sample is rounded the same way, so that nothing averages out: its level may move. `stays_flat` says

@@ -25,7 +25,7 @@ class Settings:
     Attributes:
         model: Name.
         scale: Whole number.
-        width: Of the small picture, in pixels; even, for it is 4:2:0.
+        width: Of the input, in pixels; even, for it is 4:2:0.
         height: ″
         frames: Length of the clip.
         runs: How often each thing is measured.

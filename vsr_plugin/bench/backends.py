@@ -23,7 +23,7 @@ _BATCH = 4
 
 
 def measure_backends(settings: Settings) -> Iterator[Timing | Absent]:
-    """Time the network alone, whole pictures: the default backend first, plain torch and torch.compile last.
+    """Time the network alone, whole frames: the default backend first, plain torch and torch.compile last.
 
     Args:
         settings: Model, scale, size, runs; device, precision and batch, if they are not to be chosen. A backend that

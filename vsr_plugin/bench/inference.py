@@ -59,12 +59,12 @@ def load_network(settings: Settings) -> tuple[ModelSpec, nn.Module]:
 
 
 def flops_per_frame(settings: Settings) -> int:
-    """Operations of the network's convolutions for one picture: two per multiply-accumulate, counted in the module."""
+    """Operations of the network's convolutions for one frame: two per multiply-accumulate, counted in the module."""
     return 2 * macs(load_network(settings)[1]) * settings.width * settings.height
 
 
 def network(settings: Settings, upscaler: Upscaler) -> Timing:
-    """The compiled network by itself, on all windows of a picture: no color conversion, no cutting and joining."""
+    """The compiled network by itself, on all windows of a frame: no color conversion, no cutting and joining."""
     spec = upscaler.spec
     grid = tiling.plan(settings.height, settings.width, upscaler.tile, spec.overlap[settings.scale], spec.multiple_of)
     batch = upscaler.batch or 1
@@ -81,7 +81,7 @@ def network(settings: Settings, upscaler: Upscaler) -> Timing:
 
 
 def repeat(work: Callable[[], object], device: torch.device, batch: int, runs: int) -> tuple[float, ...]:
-    """Seconds per picture of ``work``, which takes ``batch`` of them: so often per run that the clock can tell."""
+    """Seconds per frame of ``work``, which takes ``batch`` of them: so often per run that the clock can tell."""
     with tuned_at_once():
         once = min(seconds(work, device) for _ in range(3))  # the first ones warm up
     calls = max(1, round(_LEAST_SECONDS / once))

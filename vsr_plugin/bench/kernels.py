@@ -112,8 +112,8 @@ def measure_kernels(
     Args:
         device: A CUDA device; the CPU where Triton interprets its kernels, which is for tests.
         precision: Of the arithmetic.
-        batch: Pictures at once.
-        height: Of a picture, before it is enlarged.
+        batch: Frames at once.
+        height: Of a frame, before it is enlarged.
         width: ″
         runs: How often each thing is measured.
         others: Whether torch, and our layers one by one, are measured, too.

@@ -44,7 +44,7 @@ import vapoursynth as vs
 from vsr_plugin.bench import vapoursynth as bench
 from vsr_plugin.sizes import Target
 from vsr_plugin.vapoursynth.graph import enlarged
-from vsr_plugin.vapoursynth.pictures import blank
+from vsr_plugin.vapoursynth.frames import blank
 from vsr_plugin.vapoursynth.workers import Worker
 clip = vs.core.std.BlankClip(format=vs.YUV420P8, width=1920, height=1080, length={frames}, keep=True)
 clip = clip.std.SetFrameProps(_Matrix=1, _Range=0, _ChromaLocation=0)

@@ -37,7 +37,7 @@ def _engine() -> None:
 def build(
     model: Annotated[str, typer.Argument(help="Network; `vsr models` lists them.")],
     scale: Annotated[int, typer.Option("-x", "--scale", help="How many times larger; `vsr models` says which.")],
-    size: Annotated[str, typer.Option(metavar="WxH", help="Of the small pictures.")],
+    size: Annotated[str, typer.Option(metavar="WxH", help="Of the input.")],
     compute_capability: Annotated[
         str | None,
         typer.Option(metavar="8.9", help="Of the GPU it is for, which TensorRT-RTX need not see. [default: this GPU]"),
@@ -46,9 +46,7 @@ def build(
     dynamic: Annotated[
         bool, typer.Option("--dynamic", help="One engine for all sizes from 16x16 to --size; a little slower.")
     ] = False,
-    batch: Annotated[
-        int, typer.Option(min=1, help="Pictures at a time, as in `vsr encode`; `vsr preview` takes 1.")
-    ] = 4,
+    batch: Annotated[int, typer.Option(min=1, help="Frames at a time, as in `vsr encode`; `vsr preview` takes 1.")] = 4,
     tile: Annotated[
         int | None, typer.Option(min=32, metavar="N", help="As in `vsr encode`. [default: whole frames]")
     ] = None,

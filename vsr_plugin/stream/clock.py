@@ -100,12 +100,12 @@ class OutputClock:
             log.warning("%s", text)
         return 0
 
-    def stamp(self, picture: av.VideoFrame, frame: Frame) -> None:
-        """Give ``picture`` the encoder's timestamp: that of ``frame``, or the next place."""
-        picture.pts, picture.duration = (self.count, 1) if self._counts else (frame.pts, frame.duration)
-        picture.time_base = self.time_base
+    def stamp(self, video_frame: av.VideoFrame, frame: Frame) -> None:
+        """Give ``video_frame`` the encoder's timestamp: that of ``frame``, or the next place."""
+        video_frame.pts, video_frame.duration = (self.count, 1) if self._counts else (frame.pts, frame.duration)
+        video_frame.time_base = self.time_base
         self._times.append(frame.pts if self._holds_times else self.count)
-        self._durations[picture.pts] = frame.duration if self._holds_times else 1
+        self._durations[video_frame.pts] = frame.duration if self._holds_times else 1
 
     def restore(self, packet: Packet[Any]) -> None:
         """Give a packet of the encoder its times in ``ticks``."""

@@ -22,22 +22,22 @@ _CHROMA_LOCATIONS = dict(enumerate(ChromaLocation, 1))  # AVChromaLocation count
 
 
 def read_color(
-    picture: av.VideoFrame, matrix: Matrix | None = None, color_range: Range | None = None
+    frame: av.VideoFrame, matrix: Matrix | None = None, color_range: Range | None = None
 ) -> tuple[ColorSpec, list[str]]:
-    """How to read the picture's samples, and what had to be assumed because nothing in the file says it.
+    """How to read the frame's samples, and what had to be assumed because nothing in the file says it.
 
     Untagged YUV is BT.709 when at least 1280 wide or more than 576 high, else BT.601; its range is limited, RGB's and
     gray's full; its chroma sits left, as MPEG's does.
 
     Args:
-        picture: As decoded.
+        frame: As decoded.
         matrix: Of YUV, whatever the file says.
         color_range: ″
 
     Raises:
         UsageError: ``matrix`` for RGB.
     """
-    form = layout(picture.format.name)
+    form = layout(frame.format.name)
     assert form is not None
     guesses = []
     gray = len(form.components) <= 2
@@ -47,16 +47,16 @@ def read_color(
         matrix = Matrix.RGB
     elif matrix is None:
         try:
-            matrix = Matrix(picture.colorspace)
+            matrix = Matrix(frame.colorspace)
         except ValueError:
             matrix = Matrix.UNSPECIFIED
     if not form.is_rgb and matrix in (Matrix.UNSPECIFIED, Matrix.RGB):
-        high_definition = picture.width >= 1280 or picture.height > 576
+        high_definition = frame.width >= 1280 or frame.height > 576
         matrix = Matrix.BT709 if high_definition else Matrix.SMPTE170M
         if not gray:
             guesses.append("BT.709" if high_definition else "BT.601")
-    if color_range is None and picture.color_range in (1, 2):
-        color_range = Range.LIMITED if picture.color_range == 1 else Range.FULL
+    if color_range is None and frame.color_range in (1, 2):
+        color_range = Range.LIMITED if frame.color_range == 1 else Range.FULL
     elif color_range is None:
         color_range = Range.FULL if form.is_rgb or form.full_range or gray else Range.LIMITED
         if not (form.is_rgb or form.full_range):
@@ -66,9 +66,9 @@ def read_color(
         range=color_range,
         depth=form.depth,
         subsampling=form.subsampling,
-        chroma_location=_CHROMA_LOCATIONS.get(picture.chroma_location, ChromaLocation.LEFT),
-        primaries=picture.color_primaries,
-        transfer=picture.color_trc,
+        chroma_location=_CHROMA_LOCATIONS.get(frame.chroma_location, ChromaLocation.LEFT),
+        primaries=frame.color_primaries,
+        transfer=frame.color_trc,
     )
     return color, guesses
 

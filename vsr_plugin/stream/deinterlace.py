@@ -30,13 +30,13 @@ def first_field(stream: VideoStream) -> str | None:
     return _FIRST_FIELD.get(stream.codec_context.field_order)
 
 
-def holds_one_field(picture: av.VideoFrame, stream: VideoStream) -> bool:
+def holds_one_field(frame: av.VideoFrame, stream: VideoStream) -> bool:
     """Whether a decoded frame is one field of half the height: so HEVC codes fields, and it flags nothing else."""
-    return bool(picture.interlaced_frame and stream.codec_context.codec.canonical_name == "hevc")
+    return bool(frame.interlaced_frame and stream.codec_context.codec.canonical_name == "hevc")
 
 
 def deinterlaced(
-    pictures: Iterator[av.VideoFrame], time_base: Fraction, order: str | None, *, flagged: bool = False
+    frames: Iterator[av.VideoFrame], time_base: Fraction, order: str | None, *, flagged: bool = False
 ) -> Iterator[av.VideoFrame]:
     """Whole frames made of fields, one for each coded frame, on the same clock.
 
@@ -44,7 +44,7 @@ def deinterlaced(
     there has been none yet, all are deinterlaced, for many codecs have no such flag.
 
     Args:
-        pictures: As decoded.
+        frames: As decoded.
         time_base: Of their timestamps, in seconds.
         order: ``tff`` or ``bff``: which field of a frame without a flag is shown first; None is the top field, as in
             FFmpeg.
@@ -54,28 +54,28 @@ def deinterlaced(
         InputError: a size or pixel format that bwdif cannot take.
     """
     graph: Graph | None = None
-    for picture in pictures:
-        if graph is None or (picture.interlaced_frame and not flagged):
+    for frame in frames:
+        if graph is None or (frame.interlaced_frame and not flagged):
             if graph is not None:
                 graph.push(None)
                 yield from _pulled(graph, time_base)
             if graph is None:
                 log.info("Deinterlacing: every two fields become one frame")
-            flagged = flagged or picture.interlaced_frame
+            flagged = flagged or frame.interlaced_frame
             if not flagged:
                 order = order or "tff"
                 log.info("No frame is flagged as interlaced so far: all are deinterlaced, %s", _WORDS[order])
-            graph = _graph(picture, time_base, "deint=interlaced" if flagged else f"deint=all:parity={order}")
-        graph.push(picture)
+            graph = _graph(frame, time_base, "deint=interlaced" if flagged else f"deint=all:parity={order}")
+        graph.push(frame)
         yield from _pulled(graph, time_base)
     if graph is not None:
         graph.push(None)
         yield from _pulled(graph, time_base)
 
 
-def _graph(picture: av.VideoFrame, time_base: Fraction, options: str) -> Graph:
+def _graph(frame: av.VideoFrame, time_base: Fraction, options: str) -> Graph:
     graph = Graph()
-    source = graph.add_buffer(width=picture.width, height=picture.height, format=picture.format, time_base=time_base)
+    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=time_base)
     bwdif = graph.add("bwdif", f"mode=send_frame:{options}")
     sink = graph.add("buffersink")
     source.link_to(bwdif)
@@ -83,19 +83,19 @@ def _graph(picture: av.VideoFrame, time_base: Fraction, options: str) -> Graph:
     try:
         graph.configure()
     except FFmpegError as error:
-        raise InputError(f"Cannot deinterlace {picture.width}×{picture.height} {picture.format.name}") from error
+        raise InputError(f"Cannot deinterlace {frame.width}×{frame.height} {frame.format.name}") from error
     return graph
 
 
 def _pulled(graph: Graph, time_base: Fraction) -> Iterator[av.VideoFrame]:
     while True:
         try:
-            picture = graph.pull()
+            frame = graph.pull()
         except (BlockingIOError, EOFError):
             return
-        assert isinstance(picture, av.VideoFrame)
-        assert picture.pts is not None
-        tick = Fraction(picture.time_base.numerator, picture.time_base.denominator) / time_base
-        picture.pts = round(picture.pts * tick)
-        picture.duration = round(picture.duration * tick)
-        yield picture
+        assert isinstance(frame, av.VideoFrame)
+        assert frame.pts is not None
+        tick = Fraction(frame.time_base.numerator, frame.time_base.denominator) / time_base
+        frame.pts = round(frame.pts * tick)
+        frame.duration = round(frame.duration * tick)
+        yield frame

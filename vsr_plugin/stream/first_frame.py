@@ -31,18 +31,18 @@ class FirstFrame:
     reading: Reading | None = None
     assumed: tuple[str, ...] = ()
 
-    def changes(self, picture: av.VideoFrame, ratio: Fraction | None) -> str | None:
+    def changes(self, frame: av.VideoFrame, ratio: Fraction | None) -> str | None:
         """Take what is not decided yet from a decoded frame; what of it differs from what is, in words.
 
         Args:
-            picture: The frame.
+            frame: The frame.
             ratio: Of its pixels, as the decoder states it.
         """
-        size = (picture.width, picture.height)
+        size = (frame.width, frame.height)
         self.size = self.size or size
         self.ratio = self.ratio or ratio
         if self.flagged is None:
-            self.flagged = bool(picture.interlaced_frame)
+            self.flagged = bool(frame.interlaced_frame)
         if size != self.size:
             return f"size from {_by(self.size)} to {_by(size)}"
         if ratio and ratio != self.ratio:

@@ -229,7 +229,7 @@ def is_cover(stream: Any) -> bool:
 
 
 def has_no_clock(container: InputContainer) -> bool:
-    """Whether nothing in the file says when a picture is shown: images, and elementary streams."""
+    """Whether nothing in the file says when a frame is shown: images, and elementary streams."""
     name = container.format.name
     return "image2" in name or name.endswith("_pipe") or name in ("h264", "hevc", "m4v", "mpegvideo", "rawvideo")
 

@@ -103,7 +103,7 @@ def layout(name: str) -> Layout | None:
 
 
 def tag(target: Any, color: ColorSpec) -> None:
-    """Say how to read the samples of a picture, or of all pictures of a codec's context."""
+    """Say how to read the samples of a frame, or of all frames of a codec's context."""
     target.colorspace = int(color.matrix)
     target.color_range = 1 if color.range is Range.LIMITED else 2
     target.color_primaries = color.primaries

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 Samples = np.ndarray[Any, np.dtype[Any]]  # uint8, or uint16 in the byte order of its format
 
 
-def _component(picture: av.VideoFrame, form: Layout, index: int) -> Samples:
-    """The samples of one component as a (H, W) view into the picture's own memory."""
+def _component(frame: av.VideoFrame, form: Layout, index: int) -> Samples:
+    """The samples of one component as a (H, W) view into the frame's own memory."""
     number, offset, step = form.components[index]
-    plane = picture.planes[number]
-    height, width = picture.height, picture.width
+    plane = frame.planes[number]
+    height, width = frame.height, frame.width
     if index in (1, 2) and len(form.components) > 2:
         width = -(-width >> form.subsampling[0])
         height = -(-height >> form.subsampling[1])
@@ -38,14 +38,14 @@ def _component(picture: av.VideoFrame, form: Layout, index: int) -> Samples:
     return samples[:, offset : offset + (width - 1) * step + 1 : step]
 
 
-def read_planes(picture: av.VideoFrame) -> tuple[torch.Tensor, ...]:
-    """One (H, W) uint8 or uint16 tensor of samples per component; they keep the picture's memory alive."""
-    form = layout(picture.format.name)
+def read_planes(frame: av.VideoFrame) -> tuple[torch.Tensor, ...]:
+    """One (H, W) uint8 or uint16 tensor of samples per component; they keep the frame's memory alive."""
+    form = layout(frame.format.name)
     if form is None:
-        raise InputError(f"Expected a pixel format of 8- to 16-bit integers, got {picture.format.name}")
+        raise InputError(f"Expected a pixel format of 8- to 16-bit integers, got {frame.format.name}")
     planes = []
     for index in range(len(form.components)):
-        samples = _component(picture, form, index)
+        samples = _component(frame, form, index)
         if form.big_endian:
             samples = samples.astype("<u2")
         if form.shift:
@@ -54,11 +54,11 @@ def read_planes(picture: av.VideoFrame) -> tuple[torch.Tensor, ...]:
     return tuple(planes)
 
 
-def readable(picture: av.VideoFrame) -> av.VideoFrame:
-    """The picture itself, or, if its format has no `Layout` (palettes, bit fields, floats), the nearest with one."""
-    if layout(picture.format.name) is not None:
-        return picture
-    fmt = picture.format
+def readable(frame: av.VideoFrame) -> av.VideoFrame:
+    """The frame itself, or, if its format has no `Layout` (palettes, bit fields, floats), the nearest with one."""
+    if layout(frame.format.name) is not None:
+        return frame
+    fmt = frame.format
     deep = max(component.bits for component in fmt.components) > 8
     if not fmt.is_rgb and len(fmt.components) == 1 and not fmt.has_palette:
         target = "gray16le" if deep else "gray"
@@ -67,11 +67,11 @@ def readable(picture: av.VideoFrame) -> av.VideoFrame:
         target = ("rgba64le" if alpha else "rgb48le") if deep else ("rgba" if alpha else "rgb24")
     else:
         target = f"yuv{'a' if len(fmt.components) == 4 else ''}444p{'16le' if deep else ''}"
-    return picture.reformat(format=target)
+    return frame.reformat(format=target)
 
 
 def write_planes(frame: Frame, name: str) -> av.VideoFrame:
-    """Lay a frame's samples out as the pixel format ``name``; the picture is tagged with how to read them.
+    """Lay a frame's samples out as the pixel format ``name``; the result is tagged with how to read them.
 
     The same components at the same depth are copied as they are, and a different depth is shifted up or rounded down.
     Other subsampling, another range and RGB ↔ YUV are computed with exact siting; gray becomes color, and color
@@ -83,9 +83,9 @@ def write_planes(frame: Frame, name: str) -> av.VideoFrame:
     form = layout(name)
     if form is None:
         raise UsageError(f"Expected a pixel format of 8- to 16-bit integers, got {name!r}")
-    picture = _laid_out(frame, form)
-    tag(picture, stored_color(frame.color, form))
-    return picture
+    laid_out = _laid_out(frame, form)
+    tag(laid_out, stored_color(frame.color, form))
+    return laid_out
 
 
 def _laid_out(frame: Frame, form: Layout) -> av.VideoFrame:
@@ -97,15 +97,15 @@ def _laid_out(frame: Frame, form: Layout) -> av.VideoFrame:
     if not frame.is_gray and replace(stored, depth=frame.color.depth) != frame.color:
         alpha = [torch.from_numpy(_at_depth(plane.numpy(), frame.color, form.depth)) for plane in frame.planes[3:]]
         frame = replace(frame, planes=(*convert(frame.planes[:3], frame.color, stored), *alpha), color=stored)
-    picture = av.VideoFrame(frame.width, frame.height, form.name)
+    laid_out = av.VideoFrame(frame.width, frame.height, form.name)
     for index in range(len(form.components)):
-        target = _component(picture, form, index)
+        target = _component(laid_out, form, index)
         if index < len(frame.planes):
             samples = _at_depth(frame.planes[index].numpy(), frame.color, form.depth)
             np.copyto(target, samples << form.shift if form.shift else samples)
         else:  # alpha that the frame does not have: opaque
             target[...] = ((1 << form.depth) - 1) << form.shift
-    return picture
+    return laid_out
 
 
 def _at_depth(samples: Samples, color: ColorSpec, depth: int) -> Samples:

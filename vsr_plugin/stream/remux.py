@@ -1,4 +1,4 @@
-"""`Remux`: everything in the file that is not the picture crosses over untouched, packet for packet.
+"""`Remux`: everything in the file but the video stream that is enlarged crosses over untouched, packet for packet.
 
 The source reads its packets along with the frames and keeps them in its queue. What the output container cannot hold is
 found by asking its muxer, and dropped with one line, or refused; text subtitles are converted to the kind it can hold.
@@ -82,7 +82,7 @@ def drop(source: InputFile, what: str, why: str, *, strict: bool) -> None:
 
 
 class Remux:
-    """Copies all streams but the picture's from the input to the output.
+    """Copies all streams but the enlarged one from the input to the output.
 
     Args:
         source: The open input, which keeps the packets of its other streams.
@@ -115,10 +115,10 @@ class Remux:
             drop(self._source, what, "FFmpeg does not read it", strict=self._strict)
         for stream in self._input.streams:
             if stream.index == self._source.stream_index:
-                picture = add_picture()
-                picture.metadata.update(kept_tags(self._source.tags, self._output.format.name))
-                picture.disposition = self._source.disposition
-                self._set_timecode(picture)
+                video = add_picture()
+                video.metadata.update(kept_tags(self._source.tags, self._output.format.name))
+                video.disposition = self._source.disposition
+                self._set_timecode(video)
             else:
                 self._add(stream)
         carried = [copy.source for copy in self._copies.values() if copy.source.type != "attachment"]
@@ -127,11 +127,11 @@ class Remux:
         if self._source.shift > 0:
             # A cut begins where the enlarged film does, and a copied one decodes only from its next key frame on.
             self._undecodable = {i for i, one in self._copies.items() if one.source.type == "video"}
-        return picture
+        return video
 
-    def _set_timecode(self, picture: VideoStream) -> None:
+    def _set_timecode(self, video: VideoStream) -> None:
         """Let the time code begin where the cut does; muxers take it from the tag, and refuse one they cannot read."""
-        for tags in (picture.metadata, self._output.metadata):
+        for tags in (video.metadata, self._output.metadata):
             stated = tags.get("timecode")
             if stated is None:
                 continue
@@ -239,13 +239,13 @@ class Remux:
 
     def _attach_cover(self, stream: Stream) -> None:
         """Matroska keeps cover art as an attachment."""
-        picture = self._source.queue.take(stream.index) if self._source.queue is not None else None
-        if picture is None:
+        cover = self._source.queue.take(stream.index) if self._source.queue is not None else None
+        if cover is None:
             return
         codec = stream.codec_context.name
         name = stream.metadata.get("filename", f"cover.{'jpg' if codec == 'mjpeg' else codec}")
         kind = stream.metadata.get("mimetype", f"image/{'jpeg' if codec == 'mjpeg' else codec}")
-        self._output.add_attachment(name, kind, bytes(picture))
+        self._output.add_attachment(name, kind, bytes(cover))
 
     def _time(self, packet: Packet[Any]) -> Fraction:
         ticks = packet.dts if packet.dts is not None else packet.pts

@@ -165,10 +165,10 @@ class FrameClock:
         if self._decoding:
             self._decoding.pop()
 
-    def stamp(self, picture: av.VideoFrame) -> None:
-        """Set ``picture.pts`` and ``picture.duration`` in ticks."""
-        decoding = self._decoding_time(picture.dts)
-        pts = picture.pts if self._states_pts is not False else None
+    def stamp(self, frame: av.VideoFrame) -> None:
+        """Set ``frame.pts`` and ``frame.duration`` in ticks."""
+        decoding = self._decoding_time(frame.dts)
+        pts = frame.pts if self._states_pts is not False else None
         if pts is not None and (self._last is None or pts > self._last):
             if decoding is not None:
                 self._ahead = pts - decoding
@@ -182,8 +182,8 @@ class FrameClock:
                     "%s: the timestamps do not rise at %.3f s: frames are shown in the order they are decoded for",
                     self._name, stated * self._time_base,
                 )  # fmt: skip
-        picture.pts = self._last = pts
-        self._following = pts + (picture.duration or self._step)
+        frame.pts = self._last = pts
+        self._following = pts + (frame.duration or self._step)
 
     def _decoding_time(self, latest: int | None) -> int | None:
         """The decoding time in the frame's place; those of packets that had no frame are passed over."""
@@ -198,24 +198,24 @@ class FrameClock:
         return self._decoding.popleft()
 
 
-def spread(pictures: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
+def spread(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
     """The same frames, those of one timestamp spread evenly up to the next.
 
     For rates near that of the container's clock: at 2000 fps two frames share each millisecond of Matroska.
     """
     same: list[av.VideoFrame] = []
     gap = 1
-    for picture in pictures:
-        if same and picture.pts is not None and same[0].pts is not None and picture.pts != same[0].pts:
-            gap = picture.pts - same[0].pts
+    for frame in frames:
+        if same and frame.pts is not None and same[0].pts is not None and frame.pts != same[0].pts:
+            gap = frame.pts - same[0].pts
             yield from _spaced(same, gap)
             same.clear()
-        same.append(picture)
+        same.append(frame)
     yield from _spaced(same, gap)
 
 
 def _spaced(same: list[av.VideoFrame], gap: int) -> Iterator[av.VideoFrame]:
-    for index, picture in enumerate(same):
-        if picture.pts is not None:
-            picture.pts += index * gap // len(same)
-        yield picture
+    for index, frame in enumerate(same):
+        if frame.pts is not None:
+            frame.pts += index * gap // len(same)
+        yield frame

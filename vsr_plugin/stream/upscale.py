@@ -121,7 +121,7 @@ class Report:
     Attributes:
         input: Its name.
         output: Its name.
-        frames: Pictures enlarged.
+        frames: How many were enlarged.
         seconds: Wall time.
         width: Of the output, in pixels.
         height: Of the output, in pixels.
@@ -206,7 +206,7 @@ def upscale_file(
         executor: Who enlarges the segments; implies ``resume``. By default it is this process.
 
     Raises:
-        InputError: the source cannot be read, is interlaced, or holds no picture.
+        InputError: the source cannot be read, is interlaced, or holds no frame.
         OutputError: the output exists, or cannot be written.
         UsageError: the encoder does not know an option.
         BackendError: the network cannot run.

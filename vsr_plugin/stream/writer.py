@@ -59,14 +59,14 @@ class Written:
     """What has been written so far.
 
     Attributes:
-        frames: Pictures given to the encoder.
+        frames: Given to the encoder.
         position: Time of the last one, in seconds.
         size: Bytes of the encoded video.
         encoded: Packets that these are, one for each frame; encoders look ahead.
         codec: The encoder's name.
         pixel_format: FFmpeg's name.
-        width: Of the encoded picture, in pixels.
-        height: Of the encoded picture, in pixels.
+        width: Of an encoded frame, in pixels.
+        height: Of an encoded frame, in pixels.
         transposed: Whether the header says that players show its rows as columns.
         output: Where it went; another name than asked for if that was taken meanwhile.
     """
@@ -165,7 +165,7 @@ class Writer:
                 stated.add("HDR metadata")
             self._stream = self._lay_out(lambda: self._add_stating(side_data, frame))
             if keeps_alpha and codec.startswith("libvpx"):
-                self._stream.metadata["alpha_mode"] = "1"  # without it browsers do not look for the second picture
+                self._stream.metadata["alpha_mode"] = "1"  # without it browsers do not look for transparency
         repeated = {"the resolution"}
         if self._suffix in STILL_PICTURES:
             repeated = WRITTEN.get(codec, set())
@@ -200,7 +200,7 @@ class Writer:
         chapters = "the chapters" if self._source.has_chapters else None
         for what in (self._source.companions, told_tags(self._source.file_tags), chapters):
             if what:
-                drop(self._source, what, f"{self._suffix} holds pictures only", strict=self._strict)
+                drop(self._source, what, f"{self._suffix} holds images only", strict=self._strict)
         if self._suffix != ".png" and frame.color.transfer in _HDR_TRANSFERS:
             what = f"the transfer {_HDR_TRANSFERS[frame.color.transfer]}"
             drop(self._source, what, f"{self._suffix} has no place for it", strict=self._strict)
@@ -239,23 +239,23 @@ class Writer:
             self._tell_transparency(frame)
         if self._turn:
             frame = self._turn(frame)
-        picture = write_planes(_padded(frame, self.written.width, self.written.height), self.written.pixel_format)
+        video_frame = write_planes(_padded(frame, self.written.width, self.written.height), self.written.pixel_format)
         if self._stills is not None:
             for name, why in self._stills.keep(self._clock.count, frame.side_data).items():
                 drop(self._source, name, why, strict=self._strict)
         repeats = self._clock.repeats(frame)
         for _ in range(repeats):
-            self._encode(self._shown or picture, frame)
+            self._encode(self._shown or video_frame, frame)
         if repeats >= 0:
-            self._encode(picture, frame)
-        self._shown = picture
+            self._encode(video_frame, frame)
+        self._shown = video_frame
         self.written.frames += 1
         self.written.position = float(frame.pts * frame.time_base)
 
-    def _encode(self, picture: av.VideoFrame, frame: Frame) -> None:
+    def _encode(self, video_frame: av.VideoFrame, frame: Frame) -> None:
         """Encode one frame that is shown when ``frame`` is, or takes the next place."""
-        self._clock.stamp(picture, frame)
-        self._mux(self._context.encode(picture))
+        self._clock.stamp(video_frame, frame)
+        self._mux(self._context.encode(video_frame))
 
     def finish(self) -> None:
         """Write what the encoder still holds, what is left of the other streams, and the trailer."""

@@ -32,8 +32,8 @@ from ..errors import VsrError
 from ..execution import Execution
 from ..models import CLEAN
 from . import arguments
+from .frames import blank, check_clip
 from .graph import enlarged, sentence
-from .pictures import blank, check_clip
 from .quiet import quiet_descriptor
 from .workers import Worker, open_worker
 

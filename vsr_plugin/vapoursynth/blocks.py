@@ -1,7 +1,7 @@
 """Which frames are computed together, and when: blocks ahead of a clip that is played, single frames elsewhere.
 
 Nothing here knows VapourSynth: it asks for one frame after the other, mostly in order, and hands in the frames that lie
-around it. Pictures are computed by threads of our own, which never wait for VapourSynth.
+around it. Frames are computed by threads of our own, which never wait for VapourSynth.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Blocks:
     their way. Any other frame is computed alone. Blocks are aligned, and leave out what was computed or handed out
     before. Where a block cannot be computed, its frames are computed alone, so that the error is that of its frame.
 
-    Of a block whose frames were all handed out no picture is held, but for a few of the last that were. Other blocks
+    Of a block whose frames were all handed out no frame is held, but for a few of the last that were. Other blocks
     are held until nobody came near to them for a while, or until there are too many: those of six places at which the
     clip is played, and a few for requests that are late.
 
@@ -159,7 +159,7 @@ class Blocks:
         return block
 
     def _held(self) -> list[int]:
-        """The first frames of the blocks that hold pictures; that of the next to be dropped is the first."""
+        """The first frames of the blocks that hold frames; that of the next to be dropped is the first."""
         return [begin for begin, block in self._blocks.items() if block.ahead]
 
     def _forget_given(self, first: int) -> None:

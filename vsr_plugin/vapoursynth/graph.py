@@ -9,7 +9,7 @@ import vapoursynth as vs
 
 from ..errors import VsrError
 from .blocks import Blocks
-from .pictures import read, write
+from .frames import read, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -58,7 +58,7 @@ class TensorRTBackend:
         self.cache = Cache(cache_dir or default_folder(), cache_size)
 
     def default_precision(self, modules: Iterable[nn.Module], spec: NetworkSpec, device: torch.device) -> Precision:
-        """float16: features have 11 bits, pictures all of float32."""
+        """float16: features have 11 bits, frames all of float32."""
         return "float16"
 
     def compile(
