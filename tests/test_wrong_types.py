@@ -26,9 +26,9 @@ def _file(**given: Any) -> object:
     ("call", "given", "message"),
     [
         (vsr.Upscaler, {"model": None}, "the model to be a string, got None"),
-        (vsr.Upscaler, {"scale": "2"}, "the scale to be a whole number, got '2'"),
-        (vsr.Upscaler, {"scale": None}, "the scale to be a whole number, got None"),
-        (vsr.Upscaler, {"scale": 2.0}, "the scale to be a whole number, got 2.0"),
+        (vsr.Upscaler, {"scale": "2"}, "the scale to be a whole number or a Size, got '2'"),
+        (vsr.Upscaler, {"scale": None}, "the scale to be a whole number or a Size, got None"),
+        (vsr.Upscaler, {"scale": 2.0}, "the scale to be a whole number or a Size, got 2.0"),
         (vsr.Upscaler, {"execution": "cuda"}, "the execution to be an Execution, got 'cuda'"),
         (vsr.Upscaler, {"weights": 3}, "the weights to be a string or a path, got 3"),
         (vsr.Execution, {"device": 0}, "device to be a string, got 0"),
