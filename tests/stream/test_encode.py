@@ -166,6 +166,43 @@ def test_other_encoders(
     assert len(frame_times(after)) == 5
 
 
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [
+        ("libx264", "mp4"), ("vp8", "webm"), ("mpeg4", "mp4"), ("mpeg2video", "mpg"), ("mpeg1video", "mpg"), ("wmv2", "asf"),
+        ("msmpeg4", "avi"), ("flv", "flv"), ("mjpeg", "mkv"),
+    ],
+)  # fmt: skip
+def test_every_encoder_keeps_the_picture_unless_told_otherwise(
+    tmp_path: Path, enlarge: Enlarge, nearest: Upscaler, codec: str, suffix: str
+) -> None:
+    """PSNR, as FFmpeg's filter measures it; the frames move, have noise in them, and are of twice the size."""
+    source, truth = tmp_path / "source.mkv", tmp_path / "truth.mkv"
+    moving = "testsrc2=size=160x96:rate=25:duration=0.4,noise=alls=6:allf=t,format=yuv420p"
+    subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", moving, "-c:v", "ffv1", source], check=True)
+    enlarge(source, truth.name, encoding=Encoding(codec="ffv1"))
+    after = enlarge(source, f"after.{suffix}", encoding=Encoding(codec=codec))
+    settb = "[0:v]settb=1/25,setpts=N[a];[1:v]settb=1/25,setpts=N[b];[a][b]psnr"
+    command = ["ffmpeg", "-i", after, "-i", truth, "-lavfi", settb, "-f", "null", "-"]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    (psnr,) = re.findall(r"PSNR y:([\d.]+)", said)
+    assert float(psnr) > 40
+
+
+@pytest.mark.parametrize(("codec", "suffix"), [("libx264", "mp4"), ("vp8", "webm"), ("mpeg4", "mp4"), ("vp9", "webm")])
+def test_a_bit_rate_takes_the_place_of_the_default_quality(
+    media: Media, enlarge: Enlarge, codec: str, suffix: str
+) -> None:
+    by_quality = enlarge(media("plain.mp4"), f"quality.{suffix}", encoding=Encoding(codec=codec))
+    by_rate = enlarge(media("plain.mp4"), f"rate.{suffix}", encoding=Encoding(codec=codec, options={"b": "20000"}))
+    assert _video_bytes(by_rate) < _video_bytes(by_quality) / 2
+
+
+def _video_bytes(path: Path) -> int:
+    with av.open(str(path)) as file:
+        return sum(packet.size for packet in file.demux(video=0))
+
+
 def test_image_sequences_and_single_pictures(media: Media, enlarge: Enlarge, tmp_path: Path) -> None:
     enlarge(media("plain.mp4"), "frame_%03d.png", encoding=Encoding(), frames=3)
     names = [f"frame_{index:03d}.png" for index in (1, 2, 3)]

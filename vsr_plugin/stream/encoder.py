@@ -57,9 +57,17 @@ _DEFAULTS: Mapping[str, Mapping[str, str]] = {
     "h264_nvenc": {"cq": "19", "rc": "vbr", "preset": "p5"},
     "hevc_nvenc": {"cq": "20", "rc": "vbr", "preset": "p5"},
     "av1_nvenc": {"cq": "24", "rc": "vbr", "preset": "p5"},
+    "libvpx": {"crf": "12", "b": "1G", "deadline": "good", "cpu-used": "2"},
     "mjpeg": {"qmin": "1", "qmax": "2"},
     "libwebp": {"quality": "95"},
-}
+    **dict.fromkeys(
+        ("flv", "h261", "h263", "h263p", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "rv10", "rv20",
+         "wmv1", "wmv2"),
+        {"qmin": "2", "qmax": "2"},
+    ),
+}  # fmt: skip
+# What of it is left out where options ask for a bit rate, or for another quality.
+_QUALITIES = {"b", "cq", "crf", "global_quality", "qmax", "qmin", "qp", "rc"}
 # Of DNxHR, which takes frames of any size and rate, as DNxHD does not.
 _DNXHR = {"yuv422p": "dnxhr_hq", "yuv422p10le": "dnxhr_hqx", "yuv444p10le": "dnxhr_444", "gbrp10le": "dnxhr_444"}
 # One of these is tried where no frame says yet which it will be.
@@ -357,6 +365,8 @@ def add_encoder(
 
 def _options(codec: str, encoding: Encoding, hdr: Mapping[str, str], pixel_format: str) -> dict[str, str]:
     options = dict(_DEFAULTS.get(codec, {}))
+    if _QUALITIES & encoding.options.keys():
+        options = {key: value for key, value in options.items() if key not in _QUALITIES}
     if codec == "dnxhd" and "b" not in encoding.options:  # a bit rate is DNxHD's
         options["profile"] = _DNXHR[pixel_format]
     if encoding.crf is not None:
