@@ -84,3 +84,33 @@ def test_a_frame_takes_arrays() -> None:
     wrong: Any = [[1, 2], [3, 4]]
     with pytest.raises(UsageError, match="Expected plane 0 as a tensor or a NumPy array of samples, got list"):
         Frame((wrong,), 0, Fraction(1))
+
+
+@pytest.mark.parametrize("kind", [">u2", ">f4", ">f8"])
+def test_samples_in_the_other_order_of_bytes_are_the_same_samples(espcn: Upscaler, kind: str) -> None:
+    swapped = (
+        noise((20, 30, 3), "float32").astype(kind) if kind[1] == "f" else noise((20, 30, 3), "uint16").astype(kind)
+    )
+    large = espcn(swapped)
+    assert large.dtype == swapped.dtype
+    assert np.array_equal(large, espcn(swapped.astype(swapped.dtype.newbyteorder("="))))
+
+
+@pytest.mark.parametrize("plane", [noise((20, 30), "uint16").astype(">u2"), noise((20, 30), "uint16")[::-1, ::-1]])
+def test_a_frame_takes_arrays_in_any_order(plane: Any) -> None:
+    frame = Frame((plane,), 0, Fraction(1), color=ColorSpec(Matrix.BT709, Range.FULL, 16))  # type: ignore[arg-type]
+    assert np.array_equal(frame.planes[0].numpy(), plane)
+
+
+@pytest.mark.parametrize("kind", ["bool", "int64", "complex128", "object", "str", "longdouble"])
+def test_samples_of_other_types_are_refused(espcn: Upscaler, kind: str) -> None:
+    with pytest.raises(UsageError, match="Expected an image of uint8, uint16 or floating point, got"):
+        espcn(np.zeros((20, 30)).astype(kind))
+
+
+@pytest.mark.parametrize("sample", [np.nan, np.inf, -np.inf])
+def test_samples_that_are_no_numbers_are_refused(espcn: Upscaler, sample: float) -> None:
+    image = noise((20, 30), "float32")
+    image[3, 4] = sample
+    with pytest.raises(UsageError, match="Expected floating point from 0"):
+        espcn(image)

@@ -244,7 +244,11 @@ def _tensor(index: int, plane: Any) -> torch.Tensor:
     if isinstance(plane, torch.Tensor):
         return plane
     try:
-        return torch.from_numpy(plane if plane.flags.writeable else plane.copy())  # PyTorch warns of the former
+        if not plane.dtype.isnative:
+            plane = plane.astype(plane.dtype.newbyteorder("="))
+        if not plane.flags.writeable or min(plane.strides, default=0) < 0:
+            plane = plane.copy()  # PyTorch warns of the former, and takes no samples in reverse
+        return torch.from_numpy(plane)
     except (
         AttributeError,
         TypeError,

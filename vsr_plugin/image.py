@@ -43,7 +43,10 @@ def to_frame(image: Image) -> Frame:
         raise UsageError(
             f"Expected floating point from 0 (black) to 1 (white), got up to {image.max():g}: divide by 255?"
         )
-    samples = np.ascontiguousarray(image.astype(np.float32) if image.dtype.name == "float64" else image)
+    if floating and not np.isfinite(image).all():
+        raise UsageError("Expected floating point from 0 (black) to 1 (white), got samples that are no numbers")
+    kept = np.float32 if image.dtype.name == "float64" else image.dtype.newbyteorder("=")
+    samples = np.ascontiguousarray(image.astype(kept, copy=False))
     samples = samples if samples.flags.writeable else samples.copy()  # PyTorch warns of those of Pillow
     planes = torch.from_numpy(samples.reshape(*image.shape[:2], count)).unbind(2)
     color = ColorSpec(Matrix.BT709 if count == 1 else Matrix.RGB, Range.FULL, depth, floating=floating)

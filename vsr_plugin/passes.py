@@ -136,7 +136,9 @@ class Pass:
                     f"got {tuple(large.shape)}"
                 )
             if native is None and (large.device.type == "cpu" or not self._checked):
-                check_finite(large, self._spec.name)  # on a GPU of the first batch alone, for it waits for the result
+                check_finite(
+                    large, x, self._spec.name
+                )  # on a GPU of the first batch alone, for it waits for the result
                 self._checked = True
             return large
 

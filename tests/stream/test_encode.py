@@ -169,8 +169,8 @@ def test_other_encoders(
 @pytest.mark.parametrize(
     ("codec", "suffix"),
     [
-        ("libx264", "mp4"), ("vp8", "webm"), ("mpeg4", "mp4"), ("mpeg2video", "mpg"), ("mpeg1video", "mpg"), ("wmv2", "asf"),
-        ("msmpeg4", "avi"), ("flv", "flv"), ("mjpeg", "mkv"),
+        ("libx264", "mp4"), ("vp8", "webm"), ("mpeg4", "mp4"), ("mpeg2video", "mpg"), ("mpeg1video", "mpg"),
+        ("wmv2", "asf"), ("msmpeg4", "avi"), ("flv", "flv"), ("mjpeg", "mkv"),
     ],
 )  # fmt: skip
 def test_every_encoder_keeps_the_picture_unless_told_otherwise(

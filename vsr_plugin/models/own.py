@@ -86,10 +86,10 @@ def check_results(types: Sequence[str], name: str) -> None:
         raise UsageError(f"Expected {name} to return floating point from 0 (black) to 1 (white), got {types[0]}")
 
 
-def check_finite(result: Tensor, name: str) -> None:
-    """Raise UsageError if a network's result has a sample that is no number; such samples would become black.
+def check_finite(result: Tensor, given: Tensor, name: str) -> None:
+    """Raise UsageError if a network made a sample that is no number out of numbers; it would become black.
 
-    The sum says it: it is not finite if one of them is not.
+    Sums say it: they are not finite if one sample is not.
     """
-    if not torch.isfinite(result.sum()):
+    if not torch.isfinite(result.sum()) and torch.isfinite(given.sum()):
         raise UsageError(f"{name} made samples that are no numbers (NaN or infinite): are its weights damaged?")

@@ -47,6 +47,10 @@ _Y4M = (
     "gray", "gray9le", "gray10le", "gray12le", "gray16le", "yuv411p", "yuv420p", "yuv422p", "yuv444p", "yuva444p",
     *(f"yuv{kind}p{depth}le" for kind in (420, 422, 444) for depth in (9, 10, 12, 14, 16)),
 )  # fmt: skip
+# The family of MPEG-1: without a word about quality they make 200 kbit/s of everything.
+_FIXED_QUANTIZER = (
+    "flv", "h263", "h263p", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "rv20", "wmv1", "wmv2",
+)  # fmt: skip
 # Visually lossless; and quiet, for these libraries write to stderr by themselves.
 _DEFAULTS: Mapping[str, Mapping[str, str]] = {
     "libx264": {"crf": "17"},
@@ -60,12 +64,8 @@ _DEFAULTS: Mapping[str, Mapping[str, str]] = {
     "libvpx": {"crf": "12", "b": "1G", "deadline": "good", "cpu-used": "2"},
     "mjpeg": {"qmin": "1", "qmax": "2"},
     "libwebp": {"quality": "95"},
-    **dict.fromkeys(
-        ("flv", "h261", "h263", "h263p", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "rv10", "rv20",
-         "wmv1", "wmv2"),
-        {"qmin": "2", "qmax": "2"},
-    ),
-}  # fmt: skip
+    **{name: {"qmin": "2", "qmax": "2"} for name in _FIXED_QUANTIZER},
+}
 # What of it is left out where options ask for a bit rate, or for another quality.
 _QUALITIES = {"b", "cq", "crf", "global_quality", "qmax", "qmin", "qp", "rc"}
 # Of DNxHR, which takes frames of any size and rate, as DNxHD does not.
