@@ -98,7 +98,7 @@ def test_samples_in_the_other_order_of_bytes_are_the_same_samples(espcn: Upscale
 
 @pytest.mark.parametrize("plane", [noise((20, 30), "uint16").astype(">u2"), noise((20, 30), "uint16")[::-1, ::-1]])
 def test_a_frame_takes_arrays_in_any_order(plane: Any) -> None:
-    frame = Frame((plane,), 0, Fraction(1), color=ColorSpec(Matrix.BT709, Range.FULL, 16))  # type: ignore[arg-type]
+    frame = Frame((plane,), 0, Fraction(1), color=ColorSpec(Matrix.BT709, Range.FULL, 16))
     assert np.array_equal(frame.planes[0].numpy(), plane)
 
 

@@ -183,7 +183,7 @@ def test_every_encoder_keeps_the_picture_unless_told_otherwise(
     enlarge(source, truth.name, encoding=Encoding(codec="ffv1"))
     after = enlarge(source, f"after.{suffix}", encoding=Encoding(codec=codec))
     settb = "[0:v]settb=1/25,setpts=N[a];[1:v]settb=1/25,setpts=N[b];[a][b]psnr"
-    command = ["ffmpeg", "-i", after, "-i", truth, "-lavfi", settb, "-f", "null", "-"]
+    command = ["ffmpeg", "-i", str(after), "-i", str(truth), "-lavfi", settb, "-f", "null", "-"]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     (psnr,) = re.findall(r"PSNR y:([\d.]+)", said)
     assert float(psnr) > 40
