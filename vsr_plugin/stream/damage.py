@@ -232,7 +232,7 @@ class Tally:
         if clock:  # Matroska states the end of each stream
             end = int(clock[1]) * 3600 + int(clock[2]) * 60 + Fraction(clock[3])
             allowed = self._step or allowed
-        elif self._stream.duration and self._form != "avi":  # which is written before it is known; its sizes say more
+        elif self._stream.duration and self._form not in ("asf", "avi"):  # the file's; written before it is known
             end = seconds((self._stream.start_time or 0) + self._stream.duration, self._stream.time_base)
         else:
             return None

@@ -16,6 +16,7 @@ from ..errors import InputError, OutputError
 from .input import Pipe, can_seek, find_video, open_input, python_file, seconds
 from .matroska_header import unread
 from .packets import PacketQueue
+from .sound import SoundTally
 from .timeline import Timeline
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 _INTERLEAVED = 10  # seconds by which a file's streams may lie apart in it
 _CLUSTER = 10  # seconds: more than the clusters of Matroska last that FFmpeg and mkvmerge write
 _MARKED_BEFORE = 2  # packets, the marked one included, that may lie before a jump
-_SHORTEST_HOLE = Fraction(3, 4)  # packets of sound
-_JOINED = ("mpeg", "mpegts")  # formats whose packets of sound FFmpeg cuts out of a stream of bytes
-_MARKED = ("ac3", "eac3", "mp1", "mp2", "mp3")  # codecs of which it does so in most formats, by a mark that begins each
 _SEEK_BACK = (0, 1, 4, 16)  # seconds: where a container has no index, seeking lands where it likes
 
 
@@ -78,7 +76,6 @@ class Reader:
         self._cancelled = cancelled
         self._users = {"reader", "writer"} if keep_packets else {"reader"}
         self._lock = threading.Lock()
-        self._sound_ends: dict[int, Fraction] = {}  # of each stream, so far
         self._entry: int | None = None  # timestamp of the key frame that `packets` has to begin with
         self._open()
         flags = Flags(self.container.format.flags)
@@ -86,6 +83,7 @@ class Reader:
 
     def _open(self) -> None:
         self.container = open_input(*self._opening)
+        self._sound = SoundTally(self.container, self._damage)
         try:
             self.stream = find_video(self.container, self._name)
             self.stream.thread_type = "AUTO"
@@ -113,7 +111,6 @@ class Reader:
         self.container.close()
         self._open()
         self.timeline.forget()
-        self._sound_ends.clear()
         if self.queue is not None:
             self.queue.clear()
 
@@ -156,6 +153,7 @@ class Reader:
             self.stream.codec_context.flush_buffers()
             if first is not None and first <= start:
                 self.container.seek(int(target / tick), stream=self.stream)
+                self._sound.begin_elsewhere()
                 return
         self.open_again()
 
@@ -194,6 +192,7 @@ class Reader:
 
     def _go(self, pts: int, back: int) -> bool:
         self.timeline.forget()
+        self._sound.begin_elsewhere()
         try:
             self.container.seek(pts - int(back / seconds(1, self.stream.time_base)), stream=self.stream)
         except FFmpegError:  # not every demuxer can
@@ -218,12 +217,14 @@ class Reader:
             if packet.stream_index != self.stream.index:
                 self._keep(packet)
                 continue
+            if not packet.size and packet.dts is None:
+                continue  # PyAV's sign that the file ends, which it may give twice: the sound is looked at first
             if self._entry is not None and not (packet.is_keyframe and packet.pts == self._entry):
                 continue
             self._entry = None
             yield packet
-        if not self._cancelled():
-            self._look_for_end()
+        if self.queue is not None and not self._cancelled():
+            self._sound.end(self.timeline)
         if self._entry is not None and not self._cancelled():
             at = float(seconds(self._entry, self.stream.time_base))
             raise InputError(
@@ -264,35 +265,12 @@ class Reader:
             self._damage(f"a packet of {packet.stream.type} stream {packet.stream_index} is damaged")
             return
         if packet.stream.type == "audio":
-            self._look_for_hole(packet)
+            self._sound.packet(packet)
         try:
             if self.queue is not None:
                 self.queue.put(packet)
         except OSError as error:
             raise OutputError(f"Cannot keep the sound of {self._name} in a temporary file: {error.strerror}") from error
-
-    def _look_for_hole(self, packet: Packet[Any]) -> None:
-        """Tell where sound is missing: a packet whose first bytes are damaged is passed over, or a part of another."""
-        form, context = self.container.format.name, packet.stream.codec_context
-        marked = context is not None and context.codec.canonical_name in _MARKED and "matroska" not in form
-        if not (form in _JOINED or marked) or packet.pts is None or not packet.duration:
-            return
-        begin, duration = seconds(packet.pts, packet.time_base), seconds(packet.duration, packet.time_base)
-        end = self._sound_ends.get(packet.stream_index, begin)
-        if begin > end + _SHORTEST_HOLE * duration:
-            self._damage(
-                f"{float(begin - end):.3f} s of audio stream {packet.stream_index} are missing at {float(end):.3f} s"
-            )
-        self._sound_ends[packet.stream_index] = begin + duration
-
-    def _look_for_end(self) -> None:
-        """Tell where sound ends before the last time that a transport stream states of it."""
-        for index, end in self._sound_ends.items() if self.timeline.may_leap and not self.timeline.jumps else ():
-            stream = self.container.streams[index]
-            if stream.start_time is not None and stream.duration:
-                stated = seconds(stream.start_time + stream.duration, stream.time_base)
-                if end < stated:
-                    self._damage(f"audio stream {index} ends at {float(end):.3f} s, not at {float(stated):.3f} s")
 
     def _marked(self) -> Iterator[Packet[Any]]:
         """All packets on the timeline; where the clock jumps, those before it are not marked as corrupt.
@@ -308,7 +286,7 @@ class Reader:
             if self.timeline.jumps > jumps and not self.timeline.may_leap:
                 self._damage(f"a clock that jumps is damage in {self.container.format.name}")
             if jumped:
-                self._sound_ends.pop(index, None)
+                self._sound.jumped(index)
                 if index in waiting:
                     waiting[index][0].is_corrupt = False
             if index in waiting and (jumped or len(waiting[index]) == _MARKED_BEFORE or not packet.size):

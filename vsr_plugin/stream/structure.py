@@ -7,76 +7,20 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .asf import asf_check
+from .mov import mov_check
 from .nut import nut_check
-from .walk import FAR, BrokenError
+from .walk import BrokenError, perhaps
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
-
     from .walk import Check, Steps, Walk
 
-# Boxes that stand at the top of ISO media files (ISO/IEC 14496-12 and 23009-1, QuickTime).
-_BOXES = {
-    b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"mfra", b"sidx", b"ssix", b"free", b"skip", b"wide", b"uuid", b"meta",
-    b"emsg", b"prft", b"pdin", b"udta", b"junk", b"pnot", b"imda",
-}  # fmt: skip
-_IN_FRAGMENT = {
-    b"mfhd", b"traf", b"tfhd", b"tfdt", b"trun", b"sdtp", b"sbgp", b"sgpd", b"subs", b"saiz", b"saio", b"senc", b"pssh",
-    b"meta", b"uuid", b"udta", b"free", b"skip",
-}  # fmt: skip
-_LARGEST_FRAGMENT = 1 << 26  # bytes of its index
 _FLASH_TAGS = (8, 9, 15, 18)  # sound, frames, data: Flash Video, annex E.4.1
 _MXF_KEY = bytes.fromhex("060e2b34")
 _MXF_PARTITION = bytes.fromhex("060e2b34020501010d0102010100")  # without its kind and status: SMPTE ST 377-1
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-
-
-def _perhaps(count: int) -> Generator[int | None, Any, bytes]:
-    """So many bytes, or none if the file ends before them, which then is no damage."""
-    try:
-        found: bytes = yield count
-    except EOFError:
-        return b""
-    return found
-
-
-def _fragments(walk: Walk) -> Steps:
-    """The index of other files is checked frame by frame; where there are fragments, each has its own."""
-    fragments = False
-    while True:
-        at = walk.at
-        head = yield from _perhaps(8)
-        if not head:
-            return
-        length, kind = struct.unpack(">I4s", head)
-        fragments = fragments or kind == b"moof"
-        if kind not in _BOXES:
-            if fragments:
-                raise BrokenError(f"there is no box at byte {at}")
-            return
-        if length == 1:
-            length = int.from_bytes((yield 8)) - 8
-        left = length - 8 if length else FAR  # 0: to the end
-        walk.unfinished = f"the box at byte {at}" if fragments and length else None
-        if kind == b"moof" and left <= _LARGEST_FRAGMENT:
-            for inner, name in _boxes((yield max(left, 0))):
-                if name not in _IN_FRAGMENT:
-                    raise BrokenError(f"there is no box at byte {at + 8 + inner}")
-        else:
-            yield -max(left, 0)
-        walk.unfinished = None
-
-
-def _boxes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Where each box begins, and its kind, none if it does not fit; the tracks of a fragment are looked into."""
-    at = 0
-    while at < len(data):
-        length, kind = struct.unpack_from(">I4s", data.ljust(at + 8, b"\0"), at)
-        yield at, kind if 8 <= length <= len(data) - at else b""
-        at += 8 if kind == b"traf" else max(length, 8)
 
 
 def _flash(walk: Walk) -> Steps:
@@ -197,9 +141,9 @@ def _program_stream(walk: Walk) -> Steps:
     """Packs and packets (ISO/IEC 11172-1, 13818-1); zeros may fill the space between some."""
     while True:
         at = walk.at
-        code = yield from _perhaps(4)
+        code = yield from perhaps(4)
         while code[:3] == bytes(3):
-            code = code[1:] + (yield from _perhaps(1))
+            code = code[1:] + (yield from perhaps(1))
         if not code.strip(b"\0\xff"):
             return
         if code[:3] != b"\0\0\1" or code[3] < 0xB9:
@@ -224,7 +168,7 @@ CHECKS: dict[str, Check] = {
     "flv": _flash,
     "gif": _gif,
     "ivf": _ivf,
-    "mov,mp4,m4a,3gp,3g2,mj2": _fragments,
+    "mov,mp4,m4a,3gp,3g2,mj2": mov_check,
     "mpeg": _program_stream,
     "mxf": _mxf,
     "nut": nut_check,

@@ -14,6 +14,15 @@ FAR = 1 << 62  # bytes: to the end
 _CHUNK = 1 << 16
 
 
+def perhaps(count: int) -> Generator[int | None, Any, bytes]:
+    """So many bytes, or none if the file ends before them, which then is no damage."""
+    try:
+        found: bytes = yield count
+    except EOFError:
+        return b""
+    return found
+
+
 class BrokenError(Exception):
     """The bytes do not fit from here on."""
 
@@ -31,6 +40,7 @@ class Walk:
 
     Attributes:
         at: Bytes passed.
+        size: Bytes there are; None if they come by `feed`.
         unfinished: What would be cut if the file ended here, in words; None where it may end. Set by the check.
         frames: Positions of frames of the stream that the container states, until `passed`. Filled by the check.
     """
@@ -41,10 +51,10 @@ class Walk:
         self.frames: deque[int] = deque()
         self._problems: deque[tuple[int, str]] = deque()
         self._file = file
-        self._size = 0
+        self.size: int | None = None
         if file is not None:
             here = file.tell()
-            self._size = file.seek(0, 2)
+            self.size = file.seek(0, 2)
             file.seek(here)
         self._held = bytearray()
         self._steps = check(self)
@@ -120,7 +130,7 @@ class Walk:
         here = file.tell()
         while not self._done and (position is None or self.at <= position):
             if self._wanted is not None and self._wanted < 0:
-                left = self._size - self.at
+                left = (self.size or 0) - self.at
                 self.at += min(-self._wanted, left)
                 if -self._wanted > left:
                     self._end()

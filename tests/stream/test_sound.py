@@ -1,0 +1,146 @@
+"""Sound is copied without being decoded: what is missing of it is told, and what is whole is not called damaged."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from vsr_plugin.engine import Upscaler
+from vsr_plugin.stream import Source, upscale_file
+from vsr_plugin.stream.sound import fits
+
+from .conftest import FAST, Make
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_VIDEO = "-f lavfi -i testsrc2=s=64x48:r=25:d=2"
+_SOUND = "-f lavfi -i sine=d=2:r=48000"
+_H264 = "-c:v libx264 -preset ultrafast -g 10"
+_GAP = "-af aselect=not(between(t\\,0.6\\,1.3))"
+
+
+def _damaged(file: Path) -> int:
+    source = Source(file, keep_packets=True)
+    with closing(source):
+        assert list(source)
+        source.release()
+        return source.damaged
+
+
+@pytest.mark.parametrize(
+    ("sound", "name"),
+    [
+        (f"{_SOUND} {_H264} {_GAP} -c:a aac", "gap.ts"),
+        (f"{_SOUND} {_H264} {_GAP} -c:a ac3", "gap.m2ts"),
+        (f"{_SOUND} {_H264} {_GAP} -c:a ac3", "gap.mp4"),
+        (f"{_SOUND} {_H264} {_GAP} -c:a aac", "aac.mp4"),
+        (f"{_SOUND} {_H264} {_GAP} -c:a pcm_s16le", "gap.mov"),
+        (f"{_SOUND} -c:v mpeg2video {_GAP} -c:a mp2", "gap.mpg"),
+        (f"{_SOUND} {_H264} {_GAP} -c:a libmp3lame -ar 44100", "gap.flv"),
+        (f"-itsoffset 0.7 {_SOUND} {_H264} -c:a libmp3lame -q:a 2", "late.mp4"),
+        (f"-f lavfi -i sine=d=0.9 {_H264} -c:a eac3", "short.ts"),
+        ("-f lavfi -i sine=d=3.5 -c:v wmv2 -c:a wmav2", "long.wmv"),
+        ("-f lavfi -i sine=d=3.5:r=48000 -c:v mpeg2video -c:a ac3 -ac 6 -b:a 448k", "long.vob"),
+        (f"-f lavfi -i anoisesrc=d=2:r=48000 {_H264} -c:a libopus -application voip -dtx 1", "dtx.mp4"),
+    ],
+)
+def test_sound_with_gaps_or_of_another_length_is_whole(make: Make, sound: str, name: str) -> None:
+    assert _damaged(make(f"{_VIDEO} {sound}", name)) == 0
+
+
+@pytest.mark.parametrize("sound", ["aac", "ac3", "pcm_s16le"])
+@pytest.mark.parametrize(
+    ("box", "at", "value"),
+    [
+        ("stsz", 4, 7 << 16),  # one size for all
+        ("stsz", 8, 11),  # how many
+        ("stts", 8, 9),  # how many of the first duration
+        ("stts", 12, 9000),  # their duration
+        ("stco", 12, 1 << 30),  # where the second chunk is
+        ("stsc", 12, 50),  # packets of the first
+        ("mdhd", 12, 700_000),  # ticks of a second
+        ("elst", 8, 200),  # how much is shown
+        ("elst", 12, 90_000),  # from where on
+    ],
+)
+def test_an_index_of_sound_that_contradicts_itself_is_damage(
+    make: Make, tmp_path: Path, sound: str, box: str, at: int, value: int
+) -> None:
+    name = "a.mov" if sound == "pcm_s16le" else "a.mp4"
+    data = bytearray(make(f"{_VIDEO} {_SOUND} {_H264} -c:a {sound}", f"{sound}{name}").read_bytes())
+    struct.pack_into(">I", data, _in_sound(data, box.encode()) + 8 + at, value)
+    file = tmp_path / name
+    file.write_bytes(data)
+    assert _damaged(file) > 0
+
+
+def _in_sound(data: bytearray, box: bytes) -> int:
+    """Where this box of the track of sound begins."""
+    for begin, end in _boxes(data, 0, len(data), b"moov", b"trak"):
+        if b"soun" in data[begin:end]:
+            return data.index(box, begin, end) - 4
+    raise AssertionError("no sound")
+
+
+def _boxes(data: bytearray, at: int, end: int, *path: bytes) -> Iterator[tuple[int, int]]:
+    while at + 8 <= end:
+        length, name = struct.unpack_from(">I4s", data, at)
+        if name == path[0]:
+            yield from [(at, at + length)] if len(path) == 1 else _boxes(data, at + 8, at + length, *path[1:])
+        at += length
+
+
+@pytest.mark.parametrize(
+    ("sound", "name", "mark"),
+    [
+        ("aac", "a.ts", b"\xff\xf1"),
+        ("ac3", "a.m2ts", b"\x0b\x77"),
+        ("ac3", "a.vob", b"\x0b\x77"),
+        ("mp2", "a.vob", b"\xff\xfd\xe4"),
+        ("libmp3lame", "a.ts", b"\xff\xfb"),
+    ],
+)
+def test_the_last_packets_of_sound_without_their_first_bytes_are_damage(
+    make: Make, tmp_path: Path, sound: str, name: str, mark: bytes
+) -> None:
+    video = "-c:v mpeg2video" if name == "a.vob" else _H264
+    data = bytearray(make(f"{_VIDEO} {_SOUND} {video} -c:a {sound}", f"{sound}{name}").read_bytes())
+    at = data.rindex(mark)
+    data[at : at + 2] = b"no"
+    file = tmp_path / name
+    file.write_bytes(data)
+    assert _damaged(file) > 0
+
+
+def test_lost_sound_is_told_of_a_film_in_segments_too(make: Make, nearest: Upscaler, tmp_path: Path) -> None:
+    data = bytearray(make(f"{_VIDEO} {_SOUND} {_H264} -c:a aac", "a.ts").read_bytes())
+    at = data.rindex(b"\xff\xf1")
+    data[at : at + 2] = b"no"
+    file = tmp_path / "lost.ts"
+    file.write_bytes(data)
+    report = upscale_file(file, tmp_path / "out.mkv", nearest, encoding=FAST, resume=True)
+    assert (report.frames, report.damaged > 0) == (50, True)
+
+
+@pytest.mark.parametrize(
+    ("codec", "form", "options"),
+    [
+        ("aac", "adts", "-c:a aac"),
+        ("ac3", "ac3", "-c:a ac3 -ar 44100"),
+        ("eac3", "eac3", "-c:a eac3"),
+        ("mp2", "mp2", "-c:a mp2"),
+        ("mp3", "mp3", "-c:a libmp3lame -q:a 3 -id3v2_version 0 -write_xing 0"),
+        ("mp3", "mp3", "-c:a libmp3lame -ar 22050 -id3v2_version 0 -write_xing 0"),
+        ("mp3", "mp3", "-c:a libmp3lame -ar 8000 -id3v2_version 0 -write_xing 0"),
+    ],
+)
+def test_frames_of_sound_fill_what_the_encoder_wrote(make: Make, codec: str, form: str, options: str) -> None:
+    data = make(f"{_SOUND} {options} -f {form}", f"{abs(hash(options))}.{form}").read_bytes()
+    assert fits(codec, data)
+    assert not fits(codec, data + b"\0")
+    assert not fits(codec, data[1:])

@@ -1,0 +1,270 @@
+"""What an MP4 or MOV file states of its own bytes and tracks, each of which says several times how much it holds.
+
+ISO/IEC 14496-12, and Apple's QuickTime File Format.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .walk import FAR, BrokenError, perhaps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from .walk import Steps, Walk
+
+    Integers = NDArray[np.int64]
+
+# Boxes that stand at the top of a file (23009-1, too).
+_BOXES = {
+    b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"mfra", b"sidx", b"ssix", b"free", b"skip", b"wide", b"uuid", b"meta",
+    b"emsg", b"prft", b"pdin", b"udta", b"junk", b"pnot", b"imda",
+}  # fmt: skip
+_IN_FRAGMENT = {
+    b"mfhd", b"traf", b"tfhd", b"tfdt", b"trun", b"sdtp", b"sbgp", b"sgpd", b"subs", b"saiz", b"saio", b"senc", b"pssh",
+    b"meta", b"uuid", b"udta", b"free", b"skip",
+}  # fmt: skip
+_LARGEST_INDEX = 1 << 26  # bytes
+_IN_TRACK = {b"mdia", b"minf", b"dinf", b"stbl", b"edts"}
+_KINDS = {b"soun": "sound", b"vide": "video"}
+_EMPTY = -1  # media time of an edit that shows nothing
+_ALLOWED = 0.25  # seconds between two statements of one duration, or
+_ALLOWED_SHARE = 0.02  # this share of it
+
+
+def mov_check(walk: Walk) -> Steps:
+    """The boxes at the top of a file, those of each fragment, and what the tracks say."""
+    fragments = False
+    tracks: list[_Track] = []
+    while True:
+        at = walk.at
+        head = yield from perhaps(8)
+        if not head:
+            break
+        length, kind = struct.unpack(">I4s", head)
+        fragments = fragments or kind == b"moof"
+        if kind not in _BOXES:
+            if fragments:
+                raise BrokenError(f"there is no box at byte {at}")
+            break
+        if length == 1:
+            length = int.from_bytes((yield 8)) - 8
+        left = length - 8 if length else FAR  # 0: to the end
+        walk.unfinished = f"the box at byte {at}" if fragments and length else None
+        if kind == b"moof" and left <= _LARGEST_INDEX:
+            for inner, name in _in_fragment((yield max(left, 0))):
+                if name not in _IN_FRAGMENT:
+                    raise BrokenError(f"there is no box at byte {at + 8 + inner}")
+        elif kind == b"moov" and 0 <= left <= _LARGEST_INDEX:
+            try:
+                tracks = _tracks((yield from perhaps(left)))
+            except BrokenError as broken:
+                walk.note(at, f"its index is damaged: {broken}")
+            for track in tracks:
+                if wrong := track.contradiction():
+                    walk.note(at, f"the index of a track of {track.kind} is damaged: {wrong}")
+        else:
+            yield -max(left, 0)
+        walk.unfinished = None
+    if misplaced := _misplaced(tracks, walk.size):
+        walk.note(walk.at, misplaced)
+
+
+def _in_fragment(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Where each box begins, and its kind, none if it does not fit; the tracks of a fragment are looked into."""
+    at = 0
+    while at < len(data):
+        length, kind = struct.unpack_from(">I4s", data.ljust(at + 8, b"\0"), at)
+        yield at, kind if 8 <= length <= len(data) - at else b""
+        at += 8 if kind == b"traf" else max(length, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class _Track:
+    """A track of sound or video, as its boxes describe it.
+
+    Attributes:
+        kind: In words.
+        counts: How many samples it has, by the sizes, the durations and the chunks: (least, most) of each.
+        seconds: How long all its samples last, and how long it says it is; None where it does not say.
+        stated: How long the movie shows it; None if not said.
+        edits: Of each edit: where it begins in the track, `_EMPTY` for nowhere, and how long it is; in seconds.
+        begins, ends: Of each chunk, in bytes of the file.
+        is_pcm: Whether each sample lasts one tick: FFmpeg leaves gaps in PCM out of the samples.
+    """
+
+    kind: str
+    counts: tuple[tuple[int, int], ...]
+    seconds: tuple[float, float | None]
+    stated: float | None
+    edits: tuple[tuple[float, float], ...]
+    begins: Integers
+    ends: Integers
+    is_pcm: bool
+
+    def contradiction(self) -> str | None:
+        """What does not fit, in words."""
+        samples, durations, chunks = self.counts
+        for name, (least, most) in (("durations", durations), ("chunks", chunks)):
+            if not least <= samples[0] <= most:
+                return f"it has {samples[0]} packets by their sizes, and {most} by their {name}"
+        length, said = self.seconds
+        if self.is_pcm and said is not None:
+            length = max(length, said)
+        elif self.kind == "video" and said is not None:  # frames last as long as until the next that is decoded
+            length = min(length, said)
+        if said is not None and _differ(length, said):
+            return f"its packets last {length:.3f} s, and it says {said:.3f} s"
+        shown = sum(duration for _, duration in self.edits) if self.edits else length
+        if self.stated is not None and _differ(shown, self.stated):
+            return f"it says that {shown:.3f} s of it are shown, and that {self.stated:.3f} s are"
+        taken = sum(duration for begin, duration in self.edits if begin != _EMPTY)
+        if taken > length and _differ(taken, length):
+            return f"its packets last {length:.3f} s, and {taken:.3f} s of them are shown"
+        if self.kind == "sound" and self.edits:  # of frames, those before the first key frame may be counted
+            end = sum(self.edits[-1])
+            if end > length and _differ(end, length):
+                return f"its packets last {length:.3f} s, and are shown up to {end:.3f} s"
+        latest = max((begin for begin, _ in self.edits), default=0.0)
+        return f"its packets last {length:.3f} s, and are shown from {latest:.3f} s on" if latest > length else None
+
+
+def _differ(one: float, other: float) -> bool:
+    return abs(one - other) > max(_ALLOWED, _ALLOWED_SHARE * max(one, other))
+
+
+def _tracks(movie: bytes) -> list[_Track]:
+    """Those of sound and video; none of a movie in fragments, or that is compressed."""
+    boxes = dict(_inside(movie))
+    if b"mvex" in boxes or b"mvhd" not in boxes:
+        return []
+    second = _header(boxes[b"mvhd"], 4)[0]
+    found = []
+    for name, body in _inside(movie):
+        if name == b"trak":
+            inner = dict(reversed(list(_inside(body))))  # QuickTime has a second handler, of the data
+            try:
+                found += _track(inner, second)
+            except (KeyError, IndexError) as lack:
+                raise BrokenError("a track lacks one of its tables") from lack
+    return found
+
+
+def _inside(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Name and contents of each box, and of those inside that describe a track."""
+    at = 0
+    while at + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, at)
+        if not 8 <= length <= len(data) - at:
+            return
+        body = data[at + 8 : at + length]
+        yield name, body
+        if name in _IN_TRACK:
+            yield from _inside(body)
+        at += length
+
+
+def _track(boxes: dict[bytes, bytes], movie_second: int) -> list[_Track]:
+    """The track that these boxes describe; none if it is of another kind, or is not described by them alone.
+
+    Raises:
+        BrokenError: a table does not fit its box, or a clock stands still.
+    """
+    kind = _KINDS.get(boxes[b"hdlr"][8:12])
+    references = boxes.get(b"dref", b"").ljust(20, b"\1")
+    if kind is None or not references[19] & 1 or b"stz2" in boxes:
+        return []
+    second, said = _header(boxes[b"mdhd"], 4)
+    count, sizes = _sizes(boxes[b"stsz"])
+    runs = _table(boxes[b"stts"], "u4", 2)
+    begins = _table(boxes[b"co64"], "u8", 1)[:, 0] if b"co64" in boxes else _table(boxes[b"stco"], "u4", 1)[:, 0]
+    in_chunk = _samples_of_chunks(_table(boxes[b"stsc"], "u4", 3), len(begins))
+    if not second or not movie_second:
+        raise BrokenError("a second has no ticks")
+    durations, chunks = int(runs[:, 0].sum()), int(in_chunk.sum())
+    last = int(in_chunk[-1]) if len(in_chunk) else 1  # some programs do not say that it is shorter than those before
+    ends = begins
+    if chunks >= count:
+        edges = np.minimum(np.concatenate(([0], np.cumsum(in_chunk))), count)
+        ends = begins + np.diff(
+            edges * sizes if isinstance(sizes, int) else np.concatenate(([0], np.cumsum(sizes)))[edges]
+        )
+    stated = _header(boxes[b"tkhd"], 8)[1] if b"tkhd" in boxes else None
+    track = _Track(
+        kind,
+        ((count, count), (durations, durations), (chunks - last + 1, chunks)),
+        (float((runs[:, 0] * runs[:, 1]).sum()) / second, None if said is None else said / second),
+        None if stated is None else stated / movie_second,
+        tuple(_edits(boxes.get(b"elst", bytes(8)), movie_second, second)),
+        begins,
+        ends,
+        bool((runs[:, 1] == 1).all()),
+    )
+    return [track]
+
+
+def _header(box: bytes, gap: int) -> tuple[int, int | None]:
+    """The field behind the times of creation and change, and the duration so many bytes on; None if it is not known."""
+    first, size = (20, 8) if box[0] == 1 else (12, 4)
+    duration = int.from_bytes(box[first + gap : first + gap + size])
+    unknown = duration in (0, (1 << 8 * size) - 1)
+    return int.from_bytes(box[first : first + 4]), None if unknown else duration
+
+
+def _table(box: bytes, kind: str, columns: int) -> Integers:
+    """The rows of a box that begins with their number."""
+    count = int.from_bytes(box[4:8])
+    if count * columns * int(kind[1]) > len(box) - 8:
+        raise BrokenError("a table is longer than its box")
+    return np.frombuffer(box, f">{kind}", count * columns, 8).reshape(-1, columns).astype(np.int64)
+
+
+def _sizes(box: bytes) -> tuple[int, Integers | int]:
+    """How many samples there are, and the size in bytes of each, or of all; 0 where it is in other units, as of PCM."""
+    size = int.from_bytes(box[4:8])
+    if not size:
+        sizes = _table(box[4:], "u4", 1)[:, 0]
+        return len(sizes), sizes
+    if len(box) >= 20:
+        raise BrokenError("all packets have one size, and each has its own")
+    return int.from_bytes(box[8:12]), size if size > 1 else 0
+
+
+def _samples_of_chunks(runs: Integers, chunks: int) -> Integers:
+    """How many samples each chunk has; a run tells of all chunks from its first on, which are numbered from 1."""
+    firsts = runs[:, 0] - 1
+    lengths = np.diff(firsts, append=chunks)
+    if len(runs) and (firsts[0] != 0 or lengths.min() <= 0):
+        raise BrokenError("its chunks are not in order")
+    return np.repeat(runs[:, 1], lengths)
+
+
+def _edits(box: bytes, movie_second: int, second: int) -> Iterator[tuple[float, float]]:
+    """When each edit begins in the track, and how long it is; none if one has no length, as while it is recorded."""
+    form = ">Qqi" if box[0] == 1 else ">Iii"
+    size = int.from_bytes(box[4:8]) * struct.calcsize(form)
+    if not 0 <= len(box) - 8 - size < struct.calcsize(form):
+        raise BrokenError("its edits do not fill their box")
+    rows = list(struct.iter_unpack(form, box[8 : 8 + size]))
+    for duration, begin, _ in rows if all(row[0] for row in rows) else ():
+        yield _EMPTY if begin == -1 else begin / second, duration / movie_second
+
+
+def _misplaced(tracks: list[_Track], end: int | None) -> str | None:
+    """Which samples would lie behind the end of the file, or among those of another chunk."""
+    begins = np.concatenate([track.begins for track in tracks]) if tracks else np.zeros(0, np.int64)
+    ends = np.concatenate([track.ends for track in tracks]) if tracks else begins
+    order = np.lexsort((ends, begins))
+    begins, ends = begins[order], ends[order]
+    if end is not None and len(ends) and ends.max() > end:
+        return f"its index names bytes behind its end, at byte {ends.max()}"
+    same = (begins[1:] == begins[:-1]) & (ends[1:] == ends[:-1])  # two tracks may share them
+    wrong = np.flatnonzero((begins[1:] < ends[:-1]) & ~same)
+    return f"its index names the bytes at {begins[1:][wrong[0]]} twice" if len(wrong) else None
