@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ def test_the_two_commands_stand_there() -> None:
     text = README.read_text(encoding="utf-8")
     assert "    pip install uv && uv run vsr-encode examples/clip.mp4 --model espcn -x 3\n" in text
     assert "    pip install uv && uv run pytest\n" in text
+
+
+def test_the_first_command_installs_neither_tensorrt_nor_a_browser() -> None:
+    groups = tomllib.loads((README.parent / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]
+    assert not [needed for needed in groups["dev"] if "tensorrt" in needed or "playwright" in needed]
+    assert "default-groups" not in (README.parent / "pyproject.toml").read_text(encoding="utf-8")
 
 
 def test_what_the_readme_links_to_is_there() -> None:
