@@ -128,8 +128,9 @@ def test_windows_of_tiles_are_all_counted() -> None:
     assert timing.flops == espcn_flops_per_pixel(3) * 96 * 96
 
 
-def test_the_ceiling_is_above_what_a_loop_of_python_does() -> None:
-    found = inference.ceiling("float32", torch.device("cpu"), 1)
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_the_ceiling_is_above_what_a_loop_of_python_does(precision: Any) -> None:
+    found = inference.ceiling(precision, torch.device("cpu"), 1)
     assert found.gflops > 0.1
     assert found.gigabytes > 0.1
 

@@ -329,7 +329,7 @@ def test_tiles_and_batches_give_the_same_samples(name: str, scale: int) -> None:
         ({"tile": "on"}, "Expected a tile of 'auto', 'off' or 32 and more samples, got 'on'"),
         ({"backend": "onnx"}, "Unknown backend 'onnx'. Known backends: eager, openvino, tensorrt, triton"),
         ({"backend": "openvino", "precision": "float16"}, "Backend 'openvino' has no precision 'float16'"),
-        ({"precision": "int8"}, "Unknown precision 'int8'. Known precisions: float32, float16, bfloat16"),
+        ({"precision": "int4"}, "Unknown precision 'int4'. Known precisions: float32, float16, bfloat16, int8"),
         ({"device": "gpu"}, "Unknown device 'gpu'. Expected 'cpu', 'cuda' or 'cuda:1'"),
         ({"device": "meta"}, "Unknown device 'meta'"),
         ({"device": "cuda:77"}, "No device 'cuda:77'"),

@@ -16,6 +16,7 @@ import vsr_plugin.rectangles
 import vsr_plugin.reuse
 from tests import networks
 from tests.networks import seeded
+from vsr_plugin.backends.openvino import multiplies_bytes
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import UsageError
 from vsr_plugin.execution import Execution
@@ -109,6 +110,14 @@ def test_openvino_gives_the_same_bytes(name: str, precision: Any) -> None:
     with upscaler_of(name, 2, backend="openvino", precision=precision) as upscaler:
         share = check(upscaler, sequence()[:14])
     assert share > 0.2 if MODELS[name].exact_in_windows else share < 0.1  # no more than frames that repeat
+
+
+@pytest.mark.skipif(not multiplies_bytes(), reason="no fast int8")
+@pytest.mark.parametrize("scale", [2, 3])
+def test_networks_in_8_bits_give_the_same_bytes(scale: int) -> None:
+    with Upscaler("espcn", scale, Execution(backend="openvino", device="cpu", precision="int8")) as upscaler:
+        assert upscaler.precision == "int8"
+        assert check(upscaler, sequence()[:14]) > 0.2
 
 
 @pytest.mark.parametrize(

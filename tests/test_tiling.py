@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vsr_plugin import tiling
-from vsr_plugin.backends.deconvolution import with_subpixel_deconvolutions
 from vsr_plugin.models import ModelSpec, build_model
+from vsr_plugin.models.deconvolution import with_subpixel_deconvolutions
 
 from .networks import EVERY, Mirrored, small
 

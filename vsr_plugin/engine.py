@@ -98,10 +98,11 @@ class Upscaler:
         fixed = scale.scale if isinstance(scale, Size) else scale
         spec = find_model(model, fixed)
         self._configure(spec, scale, execution)
+        quantized = self._asked.precision == "int8"
         if fixed is None:
-            read = read_models(spec, weights, tuned_for)
+            read = read_models(spec, weights, tuned_for, quantized=quantized)
         else:
-            read = {fixed: read_model(model, fixed, weights, tuned_for)}
+            read = {fixed: read_model(model, fixed, weights, tuned_for, quantized=quantized)}
         if weights is None:
             self.tuned_for = tuned_for
         self.spec = spec = next(iter(read.values()))[0]

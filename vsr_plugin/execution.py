@@ -26,8 +26,8 @@ class Execution:
         backend: A name out of `BACKEND_NAMES`; by default openvino on the CPU (eager, with a warning, where it does not
             load) and triton on CUDA.
         device: "cpu", "cuda", "cuda:1"; by default CUDA where there is one.
-        precision: "float32", "float16" or "bfloat16"; by default the fastest that costs no more than 0.02 dB. Samples
-            enter and leave the network in float32.
+        precision: "float32", "float16", "bfloat16" or "int8"; by default the fastest that costs no more than 0.02 dB,
+            which int8 does not: it takes weights of its own. Samples enter and leave the network in float32.
         batch: Frames (windows, of a tiled frame) that the network takes at once; by default chosen for the device and
             the size of the frames.
         tile: "auto", "off", or input samples a side, at least 32. Out of memory makes it smaller, but not with "off".

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from vsr_plugin.backends import Precision, openvino
-from vsr_plugin.backends.deconvolution import with_subpixel_deconvolutions
 from vsr_plugin.backends.packing import with_packed_shuffle
 from vsr_plugin.models import find_model, load_model
+from vsr_plugin.models.deconvolution import with_subpixel_deconvolutions
 
 
 @pytest.fixture(autouse=True)

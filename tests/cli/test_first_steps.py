@@ -39,6 +39,11 @@ def command(*words: str, name: str = "main_encode", cwd: Path | None = None) -> 
         (("--backend", "cuda"), "Known backends: eager, openvino, tensorrt, triton: use --device cuda"),
         (("--device", "gpu"), "Unknown device 'gpu'. Expected 'cpu', 'cuda' or 'cuda:1'"),
         (("--precision", "float16", "--backend", "openvino"), "'openvino' has no precision 'float16'"),
+        (
+            ("--precision", "int8", "-m", "fsrcnn"),
+            "No weights of fsrcnn ×2 are in 8 bits, for precision int8",
+        ),
+        (("--precision", "int8", "-m", "auto", "-x", "8"), "Expected a scale that a model has weights in 8 bits for"),
         (("--model", "vdsr"), "No weights are shipped for vdsr ×2"),
         (("--weights", "nothing.pth"), "No such file: nothing.pth"),
         (("--segment", "5"), "Expected --segment with --resume, --workers or --cluster, got none of them"),

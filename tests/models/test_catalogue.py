@@ -169,7 +169,10 @@ def test_shipped_weights_load_and_are_the_files_of_the_manifest(key: str) -> Non
 
 def test_every_weight_file_is_in_the_manifest() -> None:
     files = {entry.name for entry in resources.files("vsr_plugin.weights").iterdir() if "safetensors" in entry.name}
-    assert files == {row.get("file", f"{key}.safetensors") for key, row in manifest().items()}
+    quantized = {row["int8"]["file"]: row["int8"]["sha256"] for row in manifest().values() if "int8" in row}
+    assert files == {row.get("file", f"{key}.safetensors") for key, row in manifest().items()} | quantized.keys()
+    for file, checksum in quantized.items():
+        assert hashlib.sha256((resources.files("vsr_plugin.weights") / file).read_bytes()).hexdigest() == checksum
 
 
 def test_a_file_that_serves_all_scales_is_named_in_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:

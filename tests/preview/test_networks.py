@@ -60,7 +60,7 @@ def test_auto_is_the_best_that_keeps_up(
 
     monkeypatch.setattr("vsr_plugin.preview.networks.enlarge", made)
     monkeypatch.setattr(networks, "open", open_fake)
-    monkeypatch.setattr(choice, "usable", lambda _: dict.fromkeys(costs, (2, 3, 4)))
+    monkeypatch.setattr(choice, "usable", lambda *_, **__: dict.fromkeys(costs, (2, 3, 4)))
     assert networks.best(open_clip(str(CLIP)), times).model == best
 
 

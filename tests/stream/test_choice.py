@@ -32,7 +32,7 @@ FRAME = Frame(
 @pytest.fixture(autouse=True)
 def two_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """FSRCNN has less work, LapSRN the higher PSNR."""
-    monkeypatch.setattr(choice, "usable", lambda _: {"fsrcnn": (2, 3, 4), "lapsrn": (2, 4, 8)})
+    monkeypatch.setattr(choice, "usable", lambda *_, **__: {"fsrcnn": (2, 3, 4), "lapsrn": (2, 4, 8)})
     monkeypatch.setattr(choice, "_TRIAL", 0.01)
 
 
@@ -86,6 +86,13 @@ def test_weights_for_compressed_video_are_tried(monkeypatch: pytest.MonkeyPatch)
     found = Trial.of(2, FRAME, "video")
     assert set(found.models) == {"espcn", "fsrcnn", "edsr-baseline"}
     assert found.psnr("espcn") != Trial.of(2, FRAME).psnr("espcn")
+
+
+def test_weights_in_8_bits_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "usable", usable)
+    found = Trial.of(2, FRAME, quantized=True)
+    assert found.models == ("espcn",)
+    assert found.psnr("espcn") < Trial.of(2, FRAME).psnr("espcn")
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..kernels import SampleFormat
     from ..models import NetworkSpec
 
-Precision = Literal["float32", "float16", "bfloat16"]
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
 
 
 class Network(Protocol):
@@ -120,7 +120,7 @@ class Backend(Protocol):
 _ALL: tuple[Precision, ...] = ("float32", "float16", "bfloat16")
 _BACKENDS: dict[str, tuple[str, tuple[Precision, ...], tuple[str, ...]]] = {
     "eager": ("eager:EagerBackend", _ALL, ()),
-    "openvino": ("openvino:OpenVINOBackend", ("float32", "bfloat16"), ("openvino",)),
+    "openvino": ("openvino:OpenVINOBackend", ("float32", "bfloat16", "int8"), ("openvino",)),
     "tensorrt": ("tensorrt.backend:TensorRTBackend", _ALL, ("tensorrt", "tensorrt-rtx")),
     "triton": ("triton:TritonBackend", _ALL, ("triton",)),
 }

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..kernels import exact_float32
+from ..models.deconvolution import with_subpixel_deconvolutions
 from ..models.own import check_result
-from .deconvolution import with_subpixel_deconvolutions
 from .memory import translated_errors
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..kernels import Activation, Layer
+from ..models.deconvolution import with_subpixel_deconvolutions
 from ..models.layers import BicubicUpsample
-from .deconvolution import with_subpixel_deconvolutions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

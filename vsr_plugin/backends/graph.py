@@ -15,7 +15,7 @@ from torch import nn
 
 from ..errors import BackendError, OutOfMemoryError
 from ..installation import install
-from .deconvolution import with_subpixel_deconvolutions
+from ..models.deconvolution import with_subpixel_deconvolutions
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,9 +15,10 @@ from torch import nn
 
 from ..errors import BackendError
 from ..installation import install_package
+from ..models.deconvolution import with_subpixel_deconvolutions
 from ..models.layers import BicubicUpsample
 from ..models.own import check_results
-from .deconvolution import with_subpixel_deconvolutions
+from ..models.quantized import QuantizedNetwork
 from .memory import translated_errors
 from .packing import with_packed_shuffle
 from .rounding import for_bfloat16, stays_flat
@@ -30,15 +31,16 @@ if TYPE_CHECKING:
     from ..models import NetworkSpec
     from . import Precision
 
-_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+_HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
+_BYTES = ("avx_vnni", "avx512_vnni", "amx_int8")
 _REPORTER = "openvino_telemetry"
 _EXAMPLE = 32  # samples a side of the picture that is traced
 
 
 class OpenVINOBackend:
-    """Compiles for the CPU; bfloat16 where the processor has it."""
+    """Compiles for the CPU; bfloat16 where the processor has it; int8 for weights in 8 bits, in integers throughout."""
 
-    precisions: tuple[Precision, ...] = ("float32", "bfloat16")
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
     devices = ("cpu",)
     own_threads = True
     has_cache = True
@@ -49,6 +51,7 @@ class OpenVINOBackend:
         try:
             with _unreported():
                 import openvino
+                from openvino._offline_transformations import apply_moc_transformations
                 from openvino.frontend import FrontEndManager
                 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
         except ImportError as error:
@@ -65,6 +68,7 @@ class OpenVINOBackend:
                 self._core.set_property({"CACHE_DIR": str(cache_dir)})
         self._tensor = openvino.Tensor
         self._save = openvino.save_model
+        self._simplify = apply_moc_transformations
         # Not openvino.convert_model, which is these two steps, a second of imports, and another report.
         self._frontend = FrontEndManager().load_by_framework("pytorch")
         self._decoder = TorchScriptPythonDecoder
@@ -95,6 +99,14 @@ class OpenVINOBackend:
 
         Tracing runs the module, so it is done on a small picture; the module must not decide by its input's shape.
         """
+        if precision == "int8":
+            if not isinstance(module, QuantizedNetwork):
+                raise BackendError(f"Precision int8 needs weights in 8 bits, which {spec.name} has not")
+            if not multiplies_bytes():
+                raise BackendError(
+                    "Precision int8 needs a processor that multiplies bytes (AVX-VNNI, AVX-512 VNNI or AMX), "
+                    "which this one does not: others add them up with too few bits"
+                )
         with translated_errors(f"openvino: compiling {spec.name}"), torch.no_grad():
             if self._traced != (module, precision):
                 self._traced, self._traces = (module, precision), {}
@@ -125,7 +137,11 @@ class OpenVINOBackend:
                 enlarge, module.upsample = upsample, enlarge
         height, width = ((_EXAMPLE + length) * spec.multiple_of for length in odd)
         example = enlarge(torch.zeros(1, spec.channels, height, width))
-        return *self._graph(with_packed_shuffle(module, example), example), enlarge
+        graph, decoder = self._graph(with_packed_shuffle(module, example), example)
+        if precision == "int8":
+            # Ranges of rounding must be constants when it looks for layers that it can compute in integers.
+            self._simplify(graph, cf=False, smart_reshape=False)
+        return graph, decoder, enlarge
 
     def save(
         self,
@@ -168,6 +184,12 @@ class OpenVINOBackend:
             trace = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
         decoder = self._decoder(trace)
         return self._frontend.convert(self._frontend.load(decoder)), decoder
+
+
+def multiplies_bytes() -> bool:
+    """Whether the processor multiplies bytes and adds them up in 32 bits; of ARM's, OpenVINO knows."""
+    features = torch.cpu.get_capabilities()
+    return "x86" not in str(features.get("architecture")) or any(features.get(name) for name in _BYTES)
 
 
 def _plain(module: nn.Module) -> nn.Module:

@@ -55,6 +55,8 @@ def _backend(
         default = backend.default_precision([module], spec, device)
         precision = settings.execution.precision if settings.execution.precision in backend.precisions else default
         assert precision is not None
+        if precision == "int8":
+            module = inference.load_network(settings, precision)[1]
         network = backend.compile(module, spec, shape, precision, device)
         try:
             x = torch.rand(shape, device=device)

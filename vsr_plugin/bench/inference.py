@@ -47,10 +47,11 @@ def has_weights(settings: Settings) -> bool:
     )
 
 
-def load_network(settings: Settings) -> tuple[ModelSpec, nn.Module]:
+def load_network(settings: Settings, precision: Precision = "float32") -> tuple[ModelSpec, nn.Module]:
     """The network to measure: with its weights, or where it has none with random ones, the same each time."""
-    if has_weights(settings):
-        return read_model(settings.model, settings.scale, settings.weights)
+    quantized = precision == "int8"
+    if quantized or has_weights(settings):
+        return read_model(settings.model, settings.scale, settings.weights, quantized=quantized)
     spec = find_model(settings.model, settings.scale)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -69,7 +70,7 @@ def network(settings: Settings, upscaler: Upscaler) -> Timing:
     grid = tiling.plan(settings.height, settings.width, upscaler.tile, spec.overlap[settings.scale], spec.multiple_of)
     batch = upscaler.batch or 1
     shape = (batch, spec.channels, *grid.size)
-    module = load_network(settings)[1]
+    module = load_network(settings, upscaler.precision)[1]
     compiled = open_backend(upscaler.backend).compile(module, spec, shape, upscaler.precision, upscaler.device)
     x = torch.rand(shape, device=upscaler.device)
     samples = settings.width * settings.height * spec.channels * (1 + settings.scale**2)
@@ -123,9 +124,12 @@ def ceiling(precision: Precision, device: torch.device, runs: int) -> Ceiling:
         device: Where.
         runs: How often.
     """
-    dtype: torch.dtype = getattr(torch, precision)
 
     def product(n: int) -> Callable[[], object]:
+        if precision == "int8":
+            bytes_, sums = torch.ones(n, n, dtype=torch.int8), torch.empty(n, n, dtype=torch.int32)
+            return lambda: torch._int_mm(bytes_, bytes_, out=sums)
+        dtype: torch.dtype = getattr(torch, precision)
         a, b = torch.rand(n, n, device=device).to(dtype), torch.rand(n, n, device=device).to(dtype)
         c = torch.empty_like(a)
         return lambda: torch.mm(a, b, out=c)

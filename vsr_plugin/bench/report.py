@@ -106,7 +106,7 @@ def measure(settings: Settings, *, others: bool) -> Report:
     Raises:
         VsrError: as `Upscaler` and `upscale_file` raise it.
     """
-    spec, module = inference.load_network(settings)
+    spec, module = inference.load_network(settings, settings.execution.precision or "float32")
     if not inference.has_weights(settings):
         _log.warning("no weights are shipped for %s ×%d: measured with random ones", spec.name, settings.scale)
     upscaler = Upscaler.from_module(module, spec, settings.scale, settings.execution)

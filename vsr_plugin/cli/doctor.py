@@ -52,7 +52,7 @@ _ENCODERS = (
     ("hevc_nvenc", False),
     ("av1_nvenc", False),
 )
-_CPU_FEATURES = ("avx2", "avx512_f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
+_CPU_FEATURES = ("avx2", "avx512_f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
 # A smooth picture looks the same however it is enlarged: networks leave bicubic by less than this, on average.
 _SMOOTH_DIFFERENCE = 4.0  # code values of 8 bits
 
@@ -147,11 +147,20 @@ def _import_error(module: str) -> str:
 def _devices() -> Iterator[Finding]:
     import torch
 
+    from ..backends.openvino import multiplies_bytes
+
     able = torch.cpu.get_capabilities()
     features = [name for name in _CPU_FEATURES if able.get(name)]
     cores = f"{able.get('num_physical_cores', '?')} cores, {torch.get_num_threads()} threads"
     yield Finding(
         "devices", "cpu", "ok", f"{able.get('cpu_name', 'unknown')}, {cores}, {' '.join(features) or 'plain'}"
+    )
+    fast = multiplies_bytes()
+    yield Finding(
+        "devices",
+        "int8",
+        "ok" if fast else "absent",
+        "fast" if fast else "this processor has no VNNI: no precision int8",
     )
     if not torch.cuda.is_available():
         yield Finding("devices", "cuda", "absent", "no CUDA device that torch can use")
@@ -184,10 +193,16 @@ def _weights() -> Iterator[Finding]:
     if not manifest():
         yield Finding("weights", "all", "broken", "none in this installation", reinstall())
     folder, good = resources.files("vsr_plugin.weights"), 0
-    for name, row in manifest().items():
-        file = folder / row.get("file", f"{name}.safetensors")
+    rows = {name: (row.get("file", f"{name}.safetensors"), row["sha256"]) for name, row in manifest().items()}
+    rows |= {
+        f"{name} in 8 bits": (row["int8"]["file"], row["int8"]["sha256"])
+        for name, row in manifest().items()
+        if "int8" in row
+    }
+    for name, (place, checksum) in rows.items():
+        file = folder / place
         try:
-            intact = sha256(file.read_bytes()).hexdigest() == row["sha256"]
+            intact = sha256(file.read_bytes()).hexdigest() == checksum
         except OSError:
             yield Finding("weights", name, "broken", "the file is missing", reinstall())
         else:
@@ -195,7 +210,7 @@ def _weights() -> Iterator[Finding]:
             if not intact:
                 yield Finding("weights", name, "broken", "not the file that was shipped", reinstall())
     if good:
-        yield Finding("weights", "shipped", "ok", f"{good} of {len(manifest())} are intact")
+        yield Finding("weights", "shipped", "ok", f"{good} of {len(rows)} are intact")
 
 
 def _pictures() -> Iterator[Finding]:

@@ -82,7 +82,7 @@ def encode(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="float32, bfloat16 or float16. [default: the fastest that costs little, and keeps flat areas flat]"
+            help="float32, bfloat16, float16 or int8. [default: the fastest that costs little, keeping flat areas flat]"
         ),
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Frames at a time. [default: what fits]")] = None,
@@ -192,7 +192,7 @@ def encode(
     times = values.enlargement(scale, width, height, size, fit, square=square_pixels)
     model, tuned_for = values.split_model(model, tuned_for)
     speak(quiet=quiet, verbose=verbose, once=resume or model == AUTO)
-    check_model(model, times, weights, tuned_for, fps)
+    check_model(model, times, weights, tuned_for, fps, quantized=precision == "int8")
     execution = Execution(
         backend=backend,
         device=device,

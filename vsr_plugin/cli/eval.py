@@ -60,7 +60,7 @@ def evaluate(
         str | None, typer.Option(help="Measure through a backend instead of plain float32. [--video: as vsr encode]")
     ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="With --backend or --video: float32, bfloat16 or float16.")
+        str | None, typer.Option(help="With --backend or --video: float32, bfloat16, float16 or int8.")
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="With --backend: cpu or cuda. [default: cpu; --video: as vsr encode]")
@@ -163,6 +163,7 @@ def _scores(
     from ..evaluation import bicubic
     from ..evaluation import evaluate as measure
     from ..models import read_model
+    from ..models.quantized import mirrored
     from ..pictures import read_pictures
 
     def said() -> Iterator[Picture]:
@@ -175,9 +176,11 @@ def _scores(
     if model == "bicubic":
         network = bicubic(scale)
     else:
-        spec, module = read_model(model, scale, weights)
+        spec, module = read_model(model, scale, weights, quantized=precision == "int8")
         channels = spec.channels
         network = module if backend is None else _through(backend, module, spec, precision, device)
+        if precision == "int8":
+            network = mirrored(network, scale, spec.overlap[scale])
     if self_ensemble:
         network = partial(mean_of_eight, upright=network, lying=network)
     pictures = read_pictures(data, channels)

@@ -87,6 +87,9 @@ def list_models(
                 tuned[row["model"]] = f"{tuned.get(row['model'], row['model'])} ×{row['scale']}"
         if tuned:
             typer.echo(f"--tuned-for {kind}: {', '.join(tuned.values())}", err=True)
+    quantized = [f"{row['model']} ×{row['scale']}" for row in rows if row["int8"]]
+    if quantized:
+        typer.echo(f"--precision int8: {', '.join(quantized)}", err=True)
     hidden = len(rows) - len(shown)
     if hidden:
         typer.echo(f"--all lists {hidden} more without weights.", err=True)
@@ -127,6 +130,34 @@ def names(
         typer.echo(f"{name}  {shape}")
 
 
+@models.command(short_help="Make weights in 8 bits, for --precision int8.")
+def quantize(
+    model: Annotated[str, typer.Argument(help="Name of a model of luma.")],
+    target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+    data: Annotated[list[Path], typer.Option(help="Folder of images to fit the weights to; repeatable.")],
+    scale: Annotated[int, typer.Option("-x", "--scale", help="Scale of the weights.")],
+    weights: Annotated[Path | None, typer.Option(help="Your own weights instead of the shipped ones.")] = None,
+    measure: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of images to measure on; repeatable.")] = None,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Make weights in 8 bits, for --precision int8."""
+    from ..errors import OutputError
+    from ..models import find_model
+
+    find_model(model, scale)
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target} exists", overwrite=True)
+    benchmarks = _named_paths("--measure NAME=FOLDER", measure or ())
+    from ..training.quantization import export_quantized
+    from .progress import waiting
+
+    with waiting(f"rounding {model} ×{scale}") as wait:
+        measured = export_quantized(model, scale, target, data, weights=weights, benchmarks=benchmarks, say=wait.say)
+    for name, psnr in measured.items():
+        typer.echo(f"{name}  {psnr:.3f} dB", err=True)
+    typer.echo(target)
+
+
 @models.command(short_help="Add a training run's weights to a folder of weights.")
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run of `vsr train`, finished or not.")],
@@ -144,19 +175,10 @@ def export(
     For files that other programs run: `vsr export`.
     """
     from ..device import find_device
-    from ..errors import UsageError
     from ..training.export import export as export_run
 
-    def paths(option: str, words: Sequence[str]) -> dict[str, Path]:
-        found: dict[str, Path] = {}
-        for word in words:
-            name, separator, path = word.partition("=")
-            if not (name.isidentifier() and separator and path):
-                raise UsageError(f"Expected {option}, got {word!r}")
-            found[name] = Path(path)
-        return found
-
-    benchmarks, clips = paths("--measure NAME=FOLDER", measure or ()), paths("--clip NAME=FILE", clip or ())
+    benchmarks = _named_paths("--measure NAME=FOLDER", measure or ())
+    clips = _named_paths("--clip NAME=FILE", clip or ())
 
     def measure_clips(model: str, scale: int, weights: Path, tuned_for: str) -> dict[str, Any]:
         from ..bench.compressed import figures
@@ -166,6 +188,18 @@ def export(
 
     for key in export_run(run, into, benchmarks, notice, measure_clips if clips else None, find_device(device)):
         typer.echo(key)
+
+
+def _named_paths(option: str, words: Sequence[str]) -> dict[str, Path]:
+    from ..errors import UsageError
+
+    found: dict[str, Path] = {}
+    for word in words:
+        name, separator, path = word.partition("=")
+        if not (name.isidentifier() and separator and path):
+            raise UsageError(f"Expected {option}, got {word!r}")
+        found[name] = Path(path)
+    return found
 
 
 def _named_value(word: str) -> tuple[str, Any]:
@@ -210,6 +244,7 @@ def _rows(scale: int | None, names: Sequence[str]) -> list[dict[str, Any]]:
                 "model": model,
                 "scale": each,
                 "weights": MODELS[model].weights(each),
+                "int8": MODELS[model].weights(each, quantized=True),
                 "tuned_for": [kind for kind in TUNINGS if MODELS[model].weights(each, kind)],
                 "speed": speed(model, each),
                 "fps_480p": round(expected_fps(model, each), 2),

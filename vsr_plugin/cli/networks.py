@@ -21,7 +21,9 @@ _log = logging.getLogger(__name__)
 AUTO = "auto"
 
 
-def check_model(model: str, scale: int | Size, weights: Path | None, tuned_for: str, fps: float | None) -> None:
+def check_model(
+    model: str, scale: int | Size, weights: Path | None, tuned_for: str, fps: float | None, *, quantized: bool
+) -> None:
     """Say what is wrong with a model before torch is loaded.
 
     Raises:
@@ -36,14 +38,18 @@ def check_model(model: str, scale: int | Size, weights: Path | None, tuned_for: 
         if weights is not None:
             raise UsageError("Expected --weights with the model they are for, got --model auto")
         check_tuning(tuned_for)
-        if isinstance(scale, int) and not any(scale in scales for scales in usable(tuned_for).values()):
-            raise UsageError(f"Expected a scale that a model has weights for, got {scale}", scale=...)
+        if isinstance(scale, int) and not any(
+            scale in scales for scales in usable(tuned_for, quantized=quantized).values()
+        ):
+            kind = " in 8 bits" if quantized else ""
+            raise UsageError(f"Expected a scale that a model has weights{kind} for, got {scale}", scale=...)
         return
     spec = find_model(model, scale if isinstance(scale, int) else None)
     check_tuning(tuned_for, weights)
     if weights is None:
-        there = sorted(spec.scales, key=lambda one: spec.weights(one, tuned_for) is None)
-        shipped_weights(spec, scale if isinstance(scale, int) else there[0], tuned_for)  # for a size, any will do
+        there = sorted(spec.scales, key=lambda one: spec.weights(one, tuned_for, quantized=quantized) is None)
+        scale = scale if isinstance(scale, int) else there[0]  # for a size, any will do
+        shipped_weights(spec, scale, tuned_for, quantized=quantized)
     elif not weights.exists():
         raise WeightsError(f"No such file: {weights}")
 

@@ -83,10 +83,11 @@ def preview(
     elif weights is not None:
         raise UsageError("Expected --weights with the model they are for, got --model auto")
     check_tuning(tuned_for, weights)
-    if tuned_for != CLEAN and model != _AUTO:
+    quantized = precision == "int8"
+    if ((quantized and weights is None) or tuned_for != CLEAN) and model != _AUTO:
         spec = find_model(model)
-        there = [one for one in spec.scales if spec.weights(one, tuned_for)] or spec.scales
-        shipped_weights(spec, times if isinstance(times, int) else there[0], tuned_for)
+        there = [one for one in spec.scales if spec.weights(one, tuned_for, quantized=quantized)] or spec.scales
+        shipped_weights(spec, times if isinstance(times, int) else there[0], tuned_for, quantized=quantized)
     execution = Execution(
         backend=backend,
         device=device,

@@ -78,6 +78,8 @@ def remedy(name: str, value: object) -> str:
         return "add -y to overwrite it"
     if name == "weights":
         return f"use your own with --weights {value}, or make some with `vsr train`"
+    if name == "quantize":
+        return f"make some with `vsr models quantize {value}`"
     flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
     if value is None:
         return f"leave {flag} out"

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from ..backends.deconvolution import SubpixelDeconvolution, with_subpixel_deconvolutions
 from ..errors import UsageError
+from ..models.deconvolution import SubpixelDeconvolution, with_subpixel_deconvolutions
 from . import CHAINS_ONLY
 
 if TYPE_CHECKING:

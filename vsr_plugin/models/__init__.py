@@ -135,24 +135,26 @@ def check_tuning(tuned_for: str, weights: object = None) -> None:
         raise UsageError("Expected weights of your own or shipped ones that are tuned, got both", tuned_for=None)
 
 
-def shipped_weights(spec: ModelSpec, scale: int, tuned_for: str = CLEAN) -> str:
-    """File name of the shipped weights.
+def shipped_weights(spec: ModelSpec, scale: int, tuned_for: str = CLEAN, *, quantized: bool = False) -> str:
+    """File name of the shipped weights, or of those in 8 bits.
 
     Raises:
-        UsageError: there are none that are tuned for this kind of input; the message lists those that are.
+        UsageError: there are none that are tuned for this kind of input, or none in 8 bits; the message lists those
+            that there are.
         WeightsError: there are none at all; the message says what training them takes.
     """
     check_tuning(tuned_for)
-    file = spec.weights(scale, tuned_for)
+    file = spec.weights(scale, tuned_for, quantized=quantized)
     if file is not None:
         return file
-    if tuned_for != CLEAN:
+    if quantized or tuned_for != CLEAN:
         there = {
-            name: [f"×{each}" for each in other.scales if other.weights(each, tuned_for)]
+            name: [f"×{each}" for each in other.scales if other.weights(each, tuned_for, quantized=quantized)]
             for name, other in MODELS.items()
         }
-        known = ", ".join(f"{name} {' '.join(scales)}" for name, scales in there.items() if scales)
-        raise UsageError(f"No weights of {spec.name} ×{scale} are tuned for {tuned_for}. Those there are: {known}")
+        known = ", ".join(f"{name} {' '.join(scales)}" for name, scales in there.items() if scales) or "none"
+        lack = ["are tuned for " + tuned_for] * (tuned_for != CLEAN) + ["are in 8 bits, for precision int8"] * quantized
+        raise UsageError(f"No weights of {spec.name} ×{scale} {' and '.join(lack)}. Those there are: {known}")
     # A step on 16 patches of 48 × 48 input pixels (Lim, CVPRW 2017): forward, and backward twice that.
     step = f"{6.0 * spec.cost[scale][1] * 16 * 48 * 48 / 1e12:.1g} TFLOP"
     raise WeightsError(
@@ -162,19 +164,25 @@ def shipped_weights(spec: ModelSpec, scale: int, tuned_for: str = CLEAN) -> str:
 
 
 def read_model(
-    name: str, scale: int, weights: str | Path | None = None, tuned_for: str = CLEAN
+    name: str, scale: int, weights: str | Path | None = None, tuned_for: str = CLEAN, *, quantized: bool = False
 ) -> tuple[ModelSpec, nn.Module]:
-    """`load_model`, and what is known of the network: its overlap is not the catalogue's, if it is of another form."""
+    """`load_model`, and what is known of the network: its overlap is not the catalogue's, if it is of another form.
+
+    ``quantized`` asks for weights in 8 bits, which are of a `quantized.QuantizedNetwork`.
+    """
     from .convert import convert, read_weights
 
     spec = find_model(name, scale)
     check_tuning(tuned_for, weights)
+    if quantized:
+        from .quantized import read_quantized
+
+        return spec, read_quantized(read_weights(_path(spec, scale, tuned_for, weights, quantized=True)), spec, scale)
+    file = read_weights(_path(spec, scale, tuned_for, weights, quantized=False))
     if weights is None:
-        shipped = shipped_weights(spec, scale, tuned_for)
-        file = read_weights(Path(str(resources.files("vsr_plugin.weights") / shipped)))
         file = replace(file, metadata={**file.metadata, "model": name})  # the manifest says whom it serves
-    else:
-        file = read_weights(Path(weights))
+    elif file.metadata.get("precision") == "int8":
+        raise WeightsError(f"{file.name} holds weights in 8 bits, which only precision int8 computes with")
     converted = convert(file, spec, scale)
     if converted.note:
         _log.warning("%s: %s", file.name, converted.note)
@@ -183,8 +191,15 @@ def read_model(
     return converted.spec, module.eval().requires_grad_(requires_grad=False)
 
 
+def _path(spec: ModelSpec, scale: int, tuned_for: str, weights: str | Path | None, *, quantized: bool) -> Path:
+    if weights is not None:
+        return Path(weights)
+    shipped = shipped_weights(spec, scale, tuned_for, quantized=quantized)
+    return Path(str(resources.files("vsr_plugin.weights") / shipped))
+
+
 def read_models(
-    spec: ModelSpec, weights: str | Path | None = None, tuned_for: str = CLEAN
+    spec: ModelSpec, weights: str | Path | None = None, tuned_for: str = CLEAN, *, quantized: bool = False
 ) -> dict[int, tuple[ModelSpec, nn.Module]]:
     """`read_model` at every scale that there are weights for, by scale.
 
@@ -193,14 +208,15 @@ def read_models(
     """
     check_tuning(tuned_for, weights)
     if weights is None:
-        scales = [one for one in spec.scales if spec.weights(one, tuned_for) is not None]
-        if not scales:
-            shipped_weights(spec, spec.scales[0], tuned_for)
-        return {one: read_model(spec.name, one, tuned_for=tuned_for) for one in scales}
+        scales = [one for one in spec.scales if spec.weights(one, tuned_for, quantized=quantized) is not None]
+        return {
+            one: read_model(spec.name, one, tuned_for=tuned_for, quantized=quantized)
+            for one in scales or spec.scales[:1]  # of which the latter raises what is wrong
+        }
     found, failure = {}, None
     for one in spec.scales:
         try:
-            found[one] = read_model(spec.name, one, weights)
+            found[one] = read_model(spec.name, one, weights, quantized=quantized)
         except WeightsError as error:
             failure = failure or error
     if failure is not None and not found:

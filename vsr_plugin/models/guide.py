@@ -36,17 +36,19 @@ def speed(model: str, scale: int) -> str:
     return f"{fps:.0f} fps at 480p" if fps >= 1.5 else f"{1 / fps:.0f} s a frame at 480p"
 
 
-def usable(tuned_for: str = CLEAN) -> dict[str, tuple[int, ...]]:
-    """The models that have weights for this kind of input, and the scales at which they have them."""
+def usable(tuned_for: str = CLEAN, *, quantized: bool = False) -> dict[str, tuple[int, ...]]:
+    """The models that have weights for this kind of input, or those in 8 bits, and the scales at which they do."""
     scales = {
-        name: tuple(scale for scale in spec.scales if spec.weights(scale, tuned_for)) for name, spec in MODELS.items()
+        name: tuple(scale for scale in spec.scales if spec.weights(scale, tuned_for, quantized=quantized))
+        for name, spec in MODELS.items()
     }
     return {name: found for name, found in scales.items() if found}
 
 
-def psnr(model: str, scale: int, tuned_for: str = CLEAN) -> float | None:
-    """What its shipped weights measure on Set5, in dB; None without weights."""
+def psnr(model: str, scale: int, tuned_for: str = CLEAN, *, quantized: bool = False) -> float | None:
+    """What its shipped weights, or those in 8 bits, measure on Set5, in dB; None without weights."""
     row = manifest().get(weights_key(model, scale, tuned_for), {})
+    row = row.get("int8", {}) if quantized else row
     return float(row["set5"]["psnr"]) if "set5" in row else None
 
 

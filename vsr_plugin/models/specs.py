@@ -78,15 +78,18 @@ class ModelSpec(NetworkSpec):
     options: Mapping[str, Any] = field(default_factory=dict)
     cost: Mapping[int, tuple[int, int]] = field(kw_only=True)
 
-    def weights(self, scale: int, tuned_for: str = CLEAN) -> str | None:
+    def weights(self, scale: int, tuned_for: str = CLEAN, *, quantized: bool = False) -> str | None:
         """File name of the shipped weights for ``scale``, or None if none are shipped.
 
         Args:
             scale: Whole number.
             tuned_for: What kind of input they were trained for: a name out of `TUNINGS`.
+            quantized: Of those in 8 bits, for precision int8.
         """
         key = weights_key(self.name, scale, tuned_for)
         from . import manifest
 
         row = manifest().get(key)
+        if row is not None and quantized:
+            row = row.get("int8")
         return None if row is None else str(row.get("file", f"{key}.safetensors"))

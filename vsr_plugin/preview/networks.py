@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..engine import Upscaler
 from ..execution import Execution
 from ..models import CLEAN, MODELS, find_model
+from ..models.guide import usable
 from ..stream.choice import Trial, choose
 from .pixels import enlarge
 
@@ -31,7 +32,8 @@ class Networks:
     Args:
         weights: A file of weights for the model ``own``.
         own: ″
-        tuned_for: The kind of input that shipped weights are for; models that have none for it are left out.
+        tuned_for: The kind of input that shipped weights are for; models that have none for it are left out,
+            as with precision int8 are those that have none in 8 bits.
         execution: As for `Upscaler`; the batch is one frame.
         size: That frames get, in place of any scale.
     """
@@ -50,6 +52,7 @@ class Networks:
         self.own = own if weights is not None else ""
         self._tuned_for = tuned_for
         self._execution = replace(execution or Execution(), batch=1)
+        self._quantized = self._execution.precision == "int8"
 
     def models(self, scale: int | Size) -> tuple[str, ...]:
         """Names, in the order of the catalogue."""
@@ -59,7 +62,8 @@ class Networks:
         """What a model can be opened at."""
         spec = find_model(model)
         own = model == self.own
-        scales = tuple(scale for scale in spec.scales if own or spec.weights(scale, self._tuned_for) is not None)
+        shipped = usable(self._tuned_for, quantized=self._quantized).get(model, ())
+        scales = spec.scales if own else shipped
         return scales if self._size is None else (self._size,) * bool(scales)
 
     def open(self, model: str, scale: int | Size) -> Upscaler:
@@ -88,5 +92,5 @@ class Networks:
             return made.network_seconds + made.display_seconds
 
         limit = _SHARE / (clip.frame_rate or 25.0)
-        trial = Trial.of(scale, frame, self._tuned_for)
+        trial = Trial.of(scale, frame, self._tuned_for, quantized=self._quantized)
         return choose(trial, limit, lambda name: self.open(name, scale), make_frame)

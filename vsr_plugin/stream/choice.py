@@ -79,30 +79,34 @@ class Trial:
         models: One or more.
         scales: Of the networks that a frame passes, one after the other.
         tuned_for: The kind of input that their weights are for.
+        quantized: Whether those are in 8 bits.
     """
 
     models: tuple[str, ...]
     scales: tuple[int, ...]
     tuned_for: str = CLEAN
+    quantized: bool = False
 
     @classmethod
-    def of(cls, times: int | Size, frame: Frame, tuned_for: str = CLEAN) -> Self:
+    def of(cls, times: int | Size, frame: Frame, tuned_for: str = CLEAN, *, quantized: bool = False) -> Self:
         """Those that can be compared: of models that reach a size by different scales, those of the commonest ones.
 
         Args:
             times: The enlargement, or the size.
             frame: One of those that are enlarged.
             tuned_for: As for `Upscaler`.
+            quantized: Only those that have weights in 8 bits.
 
         Raises:
             UsageError: a scale that no model has weights for, or a size that the frame has already or none reaches.
         """
-        able = usable(tuned_for)
+        able = usable(tuned_for, quantized=quantized)
         fixed = times.scale if isinstance(times, Size) else times
         if fixed is not None:
             able = {name: scales for name, scales in able.items() if fixed in scales}
         if not able:
-            raise UsageError(f"Expected a scale that a model has weights for, got {fixed}", scale=...)
+            kind = " in 8 bits" if quantized else ""
+            raise UsageError(f"Expected a scale that a model has weights{kind} for, got {fixed}", scale=...)
         plans: dict[str, tuple[int, ...]] = {}
         failure: UsageError | None = None
         for name, scales in sorted(able.items(), key=lambda item: max(item[1])):
@@ -115,11 +119,11 @@ class Trial:
         found = Counter(plans.values())
         common = min(found, key=lambda plan: (-found[plan], math.prod(plan), plan))
         models = (name for name, plan in plans.items() if plan == common)
-        return cls(tuple(sorted(models, key=lambda name: _work(name, common))), common, tuned_for)
+        return cls(tuple(sorted(models, key=lambda name: _work(name, common))), common, tuned_for, quantized)
 
     def psnr(self, model: str) -> float:
         """What a model's weights measure on Set5, in dB, at the first of the scales."""
-        return psnr(model, self.scales[0], self.tuned_for) or 0.0
+        return psnr(model, self.scales[0], self.tuned_for, quantized=self.quantized) or 0.0
 
 
 def choose(
@@ -203,7 +207,7 @@ def best_model(
     sample = _sample(source, selection or Selection())
     with closing(Source(source, sample)) as frames:
         frame = next(frames)
-    trial = Trial.of(scale, frame, tuned_for)
+    trial = Trial.of(scale, frame, tuned_for, quantized=execution is not None and execution.precision == "int8")
 
     def open_model(model: str) -> Upscaler:
         return Upscaler(model, scale, execution, tuned_for=tuned_for)

@@ -97,8 +97,9 @@ def upscale(
         weights: A file of weights in place of the shipped ones.
         tuned_for: Which of the shipped weights: "clean", or "video" for clips that have been compressed.
         backend: What runs the network; by default the best for the device.
-        precision: "float32", "float16" or "bfloat16"; by default the fastest that costs no more than 0.02 dB. Clips in
-            single precision are computed in float32, those in half precision in float16 where the backend has it.
+        precision: "float32", "float16", "bfloat16" or "int8"; by default the fastest that costs no more than 0.02 dB.
+            Clips in single precision are computed in float32, those in half precision in float16 where the backend has
+            it.
         device: "cpu", "cuda" or "cuda:1", or a number: of a CUDA device, or −1 for the CPU. By default the first CUDA
             device where there is one and the backend uses it, else the CPU; and so is 0.
         num_streams: Blocks that are computed side by side, each with a copy of the network; by default 2: on CUDA one

@@ -98,7 +98,7 @@ class WeightsFile:
     Attributes:
         name: Of the file, for messages.
         tensors: By the names they have there, without the names of what holds the whole network.
-        metadata: Of a .safetensors file; ours say ``model``, ``scale``, and ``options`` in JSON.
+        metadata: Of a .safetensors file; ours say ``model``, ``scale``, maybe ``options`` in JSON, and ``precision``.
         origin: The class of a network that was pickled whole; else empty.
     """
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from vsr_plugin.backends.deconvolution import SubpixelDeconvolution, with_subpixel_deconvolutions
 from vsr_plugin.models import MODELS, build_model
+from vsr_plugin.models.deconvolution import SubpixelDeconvolution, with_subpixel_deconvolutions
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from ..kernels import pixel_shuffle
-from ..models.layers import CroppedDeconvolution
+from .layers import CroppedDeconvolution
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,0 +1,82 @@
+"""Weights in 8 bits are made so that little is lost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+import typer
+from PIL import Image
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from vsr_plugin.cli.models import models
+from vsr_plugin.models import read_model
+from vsr_plugin.models.quantized import QuantizedConvolution
+from vsr_plugin.training.quantization import quantize
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def app() -> typer.Typer:
+    """An app with the command."""
+    found = typer.Typer()
+    found.add_typer(models)
+    return found
+
+
+def _patches(count: int, side: int) -> Tensor:
+    """Soft noise."""
+    noise = torch.rand(count, 1, side, side, generator=torch.Generator().manual_seed(1))
+    return torch.nn.functional.avg_pool2d(noise, 5, 1, 2, count_include_pad=False) * 1.6 - 0.3
+
+
+def _network() -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 4, 3, padding=1), nn.PixelShuffle(2)]
+    return nn.Sequential(*layers).eval()
+
+
+def test_a_network_in_8_bits_gives_nearly_the_same() -> None:
+    module, patches = _network(), _patches(40, 24)
+    result = quantize(module, 2, patches[:32])
+    with torch.inference_mode():
+        error = 255 * (result(patches[32:]) - module(patches[32:]))[..., 8:-8, 8:-8]
+        nearest = quantize(module, 2, patches[:32])
+        for part in nearest.modules():
+            if isinstance(part, QuantizedConvolution):
+                part.weight.copy_((part.weight.float() / 16).round() * 16)  # what four bits would be
+        worse = 255 * (nearest(patches[32:]) - module(patches[32:]))[..., 8:-8, 8:-8]
+    assert error.square().mean().sqrt() < 0.5
+    assert worse.square().mean() > 4 * error.square().mean()
+
+
+def test_the_same_patches_make_the_same_weights() -> None:
+    one, other = (quantize(_network(), 2, _patches(32, 24)).state_dict() for _ in range(2))
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_a_command_makes_weights_in_8_bits_of_ones_own(tmp_path: Path) -> None:
+    for index in range(9):
+        samples = (255 * _patches(1, 100)[0, 0].clamp(0, 1)).numpy().astype(np.uint8)
+        Image.fromarray(np.roll(samples, index)).save(tmp_path / f"{index}.png")
+    target = tmp_path / "mine.safetensors"
+    words = ["models", "quantize", "fsrcnn-s", str(target), "-x", "2", "--data", str(tmp_path)]
+    result = CliRunner().invoke(app(), words)
+    assert result.exit_code == 0, result.output
+    _, module = read_model("fsrcnn-s", 2, target, quantized=True)
+    assert sum(isinstance(part, QuantizedConvolution) for part in module.modules()) == 5
+    again = CliRunner().invoke(app(), words)
+    assert again.exit_code != 0
+
+
+@pytest.mark.parametrize("model", ["edsr-baseline", "srresnet"])
+def test_networks_of_color_are_refused(model: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(
+        app(), ["models", "quantize", model, "o.safetensors", "-x", "2", "--data", str(tmp_path)]
+    )
+    assert result.exit_code != 0
+    assert "network of luma" in str(result.exception)

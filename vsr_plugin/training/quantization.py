@@ -1,0 +1,252 @@
+"""Weights in 8 bits, made from trained ones without training: layer by layer, to give what the network gave.
+
+A layer's weights are first fitted anew to its inputs, which are rounded by now; then they are rounded one after the
+other, and what rounding one changes is made up for by those that are left.
+
+Sources: Frantar et al., "GPTQ: Accurate Post-Training Quantization", ICLR 2023, for the order of rounding and the
+Cholesky factor that says how to make up for it.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import tomllib
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ..errors import InputError, OutputError, UsageError
+from ..evaluation import evaluate, shrunk_pair
+from ..models import MODELS, read_model
+from ..models.deconvolution import with_subpixel_deconvolutions
+from ..models.quantized import PEAK, QuantizedConvolution, QuantizedNetwork, convolutions, mirrored, replace_part
+from ..models.specs import weights_key
+from ..pictures import list_images, read_picture, read_pictures
+from .export import dump_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+_LEVELS = range(16, 236)  # code values of flat patches
+_SIDE = 16  # samples of a flat patch
+_FLAT = 1.0  # how much flat patches count, beside all others
+_LEVEL = 0.01  # how much the last layer's sum of a kernel counts, beside the mean square of its inputs
+_DAMPING = 3e-4  # of the mean square of a layer's inputs
+_CROP = 4  # outputs at the border of a patch, which see padding
+_GROUP = 32  # patches at once
+_SAMPLES = 20_000  # of a channel, that tell its range
+_PICTURES, _PER_PICTURE, _PATCH = 60, 4, 36
+_SHARES = 29  # of the largest value, that are tried as the limit
+
+
+@torch.no_grad()
+def quantize(
+    module: nn.Module, scale: int, patches: Tensor, say: Callable[[str], None] = lambda _: None
+) -> QuantizedNetwork:
+    """Make a network in 8 bits that gives nearly the same.
+
+    Args:
+        module: A network of luma, in float32: (N, 1, H, W) → (N, 1, H·scale, W·scale).
+        scale: ″
+        patches: (N, 1, S, S) of what it enlarges, S at least 24; some hundreds will do.
+        say: Is told what is done.
+    """
+    truth = with_subpixel_deconvolutions(module).eval()
+    result = QuantizedNetwork(module, scale).eval()
+    levels = torch.tensor(_LEVELS, dtype=torch.float32) / 255
+    groups = [*torch.split(patches, _GROUP), levels.reshape(-1, 1, 1, 1).expand(-1, 1, _SIDE, _SIDE)]
+    shares = [1 / (len(groups) - 1)] * (len(groups) - 1) + [_FLAT]
+    _fit_linear(result, truth, groups, shares)
+    working = copy.deepcopy(truth)
+    layers = list(convolutions(truth))
+    for name, layer in layers:
+        say(f"rounding {name}")
+        part = result.network.get_submodule(name)
+        assert isinstance(part, QuantizedConvolution)
+        if not part.first:
+            _set_range(part, torch.cat([_input(working, name, group) for group in groups[:-1]]))
+        kernel = layer.kernel_size[0]
+        sums = _Sums(part.weight[0].numel() + 1, len(part.weight))
+        for group, share in zip(groups, shares, strict=True):
+            y = layer(_input(truth, name, group))
+            if layer is layers[-1][1]:
+                y = y - result.beside(group)
+            x = F.pad(part.rounded(_input(working, name, group)), part.padding, part.mode)
+            sums.add(F.unfold(x, kernel).reshape(len(x), -1, *y.shape[2:]), y, share, constant=True)
+        _round(part, sums, part.unrounded(layer.weight), _LEVEL if layer is layers[-1][1] else 0.0)
+        replace_part(working, name, part)
+    return result
+
+
+class _Sums:
+    """Sums of products over inputs and outputs of a layer: all that a least-squares fit needs."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        self.gram = torch.zeros(inputs, inputs, dtype=torch.float64)
+        self.cross = torch.zeros(outputs, inputs, dtype=torch.float64)
+
+    def add(self, x: Tensor, y: Tensor, share: float, *, constant: bool) -> None:
+        """Take in (N, inputs, H, W) and (N, outputs, H, W), without their borders, with an input of 1 or not."""
+        crop = _CROP if y.shape[2] > 4 * _CROP else (y.shape[2] - 1) // 2
+        rows, y = (each[..., crop:-crop, crop:-crop].transpose(0, 1).flatten(1) for each in (x, y))
+        if constant:
+            rows = torch.cat([rows, torch.ones(1, rows.shape[1])])
+        self.gram += share / rows.shape[1] * (rows @ rows.T).double()
+        self.cross += share / rows.shape[1] * (y @ rows.T).double()
+
+
+def _fit_linear(result: QuantizedNetwork, truth: nn.Module, groups: list[Tensor], shares: list[float]) -> None:
+    """Make the linear filter of it that gives what the network gives, as nearly as one can."""
+    layer = result.linear
+    sums = _Sums(layer.weight[0].numel(), len(layer.weight))
+    for group, share in zip(groups, shares, strict=True):
+        y = F.pixel_unshuffle(truth(group), result.shuffle.upscale_factor)
+        x = F.unfold(group, layer.kernel_size, padding=layer.kernel_size[0] // 2)
+        sums.add(x.reshape(len(x), -1, *y.shape[2:]), y, share, constant=False)
+    sums.gram.diagonal().add_(1e-7 * sums.gram.diagonal().mean())
+    layer.weight.copy_(torch.linalg.solve(sums.gram, sums.cross, left=False).reshape(layer.weight.shape))
+
+
+def _input(module: nn.Module, name: str, x: Tensor) -> Tensor:
+    """What a part of a module gets of ``x``."""
+    found: list[Tensor] = []
+    hook = module.get_submodule(name).register_forward_pre_hook(lambda _, arguments: found.append(arguments[0]))
+    module(x)
+    hook.remove()
+    return found[0]
+
+
+def _set_range(part: QuantizedConvolution, x: Tensor) -> None:
+    """Choose for every channel of (N, C, H, W) which value is the largest: clamping some makes others finer."""
+    signed = bool((x < 0).any())
+    part.zero.fill_(128 if signed else 0)
+    peak = 127 if signed else 255
+    values = x.transpose(0, 1).flatten(1).abs()
+    values = values[:, :: max(1, values.shape[1] // _SAMPLES)]
+    largest = values.amax(1).clamp_min(1e-6)
+    best, limit = torch.full_like(largest, torch.inf), largest
+    for share in torch.linspace(1, 0.3, _SHARES):
+        tried = share * largest
+        error = (values - tried[:, None]).clamp_min(0).square().mean(1) + (tried / peak).square() / 12
+        limit = torch.where(error < best, tried, limit)
+        best = torch.minimum(error, best)
+    part.gain.copy_((peak / limit).reshape(part.gain.shape))
+
+
+def _round(part: QuantizedConvolution, sums: _Sums, before: Tensor, level: float) -> None:
+    """Fit the weights to the sums, near what they were before, and round them.
+
+    In a flat area all inputs of a kernel are rounded alike, and their errors add up; ``level`` keeps its sum small.
+    """
+    mean, total = sums.gram[-1, :-1], sums.gram[-1, -1]
+    spread = sums.gram[:-1, :-1] - torch.outer(mean, mean) / total
+    damping = _DAMPING * spread.diagonal().mean()
+    spread.diagonal().add_(damping)
+    taps = part.weight[0, 0].numel()
+    kernels = torch.eye(part.weight.shape[1]).kron(torch.ones(taps, taps))
+    spread += level * sums.gram.diagonal()[:-1].mean() * kernels
+    wanted = sums.cross[:, :-1] - torch.outer(sums.cross[:, -1], mean) / total
+    weight = torch.linalg.solve(spread, wanted + damping * before.flatten(1).double(), left=False)
+    step = weight.abs().amax(1, keepdim=True) / PEAK
+    whole = _rounded(weight, spread, step)
+    part.weight.copy_(whole.reshape(part.weight.shape))
+    part.step.copy_(step.reshape(part.step.shape))
+    part.bias.copy_((sums.cross[:, -1] - (whole * step) @ mean) / total)
+
+
+def _rounded(weight: Tensor, spread: Tensor, step: Tensor) -> Tensor:
+    """Weights (out, in) → whole numbers of steps, those of the inputs that vary most first."""
+    order = spread.diagonal().argsort(descending=True)
+    weight = weight[:, order].clone()
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(spread[order][:, order]))
+    factor = torch.linalg.cholesky(inverse, upper=True)
+    whole = torch.empty_like(weight)
+    for i in range(weight.shape[1]):
+        column = slice(i, i + 1)
+        whole[:, column] = (weight[:, column] / step).round().clamp(-PEAK, PEAK)
+        error = (weight[:, column] - whole[:, column] * step) / factor[i, i]
+        weight[:, i:] -= error * factor[column, i:]
+    return whole[:, order.argsort()]
+
+
+def training_patches(folders: Sequence[Path], scale: int, seed: int = 0) -> Tensor:
+    """Patches of small pictures out of folders, as many of each folder: (N, 1, 36, 36).
+
+    Raises:
+        InputError: a folder without pictures, or only with some that are too small.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for folder in folders:
+        for path in list_images(folder)[: _PICTURES // len(folders)]:
+            small = shrunk_pair(read_picture(path), scale, 1).small
+            room = [side - _PATCH + 1 for side in small.shape[1:]]
+            if min(room) < 1:
+                continue
+            for _ in range(_PER_PICTURE):
+                y, x = (int(torch.randint(most, (), generator=generator)) for most in room)
+                found.append(small[:, y : y + _PATCH, x : x + _PATCH])
+    if len(found) < _GROUP:
+        raise InputError(
+            f"Expected pictures of {_PATCH * scale} and more pixels a side, got {len(found)} patches of them"
+        )
+    return torch.stack(found)
+
+
+def export_quantized(
+    model: str,
+    scale: int,
+    target: Path,
+    folders: Sequence[Path],
+    *,
+    weights: Path | None = None,
+    benchmarks: Mapping[str, Path] | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, float]:
+    """Write a model's weights in 8 bits, and measure them.
+
+    Beside shipped weights their row in the manifest is told of them.
+
+    Args:
+        model: Name of a model of luma.
+        scale: What it enlarges by.
+        target: The .safetensors file.
+        folders: Of pictures to fit them to.
+        weights: What they are made of; by default the shipped ones.
+        benchmarks: Name → folder of pictures to measure them on.
+        say: Is told what is done.
+
+    Returns:
+        The PSNR of each benchmark in dB.
+
+    Raises:
+        UsageError: a model of RGB.
+        InputError: pictures that cannot be read.
+        OutputError: the file cannot be written.
+    """
+    spec, module = read_model(model, scale, weights)
+    if spec.channels != 1 or spec.options != MODELS[model].options:
+        raise UsageError(f"Expected a network of luma in the form of the catalogue, got {model}")
+    result = quantize(module, scale, training_patches(folders, scale), say)
+    measured: dict[str, dict[str, float]] = {}
+    for name, folder in (benchmarks or {}).items():
+        say(f"measuring on {name}")
+        scores = evaluate(mirrored(result, scale, spec.overlap[scale]), scale, read_pictures(folder))
+        measured[name] = {"psnr": round(scores.psnr, 3), "ssim": round(scores.ssim, 4)}
+    content = save(result.state_dict(), {"model": model, "scale": str(scale), "precision": "int8"})
+    manifest, key = target.parent / "manifest.toml", weights_key(model, scale)
+    try:
+        target.write_bytes(content)
+        rows = tomllib.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {}
+        if weights is None and key in rows:
+            of = {"file": target.name, "sha256": hashlib.sha256(content).hexdigest()}
+            rows[key]["int8"] = of | measured
+            manifest.write_text(dump_manifest(rows), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"Cannot write {str(target)!r}: {error}") from error
+    return {name: found["psnr"] for name, found in measured.items()}
