@@ -1,4 +1,4 @@
-"""What a machine has to run networks on: the device, the backend that suits it, and the CPU threads of torch."""
+"""What a machine has to run networks on: the device and the way there, the backend that suits it, torch's threads."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from .execution import check_device
 from .kernels import usable as kernels_usable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from threadpoolctl import ThreadpoolController
+    from torch import Tensor
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +58,24 @@ def find_device(name: str | None) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"No device {name!r}: torch reports {torch.cuda.device_count()} CUDA devices", device="cpu")
     return device
+
+
+def upload(planes: Sequence[Tensor], device: torch.device) -> Tensor:
+    """(H, W) on the CPU → (N, H, W) on a device, as they are."""
+    if device.type == "cpu":
+        return torch.stack(list(planes))
+    pinned = torch.empty((len(planes), *planes[0].shape), dtype=planes[0].dtype, pin_memory=True)
+    for index, plane in enumerate(planes):
+        pinned[index].copy_(plane)
+    return pinned.to(device, non_blocking=True)
+
+
+def download(planes: Tensor) -> Tensor:
+    """To the CPU; not there before the device is synchronised."""
+    if planes.device.type == "cpu":
+        return planes
+    pinned = torch.empty(planes.shape, dtype=planes.dtype, pin_memory=True)
+    return pinned.copy_(planes, non_blocking=True)
 
 
 def cpu_count() -> int:

@@ -20,7 +20,7 @@ import torch
 from .backends import Precision, open_backend
 from .backends.memory import forget_frames, translated_errors
 from .color import Conversion
-from .device import default_backend, find_device, torch_threads
+from .device import default_backend, download, find_device, torch_threads, upload
 from .errors import OutOfMemoryError, UsageError, check_type
 from .execution import MIN_TILE, Execution
 from .frames import Frame
@@ -362,7 +362,7 @@ class Upscaler:
         conversion = Conversion(first.color, len(first.planes), self.spec.channels, target.scale, target)
         task = f"{self.backend}: enlarging {first.width}×{first.height}"
         with torch.inference_mode(), translated_errors(task), torch_threads(1 if self._backend.own_threads else None):
-            planes = [self._upload([frame.planes[index] for frame in frames]) for index in range(len(first.planes))]
+            planes = [upload(stack, self.device) for stack in zip(*(frame.planes for frame in frames), strict=True)]
             if self.device.type != "cpu" or self._backend.reads_samples or not self.spec.exact_in_windows:
                 reuse = None
             whole = len(target.scales) == 1 and target.window is None
@@ -372,7 +372,7 @@ class Upscaler:
             for place, scale in enumerate(target.scales):
                 before = None if reuse is None else partial(reuse.place, place)
                 x = self._pass(place, scale)(x if place == 0 else x.clamp(0, 1), batch, self.tile, native, before)
-            results = [self._download(plane) for plane in conversion.join(x, rest)]
+            results = [download(plane) for plane in conversion.join(x, rest)]
             if self.device.type == "cuda":
                 torch.cuda.current_stream(self.device).synchronize()
         return [
@@ -392,19 +392,3 @@ class Upscaler:
                 self_ensemble=self.self_ensemble,
             )
         return self._passes[place, scale]
-
-    def _upload(self, planes: Sequence[Tensor]) -> Tensor:
-        """(H, W) on the CPU → (N, H, W) on the device, in native samples."""
-        if self.device.type == "cpu":
-            return torch.stack(list(planes))
-        pinned = torch.empty((len(planes), *planes[0].shape), dtype=planes[0].dtype, pin_memory=True)
-        for index, plane in enumerate(planes):
-            pinned[index].copy_(plane)
-        return pinned.to(self.device, non_blocking=True)
-
-    def _download(self, planes: Tensor) -> Tensor:
-        """To the CPU; not there before the device is synchronised."""
-        if self.device.type == "cpu":
-            return planes
-        pinned = torch.empty(planes.shape, dtype=planes.dtype, pin_memory=True)
-        return pinned.copy_(planes, non_blocking=True)

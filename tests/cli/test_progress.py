@@ -10,7 +10,7 @@ from rich.console import Console
 
 from vsr_plugin.cli import progress, terminal
 from vsr_plugin.stream import Progress
-from vsr_plugin.stream.writer import Written
+from vsr_plugin.stream.written import Written
 
 
 class Noticed(io.StringIO):

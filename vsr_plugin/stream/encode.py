@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..frames import Frame
     from .decode import Source
     from .encoder import Encoding
-    from .writer import Written
+    from .written import Written
 
 
 def encode(

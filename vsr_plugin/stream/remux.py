@@ -104,8 +104,8 @@ class Remux:
         self._undecodable: set[int] = set()  # film streams that wait for a key frame
         self.begun = False
 
-    def lay_out(self, add_picture: Callable[[], VideoStream]) -> VideoStream:
-        """Add all streams in the input's order, with chapters and tags; ``add_picture`` adds the new video stream.
+    def lay_out(self, add_video: Callable[[], VideoStream]) -> VideoStream:
+        """Add all streams in the input's order, with chapters and tags; ``add_video`` adds the new video stream.
 
         Raises:
             OutputError: with ``strict``, at the first thing the output container cannot hold.
@@ -115,7 +115,7 @@ class Remux:
             drop(self._source, what, "FFmpeg does not read it", strict=self._strict)
         for stream in self._input.streams:
             if stream.index == self._source.stream_index:
-                video = add_picture()
+                video = add_video()
                 video.metadata.update(kept_tags(self._source.tags, self._output.format.name))
                 video.disposition = self._source.disposition
                 self._set_timecode(video)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..frames import Frame
     from .segments.executor import Executor
     from .segments.job import Joined
-    from .writer import Written
+    from .written import Written
 
 # Frames read ahead and enlarged ahead: enough to ride out a key frame, and a bound on memory.
 _AHEAD = 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -36,6 +36,7 @@ from .remux import Remux, drop, metadata_options
 from .sequence import is_pattern
 from .side_data import Losses, SideData, template
 from .still import WRITTEN, StillWriter
+from .written import Written
 from .y4m import AspectWriter
 
 if TYPE_CHECKING:
@@ -52,35 +53,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STATING = {".m4v", ".mk3d", ".mkv", ".mov", ".mp4", ".qt", ".webm"}  # their headers state rotation and HDR metadata
-
-
-@dataclass(slots=True)
-class Written:
-    """What has been written so far.
-
-    Attributes:
-        frames: Given to the encoder.
-        position: Time of the last one, in seconds.
-        size: Bytes of the encoded video.
-        encoded: Packets that these are, one for each frame; encoders look ahead.
-        codec: The encoder's name.
-        pixel_format: FFmpeg's name.
-        width: Of an encoded frame, in pixels.
-        height: Of an encoded frame, in pixels.
-        transposed: Whether the header says that players show its rows as columns.
-        output: Where it went; another name than asked for if that was taken meanwhile.
-    """
-
-    frames: int = 0
-    position: float = 0.0
-    size: int = 0
-    encoded: int = 0
-    codec: str = ""
-    pixel_format: str = ""
-    width: int = 0
-    height: int = 0
-    transposed: bool = False
-    output: str = "-"
 
 
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # H.273, table 3: with another one, the frames look wrong
@@ -111,7 +83,7 @@ class Writer:
         self._shown: av.VideoFrame | None = None  # what a constant-rate output repeats
         self._closing = ExitStack()
         self._remux: Remux | None = None
-        self._pictures_only = suffix in STILL_PICTURES or suffix == ".y4m"
+        self._images_only = suffix in STILL_PICTURES or suffix == ".y4m"
         self._ratio: Fraction | None = None
         self._turn: Turn | None = None
         self._latest: int | None = None  # decoding time of the last encoded packet
@@ -152,12 +124,12 @@ class Writer:
             why = f"it cannot be stated in {self._output.format.name} with {codec}"
             what = f"the pixel aspect ratio {ratio.numerator}:{ratio.denominator}"
             drop(self._source, what, why, strict=self._strict)
-        if self._pictures_only:
-            self._tell_all_but_pictures(frame)
+        if self._images_only:
+            self._tell_all_but_images(frame)
             if self._source.queue is not None:
                 self._source.queue.close()
         stated = {"the rotation"}
-        if self._pictures_only:
+        if self._images_only:
             self._stream = self._add_stream(self._output, frame, {})
             self._context = self._stream.codec_context
         else:
@@ -174,16 +146,16 @@ class Writer:
         self._losses = Losses(self._source.side_data, first, stated=stated, repeated=repeated)
         self._tell(first)
 
-    def _lay_out(self, add_picture: Callable[[], VideoStream]) -> VideoStream:
-        """Add all streams to the output; ``add_picture`` adds the enlarged one."""
+    def _lay_out(self, add_video: Callable[[], VideoStream]) -> VideoStream:
+        """Add all streams to the output; ``add_video`` adds the enlarged one."""
         if self._source.queue is None and self._source.companions:
             raise UsageError(f"Expected a Source with keep_packets to copy {self._source.companions}, got one without")
         self._remux = Remux(self._source, self._output, strict=self._strict)
-        return self._remux.lay_out(add_picture)
+        return self._remux.lay_out(add_video)
 
     def _oriented(self, side_data: SideData, matrix: bytes, codec: str, frame: Frame) -> SideData:
         """Side data whose rotation the output's header can state; where it cannot, the frames are turned."""
-        if not self._pictures_only and self._carrier(codec):
+        if not self._images_only and self._carrier(codec):
             return replace(side_data, display_matrix=scaled(matrix, Fraction(frame.height, self._source.height)))
         self._turn = Turn.parse(matrix)
         if self._turn is None:
@@ -195,7 +167,7 @@ class Writer:
                 self._ratio = 1 / self._ratio
         return replace(side_data, display_matrix=None)
 
-    def _tell_all_but_pictures(self, frame: Frame) -> None:
+    def _tell_all_but_images(self, frame: Frame) -> None:
         """Name what a file has besides its frames, where only those are written, or raise if strict."""
         chapters = "the chapters" if self._source.has_chapters else None
         for what in (self._source.companions, told_tags(self._source.file_tags), chapters):
@@ -219,7 +191,7 @@ class Writer:
                 why = "only the first is enlarged"
             elif self._suffix in STILL_PICTURES:
                 why = f"no encoder here can write it into {self._suffix}"
-            elif self._pictures_only:
+            elif self._images_only:
                 why = f"{self._suffix} has no place for it"
             elif name.endswith("of later frames"):
                 why = "the header says what the first frame says"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import InputError, UsageError, check_type
 from ..input import can_seek
 from ..output import check_output
-from ..writer import Written
+from ..written import Written
 from . import Film
 from .encoding import check_cuttable, obstacle
 from .executor import Executor, ThisProcess

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from av.packet import Packet
 
     from ...sizes import Target
-    from ..writer import Written
+    from ..written import Written
     from . import Film
     from .parts import Part
 

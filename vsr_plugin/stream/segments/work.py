@@ -61,8 +61,8 @@ class PartWriter(Writer):
     def complete(self) -> None:
         """Nothing is left: the file is written when the parts are joined."""
 
-    def _lay_out(self, add_picture: Callable[[], VideoStream]) -> VideoStream:
-        return add_picture()
+    def _lay_out(self, add_video: Callable[[], VideoStream]) -> VideoStream:
+        return add_video()
 
 
 @dataclass(frozen=True, slots=True)
