@@ -121,6 +121,25 @@ def test_version_and_completion(name: str) -> None:
     assert "--install-completion" in command("--help", name=name).stdout
 
 
+@pytest.mark.parametrize(
+    ("program", "line", "offered"),
+    [
+        ("vsr-encode", "vsr-encode in.mp4 --model es", ["espcn"]),
+        ("vsr-preview", "vsr-preview in.mp4 -m fsr", ["fsrcnn", "fsrcnn-s"]),
+        ("vsr", "vsr export edsr", ["edsr-baseline"]),  # edsr has no weights
+    ],
+)
+def test_a_shell_completes_models(program: str, line: str, offered: list[str]) -> None:
+    asked = {
+        f"_{program.upper().replace('-', '_')}_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(line.split()) - 1),
+    }
+    script = Path(sys.executable).with_name(program)
+    done = subprocess.run([script], env={**os.environ, **asked}, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == offered
+
+
 def test_help_fits_80_columns_and_cuts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     left: list[list[str]] = [[]]

@@ -345,7 +345,10 @@ def test_the_input_is_never_its_own_output(media: Media, nearest: Upscaler, tmp_
 @pytest.mark.parametrize(
     ("encoding", "message"),
     [
-        (Encoding(codec="libfoo"), "Unknown encoder 'libfoo'"),
+        (Encoding(codec="libfoo"), "Unknown encoder 'libfoo': expected"),
+        (Encoding(codec="h265"), "Unknown encoder 'h265'. Did you mean 'libx265'?"),
+        (Encoding(codec="H.264"), "Unknown encoder 'H.264'. Did you mean 'h264'?"),
+        (Encoding(codec="libvpx-vp8"), "Did you mean 'libvpx"),
         (Encoding(codec="aac"), "Expected a video encoder, got 'aac'"),
         (Encoding(options={"foo": "1"}), "has no option 'foo'"),
         (Encoding(preset="glacial"), "no preset .glacial."),

@@ -14,7 +14,7 @@ from ..models import find_model
 from .bench_kernels import bench_console, ceiling_line, kernels
 from .bench_reuse import reuse
 from .bench_segments import segments
-from .values import frame_size, tile_side
+from .values import complete_model, frame_size, tile_side
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 bench = typer.Typer(name="bench", help="Measure speed, next to the machine's own limit.", no_args_is_help=True)
 
-_Model = Annotated[str, typer.Argument(help="Network; `vsr models` lists them.")]
+_Model = Annotated[str, typer.Argument(help="Network; `vsr models` lists them.", autocompletion=complete_model)]
 _Scale = Annotated[int, typer.Option("-x", "--scale", help="How many times larger; `vsr models` says which.")]
 _Size = Annotated[str, typer.Option(metavar="WxH", help="Size of the input frames.")]
 _Runs = Annotated[int, typer.Option(min=1, help="How often everything is measured; medians are compared.")]

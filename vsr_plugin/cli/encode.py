@@ -41,7 +41,10 @@ def encode(
     model: Annotated[
         str,
         typer.Option(
-            "--model", "-m", help="Network; `vsr models` lists them. auto is the best one that makes --fps here."
+            "--model",
+            "-m",
+            help="Network; `vsr models` lists them. auto is the best one that makes --fps here.",
+            autocompletion=values.complete_model,
         ),
     ] = "espcn",
     scale: Annotated[int | None, values.SCALE] = None,

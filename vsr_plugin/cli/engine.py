@@ -13,7 +13,7 @@ import typer
 from ..errors import OutputError, UsageError
 from ..installation import install
 from ..models import CLEAN, find_model
-from .values import TunedFor, split_model
+from .values import TunedFor, complete_model, split_model
 
 if TYPE_CHECKING:
     from ..backends import Precision
@@ -35,7 +35,7 @@ def _engine() -> None:
 
 @engine.command(short_help="Build the engine of a network for one size of frames.")
 def build(
-    model: Annotated[str, typer.Argument(help="Network; `vsr models` lists them.")],
+    model: Annotated[str, typer.Argument(help="Network; `vsr models` lists them.", autocompletion=complete_model)],
     scale: Annotated[int, typer.Option("-x", "--scale", help="How many times larger; `vsr models` says which.")],
     size: Annotated[str, typer.Option(metavar="WxH", help="Of the input.")],
     compute_capability: Annotated[

@@ -11,11 +11,11 @@ import typer
 from ..errors import UsageError
 from ..models import CLEAN
 from .jobs import make_folder
-from .values import TunedFor, split_model
+from .values import TunedFor, complete_model, split_model
 
 
 def export(
-    model: Annotated[str, typer.Argument(help="Network; `vsr models` lists them.")],
+    model: Annotated[str, typer.Argument(help="Network; `vsr models` lists them.", autocompletion=complete_model)],
     to: Annotated[str, typer.Option("--to", help="onnx, openvino or glsl.")],
     scale: Annotated[int, typer.Option("-x", "--scale", help="How many times larger; `vsr models` says which.")] = 2,
     output: Annotated[

@@ -41,6 +41,7 @@ def preview(
             "--model",
             "-m",
             help="Network; `vsr models` lists them. auto is the best one that keeps up here.",
+            autocompletion=values.complete_model,
         ),
     ] = "espcn",
     scale: Annotated[int | None, values.SCALE] = None,

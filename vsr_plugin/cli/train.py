@@ -57,6 +57,7 @@ def train(
     from ..training.plan import plan_runs
     from ..training.settings import Settings
     from ..training.trainer import Trainer
+    from .progress import waiting
     from .stop import tell_if_stopped
 
     folders = [_weighted(word) for word in data]
@@ -88,8 +89,8 @@ def train(
     for run, again in zip(runs, begun, strict=True):
         if len(runs) > 1:
             typer.echo(f"{run.out.name}:", err=True)
-        typer.echo("Reading images …", err=True)
-        trainer = Trainer(run, resume=again)
+        with waiting("reading images"):
+            trainer = Trainer(run, resume=again)
         tell_if_stopped(lambda: "what was trained is kept; the same command with --resume goes on")
         for now in trainer.run():
             typer.echo(

@@ -44,6 +44,13 @@ def _print_version(asked: bool) -> None:
 VERSION = typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
 
 
+def complete_model(begun: str) -> list[str]:
+    """The models that a shell offers for what is typed so far: those that have weights."""
+    from ..models.guide import usable
+
+    return [name for name in usable() if name.startswith(begun)]
+
+
 def split_model(name: str, tuned_for: str) -> tuple[str, str]:
     """A model, and what its weights are tuned for, of ``espcn:video``: the same as ``--tuned-for video``."""
     model, colon, kind = name.partition(":")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import re
 from collections.abc import Mapping
@@ -51,6 +52,7 @@ _Y4M = (
 _FIXED_QUANTIZER = (
     "flv", "h263", "h263p", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "rv20", "wmv1", "wmv2",
 )  # fmt: skip
+_MEANT = {"h265": "libx265", "x265": "libx265", "x264": "libx264", "avc": "h264", "avc1": "h264", "mpeg2": "mpeg2video"}
 # Visually lossless; and quiet, for these libraries write to stderr by themselves.
 _DEFAULTS: Mapping[str, Mapping[str, str]] = {
     "libx264": {"crf": "17"},
@@ -136,12 +138,28 @@ def choose_codec(suffix: str, depth: int, asked: str | None) -> str:
     try:
         codec = av.Codec(name, "w")
     except ValueError as error:
-        raise UsageError(
-            f"Unknown encoder {name!r}: expected a video encoder of PyAV's FFmpeg, such as libx265"
-        ) from error
+        close = _similar(name)
+        hint = f". Did you mean {close!r}?" if close else ": expected a video encoder of PyAV's FFmpeg, such as libx265"
+        raise UsageError(f"Unknown encoder {name!r}{hint}") from error
     if codec.type != "video":
         raise UsageError(f"Expected a video encoder, got {name!r} for {codec.type}")
     return str(codec.name)  # libx265 for hevc: defaults belong to the encoder that it is
+
+
+def _similar(name: str) -> str | None:
+    """The encoder that somebody meant who wrote this."""
+    encoders = set()
+    for known in av.codecs_available:
+        with suppress(ValueError):
+            if av.Codec(known, "w").type == "video":
+                encoders.add(known)
+    bare = re.sub(r"[^a-z0-9_]", "", name.lower())
+    meant = _MEANT.get(bare, bare)
+    return (
+        meant
+        if meant in encoders
+        else next(iter(difflib.get_close_matches(meant, sorted(encoders), n=1, cutoff=0.7)), None)
+    )
 
 
 def choose_pixel_format(codec: str, frame: Frame, asked: str | None) -> str:
