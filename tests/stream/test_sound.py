@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import struct
 from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import av
+import av.logging
 import pytest
 
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.stream import Source, upscale_file
+from vsr_plugin.stream.input_file import InputFile
 from vsr_plugin.stream.sound import fits
 
 from .conftest import FAST, Make
@@ -144,3 +148,21 @@ def test_frames_of_sound_fill_what_the_encoder_wrote(make: Make, codec: str, for
     assert fits(codec, data)
     assert not fits(codec, data + b"\0")
     assert not fits(codec, data[1:])
+
+
+def test_errors_that_a_demuxer_logs_are_damage_of_a_film_in_segments_too(
+    make: Make, nearest: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = make(f"{_VIDEO} {_SOUND} {_H264} -c:a aac", "logged.mkv")
+    packets = InputFile.packets
+
+    def logged(read: InputFile, *arguments: Any) -> Iterator[Any]:
+        for packet in packets(read, *arguments):
+            av.logging.log(av.logging.ERROR, "matroska,webm", "broken")
+            yield packet
+
+    monkeypatch.setattr(InputFile, "packets", logged)
+    length = Fraction(1, 2)
+    report = upscale_file(file, tmp_path / "out.mkv", nearest, encoding=FAST, segment_length=length, resume=True)
+    assert len(report.segments) > 1
+    assert report.damaged > 0

@@ -101,8 +101,10 @@ class FrameDecoder:
         except FFmpegError as error:
             what = f"the decoder {decoder} does not take what the header says ({error.strerror})"
             raise DamagedInputError(f"{file.name}: {what}") from error
-        # The demuxer of image sequences reports files that are missing, which is known.
-        names = {decoder} if file.sequence is not None else {decoder, file.container.format.name}
+        # The demuxer of image sequences reports files that are missing, which is known; that of a part of a film, what
+        # is told when the film is read as a whole.
+        part = file.sequence is not None or self._tally is None
+        names = {decoder} if part else {decoder, file.container.format.name}
         self._errors = errors = Errors(names)
         return context, errors
 
@@ -114,6 +116,7 @@ class FrameDecoder:
         start = file.timeline.start
         latest: int | None = None  # of the packets so far
         begun, known = False, 0
+        fed: int | None = None  # timestamp of the last packet
         images = has_no_clock(file.container) and context.codec.canonical_name in READ
         for packet in file.packets(self._tally):
             if images and packet.size:
@@ -126,6 +129,7 @@ class FrameDecoder:
                 if packet.pts is not None and not later:
                     latest = packet.pts
             clock.feed(packet)
+            fed = packet.pts if packet.size else fed
             try:
                 frames = context.decode(packet if packet.size else None)
             except EOFError:
@@ -143,7 +147,7 @@ class FrameDecoder:
             begun = begun or packet.is_keyframe  # what is before the first key frame was cut off from its own
             if (said := errors.take()) and begun and file.damaged == known:
                 near = f" near {file.clock(packet.pts)}" if packet.size else ""
-                file.damage(f"FFmpeg reports an error{near} ({said})", packet.pts)
+                file.damage(f"FFmpeg reports an error{near} ({said})", fed)
             known = file.damaged
 
     def read(self, decoded: av.VideoFrame) -> Frame:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...frames import Frame
 from ..damage import Damage
+from ..ffmpeg_log import Errors
 from ..frame_decoder import FrameDecoder
 from ..input_file import InputFile, input_name
 
@@ -131,13 +132,15 @@ class Copied:
         self.file.begin(plan.shift)
         self._plan = plan
         self._tally: Tally | None = None
-        self._rest: Iterator[Packet[Any]] = iter(())
+        self._rest: Generator[Packet[Any]] | None = None
         self._shown: list[int] = []  # timestamps of frames that have not been noted, a heap
         self._reached: int | None = None  # decoding time of the last video packet
         self._ahead = round(_AHEAD / plan.time_base)
 
     def close(self) -> None:
         """Close the file; harmless when called again."""
+        if self._rest is not None:
+            self._rest.close()
         if self._tally is not None:
             self._tally.close()
         self.file.close()
@@ -155,11 +158,11 @@ class Copied:
 
         Frames are noted meanwhile: what the file says it holds beside them is lost.
         """
-        if self._tally is None:
+        if self._tally is None or self._rest is None:
             if self.file.timeline.start is not None:
                 self.file.reader.seek(self.file.timeline.start)
             self._tally = self.file.new_tally()
-            self._rest = self.file.packets(self._tally)
+            self._rest = self._listened(self.file.packets(self._tally))
         heappush(self._shown, packet.pts + self._plan.shift)
         time = packet.dts + self._plan.shift + self._ahead
         while self._reached is None or self._reached < time:
@@ -169,6 +172,18 @@ class Copied:
             stamp = read.pts if read.dts is None else read.dts
             self._reached = self._reached if stamp is None else stamp
         self._note(packet.dts + self._plan.shift)
+
+    def _listened(self, packets: Iterator[Packet[Any]]) -> Generator[Packet[Any]]:
+        """The same packets; errors that the demuxer logs meanwhile are damage. Decoders log theirs for the segments."""
+        file, known = self.file, 0
+        with closing(Errors(set() if file.sequence is not None else {file.container.format.name})) as errors:
+            for packet in packets:
+                if (said := errors.take()) and file.damaged == known:
+                    file.damage(f"FFmpeg reports an error ({said})")
+                known = file.damaged
+                yield packet
+            if (said := errors.take()) and file.damaged == known:
+                file.damage(f"FFmpeg reports an error ({said})")
 
     def _note(self, until: int | None) -> None:
         while self._tally is not None and self._shown and (until is None or self._shown[0] < until):
@@ -184,7 +199,7 @@ class Copied:
         timeline = self.file.timeline
         reached = end + timeline.shift
         if timeline.end is None:
-            for _ in self._rest:
+            for _ in self._rest or ():
                 pass
         else:
             self.file.reader.read_rest(timeline.end)
