@@ -166,3 +166,18 @@ def test_errors_that_a_demuxer_logs_are_damage_of_a_film_in_segments_too(
     report = upscale_file(file, tmp_path / "out.mkv", nearest, encoding=FAST, segment_length=length, resume=True)
     assert len(report.segments) > 1
     assert report.damaged > 0
+
+
+def test_sound_in_which_no_frame_is_found_is_dropped_with_the_true_reason(
+    make: Make, nearest: Upscaler, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = bytearray(make(f"{_VIDEO} {_SOUND} {_H264} -c:a mp2", "mp2.ts").read_bytes())
+    for at in range(0, len(data), 188):
+        if data[at + 2] == 1 and data[at + 1] & 0x1F == 1:  # of the sound
+            start = at + 5 + data[at + 4] if data[at + 3] & 0x20 else at + 4
+            start += 9 + data[start + 8] if data[at + 1] & 0x40 else 0
+            data[start : at + 188] = b"\x55" * (at + 188 - start)
+    file = tmp_path / "headless.ts"
+    file.write_bytes(data)
+    upscale_file(file, tmp_path / "out.mkv", nearest, encoding=FAST)
+    assert "its parameters are not in the file" in caplog.text

@@ -139,7 +139,9 @@ def refusal(output: OutputContainer, stream: Any, others: Sequence[Any] = ()) ->
 
 
 def lacks_parameters(stream: Any) -> bool:
-    """Whether nothing says how AAC is to be decoded: a stream that damage has made up, of a container that says it."""
+    """Whether nothing says how sound is decoded: FFmpeg found no frame of it, or damage has made the stream up."""
+    if stream.type == "audio" and not stream.codec_context.sample_rate:
+        return True
     aac = stream.codec_context.name == "aac" and not stream.codec_context.extradata
     return aac and stream.container.format.name.startswith(_STATING_AAC)
 

@@ -211,7 +211,7 @@ class Remux:
         kind = self._output.format.name
         others = [self._input.streams[self._source.stream_index], *(one.source for one in self._copies.values())]
         refused = refusal(self._output, stream, others)
-        if refused is None and context is not None and lacks_parameters(stream):
+        if context is not None and lacks_parameters(stream):
             refused = "its parameters are not in the file"
         codec = _SUBTITLE_CODEC.get(kind)
         if not refused and is_cover(stream) and kind == "matroska":
