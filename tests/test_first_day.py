@@ -72,6 +72,22 @@ def script(path: Path, text: str) -> str:
     return str(path)
 
 
+def test_of_tests_that_are_cut_off_what_failed_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    (tests / "test_gpu.py").write_text(
+        "import pytest, time\n"
+        "@pytest.mark.cuda\ndef test_wrong(): assert 1 == 2\n"
+        "@pytest.mark.cuda\ndef test_that_hangs(): time.sleep(600)\n"
+    )
+    monkeypatch.setattr(first_day, "_TESTS", tests)
+    first_day._test(tmp_path / "tests.txt", 15.0)
+    said = (tmp_path / "tests.txt").read_text()
+    assert "FAILED" in said
+    assert "test_wrong" in said
+    assert said.endswith("ended after 15 s\n")
+
+
 def test_tests_and_profiles_are_kept_as_they_are_said(
     measured: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,9 @@ def test_train_then_export_writes_weights_and_where_they_come_from(
     assert "100%  step 3  loss" in result.stderr
 
     words = ["models", "export", str(run), str(weights), "--measure", f"squares={folder}", "--notice", 'quoted "so"']
+    with pytest.raises(UsageError, match="tpu"):
+        CliRunner().invoke(app, [*words, "--device", "tpu"], catch_exceptions=False)
+    assert not weights.exists()
     result = CliRunner().invoke(app, words, catch_exceptions=False)
     assert (result.exit_code, result.stdout) == (0, "espcn_x2\n")
     row = tomllib.loads((weights / "manifest.toml").read_text(encoding="utf-8"))["espcn_x2"]

@@ -67,6 +67,18 @@ def test_gradients_of_all_sizes_leave_numbers() -> None:
         assert torch.isfinite(weight).all()
 
 
+def test_the_basis_is_turned_as_often_as_the_device_is_worth() -> None:
+    weight = torch.nn.Parameter(torch.zeros(4, 1, 4, 4))
+    optimizer = SOAP([weight], 0.02, every={"cpu": 3})
+    bases = []
+    for _ in range(4):
+        descend(optimizer, weight, 1)
+        bases.append(optimizer.state[weight]["basis1"].clone())
+    assert torch.equal(bases[0], bases[1])
+    assert not torch.equal(bases[1], bases[2])
+    assert torch.equal(bases[2], bases[3])
+
+
 def test_no_gradient_is_no_step() -> None:
     weight = torch.nn.Parameter(torch.ones(4, 4, 3, 3))
     weight.grad = torch.zeros_like(weight)

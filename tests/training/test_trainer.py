@@ -129,6 +129,13 @@ def test_settings_that_an_older_run_did_not_know_are_the_defaults(settings: Sett
         Trainer(replace(settings, degradation="video"), resume=True)
 
 
+def test_losses_that_a_run_goes_on_from_lie_on_its_device(settings: Settings) -> None:
+    trainer = Trainer(settings)
+    trainer.device = torch.device("meta")
+    trainer._at.losses = [0.5, 0.25]
+    assert [loss.device.type for loss in trainer._losses()] == ["meta", "meta"]
+
+
 def test_minutes_end_a_run(settings: Settings) -> None:
     history = finish(Trainer(replace(settings, steps=None, minutes=0.01)))
     assert history[-1].part == 1.0

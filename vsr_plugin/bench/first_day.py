@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +29,7 @@ _log = logging.getLogger(__name__)
 _SECONDS = 450.0  # of the eight minutes, for what has begun is finished
 _TEST_SECONDS = 150.0
 _PROFILE_SECONDS = 60.0
+_GRACE = 15.0  # for what is told to end
 _TESTS = Path(__file__).parents[2] / "tests" / "kernels"  # in a checkout
 _PROFILED = ("espcn_hopper: ", "fsrcnn_hopper: ", "espcn: ", "fsrcnn: ", "convolution: VDSR 64→64")
 _SECTIONS = ("SpeedOfLight", "Occupancy", "WarpStateStats", "MemoryWorkloadAnalysis", "LaunchStats")
@@ -74,7 +77,9 @@ def _test(path: Path, seconds: float) -> None:
         _log.info("the tests are left out: this is no checkout")
         return
     _log.info("tests on the GPU")
-    _run([sys.executable, "-m", "pytest", "-m", "cuda", "-n", "0", "-q", str(_TESTS)], path, seconds)
+    # Each test is named when it is over: of what is cut off, too, one must know what failed.
+    how = ["-o", "addopts=", "-m", "cuda", "-n", "8", "-v", "--tb=short"]
+    _run([sys.executable, "-m", "pytest", *how, str(_TESTS)], path, seconds)
 
 
 def _profile(folder: Path, device: torch.device, until: float) -> None:
@@ -99,7 +104,15 @@ def _profile(folder: Path, device: torch.device, until: float) -> None:
 def _run(command: Sequence[str], path: Path, seconds: float) -> None:
     """Run a program for so long at most; what it says goes into a file."""
     with path.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)  # noqa: S603
         try:
-            subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, timeout=seconds, check=False)  # noqa: S603
+            process.wait(seconds)
         except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)  # pytest then tells what it knows
+            try:
+                process.wait(_GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            file.seek(0, os.SEEK_END)
             file.write(f"\nended after {seconds:.0f} s\n")
