@@ -77,7 +77,7 @@ def _nothing(COUNT: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr):
     """COUNT sums that have not begun."""
     sums = ()
     for _ in tl.static_range(COUNT):
-        sums = sums + (tl.zeros((BLOCK_H, BLOCK_W), tl.float32),)
+        sums = sums + (tl.zeros((BLOCK_H, BLOCK_W), tl.float32),)  # type: ignore[assignment]
     return sums
 
 
@@ -112,12 +112,14 @@ def _enlarge_kernel(
             value = tl.load(x_ptr + at_h + at_w).to(tl.float32)
             more = ()
             for p in tl.static_range(SCALE):
-                more = more + (column[p] + value * tl.load(weight_h_ptr + (p * TAPS_H + i)),)
+                tap = tl.load(weight_h_ptr + (p * TAPS_H + i))
+                more = more + (column[p] + value * tap,)  # type: ignore[assignment]
             column = more
         more = ()
         for p in tl.static_range(SCALE):
             for q in tl.static_range(SCALE):
-                more = more + (sums[p * SCALE + q] + column[p] * tl.load(weight_w_ptr + (q * TAPS_W + j)),)
+                tap = tl.load(weight_w_ptr + (q * TAPS_W + j))
+                more = more + (sums[p * SCALE + q] + column[p] * tap,)  # type: ignore[assignment]
         sums = more
     out_ptr += n * stride_on + channel * stride_oc
     for p in tl.static_range(SCALE):
