@@ -25,8 +25,6 @@ LIGHT = 150_000  # multiply-accumulates per input pixel: networks up to here are
 # Above half a code value: what is known to fail, and by how much at most.
 KNOWN = {
     ("srdensenet", 4, CLEAN): 0.89,
-    ("srresnet", 2, CLEAN): 0.55,
-    ("srresnet", 4, CLEAN): 0.52,
 }
 CPU = torch.device("cpu")
 SIDE = 12  # samples of a frame: none is farther than six from two borders
