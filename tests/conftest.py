@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Iterator
@@ -28,6 +29,18 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"no {path.name} folder beside the checkout: {path}")
     return path
+
+
+@pytest.fixture(autouse=True)
+def logs_as_before() -> Iterator[None]:
+    """What a command of one test sets up to speak with, no other test hears."""
+    loggers = [logging.getLogger(name) for name in ("vsr_plugin", "libav")]
+    before = [(logger, logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, level, propagate, handlers in before:
+        logger.setLevel(level)
+        logger.propagate = propagate
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture
