@@ -129,7 +129,7 @@ def test_a_picture_far_from_bicubic_is_broken(monkeypatch: pytest.MonkeyPatch) -
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return 1 - torch.nn.functional.interpolate(x, scale_factor=3)
 
-    monkeypatch.setattr("vsr_plugin.engine.read_model", lambda *_: (MODELS["espcn"], Inverse()))
+    monkeypatch.setattr("vsr_plugin.engine.read_model", lambda *_, **__: (MODELS["espcn"], Inverse()))
     finding = module._picture("eager on cpu", "espcn", 3, "eager", "cpu")
     assert finding.state == "broken"
     assert "expected less than" in finding.detail
