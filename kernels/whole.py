@@ -83,7 +83,7 @@ class WholeKernel:
         pack: Puts layers that fit in the order in which the kernel reads them, once.
         run: Computes.
         architecture: The only compute capability it is for, such as 90 for 9.0, in 16 bits alone; None for all.
-        slower_on: Compute capabilities on which its layers are faster one by one, as measured.
+        slower_on: Compute capabilities on which its layers are faster one by one in 16 bits, as measured.
         example: Of a kernel that has to prove itself: a network that fits.
     """
 
@@ -98,7 +98,7 @@ class WholeKernel:
     def supports(self, device: torch.device, dtype: torch.dtype) -> bool:
         """Whether it is to run on a device, with weights of this type."""
         here = _architecture(device)
-        if here in self.slower_on:
+        if here in self.slower_on and dtype != torch.float32:
             return False
         if self.architecture is not None and (
             here != self.architecture or dtype not in (torch.float16, torch.bfloat16)

@@ -75,6 +75,22 @@ def test_train_then_export_writes_weights_and_where_they_come_from(
     assert 0 < row["squares"]["ssim"] < 1
 
 
+def test_weights_are_leveled_on_the_way(app: typer.Typer, folder: Path, tmp_path: Path) -> None:
+    run, weights = tmp_path / "run", tmp_path / "weights"
+    words = ["train", "espcn", "-x", "2", "--data", str(folder), "--steps", "2", "--out", str(run)]
+    CliRunner().invoke(app, words, catch_exceptions=False)
+    words = ["models", "export", str(run), str(weights), "--level-with", str(folder)]
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    row = tomllib.loads((weights / "manifest.toml").read_text(encoding="utf-8"))["espcn_x2"]
+    assert row["training"][-1]["leveled"] is True
+    best, leveled, shipped = (
+        load_file(path)["conv3.weight"].float()
+        for path in (run / "best.safetensors", run / "leveled.safetensors", weights / "espcn_x2.safetensors")
+    )
+    assert not torch.equal(best, leveled)
+    assert torch.allclose(leveled, shipped, rtol=1e-3, atol=1e-4)
+
+
 def test_a_list_of_models_is_trained_one_after_another_and_goes_on_where_it_was(
     app: typer.Typer, folder: Path, tmp_path: Path
 ) -> None:

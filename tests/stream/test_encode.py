@@ -23,7 +23,7 @@ from vsr_plugin.errors import InputError, OutputError, UsageError
 from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
 from vsr_plugin.models import NetworkSpec
-from vsr_plugin.stream import Encoding, Progress, Selection, Source, default_output, upscale_file
+from vsr_plugin.stream import Encoding, Progress, Selection, Source, default_output, encoder, upscale_file
 from vsr_plugin.stream.encode import encode
 from vsr_plugin.stream.encoder import check_encoding
 
@@ -196,6 +196,26 @@ def test_a_bit_rate_takes_the_place_of_the_default_quality(
     by_quality = enlarge(media("plain.mp4"), f"quality.{suffix}", encoding=Encoding(codec=codec))
     by_rate = enlarge(media("plain.mp4"), f"rate.{suffix}", encoding=Encoding(codec=codec, options={"b": "20000"}))
     assert _video_bytes(by_rate) < _video_bytes(by_quality) / 2
+
+
+@pytest.mark.parametrize(
+    ("codec", "asked", "kept"),
+    [
+        ("libx264", {"qmin": "4"}, {"crf": "17"}),
+        ("libx264", {"qp": "20"}, {}),
+        ("mjpeg", {"qmin": "1"}, {"qmax": "2"}),
+        ("libvpx", {"crf": "20"}, {"b": "1G"}),
+        ("h264_nvenc", {"rc": "constqp"}, {"cq": "19"}),
+        ("h264_nvenc", {"b": "2M"}, {}),
+    ],
+)
+def test_of_the_default_quality_only_what_contradicts_an_option_is_left_out(
+    codec: str, asked: dict[str, str], kept: dict[str, str]
+) -> None:
+    options = encoder._options(codec, Encoding(codec, options=asked), {}, "yuv420p")
+    about = {"b", "cq", "crf", "qmax", "qmin", "qp", "rc"}
+    found = {key: value for key, value in options.items() if key in about and key not in asked}
+    assert found == kept | ({"rc": "vbr"} if codec == "h264_nvenc" and not asked.keys() & {"b", "rc"} else {})
 
 
 def _video_bytes(path: Path) -> int:

@@ -13,9 +13,10 @@ import av.logging
 import pytest
 
 from vsr_plugin.engine import Upscaler
-from vsr_plugin.stream import Source, upscale_file
+from vsr_plugin.stream import Source, mov, upscale_file
 from vsr_plugin.stream.input_file import InputFile
-from vsr_plugin.stream.sound import fits
+from vsr_plugin.stream.sound import fits, lacking
+from vsr_plugin.stream.walk import BrokenError
 
 from .conftest import FAST, Make
 
@@ -81,6 +82,38 @@ def test_an_index_of_sound_that_contradicts_itself_is_damage(
     file = tmp_path / name
     file.write_bytes(data)
     assert _damaged(file) > 0
+
+
+@pytest.mark.parametrize("speed", [0, 1 << 15])
+def test_an_edit_that_stands_still_or_is_slow_is_no_damage(make: Make, tmp_path: Path, speed: int) -> None:
+    data = bytearray(make(f"{_VIDEO} {_SOUND} {_H264} -c:a aac", "aaca.mp4").read_bytes())
+    edits = _in_sound(data, b"elst") + 16
+    (duration,) = struct.unpack_from(">I", data, edits)
+    struct.pack_into(">I", data, edits, 2 * duration)
+    struct.pack_into(">I", data, edits + 8, speed)
+    file = tmp_path / "slow.mp4"
+    file.write_bytes(data)
+    assert _damaged(file) == 0
+
+
+def _box(name: bytes, *body: bytes) -> bytes:
+    content = b"".join(body)
+    return struct.pack(">I4s", 8 + len(content), name) + content
+
+
+@pytest.mark.parametrize("stts", [b"", bytes(4), struct.pack(">II", 0, 9)])
+def test_tables_that_are_too_short_are_damage(stts: bytes) -> None:
+    tables = _box(b"stsz", struct.pack(">III", 0, 4, 1)), _box(b"stts", stts)
+    kind, clock = _box(b"hdlr", bytes(8), b"soun"), _box(b"mdhd", bytes(12), struct.pack(">II", 48000, 0))
+    media = _box(b"mdia", kind, clock, _box(b"minf", _box(b"stbl", *tables)))
+    for movie in (_box(b"mvhd"), _box(b"mvhd", bytes(20)) + _box(b"trak", media)):
+        with pytest.raises(BrokenError):
+            mov._tracks(movie)
+
+
+def test_of_a_frame_of_sound_that_is_cut_the_lack_is_known() -> None:
+    frame = b"\x0b\x77\0\0\x08\x40" + bytes(250)  # 64 kbit/s at 48 kHz
+    assert (lacking("ac3", frame), lacking("ac3", frame[:100]), lacking("ac3", b"no")) == (0, 156, None)
 
 
 def _in_sound(data: bytearray, box: bytes) -> int:

@@ -73,10 +73,10 @@ def test_a_command_makes_weights_in_8_bits_of_ones_own(tmp_path: Path) -> None:
     assert again.exit_code != 0
 
 
-@pytest.mark.parametrize("model", ["edsr-baseline", "srresnet"])
-def test_networks_of_color_are_refused(model: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["edsr-baseline", "srresnet", "lapsrn"])
+def test_other_networks_are_refused(model: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(
         app(), ["models", "quantize", model, "o.safetensors", "-x", "2", "--data", str(tmp_path)]
     )
     assert result.exit_code != 0
-    assert "network of luma" in str(result.exception)
+    assert "Expected SRCNN, FSRCNN or ESPCN" in str(result.exception)

@@ -51,7 +51,6 @@ class OpenVINOBackend:
         try:
             with _unreported():
                 import openvino
-                from openvino._offline_transformations import apply_moc_transformations
                 from openvino.frontend import FrontEndManager
                 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
         except ImportError as error:
@@ -68,14 +67,13 @@ class OpenVINOBackend:
                 self._core.set_property({"CACHE_DIR": str(cache_dir)})
         self._tensor = openvino.Tensor
         self._save = openvino.save_model
-        self._simplify = apply_moc_transformations
         # Not openvino.convert_model, which is these two steps, a second of imports, and another report.
         self._frontend = FrontEndManager().load_by_framework("pytorch")
         self._decoder = TorchScriptPythonDecoder
 
     def default_precision(self, modules: Iterable[nn.Module], spec: NetworkSpec, device: torch.device) -> Precision:
         """bfloat16 where the processor is faster in it, for modules that leave flat areas flat in it (`stays_flat`)."""
-        flat = self.fast_bfloat16() and all(stays_flat(_plain(module), spec) for module in modules)
+        flat = self.fast_bfloat16() and all(stays_flat(module, spec) for module in modules)
         return "bfloat16" if flat else "float32"
 
     def fast_bfloat16(self) -> bool:
@@ -139,8 +137,10 @@ class OpenVINOBackend:
         example = enlarge(torch.zeros(1, spec.channels, height, width))
         graph, decoder = self._graph(with_packed_shuffle(module, example), example)
         if precision == "int8":
+            from openvino._offline_transformations import apply_moc_transformations
+
             # Ranges of rounding must be constants when it looks for layers that it can compute in integers.
-            self._simplify(graph, cf=False, smart_reshape=False)
+            apply_moc_transformations(graph, cf=False, smart_reshape=False)
         return graph, decoder, enlarge
 
     def save(

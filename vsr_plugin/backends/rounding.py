@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..models.deconvolution import with_subpixel_deconvolutions
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -33,7 +35,6 @@ _STEPS = 64  # so many of [0, 1] are exact in bfloat16, and what is left of a sa
 _FAR = 1e30
 _LEVELS = range(16, 236)  # code values of 8 bits
 _FEW = _LEVELS[::16]
-STEP = 4
 _FEWER = _FEW[::4]
 _SIDE = 4  # samples of a flat frame, times what its sides must be a multiple of
 _MOST = 0.5  # code values
@@ -151,10 +152,11 @@ def stays_flat(module: nn.Module, spec: NetworkSpec) -> bool:
     so that the answer does not depend on the machine.
 
     Args:
-        module: In float32 on the CPU, with its deconvolutions in their sub-pixel form.
+        module: Any, which is left as it is.
         spec: Its channels, and what its input's sides must be a multiple of.
     """
     try:
+        module = with_subpixel_deconvolutions(module).to("cpu", torch.float32).eval()
         if not _is_flat(_endless(module, rounding=False), _FEWER, spec):
             return False
         rounded = _endless(for_bfloat16(module, spec), rounding=True)

@@ -169,6 +169,13 @@ def export(
     ] = None,
     notice: Annotated[str, typer.Option(help="What a user must know of the training images.")] = "",
     device: Annotated[str, typer.Option(help="Where to measure: cpu or cuda.")] = "cpu",
+    level_with: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of images: fit the last layer anew, so that flat areas stay flat and these images as they "
+            "are; repeatable. For networks of luma."
+        ),
+    ] = None,
 ) -> None:
     """Copy a training run's best weights into a folder of weights, measured and written down in its manifest.
 
@@ -186,7 +193,8 @@ def export(
         found = {name: figures(path, model, scale, weights, tuned_for) for name, path in clips.items()}
         return {"compressed": found}
 
-    for key in export_run(run, into, benchmarks, notice, measure_clips if clips else None, find_device(device)):
+    more = measure_clips if clips else None
+    for key in export_run(run, into, benchmarks, notice, more, find_device(device), level_with or ()):
         typer.echo(key)
 
 

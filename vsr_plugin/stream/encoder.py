@@ -68,8 +68,9 @@ _DEFAULTS: Mapping[str, Mapping[str, str]] = {
     "libwebp": {"quality": "95"},
     **{name: {"qmin": "2", "qmax": "2"} for name in _FIXED_QUANTIZER},
 }
-# What of it is left out where options ask for a bit rate, or for another quality.
-_QUALITIES = {"b", "cq", "crf", "global_quality", "qmax", "qmin", "qp", "rc"}
+# What of it is left out where options ask for a bit rate, or for another quality: these contradict each other.
+_FOR_A_RATE = {"cq", "crf", "qmax", "qmin", "rc"}
+_QUALITIES = {"cq", "crf", "global_quality", "qp"}
 # Of DNxHR, which takes frames of any size and rate, as DNxHD does not.
 _DNXHR = {"yuv422p": "dnxhr_hq", "yuv422p10le": "dnxhr_hqx", "yuv444p10le": "dnxhr_444", "gbrp10le": "dnxhr_444"}
 # One of these is tried where no frame says yet which it will be.
@@ -383,8 +384,8 @@ def add_encoder(
 
 def _options(codec: str, encoding: Encoding, hdr: Mapping[str, str], pixel_format: str) -> dict[str, str]:
     options = dict(_DEFAULTS.get(codec, {}))
-    if _QUALITIES & encoding.options.keys():
-        options = {key: value for key, value in options.items() if key not in _QUALITIES}
+    left_out = _FOR_A_RATE if "b" in encoding.options else _QUALITIES if _QUALITIES & encoding.options.keys() else set()
+    options = {key: value for key, value in options.items() if key not in left_out}
     if codec == "dnxhd" and "b" not in encoding.options:  # a bit rate is DNxHD's
         options["profile"] = _DNXHR[pixel_format]
     if encoding.crf is not None:

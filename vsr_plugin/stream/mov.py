@@ -145,15 +145,15 @@ def _tracks(movie: bytes) -> list[_Track]:
     boxes = dict(_inside(movie))
     if b"mvex" in boxes or b"mvhd" not in boxes:
         return []
-    second = _header(boxes[b"mvhd"], 4)[0]
     found = []
-    for name, body in _inside(movie):
-        if name == b"trak":
-            inner = dict(reversed(list(_inside(body))))  # QuickTime has a second handler, of the data
-            try:
+    try:
+        second = _header(boxes[b"mvhd"], 4)[0]
+        for name, body in _inside(movie):
+            if name == b"trak":
+                inner = dict(reversed(list(_inside(body))))  # QuickTime has a second handler, of the data
                 found += _track(inner, second)
-            except (KeyError, IndexError) as lack:
-                raise BrokenError("a track lacks one of its tables") from lack
+    except (KeyError, IndexError, ValueError) as lack:  # or one is shorter than it can be
+        raise BrokenError("a track lacks one of its tables") from lack
     return found
 
 
@@ -185,6 +185,8 @@ def _track(boxes: dict[bytes, bytes], movie_second: int) -> list[_Track]:
     count, sizes = _sizes(boxes[b"stsz"])
     runs = _table(boxes[b"stts"], "u4", 2)
     begins = _table(boxes[b"co64"], "u8", 1)[:, 0] if b"co64" in boxes else _table(boxes[b"stco"], "u4", 1)[:, 0]
+    if not count and not len(begins):
+        return []  # a track without samples may have a row of defaults
     in_chunk = _samples_of_chunks(_table(boxes[b"stsc"], "u4", 3), len(begins))
     if not second or not movie_second:
         raise BrokenError("a second has no ticks")
@@ -197,12 +199,15 @@ def _track(boxes: dict[bytes, bytes], movie_second: int) -> list[_Track]:
             edges * sizes if isinstance(sizes, int) else np.concatenate(([0], np.cumsum(sizes)))[edges]
         )
     stated = _header(boxes[b"tkhd"], 8)[1] if b"tkhd" in boxes else None
+    edits = _edits(boxes.get(b"elst", bytes(8)), movie_second, second)
+    if edits is None:
+        stated = None
     track = _Track(
         kind,
         ((count, count), (durations, durations), (chunks - last + 1, chunks)),
         (float((runs[:, 0] * runs[:, 1]).sum()) / second, None if said is None else said / second),
         None if stated is None else stated / movie_second,
-        tuple(_edits(boxes.get(b"elst", bytes(8)), movie_second, second)),
+        edits or (),
         begins,
         ends,
         bool((runs[:, 1] == 1).all()),
@@ -246,15 +251,24 @@ def _samples_of_chunks(runs: Integers, chunks: int) -> Integers:
     return np.repeat(runs[:, 1], lengths)
 
 
-def _edits(box: bytes, movie_second: int, second: int) -> Iterator[tuple[float, float]]:
-    """When each edit begins in the track, and how long it is; none if one has no length, as while it is recorded."""
+_ITS_OWN = 1 << 16  # speed, in parts of 65,536
+
+
+def _edits(box: bytes, movie_second: int, second: int) -> tuple[tuple[float, float], ...] | None:
+    """When each edit begins in the track, and how long it is; none if one has no length, as while it is recorded.
+
+    None if one is not shown at its own speed: it is longer or shorter than what it shows.
+    """
     form = ">Qqi" if box[0] == 1 else ">Iii"
     size = int.from_bytes(box[4:8]) * struct.calcsize(form)
     if not 0 <= len(box) - 8 - size < struct.calcsize(form):
         raise BrokenError("its edits do not fill their box")
     rows = list(struct.iter_unpack(form, box[8 : 8 + size]))
-    for duration, begin, _ in rows if all(row[0] for row in rows) else ():
-        yield _EMPTY if begin == -1 else begin / second, duration / movie_second
+    if any(speed != _ITS_OWN for _, _, speed in rows):
+        return None
+    if not all(duration for duration, _, _ in rows):
+        return ()
+    return tuple((_EMPTY if begin == -1 else begin / second, duration / movie_second) for duration, begin, _ in rows)
 
 
 def _misplaced(tracks: list[_Track], end: int | None) -> str | None:

@@ -51,6 +51,7 @@ class SoundTally:
         self._counts: dict[int, int] = {}
         self._ends: dict[int, Fraction] = {}  # of each stream, so far
         self._framed: set[int] = set()  # streams of which a packet was exactly its frames
+        self._cut: int | None = None  # the stream whose last packet is the beginning of a frame
         self._odd: dict[int, str] = {}  # what does not fit in the last packet, unless the clock jumps behind it
 
     def begin_elsewhere(self) -> None:
@@ -78,13 +79,15 @@ class SoundTally:
             self._framed.add(index)
         elif index in self._framed:
             self._odd[index] = f"sound is damaged at {float(begin):.3f} s of audio stream {index}"
+            self._cut = index if lacking(codec, bytes(packet)) else None
         elif begin > end + _SHORTEST_HOLE * duration:  # nothing but its times tells
             self._damage(f"{float(begin - end):.3f} s of audio stream {index} are missing at {float(end):.3f} s")
 
     def end(self, timeline: Timeline) -> None:
         """Tell what is missing when the file is read to its end."""
         for index in list(self._odd):
-            self._say_odd(index)
+            if index != self._cut:  # a recording may end within a frame
+                self._say_odd(index)
         for index, count in self._indexed.items():
             if (read := self._counts.get(index, 0)) < count:
                 self._damage(
@@ -104,14 +107,19 @@ class SoundTally:
 
 def fits(codec: str, data: bytes) -> bool:
     """Whether a packet holds whole frames and nothing else, of codecs whose frames state their length."""
+    return lacking(codec, data) == 0
+
+
+def lacking(codec: str, data: bytes) -> int | None:
+    """How many bytes a packet's last frame lacks; None if it does not consist of frames that state their length."""
     length = _LENGTHS.get(codec)
     at = 0
     while length is not None and at < len(data):
         size = length(data[at : at + _HEADER].ljust(_HEADER, b"\0"))
         if not size:
-            return False
+            return None
         at += size
-    return length is not None and at == len(data)
+    return None if length is None else at - len(data)
 
 
 def _aac(head: bytes) -> int:

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save
 
-from ..errors import InputError, OutputError
+from ..errors import InputError, OutputError, UsageError
 from ..evaluation import evaluate
 from ..kernels import exact_float32
 from ..models import CLEAN, find_model, load_model
 from ..models.specs import weights_key
 from ..pictures import read_pictures
+from .leveling import level
 from .recipes import find_recipe
 from .settings import BEST
+from .small_patches import training_patches
 from .transfer import lineage
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 type Measure = Callable[[str, int, Path, str], Mapping[str, Any]]
 
 _FREE = 0.005  # dB
+_LEVELED = "leveled.safetensors"  # of a run
 
 _HEADER = (
     "# Written by `vsr models export`; one table per file. PSNR in dB and SSIM on luma, measured as `vsr eval` does.\n"
@@ -50,6 +53,7 @@ def export(
     notice: str,
     measure_more: Measure | None = None,
     device: torch.device = _CPU,
+    level_with: Sequence[Path] = (),
 ) -> list[str]:
     """Copy a run's best weights into a folder of weights, and write down what they are.
 
@@ -62,6 +66,7 @@ def export(
         notice: What a user must know of the pictures they were trained on.
         measure_more: Gives further figures for the row of a model at a scale with weights.
         device: Where the benchmarks run; the figures are those of float32 on each.
+        level_with: Folders of pictures; the last convolution is then fitted anew to flat frames (see `leveling`).
 
     Returns:
         The keys of the rows, e.g. ``espcn_x3``, one for each scale. Weights that were trained on compressed pictures
@@ -70,6 +75,7 @@ def export(
     Raises:
         InputError: no run there, or pictures that cannot be read.
         OutputError: the folder cannot be written.
+        UsageError: a network to level that is of RGB, or serves several scales.
         WeightsError: the run's weights do not fit its model.
     """
     try:
@@ -82,8 +88,13 @@ def export(
     spec = find_model(model, scales[0])
     tuned_for = CLEAN if settings.get("degradation", "none") == "none" else settings["degradation"]
     name = (model if spec.shared else f"{model}_x{scales[0]}") + ("" if tuned_for == CLEAN else f"_{tuned_for}")
+    if level_with and (spec.channels != 1 or spec.shared):
+        raise UsageError(f"Expected a network of luma, of one scale, to level, got {model}")
     pictures = {name: read_pictures(folder, spec.channels) for name, folder in benchmarks.items()}
-    path = run / BEST
+    path, training = run / BEST, lineage(report)
+    if level_with:
+        path, training[-1]["leveled"] = _level(run, model, scales[0], level_with), True
+        content = path.read_bytes()
     scores = _measure(path, model, scales, spec.channels, pictures, device)
     state = {key: value.half() if value.is_floating_point() else value for key, value in load_file(path).items()}
     half = save(state, {"model": model, "scale": " ".join(map(str, scales))})
@@ -102,9 +113,9 @@ def export(
             "model": model,
             "scale": scale,
             **({} if tuned_for == CLEAN else {"tuned_for": tuned_for}),
-            "trained_on": _data(lineage(report)),
+            "trained_on": _data(training),
             "notice": notice,
-            "training": lineage(report),
+            "training": training,
             "validation_psnr": round(max(progress["psnr"] for progress in kept), 3),
         } | {
             benchmark: {"psnr": round(found.psnr, 3), "ssim": round(found.ssim, 4)}
@@ -122,6 +133,18 @@ def export(
     except OSError as error:
         raise OutputError(f"Cannot write weights into {str(into)!r}: {error}") from error
     return list(rows)
+
+
+def _level(run: Path, model: str, scale: int, folders: Sequence[Path]) -> Path:
+    """Level a run's best weights; the file, beside theirs."""
+    module = load_model(model, scale, run / BEST)
+    level(module, training_patches(folders, scale))
+    path = run / _LEVELED
+    try:
+        path.write_bytes(save(module.state_dict(), {"model": model, "scale": str(scale)}))
+    except OSError as error:
+        raise OutputError(f"Cannot write into {str(run)!r}: {error}") from error
+    return path
 
 
 def _data(commands: list[dict[str, Any]]) -> list[str]:

@@ -19,14 +19,15 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..errors import InputError, OutputError, UsageError
-from ..evaluation import evaluate, shrunk_pair
+from ..errors import OutputError, UsageError
+from ..evaluation import evaluate
 from ..models import MODELS, read_model
 from ..models.deconvolution import with_subpixel_deconvolutions
 from ..models.quantized import PEAK, QuantizedConvolution, QuantizedNetwork, convolutions, mirrored, replace_part
 from ..models.specs import weights_key
-from ..pictures import list_images, read_picture, read_pictures
+from ..pictures import read_pictures
 from .export import dump_manifest
+from .small_patches import training_patches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -40,7 +41,7 @@ _DAMPING = 3e-4  # of the mean square of a layer's inputs
 _CROP = 4  # outputs at the border of a patch, which see padding
 _GROUP = 32  # patches at once
 _SAMPLES = 20_000  # of a channel, that tell its range
-_PICTURES, _PER_PICTURE, _PATCH = 60, 4, 36
+_PLAIN = ("srcnn", "fsrcnn", "espcn")  # whose layers follow each other, the last one making the output
 _SHARES = 29  # of the largest value, that are tried as the limit
 
 
@@ -174,30 +175,6 @@ def _rounded(weight: Tensor, spread: Tensor, step: Tensor) -> Tensor:
     return whole[:, order.argsort()]
 
 
-def training_patches(folders: Sequence[Path], scale: int, seed: int = 0) -> Tensor:
-    """Patches of small pictures out of folders, as many of each folder: (N, 1, 36, 36).
-
-    Raises:
-        InputError: a folder without pictures, or only with some that are too small.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    found = []
-    for folder in folders:
-        for path in list_images(folder)[: _PICTURES // len(folders)]:
-            small = shrunk_pair(read_picture(path), scale, 1).small
-            room = [side - _PATCH + 1 for side in small.shape[1:]]
-            if min(room) < 1:
-                continue
-            for _ in range(_PER_PICTURE):
-                y, x = (int(torch.randint(most, (), generator=generator)) for most in room)
-                found.append(small[:, y : y + _PATCH, x : x + _PATCH])
-    if len(found) < _GROUP:
-        raise InputError(
-            f"Expected pictures of {_PATCH * scale} and more pixels a side, got {len(found)} patches of them"
-        )
-    return torch.stack(found)
-
-
 def export_quantized(
     model: str,
     scale: int,
@@ -230,8 +207,8 @@ def export_quantized(
         OutputError: the file cannot be written.
     """
     spec, module = read_model(model, scale, weights)
-    if spec.channels != 1 or spec.options != MODELS[model].options:
-        raise UsageError(f"Expected a network of luma in the form of the catalogue, got {model}")
+    if spec.architecture.partition(":")[0] not in _PLAIN or spec.options != MODELS[model].options:
+        raise UsageError(f"Expected SRCNN, FSRCNN or ESPCN in the form of the catalogue, got {model}")
     result = quantize(module, scale, training_patches(folders, scale), say)
     measured: dict[str, dict[str, float]] = {}
     for name, folder in (benchmarks or {}).items():
