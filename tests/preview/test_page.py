@@ -63,7 +63,7 @@ def address() -> Iterator[str]:
 
 def until(page: Any, condition: str) -> None:
     """Wait for it; Playwright's own way evaluates strings in the page, which our pages forbid."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while not page.evaluate(condition):
         assert time.monotonic() < end, f"it never came true: {condition}"
         page.wait_for_timeout(50)
@@ -288,7 +288,7 @@ def test_what_is_written_says_what_is_seen(browser: Any, address: str) -> None:
     page.until(f"{tags} === 'Lanczos,espcn'")
     page.page.select_option("#model", "fsrcnn")
     seen = set()
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while "Lanczos,fsrcnn" not in seen and time.monotonic() < end:
         seen.add(page.page.evaluate(tags))
         assert page.page.input_value("#model") == "fsrcnn", "it does not go back while the network is opened"
