@@ -391,3 +391,9 @@ def test_segments_are_measured_next_to_the_film_in_one_go() -> None:
     assert way["name"] == "in segments"
     assert len(way["seconds"]) == len(way["alone"]) == len(way["processor"]) == 1
     assert way["ratio"] == pytest.approx(way["seconds"][0] / way["alone"][0])
+
+
+def test_weights_in_eight_bits_compute_as_much_as_others() -> None:
+    weights = Path(__file__).parents[1] / "weights" / "espcn_x2.int8.safetensors"
+    settings = Settings(scale=2, weights=weights, execution=Execution(backend="openvino", precision="int8"))
+    assert inference.flops_per_frame(settings) == inference.flops_per_frame(Settings(scale=2))

@@ -8,6 +8,7 @@ import sys
 import threading
 from dataclasses import fields, replace
 from fractions import Fraction
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -341,6 +342,15 @@ def test_wrong_arguments_are_told_in_one_line(how: dict[str, Any], message: str)
     with pytest.raises(UsageError, match=message) as caught:
         Upscaler(how.pop("model", "espcn"), how.pop("scale", 2), Execution(**how))
     assert "\n" not in str(caught.value)
+
+
+def test_int8_on_a_gpu_says_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vsr_plugin.engine.find_device", lambda _: torch.device("cuda"))
+    backend = SimpleNamespace(devices=("cuda",), precisions=("float16",))
+    monkeypatch.setattr("vsr_plugin.engine.open_backend", lambda *_: backend)
+    monkeypatch.setattr("vsr_plugin.engine.default_backend", lambda _: "triton")
+    with pytest.raises(UsageError, match=r"has no precision 'int8'.*: use device='cpu'"):
+        Upscaler(execution=Execution(precision="int8"))
 
 
 def test_openvino_is_refused_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:

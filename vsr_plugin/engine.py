@@ -167,8 +167,10 @@ class Upscaler:
             raise UsageError(f"Backend {self.backend!r} runs on {runs_on}, {why}", **device, backend=...)
         if execution.precision is not None and execution.precision not in self._backend.precisions:
             known = ", ".join(self._backend.precisions)
+            elsewhere = {"device": "cpu"} if execution.precision == "int8" and self.device.type == "cuda" else {}
             raise UsageError(
-                f"Backend {self.backend!r} has no precision {execution.precision!r}. Its precisions: {known}"
+                f"Backend {self.backend!r} has no precision {execution.precision!r}. Its precisions: {known}",
+                **elsewhere,
             )
         self.batch = execution.batch
         self.tile = execution.tile if isinstance(execution.tile, int) else None

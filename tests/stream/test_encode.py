@@ -23,9 +23,10 @@ from vsr_plugin.errors import InputError, OutputError, UsageError
 from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
 from vsr_plugin.models import NetworkSpec
-from vsr_plugin.stream import Encoding, Progress, Selection, Source, default_output, encoder, upscale_file
+from vsr_plugin.stream import Encoding, Progress, Selection, Source, default_output, upscale_file
 from vsr_plugin.stream.encode import encode
 from vsr_plugin.stream.encoder import check_encoding
+from vsr_plugin.stream.encoding import encoder_options
 
 from .conftest import FAST, Make, Media, Nearest, frame_times, probe, video
 
@@ -212,7 +213,7 @@ def test_a_bit_rate_takes_the_place_of_the_default_quality(
 def test_of_the_default_quality_only_what_contradicts_an_option_is_left_out(
     codec: str, asked: dict[str, str], kept: dict[str, str]
 ) -> None:
-    options = encoder._options(codec, Encoding(codec, options=asked), {}, "yuv420p")
+    options = encoder_options(codec, Encoding(codec, options=asked), {}, "yuv420p")
     about = {"b", "cq", "crf", "qmax", "qmin", "qp", "rc"}
     found = {key: value for key, value in options.items() if key in about and key not in asked}
     assert found == kept | ({"rc": "vbr"} if codec == "h264_nvenc" and not asked.keys() & {"b", "rc"} else {})

@@ -103,8 +103,10 @@ def _profile(folder: Path, device: torch.device, until: float) -> None:
 
 def _run(command: Sequence[str], path: Path, seconds: float) -> None:
     """Run a program for so long at most; what it says goes into a file."""
-    with path.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)  # noqa: S603
+    with (
+        path.open("w", encoding="utf-8") as file,
+        subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process,  # noqa: S603
+    ):
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -61,7 +61,11 @@ def load_network(settings: Settings, precision: Precision = "float32") -> tuple[
 
 def flops_per_frame(settings: Settings) -> int:
     """Operations of the network's convolutions for one frame: two per multiply-accumulate, counted in the module."""
-    return 2 * macs(load_network(settings)[1]) * settings.width * settings.height
+    if settings.execution.precision == "int8":  # such weights have the form of the catalogue
+        module = build_model(find_model(settings.model, settings.scale), settings.scale)
+    else:
+        module = load_network(settings)[1]
+    return 2 * macs(module) * settings.width * settings.height
 
 
 def network(settings: Settings, upscaler: Upscaler) -> Timing:

@@ -219,7 +219,7 @@ def encode(
     encoder_options = values.encoder_options(encoder_option or [])
     marks = [weights.stem] if weights is not None else [tuned_for] * (tuned_for != CLEAN)
     marks += ["ensemble"] * self_ensemble
-    from ..stream.encoder import Encoding
+    from ..stream.encoding import Encoding
 
     jobs = find_jobs(inputs, output, model, times, marks)
     check_stdout(jobs, as_json=as_json)

@@ -258,7 +258,8 @@ def _video(
 def _qualities(text: str, codec: str, preset: str | None) -> list[float]:
     """``18,23,28`` as numbers, which the encoder takes; as it takes the preset."""
     from ..stream.compression import ENCODERS
-    from ..stream.encoder import Encoding, check_encoding
+    from ..stream.encoder import check_encoding
+    from ..stream.encoding import Encoding
 
     if codec not in ENCODERS:
         raise UsageError(f"Unknown encoder {codec!r}. Known encoders: {', '.join(ENCODERS)}")

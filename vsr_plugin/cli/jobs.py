@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..sizes import Size
-    from ..stream.encoder import Encoding
+    from ..stream.encoding import Encoding
 
 _log = logging.getLogger(__name__)
 

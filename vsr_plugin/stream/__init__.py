@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .choice import best_model
     from .decode import Source
-    from .encoder import Encoding
+    from .encoding import Encoding
     from .output import default_output
     from .selection import Selection
     from .upscale import Progress, Report, upscale_file
 
 _HOMES = {
-    "Encoding": "encoder",
+    "Encoding": "encoding",
     "Progress": "upscale",
     "Report": "upscale",
     "Selection": "selection",

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ..execution import Execution
     from ..frames import Frame
-    from .encoder import Encoding
+    from .encoding import Encoding
 
 _log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ..frames import Frame
     from .decode import Source
-    from .encoder import Encoding
+    from .encoding import Encoding
     from .written import Written
 
 

@@ -5,26 +5,24 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
-from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import av
 from av.codec.codec import find_best_pix_fmt_of_list
 from av.error import FFmpegError
 
-from ..errors import OutputError, UsageError, check_type
+from ..errors import OutputError, UsageError
 from .copies import MemoryFile
+from .encoding import DEFAULTS, Encoding, encoder_options, without_b_frames
 from .ffmpeg_log import captured
 from .layout import layout, native_format, stored_color, tag
 from .opening import add_stream, not_listed, open_container, open_encoder, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from av.container import OutputContainer
     from av.video.stream import VideoStream
@@ -48,31 +46,7 @@ _Y4M = (
     "gray", "gray9le", "gray10le", "gray12le", "gray16le", "yuv411p", "yuv420p", "yuv422p", "yuv444p", "yuva444p",
     *(f"yuv{kind}p{depth}le" for kind in (420, 422, 444) for depth in (9, 10, 12, 14, 16)),
 )  # fmt: skip
-# The family of MPEG-1: without a word about quality they make 200 kbit/s of everything.
-_FIXED_QUANTIZER = (
-    "flv", "h263", "h263p", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "rv20", "wmv1", "wmv2",
-)  # fmt: skip
 _MEANT = {"h265": "libx265", "x265": "libx265", "x264": "libx264", "avc": "h264", "avc1": "h264", "mpeg2": "mpeg2video"}
-# Visually lossless; and quiet, for these libraries write to stderr by themselves.
-_DEFAULTS: Mapping[str, Mapping[str, str]] = {
-    "libx264": {"crf": "17"},
-    "libx265": {"crf": "18", "x265-params": "log-level=error"},
-    "libsvtav1": {"crf": "24", "preset": "6"},
-    "libaom-av1": {"crf": "24", "b": "0", "cpu-used": "6", "row-mt": "1"},
-    "libvpx-vp9": {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "3", "row-mt": "1"},
-    "h264_nvenc": {"cq": "19", "rc": "vbr", "preset": "p5"},
-    "hevc_nvenc": {"cq": "20", "rc": "vbr", "preset": "p5"},
-    "av1_nvenc": {"cq": "24", "rc": "vbr", "preset": "p5"},
-    "libvpx": {"crf": "12", "b": "1G", "deadline": "good", "cpu-used": "2"},
-    "mjpeg": {"qmin": "1", "qmax": "2"},
-    "libwebp": {"quality": "95"},
-    **{name: {"qmin": "2", "qmax": "2"} for name in _FIXED_QUANTIZER},
-}
-# What of it is left out where options ask for a bit rate, or for another quality: these contradict each other.
-_FOR_A_RATE = {"cq", "crf", "qmax", "qmin", "rc"}
-_QUALITIES = {"cq", "crf", "global_quality", "qp"}
-# Of DNxHR, which takes frames of any size and rate, as DNxHD does not.
-_DNXHR = {"yuv422p": "dnxhr_hq", "yuv422p10le": "dnxhr_hqx", "yuv444p10le": "dnxhr_444", "gbrp10le": "dnxhr_444"}
 # One of these is tried where no frame says yet which it will be.
 _TRIED_FORMATS = ("yuvj420p", "yuv420p", "yuv422p", "yuv420p10le", "yuv422p10le", "yuv444p", "yuv444p10le")
 # The least side that an encoder takes: x265 refuses smaller ones, SVT-AV1 corrupts its memory and ends the process.
@@ -85,47 +59,7 @@ _ANY_SIZE = {"bmp", "ffv1", "libvpx", "libvpx-vp9", "libwebp", "mjpeg", "png", "
 _ANY_HEIGHT = {"ffvhuff", "huffyuv"}
 # Codecs whose own bitstream states the shape of a pixel; of containers, MOV, MP4 and y4m do.
 _STATING_ASPECT = {"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "png", "tiff", "wmv2"}
-_REORDERING = {"libx264", "h264_nvenc", "hevc_nvenc"}  # use B-frames unless told otherwise
 _CONSTANT_RATE = {"mpeg1video", "mpeg2video", "mpeg4"}
-# Of x264 and x265, which write a line of their own to stderr for any other.
-_PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
-_WORST_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx": 63, "libvpx-vp9": 63}  # beyond, they cut it off
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """How to encode; what is None or absent is chosen from the output's name and the source's depth.
-
-    Attributes:
-        codec: An encoder of PyAV's FFmpeg (libx264, libx265, libsvtav1, libvpx-vp9, ffv1, prores_ks, h264_nvenc, …).
-        crf: Constant rate factor (``cq`` for NVENC), in the encoder's own scale.
-        preset: Encoder preset, such as medium or slow.
-        options: Any further options of the encoder; numbers are taken, too.
-        pixel_format: FFmpeg's name; by default the source's own if the encoder takes it, else its nearest.
-    """
-
-    codec: str | None = None
-    crf: float | None = None
-    preset: str | None = None
-    options: Mapping[str, str] = field(default_factory=dict)
-    pixel_format: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("codec", "preset", "pixel_format"):
-            check_type(name, getattr(self, name), str, NoneType)
-        check_type("crf", self.crf, float, NoneType)
-        check_type("the encoder's options", self.options, Mapping)
-        object.__setattr__(self, "options", {str(name): str(value) for name, value in self.options.items()})
-
-    @classmethod
-    def of(cls, encoding: Encoding | str | None) -> Encoding:
-        """An encoding as people name it: None is the default, and a string an encoder.
-
-        Raises:
-            UsageError: anything else.
-        """
-        check_type("the encoding", encoding, cls, str, NoneType)
-        return encoding if isinstance(encoding, Encoding) else cls(codec=encoding)
 
 
 def choose_codec(suffix: str, depth: int, asked: str | None) -> str:
@@ -211,7 +145,7 @@ def _has_alpha(pixel_format: str) -> bool:
 
 @cache
 def _opens(codec: str, pixel_format: str) -> bool:
-    return refusal(codec, pixel_format, _DEFAULTS.get(codec, {})) is None
+    return refusal(codec, pixel_format, DEFAULTS.get(codec, {})) is None
 
 
 def _check_pixel_format(codec: str, asked: str) -> None:
@@ -260,7 +194,7 @@ def _try_container(suffix: str, codec: str) -> None:
         return
     output = open_container(MemoryFile(f"file{suffix}"), f"a {suffix} file" if suffix else "a file without a suffix")
     try:
-        options = dict(_DEFAULTS.get(codec, {}))
+        options = dict(DEFAULTS.get(codec, {}))
         context = add_stream(output, codec, Fraction(25), dict(options)).codec_context
         known = [fmt.name for fmt in av.Codec(codec, "w").video_formats or []]
         context.width, context.height = 320, 192
@@ -286,7 +220,7 @@ def _refusal(codec: str, encoding: Encoding, formats: Sequence[str]) -> UsageErr
     """Why the encoder takes these options with none of the pixel formats; None if it takes them with one."""
     refusals = []
     for name in formats:
-        refused = refusal(codec, name, _options(codec, encoding, {}, name))
+        refused = refusal(codec, name, encoder_options(codec, encoding, {}, name))
         if refused is None:
             return None
         refusals.append(refused)
@@ -361,11 +295,11 @@ def add_encoder(
         UsageError: an option or value the encoder does not know.
         OutputError: the container does not hold this codec, or the encoder does not take this size.
     """
-    options = _options(codec, encoding, hdr, pixel_format)
+    options = encoder_options(codec, encoding, hdr, pixel_format)
     if codec == "libx265" and min(frame.width, frame.height) < _LEAST_CUTREE:
         options["x265-params"] += ":cutree=0"
     if not b_frames:
-        _without_b_frames(codec, options, output.format.name)
+        without_b_frames(codec, options, output.format.name)
     stream: Any = add_stream(output, codec, frame_rate or Fraction(25), dict(options))
     context = stream.codec_context
     context.width, context.height = encoded_size(codec, pixel_format, frame.width, frame.height)
@@ -380,36 +314,3 @@ def add_encoder(
         context.codec_tag = "hvc1"  # the form that Apple's players take
     open_encoder(context, codec, options)
     return stream  # type: ignore[no-any-return]
-
-
-def _options(codec: str, encoding: Encoding, hdr: Mapping[str, str], pixel_format: str) -> dict[str, str]:
-    options = dict(_DEFAULTS.get(codec, {}))
-    left_out = _FOR_A_RATE if "b" in encoding.options else _QUALITIES if _QUALITIES & encoding.options.keys() else set()
-    options = {key: value for key, value in options.items() if key not in left_out}
-    if codec == "dnxhd" and "b" not in encoding.options:  # a bit rate is DNxHD's
-        options["profile"] = _DNXHR[pixel_format]
-    if encoding.crf is not None:
-        worst = _WORST_CRF.get(codec)
-        if worst is not None and encoding.crf > worst:
-            raise UsageError(f"Expected a CRF of at most {worst} for {codec}, got {encoding.crf:g}")
-        options["cq" if codec.endswith("_nvenc") else "crf"] = f"{encoding.crf:g}"
-    if encoding.preset is not None:
-        options["preset"] = encoding.preset
-    preset = encoding.options.get("preset", encoding.preset)
-    if preset is not None and codec in ("libx264", "libx265") and preset not in (*_PRESETS, *map(str, range(10))):
-        raise UsageError(f"Encoder {codec} has no preset {preset!r}. Its presets: {', '.join(_PRESETS)}")
-    for key, value in (*hdr.items(), *encoding.options.items()):
-        # One option carries all parameters of x264, x265 and SVT-AV1: what the user says comes last and wins.
-        options[key] = f"{options[key]}:{value}" if key.endswith("-params") and key in options else value
-    return options
-
-
-def _without_b_frames(codec: str, options: dict[str, str], container: str) -> None:
-    """Keep the encoder from reordering frames, whatever the user asks for."""
-    if codec == "libx265":
-        options["x265-params"] = f"{options['x265-params']}:bframes=0"
-    elif options.get("bf", "0") != "0" or codec in _REORDERING:
-        options["bf"] = "0"
-    else:
-        return
-    log.info("%s does not time every frame: encoding without B-frames", container)

@@ -21,7 +21,7 @@ from ..reuse import Reuse
 from .buffered import buffered
 from .decode import Source
 from .encode import encode
-from .encoder import Encoding
+from .encoding import Encoding
 from .output import check_output
 from .selection import Selection
 

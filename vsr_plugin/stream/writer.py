@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
     from ..frames import Frame
-    from .encoder import Encoding
+    from .encoding import Encoding
     from .input_file import InputFile
 
 log = logging.getLogger(__name__)

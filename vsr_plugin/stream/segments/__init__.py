@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from ...frames import Frame
-    from ..encoder import Encoding
+    from ..encoding import Encoding
     from ..first_frame import FirstFrame
     from ..selection import Selection
 

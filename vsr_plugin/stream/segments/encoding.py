@@ -15,7 +15,7 @@ from ..rate import CONSTANT_RATE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..encoder import Encoding
+    from ..encoding import Encoding
     from . import Opening
 
 # They are told a quality, and no rate: what they make of a frame does not depend on what came long before.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ...engine import Upscaler
     from ...sizes import Target
-    from ..encoder import Encoding
+    from ..encoding import Encoding
     from ..selection import Selection
     from . import Plan, Segment
     from .parts import Part

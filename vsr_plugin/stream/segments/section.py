@@ -175,10 +175,11 @@ class Copied:
 
     def _listened(self, packets: Iterator[Packet[Any]]) -> Generator[Packet[Any]]:
         """The same packets; errors that the demuxer logs meanwhile are damage. Decoders log theirs for the segments."""
-        file, known = self.file, 0
+        file, known, begun = self.file, 0, False
         with closing(Errors(set() if file.sequence is not None else {file.container.format.name})) as errors:
             for packet in packets:
-                if (said := errors.take()) and file.damaged == known:
+                begun = begun or packet.is_keyframe  # what is before the first key frame was cut off from its own
+                if (said := errors.take()) and begun and file.damaged == known:
                     file.damage(f"FFmpeg reports an error ({said})")
                 known = file.damaged
                 yield packet

@@ -1,0 +1,121 @@
+"""`Encoding`: how to encode, and what an encoder is opened with for it: its defaults, and what is asked for instead."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import NoneType
+
+from ..errors import UsageError, check_type
+
+log = logging.getLogger(__name__)
+
+# The family of MPEG-1: without a word about quality they make 200 kbit/s of everything.
+_FIXED_QUANTIZER = (
+    "flv", "h263", "h263p", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "rv20", "wmv1", "wmv2",
+)  # fmt: skip
+# Visually lossless; and quiet, for these libraries write to stderr by themselves.
+DEFAULTS: Mapping[str, Mapping[str, str]] = {
+    "libx264": {"crf": "17"},
+    "libx265": {"crf": "18", "x265-params": "log-level=error"},
+    "libsvtav1": {"crf": "24", "preset": "6"},
+    "libaom-av1": {"crf": "24", "b": "0", "cpu-used": "6", "row-mt": "1"},
+    "libvpx-vp9": {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "3", "row-mt": "1"},
+    "h264_nvenc": {"cq": "19", "rc": "vbr", "preset": "p5"},
+    "hevc_nvenc": {"cq": "20", "rc": "vbr", "preset": "p5"},
+    "av1_nvenc": {"cq": "24", "rc": "vbr", "preset": "p5"},
+    "libvpx": {"crf": "12", "b": "1G", "deadline": "good", "cpu-used": "2"},
+    "mjpeg": {"qmin": "1", "qmax": "2"},
+    "libwebp": {"quality": "95"},
+    **{name: {"qmin": "2", "qmax": "2"} for name in _FIXED_QUANTIZER},
+}
+# What of it is left out where options ask for a bit rate, or for another quality: these contradict each other.
+_FOR_A_RATE = {"cq", "crf", "qmax", "qmin", "rc"}
+_QUALITIES = {"cq", "crf", "global_quality", "qp"}
+# Of DNxHR, which takes frames of any size and rate, as DNxHD does not.
+_DNXHR = {"yuv422p": "dnxhr_hq", "yuv422p10le": "dnxhr_hqx", "yuv444p10le": "dnxhr_444", "gbrp10le": "dnxhr_444"}
+_REORDERING = {"libx264", "h264_nvenc", "hevc_nvenc"}  # use B-frames unless told otherwise
+# Of x264 and x265, which write a line of their own to stderr for any other.
+_PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
+_WORST_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx": 63, "libvpx-vp9": 63}  # beyond, they cut it off
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How to encode; what is None or absent is chosen from the output's name and the source's depth.
+
+    Attributes:
+        codec: An encoder of PyAV's FFmpeg (libx264, libx265, libsvtav1, libvpx-vp9, ffv1, prores_ks, h264_nvenc, …).
+        crf: Constant rate factor (``cq`` for NVENC), in the encoder's own scale.
+        preset: Encoder preset, such as medium or slow.
+        options: Any further options of the encoder; numbers are taken, too.
+        pixel_format: FFmpeg's name; by default the source's own if the encoder takes it, else its nearest.
+    """
+
+    codec: str | None = None
+    crf: float | None = None
+    preset: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    pixel_format: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("codec", "preset", "pixel_format"):
+            check_type(name, getattr(self, name), str, NoneType)
+        check_type("crf", self.crf, float, NoneType)
+        check_type("the encoder's options", self.options, Mapping)
+        object.__setattr__(self, "options", {str(name): str(value) for name, value in self.options.items()})
+
+    @classmethod
+    def of(cls, encoding: Encoding | str | None) -> Encoding:
+        """An encoding as people name it: None is the default, and a string an encoder.
+
+        Raises:
+            UsageError: anything else.
+        """
+        check_type("the encoding", encoding, cls, str, NoneType)
+        return encoding if isinstance(encoding, Encoding) else cls(codec=encoding)
+
+
+def encoder_options(codec: str, encoding: Encoding, hdr: Mapping[str, str], pixel_format: str) -> dict[str, str]:
+    """What an encoder is opened with: its defaults, as far as they do not contradict what is asked for, and that.
+
+    Args:
+        codec: FFmpeg's name of the encoder.
+        encoding: What the user asks for.
+        hdr: Options that carry the HDR metadata of the frames.
+        pixel_format: Of what it gets.
+
+    Raises:
+        UsageError: a CRF or a preset that the encoder does not have.
+    """
+    options = dict(DEFAULTS.get(codec, {}))
+    left_out = _FOR_A_RATE if "b" in encoding.options else _QUALITIES if _QUALITIES & encoding.options.keys() else set()
+    options = {key: value for key, value in options.items() if key not in left_out}
+    if codec == "dnxhd" and "b" not in encoding.options:  # a bit rate is DNxHD's
+        options["profile"] = _DNXHR[pixel_format]
+    if encoding.crf is not None:
+        worst = _WORST_CRF.get(codec)
+        if worst is not None and encoding.crf > worst:
+            raise UsageError(f"Expected a CRF of at most {worst} for {codec}, got {encoding.crf:g}")
+        options["cq" if codec.endswith("_nvenc") else "crf"] = f"{encoding.crf:g}"
+    if encoding.preset is not None:
+        options["preset"] = encoding.preset
+    preset = encoding.options.get("preset", encoding.preset)
+    if preset is not None and codec in ("libx264", "libx265") and preset not in (*_PRESETS, *map(str, range(10))):
+        raise UsageError(f"Encoder {codec} has no preset {preset!r}. Its presets: {', '.join(_PRESETS)}")
+    for key, value in (*hdr.items(), *encoding.options.items()):
+        # One option carries all parameters of x264, x265 and SVT-AV1: what the user says comes last and wins.
+        options[key] = f"{options[key]}:{value}" if key.endswith("-params") and key in options else value
+    return options
+
+
+def without_b_frames(codec: str, options: dict[str, str], container: str) -> None:
+    """Keep the encoder from reordering frames, whatever the user asks for."""
+    if codec == "libx265":
+        options["x265-params"] = f"{options['x265-params']}:bframes=0"
+    elif options.get("bf", "0") != "0" or codec in _REORDERING:
+        options["bf"] = "0"
+    else:
+        return
+    log.info("%s does not time every frame: encoding without B-frames", container)
