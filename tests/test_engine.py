@@ -346,7 +346,7 @@ def test_wrong_arguments_are_told_in_one_line(how: dict[str, Any], message: str)
 
 def test_int8_on_a_gpu_says_where_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vsr_plugin.engine.find_device", lambda _: torch.device("cuda"))
-    backend = SimpleNamespace(devices=("cuda",), precisions=("float16",))
+    backend = SimpleNamespace(devices=("cuda",))
     monkeypatch.setattr("vsr_plugin.engine.open_backend", lambda *_: backend)
     monkeypatch.setattr("vsr_plugin.engine.default_backend", lambda _: "triton")
     with pytest.raises(UsageError, match=r"has no precision 'int8'.*: use device='cpu'"):

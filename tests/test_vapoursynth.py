@@ -16,7 +16,7 @@ import torch
 import vapoursynth as vs
 
 import vsr_plugin.vapoursynth as vsr
-from vsr_plugin.backends import open_backend
+from vsr_plugin.backends import precisions
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
@@ -100,7 +100,7 @@ def test_every_format_comes_back_as_the_engine_makes_it(form: int, batch: int) -
 
 def test_half_precision_without_a_backend_for_it_is_computed_in_float32() -> None:
     clip = noise(vs.GRAYH, length=1)
-    assert "float16" not in open_backend("openvino").precisions
+    assert "float16" not in precisions("openvino")
     large = vsr.upscale(clip, scale=2, backend="openvino", device_index=-1)
     with Upscaler("espcn", 2, Execution(backend="openvino", device="cpu", precision="float32")) as upscaler:
         [expected] = upscaler.upscale([as_ours(clip.get_frame(0), FORMATS[vs.GRAYH])])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Self
 
 import torch
 
-from .backends import Precision, open_backend
+from .backends import Precision, check_precision, open_backend
 from .backends.memory import forget_frames, translated_errors
 from .color import Conversion
 from .device import default_backend, download, find_device, torch_threads, upload
@@ -165,13 +165,9 @@ class Upscaler:
             there = self._backend.devices == ("cuda",) and torch.cuda.is_available()
             device = {"device": "cuda"} if there else {}
             raise UsageError(f"Backend {self.backend!r} runs on {runs_on}, {why}", **device, backend=...)
-        if execution.precision is not None and execution.precision not in self._backend.precisions:
-            known = ", ".join(self._backend.precisions)
+        if execution.precision is not None:
             elsewhere = {"device": "cpu"} if execution.precision == "int8" and self.device.type == "cuda" else {}
-            raise UsageError(
-                f"Backend {self.backend!r} has no precision {execution.precision!r}. Its precisions: {known}",
-                **elsewhere,
-            )
+            check_precision(self.backend, execution.precision, **elsewhere)
         self.batch = execution.batch
         self.tile = execution.tile if isinstance(execution.tile, int) else None
         self.self_ensemble = execution.self_ensemble

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Literal, get_args
 
-from .backends import BACKEND_NAMES, Precision, precisions
+from .backends import BACKEND_NAMES, Precision, check_precision
 from .errors import UsageError, check_type
 
 type Tile = int | Literal["auto", "off"]
@@ -74,9 +74,8 @@ class Execution:
         if self.precision is not None and self.precision not in get_args(Precision):
             known = ", ".join(get_args(Precision))
             raise UsageError(f"Unknown precision {self.precision!r}. Known precisions: {known}")
-        if self.precision is not None and self.backend is not None and self.precision not in precisions(self.backend):
-            known = ", ".join(precisions(self.backend))
-            raise UsageError(f"Backend {self.backend!r} has no precision {self.precision!r}. Its precisions: {known}")
+        if self.precision is not None and self.backend is not None:
+            check_precision(self.backend, self.precision)
         check_type("reuse", self.reuse, str)
         if self.reuse not in ("auto", "off"):
             raise UsageError(f"Expected reuse to be 'auto' or 'off', got {self.reuse!r}")

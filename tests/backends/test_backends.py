@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.networks import EVERY, seeded, small
-from vsr_plugin.backends import Precision, open_backend
+from vsr_plugin.backends import Precision, open_backend, precisions
 from vsr_plugin.backends.memory import translated_errors
 from vsr_plugin.errors import BackendError, OutOfMemoryError, UsageError
 from vsr_plugin.models import MODELS
@@ -33,7 +33,7 @@ ON_CPU = ("eager", "openvino", "triton")
 
 def of_floats(backend: str) -> list[Precision]:
     """The precisions of a backend that take any weights."""
-    return [precision for precision in open_backend(backend).precisions if precision != "int8"]
+    return [precision for precision in precisions(backend) if precision != "int8"]
 
 
 # Interpreting kernels takes long: test_triton.py asks the same of them in other ways.

@@ -14,10 +14,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from vsr_plugin.backends import BACKEND_NAMES, open_backend, precisions
 from vsr_plugin.cli import vsr
 from vsr_plugin.cli.jobs import find_jobs
-from vsr_plugin.errors import BackendError
 from vsr_plugin.sizes import Size
 from vsr_plugin.stream.encoder import choose_codec
 
@@ -155,15 +153,6 @@ def test_help_fits_80_columns_and_cuts_nothing(monkeypatch: pytest.MonkeyPatch) 
 
 def test_an_address_needs_an_output_name() -> None:
     assert "Expected -o with the address http://host/a.mp4" in command("http://host/a.mp4").stderr
-
-
-def test_precisions_are_those_of_the_backends() -> None:
-    for name in BACKEND_NAMES:
-        try:
-            backend = open_backend(name)
-        except BackendError:
-            continue
-        assert sorted(backend.precisions) == sorted(precisions(name))
 
 
 @pytest.mark.parametrize(("alias", "name"), [("h264", "libx264"), ("hevc", "libx265"), ("vp9", "libvpx-vp9")])

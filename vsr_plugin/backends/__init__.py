@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from ..errors import UsageError
 
@@ -74,7 +74,6 @@ class Backend(Protocol):
     """Compiles networks.
 
     Attributes:
-        precisions: What `compile` takes.
         devices: Types of torch devices it runs on.
         own_threads: Whether it computes on CPU threads of its own, that torch's should keep out of the way of.
         has_cache: Whether it is made with a folder in which it keeps what it has compiled.
@@ -82,7 +81,6 @@ class Backend(Protocol):
         largest_batch: Most frames of a batch whose size is chosen automatically.
     """
 
-    precisions: tuple[Precision, ...]
     devices: tuple[str, ...]
     own_threads: bool
     has_cache: bool
@@ -115,27 +113,46 @@ class Backend(Protocol):
         ...
 
 
-# Where the class is; its `Backend.precisions`, which can be checked without importing it; what it computes with beside
-# torch, by the names of the distributions.
-_ALL: tuple[Precision, ...] = ("float32", "float16", "bfloat16")
-_BACKENDS: dict[str, tuple[str, tuple[Precision, ...], tuple[str, ...]]] = {
-    "eager": ("eager:EagerBackend", _ALL, ()),
-    "openvino": ("openvino:OpenVINOBackend", ("float32", "bfloat16", "int8"), ("openvino",)),
-    "tensorrt": ("tensorrt.backend:TensorRTBackend", _ALL, ("tensorrt", "tensorrt-rtx")),
-    "triton": ("triton:TritonBackend", _ALL, ("triton",)),
+class _Row(NamedTuple):
+    """What is known of a backend before its libraries are imported."""
+
+    place: str  # module:class
+    precisions: tuple[Precision, ...]  # what `Backend.compile` takes
+    libraries: tuple[str, ...] = ()  # distributions it computes with, beside torch
+
+
+_FLOATS: tuple[Precision, ...] = ("float32", "float16", "bfloat16")
+_BACKENDS = {
+    "eager": _Row("eager:EagerBackend", _FLOATS),
+    "openvino": _Row("openvino:OpenVINOBackend", ("float32", "bfloat16", "int8"), ("openvino",)),
+    "tensorrt": _Row("tensorrt.backend:TensorRTBackend", _FLOATS, ("tensorrt", "tensorrt-rtx")),
+    "triton": _Row("triton:TritonBackend", _FLOATS, ("triton",)),
 }
 BACKEND_NAMES = tuple(_BACKENDS)
 
 
 def precisions(name: str) -> tuple[Precision, ...]:
     """What a backend, named out of `BACKEND_NAMES`, can compute in."""
-    return _BACKENDS[name][1]
+    return _BACKENDS[name].precisions
+
+
+def check_precision(name: str, precision: str, **use: Any) -> Precision:
+    """The precision, if a backend named out of `BACKEND_NAMES` has it.
+
+    Raises:
+        UsageError: it has not; ``use`` are the arguments that would help.
+    """
+    for known in precisions(name):
+        if known == precision:
+            return known
+    known_ones = ", ".join(precisions(name))
+    raise UsageError(f"Backend {name!r} has no precision {precision!r}. Its precisions: {known_ones}", **use)
 
 
 def versions(name: str) -> dict[str, str]:
-    """Of what a backend, named out of `BACKEND_NAMES`, computes with, as far as it is installed."""
+    """Of the libraries that a backend, named out of `BACKEND_NAMES`, computes with, as far as they are installed."""
     found = {}
-    for distribution in ("torch", *_BACKENDS[name][2]):
+    for distribution in ("torch", *_BACKENDS[name].libraries):
         with suppress(PackageNotFoundError):
             found[distribution] = version(distribution)
     return found
@@ -156,7 +173,7 @@ def open_backend(name: str, cache_dir: Path | None = None, threads: int | None =
     """
     if name not in _BACKENDS:
         raise UsageError(f"Unknown backend {name!r}. Known backends: {', '.join(BACKEND_NAMES)}")
-    module_name, class_name = _BACKENDS[name][0].split(":")
+    module_name, class_name = _BACKENDS[name].place.split(":")
     backend_class = getattr(import_module(f".{module_name}", __name__), class_name)
     arguments: dict[str, Any] = {"cache_dir": cache_dir} if backend_class.has_cache else {}
     if backend_class.own_threads and threads is not None:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 class EagerBackend:
     """Runs the module as it is, channels-last, in any precision."""
 
-    precisions: tuple[Precision, ...] = ("float32", "float16", "bfloat16")
     devices = ("cpu", "cuda")
     own_threads = False
     has_cache = False

@@ -40,7 +40,6 @@ _EXAMPLE = 32  # samples a side of the picture that is traced
 class OpenVINOBackend:
     """Compiles for the CPU; bfloat16 where the processor has it; int8 for weights in 8 bits, in integers throughout."""
 
-    precisions: tuple[Precision, ...] = ("float32", "bfloat16", "int8")
     devices = ("cpu",)
     own_threads = True
     has_cache = True

@@ -55,7 +55,6 @@ def _translated_errors(task: str) -> Iterator[None]:
 class TritonBackend:
     """Compiles for CUDA; for the CPU where Triton interprets its kernels, which is for tests."""
 
-    precisions: tuple[Precision, ...] = ("float16", "bfloat16", "float32")
     devices: tuple[str, ...] = ("cuda",)
     own_threads = False
     has_cache = False

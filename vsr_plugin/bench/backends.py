@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..backends import BACKEND_NAMES, open_backend
+from ..backends import BACKEND_NAMES, open_backend, precisions
 from ..device import default_backend, find_device
 from ..errors import BackendError
 from . import Absent, Settings, Timing, inference
@@ -53,7 +53,7 @@ def _backend(
         if device.type not in backend.devices:
             return Absent(name, f"runs on {' and '.join(backend.devices)}")
         default = backend.default_precision([module], spec, device)
-        precision = settings.execution.precision if settings.execution.precision in backend.precisions else default
+        precision = settings.execution.precision if settings.execution.precision in precisions(name) else default
         assert precision is not None
         if precision == "int8":
             module = inference.load_network(settings, precision)[1]

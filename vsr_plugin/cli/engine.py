@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..backends import check_precision
 from ..errors import OutputError, UsageError
 from ..installation import install
 from ..models import CLEAN, find_model
 from .values import TunedFor, complete_model, split_model
 
 if TYPE_CHECKING:
-    from ..backends import Precision
     from ..backends.tensorrt import Target
     from ..backends.tensorrt.backend import TensorRTBackend
 
@@ -70,6 +70,7 @@ def build(
         raise UsageError(f"Expected --size up to {_LARGEST_SIDE}x{_LARGEST_SIDE}, got {size}: give --tile, too")
     if compute_capability is not None and not re.fullmatch(r"\d+\.\d", compute_capability):
         raise UsageError(f"Expected --compute-capability as 8.9, got {compute_capability!r}")
+    chosen = check_precision("tensorrt", precision or "float16")
 
     from .. import tiling
     from ..backends.tensorrt.backend import TensorRTBackend, fixed, ranged
@@ -87,9 +88,7 @@ def build(
         )
     grid = tiling.plan(height, width, tile, spec.overlap[scale], spec.multiple_of)
     shape = (batch, spec.channels, *grid.size)
-    path, new = backend.build(
-        module, spec, ranged(shape) if dynamic else fixed(shape), _precision(backend, precision), target
-    )
+    path, new = backend.build(module, spec, ranged(shape) if dynamic else fixed(shape), chosen, target)
     if not new and not quiet:
         typer.echo("It was there already.", err=True)
     typer.echo(path)
@@ -108,13 +107,6 @@ def _target(backend: TensorRTBackend, capability: str | None) -> Target:
             f"or {install('tensorrt')}, which is TensorRT-RTX"
         )
     return backend.flavor.target_ahead(capability)
-
-
-def _precision(backend: TensorRTBackend, asked: str | None) -> Precision:
-    known = {name: name for name in backend.precisions}
-    if asked is not None and asked not in known:
-        raise UsageError(f"Expected a precision that tensorrt has ({', '.join(known)}), got {asked!r}")
-    return known[asked] if asked else backend.precisions[0]
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -191,14 +191,13 @@ def _through(
     backend_name: str, module: nn.Module, spec: ModelSpec, precision: str | None, device_name: str
 ) -> Callable[[Tensor], Tensor]:
     """The network as a backend runs it, compiled anew for each shape."""
-    from ..backends import open_backend
+    from ..backends import check_precision, open_backend
     from ..device import find_device
 
     backend, device = open_backend(backend_name), find_device(device_name)
-    known = {name: name for name in backend.precisions}
-    if precision is not None and precision not in known:
-        raise UsageError(f"Expected a precision that {backend_name} has ({', '.join(known)}), got {precision!r}")
-    chosen = known[precision] if precision else backend.default_precision([module], spec, device)
+    chosen = (
+        check_precision(backend_name, precision) if precision else backend.default_precision([module], spec, device)
+    )
 
     def run(x: Tensor) -> Tensor:
         height, width = x.shape[2:]

@@ -46,7 +46,6 @@ class TensorRTBackend:
         cache: The folder of engine files.
     """
 
-    precisions: tuple[Precision, ...] = ("float16", "bfloat16", "float32")
     devices: tuple[str, ...] = ("cuda",)
     own_threads = False
     has_cache = True
