@@ -1,4 +1,4 @@
-"""The arithmetic of pictures, a leaf that anyone may import: torch, Triton where it is, and nothing of ours.
+"""Image arithmetic, a leaf that anyone may import: torch, Triton where it is, and nothing of ours.
 
 `reference` says in plain torch what each kernel computes. What only the engine calls is computed by a kernel where
 the tensors are on CUDA and Triton works there; what networks call stays in torch, which can differentiate it, and a

@@ -1,7 +1,7 @@
 """Planes to RGB, RGB to planes, and bicubic enlargement: each one pass, with siting, range, depth and matrix inside.
 
-A sample that lies between others is the sum of 4 × 4 of them (more when a picture shrinks), which the caches hold; only
-the picture itself travels. Positions are an integer and a small fraction, so that float32 is exact at any size.
+A sample that lies between others is the sum of 4 × 4 of them (more when a frame shrinks), which the caches hold; only
+the frame itself travels. Positions are an integer and a small fraction, so that float32 is exact at any size.
 """
 
 from __future__ import annotations
@@ -172,10 +172,10 @@ def _load_rgb(x_ptr, offsets, mask, stride_xc):
     return red, green, blue
 
 
-@triton.jit(do_not_specialize=["height", "width", "chroma_height", "chroma_width", "pictures"])
+@triton.jit(do_not_specialize=["height", "width", "chroma_height", "chroma_width", "frames"])
 def _rgb_to_planes_kernel(
     x_ptr, y_ptr, u_ptr, v_ptr,
-    height, width, chroma_height, chroma_width, place_h, place_w, first_h, first_w, norm, peak, pictures,
+    height, width, chroma_height, chroma_width, place_h, place_w, first_h, first_w, norm, peak, frames,
     stride_xn, stride_xc, stride_xh, stride_xw,
     stride_yn, stride_yh, stride_yw, stride_un, stride_uh, stride_uw, stride_vn, stride_vh, stride_vw,
     m00, m01, m02, m03, m10, m11, m12, m13, m20, m21, m22, m23,
@@ -184,7 +184,7 @@ def _rgb_to_planes_kernel(
 ):  # fmt: skip
     """The first programs make the first plane, the others both planes of chroma."""
     pid = tl.program_id(0)
-    luma_programs = pictures * tl.cdiv(height, BLOCK_H) * tl.cdiv(width, BLOCK_W)
+    luma_programs = frames * tl.cdiv(height, BLOCK_H) * tl.cdiv(width, BLOCK_W)
     offs_h, offs_w = tl.arange(0, BLOCK_H), tl.arange(0, BLOCK_W)
     if pid < luma_programs:
         blocks = tl.cdiv(width, BLOCK_W)

@@ -49,13 +49,13 @@ def _convolution_kernel(
     pid = pid // (OUT_PADDED // BLOCK_N)
     left = pid % tiles_w * TILE_W
     top = pid // tiles_w % tiles_h * TILE_H
-    picture = (pid // tiles_w // tiles_h).to(tl.int64)
+    image = (pid // tiles_w // tiles_h).to(tl.int64)
 
     offs_m = tl.arange(0, M)
     rows, columns = offs_m // TILE_W, offs_m % TILE_W  # (M,), in the tile
     offs_n = pid_n * BLOCK_N + tl.arange(0, BLOCK_N)
     # What is far is added as one 64-bit number, what differs inside the tile as many 32-bit ones.
-    x_ptr += picture * stride_xn + top.to(tl.int64) * stride_xh + left.to(tl.int64) * stride_xw
+    x_ptr += image * stride_xn + top.to(tl.int64) * stride_xh + left.to(tl.int64) * stride_xw
     acc = tl.zeros((M, BLOCK_N), tl.float32)
     if IN <= 4:
         for k in range(0, IN_PADDED, BLOCK_K):  # IN_PADDED: all taps and channels
@@ -105,8 +105,8 @@ def _convolution_kernel(
 
     corner = top.to(tl.int64) * SHUFFLE
     edge = left.to(tl.int64) * SHUFFLE
-    out_ptr += picture * stride_on + corner * stride_oh + edge * stride_ow
-    residual_ptr += picture * stride_rn + corner * stride_rh + edge * stride_rw
+    out_ptr += image * stride_on + corner * stride_oh + edge * stride_ow
+    residual_ptr += image * stride_rn + corner * stride_rh + edge * stride_rw
     inside = (rows < out_height - top) & (columns < out_width - left)
     if SHUFFLE > 1 and OUT == SHUFFLE * SHUFFLE:
         # One plane: (M, i · j) becomes rows of samples, so that neighbours in memory are neighbours in a warp.

@@ -49,7 +49,7 @@ def _espcn_kernel(
     offs_m = tl.arange(0, ROWS * STRIP_W)
     rows, x = offs_m // STRIP_W, left + offs_m % STRIP_W
     wide = (x >= 0) & (x < width)
-    origin = top - HALO  # the picture's row that is row 0 of the rings
+    origin = top - HALO  # the image's row that is row 0 of the rings
     for first in tl.range(0, bottom - top + 2 * HALO, ROWS, num_stages=1):
         y = origin + first + rows
         a = _first_layer(

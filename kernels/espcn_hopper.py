@@ -108,7 +108,7 @@ def _espcn_hopper_kernel(
     fence_async_shared()
     gl.barrier()
 
-    # Beyond the picture a layer is zero. So are all factors of the first one there, and with them its tanh.
+    # Beyond the image a layer is zero. So are all factors of the first one there, and with them its tanh.
     column1 = left - 2 + pixel_of_taps()
     wide1 = gl.where((column1 >= 0) & (column1 < width), -1, 0)
     column2 = left - 1 + gl.arange(0, PIXELS, gl.SliceLayout(1, SUMS2))

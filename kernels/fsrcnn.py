@@ -66,7 +66,7 @@ def _fsrcnn_kernel(
     rows, x = offs_m // STRIP_W, left + offs_m % STRIP_W
     wide = (x >= 0) & (x < width)
     offs_wide, offs_narrow = tl.arange(0, WIDE), tl.arange(0, NARROW)
-    origin = top - HALO  # the picture's row that is row 0 of the rings
+    origin = top - HALO  # the image's row that is row 0 of the rings
     for first in tl.range(0, bottom - top + 2 * HALO, ROWS, num_stages=1):
         y = origin + first + rows
         a = _first_layer(

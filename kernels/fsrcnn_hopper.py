@@ -66,7 +66,7 @@ NARROW = gl.constexpr(16)  # ″ between them
 
 @jit
 def _inside(x, left, r, height, width, is_edge):
-    """A row of a layer: zeros beyond the picture, whose pixels begin at column ``left``."""
+    """A row of a layer: zeros beyond the image, whose pixels begin at column ``left``."""
     if is_edge:
         columns = left + gl.arange(0, PIXELS, gl.SliceLayout(1, x.type.layout))
         x = gl.where(((columns >= 0) & (columns < width) & (r >= 0) & (r < height))[:, None], x, 0.0)

@@ -153,7 +153,7 @@ class Tuned:
     """A kernel and the configurations it may run in; which one is measured when that is worth it, for each key.
 
     Until it has been called often enough, a kernel takes the default: to compile and measure the others takes as long
-    as thousands of calls. So does a call of few programs, whose times would say nothing, and be kept for all pictures
+    as thousands of calls. So does a call of few programs, whose times would say nothing, and be kept for all images
     to come; and a kernel for whose measurement there was no memory.
 
     Args:

@@ -210,7 +210,7 @@ def copy_words(to, ptr, COUNT: gl.constexpr):
 
 @jit
 def input_row(x_ptr, y, first, height, width, stride_h, stride_w, gain, FROM_SAMPLES: gl.constexpr, KIND: gl.constexpr):
-    """(128,) words: samples x and x + 1 of a row, from a column on; zeros beyond the picture."""
+    """(128,) words: samples x and x + 1 of a row, from a column on; zeros beyond the image."""
     at = gl.arange(0, 128, LINE)
     x = first + at
     row = x_ptr + y.to(gl.int64) * stride_h

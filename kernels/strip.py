@@ -1,8 +1,8 @@
-"""What the whole-network kernels are made of: a program walks down a strip of the picture, and keeps the last rows.
+"""What the whole-network kernels are made of: a program walks down a strip of the image, and keeps the last rows.
 
 Every layer makes ROWS rows of STRIP_W columns at each step and leaves them in a ring of ROWS + SIZE − 1 rows, as many
 as the next layer needs. The rings of a program are some tens of kilobytes of memory that nobody else touches: few
-enough for the level-1 cache, so that of the picture only samples need travel. No row is computed twice but at the top
+enough for the level-1 cache, so that of the image only samples need travel. No row is computed twice but at the top
 of a segment; the columns that neighbouring strips share are: of STRIP_W, STRIP_W − 2 · halo are kept.
 
 Layers lag behind each other: what a layer makes at a step is one step's rows, moved up by the reach of all layers
@@ -88,7 +88,7 @@ def _ring_layer(
 
 @triton.jit
 def _keep(ring_ptr, value, inside, first, offs_m, CHANNELS: tl.constexpr, STRIP_W: tl.constexpr, DEPTH: tl.constexpr):
-    """Leave (M, CHANNELS) in a ring, as rows from ``first`` on; beyond the picture there are zeros."""
+    """Leave (M, CHANNELS) in a ring, as rows from ``first`` on; beyond the image there are zeros."""
     slot = (offs_m // STRIP_W + first + 16 * DEPTH) % DEPTH
     offsets = ((slot * STRIP_W + offs_m % STRIP_W) * CHANNELS)[:, None] + tl.arange(0, CHANNELS)[None, :]
     tl.store(ring_ptr + offsets, tl.where(inside[:, None], value, 0.0).to(ring_ptr.dtype.element_ty))
@@ -152,7 +152,7 @@ def steps(values: dict[str, Any], halo: int) -> int:
 
 
 def is_plain(form: Form) -> bool:
-    """Whether a layer keeps the size of the picture, puts zeros around it, and adds nothing to it."""
+    """Whether a layer keeps the size of the image, puts zeros around it, and adds nothing to it."""
     plain = (form.size // 2, "zeros", 1.0, "none")
     return form.size % 2 == 1 and (form.padding, form.edges, form.scale, form.after) == plain
 

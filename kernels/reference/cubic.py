@@ -120,7 +120,7 @@ def enlarge_samples(
     x = samples.to(torch.float32)
     x = x.index_select(1, _mirrored(x.shape[1], top, bottom, x.device))
     x = x.index_select(2, _mirrored(x.shape[2], left, right, x.device))
-    # Sums of shifted pictures, phase by phase: on a CPU a third of the time of a convolution and its shuffle.
+    # Sums of shifted images, phase by phase: on a CPU a third of the time of a convolution and its shuffle.
     x = torch.stack([_weighted_sum(x, 1, weights) for weights in vertical], 2).flatten(1, 2)
     columns = [to_samples(_weighted_sum(x, 2, weights), depth) for weights in horizontal]
     return torch.stack(columns, 3).flatten(2, 3)[:, : shape[0], : shape[1]]

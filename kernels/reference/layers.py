@@ -23,7 +23,7 @@ class Layer:
     Attributes:
         weight: (out, in, k, k).
         bias: (out,), or None.
-        padding: Samples around the picture.
+        padding: Samples around the image.
         edges: What they are: zeros, or the edge sample repeated.
         activation: Its name.
         slope: Of "leaky" and "prelu" below zero: (out,) or (1,).
@@ -117,14 +117,14 @@ def chain(
 def shuffle_to_samples(
     x: Tensor, r: int, target: SampleFormat, *, bias: Tensor | None = None, base: Tensor | None = None
 ) -> Tensor:
-    """The end of a network: bias, pixel shuffle, what the picture is added to, clamp, round, native samples.
+    """The end of a network: bias, pixel shuffle, what the image is added to, clamp, round, native samples.
 
     Args:
         x: (N, C·r², H, W), floating point.
         r: Of the shuffle; 1 is none.
         target: Of the result.
         bias: (C·r²,), added first.
-        base: (N, C, H·r, W·r), added after the shuffle: the picture enlarged in a simpler way.
+        base: (N, C, H·r, W·r), added after the shuffle: the image enlarged in a simpler way.
 
     Returns:
         (N, C, H·r, W·r).

@@ -42,7 +42,7 @@ def to_samples(x: Tensor, depth: int, *, peak: int | None = None) -> Tensor:
         peak: The code value of 1.0.
     """
     result = torch.empty(x.shape, dtype=torch.uint8 if depth == 8 else torch.uint16, device=x.device)
-    # Large pictures on a CPU in strips, so that what lies between does not leave the cache: nearly twice as fast.
+    # Large images on a CPU in strips, so that what lies between does not leave the cache: nearly twice as fast.
     dim = max(0, x.dim() - 2)
     rows = x.shape[dim] if not x.is_cpu or x.numel() <= 8 * _STRIP else max(1, _STRIP * x.shape[dim] // x.numel())
     for samples, strip in zip(result.split(rows, dim), x.split(rows, dim), strict=True):

@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 
 
 def the_eight(x: Tensor) -> list[Tensor]:
-    """The group written out: four quarter turns of the picture, and of its mirror image."""
+    """The group written out: four quarter turns of the frame, and of its mirror image."""
     return [torch.rot90(side, quarter, (2, 3)) for side in (x, x.flip(3)) for quarter in range(4)]
 
 
@@ -52,7 +52,7 @@ def test_what_is_symmetric_stays_as_it_is() -> None:
     torch.testing.assert_close(mean_of_eight(x, lambda y: y, lambda y: y), x)
 
 
-def picture(height: int, width: int, matrix: Matrix) -> Frame:
+def frame_of(height: int, width: int, matrix: Matrix) -> Frame:
     generator = torch.Generator().manual_seed(5)
     planes = tuple(torch.randint(0, 256, (height, width), dtype=torch.uint8, generator=generator) for _ in range(3))
     return Frame(planes, 0, Fraction(1, 25), color=ColorSpec(matrix, Range.FULL))
@@ -62,7 +62,7 @@ def picture(height: int, width: int, matrix: Matrix) -> Frame:
 @pytest.mark.parametrize(("name", "scale"), [("fsrcnn", 2), ("edsr-baseline", 2), ("vdsr", 3)])
 def test_the_upscaler_gives_the_mean_whole_and_in_tiles(backend: str, name: str, scale: int) -> None:
     spec = small(name, scale)
-    module, frame = seeded(spec, scale), picture(47, 62, Matrix.RGB if name.startswith("edsr") else Matrix.BT709)
+    module, frame = seeded(spec, scale), frame_of(47, 62, Matrix.RGB if name.startswith("edsr") else Matrix.BT709)
     execution = Execution(backend=backend, device="cpu", precision="float32")
     results = {}
     tiles: tuple[tuple[Tile, bool], ...] = (("off", False), ("off", True), (32, True))

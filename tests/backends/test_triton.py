@@ -34,7 +34,7 @@ DEVICES = [
         marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")],
     ),
 ]
-LARGEST = {2: 4, 3: 3, 4: 2, 8: 1}  # rows of the small picture, so that the large one stays small
+LARGEST = {2: 4, 3: 3, 4: 2, 8: 1}  # rows of the small frame, so that the large one stays small
 
 
 @pytest.fixture(params=DEVICES)

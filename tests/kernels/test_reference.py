@@ -69,7 +69,7 @@ def test_enlarge_samples_is_enlarge_rounded(scale: int, depth: int) -> None:
         assert float((result.double() - truth).abs().max()) <= 0.5 + 16 * 2.0 ** (depth - 24)
 
 
-def test_a_picture_of_one_sample_is_flat() -> None:
+def test_an_image_of_one_sample_is_flat() -> None:
     for edges in ("replicate", "symmetric"):
         x = torch.full((1, 1, 1, 1), 0.25, dtype=torch.float64)
         y = kernels.enlarge(x, 4, shift=(0.3, -0.3), edges=edges)
@@ -104,7 +104,7 @@ def test_a_slope_survives_the_way_to_rgb_and_back(subsampling: tuple[int, int]) 
     fy, fx = subsampling
 
     def slope(y: Tensor, x: Tensor) -> Tensor:
-        """The same picture, wherever its samples sit; in code values of 12 bits."""
+        """The same frame, wherever its samples sit; in code values of 12 bits."""
         return (300.0 + 20 * y[:, None] + 16 * x[None, :])[None]
 
     rows, columns = torch.arange(float(height)), torch.arange(float(width))

@@ -175,7 +175,7 @@ def test_the_choices_of_autotune_are_few_and_have_no_size_in_their_key() -> None
         tuned = [value for key, value in vars(module).items() if key.endswith("tuned")]
         assert tuned
         for one in tuned:
-            assert not {"height", "width", "out_height", "out_width", "pictures"} & set(one._key)
+            assert not {"height", "width", "out_height", "out_width", "frames"} & set(one._key)
 
 
 class Launches:

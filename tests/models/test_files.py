@@ -143,7 +143,7 @@ def test_files_that_are_not_such_weights_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["eager", "openvino"])
 def test_an_upscaler_takes_the_form_of_its_weights(tmp_path: Path, backend: str) -> None:
-    """hvrr's ESPCN mirrors its edges and ends in a sigmoid; in tiles, its picture is that of the whole."""
+    """hvrr's ESPCN mirrors its edges and ends in a sigmoid; in tiles, its frame is that of the whole."""
     rng = np.random.default_rng(0)
     shapes = {"conv1": (5, 5, 1, 64), "conv2": (3, 3, 64, 32), "conv3": (3, 3, 32, 4)}
     arrays: dict[str, Any] = {
@@ -153,7 +153,7 @@ def test_an_upscaler_takes_the_form_of_its_weights(tmp_path: Path, backend: str)
     np.savez(tmp_path / "theirs.npz", **arrays)
     plane = torch.from_numpy(rng.integers(0, 256, (50, 70)).astype(np.uint8))
     frame = Frame((plane,), 0, Fraction(1), color=ColorSpec())
-    pictures = []
+    frames = []
     tiles: tuple[Literal["off"] | int, ...] = ("off", 32)
     for tile in tiles:
         with Upscaler(
@@ -164,8 +164,8 @@ def test_an_upscaler_takes_the_form_of_its_weights(tmp_path: Path, backend: str)
         ) as upscaler:
             assert isinstance(upscaler.spec, ModelSpec)
             assert upscaler.spec.options == {"last": "sigmoid", "edges": "mirror"}
-            pictures += upscaler.upscale([frame])
-    whole, tiled = (picture.planes[0] for picture in pictures)
+            frames += upscaler.upscale([frame])
+    whole, tiled = (frame.planes[0] for frame in frames)
     module = load_model("espcn", 2, tmp_path / "theirs.npz")
     expected = (255 * module(plane[None, None] / 255)[0, 0]).round().to(torch.uint8)
     assert (whole.int() - expected.int()).abs().max() <= 1

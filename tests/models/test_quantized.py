@@ -32,12 +32,12 @@ CPU = torch.device("cpu")
 FAST = pytest.mark.skipif(find_spec("openvino") is None or not multiplies_bytes(), reason="no fast int8")
 
 
-def _picture(height: int = 48, width: int = 64) -> Tensor:
+def _frame(height: int = 48, width: int = 64) -> Tensor:
     """Waves that get finer, a slope and an edge."""
     y, x = torch.meshgrid(torch.arange(float(height)), torch.arange(float(width)), indexing="ij")
-    picture = 0.5 + 0.2 * torch.sin(x * x / 90) * torch.cos(y / 5) + 0.002 * (x - y)
-    picture[:, width // 2 : width // 2 + 6] += 0.25
-    return picture.clamp(16 / 255, 235 / 255)[None, None]
+    frame = 0.5 + 0.2 * torch.sin(x * x / 90) * torch.cos(y / 5) + 0.002 * (x - y)
+    frame[:, width // 2 : width // 2 + 6] += 0.25
+    return frame.clamp(16 / 255, 235 / 255)[None, None]
 
 
 def test_some_are_shipped() -> None:
@@ -50,7 +50,7 @@ def test_eight_bits_lose_less_than_a_tenth_of_a_decibel(name: str, scale: int) -
     for benchmark in ("set5", "set14"):
         assert row["int8"][benchmark]["psnr"] > row[benchmark]["psnr"] - 0.1
     spec, module = read_model(name, scale, quantized=True)
-    x, margin = _picture(), spec.overlap[scale]
+    x, margin = _frame(), spec.overlap[scale]
     with torch.inference_mode():
         error = 255 * (mirrored(module, scale, margin)(x) - mirrored(load_model(name, scale), scale, margin)(x))
     lost = 10 ** (-row["set5"]["psnr"] / 10) * (10**0.01 - 1)  # what 0.1 dB is of the square of the error
@@ -92,7 +92,7 @@ def test_gradients_of_10_bits_do_not_band(name: str, scale: int, slope: float) -
 @pytest.mark.parametrize(("name", "scale"), SHIPPED)
 def test_openvino_computes_the_same_in_integers(name: str, scale: int) -> None:
     spec, module = read_model(name, scale, quantized=True)
-    x = _picture()
+    x = _frame()
     network: Any = open_backend("openvino", threads=1).compile(
         module, spec, (1, 1, x.shape[2], x.shape[3]), "int8", CPU
     )
@@ -113,7 +113,7 @@ def test_openvino_computes_the_same_in_integers(name: str, scale: int) -> None:
 @FAST
 def test_windows_are_bit_for_bit_what_whole_frames_are() -> None:
     spec, module = read_model("espcn", 2, quantized=True)
-    x, margin = _picture(), spec.overlap[2]
+    x, margin = _frame(), spec.overlap[2]
     backend = open_backend("openvino", threads=1)
 
     def run(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ def loss_of(name: str, comparisons: list[Comparison]) -> torch.Tensor:
     return torch.stack([each.weight * LOSSES[name](each.output, each.target) for each in comparisons]).sum()
 
 
-def test_shuffled_labels_give_the_loss_of_the_shuffled_picture() -> None:
+def test_shuffled_labels_give_the_loss_of_the_shuffled_image() -> None:
     torch.manual_seed(0)
     network = ESPCN(3).double()
     small, large = torch.rand(2, 1, 7, 9, dtype=torch.float64), torch.rand(2, 1, 21, 27, dtype=torch.float64)
@@ -26,17 +26,17 @@ def test_shuffled_labels_give_the_loss_of_the_shuffled_picture() -> None:
 
 @pytest.mark.parametrize("middle", [1, 5])
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_valid_convolutions_see_what_the_whole_picture_shows(scale: int, middle: int) -> None:
+def test_valid_convolutions_see_what_the_whole_image_shows(scale: int, middle: int) -> None:
     torch.manual_seed(0)
     network = SRCNN(scale, middle).double()
-    picture = torch.rand(1, 1, 40, 40, dtype=torch.float64)
+    image = torch.rand(1, 1, 40, 40, dtype=torch.float64)
     truth = torch.rand(1, 1, 40 * scale, 40 * scale, dtype=torch.float64)
     patch = slice(8, 32), slice(8, 32)
     place = slice(8 * scale, 32 * scale), slice(8 * scale, 32 * scale)
-    (comparison,) = VIEWS["valid"].compare(network, picture[(..., *patch)], [truth[(..., *place)]], 0.0)
+    (comparison,) = VIEWS["valid"].compare(network, image[(..., *patch)], [truth[(..., *place)]], 0.0)
     cut = 2 * scale + network.border
     inner = slice(8 * scale + cut, 32 * scale - cut), slice(8 * scale + cut, 32 * scale - cut)
-    torch.testing.assert_close(comparison.output, network(picture)[(..., *inner)], rtol=0, atol=1e-12)
+    torch.testing.assert_close(comparison.output, network(image)[(..., *inner)], rtol=0, atol=1e-12)
     torch.testing.assert_close(comparison.target, truth[(..., *inner)], rtol=0, atol=0)
 
 
@@ -49,10 +49,10 @@ def test_drcn_is_judged_by_every_recursion_and_ever_more_by_their_mean() -> None
     torch.manual_seed(0)
     network = DRCN(2, features=4, recursions=3).double()
     small, large = torch.rand(2, 1, 6, 7, dtype=torch.float64), torch.rand(2, 1, 12, 14, dtype=torch.float64)
-    pictures = network.pictures(small)
-    mean = sum((picture / 3 for picture in pictures), torch.zeros_like(large))
+    images = network.images(small)
+    mean = sum((image / 3 for image in images), torch.zeros_like(large))
     torch.testing.assert_close(network(small), mean)
-    first = sum(((picture - large) ** 2).mean() for picture in pictures) / 3
+    first = sum(((image - large) ** 2).mean() for image in images) / 3
     second = ((mean - large) ** 2).mean()
     for part, alpha in ((0.0, 1.0), (0.1, 0.75), (0.4, 0.0), (0.9, 0.0)):
         loss = loss_of("mse", VIEWS["recursions"].compare(network, small, [large], part))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 _BYTES = ("avx_vnni", "avx512_vnni", "amx_int8")
 _REPORTER = "openvino_telemetry"
-_EXAMPLE = 32  # samples a side of the picture that is traced
+_EXAMPLE = 32  # samples a side of the frame that is traced
 
 
 class OpenVINOBackend:
@@ -94,7 +94,7 @@ class OpenVINOBackend:
     ) -> OpenVINONetwork:
         """Compile the module for this shape; it is traced for the first one.
 
-        Tracing runs the module, so it is done on a small picture; the module must not decide by its input's shape.
+        Tracing runs the module, so it is done on a small frame; the module must not decide by its input's shape.
         """
         if precision == "int8":
             if not isinstance(module, QuantizedNetwork):

@@ -1,8 +1,8 @@
 """Our own kernels, on CUDA: a network is read layer by layer, and runs on them; what has no kernel runs as torch.
 
-Pictures (four channels at most) stay in float32 throughout, so that half precision touches only features: the bicubic
+Frames (four channels at most) stay in float32 throughout, so that half precision touches only features: the bicubic
 enlargement that a network adds its residual to is exact. A network of luma can also take samples as they are stored,
-and leave them as they will be stored; then no picture in floating point is ever written.
+and leave them as they will be stored; then no frame in floating point is ever written.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 Program = Callable[[Tensor], Tensor]
 
-_PICTURE_CHANNELS = 4  # up to so many are a picture, not features
+_FRAME_CHANNELS = 4  # up to so many are a frame, not features
 _aten = torch.ops.aten
 
 
@@ -68,7 +68,7 @@ class TritonBackend:
             self.devices = ("cpu",)
 
     def default_precision(self, modules: Iterable[nn.Module], spec: NetworkSpec, device: torch.device) -> Precision:
-        """float16: features have 11 bits, pictures all of float32."""
+        """float16: features have 11 bits, frames all of float32."""
         return "float16"
 
     def compile(
@@ -270,7 +270,7 @@ class _Programs:
     def _layer(self, node: fx.Node, source: SampleFormat | None, target: SampleFormat | None) -> Callable[..., Tensor]:
         packed, convolution = self._packed[node], self._ops.convolution
         channels = packed.form.outputs // packed.form.shuffle**2
-        dtype = torch.float32 if channels <= _PICTURE_CHANNELS else self._dtype
+        dtype = torch.float32 if channels <= _FRAME_CHANNELS else self._dtype
 
         def compute(x: Tensor, residual: Tensor | None = None) -> Tensor:
             result: Tensor = convolution(x, packed, residual=residual, source=source, target=target, dtype=dtype)

@@ -63,7 +63,7 @@ class Chain:
         return sum(layer.weight.numel() for layer in self.layers)
 
     def trends(self) -> list[tuple[Tensor, Tensor]]:
-        """Of each layer, how its channels follow the luma of their pixel where the picture is flat: (slopes, offsets).
+        """Of each layer, how its channels follow the luma of their pixel where the frame is flat: (slopes, offsets).
 
         Straight lines, fitted over limited range; the sub-pixels, which are the result, follow it exactly.
         """

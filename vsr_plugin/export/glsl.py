@@ -9,7 +9,7 @@ larger than the frame by a margin on each side, the first layer reads mirrored l
 out.
 
 Players keep the textures in half floats. So that these round little, a texture holds how far its channels are from what
-they would be where the picture is flat, which is a straight line over the luma of the pixel (`Chain.trends`).
+they would be where the frame is flat, which is a straight line over the luma of the pixel (`Chain.trends`).
 
 The format is described in mpv's manual, under ``--glsl-shaders``; libplacebo reads the same.
 """

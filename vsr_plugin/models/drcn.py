@@ -1,4 +1,4 @@
-"""DRCN: one convolution applied sixteen times, a picture made after each, and a learnt mean of the pictures.
+"""DRCN: one convolution applied sixteen times, an image made after each, and a learnt mean of the images.
 
 Kim et al., "Deeply-Recursive Convolutional Network for Image Super-Resolution", CVPR 2016, sections 3.1 and 3.2.
 """
@@ -28,9 +28,9 @@ class DRCN(nn.Module):
         scale: Of the enlargement in front; no weight depends on it.
         features: Channels of every layer.
         recursions: How often the convolution in the middle is applied.
-        skip: How the enlarged picture reaches the result: "add", as in the paper, or "concatenate" with what the last
+        skip: How the enlarged image reaches the result: "add", as in the paper, or "concatenate" with what the last
             convolution sees.
-        last: What every picture goes through, in networks that are not the paper's: "none", or a name in `ACTIVATIONS`.
+        last: What every image goes through, in networks that are not the paper's: "none", or a name in `ACTIVATIONS`.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class DRCN(nn.Module):
             result = result + weight * self.reconstruct(h, x)
         return result
 
-    def pictures(self, x: Tensor) -> list[Tensor]:
+    def images(self, x: Tensor) -> list[Tensor]:
         """What every recursion makes of ``x``: all of them are supervised in training (section 3.2)."""
         x = self.upsample(x)
         h = self.embedding(x)
@@ -72,7 +72,7 @@ class DRCN(nn.Module):
         return made
 
     def reconstruct(self, h: Tensor, x: Tensor) -> Tensor:
-        """The picture in the features ``h`` of the enlarged picture ``x``, (N, 1, H·s, W·s)."""
+        """The image in the features ``h`` of the enlarged image ``x``, (N, 1, H·s, W·s)."""
         first, activation, last = self.reconstruction
         h = activation(first(h))
         result: Tensor = last(torch.cat([h, x], 1)) if self.skip == "concatenate" else x + last(h)

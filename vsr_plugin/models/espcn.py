@@ -1,4 +1,4 @@
-"""ESPCN: convolutions at low resolution, and one sub-pixel convolution that makes the large picture.
+"""ESPCN: convolutions at low resolution, and one sub-pixel convolution that makes the large image.
 
 Shi et al., "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural
 Network", CVPR 2016, sections 2.2 and 3.2 (f1 = 5, n1 = 64, f2 = 3, n2 = 32, f3 = 3; tanh in place of ReLU).
@@ -22,7 +22,7 @@ class ESPCN(nn.Module):
         scale: 2, 3 or 4.
         activation: Of the first two layers; a name in `ACTIVATIONS`.
         last: What the result goes through, in networks that are not the paper's: "none", or a name in `ACTIVATIONS`.
-        edges: What is beyond the edge: zeros around every layer ("zeros"), or the picture mirrored ("mirror").
+        edges: What is beyond the edge: zeros around every layer ("zeros"), or the image mirrored ("mirror").
     """
 
     def __init__(self, scale: int, activation: str = "tanh", last: str = "none", edges: str = "zeros") -> None:

@@ -62,7 +62,7 @@ class FSRCNN(nn.Module):
         return x
 
     def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
-        """Channel 0 carries the picture to the deconvolution, whose slice 0 is the sampled cubic."""
+        """Channel 0 carries the image to the deconvolution, whose slice 0 is the sampled cubic."""
         h = patches
         for block in (self.features, self.shrink, self.mapping, self.expand):
             for layer in block:

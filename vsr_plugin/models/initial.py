@@ -18,7 +18,7 @@ from .layers import ResidualBlock
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-_LAST = 1e-3  # standard deviation of the weights that add to the bicubic picture
+_LAST = 1e-3  # standard deviation of the weights that add to the bicubic image
 
 
 def layers(module: nn.Module) -> Iterator[nn.Conv2d | nn.ConvTranspose2d]:

@@ -1,4 +1,4 @@
-"""LapSRN: a pyramid that doubles the picture at every level, and adds a residual to each.
+"""LapSRN: a pyramid that doubles the image at every level, and adds a residual to each.
 
 Lai et al., "Deep Laplacian Pyramid Networks for Fast and Accurate Super-Resolution", CVPR 2017, section 3.1.
 """
@@ -44,17 +44,17 @@ class LapSRN(nn.Module):
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
         """``x`` enlarged by 2, 4, … in one pass: all are supervised in training (section 3.2)."""
-        features, pictures = self.input(x), [x]
+        features, images = self.input(x), [x]
         for level in self.levels:
-            features, picture = level(features, pictures[-1])
-            pictures.append(picture)
-        return pictures[1:]
+            features, image = level(features, images[-1])
+            images.append(image)
+        return images[1:]
 
     start_from_bicubic = near_zero_residual
 
 
 class _Level(nn.Module):
-    """Features and picture at one size → both at twice the size."""
+    """Features and image at one size → both at twice the size."""
 
     def __init__(self, depth: int, kernel: int, features: int, bias: bool) -> None:
         super().__init__()
@@ -70,9 +70,9 @@ class _Level(nn.Module):
         self.residual = nn.Conv2d(features, 1, 3, padding=1, bias=bias)
         self.picture = nn.ConvTranspose2d(1, 1, 4, 2, padding=1, bias=False)
 
-    def forward(self, features: Tensor, picture: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         features = self.activation(self.enlarge(self.body(features)))  # (N, 64, 2·H, 2·W)
-        return features, self.picture(picture) + self.residual(features)  # (N, 1, 2·H, 2·W)
+        return features, self.picture(image) + self.residual(features)  # (N, 1, 2·H, 2·W)
 
 
 def _body(found: re.Match[str], tensors: Tensors) -> str:

@@ -13,7 +13,7 @@ from ..kernels import enlarge
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB in [0, 1], over the training pictures of DIV2K
+DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB in [0, 1], over the training images of DIV2K
 
 # What a layer's sums may go through, by the name it has among a network's options.
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
@@ -66,7 +66,7 @@ class CroppedDeconvolution(nn.ConvTranspose2d):
 
 
 class MeanShift(nn.Module):
-    """Takes the mean color of DIV2K off a picture, and puts it back."""
+    """Takes the mean color of DIV2K off an image, and puts it back."""
 
     mean: Tensor
 

@@ -22,9 +22,9 @@ def models_markdown() -> str:
     lines: list[str] = []
     for benchmark in BENCHMARKS:
         lines += [*_table(benchmark, {name: found for name, found in shipped.items() if found}), ""]
-    for picture in dict.fromkeys(picture for name in shipped for picture in _seen(name)):
-        names = ", ".join(f"`{name}`" for name in shipped if picture in _seen(name))
-        lines.append(f"{picture} was among the training images of {names}.")
+    for image in dict.fromkeys(image for name in shipped for image in _seen(name)):
+        names = ", ".join(f"`{name}`" for name in shipped if image in _seen(name))
+        lines.append(f"{image} was among the training images of {names}.")
     below = [_below(name, found) for name, found in shipped.items()]
     if any(below):
         further = "`vsr train MODEL -x SCALE --from shipped --data FOLDER` trains them further."
@@ -70,7 +70,7 @@ def _table(benchmark: str, shipped: Mapping[str, list[int]]) -> list[str]:
 
 
 def _seen(name: str) -> list[str]:
-    """Benchmark pictures that some weights of a model have been trained on, themselves or what they started from."""
+    """Benchmark images that some weights of a model have been trained on, themselves or what they started from."""
     rows = (manifest().get(f"{name}_x{scale}", {}) for scale in MODELS[name].scales)
     return list(dict.fromkeys(each for row in rows for run in row.get("training", ()) for each in run.get("seen", ())))
 

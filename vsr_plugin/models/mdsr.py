@@ -52,7 +52,7 @@ class MDSR(nn.Module):
         return self.mean.add(self.tail(h))
 
     def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
-        """The first channels carry the picture past the blocks."""
+        """The first channels carry the image past the blocks."""
         skip_blocks(self, self.head, self.upsample.values(), self.tail, generator)
         self.body.weight.mul_(0.1)
 

@@ -2,7 +2,7 @@
 
 Sources: the papers that `MODELS` names, their best figures, some of them with ImageNet behind them; bicubic as in Kim,
 CVPR 2016 (VDSR), and at ×8 as in Lai, CVPR 2017 (LapSRN). Where a paper has no figure, there is none here: ESPCN's has
-no ×2, those of SRDenseNet, SRResNet and SRGAN only ×4. EDSR's has none of its baseline on these pictures: those are the
+no ×2, those of SRDenseNet, SRResNet and SRGAN only ×4. EDSR's has none of its baseline on these images: those are the
 figures that later papers give for its authors' weights.
 """
 

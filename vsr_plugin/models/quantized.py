@@ -138,7 +138,7 @@ class QuantizedNetwork(nn.Module):
 
 
 def mirrored(network: Callable[[Tensor], Tensor], scale: int, margin: int) -> Callable[[Tensor], Tensor]:
-    """A network that sees the picture mirrored at its border, as it does where video is enlarged.
+    """A network that sees the image mirrored at its border, as it does where video is enlarged.
 
     Networks in 8 bits are measured so: what they make of zeros beyond the border is not what the float ones make.
     """

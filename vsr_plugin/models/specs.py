@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import UsageError, check_type
 
 CLEAN = "clean"
-# What weights are trained for: small pictures that were only shrunk, or those of a compressed video.
+# What weights are trained for: small images that were only shrunk, or those of a compressed video.
 TUNINGS = (CLEAN, "video")
 
 

@@ -65,7 +65,7 @@ class SRDenseNet(nn.Module):
         return result
 
     def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
-        """Channel 0 carries the picture to the bottleneck, and from there through bilinear enlargements to the end."""
+        """Channel 0 carries the image to the bottleneck, and from there through bilinear enlargements to the end."""
         msra(self, generator)
         first = self.input[0]
         assert isinstance(first, nn.Conv2d)

@@ -53,7 +53,7 @@ class SRResNet(nn.Module):
         return 0.5 * result + 0.5
 
     def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
-        """The first channels carry the picture past the blocks, and end in [-1, 1]."""
+        """The first channels carry the image past the blocks, and end in [-1, 1]."""
         head = self.head[0]
         assert isinstance(head, nn.Conv2d)
         skip_blocks(self, head, [self.upsample], self.tail, generator)

@@ -1,7 +1,7 @@
 """VDSR: twenty layers that predict what bicubic enlargement lacks, one network for all scales.
 
 Kim et al., "Accurate Image Super-Resolution Using Very Deep Convolutional Networks", CVPR 2016, section 3: 3 × 3
-filters, 64 channels, zeros around every layer, the residual of the enlarged picture.
+filters, 64 channels, zeros around every layer, the residual of the enlarged image.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def _recursions(network: Any, small: Tensor, targets: Sequence[Tensor], part: fl
 
     What the recursions count falls from 1 to 0 in the first four tenths of the run, what the mean counts rises.
     """
-    made = torch.stack(network.pictures(small))  # (D, N, 1, H·s, W·s)
+    made = torch.stack(network.images(small))  # (D, N, 1, H·s, W·s)
     mean = torch.einsum("d,dnchw->nchw", network.ensemble.to(made.dtype), made)
     alpha = max(0.0, 1.0 - part / 0.4)
     every = Comparison(made.flatten(0, 1), targets[0].repeat(len(made), 1, 1, 1), alpha)

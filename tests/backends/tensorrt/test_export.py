@@ -107,10 +107,10 @@ def test_an_engine_of_the_whole_network_is_built_without_a_gpu(name: str, scale:
 
 
 @pytest.mark.parametrize(("name", "scale"), [("espcn", 3), ("fsrcnn", 2), ("lapsrn", 4)])
-def test_half_precision_is_as_near_the_truth_as_torchs(name: str, scale: int, picture: Tensor) -> None:
+def test_half_precision_is_as_near_the_truth_as_torchs(name: str, scale: int, frame: Tensor) -> None:
     spec = MODELS[name]
     module = load_model(name, scale)
-    x = picture
+    x = frame
     truth = load_model(name, scale).double()(x.double())
     eager = open_backend("eager").compile(module, spec, tuple(x.shape), "float16", torch.device("cpu"))  # type: ignore[arg-type]
     plain = float((eager(x) - truth).square().mean().sqrt())
@@ -119,7 +119,7 @@ def test_half_precision_is_as_near_the_truth_as_torchs(name: str, scale: int, pi
 
 
 @pytest.fixture(scope="module")
-def picture() -> Tensor:
+def frame() -> Tensor:
     """A part of a frame of the example clip, as luma in [0, 1]."""
     source = Source(str(CLIP))
     luma = next(source).planes[0]
@@ -133,14 +133,14 @@ def types(graph: Graph) -> dict[str, int]:
     return {value.name: value.type.tensor_type.elem_type for value in (*inferred.graph.input, *inferred.graph.output)}
 
 
-def test_features_are_of_the_precision_and_pictures_of_float32() -> None:
+def test_features_are_of_the_precision_and_frames_of_float32() -> None:
     graph = exported("vdsr", 2, "float16")
     assert types(graph) == {INPUT: onnx.TensorProto.FLOAT, OUTPUT: onnx.TensorProto.FLOAT}
     model = onnx.load_from_string(graph.onnx)
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     dtypes = [weights[node.input[1]].data_type for node in model.graph.node if node.op_type == "Conv"]
     half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
-    assert dtypes == [single, *[half] * (len(dtypes) - 1)]  # the enlargement in front is from picture to picture
+    assert dtypes == [single, *[half] * (len(dtypes) - 1)]  # the enlargement in front is from frame to frame
 
 
 def test_bfloat16_is_written_into_the_graph() -> None:

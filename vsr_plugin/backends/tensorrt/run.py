@@ -57,9 +57,9 @@ class EngineNetwork:
         """Run one batch."""
         with translated_errors(self._task):
             self._run(x)
-            picture = self._picture()
-            own = picture.data_ptr() == self._y.data_ptr()
-            return picture.clone() if own else picture  # the next run writes over what the engine keeps
+            frames = self._frames()
+            own = frames.data_ptr() == self._y.data_ptr()
+            return frames.clone() if own else frames  # the next run writes over what the engine keeps
 
     @torch.inference_mode()
     def upscale_samples(self, x: Tensor, samples: SampleFormat) -> Tensor:
@@ -69,7 +69,7 @@ class EngineNetwork:
             if usable(self._device):
                 stored: Tensor = load_ops().shuffle_to_samples(self._y, self._shuffle, samples)
                 return stored
-            return to_samples(self._picture(), samples.depth, peak=samples.peak)
+            return to_samples(self._frames(), samples.depth, peak=samples.peak)
 
     def close(self) -> None:
         """Free the engine and its memory, once the device is done with them."""
@@ -79,7 +79,7 @@ class EngineNetwork:
             del self._replay, self._x, self._y
             self._engine.close()
 
-    def _picture(self) -> Tensor:
+    def _frames(self) -> Tensor:
         """float32 (N, C, H·scale, W·scale), perhaps in the memory of the output."""
         y = pixel_shuffle(self._y, self._shuffle) if self._shuffle > 1 else self._y
         return y.to(torch.float32)
