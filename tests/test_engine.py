@@ -31,6 +31,8 @@ from vsr_plugin.reuse import Reuse
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from vsr_plugin.in_flight import Results
+
 YUV420 = ColorSpec(subsampling=(1, 1))
 NEEDS_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -208,13 +210,13 @@ def test_a_frame_that_repeats_the_one_before_is_not_enlarged_again(batch: int, m
     enlarged: list[Frame] = []
     with nearest(batch=batch) as upscaler:
         apart = [upscaler.upscale([frame])[0] for frame in frames]
-        upscale = upscaler._upscale
+        begin = upscaler._begin
 
-        def listening(group: Sequence[Frame], reuse: Reuse) -> list[Frame]:
+        def listening(group: Sequence[Frame], reuse: Reuse) -> Results:
             enlarged.extend(group)
-            return upscale(group, reuse)
+            return begin(group, reuse)
 
-        monkeypatch.setattr(upscaler, "_upscale", listening)
+        monkeypatch.setattr(upscaler, "_begin", listening)
         results = list(upscaler.stage(iter(frames)))
     assert [frame.pts for frame in enlarged] == [0, 3, 5, 6, 7, 8, 9, 10, 12]
     for result, truth in zip(results, apart, strict=True):

@@ -158,7 +158,7 @@ def test_what_has_failed_is_not_kept(opened: list[Upscaler], monkeypatch: pytest
         raise BackendError("the device is gone")
 
     for upscaler in opened:
-        monkeypatch.setattr(upscaler, "_upscale", fail)
+        monkeypatch.setattr(upscaler, "_begin", fail)
     with pytest.raises(vs.Error, match="the device is gone"):
         clip.get_frame(0)
     del clip
@@ -169,14 +169,14 @@ def test_what_has_failed_is_not_kept(opened: list[Upscaler], monkeypatch: pytest
 def test_a_worker_that_fails_to_open_closes_those_before_it(
     opened: list[Upscaler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = Upscaler._upscale
+    run = Upscaler._begin
 
     def second_fails(self: Upscaler, frames: object, reuse: object) -> object:
         if len(opened) == 2:
             raise BackendError("no room")
         return run(self, frames, reuse)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Upscaler, "_upscale", second_fails)
+    monkeypatch.setattr(Upscaler, "_begin", second_fails)
     with pytest.raises(vs.Error, match="no room"):
         vsr.upscale(vs.core.std.BlankClip(**BLANK), backend="eager", device_index=-1, num_streams=2)
     workers.free_kept()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from os import PathLike
@@ -20,11 +21,12 @@ import torch
 from .backends import Precision, check_precision, open_backend
 from .backends.memory import forget_frames, translated_errors
 from .color import Conversion
-from .device import default_backend, download, find_device, torch_threads, upload
-from .errors import OutOfMemoryError, UsageError, check_type
+from .device import default_backend, find_device, torch_threads
+from .errors import BackendError, OutOfMemoryError, UsageError, check_type
 from .execution import MIN_TILE, Execution
 from .frames import Frame
 from .image import to_frame, to_image
+from .in_flight import InFlight, batches
 from .models import CLEAN, NetworkSpec, find_model, read_model, read_models
 from .models.own import check_modules
 from .passes import Pass
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from .image import Image
+    from .in_flight import Results
 
 _log = logging.getLogger(__name__)
 
@@ -174,6 +177,7 @@ class Upscaler:
         self._asked = execution
         self._fitted: Target | None = None
         self._passes: dict[tuple[int, int], Pass] = {}  # (place in the order, scale) → the network
+        self._in_flight = InFlight(self.device)
         self._closed = False
 
     @property
@@ -205,9 +209,10 @@ class Upscaler:
             OutOfMemoryError: no room for the smallest tile.
             BackendError: anything else that goes wrong in the backend.
         """
-        return self._upscale(frames)
+        return self._begin(frames)()
 
-    def _upscale(self, frames: Sequence[Frame], reuse: Reuse | None = None) -> list[Frame]:
+    def _begin(self, frames: Sequence[Frame], reuse: Reuse | None = None) -> Results:
+        """Send frames to the device; gives what waits for the results."""
         if self._closed:
             raise UsageError("Expected an open upscaler, got one that is closed: make another")
         if isinstance(frames, Frame) or not all(isinstance(frame, Frame) for frame in frames):
@@ -216,17 +221,19 @@ class Upscaler:
             raise UsageError(
                 "Expected frames of one geometry, got different ones: use Upscaler.stage, or upscale them apart"
             )
-        done: list[Frame] = []
-        while len(done) < len(frames):
-            batch = self._fit(frames[0])
+        begun: list[Results] = []
+        done = 0
+        while done < len(frames):
+            group = frames[done : done + self._fit(frames[0])]
             failure: OutOfMemoryError | None = None
             try:
-                done += self._upscale_batch(frames[len(done) : len(done) + batch], reuse)
+                begun.append(self._begin_batch(group, reuse))
+                done += len(group)
             except OutOfMemoryError as error:
                 forget_frames(failure := error)  # which hold the tensors that are in the way
-            if failure is not None:
+            if failure is not None and not self._in_flight.wait():
                 self._shrink(frames[0], failure)
-        return done
+        return lambda: [frame for results in begun for frame in results()]
 
     def enlarge_image(self, image: Image) -> Image:
         """Enlarge an image; ``upscaler(image)`` does the same.
@@ -250,39 +257,29 @@ class Upscaler:
     def stage(self, frames: Iterator[Frame], reuse: Reuse | None = None) -> Iterator[Frame]:
         """Enlarge a stream of frames, in order.
 
-        Asks for input only when output is wanted, holds at most one batch and one frame before and as many after, and
-        closes ``frames`` when it ends or is closed. A change of geometry, or the end, closes a batch. Unless the
-        execution says otherwise, what did not change since the frame before is not enlarged again; a frame that repeats
-        it as a whole shares the planes of its result.
+        Asks for input only when output is wanted, holds at most one batch and one frame before and as many after (three
+        batches on a GPU, where the next ones are sent before the first is waited for), and closes ``frames`` when it
+        ends or is closed. A change of geometry, the end, or an error of ``frames`` closes a batch; an error is raised
+        after the frames before it. Unless the execution says otherwise, what did not change since the frame before is
+        not enlarged again; a frame that repeats it as a whole shares the planes of its result.
 
         Args:
             frames: The stream.
             reuse: What frames before them have left behind, and takes what these do; nobody else's meanwhile.
         """
         reuse = reuse or Reuse()
+
+        def begin(batch: list[Frame]) -> Results:
+            if self._asked.reuse == "off":
+                return self._begin(batch)
+            return reuse.begin(batch, lambda changed: self._begin(changed, reuse))
+
         try:
-            for batch in self._batches(frames):
-                if self._asked.reuse == "off":
-                    yield from self.upscale(batch)
-                else:
-                    yield from reuse.upscale(batch, lambda changed: self._upscale(changed, reuse))
+            yield from self._in_flight.run(batches(frames, self._fit), begin)
         finally:
             close = getattr(frames, "close", None)
             if close is not None:
                 close()
-
-    def _batches(self, frames: Iterator[Frame]) -> Iterator[list[Frame]]:
-        held: list[Frame] = []
-        for frame in frames:
-            if held and frame.geometry != held[0].geometry:
-                yield held
-                held = []
-            held.append(frame)
-            if len(held) >= self._fit(frame):
-                yield held
-                held = []
-        if held:
-            yield held
 
     @property
     def recipe(self) -> tuple[Mapping[int, nn.Module], NetworkSpec, int | Size, Execution]:
@@ -302,6 +299,8 @@ class Upscaler:
     def close(self) -> None:
         """Free the network, and the memory of its device for others; the upscaler must not be used afterwards."""
         self._closed = True
+        with suppress(BackendError):  # a device that has failed has told it before
+            self._in_flight.wait()
         self._drop_networks()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -353,30 +352,36 @@ class Upscaler:
         tiles = "whole frames" if self.tile is None else f"tiles of {self.tile}"
         _log.warning("out of memory: going on with a batch of %d and %s", self.batch, tiles)
 
-    def _upscale_batch(self, frames: Sequence[Frame], reuse: Reuse | None) -> list[Frame]:
+    def _begin_batch(self, frames: Sequence[Frame], reuse: Reuse | None) -> Results:
         first, batch = frames[0], self.batch
         assert batch is not None
         target = self.target(first)
         conversion = Conversion(first.color, len(first.planes), self.spec.channels, target.scale, target)
-        task = f"{self.backend}: enlarging {first.width}×{first.height}"
-        with torch.inference_mode(), translated_errors(task), torch_threads(1 if self._backend.own_threads else None):
-            planes = [upload(stack, self.device) for stack in zip(*(frame.planes for frame in frames), strict=True)]
-            if self.device.type != "cpu" or self._backend.reads_samples or not self.spec.exact_in_windows:
-                reuse = None
-            whole = len(target.scales) == 1 and target.window is None
-            reads = self._backend.reads_samples and self.spec.multiple_of == 1 and not self.self_ensemble
-            native = conversion.native if whole and (reads or reuse) else None
+        if self.device.type != "cpu" or self._backend.reads_samples or not self.spec.exact_in_windows:
+            reuse = None
+        whole = len(target.scales) == 1 and target.window is None
+        reads = self._backend.reads_samples and self.spec.multiple_of == 1 and not self.self_ensemble
+        native = conversion.native if whole and (reads or reuse) else None
+
+        def compute(planes: list[Tensor]) -> Sequence[Tensor]:
             x, rest = conversion.split(planes) if native is None else (planes[0][:, None], tuple(planes[1:]))
             for place, scale in enumerate(target.scales):
                 before = None if reuse is None else partial(reuse.place, place)
                 x = self._pass(place, scale)(x if place == 0 else x.clamp(0, 1), batch, self.tile, native, before)
-            results = [download(plane) for plane in conversion.join(x, rest)]
-            if self.device.type == "cuda":
-                torch.cuda.current_stream(self.device).synchronize()
-        return [
-            replace(frame, planes=tuple(plane[index] for plane in results), sample_aspect_ratio=target.ratio)
-            for index, frame in enumerate(frames)
-        ]
+            return conversion.join(x, rest)
+
+        task = f"{self.backend}: enlarging {first.width}×{first.height}"
+        with torch.inference_mode(), translated_errors(task), torch_threads(1 if self._backend.own_threads else None):
+            begun = self._in_flight.begin(list(zip(*(frame.planes for frame in frames), strict=True)), compute, task)
+
+        def results() -> list[Frame]:
+            planes = begun.wait()
+            return [
+                replace(frame, planes=tuple(plane[index] for plane in planes), sample_aspect_ratio=target.ratio)
+                for index, frame in enumerate(frames)
+            ]
+
+        return results
 
     def _pass(self, place: int, scale: int) -> Pass:
         if (place, scale) not in self._passes:

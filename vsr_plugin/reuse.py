@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .frames import Frame
+    from .in_flight import Results
     from .rectangles import Prices, Rectangle, Size
 
     type Enlarge = Callable[[Tensor], Tensor]
@@ -43,7 +44,7 @@ class Reuse:
     """
 
     def __init__(self) -> None:
-        self._before: tuple[Frame, Frame] | None = None
+        self._before: tuple[Frame, _Begun] | None = None
         self._places: dict[int, tuple[Hashable, Place]] = {}
         self._frames = self._repeats = 0
         self._work = Work()
@@ -56,30 +57,29 @@ class Reuse:
         computed = self._work.done / self._work.whole if self._work.whole else 1.0
         return 1 - computed * (self._frames - self._repeats) / self._frames
 
-    def upscale(self, frames: Sequence[Frame], upscale: Callable[[Sequence[Frame]], list[Frame]]) -> list[Frame]:
+    def begin(self, frames: Sequence[Frame], begin: Callable[[Sequence[Frame]], Results]) -> Results:
         """Enlarge the next frames of the stream; one that repeats the frame before it shares the planes of its result.
 
         Args:
             frames: Of one geometry.
-            upscale: Enlarges frames.
+            begin: Begins to enlarge frames; gives what waits for the results.
+
+        Returns:
+            What waits for all results. It is called once, and after those of the frames before.
         """
-        last, results = (self._before[0], [self._before[1]]) if self._before else (None, [])
+        last, before = self._before or (None, None)
         changed: list[Frame] = []
         places = []  # of each frame's result among those of the changed frames, after the one from before
         for frame in frames:
             if last is None or not frame.repeats(last):
                 changed.append(frame)
-            places.append(len(results) + len(changed) - 1)
+            places.append(len(changed) - (before is None))
             last = frame
-        results += upscale(changed)
-        done = [
-            replace(frame, planes=results[place].planes, sample_aspect_ratio=results[place].sample_aspect_ratio)
-            for frame, place in zip(frames, places, strict=True)
-        ]
+        begun = _Begun(frames, places, before, begin(changed))
         self._frames += len(frames)
         self._repeats += len(frames) - len(changed)
-        self._before = frames[-1], done[-1]
-        return done
+        self._before = frames[-1], begun
+        return begun
 
     def place(self, number: int, kind: Hashable, cover: Callable[[], Cover], scale: int) -> Place:
         """What there is at one of the networks that frames pass; nothing, if it is of another kind of frames.
@@ -93,6 +93,37 @@ class Reuse:
         if number not in self._places or self._places[number][0] != kind:
             self._places[number] = kind, Place(cover(), scale, self._work)
         return self._places[number][1]
+
+
+class _Begun:
+    """Frames that are being enlarged, and repeat others that are; a function of the kind `Results`.
+
+    Args:
+        frames: All of them.
+        places: Of each frame's result: the last one from before is the first, if there is one, and ``results`` follow.
+        before: What was begun before.
+        results: Of those that repeat no other.
+    """
+
+    def __init__(self, frames: Sequence[Frame], places: Sequence[int], before: _Begun | None, results: Results) -> None:
+        self._places = list(zip(frames, places, strict=True))
+        self._before = before
+        self._results = results
+        self._last: Frame | None = None
+
+    def __call__(self) -> list[Frame]:
+        there = [*([] if self._before is None else [self._before.last()]), *self._results()]
+        done = [
+            replace(frame, planes=there[place].planes, sample_aspect_ratio=there[place].sample_aspect_ratio)
+            for frame, place in self._places
+        ]
+        self._last = done[-1]
+        del self._places, self._before, self._results  # which hold many frames
+        return done
+
+    def last(self) -> Frame:
+        """The last frame's result."""
+        return self._last or self()[-1]
 
 
 @dataclass(slots=True)

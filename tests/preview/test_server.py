@@ -392,7 +392,7 @@ def test_a_network_that_breaks_midway_ends_it_for_everyone(play: Play, monkeypat
             await received(stalled)
             await awake.send_json({"do": "next"})
             ended = asyncio.create_task(server.until_failed())
-            monkeypatch.setattr(Upscaler, "_upscale", broken)
+            monkeypatch.setattr(Upscaler, "_begin", broken)
             assert await complaint(awake) == "out of luck"
             with pytest.raises(RuntimeError, match="out of luck"):
                 await ended

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import atexit
 import threading
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
-
-import torch
 
 from ..errors import UsageError
 from ..reuse import Reuse
@@ -29,7 +26,7 @@ _keeping = False  # from the first clip until the program ends
 
 
 class Worker:
-    """An upscaler with a stream of its own, so that several work side by side on one device.
+    """An upscaler; several work side by side on one device.
 
     Attributes:
         batch: Frames that the network takes at once.
@@ -48,8 +45,6 @@ class Worker:
         self._upscaler = upscaler
         self._reuse = Reuse()
         self.kind = kind
-        on_cuda = upscaler.device.type == "cuda"
-        self._stream = torch.cuda.Stream(upscaler.device) if on_cuda else None  # type: ignore[no-untyped-call]
         try:
             self([example])
         except BaseException:
@@ -62,7 +57,7 @@ class Worker:
     def __call__(self, frames: Sequence[Frame]) -> list[Frame]:
         """Enlarge frames, each as its own tags say."""
         try:
-            with quiet_python(), torch.cuda.stream(self._stream) if self._stream else nullcontext():
+            with quiet_python():
                 return list(self._upscaler.stage(iter(frames), self._reuse))
         except UsageError:  # of a frame
             raise
