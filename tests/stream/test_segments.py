@@ -9,10 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from fractions import Fraction
 from inspect import signature
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
 import pytest
+from av.video.frame import PictureType
 
 from tests.stream.conftest import Make, Media, Nearest, packets, streams
 from vsr_plugin.engine import Upscaler
@@ -155,6 +159,18 @@ def test_a_deinterlacer_sees_beyond_the_seams(make: Make, both: Both) -> None:
     )
     whole, cut = both(film, "out.mkv", selection=Selection(deinterlace=True))
     assert frames(cut) == frames(whole)
+
+
+_SEES_THROUGH = "-vf format=yuva444p10le,geq=lum='lum(X,Y)':cb='cb(X,Y)':cr='cr(X,Y)':a='{}' -c:v prores_ks"
+
+
+@pytest.mark.parametrize(("alpha", "told"), [("1023", 0), ("if(eq(N,25),0,1023)", 1)], ids=["opaque", "at a seam"])
+def test_transparency_that_is_lost_is_told_as_in_one_go(
+    alpha: str, told: int, make: Make, both: Both, caplog: pytest.LogCaptureFixture
+) -> None:
+    film = make(f"{_FILM} {_SEES_THROUGH.format(alpha)} -profile:v 4444", "a.mov")
+    both(film, "out.mkv", encoding=Encoding("libx264", preset="ultrafast"))
+    assert caplog.text.count("dropping the transparency") == 2 * told
 
 
 ENCODERS = {
@@ -513,7 +529,7 @@ class _Mistaken(ThisProcess):
         mistakes: Of each call: number of a part → what is said of it.
     """
 
-    def __init__(self, *mistakes: dict[int, dict[str, str]]) -> None:
+    def __init__(self, *mistakes: dict[int, dict[str, Any]]) -> None:
         self._mistakes = iter(mistakes)
         self.made: list[int] = []
 
@@ -521,10 +537,10 @@ class _Mistaken(ThisProcess):
         mistaken = next(self._mistakes, {})
         for part in super().run(*given):
             self.made.append(part.number)
-            yield replace(part, **mistaken.get(part.number, {}))  # type: ignore[arg-type]
+            yield replace(part, **mistaken.get(part.number, {}))
 
 
-_OTHER_FRAME = "0" * 32
+_OTHER_FRAME = (None, "0" * 32)
 
 
 @pytest.mark.parametrize(
@@ -536,7 +552,7 @@ _OTHER_FRAME = "0" * 32
     ids=["two", "and then one beside them"],
 )
 def test_segments_that_do_not_fit_together_are_made_again(
-    mistakes: list[dict[int, dict[str, str]]],
+    mistakes: list[dict[int, dict[str, Any]]],
     made: list[int],
     film: Path,
     resume: Resume,
@@ -547,6 +563,48 @@ def test_segments_that_do_not_fit_together_are_made_again(
     mistaken = _Mistaken(*mistakes)
     resume(executor=mistaken)
     assert mistaken.made == [0, 1, 2, 3, *made]
+    assert "segments do not fit together" in caplog.text
+    upscale_file(film, tmp_path / "whole.mkv", nearest, encoding=FFV1)
+    assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
+
+
+def _film_whose_recovery_points_are_none(path: Path) -> None:
+    """Frames after an I-frame refer to frames before it, though the stream says that decoding may begin there."""
+    chance = np.random.default_rng(1)
+    scenes = [np.kron(chance.integers(0, 255, (6, 8)), np.ones((8, 8), int)) for _ in range(2)]
+    encoded = BytesIO()
+    with av.open(encoded, "w", format="matroska") as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.options = {"x264-params": "keyint=infinite:min-keyint=100:scenecut=400:ref=12:bframes=0:mbtree=0"}
+        for number in range(100):  # two scenes in turns: the frame that is most alike lies before the cut
+            samples = np.full((72, 64), 128, np.uint8)
+            samples[:48] = np.clip(scenes[number // 6 % 2] + chance.integers(-6, 7, (48, 64)), 0, 255)
+            frame = av.VideoFrame.from_ndarray(samples, "yuv420p")
+            frame.pts = number
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    recovery_point = bytes([0, 0, 0, 5, 6, 6, 1, 0x84, 0x80])  # ITU-T H.264, D.1.8: no frame later
+    with av.open(BytesIO(encoded.getvalue())) as decoded:
+        intra = {frame.pts for frame in decoded.decode(video=0) if frame.pict_type == PictureType.I}
+    with av.open(BytesIO(encoded.getvalue())) as source, av.open(path, "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if not packet.size:
+                continue
+            marked = av.Packet((recovery_point if packet.pts in intra and packet.pts else b"") + bytes(packet))
+            marked.pts, marked.dts, marked.duration = packet.pts, packet.dts, packet.duration
+            marked.stream, marked.time_base, marked.is_keyframe = stream, packet.time_base, packet.pts in intra
+            output.mux(marked)
+
+
+def test_a_recovery_point_that_is_none_is_found_out(
+    resume: Resume, nearest: Upscaler, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    film = tmp_path / "film.mkv"
+    _film_whose_recovery_points_are_none(film)
+    assert len(make_plan(str(film), Selection(), Fraction(1)).segments) > 1
+    resume(film, executor=_Apart())
     assert "segments do not fit together" in caplog.text
     upscale_file(film, tmp_path / "whole.mkv", nearest, encoding=FFV1)
     assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")

@@ -88,6 +88,16 @@ class Writer:
         self._turn: Turn | None = None
         self._latest: int | None = None  # decoding time of the last encoded packet
 
+    @property
+    def header(self) -> bytes:
+        """The encoder's extradata, once it is open."""
+        return bytes(self._context.extradata or b"")
+
+    @property
+    def ticks(self) -> Fraction:
+        """Of the packets' times, in seconds, once the encoder is open."""
+        return self._clock.ticks
+
     def open(self, frame: Frame) -> None:
         """Choose and open the encoder, and lay out the streams; the header is written with the first packet."""
         codec = choose_codec(self._suffix, frame.color.depth, self._encoding.codec)
@@ -108,7 +118,6 @@ class Writer:
         form = layout(pixel_format)
         keeps_alpha = form is not None and len(form.components) in (2, 4)
         self._loses_alpha = frame.has_alpha and not keeps_alpha
-        self._tell_transparency(frame)
         self._output = self._container()
         self._clock = OutputClock(
             self._source,
@@ -206,9 +215,8 @@ class Writer:
         if self.written.frames and self._suffix in STILL_PICTURES and not self._sequence:
             pattern = f"{Path(self.name).stem}_%04d{self._suffix}"
             raise UsageError(f"Expected one frame for {self.name}, got several", frames=1, output=pattern)
-        if self.written.frames:
-            self._tell(frame)
-            self._tell_transparency(frame)
+        self._tell(frame)
+        self._tell_transparency(frame)
         if self._turn:
             frame = self._turn(frame)
         video_frame = write_planes(_padded(frame, self.written.width, self.written.height), self.written.pixel_format)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..encoding import Encoding
     from ..selection import Selection
     from . import Plan, Segment
-    from .parts import Part
+    from .parts import Part, Seam
     from .work import Step
 
 log = logging.getLogger(__name__)
@@ -171,6 +171,15 @@ def settings(
     }
 
 
+def _fit(one: Seam | None, other: Seam | None) -> bool:
+    """Whether the same frames were decoded at a seam, as far as both sides have seen them.
+
+    That of the frame before it shows whether decoding began early enough: the first frame of an open GOP is decoded by
+    itself, and those behind it may need what is before.
+    """
+    return one is None or other is None or all(a == b for a, b in zip(one, other, strict=True) if None not in (a, b))
+
+
 def _told(value: object) -> object:
     return value.name.lower() if isinstance(value, Enum) else value
 
@@ -256,12 +265,12 @@ class _Job:
                 self._tell()
 
     def _torn(self) -> list[int]:
-        """Segments on both sides of a seam where the first frame is not the one that was found before the seam."""
+        """Segments on both sides of a seam where they have not seen the same frames."""
         parts = [self._parts[segment.number] for segment in self._segments]
         found = {
             part.number
             for before, after in pairwise(parts)
-            if after.first is not None and before.beyond is not None and after.first != before.beyond
+            if not _fit(before.beyond, after.first)
             for part in (before, after)
         }
         return sorted(found)

@@ -83,9 +83,8 @@ class PartsWriter(Writer):
 
     def check(self, parts: Sequence[Part]) -> None:
         """Raise OutputError unless all parts have the header that the file will have."""
-        header = bytes(self._context.extradata or b"")
         for part in parts:
-            if part.codec != self.written.codec or not _alike(bytes.fromhex(part.header), header, part.codec):
+            if part.codec != self.written.codec or not _alike(bytes.fromhex(part.header), self.header, part.codec):
                 raise OutputError(
                     f"{self.name}: the encoder of segment {part.number} was not the same one as here: expected one "
                     "version of FFmpeg's libraries and one kind of machine"
@@ -93,10 +92,10 @@ class PartsWriter(Writer):
 
     def put(self, packet: Packet[Any]) -> None:
         """Write a packet of a part."""
-        packet.time_base = self._clock.ticks
+        packet.time_base = self.ticks
         super().put(packet)
         self.written.frames += 1
-        self.written.position = float((packet.pts or 0) * self._clock.ticks)
+        self.written.position = float((packet.pts or 0) * self.ticks)
 
 
 def _alike(one: bytes, other: bytes, codec: str) -> bool:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from . import Plan, Segment
     from .parts import Part
 
-VERSION = 1
+VERSION = 2
 _MANIFEST = "manifest.json"
 _RESULT = "result.json"
 _LOCK = "lock"

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+# Checksums of the frames before and behind a seam, as they were decoded; the former is None if decoding began there.
+Seam = tuple[str | None, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """What is known of an encoded segment.
@@ -34,8 +38,8 @@ class Part:
         job: As in `Film`.
         frames: How many it has.
         damaged: Places in the input that did not decode.
-        first: Checksum of the first frame as it was decoded; None if there is no frame.
-        beyond: ″ of the frame behind the last; None at the end of the film.
+        first: The seam that it begins with; None if there is no frame.
+        beyond: The seam behind its last frame; None at the end of the film.
         codec: The encoder's name.
         header: The encoder's extradata in hexadecimal.
         size: Bytes of all packets.
@@ -50,8 +54,8 @@ class Part:
     job: str
     frames: int
     damaged: int
-    first: str | None
-    beyond: str | None
+    first: Seam | None
+    beyond: Seam | None
     codec: str
     header: str
     size: int
@@ -76,6 +80,7 @@ def read_part(folder: Path, number: int) -> Part | None:
     try:
         found = json.loads(record(folder, number).read_text(encoding="utf-8"))
         found["packets"] = [tuple(row) for row in found["packets"]]
+        found |= {name: found[name] and tuple(found[name]) for name in ("first", "beyond")}
         part = Part(**found)
         whole = payload(folder, number).stat().st_size == part.size
     except (OSError, ValueError, TypeError, KeyError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from fractions import Fraction
 
+    from av import VideoFrame
     from av.packet import Packet
 
     from ..damage import Tally
     from . import Film, Segment
+    from .parts import Seam
 
 _AHEAD = 2  # seconds that the other streams are read ahead: as far as their packets may lie behind those of their time
 
@@ -47,8 +49,8 @@ class Section(Iterator[Frame]):
 
     Attributes:
         file: What is read.
-        seams: Timestamp of a seam → checksum of the first frame there, as it was decoded. The seam at the end is among
-            them, unless that is the film's.
+        seams: Timestamp of a seam → what was decoded there. The seam at the end is among them, unless that is the
+            film's.
         damages: Number of a segment → places in it that do not decode cleanly, so far.
     """
 
@@ -59,7 +61,7 @@ class Section(Iterator[Frame]):
         self.file = InputFile(film.path, selection, damage, every_stream=plan.every_stream, cancelled=cancelled)
         self.file.first = replace(plan.opening.first)
         self.file.begin(plan.shift)
-        self.seams: dict[int, str] = {}
+        self.seams: dict[int, Seam] = {}
         self.damages = damage.of_segments
         self._segments = segments
         self._plan = plan
@@ -79,17 +81,23 @@ class Section(Iterator[Frame]):
         with closing(FrameDecoder(self.file)) as decoder:
             if entry is not None:
                 self.file.reader.enter(entry, seek=self._plan.seek)
+            thrown: deque[VideoFrame] = deque(maxlen=2)
+            before: Frame | None = None
             for decoded in decoder.frames():
                 if decoded.pts is None or decoded.pts < first:
+                    thrown.append(decoded)
                     continue
                 frame = decoder.read(decoded)
+                if before is None and len(thrown) == 2:  # a deinterlacer misses something at the first one
+                    before = decoder.read(thrown[-1])
                 reached = bisect_right(due, frame.pts)
                 if reached:
-                    checksum = digest(frame)
-                    self.seams.update((seam, checksum) for seam in due[:reached])
+                    seam = None if before is None else digest(before), digest(frame)
+                    self.seams.update((time, seam) for time in due[:reached])
                     del due[:reached]
                 if end is not None and frame.pts >= end:
                     return
+                before = frame
                 yield replace(frame, pts=frame.pts - self._plan.shift)
 
 

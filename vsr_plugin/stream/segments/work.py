@@ -48,11 +48,6 @@ class PartWriter(Writer):
         super().__init__(Nowhere(film.suffix), film.suffix, source.file, film.encoding, strict=film.strict, name=name)
         self._part = part
 
-    @property
-    def header(self) -> bytes:
-        """The encoder's extradata."""
-        return bytes(self._context.extradata or b"")
-
     def put(self, packet: Packet[Any]) -> None:
         """Keep an encoded packet."""
         self.written.size += packet.size
