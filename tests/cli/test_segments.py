@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from fractions import Fraction
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,8 +21,12 @@ import filelock
 import pytest
 
 from tests.cli.warm import Command
-from tests.stream.conftest import frame_times, packets
+from tests.stream.conftest import Nearest, frame_times, packets
 from tests.stream.test_segments import frames
+from vsr_plugin.engine import Upscaler
+from vsr_plugin.execution import Execution
+from vsr_plugin.models import NetworkSpec
+from vsr_plugin.stream import Progress, Selection, upscale_file
 from vsr_plugin.stream.segments.manifest import PartsFolder
 
 # A network that is slow enough to be killed in the middle, on frames that are small enough to be done soon.
@@ -105,6 +110,43 @@ def test_what_cannot_be_resumed_is_refused_before_any_work(words: list[str], fil
     _, said = say("vsr-encode", "film.mkv", *words, "--resume", folder=film.parent, code=2)
     assert len(said.splitlines()) == 1
     assert [file.name for file in film.parent.iterdir()] == ["film.mkv"]
+
+
+def test_a_job_of_other_frames_is_listed_with_what_it_has_done(tmp_path: Path) -> None:
+    fields = "-f lavfi -i testsrc2=s=64x48:r=50:d=3 -vf tinterlace=interleave_top -flags +ilme+ildct -g 12 film.mkv"
+    subprocess.run(["ffmpeg", "-v", "error", *fields.split()], cwd=tmp_path, check=True)
+
+    def stop(done: Progress) -> None:
+        if done.frame == 60:
+            raise InterruptedError
+
+    spec = NetworkSpec(name="nearest", overlap={2: 0})
+    with (
+        Upscaler.from_module(Nearest(2), spec, 2, Execution(backend="eager", device="cpu")) as nearest,
+        pytest.raises(InterruptedError),
+    ):
+        upscale_file(
+            tmp_path / "film.mkv",
+            tmp_path / "out.mkv",
+            nearest,
+            Selection(start=Fraction(1, 2), deinterlace=True),
+            encoding="ffv1",
+            resume=True,
+            segment_length=Fraction(1),
+            on_progress=stop,
+        )
+    listed, said = say("vsr", "segments", "film.mkv", folder=tmp_path)
+    assert listed.splitlines()[0].endswith("done")
+    assert sum(line.endswith("done") for line in listed.splitlines()) == 2
+    assert "2 of 3 segments are done" in said
+
+
+def test_images_are_listed_as_a_film(tmp_path: Path) -> None:
+    images = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x48:d=2", "%02d.png"]
+    subprocess.run(images, cwd=tmp_path, check=True)
+    listed, _ = say("vsr", "segments", "%02d.png", "--segment", "1", folder=tmp_path)
+    assert sum(int(line.split()[-2]) for line in listed.splitlines()) == 50
+    assert len(listed.splitlines()) > 1
 
 
 def _done(folder: Path) -> set[tuple[str, int, int]]:

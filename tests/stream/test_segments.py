@@ -26,10 +26,11 @@ from vsr_plugin.models import NetworkSpec
 from vsr_plugin.sizes import Target, Window
 from vsr_plugin.stream import Encoding, Progress, Report, upscale_file
 from vsr_plugin.stream.output import _make_folder
-from vsr_plugin.stream.segments import Segment
+from vsr_plugin.stream.segments import Segment, job
 from vsr_plugin.stream.segments.executor import ThisProcess
-from vsr_plugin.stream.segments.job import settings
-from vsr_plugin.stream.segments.manifest import SAME_RESULT, PartsFolder, versions
+from vsr_plugin.stream.segments.job import selection_of, settings
+from vsr_plugin.stream.segments.join import join
+from vsr_plugin.stream.segments.manifest import SAME_RESULT, PartsFolder, jobs_of, versions
 from vsr_plugin.stream.segments.parts import Part
 from vsr_plugin.stream.segments.plan import make_plan
 from vsr_plugin.stream.selection import Selection
@@ -405,9 +406,47 @@ def test_parts_of_another_input_are_not_mixed_in(resume: Resume, film: Path, tmp
         resume(copy)
 
 
+def test_the_same_film_may_have_another_name(resume: Resume, film: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(60))
+    link = tmp_path / "link.mkv"
+    link.symlink_to(film)
+    assert [job.path.name for job in jobs_of(link, tmp_path)] == ["out.mkv.parts"]
+    assert resume(link).kept
+
+
+def test_what_a_kill_has_left_unfinished_is_removed_when_the_job_goes_on(resume: Resume, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(60))
+    left = tmp_path / "out.mkv.parts" / ".00003.packets.0123abcd.tmp"
+    left.touch()
+    resume(on_progress=lambda _: left.exists() and pytest.fail("it is there"))
+
+
+def test_an_output_that_another_process_has_made_meanwhile_is_said_before_any_work(
+    resume: Resume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan(*given: Any, **how: Any) -> Any:
+        (tmp_path / "out.mkv").touch()
+        return make_plan(*given, **how)
+
+    monkeypatch.setattr(job, "make_plan", plan)
+    with pytest.raises(OutputError, match="exists"):
+        resume(on_progress=lambda _: pytest.fail("it works"))
+    assert [file.name for file in tmp_path.iterdir()] == ["out.mkv"]
+
+
+def test_the_settings_of_a_job_say_which_frames_it_takes(nearest: Upscaler) -> None:
+    for name, value in _OTHER[Selection].items():
+        selection = Selection(**{name: value})
+        told = settings(nearest, Target(128, 96, (2,)), selection, Encoding(), Fraction(20))
+        assert selection_of(json.loads(json.dumps(told, default=str))) == selection
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (lambda there: there.update(settings=1), "parts in a form that is not known here"),
         (lambda there: there.update(version=0), "parts in a form that is not known here"),
         (lambda there: there["versions"].update(torch="1.0"), "another job: versions, torch was 1.0 and is "),
         (lambda there: there["versions"].pop("torch"), "another job: versions, torch was None and is "),
@@ -459,6 +498,8 @@ def test_a_folder_that_is_in_use_is_left_alone(resume: Resume, film: Path, tmp_p
         (Encoding("libx264", options={"x264opts": "bitrate=500:vbv-maxrate=500:vbv-bufsize=500"}), "bit rate"),
         (Encoding("libsvtav1", options={"svtav1-params": "rc=1"}), "bit rate"),
         (Encoding("libx264", options={"x264-params": "pass=1"}), "passes"),
+        (Encoding("libx264", options={"flags": "+pass1"}), "passes"),
+        (Encoding("h264_nvenc", options={"rc": "cbr"}), "bit rate"),
     ],
 )
 def test_what_needs_the_whole_film_is_refused(encoding: Encoding, words: str, resume: Resume, tmp_path: Path) -> None:
@@ -585,9 +626,9 @@ def _film_whose_recovery_points_are_none(path: Path) -> None:
             output.mux(stream.encode(frame))
         output.mux(stream.encode(None))
     recovery_point = bytes([0, 0, 0, 5, 6, 6, 1, 0x84, 0x80])  # ITU-T H.264, D.1.8: no frame later
-    with av.open(BytesIO(encoded.getvalue())) as decoded:
+    with av.open(BytesIO(encoded.getvalue()), "r") as decoded:
         intra = {frame.pts for frame in decoded.decode(video=0) if frame.pict_type == PictureType.I}
-    with av.open(BytesIO(encoded.getvalue())) as source, av.open(path, "w") as output:
+    with av.open(BytesIO(encoded.getvalue()), "r") as source, av.open(path, "w") as output:
         stream = output.add_stream_from_template(source.streams.video[0])
         for packet in source.demux(video=0):
             if not packet.size:
@@ -619,16 +660,27 @@ def test_segments_that_never_fit_together_are_not_joined(resume: Resume, tmp_pat
     assert len(list((tmp_path / "out.mkv.parts").glob("*.packets"))) == 4
 
 
+@pytest.mark.parametrize("at", ["when it is enlarged", "when it is joined"])
 def test_an_input_that_changes_meanwhile_is_not_joined(
-    resume: Resume, film: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    at: str,
+    resume: Resume,
+    film: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     copy = tmp_path / "a.mkv"
     copy.write_bytes(film.read_bytes())
 
     def change(done: Progress) -> None:
-        if done.written.frames == 30:
+        if done.written.frames == 30 and "enlarged" in at:
             os.utime(copy, (1, 1))
 
+    def changed(*given: Any, **how: Any) -> Any:
+        os.utime(copy, (1, 1))
+        return join(*given, **how)
+
+    monkeypatch.setattr(job, "join", changed)
     with pytest.raises(InputError, match="has changed while it was read") as caught:
         resume(copy, on_progress=change)
     assert "\n" not in str(caught.value)

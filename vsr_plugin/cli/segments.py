@@ -13,7 +13,7 @@ from .values import parse_time, segment_seconds
 
 
 def segments(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The film.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The film, or frame_%04d.png.")],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Where its results go. [default: the folder of the film]")
     ] = None,
@@ -32,13 +32,15 @@ def segments(
     as_json: Annotated[bool, typer.Option("--json", help="For programs, on standard output.")] = False,
 ) -> None:
     """Show where a film would be cut for `vsr encode --resume`, and what is there of jobs that were interrupted."""
+    from ..stream.segments.job import selection_of
     from ..stream.segments.manifest import jobs_of, read_manifest
     from ..stream.segments.plan import make_plan
     from ..stream.selection import Selection
+    from ..stream.sequence import ImageSequence
     from .terminal import speak
 
     speak(quiet=False, verbose=False, once=True)  # the film is opened twice
-    if not file.is_file():
+    if not file.is_file() and ImageSequence.find(file) is None:
         raise InputError(f"No such file: {file}")
     folder = file.parent if output is None else output if output.is_dir() else output.parent
     jobs = list(jobs_of(file, folder))
@@ -54,8 +56,8 @@ def segments(
     )
     asked: dict[str, Any] = read_manifest(jobs[0].path)["settings"] if jobs else {}
     length = segment or str(asked.get("seconds of a segment", 20))
-    if selection == Selection():
-        selection = Selection(start=asked.get("start"), duration=asked.get("duration"), frames=asked.get("frames"))
+    if jobs and selection == Selection():
+        selection = selection_of(asked)
     plan = make_plan(str(file), selection, segment_seconds(length))
     rows: list[dict[str, Any]] = [
         {

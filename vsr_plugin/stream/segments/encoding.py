@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _CONSTANT_QUALITY = re.compile(r"libx264|libx264rgb|libx265|libsvtav1|libaom-av1|librav1e|libvpx|libvpx-vp9|\w+_nvenc")
 # Options of encoders that need the film as a whole, and those within options that hold others (x264-params).
 _WHOLE_FILM = {
-    "a bit rate": {"b", "bit_rate", "maxrate", "minrate"},
+    "a bit rate": {"b", "bit_rate", "cbr", "maxrate", "minrate"},
     "a rate buffer": {"bufsize"},
     "several passes": {"pass", "passlogfile", "stats", "multipass", "2pass"},
 }
@@ -31,6 +31,8 @@ _WHOLE_FILM_WITHIN = {
     "a rate buffer": {"vbv-bufsize"},
     "several passes": {"pass", "passes", "stats"},
 }
+# Options that ask for the same with some of their values.
+_SAID_OTHERWISE = {"flags": ("pass", "pass[12]"), "rc": ("cbr", "^cbr")}
 _OFF = {"", "0", "0k", "disabled", "q"}
 
 
@@ -51,7 +53,8 @@ def check_cuttable(suffix: str, encoding: Encoding) -> None:
             pairs = [pair.replace("_", "-").partition("=") for pair in value.split(":")]
             found = _reason(_WHOLE_FILM_WITHIN, [(name, asked) for name, _, asked in pairs])
         else:
-            found = _reason(_WHOLE_FILM, [(key, value)])
+            meant, words = _SAID_OTHERWISE.get(key, (key, ""))
+            found = _reason(_WHOLE_FILM, [(meant if re.search(words, value) else key, value)])
         if found:
             raise UsageError(
                 f"{key}={value} asks for {found}, which needs the film as a whole: not in segments", resume=None

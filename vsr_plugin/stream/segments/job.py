@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError, UsageError, check_type
+from ...errors import InputError, UsageError, VsrError, check_type
 from ..input import can_seek
 from ..output import check_output
+from ..selection import Selection
 from ..written import Written
 from . import Film
 from .encoding import check_cuttable, obstacle
@@ -23,12 +24,11 @@ from .manifest import PartsFolder, identity, network, remove_finished, versions
 from .plan import make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ...engine import Upscaler
     from ...sizes import Target
     from ..encoding import Encoding
-    from ..selection import Selection
     from . import Plan, Segment
     from .parts import Part, Seam
     from .work import Step
@@ -133,15 +133,20 @@ def upscale_segments(
         "settings": settings(upscaler, target, selection, encoding, cutting.length),
         "versions": versions(upscaler.backend),
     }
-    with closing(folder.open(belongs, plan, fresh=cutting.fresh)):
+
+    def before_placed(file: Path) -> None:
+        _check_unchanged(path, read)
+        folder.note_result(file)
+
+    with closing(folder.open(Path(path).name, belongs, plan, fresh=cutting.fresh)):
         film = Film(path, suffix, selection, encoding, strict, plan, folder.job)
         job = _Job(film, folder, upscaler, cutting.executor or ThisProcess(), on_written)
         with job.leaving(output):
+            check_output(output, path, overwrite=overwrite)  # another process may have made it meanwhile
             parts = job.make()
-        _check_unchanged(path, read)
-        with job.leaving(output):
+            _check_unchanged(path, read)
             written, damaged = join(
-                film, parts, folder.path, output, target, overwrite=overwrite, before_placed=folder.note_result
+                film, parts, folder.path, output, target, overwrite=overwrite, before_placed=before_placed
             )
         folder.remove()
     return Joined(written, damaged, plan, parts, job.kept, target)
@@ -169,6 +174,11 @@ def settings(
         **{name.replace("_", " "): value for name, value in asdict(encoding).items()},
         "seconds of a segment": str(length),
     }
+
+
+def selection_of(settings: Mapping[str, Any]) -> Selection:
+    """Which frames a job takes, from its settings in the manifest."""
+    return Selection(**{field.name: settings[field.name.replace("_", " ")] for field in fields(Selection)})
 
 
 def _fit(one: Seam | None, other: Seam | None) -> bool:
@@ -236,14 +246,18 @@ class _Job:
 
     @contextmanager
     def leaving(self, output: Path) -> Iterator[None]:
-        """Where it fails, say that what is done is kept; nothing is left where nothing is done, or all of it."""
+        """Where it fails, say that what is done is kept, unless it can only begin anew.
+
+        Nothing is left where nothing is done, or all of it.
+        """
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             done, whole = self._folder.count()
+            anew = isinstance(error, VsrError) and error.use.get("fresh")
             if not done or self._folder.became(output):
                 self._folder.remove()
-            else:
+            elif not anew:
                 log.warning(
                     "%s: %d of %d segments are kept in %s: the same call goes on from there",
                     self._name, done, whole, self._folder.path,

@@ -40,6 +40,7 @@ _LOCK = "lock"
 SAME_RESULT = {"batch", "cache_dir", "reuse", "threads", "tile"}
 # All that is ever written into the folder; nothing else in it is touched.
 _OURS = re.compile(r"lock|(manifest|result|\d{5,})\.json|\d{5,}\.packets|\.\S+\.[0-9a-f]{8}\.tmp")
+_UNFINISHED = re.compile(r"\.\S+\.tmp")  # what a process was killed at
 _EDGE = 1 << 20  # bytes at either end of the input that are looked at
 _LIBRARIES = ("libavcodec", "libavformat", "libavfilter", "libavutil", "libswscale")
 
@@ -58,7 +59,7 @@ def identity(path: str) -> dict[str, Any]:
     sequence = ImageSequence.find(path)
     files = [Path(path)] if sequence is None else [Path(path).with_name(sequence.name(n)) for n in sequence.numbers]
     try:
-        return {"name": Path(path).name, **_edges(files, contents=sequence is None)}
+        return _edges(files, contents=sequence is None)
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}") from error
 
@@ -107,9 +108,10 @@ def network(upscaler: Upscaler, target: Target) -> dict[str, Any]:
 
 
 def jobs_of(file: Path, folder: Path) -> list[PartsFolder]:
-    """What interrupted jobs have left of a film in a folder."""
-    places = sorted(folder.glob("*.parts"))
-    ours = (place for place in places if read_manifest(place).get("input", {}).get("name") == file.name)
+    """What interrupted jobs have left of a film in a folder, whether it had another name or has changed since."""
+    film = identity(str(file))
+    found = {place: read_manifest(place) for place in sorted(folder.glob("*.parts"))}
+    ours = [place for place, there in found.items() if there and (there["film"] == file.name or there["input"] == film)]
     return [PartsFolder(place.with_suffix("")) for place in ours]
 
 
@@ -117,9 +119,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a folder of parts; empty if there is none that can be read."""
     try:
         found = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        whole = "film" in found and all(isinstance(found[name], dict) for name in ("input", "settings", "versions"))
+    except (OSError, ValueError, KeyError, TypeError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if whole else {}
 
 
 def model_of(output: Path) -> str | None:
@@ -156,10 +159,11 @@ class PartsFolder:
         self._lock = filelock.FileLock(self.path / _LOCK)
         self._manifest = self.path / _MANIFEST
 
-    def open(self, belongs: Mapping[str, Mapping[str, Any]], plan: Plan, *, fresh: bool) -> Self:
+    def open(self, film: str, belongs: Mapping[str, Mapping[str, Any]], plan: Plan, *, fresh: bool) -> Self:
         """Take the folder, which is made if it is not there.
 
         Args:
+            film: What it is called; it may be called otherwise later.
             belongs: What its parts have to belong to: ``input``, ``settings`` and ``versions``.
             plan: Where the film is cut.
             fresh: Remove all that is there.
@@ -175,11 +179,12 @@ class PartsFolder:
                 self._empty()
             rows = [asdict(segment) for segment in plan.segments]
             content = {"version": VERSION, **belongs, "time_base": str(plan.time_base), "segments": rows}
-            written = json.dumps(content, indent=1, default=str)
-            self.job = hashlib.sha256(written.encode()).hexdigest()[:16]
-            self._compare(json.loads(written))
+            content = json.loads(json.dumps(content, default=str))
+            self.job = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+            self._compare(content)
             if not self._manifest.exists():
-                write_atomically(self._manifest, written.encode())
+                write_atomically(self._manifest, json.dumps({"film": film, **content}, indent=1).encode())
+            self._empty(_UNFINISHED)
         except filelock.Timeout as error:
             raise OutputError(f"{self.path} is in use: another process makes the same file") from error
         except OSError as error:
@@ -263,11 +268,12 @@ class PartsFolder:
                 if not _OURS.fullmatch(file.name):
                     raise OutputError(f"{self.path} is in the way: it holds {file.name}, which is none of the parts")
 
-    def _empty(self) -> None:
-        """Remove all parts; what says that they are a whole file goes last."""
+    def _empty(self, names: re.Pattern[str] = _OURS) -> None:
+        """Remove all parts, or what has one of these names; what says that they are a whole file goes last."""
         ours = [file for file in self.path.iterdir() if file.name != _LOCK and _OURS.fullmatch(file.name)]
         for file in sorted(ours, key=lambda file: file.name == _RESULT):
-            file.unlink()
+            if names.fullmatch(file.name):
+                file.unlink(missing_ok=True)  # it may have been finished meanwhile
 
     def _compare(self, now: Mapping[str, Any]) -> None:
         """Raise OutputError unless the manifest that is there is the one that would be written now."""
