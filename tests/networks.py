@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -14,11 +15,26 @@ from vsr_plugin.models import MODELS, ModelSpec, build_model
 from vsr_plugin.models.cost import radius
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
 EVERY = [(name, scale) for name, spec in MODELS.items() for scale in spec.scales]
+
+
+def _chosen() -> Iterator[Any]:
+    """All, but slow ones except one of each architecture, at scales that differ; shared by tests that compile."""
+    seen: list[str] = []
+    for name, scale in EVERY:
+        spec = MODELS[name]
+        if spec.architecture not in seen and scale == spec.scales[len(seen) % len(spec.scales)]:
+            seen.append(spec.architecture)
+            yield pytest.param(name, scale, id=f"{name}_x{scale}")
+        else:
+            yield pytest.param(name, scale, id=f"{name}_x{scale}", marks=pytest.mark.slow)
+
+
+CHOSEN = list(_chosen())
 # Architecture → fewer layers and channels of it. What a network is made of is all there.
 SMALL: dict[str, dict[str, Any]] = {
     "vdsr:VDSR": {"layers": 4, "features": 8},

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.networks import EVERY, seeded, small
+from tests.networks import CHOSEN, seeded, small
 from vsr_plugin.backends import Precision, open_backend, precisions
 from vsr_plugin.backends.memory import translated_errors
 from vsr_plugin.errors import BackendError, OutOfMemoryError, UsageError
@@ -38,7 +38,7 @@ def of_floats(backend: str) -> list[Precision]:
 
 # Interpreting kernels takes long: test_triton.py asks the same of them in other ways.
 @pytest.mark.parametrize("backend", [name for name in ON_CPU if name != "triton"])
-@pytest.mark.parametrize(("name", "scale"), EVERY)
+@pytest.mark.parametrize(("name", "scale"), CHOSEN)
 def test_float32_is_as_near_the_truth_as_plain_torch(backend: str, name: str, scale: int) -> None:
     spec = small(name, scale)
     module = seeded(spec, scale)

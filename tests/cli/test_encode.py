@@ -309,15 +309,17 @@ def test_a_read_only_folder_is_one_error(
 def test_y4m_goes_through_pipes(media: Media, tmp_path: Path) -> None:
     y4m = tmp_path / "in.y4m"
     subprocess.run(["ffmpeg", "-v", "error", "-i", media("lossless.mkv"), "-strict", "-1", y4m], check=True)
-    words = (*ENCODE, "-", "-o", "-", "--backend", "eager", "--quiet")
-    with y4m.open("rb") as source:
-        done = subprocess.run(words, stdin=source, capture_output=True, check=True)
-    assert done.stdout.startswith(b"YUV4MPEG2 W192 H108 F25:1")
-    assert len(done.stdout) == done.stdout.index(b"\n") + 1 + 12 * (len(b"FRAME\n") + 192 * 108 * 3 // 2)
-    assert done.stderr == b""
-    with y4m.open("rb") as source:
-        done = subprocess.run(words[:-1], stdin=source, capture_output=True, check=True)
-    assert done.stderr.splitlines()[-1].startswith("standard input → standard output: 12 frames".encode())
+    words = ("vsr-encode", "-", "-o", "-", "--backend", "eager")
+    with Command(*words, "--quiet", folder=tmp_path, streams={0: y4m}) as command:
+        assert command.wait() == 0
+        made, said = command.output, command.stderr
+    assert made.startswith(b"YUV4MPEG2 W192 H108 F25:1")
+    assert len(made) == made.index(b"\n") + 1 + 12 * (len(b"FRAME\n") + 192 * 108 * 3 // 2)
+    assert said == ""
+    with Command(*words, folder=tmp_path, streams={0: y4m}) as command:
+        assert command.wait() == 0
+        said = command.stderr
+    assert said.splitlines()[-1].startswith("standard input → standard output: 12 frames")
 
 
 def test_a_name_that_begins_with_a_dash(media: Media, run: Run, tmp_path: Path) -> None:
@@ -326,13 +328,16 @@ def test_a_name_that_begins_with_a_dash(media: Media, run: Run, tmp_path: Path) 
     assert len(frame_times(tmp_path / "out.mkv")) == 12
 
 
-def test_a_terminal_sees_a_bar(media: Media, tmp_path: Path) -> None:
+def test_a_terminal_sees_a_bar(media: Media, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pty.openpty()
-    words = (*ENCODE, str(media("plain.mp4")), str(tmp_path / "out.mp4"), "--backend", "eager")
-    environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"}
-    with subprocess.Popen(words, stderr=theirs, env=environment) as process:
-        os.close(theirs)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "120")
+    words = (str(media("plain.mp4")), "out.mp4", "--backend", "eager")
+    with Command("vsr-encode", *words, folder=tmp_path, streams={2: Path(os.ttyname(theirs))}) as command:
         said = b""
+        while not said:  # until the command has opened its end
+            said = os.read(ours, 65536)
+        os.close(theirs)
         while True:
             try:
                 chunk = os.read(ours, 65536)
@@ -341,7 +346,7 @@ def test_a_terminal_sees_a_bar(media: Media, tmp_path: Path) -> None:
             if not chunk:
                 break
             said += chunk
-    os.close(ours)
-    assert process.returncode == 0
+        os.close(ours)
+        assert command.wait() == 0
     assert b"38/38" in said
     assert b"fps" in said

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +13,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.cli.test_encode import ENCODE, Run, run
+from tests.cli.test_encode import Run, run
+from tests.cli.warm import Command
 from tests.stream.conftest import Media, frame_times
 from vsr_plugin import cli, stream
 
@@ -190,73 +190,64 @@ def test_escapes_in_names_are_written_out(media: Media, run: Run, capfd: Say) ->
     assert not {"\x1b", "\u202e"} & set(said)
 
 
+_FULL = Path("/dev/full")
+
+
 @pytest.mark.parametrize(
-    ("words", "redirected", "message"),
+    ("words", "streams", "message"),
     [
-        (("--json", "-o", "out.mkv", "{film}"), ">/dev/full", "Cannot write to standard output: No space left"),
-        (("--json", "-o", "out.mkv", "{film}"), ">&-", "Cannot write to standard output: it is closed"),
-        (("-o", "-", "{film}"), ">&-", "Standard output is closed"),
-        (("-o", "-", "{film}"), ">/dev/full", "Cannot write y4m: No space left"),
-        (("-o", "out.mkv", "-"), "<&-", "Standard input is closed"),
+        (("--json", "-o", "out.mkv", "{film}"), {1: _FULL}, "Cannot write to standard output: No space left"),
+        (("--json", "-o", "out.mkv", "{film}"), {1: None}, "Cannot write to standard output: it is closed"),
+        (("-o", "-", "{film}"), {1: None}, "Standard output is closed"),
+        (("-o", "-", "{film}"), {1: _FULL}, "Cannot write y4m: No space left"),
+        (("-o", "out.mkv", "-"), {0: None}, "Standard input is closed"),
     ],
 )
 def test_closed_and_full_streams(
-    media: Media, tmp_path: Path, words: tuple[str, ...], redirected: str, message: str
+    media: Media, tmp_path: Path, words: tuple[str, ...], streams: dict[int, Path | None], message: str
 ) -> None:
-    command = [
-        *ENCODE,
-        "-q",
-        "-n",
-        "1",
-        "--backend",
-        "eager",
-        *(word.format(film=media("lossless.mkv")) for word in words),
-    ]
-    done = subprocess.run(
-        ["sh", "-c", f'"$@" {redirected}', "sh", *command], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"Error: {message}")
-    assert done.stderr.count("\n") == 1
+    said = (word.format(film=media("lossless.mkv")) for word in words)
+    with Command(
+        "vsr-encode", "-q", "-n", "1", "--backend", "eager", *said, folder=tmp_path, streams=streams
+    ) as command:
+        assert command.wait() == 1
+        assert command.stderr.startswith(f"Error: {message}")
+        assert command.stderr.count("\n") == 1
 
 
 @pytest.fixture
-def at_work(tmp_path: Path) -> Callable[[], subprocess.Popen[bytes]]:
+def at_work(tmp_path: Path) -> Callable[[], Command]:
     """Starts an encode into the test's folder, and waits until it writes."""
 
-    def start() -> subprocess.Popen[bytes]:
+    def start() -> Command:
         clip = Path(__file__).parents[2] / "examples/clip.mp4"
         output = ("-o", str(tmp_path / "there/out.mp4"), "-y")
         encoder = ("--preset", "ultrafast", "-e", "tune=zerolatency")  # which writes from the first frame on
-        words = (*ENCODE, str(clip), "-x", "4", *output, *encoder, "--backend", "eager")
+        words = (str(clip), "-x", "4", *output, *encoder, "--backend", "eager")
         (tmp_path / "there").mkdir(exist_ok=True)
-        process = subprocess.Popen(
-            words,
-            stderr=subprocess.PIPE,
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # also where the tests run under nohup
-        )
+        command = Command("vsr-encode", *words, folder=tmp_path)
         for _ in range(2400):
             if any((tmp_path / "there").glob(".vsr-*/output*")):
                 break
             time.sleep(0.05)
-        return process
+        return command
 
     return start
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_run_leaves_nothing_after_the_next(
-    media: Media, run: Run, tmp_path: Path, at_work: Callable[[], subprocess.Popen[bytes]], number: int
+    media: Media, run: Run, tmp_path: Path, at_work: Callable[[], Command], number: int
 ) -> None:
-    with at_work() as process:
+    with at_work() as command:
         assert run(media("lossless.mkv"), "-o", "there/other.mkv", "-n", 1) == 0
-        assert process.poll() is None  # the folder of a living process stays
+        assert command.code is None  # the folder of a living process stays
         assert len(list((tmp_path / "there").glob(".vsr-*"))) == 1
-        process.send_signal(number)
-        _, said = process.communicate(timeout=120)
+        command.send(number)
+        code, said = command.wait(), command.stderr
     if number != signal.SIGKILL:
-        assert process.returncode == 130
-        assert said.endswith(b"out.mp4 was not finished, and nothing of it is left\n")
+        assert code == 130
+        assert said.endswith("out.mp4 was not finished, and nothing of it is left\n")
         assert _there(tmp_path / "there") == ["other.mkv"]
     foreign = tmp_path / "there/.vsr-00000000-abcdefgh.part"
     foreign.mkdir()
@@ -264,12 +255,10 @@ def test_a_killed_run_leaves_nothing_after_the_next(
     assert _there(tmp_path / "there") == [foreign.name, "other.mkv"]
 
 
-def test_a_folder_that_is_moved_is_noticed_at_once(
-    run: Run, tmp_path: Path, at_work: Callable[[], subprocess.Popen[bytes]]
-) -> None:
-    with at_work() as process:
+def test_a_folder_that_is_moved_is_noticed_at_once(run: Run, tmp_path: Path, at_work: Callable[[], Command]) -> None:
+    with at_work() as command:
         (tmp_path / "there").rename(tmp_path / "elsewhere")
-        _, said = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert b"was moved or deleted while out.mp4 was written to it" in said
+        assert command.wait() == 1
+        said = command.stderr
+    assert "was moved or deleted while out.mp4 was written to it" in said
     assert _there(tmp_path / "elsewhere") == []

@@ -220,7 +220,7 @@ def test_a_full_disk_loses_nothing(share: float, kept: int, film: Path) -> None:
 
 
 def test_redirected_input_is_one_segment(film: Path) -> None:
-    _, said = say("vsr-encode", "-", "-o", "out.mkv", *_HOW, "--resume", folder=film.parent, stdin=film)
+    _, said = say("vsr-encode", "-", "-o", "out.mkv", *_HOW, "--resume", folder=film.parent, streams={0: film})
     assert "standard input is not cut, because it can be read only once: nothing is kept" in said
     assert len(frame_times(film.parent / "out.mkv")) == 75
 

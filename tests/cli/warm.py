@@ -6,11 +6,11 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from multiprocessing import get_context
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Self
 from unittest import mock
 
@@ -18,6 +18,7 @@ import torch
 
 from vsr_plugin.cli import main, main_encode
 
+_STREAMS = ("stdin", "stdout", "stderr")
 _PROGRAMS = {"vsr": main, "vsr-encode": main_encode}
 _CONTEXT = get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -39,7 +40,8 @@ class Command:
     Args:
         words: ``vsr-encode`` or ``vsr``, and its arguments.
         folder: Where it runs.
-        stdin: What it reads from standard input.
+        streams: By number, the files that are its standard streams; None closes one. By default standard input is
+            that of the tests, and `stdout` and `stderr` tell what is written to the others.
         prepare: Called there before the command.
     """
 
@@ -47,7 +49,7 @@ class Command:
         self,
         *words: str,
         folder: Path,
-        stdin: Path | None = None,
+        streams: Mapping[int, Path | None] = MappingProxyType({}),
         prepare: Callable[[], object] | None = None,
     ) -> None:
         with ExitStack() as cleanup:
@@ -55,7 +57,7 @@ class Command:
             # The process would run the file of the main module, and that of pytest's own workers is no file.
             empty = {"__main__": ModuleType("__main__")}
             cleanup.enter_context(mock.patch.dict(sys.modules, empty))
-            arguments = (words, folder, dict(os.environ), self._said, stdin, prepare)
+            arguments = (words, folder, dict(os.environ), self._said, dict(streams), prepare)
             self._process = _CONTEXT.Process(target=_run, args=arguments)
             self._process.start()
             self._cleanup = cleanup.pop_all()
@@ -80,7 +82,12 @@ class Command:
     @property
     def stdout(self) -> str:
         """What it has printed on standard output."""
-        return (self._said / "out").read_text()
+        return self.output.decode()
+
+    @property
+    def output(self) -> bytes:
+        """The same, if it is no text."""
+        return (self._said / "out").read_bytes()
 
     @property
     def stderr(self) -> str:
@@ -102,17 +109,24 @@ def _run(
     folder: Path,
     environment: dict[str, str],
     said: Path,
-    stdin: Path | None,
+    streams: dict[int, Path | None],
     prepare: Callable[[], object] | None,
 ) -> None:
     os.setsid()
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests run under nohup
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    for number, name in ((1, "out"), (2, "err")):
-        os.dup2(os.open(said / name, os.O_WRONLY | os.O_CREAT), number)
-    if stdin is not None:
-        sys.stdin = stdin.open()
+    for number, file in {1: said / "out", 2: said / "err", **streams}.items():
+        if file is None:
+            os.close(number)
+            setattr(sys, _STREAMS[number], None)  # as Python does when it starts
+            continue
+        opened = os.open(file, os.O_NOCTTY | (os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT))
+        os.dup2(opened, number)
+        os.close(opened)
+        if number == 0:
+            sys.stdin = open(0, closefd=False)  # noqa: SIM115 - multiprocessing has closed what was there
     torch.set_num_threads(1)
     sys.argv = list(words)
     if prepare is not None:

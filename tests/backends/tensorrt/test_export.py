@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.networks import EVERY, seeded, small
+from tests.networks import CHOSEN, EVERY, seeded, small
 from tests.test_examples import CLIP
 from vsr_plugin.backends import open_backend
 from vsr_plugin.backends.graph import INPUT, OPSET, OUTPUT
@@ -25,8 +25,6 @@ from vsr_plugin.models import MODELS, build_model, load_model
 from vsr_plugin.stream.decode import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from vsr_plugin.backends import Precision
 
 onnx = pytest.importorskip("onnx")
@@ -36,17 +34,6 @@ pytest.importorskip("onnxruntime")
 from tests.backends.tensorrt.fakes import run_graph  # noqa: E402 - after ONNX Runtime is known to be there
 
 ESPCN = MODELS["espcn"]
-
-
-def _chosen() -> Iterator[Any]:
-    """Each network at one of its scales, which differ; at the others where there is time."""
-    for index, (name, spec) in enumerate(MODELS.items()):
-        usual = spec.scales[index % len(spec.scales)]
-        for scale in spec.scales:
-            yield pytest.param(name, scale, id=f"{name}_x{scale}", marks=[] if scale == usual else pytest.mark.slow)
-
-
-CHOSEN = list(_chosen())
 
 
 @cache
@@ -71,10 +58,6 @@ def engine_of(graph: Graph, channels: int) -> bytes:
 
 def result_of(graph: Graph, x: Tensor) -> Tensor:
     return pixel_shuffle(run_graph(graph.onnx, x).float(), graph.shuffle)
-
-
-def test_every_network_is_asked() -> None:
-    assert [parameter.values for parameter in CHOSEN] == EVERY
 
 
 @pytest.mark.parametrize(("name", "scale"), CHOSEN)
