@@ -227,7 +227,9 @@ def frames(depth: int, count: int) -> list[Frame]:
     return made
 
 
-@pytest.mark.parametrize(("name", "depth"), [("espcn", 8), ("espcn", 10), ("fsrcnn-s", 8)])
+@pytest.mark.parametrize(
+    ("name", "depth"), [("espcn", 8), ("espcn", 10), pytest.param("fsrcnn", 8, marks=pytest.mark.slow)]
+)
 def test_frames_come_out_as_through_eager_whole_and_tiled(name: str, depth: int, device: torch.device) -> None:
     module, spec = seeded(MODELS[name], 2), MODELS[name]
     made = frames(depth, 3)
