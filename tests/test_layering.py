@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 
 _BELOW_ENGINE = {
+    "arguments",
     "backends",
     "color",
     "device",
@@ -37,6 +38,7 @@ _BELOW_FRONT_ENDS = {*_BELOW_ENGINE, "engine", "stream"}
 _MEASURING = {"evaluation", "pictures"}
 # Room → the rooms it may import. A room is a module or a sub-package of vsr_plugin; all may import themselves.
 ROOMS = {
+    "arguments": set[str](),
     "errors": set[str](),
     "kernels": set[str](),
     "weights": set[str](),
@@ -45,16 +47,16 @@ ROOMS = {
     "interruption": set[str](),
     "figure": {"errors", "installation"},
     "pictures": {"errors", "kernels"},
-    "frames": {"errors"},
-    "sizes": {"errors", "frames"},
+    "frames": {"arguments", "errors"},
+    "sizes": {"arguments", "errors", "frames"},
     "image": {"errors", "frames"},
-    "models": {"errors", "frames", "kernels", "weights"},
+    "models": {"arguments", "errors", "frames", "kernels", "weights"},
     "color": {"errors", "frames", "kernels", "sizes"},
     "backends": {"errors", "frames", "installation", "interruption", "kernels", "models"},
     "rectangles": {"tiling"},
     "reuse": {"frames", "in_flight", "rectangles"},
     "passes": {"backends", "errors", "kernels", "models", "rectangles", "reuse", "tiling"},
-    "execution": {"backends", "errors"},
+    "execution": {"arguments", "backends", "errors"},
     "device": {"backends", "errors", "execution", "kernels"},
     "in_flight": {"backends", "device", "frames"},
     "engine": _BELOW_ENGINE,

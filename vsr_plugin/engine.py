@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Self
 
 import torch
 
+from .arguments import named_arguments
 from .backends import Precision, check_precision, open_backend
 from .backends.memory import forget_frames, translated_errors
 from .color import Conversion
@@ -52,6 +53,7 @@ _BYTES_PER_PIXEL = 1024
 _CPU_BUDGET = 4 << 30  # not asked of the machine, so that the same frames take the same memory everywhere
 
 
+@named_arguments(scale="Size", execution="Execution")
 class Upscaler:
     """Enlarges frames with one network on one device; a context manager.
 
@@ -114,6 +116,7 @@ class Upscaler:
         self._take({one: module for one, (_, module) in read.items()})
 
     @classmethod
+    @named_arguments(scale="Size", execution="Execution")
     def from_module(
         cls,
         module: Callable[[Tensor], Tensor] | Mapping[int, Callable[[Tensor], Tensor]],

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Literal, get_args
 
+from .arguments import named_arguments
 from .backends import BACKEND_NAMES, Precision, check_precision
 from .errors import UsageError, check_type
 
@@ -18,6 +19,7 @@ MIN_TILE = 32
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
+@named_arguments()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
     """How and where a network runs; the same for every front end.

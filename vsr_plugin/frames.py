@@ -12,6 +12,7 @@ from enum import Enum, IntEnum
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from .arguments import named_arguments
 from .errors import UsageError, check_type
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class ChromaLocation(Enum):
     BOTTOM = (0, 1)
 
 
+@named_arguments()
 @dataclass(frozen=True, slots=True)
 class ColorSpec:
     """All that is needed to read samples; nothing in it is left unresolved that a conversion needs.
@@ -138,6 +140,7 @@ class ColorSpec:
         return -(-height >> vertical), -(-width >> horizontal)
 
 
+@named_arguments(color="ColorSpec")
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One frame in presentation order; equal only to itself.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, get_args
 
+from .arguments import named_arguments
 from .errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ type Fit = Literal["inside", "cover", "stretch"]
 _FINEST = 65535  # the largest number in a pixel aspect ratio of H.264 (ITU-T H.264, E.2.1)
 
 
+@named_arguments()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
     """The size that frames are to have, as they are seen: of a film that is shown upright, it is the upright size.

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import TyperException
 
+from ..arguments import meant
 from ..errors import UsageError
 from . import values
 from .lossy_stderr import lossy_stderr
@@ -29,7 +30,12 @@ _STYLE: dict[str, Any] = {
 }
 
 # What people look for, and what there is in its place.
-_SIZES = ("--resolution", "--res")
+_ELSEWHERE = {
+    "--resolution": "Use --size 1920x1080, --height 1080 or --width 1920",
+    "--res": "Use --size 1920x1080, --height 1080 or --width 1920",
+    "-i": "The input is named without an option",
+    "--input": "The input is named without an option",
+}
 
 
 def main() -> None:
@@ -120,6 +126,9 @@ def _code(app: typer.Typer) -> int:
     except KeyboardInterrupt:  # while the parser is put together; later, it is the parser that catches it
         code = 130
     except TyperException as error:  # the parser's own; without arguments, its message is the help
+        if _unknown_option(error) == "--version":  # every command answers it, and only programs list it
+            values.print_version()
+            return 0
         line = _of_parser(error)
         print(line if "\n" in line else f"Error: {line}", file=sys.stderr)  # noqa: T201
         code = getattr(error, "exit_code", 1)
@@ -131,16 +140,40 @@ def _code(app: typer.Typer) -> int:
     return int(code)
 
 
+def _unknown_option(error: TyperException) -> str | None:
+    """The option that a command does not have, if that is the error."""
+    unknown = getattr(error, "message", "").startswith("No such option")
+    return getattr(error, "option_name", None) if unknown else None
+
+
 def _of_parser(error: TyperException) -> str:
     """What the parser of the command line refuses, in our words: which option, what was expected, what came."""
-    if getattr(error, "option_name", None) in _SIZES:
-        return f"No such option: {error.option_name}. Use --size 1920x1080, --height 1080 or --width 1920"  # type: ignore[attr-defined]
+    context: Any = getattr(error, "ctx", None)
+    wrong = _unknown_option(error)
+    if wrong is not None:
+        return f"No such option: {wrong}. {_ELSEWHERE.get(wrong) or _instead(wrong, context)}"
     details, option = getattr(error.__cause__, "errors", None), getattr(error, "param", None)
     if option is not None and details is not None:  # of pydantic, by which newer versions of typer check a value
         found = details()[0]
         if found["type"].startswith("int_"):
             return f"Expected {max(option.opts, key=len)} to be a whole number, got {found['input']!r}"
-        expected = str(found["msg"]).partition(",")[0].removeprefix("Input should be ")
+        expected = str(found["msg"]).partition(",")[0].removeprefix("Input should be ").replace("a valid", "a")
         if expected != found["msg"]:
             return f"Expected {max(option.opts, key=len)} to be {expected}, got {found['input']!r}"
-    return error.format_message() if hasattr(error, "format_message") else str(error)
+    line = error.format_message() if hasattr(error, "format_message") else str(error)
+    if option is not None and line.startswith("Missing "):
+        longest = max(option.opts, key=len)
+        name = longest if longest.startswith("-") else (option.metavar or longest.upper()).rstrip(".")
+        return f"Missing {name}. `{context.command_path} --help` says more"
+    return line
+
+
+def _instead(wrong: str, context: Any) -> str:
+    """The option that is meant by one that a command does not have, or where all of them are listed."""
+    options: dict[str, str] = {}
+    for option in context.command.get_params(context):
+        longest = max(option.opts, key=len)
+        if longest.startswith("--"):
+            options |= dict.fromkeys((option.name, longest[2:].replace("-", "_")), longest)
+    found = meant(wrong.lstrip("-").replace("-", "_"), options)
+    return f"Did you mean {options[found]}?" if found else f"`{context.command_path} --help` lists them"

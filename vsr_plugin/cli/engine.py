@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _LARGEST_SIDE = 16384  # pixels
 
-engine = typer.Typer(name="engine", help="Build engine files of TensorRT ahead of time.", add_completion=False)
-cache = typer.Typer(name="cache", help="What backends keep on disk: list it, remove it.", add_completion=False)
+engine = typer.Typer(name="engine", help="Build engine files of TensorRT ahead of time.", no_args_is_help=True)
+cache = typer.Typer(name="cache", help="What backends keep on disk: list it, remove it.", no_args_is_help=True)
 
 _CACHE_DIR = typer.Option(help="The folder. [default: vsr_plugin/engines in the user's cache folder]")
 

@@ -32,16 +32,20 @@ TunedFor = Annotated[
 ]
 
 
-def _print_version(asked: bool) -> None:
-    """Print the version and stop, if it is asked for."""
-    if asked:
-        from .. import __version__
+def print_version() -> None:
+    """Print the version."""
+    from .. import __version__
 
-        typer.echo(f"vsr_plugin {__version__}")
+    typer.echo(f"vsr_plugin {__version__}")
+
+
+def _stop_after_version(asked: bool) -> None:
+    if asked:
+        print_version()
         raise typer.Exit
 
 
-VERSION = typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+VERSION = typer.Option("--version", help="Print the version.", callback=_stop_after_version, is_eager=True)
 
 
 def complete_model(begun: str) -> list[str]:

@@ -15,6 +15,7 @@ from importlib import import_module, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..arguments import named_arguments
 from ..errors import UsageError, WeightsError, check_type
 from .catalogue import MODELS
 from .specs import CLEAN, TUNINGS, ModelSpec, NetworkSpec
@@ -103,6 +104,7 @@ def set_scale(module: nn.Module, scale: int) -> None:
             part.scale = scale  # type: ignore[assignment]
 
 
+@named_arguments()
 def load_model(name: str, scale: int, weights: str | Path | None = None, *, tuned_for: str = CLEAN) -> nn.Module:
     """Build a model and read its weights: the shipped ones, or a file of the user's own.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..arguments import named_arguments
 from ..errors import UsageError, check_type
 
 CLEAN = "clean"
@@ -18,6 +19,7 @@ def weights_key(model: str, scale: int, tuned_for: str = CLEAN) -> str:
     return f"{model}_x{scale}" + ("" if tuned_for == CLEAN else f"_{tuned_for}")
 
 
+@named_arguments()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkSpec:
     """What must be known of a network to run it.
@@ -55,6 +57,7 @@ class NetworkSpec:
         return tuple(self.overlap)
 
 
+@named_arguments()
 @dataclass(frozen=True, slots=True)
 class ModelSpec(NetworkSpec):
     """A row of the catalogue: what must be known of a model before its weights are read.

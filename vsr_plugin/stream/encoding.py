@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import NoneType
 
+from ..arguments import named_arguments
 from ..errors import UsageError, check_type
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ _PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "s
 _WORST_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx": 63, "libvpx-vp9": 63}  # beyond, they cut it off
 
 
+@named_arguments()
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """How to encode; what is None or absent is chosen from the output's name and the source's depth.

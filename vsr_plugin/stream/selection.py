@@ -7,6 +7,7 @@ from fractions import Fraction
 from types import NoneType
 from typing import Any
 
+from ..arguments import named_arguments
 from ..errors import UsageError, check_type
 from ..frames import Matrix, Range
 
@@ -20,6 +21,7 @@ _NAMES: dict[type, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+@named_arguments()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """Which frames of a source are taken, and how they are decoded; by default all of them, as they are.

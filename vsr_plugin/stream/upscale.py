@@ -15,6 +15,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING
 
+from ..arguments import named_arguments
 from ..engine import Upscaler
 from ..errors import UsageError, check_type
 from ..reuse import Reuse
@@ -173,6 +174,7 @@ class Report:
         return (self.frames - self.kept) / self.seconds if self.seconds else 0.0
 
 
+@named_arguments(upscaler="Upscaler", selection="Selection", encoding="Encoding", executor="Cluster")
 def upscale_file(
     source: str | Path,
     output: str | Path,

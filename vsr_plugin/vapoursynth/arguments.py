@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from os import PathLike
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import vapoursynth as vs
 
+from ..arguments import meant
 from ..backends import open_backend, precisions
 from ..device import cpu_count, find_device
 from ..errors import UsageError
@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from ..backends import Precision
     from ..sizes import Fit
 
-# What other filters call our arguments: taken here, too, or answered with ours.
+# What other filters call our arguments: taken here, too.
 _ALIASES = {"model_path": "weights", "device_index": "device", "batch_size": "batch"}
-_LIKE = {"device_id": "device", "gpu_id": "device", "network_path": "weights", "tilesize": "tile", "tile_size": "tile"}
 _KNOWN = (
     "model", "scale", "width", "height", "fit", "src_left", "src_top", "weights", "tuned_for", "backend", "precision",
     "device", "num_streams", "batch", "tile", "cache_dir",
@@ -44,7 +43,7 @@ def resolve_aliases(given: dict[str, Any], others: dict[str, object]) -> dict[st
     for name, value in others.items():
         ours = _ALIASES.get(name)
         if ours is None:
-            close = _LIKE.get(name) or next(iter(difflib.get_close_matches(name, _KNOWN, n=1)), None)
+            close = meant(name, _KNOWN)
             hint = f" Did you mean {close!r}?" if close else ""
             raise UsageError(f"Unknown argument {name!r}.{hint} Known arguments: {', '.join(_KNOWN)}")
         if given[ours] is not None:

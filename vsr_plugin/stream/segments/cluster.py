@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TextIO, cast
 
+from ...arguments import named_arguments
 from ...errors import BackendError, UsageError
 from ...installation import install
 from .dispatch import Handle, dispatch
@@ -47,6 +48,7 @@ _ENVIRONMENT = {
 }
 
 
+@named_arguments()
 class Cluster:
     """An `Executor` whose workers are processes of Ray; a context manager.
 
