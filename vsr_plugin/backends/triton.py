@@ -21,6 +21,7 @@ from ..errors import BackendError, OutOfMemoryError
 from ..kernels import AVAILABLE, exact_float32, load_ops, to_samples, to_unit
 from . import fusion
 from .memory import translated_errors
+from .recording import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -156,16 +157,16 @@ class _Recorded:
     """A program as a CUDA graph: one launch in place of many."""
 
     def __init__(self, program: Program, x: Tensor) -> None:
-        self._x = x.clone()
+        self._program, self._x = program, x.clone()
         stream = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream(x.device))
         with torch.cuda.stream(stream):
-            program(self._x)  # once more on the stream that records, for allocators and libraries to settle
+            program(self._x)
         torch.cuda.current_stream(x.device).wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        # Other threads may go on using the device meanwhile.
-        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
-            self._result = program(self._x)
+        self._graph = record(self._launch, stream)
+
+    def _launch(self) -> None:
+        self._result = self._program(self._x)
 
     def __call__(self, x: Tensor) -> Tensor:
         self._x.copy_(x)

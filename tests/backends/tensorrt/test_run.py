@@ -156,6 +156,8 @@ class FakeCuda:
 class FakeStream:
     """A stream that says for whom it waits."""
 
+    device = None
+
     def __init__(self, cuda: FakeCuda, name: str, handle: int) -> None:
         self.name, self.cuda_stream, self._cuda = name, handle, cuda
 

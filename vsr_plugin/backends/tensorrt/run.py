@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 
-from ...kernels import AVAILABLE, load_ops, pixel_shuffle, to_samples, to_unit, usable
+from ...kernels import load_ops, pixel_shuffle, to_samples, to_unit, usable
 from ..memory import translated_errors
+from ..recording import record
 from .flavor import current
 
 if TYPE_CHECKING:
@@ -114,13 +114,8 @@ def _record(engine: LoadedEngine, device: torch.device) -> tuple[Callable[[], No
     aside()  # compiles, and lets libraries settle
     why = "the library does not allow it"
     if engine.capturable(own.cuda_stream):
-        graph = torch.cuda.CUDAGraph()
-        # Other threads may go on using the device meanwhile, but for one that tunes kernels.
-        tuning = load_ops().LOCK if AVAILABLE else nullcontext()
-        again = torch.cuda.stream(torch.cuda.current_stream(device))  # a capture that does not begin leaves it changed
         try:
-            with tuning, again, torch.cuda.graph(graph, stream=own, capture_error_mode="thread_local"):
-                engine.enqueue(own.cuda_stream)
+            graph = record(lambda: engine.enqueue(own.cuda_stream), own)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
