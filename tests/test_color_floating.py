@@ -105,3 +105,23 @@ def test_other_floating_formats_are_refused(depth: int, subsampling: tuple[int, 
 
 def test_a_floating_frame_says_so() -> None:
     assert "gray 16-bit float" in repr(floating(codes((Matrix.BT709, 1)), 16))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("depth", "sample"), [(32, float("nan")), (16, float("-inf")), (16, float("nan"))])
+def test_samples_that_are_no_numbers_are_refused(kind: tuple[Matrix, int], depth: int, sample: float) -> None:
+    frame = floating(codes(kind), depth)
+    with nearest(2, 1) as upscaler:
+        for index, plane in enumerate(frame.planes):
+            kept = plane[3, 4].item()
+            plane[3, 4] = sample
+            with pytest.raises(UsageError, match=f"got NaN or infinity in plane {index} of Frame"):
+                upscaler.upscale([frame])
+            plane[3, 4] = kept
+        upscaler.upscale([frame])
+
+
+def test_very_large_samples_are_numbers() -> None:
+    color = ColorSpec(Matrix.BT709, depth=32, floating=True)
+    large = torch.full((20, 24), 3e38)  # whose sum is not finite
+    Frame((large,), 0, Fraction(1, 25), color=color).check_numbers()

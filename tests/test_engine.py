@@ -616,6 +616,12 @@ def test_a_closed_upscaler_gives_the_memory_of_its_device_back(monkeypatch: pyte
     assert given_back
 
 
+def _spoilt() -> nn.Module:
+    layer = nn.Conv2d(1, 4, 1)
+    layer.weight.data[0] = float("nan")
+    return layer
+
+
 def _gray() -> Frame:
     return Frame((torch.full((12, 16), 100, dtype=torch.uint8),), 0, Fraction(1), color=ColorSpec(Matrix.BT709))
 
@@ -662,6 +668,7 @@ def test_what_a_network_must_not_return_is_told(backend: str, network: Any, mess
         ({"2": nn.Identity()}, 2, "Expected a scale to be a whole number, got '2'"),
         ({2: nn.Identity(), 5: nn.Identity()}, 2, r"Expected modules for scales .* \(2, 3\), got 5"),
         ({2: nn.Identity(), 3: 7}, 2, "Expected a module of torch or a function of a tensor, got 7"),
+        (_spoilt(), 2, r"Expected weights that are numbers, got NaN or infinity in weight"),
     ],
 )
 def test_what_is_no_network_is_told(module: Any, scale: Any, message: str) -> None:

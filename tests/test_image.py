@@ -112,5 +112,5 @@ def test_samples_of_other_types_are_refused(espcn: Upscaler, kind: str) -> None:
 def test_samples_that_are_no_numbers_are_refused(espcn: Upscaler, sample: float) -> None:
     image = noise((20, 30), "float32")
     image[3, 4] = sample
-    with pytest.raises(UsageError, match="Expected floating point from 0"):
+    with pytest.raises(UsageError, match="Expected numbers for samples, got NaN or infinity in plane 0 of Frame"):
         espcn(image)

@@ -337,6 +337,13 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
+def test_a_frame_of_samples_that_are_no_numbers_is_an_error() -> None:
+    spoilt = core.std.BlankClip(format=vs.GRAYS, width=16, height=12, length=2, color=[1]).std.Expr("x 1e38 * 1e38 *")
+    clip = vsr.upscale(spoilt, backend="eager")
+    with pytest.raises(vs.Error, match="expected numbers for samples, got NaN or infinity in plane 0"):
+        clip.get_frame(0)
+
+
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_argument_is_one_sentence_at_once(name: str) -> None:
     arguments, sentence = WRONG[name]

@@ -134,9 +134,9 @@ class Upscaler:
             execution: As in the constructor.
 
         Raises:
-            UsageError: a scale that ``spec`` gives no overlap for, or another argument out of its range. Also from
-                `upscale`, if what the module makes is not ``scale`` times as large as what it gets, not of floating
-                point, or not a number.
+            UsageError: a scale that ``spec`` gives no overlap for, a module whose weights are NaN or infinite, or
+                another argument out of its range. Also from `upscale`, if what the module makes is not ``scale`` times
+                as large as what it gets, not of floating point, or not a number.
         """
         self = cls.__new__(cls)
         check_type("the spec", spec, NetworkSpec)
@@ -208,7 +208,8 @@ class Upscaler:
             As many frames in the same order, on the CPU; all but planes is as it was.
 
         Raises:
-            UsageError: frames of different geometry; a matrix that a network of RGB cannot use.
+            UsageError: frames of different geometry; a matrix that a network of RGB cannot use; samples in floating
+                point that are NaN or infinite, on any device.
             OutOfMemoryError: no room for the smallest tile.
             BackendError: anything else that goes wrong in the backend.
         """
@@ -224,6 +225,8 @@ class Upscaler:
             raise UsageError(
                 "Expected frames of one geometry, got different ones: use Upscaler.stage, or upscale them apart"
             )
+        for frame in frames:
+            frame.check_numbers()
         begun: list[Results] = []
         done = 0
         while done < len(frames):
@@ -249,7 +252,7 @@ class Upscaler:
             An array of the same type, ``scale`` times as high and wide, or of the size.
 
         Raises:
-            UsageError: another type or shape.
+            UsageError: another type or shape; samples that are NaN or infinite.
             BackendError: as from `upscale`.
         """
         (large,) = self.upscale([to_frame(image)])

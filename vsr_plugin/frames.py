@@ -225,6 +225,15 @@ class Frame:
             self.transposed,
         )
 
+    def check_numbers(self) -> None:
+        """Raise UsageError if a sample is NaN or infinite: a network would spread it as far as it sees."""
+        import torch
+
+        for index, plane in enumerate(self.planes if self.color.floating else ()):
+            # A sum is quick, and not finite if one sample is not; very large samples may make it so, too.
+            if not torch.isfinite(plane.sum(dtype=torch.float32)) and not torch.isfinite(plane).all():
+                raise UsageError(f"Expected numbers for samples, got NaN or infinity in plane {index} of {self}")
+
     def repeats(self, other: Frame) -> bool:
         """Whether all samples are those of ``other``, and are read and shown alike."""
         import numpy as np

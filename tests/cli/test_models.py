@@ -43,7 +43,7 @@ def test_json_lists_every_model_and_scale_with_what_was_measured() -> None:
         assert (row["weights"] is None) == (row["quality"] is None) == (shipped is None)
     by_key = {(row["model"], row["scale"]): row for row in rows}
     assert by_key["espcn", 3]["parameters"] == 22_729
-    assert by_key["espcn", 3]["speed"] == "real time at 480p"
+    assert by_key["espcn", 3]["speed"] == "real time at 720p"
     assert by_key["edsr-baseline", 3]["quality"] == "best"
 
 

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from vsr_plugin.models import guide
+from vsr_plugin.models import MODELS, guide
 
 
 @pytest.mark.parametrize(
-    ("macs", "words"),
+    ("nanoseconds", "words"),
     [
-        (100, "real time at 720p"),
-        (20_000, "real time at 480p"),
-        (60_000, "real time at 360p"),
-        (220_000, "5 fps at 480p"),
-        (1_400_000, "1 s a frame at 480p"),
-        (40_000_000, "34 s a frame at 480p"),
+        (110, "real time at 1080p"),
+        (150, "real time at 720p"),
+        (500, "real time at 480p"),
+        (800, "real time at 360p"),
+        (2_900, "5 fps at 480p"),
+        (17_500, "1 s a frame at 480p"),
+        (151_000, "10 s a frame at 480p"),
     ],
 )
-def test_speed_comes_from_the_work_per_pixel(monkeypatch: pytest.MonkeyPatch, macs: int, words: str) -> None:
-    monkeypatch.setattr(guide, "MODELS", {"espcn": _Costing(macs)})
+def test_speed_is_that_of_the_processor_time_measured(
+    monkeypatch: pytest.MonkeyPatch, nanoseconds: int, words: str
+) -> None:
+    measured = replace(MODELS["espcn"], nanoseconds={2: nanoseconds})
+    monkeypatch.setattr(guide, "MODELS", {"espcn": measured})
     assert guide.speed("espcn", 2) == words
 
 
-class _Costing:
-    def __init__(self, macs: int) -> None:
-        self.cost = {2: (0, macs)}
+def test_every_model_with_weights_was_measured_and_others_are_estimated_by_their_work() -> None:
+    for name, scales in guide.usable().items():
+        for scale in scales:
+            spec = MODELS[name]
+            assert scale in spec.nanoseconds, name
+            estimate = guide.expected_fps(name, scale)
+            for_its_work = guide._PER_PIXEL + guide._PER_MAC * spec.cost[scale][1]
+            assert 0.3 < spec.nanoseconds[scale] / for_its_work < 3, (name, scale, estimate)
+    assert guide.expected_fps("vdsr", 2) > guide.expected_fps("drcn", 2) > 0
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,9 @@ def list_models(
 
     NAME, or a part of it, lists only these models. The fastest is first.
 
-    Speed is an estimate for eight CPU cores, without decoding and encoding. A GPU is much faster; `vsr bench job`
-    measures this machine. Quality compares the PSNR on Set5 of the models with the same scale. The line
-    about --tuned-for names the models that have weights for compressed video, too.
+    Speed is an estimate for eight CPU cores, from measurements on two at the default precision, without decoding and
+    encoding. A GPU is much faster; `vsr bench job` measures this machine. Quality compares the PSNR on Set5 of the
+    models with the same scale. The line about --tuned-for names the models that have weights for compressed video, too.
     """
     if context.invoked_subcommand is not None:
         return
@@ -264,7 +264,7 @@ def _rows(scale: int | None, names: Sequence[str]) -> list[dict[str, Any]]:
                 "paper": MODELS[model].paper,
             }
         )
-    return sorted(rows, key=lambda row: (row["weights"] is None, row["scale"], row["macs_per_pixel"]))
+    return sorted(rows, key=lambda row: (row["weights"] is None, row["scale"], -row["fps_480p"]))
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ MODELS: Mapping[str, ModelSpec] = {
             _SRCNN,
             overlap={2: 6, 3: 4, 4: 4},
             cost={2: (57_281, 228_736), 3: (57_281, 514_656), 4: (57_281, 914_944)},
+            nanoseconds={2: 2_290, 3: 5_380, 4: 9_480},
             published={2: (36.66, 32.42), 3: (32.75, 29.28), 4: (30.48, 27.49)},
         ),
         ModelSpec(
@@ -34,6 +35,7 @@ MODELS: Mapping[str, ModelSpec] = {
             _SRCNN,
             overlap={2: 5, 3: 4, 4: 3},
             cost={2: (8_129, 32_128), 3: (8_129, 72_288), 4: (8_129, 128_512)},
+            nanoseconds={2: 746, 3: 1_660, 4: 2_940},
             options={"middle": 1},
         ),
         ModelSpec(
@@ -42,6 +44,7 @@ MODELS: Mapping[str, ModelSpec] = {
             _FSRCNN,
             overlap={2: 8, 3: 7, 4: 7},
             cost=dict.fromkeys((2, 3, 4), (12_809, 12_464)),
+            nanoseconds={2: 261, 3: 273, 4: 290},
             published={2: (37.00, 32.63), 3: (33.16, 29.43), 4: (30.71, 27.59)},
         ),
         ModelSpec(
@@ -50,6 +53,7 @@ MODELS: Mapping[str, ModelSpec] = {
             _FSRCNN,
             overlap={2: 5, 3: 4, 4: 4},
             cost=dict.fromkeys((2, 3, 4), (4_086, 3_937)),
+            nanoseconds={2: 113, 3: 130, 4: 148},
             options={"d": 32, "s": 5, "m": 1},
         ),
         ModelSpec(
@@ -58,6 +62,7 @@ MODELS: Mapping[str, ModelSpec] = {
             "espcn:ESPCN",
             overlap={2: 4, 3: 4, 4: 4},
             cost={2: (21_284, 21_184), 3: (22_729, 22_624), 4: (24_752, 24_640)},
+            nanoseconds={2: 153, 3: 176, 4: 188},
             published={3: (33.13, 29.49), 4: (30.90, 27.73)},
         ),
         ModelSpec(
@@ -112,6 +117,7 @@ MODELS: Mapping[str, ModelSpec] = {
             overlap={2: 12, 4: 17, 8: 11},
             exact_in_windows=False,
             cost={2: (407_441, 408_400), 4: (814_242, 2_039_696), 8: (667_123, 4_694_160)},
+            nanoseconds={2: 5_410, 4: 26_900, 8: 76_300},
             published={2: (37.52, 32.99), 4: (31.54, 28.09), 8: (26.14, 24.44)},
         ),
         ModelSpec(
@@ -121,6 +127,7 @@ MODELS: Mapping[str, ModelSpec] = {
             overlap={2: 66, 4: 66},
             exact_in_windows=False,
             cost={2: (2_069_505, 2_074_752), 4: (2_659_585, 4_461_696)},
+            nanoseconds={4: 151_000},
             published={4: (32.02, 28.50)},
         ),
         ModelSpec(
@@ -147,6 +154,7 @@ MODELS: Mapping[str, ModelSpec] = {
             _SRRESNET,
             overlap={2: 40, 4: 40},
             cost={2: (1_399_637, 1_441_728), 4: (1_547_350, 2_218_176)},
+            nanoseconds={2: 17_500, 4: 34_200},
             published={4: (32.05, 28.49)},
             channels=3,
         ),
@@ -165,6 +173,7 @@ MODELS: Mapping[str, ModelSpec] = {
             _EDSR,
             overlap={2: 36, 3: 36, 4: 36},
             cost={2: (1_369_859, 1_372_608), 3: (1_554_499, 1_565_568), 4: (1_517_571, 1_983_168)},
+            nanoseconds={2: 14_400, 3: 17_400, 4: 23_300},
             published={2: (37.99, 33.57), 3: (34.37, 30.28), 4: (32.09, 28.58)},
             channels=3,
         ),
@@ -184,6 +193,7 @@ MODELS: Mapping[str, ModelSpec] = {
             _MDSR,
             overlap={2: 44, 3: 44, 4: 44},
             cost={2: (3_227_203, 1_782_208), 3: (3_227_203, 1_975_168), 4: (3_227_203, 2_392_768)},
+            nanoseconds={2: 19_100, 3: 22_000, 4: 26_900},
             channels=3,
             shared=True,
         ),

@@ -1,14 +1,18 @@
-"""Plain words to choose a model by: its speed, from its work per pixel, and its quality, from its measured PSNR."""
+"""Plain words to choose a model by: its speed and its quality, both as they were measured."""
 
 from __future__ import annotations
 
 from . import CLEAN, MODELS, manifest
 from .specs import weights_key
 
-# What two cores of a server (AVX-512 with bfloat16, OpenVINO) were measured to do, times three for eight of them,
-# which share their memory: the work of the network, and what every input pixel costs beside it.
-_MACS_PER_SECOND = 480e9
-_SECONDS_PER_PIXEL = 30e-9
+# How the speeds in `MODELS` were made: processor time of `Upscaler.upscale`, without reuse, of noise in 4:2:0, 8 bits,
+# 480×270 (240×136 for networks of 300,000 multiply-accumulates and more), medians of several seconds, at the default
+# precision of the shipped weights, by OpenVINO on two cores of an AMD EPYC (AVX-512 with bfloat16). On a quiet machine
+# `vsr bench job MODEL -x SCALE` finds the same to within a fifth.
+# Models without weights were not measured; most others come close to this many nanoseconds:
+_PER_PIXEL = 100
+_PER_MAC = 0.012
+_PARALLEL = 6  # eight cores do the work of six, as they share their memory
 _REAL_TIME = 24.0  # fps
 _SIZES = {"1080p": 1920 * 1080, "720p": 1280 * 720, "480p": 854 * 480, "360p": 640 * 360}
 # dB below the best weights of the same scale → the word; more than the last is "fair".
@@ -23,8 +27,9 @@ def expected_fps(model: str, scale: int, pixels: int = _SIZES["480p"]) -> float:
         scale: One that the model has.
         pixels: Of an input frame.
     """
-    _, macs = MODELS[model].cost[scale]
-    return 1 / (pixels * (macs / _MACS_PER_SECOND + _SECONDS_PER_PIXEL))
+    spec = MODELS[model]
+    nanoseconds = spec.nanoseconds.get(scale) or _PER_PIXEL + _PER_MAC * spec.cost[scale][1]
+    return _PARALLEL * 1e9 / (pixels * nanoseconds)
 
 
 def speed(model: str, scale: int) -> str:

@@ -23,7 +23,7 @@ def check_modules(given: object, scales: Sequence[int], known: Sequence[int]) ->
         known: Those that the network has.
 
     Raises:
-        UsageError: it is something else, or a scale is missing or unknown.
+        UsageError: it is something else, its weights are no numbers, or a scale is missing or unknown.
     """
     if not isinstance(given, Mapping):
         if len(scales) > 1:
@@ -46,6 +46,9 @@ def _listed(scales: Sequence[int]) -> str:
 
 def _module(given: object) -> nn.Module:
     if isinstance(given, nn.Module):
+        for name, tensor in given.state_dict().items():
+            if not torch.isfinite(tensor).all():
+                raise UsageError(f"Expected weights that are numbers, got NaN or infinity in {name}")
         return given
     if isinstance(given, type):
         raise UsageError(f"Expected a module of torch, got the class {given.__name__}: make one, {given.__name__}(…)")

@@ -71,6 +71,7 @@ class ModelSpec(NetworkSpec):
         shared: Whether one set of weights serves all scales.
         options: Further arguments of the class.
         cost: Parameters, and multiply-accumulates per input pixel (as `cost.macs` counts them), per scale.
+        nanoseconds: Of processor time that an input pixel takes, per scale, where it was measured: `guide` says how.
     """
 
     name: str
@@ -80,6 +81,7 @@ class ModelSpec(NetworkSpec):
     shared: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
     cost: Mapping[int, tuple[int, int]] = field(kw_only=True)
+    nanoseconds: Mapping[int, int] = field(default_factory=dict)
 
     def weights(self, scale: int, tuned_for: str = CLEAN, *, quantized: bool = False) -> str | None:
         """File name of the shipped weights for ``scale``, or None if none are shipped.

@@ -76,7 +76,8 @@ def upscale(
 
     Args:
         clip: Progressive, of constant size and format: GRAY, YUV or RGB in integers of 8 to 16 bits; GRAY, YUV444 or
-            RGB in half or single precision. `_Matrix`, `_Range` and `_ChromaLocation` are read from every frame.
+            RGB in half or single precision, where a frame with NaN or infinity is an error. `_Matrix`,
+            `_Range` and `_ChromaLocation` are read from every frame.
             Untagged YUV is BT.709 if at least 1280 wide or more than 576 high, else BT.601; untagged chroma sits left,
             and untagged samples have limited range, but RGB's full, as in VapourSynth's own filters (where
             ``vsr encode`` takes untagged gray for full). A frame that is asked for out of order is computed alone, but
