@@ -178,7 +178,8 @@ def settings(
 
 def selection_of(settings: Mapping[str, Any]) -> Selection:
     """Which frames a job takes, from its settings in the manifest."""
-    return Selection(**{field.name: settings[field.name.replace("_", " ")] for field in fields(Selection)})
+    names = {field.name: field.name.replace("_", " ") for field in fields(Selection)}
+    return Selection(**{name: settings[told] for name, told in names.items() if told in settings})
 
 
 def _fit(one: Seam | None, other: Seam | None) -> bool:
