@@ -660,6 +660,13 @@ def test_segments_that_never_fit_together_are_not_joined(resume: Resume, tmp_pat
     assert len(list((tmp_path / "out.mkv.parts").glob("*.packets"))) == 4
 
 
+def test_damage_that_never_decodes_alike_does_not_end_the_job(resume: Resume, tmp_path: Path) -> None:
+    mistaken = _Mistaken(*[{1: {"beyond": _OTHER_FRAME, "damaged": 1}}] * 9)
+    assert resume(executor=mistaken).damaged == 1
+    assert mistaken.made == [0, 1, 2, 3, 1, 2]
+    assert len(frames(tmp_path / "out.mkv")) == 100
+
+
 @pytest.mark.parametrize("at", ["when it is enlarged", "when it is joined"])
 def test_an_input_that_changes_meanwhile_is_not_joined(
     at: str,

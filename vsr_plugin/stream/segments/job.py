@@ -235,10 +235,10 @@ class _Job:
             log.info("%s: %d of %d segments are there: going on", self._name, len(self._parts), len(self._segments))
         self._run([segment for segment in self._segments if segment.number not in self._parts])
         again: set[int] = set()
-        while torn := self._torn():
-            wrong = [number for number in torn if number not in again]
+        while torn := self._torn(again):
+            wrong = sorted({number for pair in torn for number in pair} - again)
             if not wrong:
-                at = float((self._segments[torn[1]].first - self._film.plan.shift) * self._film.plan.time_base)
+                at = float((self._segments[torn[0][1]].first - self._film.plan.shift) * self._film.plan.time_base)
                 raise InputError(f"{self._name} does not decode to the same frame twice at {at:.3f} s")
             log.warning("%s: segments do not fit together: decoding again from the beginning", self._name)
             self._run([replace(self._segments[number], entry=None) for number in wrong])
@@ -279,16 +279,18 @@ class _Job:
                 self._running.pop(part.number, None)
                 self._tell()
 
-    def _torn(self) -> list[int]:
-        """Segments on both sides of a seam where they have not seen the same frames."""
+    def _torn(self, again: set[int]) -> list[tuple[int, int]]:
+        """Segments on both sides of a seam where they have not seen the same frames.
+
+        Not those that were made again where the input is damaged: what a decoder makes up is not the same twice.
+        """
         parts = [self._parts[segment.number] for segment in self._segments]
-        found = {
-            part.number
+        return [
+            (before.number, after.number)
             for before, after in pairwise(parts)
             if not _fit(before.beyond, after.first)
-            for part in (before, after)
-        }
-        return sorted(found)
+            and not ({before.number, after.number} <= again and (before.damaged or after.damaged))
+        ]
 
     def _step(self, step: Step) -> None:
         self._running[step.number] = step
