@@ -60,7 +60,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("reloads", "step"), [(10, 0), (25, 2), pytest.param(200, 0, marks=SLOW), pytest.param(200, 2, marks=SLOW)]
+    ("reloads", "step"), [(5, 0), (9, 2), pytest.param(200, 0, marks=SLOW), pytest.param(200, 2, marks=SLOW)]
 )
 def test_a_host_reloads_a_script(
     reloads: int,
@@ -95,7 +95,7 @@ print("done")
 """
 
 
-@pytest.mark.parametrize("loops", [25, pytest.param(200, marks=SLOW)])
+@pytest.mark.parametrize("loops", [9, pytest.param(200, marks=SLOW)])
 def test_an_upscaler_outlives_the_threads_that_used_it(loops: int) -> None:
     command = [sys.executable, "-c", POOLS, str(loops)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=550, check=False)
