@@ -602,8 +602,15 @@ def test_segments_that_do_not_fit_together_are_made_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     mistaken = _Mistaken(*mistakes)
-    resume(executor=mistaken)
-    assert mistaken.made == [0, 1, 2, 3, *made]
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(30))
+    before = len(list((tmp_path / "out.mkv.parts").glob("*.packets")))
+    seen: list[Progress] = []
+    report = resume(executor=mistaken, on_progress=seen.append)
+    assert mistaken.made == [*range(before, 4), *made]
+    assert max(now.frame for now in seen) == 100
+    assert [one.kept for one in report.segments] == [n < before and n not in made for n in range(4)]
+    assert report.kept == seen[-1].kept
     assert "segments do not fit together" in caplog.text
     upscale_file(film, tmp_path / "whole.mkv", nearest, encoding=FFV1)
     assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")

@@ -215,7 +215,6 @@ class _Job:
         self._expected = sum(segment.frames for segment in self._segments)
         self._parts: dict[int, Part] = {}
         self._running: dict[int, Step] = {}
-        self._kept_frames = 0
         self._reached = 0.0  # seconds of the output
         self.kept: frozenset[int] = frozenset()
 
@@ -230,7 +229,6 @@ class _Job:
             if part is not None and not (part.damaged and self._film.strict):
                 self._parts[segment.number] = part
         self.kept = frozenset(self._parts)
-        self._kept_frames = sum(part.frames for part in self._parts.values())
         if self._parts:
             log.info("%s: %d of %d segments are there: going on", self._name, len(self._parts), len(self._segments))
         self._run([segment for segment in self._segments if segment.number not in self._parts])
@@ -272,6 +270,9 @@ class _Job:
     def _run(self, segments: Sequence[Segment]) -> None:
         if not segments:
             return
+        for segment in segments:
+            self._parts.pop(segment.number, None)
+        self.kept &= self._parts.keys()
         run = self._executor.run(self._film, segments, self._upscaler, self._folder.path, self._step)
         with closing(run):  # type: ignore[type-var]
             for part in run:
@@ -304,4 +305,5 @@ class _Job:
             size=sum(part.size for part in parts) + sum(step.size for step in running),
             position=self._reached,
         )
-        self._on_written(written, max(self._expected, written.frames), self._executor.workers, self._kept_frames)
+        kept = sum(self._parts[number].frames for number in self.kept)
+        self._on_written(written, max(self._expected, written.frames), self._executor.workers, kept)
