@@ -56,17 +56,18 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 SIZES = {torch.float16: [(1, 1, 1), (2, 3, 5), (1, 9, 37)], torch.bfloat16: [(2, 3, 5)], torch.float32: [(2, 3, 5)]}
 
 
+def takes_long(case: Any) -> bool:
+    """FSRCNN as its paper has it is interpreted for seconds."""
+    return case.kernel == "fsrcnn" and case.name in ("×3, 8 bits", "×2, float32") and not torch.cuda.is_available()
+
+
 def _asked() -> Iterator[Any]:
-    """Every case in every precision; FSRCNN as its paper has it, which is interpreted for seconds, mostly slow."""
+    """Every case in every precision."""
     for case in CASES:
         for dtype in DTYPES:
-            long = (
-                not torch.cuda.is_available() and case.kernel == "fsrcnn" and case.name in ("×3, 8 bits", "×2, float32")
-            )
-            slow = long and (case.name, dtype) != ("×3, 8 bits", torch.bfloat16)
-            yield pytest.param(
-                case, dtype, id=f"{case.kernel}: {case.name}-{dtype}", marks=pytest.mark.slow if slow else []
-            )
+            slow = takes_long(case) and (case.name, dtype) != ("×3, 8 bits", torch.bfloat16)
+            marks = pytest.mark.slow if slow else []
+            yield pytest.param(case, dtype, id=f"{case.kernel}: {case.name}-{dtype}", marks=marks)
 
 
 @pytest.mark.usefixtures("poisoned")
@@ -83,11 +84,15 @@ def test_a_kernel_is_as_near_the_truth_as_plain_torch(case: Any, dtype: torch.dt
             judge(result, expected, exact, samples=work.samples, dtype=dtype)
 
 
-WITH_OUT = [case for case in CASES if case.prepare(1, 2, 2, torch.float16, torch.device("cpu")).result is not None]
+WITH_OUT = [
+    pytest.param(case, id=f"{case.kernel}: {case.name}", marks=pytest.mark.slow if takes_long(case) else [])
+    for case in CASES
+    if case.prepare(1, 2, 2, torch.float16, torch.device("cpu")).result is not None
+]
 
 
 @pytest.mark.usefixtures("poisoned")
-@pytest.mark.parametrize("case", WITH_OUT, ids=lambda case: f"{case.kernel}: {case.name}")
+@pytest.mark.parametrize("case", WITH_OUT)
 def test_a_plane_with_a_pitch_is_written_and_nothing_around_it(case: Any, device: torch.device) -> None:
     work = case.prepare(2, 3, 7, torch.float16, device)
     expected = work.kernel()
