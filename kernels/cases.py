@@ -29,7 +29,7 @@ class Work:
 
     Attributes:
         kernel: Calls the kernel; some take ``out``.
-        plain: Computes the same in plain torch, in a given dtype: float64 gives the truth.
+        plain: Makes a function that computes the same in plain torch, in a given dtype: float64 gives the truth.
         result: Shape of the result, where the kernel takes ``out``; else None.
         samples: Whether the result is samples.
         bytes: What has to be read and written, each once.
@@ -38,7 +38,7 @@ class Work:
     """
 
     kernel: Callable[..., Any]
-    plain: Callable[[torch.dtype], Any]
+    plain: Callable[[torch.dtype], Callable[[], Any]]
     result: tuple[int, ...] | None
     samples: bool
     bytes: int
@@ -105,11 +105,11 @@ def _convolution(
     shape = packed.form.result(n, height, width)
     added = _random(shape, dtype, device) if residual else None
 
-    def plain(dtype: torch.dtype) -> Tensor:
-        given = x if source is not None else x.to(dtype)
-        other = None if added is None else added.to(dtype)
+    def plain(dtype: torch.dtype) -> Callable[[], Tensor]:
+        given = x if source is not None else x.to(dtype, memory_format=torch.channels_last)
+        other = None if added is None else added.to(dtype, memory_format=torch.channels_last)
         form = in_dtype(layer, dtype, device)
-        return reference.convolution(given, form, residual=other, source=source, target=target)
+        return partial(reference.convolution, given, form, residual=other, source=source, target=target)
 
     stores = (dtype if target is None else target.dtype).itemsize
     moved = x.numel() * x.element_size() + torch.Size(shape).numel() * stores
@@ -145,10 +145,10 @@ def _chain(
     packed = tuple(pack(layer, dtype, device) for layer in layers)
     r = layers[-1].shuffle
 
-    def plain(dtype: torch.dtype) -> Tensor:
+    def plain(dtype: torch.dtype) -> Callable[[], Tensor]:
         given = x if samples is not None else x.to(dtype)
         forms = tuple(in_dtype(layer, dtype, device) for layer in layers)
-        return reference.chain(given, forms, source=samples, target=samples)
+        return partial(reference.chain, given, forms, source=samples, target=samples)
 
     def one_by_one() -> Tensor:
         h = convolution(x, packed[0], source=samples)
@@ -180,14 +180,14 @@ def _shuffle(
     if depth is None:
         moved = 2 * x.numel() * x.element_size()
         kernel = partial(sampling.pixel_shuffle, x, r)
-        return Work(kernel, lambda dtype: reference.pixel_shuffle(x.to(dtype), r), result, False, moved)
+        return Work(kernel, lambda dtype: partial(reference.pixel_shuffle, x.to(dtype), r), result, False, moved)
     target = SampleFormat((1 << depth) - 1, depth)
     bias = _random((channels * r * r,), torch.float32, device) - 0.5
     added = _random(result, torch.float32, device) if base else None
 
-    def plain(dtype: torch.dtype) -> Tensor:
+    def plain(dtype: torch.dtype) -> Callable[[], Tensor]:
         other = None if added is None else added.to(dtype)
-        return reference.shuffle_to_samples(x.to(dtype), r, target, bias=bias, base=other)
+        return partial(reference.shuffle_to_samples, x.to(dtype), r, target, bias=bias, base=other)
 
     kernel = partial(sampling.shuffle_to_samples, x, r, target, bias=bias, base=added)
     moved = x.numel() * (x.element_size() + target.dtype.itemsize + (4 if base else 0))
@@ -207,9 +207,11 @@ def _enlarge(
     x = _random((n, 1, height, width), dtype, device)
     kernel = partial(color.enlarge, x, scale, shift=shift, edges=edges)
     moved = x.numel() * x.element_size() * (1 + scale**2)
-    return Work(
-        kernel, lambda dtype: reference.enlarge(x.to(dtype), scale, shift=shift, edges=edges), None, False, moved
-    )
+
+    def plain(dtype: torch.dtype) -> Callable[[], Tensor]:
+        return partial(reference.enlarge, x.to(dtype), scale, shift=shift, edges=edges)
+
+    return Work(kernel, plain, None, False, moved)
 
 
 def _enlarge_samples(
@@ -220,10 +222,8 @@ def _enlarge_samples(
     kernel = partial(color.enlarge_samples, x, scale, depth, shape, shift)
     moved = x.element_size() * (x.numel() + n * shape[0] * shape[1])
 
-    def plain(_: torch.dtype) -> Tensor:
-        return reference.enlarge_samples(x, scale, depth, shape, shift)
-
-    return Work(kernel, plain, None, True, moved)
+    plain = partial(reference.enlarge_samples, x, scale, depth, shape, shift)
+    return Work(kernel, lambda _: plain, None, True, moved)
 
 
 # Rows as a color matrix has them, of code values to [0, 1] and back.
@@ -242,8 +242,8 @@ def _planes_to_rgb(
     y, u, v = (_random(shape, torch.uint8, device) for shape in ((n, height, width), small, small))
     matrix = torch.tensor(_TO_RGB, dtype=torch.float64)
 
-    def plain(dtype: torch.dtype) -> Tensor:
-        return reference.planes_to_rgb((y.to(dtype), u.to(dtype), v.to(dtype)), matrix, f, offset)
+    def plain(dtype: torch.dtype) -> Callable[[], Tensor]:
+        return partial(reference.planes_to_rgb, (y.to(dtype), u.to(dtype), v.to(dtype)), matrix, f, offset)
 
     moved = y.numel() * 13 + 2 * u.numel()
     return Work(partial(color.planes_to_rgb, (y, u, v), matrix, f, offset), plain, None, False, moved)
@@ -262,8 +262,8 @@ def _rgb_to_planes(
     x = _random((n, 3, height, width), torch.float32, device)
     matrix = torch.tensor(_TO_YUV[:planes], dtype=torch.float64)
 
-    def plain(dtype: torch.dtype) -> tuple[Tensor, ...]:
-        return reference.rgb_to_planes(x.to(dtype), matrix, 8, f, offset)
+    def plain(dtype: torch.dtype) -> Callable[[], tuple[Tensor, ...]]:
+        return partial(reference.rgb_to_planes, x.to(dtype), matrix, 8, f, offset)
 
     moved = 4 * x.numel() + n * height * width * 3 // 2
     return Work(partial(color.rgb_to_planes, x, matrix, 8, f, offset), plain, None, True, moved)

@@ -54,7 +54,7 @@ def check(key: str, work: Any, compiled: Compiled, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(LAUNCH.Tuned, "__call__", start)
     dtype = getattr(torch, key.rpartition(", ")[2])
-    found, plain, truth = work.kernel(), work.plain(dtype), work.plain(torch.float64)
+    found, plain, truth = work.kernel(), work.plain(dtype)(), work.plain(torch.float64)()
     if isinstance(found, Tensor):
         found, plain, truth = (found,), (plain,), (truth,)
     for result, expected, exact in zip(found, plain, truth, strict=True):

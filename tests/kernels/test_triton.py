@@ -77,7 +77,7 @@ def test_a_kernel_is_as_near_the_truth_as_plain_torch(case: Any, dtype: torch.dt
         pytest.skip("for 16 bits")
     for n, height, width in SIZES[dtype]:
         work = case.prepare(n, height, width, dtype, device)
-        found, plain, truth = work.kernel(), work.plain(dtype), work.plain(torch.float64)
+        found, plain, truth = work.kernel(), work.plain(dtype)(), work.plain(torch.float64)()
         if isinstance(found, Tensor):
             found, plain, truth = (found,), (plain,), (truth,)
         for result, expected, exact in zip(found, plain, truth, strict=True):
@@ -249,7 +249,7 @@ def test_every_choice_of_autotune_computes_the_same(
         seen.add(case.kernel)
         # On a device many programs run at once, and strips have many segments.
         work = case.prepare(*((1, 5, 37) if interpreted else (2, 67, 261)), torch.float16, device)
-        found, plain, truth = work.kernel(), work.plain(torch.float16), work.plain(torch.float64)
+        found, plain, truth = work.kernel(), work.plain(torch.float16)(), work.plain(torch.float64)()
         if isinstance(found, Tensor):
             found, plain, truth = (found,), (plain,), (truth,)
         for result, expected, exact in zip(found, plain, truth, strict=True):

@@ -175,11 +175,11 @@ def _predict(case: Any, work: Any, device: torch.device, ceiling: Ceiling) -> tu
 def _rivals(work: Any, dtype: torch.dtype, *, compiled: bool) -> Iterator[tuple[str, Callable[[], object]]]:
     if work.layers is not None:
         yield "our layers", work.layers
-    yield "eager", lambda: work.plain(dtype)
+    plain = work.plain(dtype)
+    yield "eager", plain
     if compiled:
         torch.compiler.reset()
-        # Without its CUDA graphs, for here everybody is recorded in one.
-        yield "torch.compile", torch.compile(lambda: work.plain(dtype), mode="max-autotune-no-cudagraphs")
+        yield "torch.compile", torch.compile(plain)  # without CUDA graphs of its own: here all are recorded in one
 
 
 @contextmanager
