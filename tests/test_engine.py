@@ -580,7 +580,7 @@ def test_a_failed_allocation_is_survived(backend: str) -> None:
 @NEEDS_CUDA
 @pytest.mark.cuda
 def test_cuda_gives_the_cpus_samples() -> None:
-    frames = [noise(index, 50, 70) for index in range(5)]
+    frames = [noise(index, 50, 70) for index in range(21)]
     results = []
     for device in ("cpu", "cuda"):
         with Upscaler.from_module(
