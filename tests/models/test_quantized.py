@@ -41,7 +41,7 @@ def _frame(height: int = 48, width: int = 64) -> Tensor:
 
 
 def test_some_are_shipped() -> None:
-    assert {("espcn", 2), ("espcn", 3), ("espcn", 4)} <= set(SHIPPED)
+    assert {("espcn", 2), ("espcn", 3), ("espcn", 4), ("fsrcnn", 2)} <= set(SHIPPED)
 
 
 @pytest.mark.parametrize(("name", "scale"), SHIPPED)
