@@ -66,7 +66,7 @@ def _asked() -> Iterator[Any]:
     for case in CASES:
         for dtype in DTYPES:
             slow = takes_long(case) and (case.name, dtype) != ("×3, 8 bits", torch.bfloat16)
-            marks = pytest.mark.slow if slow else []
+            marks = [pytest.mark.slow] if slow else []
             yield pytest.param(case, dtype, id=f"{case.kernel}: {case.name}-{dtype}", marks=marks)
 
 
