@@ -24,8 +24,7 @@ from vsr_plugin.sizes import Size
 from vsr_plugin.training.initial import initialize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from collections.abc import Iterator, Sequence
 
 SUBSAMPLINGS = {"420": (1, 1), "422": (1, 0), "444": (0, 0), "440": (0, 1), "411": (2, 0), "410": (2, 2)}
 MATRICES = (
@@ -166,10 +165,10 @@ def pass_through(name: str) -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def edsr(shared: Path) -> nn.Module:
-    """With the shipped weights; until there are any, those of another."""
-    theirs = shared / "reference_weights" / "edsr" / "srzoo_krasserm" / "EDSR-8-x2-0000.npz"
-    return load_model("edsr-baseline", 2, None if MODELS["edsr-baseline"].weights(2) else theirs)
+def edsr() -> Iterator[Upscaler]:
+    """With the shipped weights."""
+    with Upscaler("edsr-baseline", 2, Execution(backend="openvino", device="cpu")) as upscaler:
+        yield upscaler
 
 
 RGB_COLORS = [
@@ -179,12 +178,9 @@ RGB_COLORS = [
 
 
 @pytest.mark.parametrize("color", RGB_COLORS, ids=color_id)
-def test_bars_pass_edsr_within_two_code_values_of_8_bits(color: ColorSpec, edsr: nn.Module) -> None:
+def test_bars_pass_edsr_within_two_code_values_of_8_bits(color: ColorSpec, edsr: Upscaler) -> None:
     frame = frame_of(bars(color), color)
-    with Upscaler.from_module(
-        edsr, MODELS["edsr-baseline"], 2, Execution(backend="openvino", device="cpu")
-    ) as upscaler:
-        assert flat_error(frame, upscaler.upscale([frame])[0], 2) <= 2 << (color.depth - 8)
+    assert flat_error(frame, edsr.upscale([frame])[0], 2) <= 2 << (color.depth - 8)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
