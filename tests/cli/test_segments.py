@@ -139,6 +139,9 @@ def test_a_job_of_other_frames_is_listed_with_what_it_has_done(tmp_path: Path) -
     assert listed.splitlines()[0].endswith("done")
     assert sum(line.endswith("done") for line in listed.splitlines()) == 2
     assert "2 of 3 segments are done" in said
+    whole = ["vsr-encode", "film.mkv", "-o", "out.mkv", "--deinterlace", "-n", "1", "--backend", "eager"]
+    assert "out.mkv.parts is left of an interrupted job: --resume goes on" in say(*whole, folder=tmp_path)[1]
+    assert list(tmp_path.glob("out.mkv.parts/*.packets"))
 
 
 def test_images_are_listed_as_a_film(tmp_path: Path) -> None:

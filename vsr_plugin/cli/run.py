@@ -115,7 +115,12 @@ class Run:
         kept = self.resume and not self.fresh
         upscaler = self.networks.open(source, target, self.selection, self.encoding, kept=kept)
         from ..stream import upscale_file
+        from ..stream.segments.manifest import parts_folder, read_manifest
 
+        left = parts_folder(Path(target))
+        if not self.resume and not self.quiet and read_manifest(left):
+            text = "is left of an interrupted job: --resume goes on with it, `vsr segments INPUT --clear` removes it"
+            console().print(f"{printable(str(left))} {text}", markup=False)
         start = f"compiling {upscaler.spec.name} for {upscaler.backend}"
         with progress(label, "starting workers" if self.executor else start, quiet=self.quiet) as show:
             return upscale_file(
