@@ -126,6 +126,12 @@ def test_weights_of_all_scales_are_one_file_and_a_row_for_each(
     rows = tomllib.loads((weights / "manifest.toml").read_text(encoding="utf-8"))
     assert {row["file"] for row in rows.values()} == {"vdsr.safetensors"}
     assert rows["vdsr_x2"]["squares"]["psnr"] != rows["vdsr_x3"]["squares"]["psnr"]
+    some = tmp_path / "some"
+    words = ["models", "export", str(run), str(some), "-x", "3", "-x", "4"]
+    assert CliRunner().invoke(app, words, catch_exceptions=False).stdout.split() == ["vdsr_x3", "vdsr_x4"]
+    assert list(tomllib.loads((some / "manifest.toml").read_text(encoding="utf-8"))) == ["vdsr_x3", "vdsr_x4"]
+    with pytest.raises(UsageError, match="out of 2, 3, 4, got 8"):
+        CliRunner().invoke(app, [*words, "-x", "8"], catch_exceptions=False)
 
 
 def test_export_keeps_the_other_rows_and_the_commands_that_led_here(

@@ -176,6 +176,10 @@ def export(
             "are; repeatable. For networks of luma."
         ),
     ] = None,
+    scale: Annotated[
+        list[int] | None,
+        typer.Option("-x", "--scale", help="Only this scale, of weights that serve several; repeatable."),
+    ] = None,
 ) -> None:
     """Copy a training run's best weights into a folder of weights, measured and written down in its manifest.
 
@@ -194,7 +198,7 @@ def export(
         return {"compressed": found}
 
     more = measure_clips if clips else None
-    for key in export_run(run, into, benchmarks, notice, more, find_device(device), level_with or ()):
+    for key in export_run(run, into, benchmarks, notice, more, find_device(device), level_with or (), scale or ()):
         typer.echo(key)
 
 

@@ -54,6 +54,7 @@ def export(
     measure_more: Measure | None = None,
     device: torch.device = _CPU,
     level_with: Sequence[Path] = (),
+    only: Sequence[int] = (),
 ) -> list[str]:
     """Copy a run's best weights into a folder of weights, and write down what they are.
 
@@ -67,6 +68,7 @@ def export(
         measure_more: Gives further figures for the row of a model at a scale with weights.
         device: Where the benchmarks run; the figures are those of float32 on each.
         level_with: Folders of pictures; the last convolution is then fitted anew to flat frames (see `leveling`).
+        only: Scales that get a row, of weights that serve several; by default all.
 
     Returns:
         The keys of the rows, e.g. ``espcn_x3``, one for each scale. Weights that were trained on compressed pictures
@@ -75,7 +77,7 @@ def export(
     Raises:
         InputError: no run there, or pictures that cannot be read.
         OutputError: the folder cannot be written.
-        UsageError: a network to level that is of RGB, or serves several scales.
+        UsageError: a network to level that is of RGB, or serves several scales; a scale that the run has not.
         WeightsError: the run's weights do not fit its model.
     """
     try:
@@ -90,23 +92,25 @@ def export(
     name = (model if spec.shared else f"{model}_x{scales[0]}") + ("" if tuned_for == CLEAN else f"_{tuned_for}")
     if level_with and (spec.channels != 1 or spec.shared):
         raise UsageError(f"Expected a network of luma, of one scale, to level, got {model}")
+    if unknown := set(only) - set(scales):
+        raise UsageError(f"Expected scales out of {', '.join(map(str, scales))}, got {', '.join(map(str, unknown))}")
     pictures = {name: read_pictures(folder, spec.channels) for name, folder in benchmarks.items()}
     path, training = run / BEST, lineage(report)
     if level_with:
         path, training[-1]["leveled"] = _level(run, model, scales[0], level_with), True
         content = path.read_bytes()
-    scores = _measure(path, model, scales, spec.channels, pictures, device)
+    scores = _measure(path, model, only or scales, spec.channels, pictures, device)
     state = {key: value.half() if value.is_floating_point() else value for key, value in load_file(path).items()}
     half = save(state, {"model": model, "scale": " ".join(map(str, scales))})
     with TemporaryDirectory() as folder:
         (halved := Path(folder) / "half.safetensors").write_bytes(half)
-        half_scores = _measure(halved, model, scales, spec.channels, pictures, device)
+        half_scores = _measure(halved, model, only or scales, spec.channels, pictures, device)
     if max((scores[key].psnr - half_scores[key].psnr for key in scores), default=0.0) < _FREE:
         content, scores = half, half_scores
     # Against a discriminator, the last weights are kept.
     kept = history[-1:] if find_recipe(model, settings["recipe"]).content else history
     rows = {}
-    for scale in scales:
+    for scale in only or scales:
         rows[weights_key(model, scale, tuned_for)] = {
             "file": f"{name}.safetensors",
             "sha256": hashlib.sha256(content).hexdigest(),
