@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.stream.conftest import Media, frame_times
+from tests.stream.conftest import Media, frame_times, rotated
 from vsr_plugin.errors import BackendError, InputError, UsageError
 from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame
@@ -106,8 +106,8 @@ def test_a_seek_to_the_end_shows_the_last_frame(media: Media, play: Play, positi
     assert network_frame(player, first.number).position == pytest.approx(last)
 
 
-def test_a_rotated_video_stands_upright(shared: Path, play: Play) -> None:
-    player = play(shared / "video/exoplayer/video_1.mp4", paused=True)
+def test_a_rotated_video_stands_upright(media: Media, play: Play, tmp_path: Path) -> None:
+    player = play(rotated(media, tmp_path, 90), paused=True)
     status = player.status()
     height, width, _ = network_frame(player).network.shape
     assert (width, height) == (2 * status.width, 2 * status.height)

@@ -223,3 +223,11 @@ def make(media: Media, tmp_path_factory: pytest.TempPathFactory) -> Make:
         return place / name
 
     return run
+
+
+def rotated(media: Media, folder: Path, degrees: int) -> Path:
+    """A film that is to be shown turned."""
+    file = folder / f"rotated{degrees}.mp4"
+    words = ("-c", "copy", "-metadata:s:v", f"rotate={degrees}")
+    subprocess.run(["ffmpeg", "-v", "error", "-i", media("wide.mp4"), *words, file], check=True)
+    return file

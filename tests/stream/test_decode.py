@@ -208,8 +208,6 @@ def test_damage_is_counted_or_refused(media: Media, name: str) -> None:
     ("file", "message"),
     [
         ("invalid-bitstream.webm", "not one frame"),
-        ("sample_ac3.mp4", "audio streams only"),
-        ("full_blocks.mkv", "subtitle streams only"),
         ("subsample_encrypted_altref.webm", "is encrypted"),
         ("sample_with_sdt.ts", "not one frame|no frame"),
     ],
@@ -217,6 +215,14 @@ def test_damage_is_counted_or_refused(media: Media, name: str) -> None:
 def test_what_holds_no_picture_says_so(shared: Path, file: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         list(Source(shared / "video/exoplayer" / file))
+
+
+@pytest.mark.parametrize(("words", "kind"), [("-map 0:a", "audio"), ("-map 0:s", "subtitle")])
+def test_files_without_video_say_what_they_hold(media: Media, tmp_path: Path, words: str, kind: str) -> None:
+    file = tmp_path / "a.mkv"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", media("all.mkv"), *words.split(), "-c", "copy", file], check=True)
+    with pytest.raises(InputError, match=f"{kind} streams only"):
+        list(Source(file))
 
 
 def test_missing_and_foreign_files_say_so(media: Media, tmp_path: Path) -> None:

@@ -328,10 +328,11 @@ def test_svt_av1_is_quiet_and_the_environment_is_as_before(
     assert "SVT_LOG" not in os.environ
 
 
-def test_transparency_survives_or_is_said(
-    shared: Path, media: Media, enlarge: Enlarge, caplog: pytest.LogCaptureFixture
-) -> None:
-    clip = shared / "video/moviepy/transparent.webm"
+def test_transparency_survives_or_is_said(enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clip = tmp_path / "transparent.webm"
+    words = ["-f", "lavfi", "-i", "color=red@0.4:s=64x48:d=0.2,format=yuva420p", "-c:v", "libvpx-vp9", "-cpu-used", "8"]
+    colors = ["-color_primaries", "bt709", "-color_trc", "bt709", "-colorspace", "bt709"]
+    subprocess.run(["ffmpeg", "-v", "error", *words, *colors, clip], check=True)
     before = next(Source(clip))
     assert before.has_alpha
     film = enlarge(clip, "out.webm", encoding=Encoding(options={"cpu-used": "8"}), frames=2)

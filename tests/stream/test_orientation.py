@@ -19,7 +19,7 @@ from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
 from vsr_plugin.stream import Encoding
 from vsr_plugin.stream.orientation import Turn, exif_matrix, scaled
 
-from .conftest import Media, video
+from .conftest import Media, rotated, video
 
 Enlarge = Callable[..., Path]
 
@@ -29,32 +29,13 @@ def _luma(file: Path) -> np.ndarray[Any, Any]:
         return next(container.decode(video=0)).reformat(format="gray").to_ndarray()
 
 
-def _rotated(media: Media, folder: Path, degrees: int) -> Path:
-    file = folder / f"rotated{degrees}.mp4"
-    source = media("wide.mp4")
-    command: list[str | Path] = [
-        "ffmpeg",
-        "-v",
-        "error",
-        "-i",
-        source,
-        "-c",
-        "copy",
-        "-metadata:s:v",
-        f"rotate={degrees}",
-        file,
-    ]
-    subprocess.run(command, check=True)
-    return file
-
-
 @pytest.mark.parametrize(
     ("degrees", "output"), [(90, "out.y4m"), (180, "out.y4m"), (270, "out.png"), (90, "out.ts"), (270, "out.avi")]
 )
 def test_frames_are_turned_where_no_rotation_can_be_stated(
     media: Media, enlarge: Enlarge, tmp_path: Path, degrees: int, output: str
 ) -> None:
-    before = _rotated(media, tmp_path, degrees)
+    before = rotated(media, tmp_path, degrees)
     encoding = Encoding(options={"crf": "0"} if output in ("out.ts", "out.avi") else {})
     after = enlarge(before, output, encoding=encoding, frames=1)
     seen = subprocess.run(
@@ -123,7 +104,7 @@ def test_a_translation_is_scaled_with_the_frame() -> None:
 
 
 def test_a_translation_is_scaled_in_the_file(media: Media, enlarge: Enlarge, tmp_path: Path) -> None:
-    before = _rotated(media, tmp_path, 90)
+    before = rotated(media, tmp_path, 90)
     data = bytearray(before.read_bytes())  # a player moves the turned frame back into view; ffmpeg does not write that
     struct.pack_into(">i", data, data.index(b"tkhd") + 4 + 40 + 24, 54 << 16)
     before.write_bytes(data)
@@ -139,5 +120,5 @@ def test_a_translation_is_scaled_in_the_file(media: Media, enlarge: Enlarge, tmp
 def test_another_angle_is_told(
     media: Media, enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    enlarge(_rotated(media, tmp_path, 45), "out.ts")
+    enlarge(rotated(media, tmp_path, 45), "out.ts")
     assert "dropping the rotation: .ts with libx264 has no place for it, and it is not by right angles" in caplog.text

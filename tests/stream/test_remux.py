@@ -14,7 +14,7 @@ from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import DamagedInputError, OutputError
 from vsr_plugin.stream import Selection, upscale_file
 
-from .conftest import FAST, Make, Media, frame_times, packets, probe, streams, video
+from .conftest import FAST, Make, Media, frame_times, packets, probe, rotated, streams, video
 
 Enlarge = Callable[..., Path]
 
@@ -114,8 +114,10 @@ def test_a_part_takes_its_sound_and_chapters_along(media: Media, enlarge: Enlarg
     assert {digest for _, digest in packets(after, "a:0")} < whole
 
 
-def test_a_copied_film_begins_with_a_key_frame(shared: Path, media: Media, enlarge: Enlarge) -> None:
-    after = enlarge(shared / "video/torchcodec/nasa_13013.mp4", "out.mp4", start=Fraction(33, 10), frames=2)
+def test_a_copied_film_begins_with_a_key_frame(enlarge: Enlarge, tmp_path: Path) -> None:
+    words = ["-f", "lavfi", "-i", "testsrc2=s=64x48:d=3", "-map", "0", "-map", "0", "-g:0", "10", "-g:1", "25"]
+    subprocess.run(["ffmpeg", "-v", "error", *words, tmp_path / "two.mp4"], check=True)
+    after = enlarge(tmp_path / "two.mp4", "out.mp4", start=Fraction(13, 10), frames=2)
     found = probe(after, "-select_streams", "v", "-show_entries", "packet=stream_index,flags")["packets"]
     first = {packet["stream_index"]: packet["flags"] for packet in reversed(found)}
     assert all(flags.startswith("K") for flags in first.values())
@@ -143,8 +145,8 @@ def test_damaged_sound_is_counted_and_the_rest_kept(
 
 
 @pytest.mark.parametrize("output", ["out.mp4", "out.mov", "out.mkv"])
-def test_rotation_survives(shared: Path, media: Media, enlarge: Enlarge, output: str) -> None:
-    before = shared / "video/exoplayer/video_1.mp4"
+def test_rotation_survives(media: Media, enlarge: Enlarge, tmp_path: Path, output: str) -> None:
+    before = rotated(media, tmp_path, 90)
     rotation = [video(file)["side_data_list"][0]["rotation"] for file in (before, enlarge(before, output))]
     assert rotation == [-90, -90] or rotation == [90, 90]
 
