@@ -384,14 +384,19 @@ def test_torch_keeps_out_of_the_way_of_a_backends_threads(
             threads.append(torch.get_num_threads())
             return super().forward(x)
 
+    def default_precision(*_: object) -> str:
+        threads.append(torch.get_num_threads())
+        return "float32"
+
     monkeypatch.setattr(EagerBackend, "own_threads", own_threads)
+    monkeypatch.setattr(EagerBackend, "default_precision", default_precision)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
         spec = NetworkSpec(name="counter", overlap={2: 0})
         with Upscaler.from_module(Counter(), spec, 2, Execution(backend="eager", device="cpu")) as upscaler:
             upscaler.upscale([noise(0)])
-        assert threads == [seen]
+        assert threads == [seen, seen]  # to choose a precision, and to enlarge
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

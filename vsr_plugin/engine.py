@@ -149,7 +149,8 @@ class Upscaler:
     def _take(self, modules: dict[int, nn.Module]) -> None:
         self._modules = modules
         default = self._backend.default_precision
-        self.precision: Precision = self._asked.precision or default(modules.values(), self.spec, self.device)
+        with torch_threads(1 if self._backend.own_threads else None):  # to try small frames: more would only wait
+            self.precision: Precision = self._asked.precision or default(modules.values(), self.spec, self.device)
 
     def _configure(self, spec: NetworkSpec, scale: int | Size, execution: Execution | None) -> None:
         check_type("the execution", execution, Execution, NoneType)
