@@ -21,12 +21,17 @@ from vsr_plugin.sizes import Size
 from vsr_plugin.stream.encoder import choose_codec
 
 
-def command(*words: str, name: str = "main_encode", cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def command(
+    *words: str,
+    name: str = "main_encode",
+    slow: tuple[str, ...] = ("torch", "numpy", "rich", "filelock"),
+    cwd: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
     """Run a command; the last line of its standard error says whether it has loaded something slow."""
     code = (
         f"import sys; from vsr_plugin.cli import {name} as main\n"
         "try: main()\n"
-        "finally: print(bool({'torch', 'numpy', 'rich', 'filelock'} & set(sys.modules)), file=sys.stderr)"
+        f"finally: print(any(name in sys.modules for name in {slow}), file=sys.stderr)"
     )
     return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, cwd=cwd)
 
@@ -78,6 +83,46 @@ def test_what_cannot_be_enlarged_is_said_at_once(tmp_path: Path, name: str, mess
     assert message in done.stderr
     assert done.stderr.splitlines()[-1] == "False"
     assert done.returncode == 1
+
+
+def test_a_size_that_is_not_larger_is_said_at_once(tmp_path: Path) -> None:
+    clip = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x48:d=0.2", "-c:v", "libx264", "in.mp4"]
+    subprocess.run(clip, cwd=tmp_path, check=True)
+    turn = ["ffmpeg", "-v", "error", "-i", "in.mp4", "-c", "copy", "-metadata:s:v", "rotate=90", "turned.mp4"]
+    subprocess.run(turn, cwd=tmp_path, check=True)
+    for name, side, shape in (("in.mp4", 48, "64×48"), ("turned.mp4", 64, "48×64")):
+        done = command(name, "out.mkv", "--height", str(side), cwd=tmp_path)
+        assert f"{name}: expected a size above that of the frames, {shape}, got a height of {side}" in done.stderr
+        assert (done.returncode, done.stderr.splitlines()[-1]) == (2, "False")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("compare none.mp4", "No such file: none.mp4"),
+        ("compare in.txt", "in.txt: not a video or picture"),
+        ("compare in.png -m espcn,foo", "Unknown model 'foo'"),
+        ("compare in.png --crop 3", "Expected --crop as 160x120+40+32"),
+        ("eval espcn -x 2 --data none", "Expected a folder of images, got 'none': no such folder"),
+        ("eval foo -x 2 --data .", "Unknown model 'foo'"),
+        ("eval espcn -x 2 --data . --weights in.txt", "Expected a file named .safetensors, .pth, .pt, .npz, got 'in.t"),
+        ("train espcn --data none", "No such folder or film: none"),
+        ("train espnc --data .", "Unknown model 'espnc'. Did you mean 'espcn'?"),
+        ("train espcn --data . --device tpu", "Unknown device 'tpu'"),
+        ("segments none.mkv", "No such file: none.mkv"),
+        ("segments in.txt", "in.txt: not a video or picture"),
+        ("encode in.png --weights in.txt", "Expected a file named .safetensors, .pth, .pt, .npz, got 'in.txt'"),
+        ("preview in.txt --serve", "in.txt: not a video or picture"),
+        ("export espcn --to x", "Unknown kind of file 'x'"),
+    ],
+)
+def test_other_commands_say_it_at_once_too(tmp_path: Path, line: str, message: str) -> None:
+    Image.new("L", (16, 16)).save(tmp_path / "in.png")
+    (tmp_path / "in.txt").write_text("no video")
+    done = command(*line.split(), name="main", slow=("torch",), cwd=tmp_path)
+    assert message in done.stderr
+    assert done.stderr.splitlines()[-1] == "False"
+    assert done.returncode in (1, 2)
 
 
 def test_default_names_tell_results_apart() -> None:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..errors import InputError, UsageError
 from ..execution import Execution
 from ..models import CLEAN, check_tuning, find_model, shipped_weights
+from .jobs import check_input
 from .values import parse_time
-
-if TYPE_CHECKING:
-    from ..compare import Candidate, Crop
 
 _SECONDS = Fraction(5)
 
@@ -66,8 +64,8 @@ def compare(
     from .terminal import printable, speak
 
     speak(quiet=False, verbose=False, once=True)
-    candidates = [_candidate(word, scale) for word in models.split(",")]
-    part = _crop(crop)
+    words = [_candidate(word, scale) for word in models.split(",")]
+    box = _crop(crop)
     execution = Execution(backend=backend, device=device)
     selection = Selection(
         deinterlace=deinterlace,
@@ -77,14 +75,17 @@ def compare(
     moment, length = parse_time("--at", at), parse_time("--duration", duration)
     if not Path(clip).exists():
         raise InputError(f"No such file: {clip}")
+    check_input(clip)
     path = Path(clip)
     target = output or path.with_name(f"{path.stem}_compare_x{scale}.html")
     check_output(target, clip, overwrite=overwrite)
 
-    from ..compare import PAGES, compare_on_a_page
+    from ..compare import PAGES, Candidate, Crop, compare_on_a_page
     from ..compare import compare as write
     from ..stream.encoder import STILL_PICTURES
 
+    candidates = [Candidate(*word) for word in words]
+    part = None if box is None else Crop(*box)
     if target.suffix.lower() in PAGES:
         if length is not None:
             raise UsageError(f"Expected --duration with a video, got the page {target}")
@@ -127,9 +128,8 @@ def compare(
     typer.echo(target)
 
 
-def _candidate(word: str, scale: int) -> Candidate:
-    from ..compare import Candidate
-
+def _candidate(word: str, scale: int) -> tuple[str, Path | None, bool, str]:
+    """What makes a `Candidate`, checked before torch is loaded."""
     name, equals, weights = word.strip().partition("=")
     model, _, tuned_for = name.removesuffix("+").partition(":")
     spec = find_model(model, scale)
@@ -139,16 +139,15 @@ def _candidate(word: str, scale: int) -> Candidate:
     check_tuning(tuned_for, weights or None)
     if not weights:
         shipped_weights(spec, scale, tuned_for)
-    return Candidate(model, Path(weights) if weights else None, name.endswith("+"), tuned_for)
+    return model, Path(weights) if weights else None, name.endswith("+"), tuned_for
 
 
-def _crop(text: str | None) -> Crop | None:
-    from ..compare import Crop
-
+def _crop(text: str | None) -> tuple[int, int, int, int] | None:
+    """What makes a `Crop`."""
     if text is None:
         return None
     found = re.fullmatch(r"(\d+)[x×](\d+)\+(\d+)\+(\d+)", text)
     width, height, x, y = (int(part) for part in found.groups()) if found else (0, 0, 0, 0)
     if min(width, height) < 8:
         raise UsageError(f"Expected --crop as 160x120+40+32, of 8x8 or more, got {text!r}")
-    return Crop(width, height, x, y)
+    return width, height, x, y

@@ -12,7 +12,8 @@ import typer
 
 from ..errors import InputError, OutputError, UsageError
 from ..execution import Execution
-from ..models import find_model
+from ..models import CLEAN, find_model
+from .networks import check_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -127,6 +128,10 @@ def evaluate(
         raise UsageError("Expected --precision and --device together with --backend, got no --backend")
     if model == "bicubic" and (backend is not None or weights is not None):
         raise UsageError("Expected neither --weights nor --backend for bicubic, which is no network")
+    if model != "bicubic":
+        check_model(model, scale, weights, CLEAN, None, quantized=precision == "int8")
+    if not data.is_dir():
+        raise InputError(f"Expected a folder of images, got {str(data)!r}: no such folder")
     from .progress import waiting
 
     with waiting(f"measuring {model} ×{scale}") as wait:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError, OutputError, UsageError, VsrError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ..sizes import Size
     from ..stream.encoding import Encoding
@@ -170,15 +170,29 @@ def check_names(source: str, target: str, kept: set[tuple[int, int]], *, overwri
         check_output(Path(target), source, overwrite=overwrite, taken=kept)
 
 
-def check_input(source: str) -> None:
-    """Say that a file holds nothing to enlarge before torch is loaded; what can be read only once is left alone."""
-    from ..stream.input import find_video, open_input
+def check_input(source: str, size: Size | None = None, scales: Iterable[int] = ()) -> None:
+    """Say that a file holds nothing to enlarge before torch is loaded; what can be read only once is left alone.
+
+    Args:
+        source: A name of a file.
+        size: What frames are to become, which must be larger.
+        scales: Of the network that makes it.
+    """
+    from ..stream.input import find_video, first_shape, open_input
     from ..stream.sequence import ImageSequence
 
     if source == "-" or ImageSequence.find(source) is not None or not os.path.isfile(source):  # noqa: PTH113 - a name may be too long
         return
     with open_input(source) as container:
-        find_video(container, Path(source).name)
+        video = find_video(container, Path(source).name)
+        first = None if size is None else first_shape(container, video)
+    if size is not None and first is not None:
+        width, height, transposed, ratio = first
+        try:
+            size.target(width, height, scales, ratio=ratio, transposed=transposed)
+        except UsageError as error:
+            message = f"{Path(source).name}: {error.message[0].lower()}{error.message[1:]}"
+            raise UsageError(message, **error.use) from error
 
 
 def closing_line(jobs: int, written: int, failed: int, damaged: int) -> str:

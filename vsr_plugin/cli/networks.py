@@ -6,14 +6,14 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError, WeightsError
-from ..models import CLEAN, check_tuning, find_model, shipped_weights
+from ..errors import UsageError
+from ..models import CLEAN, MODELS, check_tuning, check_weights_file, find_model, shipped_weights
 from ..models.guide import usable
+from ..sizes import Size
 
 if TYPE_CHECKING:
     from ..engine import Upscaler
     from ..execution import Execution
-    from ..sizes import Size
     from ..stream import Encoding, Selection
 
 _log = logging.getLogger(__name__)
@@ -50,8 +50,8 @@ def check_model(
         there = sorted(spec.scales, key=lambda one: spec.weights(one, tuned_for, quantized=quantized) is None)
         scale = scale if isinstance(scale, int) else there[0]  # for a size, any will do
         shipped_weights(spec, scale, tuned_for, quantized=quantized)
-    elif not weights.exists():
-        raise WeightsError(f"No such file: {weights}")
+    else:
+        check_weights_file(weights)
 
 
 class Networks:
@@ -83,6 +83,13 @@ class Networks:
         self._fps = fps
         self._quiet = quiet
         self._opened: tuple[str, Upscaler] | None = None
+
+    @property
+    def size(self) -> tuple[Size | None, tuple[int, ...]]:
+        """The size that is asked for, and the scales that may reach it; None if a scale is asked for."""
+        specs = MODELS.values() if self._model == AUTO else [find_model(self._model)]
+        scales = tuple({scale for spec in specs for scale in spec.scales})
+        return (self._scale, scales) if isinstance(self._scale, Size) else (None, ())
 
     def open(self, source: str, target: str, selection: Selection, encoding: Encoding, *, kept: bool) -> Upscaler:
         """The network for a job; it is closed when the next one is another.

@@ -19,6 +19,7 @@ from ..preview.stages import Look
 from ..sizes import Size
 from ..stream.selection import Selection
 from . import values
+from .jobs import check_input
 from .values import TunedFor  # noqa: TC001 - typer reads the annotations when the command is registered
 
 if TYPE_CHECKING:
@@ -108,16 +109,19 @@ def preview(
     if "://" not in clip and form is None and not Path(clip).exists() and "%" not in clip:
         raise InputError(f"No such file: {clip}")
     try:
+        from ..preview.window import check_display, show
+
+        if not serve:
+            check_display()
+        if form is None:
+            check_input(clip)
         from ..preview.clips import open_clip
         from ..preview.networks import Networks
         from ..preview.player import Player
-        from ..preview.window import check_display, show
     except ImportError as error:
         raise BackendError(f"The preview needs OpenCV 5: {install('preview')}") from error
     if serve:
         from ..preview.server import serve as serve_page
-    else:
-        check_display()
     asked = times if isinstance(times, Size) else None
     networks = Networks(weights=weights, own=model, tuned_for=tuned_for, execution=execution, size=asked)
     source = open_clip(clip, form, selection)

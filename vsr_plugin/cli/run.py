@@ -71,7 +71,7 @@ class Run:
                 raise UsageError(f"{target} is an input, too: name another output for {source}")
         if len(jobs) == 1:
             check_names(*jobs[0], self._kept, overwrite=self.overwrite)
-            check_input(jobs[0][0])
+            check_input(jobs[0][0], *self.networks.size)
 
     def encode(self, jobs: list[tuple[str, str]]) -> bool:
         """Encode the files that `check` has seen; whether all of them are whole.

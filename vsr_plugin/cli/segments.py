@@ -32,16 +32,19 @@ def segments(
     as_json: Annotated[bool, typer.Option("--json", help="For programs, on standard output.")] = False,
 ) -> None:
     """Show where a film would be cut for `vsr encode --resume`, and what is there of jobs that were interrupted."""
-    from ..stream.segments.job import selection_of
-    from ..stream.segments.manifest import jobs_of, read_manifest
-    from ..stream.segments.plan import make_plan
-    from ..stream.selection import Selection
     from ..stream.sequence import ImageSequence
+    from .jobs import check_input
     from .terminal import speak
 
     speak(quiet=False, verbose=False, once=True)  # the film is opened twice
     if not file.is_file() and ImageSequence.find(file) is None:
         raise InputError(f"No such file: {file}")
+    check_input(str(file))
+    from ..stream.segments.job import selection_of
+    from ..stream.segments.manifest import jobs_of, read_manifest
+    from ..stream.segments.plan import make_plan
+    from ..stream.selection import Selection
+
     folder = file.parent if output is None else output if output.is_dir() else output.parent
     jobs = list(jobs_of(file, folder))
     if clear:

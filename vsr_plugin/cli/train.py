@@ -56,7 +56,6 @@ def train(
     from ..errors import InputError
     from ..training.plan import plan_runs
     from ..training.settings import Settings
-    from ..training.trainer import Trainer
     from .progress import waiting
     from .stop import tell_if_stopped
 
@@ -83,9 +82,15 @@ def train(
     if not resume:
         for run in runs:
             run.check_folder(resume=False)
+    for folder in common.data:
+        if not folder.exists():
+            raise InputError(f"No such folder or film: {folder}")
+    common.check()
     begun = [run.begun for run in runs]
     if resume and not any(begun):
         raise InputError(f"Nothing to resume in {str(runs[0].out)!r}: start the run without --resume")
+    from ..training.trainer import Trainer  # and with it torch
+
     for run, again in zip(runs, begun, strict=True):
         if len(runs) > 1:
             typer.echo(f"{run.out.name}:", err=True)

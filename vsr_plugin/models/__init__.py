@@ -34,6 +34,7 @@ __all__ = [
     "architecture",
     "build_model",
     "check_tuning",
+    "check_weights_file",
     "find_model",
     "load_model",
     "manifest",
@@ -44,7 +45,23 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
+_READABLE = (".safetensors", ".pth", ".pt", ".npz")
+_FOREIGN = (".mat", ".pb", ".h5", ".hdf5", ".caffemodel", ".onnx", ".tflite", ".ckpt")
 _STEPS = 300_000  # of a paper's training (Lim, CVPRW 2017); fewer lose tenths of a dB
+
+
+def check_weights_file(path: Path) -> None:
+    """Say what is wrong with the name of a file of weights, before torch is loaded.
+
+    Raises:
+        WeightsError: there is no such file, or it is of another kind.
+    """
+    suffix = path.suffix.lower()
+    if not path.is_file():
+        raise WeightsError(f"No such file: {path}")
+    if suffix not in _READABLE:
+        way = ": save its tensors as .npz, by the names and shapes of the network" if suffix in _FOREIGN else ""
+        raise WeightsError(f"Expected a file named {', '.join(_READABLE)}, got {path.name!r}{way}")
 
 
 def find_model(name: str, scale: int | None = None) -> ModelSpec:

@@ -218,6 +218,19 @@ def find_video(container: InputContainer, name: str) -> VideoStream:
     return found
 
 
+def first_shape(container: InputContainer, stream: VideoStream) -> tuple[int, int, bool, Fraction | None] | None:
+    """(width, height, whether rows are shown as columns, pixel shape) of the first frame; None if none decodes."""
+    shape = stream.sample_aspect_ratio
+    try:
+        frame = next(container.decode(stream), None)
+    except FFmpegError:
+        return None
+    if frame is None:
+        return None
+    ratio = Fraction(shape.numerator, shape.denominator) if shape else None
+    return frame.width, frame.height, frame.rotation % 180 != 0, ratio
+
+
 def seconds(ticks: int, time_base: Any) -> Fraction:
     """``ticks`` of a time base as exact seconds."""
     return ticks * Fraction(time_base.numerator, time_base.denominator)

@@ -6,11 +6,12 @@ import math
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 BEST = "best.safetensors"  # of every run
 CHECKPOINT = "checkpoint.pt"
@@ -125,6 +126,8 @@ class Settings:
             raise UsageError(f"Unknown degradation {self.degradation!r}. Known degradations: {known}")
         if self.device not in _DEVICES:
             raise UsageError(f"Unknown device {self.device!r}. Known devices: {', '.join(_DEVICES)}")
+        import torch  # takes seconds, and who only plans runs needs none of it
+
         if self.device == "cuda" and not torch.cuda.is_available():
             raise UsageError("Expected a CUDA device, and torch sees none", device=None)
         return torch.device(self.device)

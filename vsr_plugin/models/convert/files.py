@@ -22,6 +22,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ...errors import WeightsError
+from .. import check_weights_file
 from .pickles import TensorRecord, Unknown
 from .torch_files import open_torch
 
@@ -52,7 +53,6 @@ _SAFETENSORS = {
     "C64": torch.complex64,
 }
 # Made by other programs; their tensors have to be saved as .npz.
-_FOREIGN = (".mat", ".pb", ".h5", ".hdf5", ".caffemodel", ".onnx", ".tflite", ".ckpt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,18 +114,12 @@ def read_weights(path: Path) -> WeightsFile:
     Raises:
         WeightsError: another kind of file, or one that is damaged or holds anything else than tensors.
     """
-    suffix = path.suffix.lower()
-    if not path.is_file():
-        raise WeightsError(f"No such file: {path}")
+    check_weights_file(path)
     with path.open("rb") as file:
         if file.read(len(_LFS)) == _LFS:
             raise WeightsError(f"{path.name!r} is a Git LFS pointer, not the weights: fetch them with `git lfs pull`")
-    reader = _READERS.get(suffix)
-    if reader is None:
-        way = ": save its tensors as .npz, by the names and shapes of the network" if suffix in _FOREIGN else ""
-        raise WeightsError(f"Expected a file named {', '.join(_READERS)}, got {path.name!r}{way}")
     try:
-        entries, metadata, origin = reader(path)
+        entries, metadata, origin = _READERS[path.suffix.lower()](path)
     except WeightsError:
         raise
     except Exception as error:  # torch and numpy raise a dozen kinds for files that are not theirs
