@@ -145,7 +145,7 @@ def test_the_unexpected_does_not_stop_a_batch(
         shutil.copy(media("lossless.mkv"), name)
     assert run("a.mkv", "b.mkv", "-o", "out/", "-n", 1) == 1
     assert _there(tmp_path / "out") == ["b_espcn_x2.mkv"]
-    assert "Error: Unexpected RuntimeError: a bug" in capfd.readouterr().err
+    assert "Error: a.mkv: Unexpected RuntimeError: a bug" in capfd.readouterr().err
 
 
 def test_a_percent_sign_is_no_pattern_where_a_file_has_it(media: Media, still: Run, tmp_path: Path) -> None:

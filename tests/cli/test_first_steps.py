@@ -267,7 +267,7 @@ def test_an_option_that_suits_one_container_stops_only_the_others(tmp_path: Path
         subprocess.run(clip, cwd=tmp_path, check=True)
     done = encode("in", "-o", "out", "--preset", "ultrafast", "--json", folder=tmp_path)
     assert done.returncode == 1
-    assert "Error: Encoder libvpx-vp9 has no option 'preset'" in done.stderr
+    assert "Error: b.webm: Encoder libvpx-vp9 has no option 'preset'" in done.stderr
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["a_espcn_x2.mkv"]
     good, bad = map(json.loads, done.stdout.splitlines())
     assert (Path(good["source"]).name, Path(bad["source"]).name) == ("a.mkv", "b.webm")

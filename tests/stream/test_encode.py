@@ -449,6 +449,8 @@ def test_a_size_that_is_refused_is_not_blamed_on_the_options(
         (".avi", Encoding("h261", options={"foo": "1"}), "has no option 'foo'"),
         (".mkv", Encoding("libx264", options={"profile": "foo"}), "profile"),
         (".mkv", Encoding("libx264", options={"profile": "baseline"}, pixel_format="yuv444p"), "profile=baseline"),
+        (".png", Encoding("mpeg2video"), r"Expected encoder png for a \.png file, got mpeg2video"),
+        (".y4m", Encoding("libx264"), r"Expected encoder rawvideo for a \.y4m file, got libx264"),
     ],
 )
 def test_options_are_tried_with_a_size_and_a_format_that_the_encoder_takes(

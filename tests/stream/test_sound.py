@@ -154,6 +154,18 @@ def test_the_last_packets_of_sound_without_their_first_bytes_are_damage(
     assert _damaged(file) > 0
 
 
+def test_a_damaged_packet_of_sound_is_told_once(make: Make, tmp_path: Path) -> None:
+    whole = make(f"{_VIDEO} {_SOUND} {_H264} -c:a libmp3lame", "mp3.mp4")
+    with av.open(str(whole)) as container:
+        at = [packet.pos for packet in container.demux(audio=0) if packet.size][20]
+    data = bytearray(whole.read_bytes())
+    assert at is not None
+    data[at : at + 20] = bytes(20)
+    file = tmp_path / "a.mp4"
+    file.write_bytes(data)
+    assert _damaged(file) == 1
+
+
 def test_lost_sound_is_told_of_a_film_in_segments_too(make: Make, nearest: Upscaler, tmp_path: Path) -> None:
     data = bytearray(make(f"{_VIDEO} {_SOUND} {_H264} -c:a aac", "a.ts").read_bytes())
     at = data.rindex(b"\xff\xf1")

@@ -20,6 +20,8 @@ Enlarge = Callable[..., Path]
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r>1</r></x:xmpmeta>'
 
+_PAM = "P7\nWIDTH 16\nHEIGHT 16\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n"
+
 
 def _photo(orientation: int = 1, mode: str = "RGB") -> tuple[Image.Image, Image.Exif]:
     samples = np.zeros((40, 64, 3), np.uint8)
@@ -38,9 +40,16 @@ def _run(enlarge: Enlarge, source: Path, output: str, **options: Any) -> Image.I
     return image
 
 
-def _save_three(file: Path, **options: Any) -> None:
+def _save_three(file: Path, joined: str = "", **options: Any) -> None:
     images = [Image.new("RGB", (16, 16), (80 * i, 99, 200)) for i in range(3)]
-    images[0].save(file, save_all=True, append_images=images[1:], **options)
+    if not joined:
+        images[0].save(file, save_all=True, append_images=images[1:], **options)
+    elif joined == "jpeg":
+        with file.open("wb") as opened:
+            for image in images:
+                image.save(opened, "jpeg", **options)
+    else:
+        file.write_bytes(b"".join(joined.encode() + image.tobytes() for image in images))
 
 
 @pytest.mark.parametrize(
@@ -49,6 +58,14 @@ def _save_three(file: Path, **options: Any) -> None:
         ("in.tif", {}, "2 of its 3 pages"),
         ("in.tif", {"big_endian": True}, "2 of its 3 pages"),
         ("in.jpg", {"format": "MPO"}, "2 of its 3 images"),
+        ("in.jpg", {"joined": "jpeg"}, "2 of its 3 images"),
+        ("in.jpg", {"joined": "jpeg", "progressive": True}, "2 of its 3 images"),
+        ("in.ppm", {"joined": "P6 16 16 255\n"}, "2 of its 3 images"),
+        (
+            "in.pam",
+            {"joined": "P7\nWIDTH 16\nHEIGHT 16\nDEPTH 3\nMAXVAL 255\nTUPLTYPE RGB\nENDHDR\n"},
+            "2 of its 3 images",
+        ),
     ],
 )
 @pytest.mark.parametrize("output", ["out.png", "out.tif", "out.mp4"])

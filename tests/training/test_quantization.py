@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from vsr_plugin.cli.models import models
+from vsr_plugin.errors import OutputError
 from vsr_plugin.models import read_model
 from vsr_plugin.models.quantized import QuantizedConvolution
-from vsr_plugin.training.quantization import quantize
+from vsr_plugin.training.quantization import export_quantized, quantize
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +72,13 @@ def test_a_command_makes_weights_in_8_bits_of_ones_own(tmp_path: Path) -> None:
     assert sum(isinstance(part, QuantizedConvolution) for part in module.modules()) == 5
     again = CliRunner().invoke(app(), words)
     assert again.exit_code != 0
+
+
+@pytest.mark.parametrize("target", ["no/such/folder.safetensors", "folder"])
+def test_where_it_cannot_write_is_said_before_the_work(target: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError, match="Cannot write"):
+        export_quantized("fsrcnn-s", 2, tmp_path / target, [tmp_path / "no images"])
 
 
 @pytest.mark.parametrize("model", ["edsr-baseline", "srresnet", "lapsrn"])

@@ -96,7 +96,7 @@ class Run:
                 if len(jobs) == 1:
                     raise
                 failed += 1
-                say_error(error)
+                say_error(error, of=Path(source).name)
                 if self.as_json:
                     line = error.message_for(remedy) if isinstance(error, VsrError) else str(error)
                     say_result(json.dumps({"source": full_path(source), "error": line}))

@@ -61,14 +61,20 @@ def printable(text: str) -> str:
     )
 
 
-def say_error(error: Exception) -> None:
-    """One line on stderr, and a traceback if everything is to be said."""
+def say_error(error: Exception, of: str = "") -> None:
+    """One line on stderr, and a traceback if everything is to be said.
+
+    Args:
+        error: What happened.
+        of: The file that it happened to, of several; named unless the error names it.
+    """
     if isinstance(error, VsrError):
         line = error.message_for(remedy)
     else:
         line = f"Unexpected {type(error).__name__}: {error} (--verbose shows where; please report it)"
     if logging.getLogger("vsr_plugin").isEnabledFor(logging.DEBUG):
         traceback.print_exception(error)
+    line = line if of in line else f"{of}: {line}"
     print(f"Error: {printable(line)}", file=sys.stderr)  # noqa: T201 - the command line's own voice
 
 

@@ -40,7 +40,8 @@ STILL_PICTURES = {
     ".tiff": "tiff",
     ".webp": "libwebp",
 }
-_CODECS = {**STILL_PICTURES, ".avif": "libsvtav1", ".webm": "libvpx-vp9", ".y4m": "rawvideo"}
+_ONLY = {**STILL_PICTURES, ".y4m": "rawvideo"}  # files that hold nothing else
+_CODECS = {**_ONLY, ".avif": "libsvtav1", ".webm": "libvpx-vp9"}
 _DEEP_CODECS = {".webm": "libsvtav1"}  # above 8 bits, which PyAV's libvpx-vp9 does not take
 _Y4M = (
     "gray", "gray9le", "gray10le", "gray12le", "gray16le", "yuv411p", "yuv420p", "yuv422p", "yuv444p", "yuva444p",
@@ -66,7 +67,7 @@ def choose_codec(suffix: str, depth: int, asked: str | None) -> str:
     """The encoder asked for, or the default for a file of this suffix and samples of this depth.
 
     Raises:
-        UsageError: PyAV's FFmpeg has no video encoder of this name.
+        UsageError: PyAV's FFmpeg has no video encoder of this name, or files of this suffix hold no other codec.
     """
     name = asked or (_DEEP_CODECS if depth > 8 else {}).get(suffix) or _CODECS.get(suffix)
     name = name or ("libx265" if depth > 8 else "libx264")
@@ -78,6 +79,9 @@ def choose_codec(suffix: str, depth: int, asked: str | None) -> str:
         raise UsageError(f"Unknown encoder {name!r}{hint}") from error
     if codec.type != "video":
         raise UsageError(f"Expected a video encoder, got {name!r} for {codec.type}")
+    only = _ONLY.get(suffix)
+    if only is not None and codec.canonical_name != av.Codec(only, "w").canonical_name:
+        raise UsageError(f"Expected encoder {only} for a {suffix} file, got {codec.name}", codec=None)
     return str(codec.name)  # libx265 for hevc: defaults belong to the encoder that it is
 
 
@@ -190,7 +194,7 @@ def _try(codec: str, encoding: Encoding) -> None:
 
 def _try_container(suffix: str, codec: str) -> None:
     """Let the muxer write a header in memory; an encoder that does not open at this size is left to the first frame."""
-    if suffix in STILL_PICTURES or suffix == ".y4m":
+    if suffix in _ONLY:
         return
     output = open_container(MemoryFile(f"file{suffix}"), f"a {suffix} file" if suffix else "a file without a suffix")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ _PART = _LONGEST - len(_ICC) - 2  # of a profile, behind the number of the part 
 CAPACITY = {"EXIF": _LONGEST - len(_EXIF), "XMP": _LONGEST - len(_XMP), "ICC_PROFILE": 255 * _PART}
 _INCH = 0.0254
 _ENCODERS = (b"Lavc", b"CREATOR: gd-jpeg")  # comments by which encoders name themselves
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # that ends a scan
 _JFIF = b"JFIF\0\1\1\0\0\1\0\1\0\0"  # version 1.1, no unit, square pixels, no thumbnail
 
 
@@ -47,12 +49,33 @@ def read_jpeg(data: bytes, found: dict[str, bytes]) -> None:
         elif marker == 0xFE and not body.startswith(_ENCODERS):
             text = body.rstrip(b"\0").replace(b"\0", b" ")
             found["TEXT"] = found.get("TEXT", b"") + png_chunk(b"tEXt", _COMMENT + text)
+    if "IMAGES" not in found and (images := count_joined(data)) > 1:
+        found["IMAGES"] = struct.pack(">I", images)
 
 
 def is_whole(data: bytes) -> bool:
     """Whether an image has its end behind its last scan; true of what has no scan, which no decoder takes."""
     scan = data.find(b"\xff\xda", 2 + sum(4 + len(body) for _, body in _segments(data)))
     return scan < 0 or data.find(b"\xff\xd9", scan) >= 0
+
+
+def count_joined(data: bytes) -> int:
+    """How many images follow each other without a gap, this one included."""
+    count = at = 0
+    while data.startswith(SIGNATURE + b"\xff", at):
+        count, at = count + 1, _end(data, at)
+    return count
+
+
+def _end(data: bytes, at: int) -> int:
+    """Where the image ends that begins at a byte; where the data ends, if its segments do not lead there."""
+    at += 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xD9:
+        scan = data[at + 1] == 0xDA
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+        if scan and (marker := _MARKER.search(data, at)):
+            at = marker.start()
+    return at + 2 if data.startswith(b"\xff\xd9", at) else len(data)
 
 
 def comments(text: bytes) -> list[bytes] | None:

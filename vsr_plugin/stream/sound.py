@@ -52,6 +52,7 @@ class SoundTally:
         self._ends: dict[int, Fraction] = {}  # of each stream, so far
         self._framed: set[int] = set()  # streams of which a packet was exactly its frames
         self._cut: int | None = None  # the stream whose last packet is the beginning of a frame
+        self._told: dict[int, int] = {}  # of each stream, the packets that were told to be damaged
         self._odd: dict[int, str] = {}  # what does not fit in the last packet, unless the clock jumps behind it
 
     def begin_elsewhere(self) -> None:
@@ -89,10 +90,9 @@ class SoundTally:
             if index != self._cut:  # a recording may end within a frame
                 self._say_odd(index)
         for index, count in self._indexed.items():
-            if (read := self._counts.get(index, 0)) < count:
-                self._damage(
-                    f"{count - read} of the {count} packets of audio stream {index} in its index are not there"
-                )
+            lost = count - self._counts.get(index, 0)
+            if lost > self._told.get(index, 0):
+                self._damage(f"{lost} of the {count} packets of audio stream {index} in its index are not there")
         for index, end in self._ends.items() if timeline.may_leap and not timeline.jumps else ():
             stream = self._container.streams[index]
             if stream.start_time is not None and stream.duration:
@@ -102,6 +102,7 @@ class SoundTally:
 
     def _say_odd(self, index: int) -> None:
         if said := self._odd.pop(index, None):
+            self._told[index] = self._told.get(index, 0) + 1
             self._damage(said)
 
 

@@ -6,6 +6,7 @@ the resolution are not among them, and PyAV gives none of it to an encoder. So t
 
 from __future__ import annotations
 
+import re
 import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -32,16 +33,18 @@ WRITTEN = {
     "png": {"EXIF", "the ICC profile", "XMP", "the text", "the resolution"},
     "tiff": {"the ICC profile", "XMP", "the resolution"},
 }
-READ = {"bmp", "mjpeg", "png", "tiff", "webp"}  # codecs of images that `read_still` knows
+READ = {"bmp", "mjpeg", "pam", "pbm", "pgm", "png", "ppm", "tiff", "webp"}  # codecs of images that `read_still` knows
 _NAMES = {"EXIF": "EXIF", "ICC_PROFILE": "the ICC profile", "XMP": "XMP", "TEXT": "the text"}
 _BMP_RESOLUTION = 38  # its place: 4 bytes each way, in pixels per metre
+_NETPBM = re.compile(rb"P[14]\s+\d+\s+\d+\s|P[2356]\s+\d+\s+\d+\s+\d+\s|P7\n(?:[^\n]*\n)+?ENDHDR\n")  # headers
 _PROFILE_HEADER = 128  # bytes: ICC.1:2022, section 7.2
 
 
 def read_still(data: bytes) -> dict[str, bytes]:
     """What there is of EXIF, ICC_PROFILE, XMP, TEXT (chunks of PNG), RESOLUTION (pixels per metre), DISPLAYMATRIX.
 
-    PAGES of a TIFF and IMAGES of a JPEG say how many there are, the one that is read included, if there are several.
+    PAGES of a TIFF, and IMAGES of JPEG and Netpbm, say how many there are, the one that is read included, if there are
+    several.
     """
     found: dict[str, bytes] = {}
     with suppress(struct.error, ValueError, IndexError):  # damaged: its decoder says so
@@ -57,6 +60,8 @@ def read_still(data: bytes) -> dict[str, bytes]:
             dots = struct.unpack_from("<2i", data, _BMP_RESOLUTION)
             if min(dots) > 0:
                 found["RESOLUTION"] = struct.pack(">2I", *dots)
+        elif (header := _NETPBM.match(data)) and (images := data.count(header[0])) > 1:
+            found["IMAGES"] = struct.pack(">I", images)
     with suppress(struct.error):
         if (matrix := exif_matrix(orientation(found.get("EXIF", b"")))) is not None:
             found["DISPLAYMATRIX"] = matrix

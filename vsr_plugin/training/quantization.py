@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 import tomllib
 from typing import TYPE_CHECKING
 
@@ -209,6 +210,10 @@ def export_quantized(
     spec, module = read_model(model, scale, weights)
     if spec.architecture.partition(":")[0] not in _PLAIN or spec.options != MODELS[model].options:
         raise UsageError(f"Expected SRCNN, FSRCNN or ESPCN in the form of the catalogue, got {model}")
+    if not target.parent.is_dir():
+        raise OutputError(f"Cannot write {str(target)!r}: there is no such folder")
+    if target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
+        raise OutputError(f"Cannot write {str(target)!r}")
     result = quantize(module, scale, training_patches(folders, scale), say)
     measured: dict[str, dict[str, float]] = {}
     for name, folder in (benchmarks or {}).items():
