@@ -15,6 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from tests.cli.warm import Command
+from vsr_plugin.backends import BACKEND_NAMES
 from vsr_plugin.cli import vsr
 from vsr_plugin.cli.jobs import find_jobs
 from vsr_plugin.sizes import Size
@@ -48,7 +49,7 @@ def encode(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     ("words", "message"),
     [
         (("--backend", "foo"), "Unknown backend 'foo'"),
-        (("--backend", "cuda"), "Known backends: eager, openvino, tensorrt, triton: use --device cuda"),
+        (("--backend", "cuda"), f"Known backends: {', '.join(BACKEND_NAMES)}: use --device cuda"),
         (("--device", "gpu"), "Unknown device 'gpu'. Expected 'cpu', 'cuda' or 'cuda:1'"),
         (("--precision", "float16", "--backend", "openvino"), "'openvino' has no precision 'float16'"),
         (

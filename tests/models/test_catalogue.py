@@ -82,6 +82,7 @@ def test_size_and_work_are_what_the_catalogue_says(name: str, scale: int) -> Non
     spec = MODELS[name]
     module = build_model(spec, scale)
     weights = sum(parameter.numel() for parameter in module.parameters() if parameter.ndim == 4)
+    assert name in PUBLISHED, "the paper's number of weights belongs there"
     assert weights == PUBLISHED[name][scale]
     assert (parameters(module), macs(module)) == spec.cost[scale]
     side = 2000  # the mirrored edges, which are not counted, are a few of its pixels

@@ -25,7 +25,7 @@ def test_every_model_has_its_papers_recipe_and_ours() -> None:
 def test_names_in_a_recipe_exist(model: str, name: str, recipe: Recipe, small_networks: None) -> None:
     assert recipe.loss in LOSSES
     assert recipe.optimizer in OPTIMIZERS
-    assert set(recipe.patch) == set(MODELS[model].scales)
+    assert set(recipe.patch) == set(MODELS[model].scales), "a patch for each scale that the model has"
     module = build_model(MODELS[model], MODELS[model].scales[0])
     patches = torch.rand(2, MODELS[model].channels, 12, 12, generator=torch.Generator().manual_seed(0))
     initialize(recipe.initial, module, patches, torch.Generator().manual_seed(0))
