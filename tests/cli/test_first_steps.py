@@ -53,8 +53,8 @@ def encode(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
         (("--device", "gpu"), "Unknown device 'gpu'. Expected 'cpu', 'cuda' or 'cuda:1'"),
         (("--precision", "float16", "--backend", "openvino"), "'openvino' has no precision 'float16'"),
         (
-            ("--precision", "int8", "-m", "fsrcnn"),
-            "No weights of fsrcnn ×2 are in 8 bits, for precision int8",
+            ("--precision", "int8", "-m", "srcnn"),
+            "No weights of srcnn ×2 are in 8 bits, for precision int8",
         ),
         (("--precision", "int8", "-m", "auto", "-x", "8"), "Expected a scale that a model has weights in 8 bits for"),
         (("--model", "vdsr"), "No weights are shipped for vdsr ×2"),
