@@ -1,4 +1,4 @@
-"""Enlarge pictures of your own, from any source: no file is read, none is written."""
+"""Enlarge frames of your own, from any source: no file is read, none is written."""
 
 from fractions import Fraction
 
@@ -10,7 +10,7 @@ HEIGHT, WIDTH, RATE = 90, 120, 25
 
 
 def moving_rings(index: int) -> vsr.Frame:
-    """One 8-bit 4:2:0 picture of rings that wander to the right, of limited range as most video is."""
+    """One 8-bit 4:2:0 frame of rings that wander to the right, of limited range as most video is."""
     y, x = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
     rings = torch.cos((((x - 40 - index) ** 2 + (y - 45) ** 2) / 40).float())
     luma = (126 + 80 * rings).to(torch.uint8)
@@ -20,7 +20,7 @@ def moving_rings(index: int) -> vsr.Frame:
 
 
 def main() -> None:
-    """Enlarge a stream of pictures as they come."""
+    """Enlarge a stream of frames as they come."""
     frames = (moving_rings(index) for index in range(5))
     with vsr.Upscaler("espcn", 3) as upscaler:
         for frame in upscaler.stage(frames):

@@ -30,7 +30,7 @@ SPEC = vsr.NetworkSpec(name="sharpener", overlap={2: 1}, channels=3)
 
 
 def main() -> None:
-    """Enlarge one picture of random RGB samples in tiles of 32."""
+    """Enlarge one frame of random RGB samples in tiles of 32."""
     planes = torch.randint(0, 256, (3, 70, 100), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     color = vsr.ColorSpec(matrix=Matrix.RGB, range=Range.FULL)
     frame = vsr.Frame(tuple(planes), pts=0, time_base=Fraction(1, 25), color=color)
