@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
 
 import pytest
@@ -66,6 +67,19 @@ def test_a_terminal_shows_at_once_what_is_going_on(monkeypatch: pytest.MonkeyPat
         wait.say("compiling")
         log.wait_for("compiling")
     assert log.getvalue().endswith("\x1b[1A\x1b[2K")  # nothing of it is left
+
+
+def test_loading_torch_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.StringIO()
+    _show_on(monkeypatch, _screen(file))
+    loaded: list[str] = []
+    monkeypatch.setattr(progress, "import_module", lambda name: loaded.append(name))
+    progress.load_torch()
+    assert (loaded, file.getvalue()) == ([], "")
+    monkeypatch.delitem(sys.modules, "torch")
+    progress.load_torch()
+    assert loaded == ["torch"]
+    assert "loading torch" in file.getvalue()
 
 
 @pytest.mark.parametrize(

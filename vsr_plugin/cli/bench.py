@@ -234,6 +234,9 @@ def _settings(
     """What was asked for, checked before torch is loaded as far as that goes."""
     find_model(model, scale)
     width, height = frame_size(size)
+    from .progress import load_torch
+
+    load_torch()
     from ..bench import Settings
 
     return Settings(model, scale, width, height, frames, runs, weights, execution)

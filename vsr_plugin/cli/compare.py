@@ -59,7 +59,7 @@ def compare(
     """
     from ..stream import Selection
     from ..stream.output import check_output
-    from .progress import progress, waiting
+    from .progress import load_torch, progress, waiting
     from .stop import tell_if_stopped
     from .terminal import printable, speak
 
@@ -80,6 +80,7 @@ def compare(
     target = output or path.with_name(f"{path.stem}_compare_x{scale}.html")
     check_output(target, clip, overwrite=overwrite)
 
+    load_torch()
     from ..compare import PAGES, Candidate, Crop, compare_on_a_page
     from ..compare import compare as write
     from ..stream.encoder import STILL_PICTURES

@@ -115,6 +115,9 @@ def preview(
             check_display()
         if form is None:
             check_input(clip)
+        from .progress import load_torch
+
+        load_torch()
         from ..preview.clips import open_clip
         from ..preview.networks import Networks
         from ..preview.player import Player

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -74,6 +76,13 @@ def waiting(what: str, *, quiet: bool = False) -> Iterator[Wait]:
         yield wait
     finally:
         wait.end()
+
+
+def load_torch() -> None:
+    """Load torch, which takes seconds on a busy machine, and say so."""
+    if "torch" not in sys.modules:
+        with waiting("loading torch"):
+            import_module("torch")
 
 
 @contextmanager

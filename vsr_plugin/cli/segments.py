@@ -40,6 +40,9 @@ def segments(
     if not file.is_file() and ImageSequence.find(file) is None:
         raise InputError(f"No such file: {file}")
     check_input(str(file))
+    from .progress import load_torch
+
+    load_torch()
     from ..stream.segments.job import selection_of
     from ..stream.segments.manifest import jobs_of, read_manifest
     from ..stream.segments.plan import make_plan

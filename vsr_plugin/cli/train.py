@@ -56,7 +56,7 @@ def train(
     from ..errors import InputError
     from ..training.plan import plan_runs
     from ..training.settings import Settings
-    from .progress import waiting
+    from .progress import load_torch, waiting
     from .stop import tell_if_stopped
 
     folders = [_weighted(word) for word in data]
@@ -89,7 +89,8 @@ def train(
     begun = [run.begun for run in runs]
     if resume and not any(begun):
         raise InputError(f"Nothing to resume in {str(runs[0].out)!r}: start the run without --resume")
-    from ..training.trainer import Trainer  # and with it torch
+    load_torch()
+    from ..training.trainer import Trainer
 
     for run, again in zip(runs, begun, strict=True):
         if len(runs) > 1:
