@@ -110,7 +110,10 @@ def _run_until_parts(folder: Path) -> tuple[subprocess.Popen[str], dict[int, str
 def test_killed_with_workers_the_same_command_goes_on(whole_tree: bool, film: Path, place: Path) -> None:
     before = _shared_memory()
     process, processes = _run_until_parts(film.parent)
-    assert sum("ray::Worker" in command for command in processes.values()) == 2
+    workers = [pid for pid, command in processes.items() if "ray::Worker" in command]
+    assert len(workers) == 2
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in workers} == {own}, "no less of the processor than one go"
     for pid in processes if whole_tree else [process.pid]:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

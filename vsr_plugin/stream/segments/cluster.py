@@ -44,6 +44,7 @@ _ENVIRONMENT = {
     "GRPC_VERBOSITY": "ERROR",  # no line at every fork
     "RAY_DEDUP_LOGS": "0",  # what is held back is printed at the end, by our thread
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of several segments that fail, one is raised, and the others are not printed
+    "RAY_worker_niceness": "0",  # workers give way as little as the command itself, and not to all that runs beside
     "RAY_gcs_server_port_wait_time_s": "120",  # a busy machine may need more than 30 to start a server
 }
 
