@@ -77,9 +77,13 @@ class ConstantRate:
             OutputError: with ``strict``, unless it is 0.
         """
         if self._first is None:
-            # Sound that begins a little earlier, as AAC does, is not heard to; so the frames keep their even pace.
+            # Sound that begins a little earlier, as AAC does, is not heard to.
             self._first = time
-            place = 0 if time <= _UNHEARD else math.floor(time * self._rate + Fraction(1, 2))
+            place = max(0, math.floor(time * self._rate + Fraction(1, 2)))
+            if place > 0 and time <= _UNHEARD:
+                place = 0
+                what = "%s: frames come %.3f s earlier beside their sound, so that none is repeated before the first"
+                log.info(what, self._output, float(time))
             self._place = place
         else:
             place = self._place + math.floor((time - self._first) * self._rate + Fraction(1, 2))
