@@ -142,6 +142,13 @@ def test_a_job_of_other_frames_is_listed_with_what_it_has_done(tmp_path: Path) -
     whole = ["vsr-encode", "film.mkv", "-o", "out.mkv", "--deinterlace", "-n", "1", "--backend", "eager"]
     assert "out.mkv.parts is left of an interrupted job: --resume goes on" in say(*whole, folder=tmp_path)[1]
     assert list(tmp_path.glob("out.mkv.parts/*.packets"))
+    (tmp_path / "other.mkv.parts").mkdir()
+    for part in tmp_path.glob("out.mkv.parts/*"):
+        (tmp_path / "other.mkv.parts" / part.name).write_bytes(part.read_bytes())
+    say("vsr", "segments", "film.mkv", "-o", "other.mkv", "--clear", folder=tmp_path)
+    assert [folder.name for folder in tmp_path.glob("*.parts")] == ["out.mkv.parts"], "of another output"
+    say(*whole, "-y", "--fresh", folder=tmp_path)
+    assert not list(tmp_path.glob("*.parts")), "what is too short to be cut begins anew, too"
 
 
 def test_images_are_listed_as_a_film(tmp_path: Path) -> None:

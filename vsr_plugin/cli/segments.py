@@ -44,12 +44,14 @@ def segments(
 
     load_torch()
     from ..stream.segments.job import selection_of
-    from ..stream.segments.manifest import jobs_of, read_manifest
+    from ..stream.segments.manifest import jobs_of, parts_folder, read_manifest
     from ..stream.segments.plan import make_plan
     from ..stream.selection import Selection
 
     folder = file.parent if output is None else output if output.is_dir() else output.parent
-    jobs = list(jobs_of(file, folder))
+    jobs = jobs_of(file, folder)
+    if output is not None and not output.is_dir():
+        jobs = [job for job in jobs if job.path == parts_folder(output)]
     if clear:
         for job in jobs:
             job.remove()

@@ -123,6 +123,8 @@ def upscale_segments(
         plan = make_plan(path, selection, cutting.length, strict=strict)
         whole = plan.whole or obstacle(suffix, encoding, plan.opening)
     if whole is not None:
+        if cutting.fresh:
+            folder.remove()
         alone = "" if cutting.executor is None else ", and no worker helps"
         name = "standard input" if path == "-" else Path(path).name
         log.warning("%s is not cut, because %s: nothing is kept if it is interrupted%s", name, whole, alone)
