@@ -26,6 +26,7 @@ from vsr_plugin.models import NetworkSpec
 from vsr_plugin.sizes import Target, Window
 from vsr_plugin.stream import Encoding, Progress, Report, upscale_file
 from vsr_plugin.stream.output import _make_folder
+from vsr_plugin.stream.reader import Reader
 from vsr_plugin.stream.segments import Segment, job
 from vsr_plugin.stream.segments.executor import ThisProcess
 from vsr_plugin.stream.segments.job import selection_of, settings
@@ -33,6 +34,7 @@ from vsr_plugin.stream.segments.join import join
 from vsr_plugin.stream.segments.manifest import SAME_RESULT, PartsFolder, jobs_of, versions
 from vsr_plugin.stream.segments.parts import Part
 from vsr_plugin.stream.segments.plan import make_plan
+from vsr_plugin.stream.segments.section import Section
 from vsr_plugin.stream.selection import Selection
 
 FFV1 = Encoding(codec="ffv1")
@@ -655,6 +657,39 @@ def test_a_recovery_point_that_is_none_is_found_out(
     resume(film, executor=_Apart())
     assert "segments do not fit together" in caplog.text
     upscale_file(film, tmp_path / "whole.mkv", nearest, encoding=FFV1)
+    assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
+
+
+@pytest.mark.parametrize("executor", [ThisProcess, _Apart], ids=["in one go", "one by one"])
+def test_what_a_read_error_cut_short_is_made_again(
+    executor: Callable[[], Any],
+    film: Path,
+    resume: Resume,
+    nearest: Upscaler,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that passes, as a network's does: the same file can be read a moment later."""
+    upscale_file(film, tmp_path / "whole.mkv", nearest, encoding=FFV1)
+    demuxed, state = Reader._demuxed, ["planning"]
+
+    def fails_once(reader: Any) -> Iterator[Any]:
+        for packet in demuxed(reader):
+            if state == ["working"] and packet.pts is not None and packet.pts * packet.time_base > Fraction(3, 2):
+                state[0] = "failed"
+                reader._damage("the file cannot be read to its end (Input/output error)")
+                return
+            yield packet
+
+    def work(*given: Any) -> Section:
+        state[:] = ["working"] if state == ["planning"] else state
+        return Section(*given)
+
+    monkeypatch.setattr(Reader, "_demuxed", fails_once)
+    monkeypatch.setattr("vsr_plugin.stream.segments.work.Section", work)
+    report = resume(executor=executor())
+    assert state == ["failed"]
+    assert (report.frames, report.damaged) == (100, 0)
     assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum
 from fractions import Fraction
@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError, UsageError, VsrError, check_type
+from ...errors import InputError, OutputError, UsageError, VsrError, check_type
 from ..input import can_seek
 from ..output import check_output
 from ..selection import Selection
@@ -235,11 +235,7 @@ class _Job:
             log.info("%s: %d of %d segments are there: going on", self._name, len(self._parts), len(self._segments))
         self._run([segment for segment in self._segments if segment.number not in self._parts])
         again: set[int] = set()
-        while torn := self._torn(again):
-            wrong = sorted({number for pair in torn for number in pair} - again)
-            if not wrong:
-                at = float((self._segments[torn[0][1]].first - self._film.plan.shift) * self._film.plan.time_base)
-                raise InputError(f"{self._name} does not decode to the same frame twice at {at:.3f} s")
+        while wrong := self._wrong(again):
             log.warning("%s: segments do not fit together: decoding again from the beginning", self._name)
             self._run([replace(self._segments[number], entry=None) for number in wrong])
             again.update(wrong)  # those beside them may not fit now
@@ -254,15 +250,16 @@ class _Job:
         try:
             yield
         except BaseException as error:
-            done, whole = self._folder.count()
-            anew = isinstance(error, VsrError) and error.use.get("fresh")
-            if not done or self._folder.became(output):
-                self._folder.remove()
-            elif not anew:
-                log.warning(
-                    "%s: %d of %d segments are kept in %s: the same call goes on from there",
-                    self._name, done, whole, self._folder.path,
-                )  # fmt: skip
+            with suppress(OutputError):  # of a folder that cannot be read now, all is kept
+                done, whole = self._folder.count()
+                anew = isinstance(error, VsrError) and error.use.get("fresh")
+                if not done or self._folder.became(output):
+                    self._folder.remove()
+                elif not anew:
+                    log.warning(
+                        "%s: %d of %d segments are kept in %s: the same call goes on from there",
+                        self._name, done, whole, self._folder.path,
+                    )  # fmt: skip
             raise
 
     @property
@@ -282,18 +279,29 @@ class _Job:
                 self._running.pop(part.number, None)
                 self._tell()
 
-    def _torn(self, again: set[int]) -> list[tuple[int, int]]:
-        """Segments on both sides of a seam where they have not seen the same frames.
+    def _wrong(self, again: set[int]) -> list[int]:
+        """Segments to make again.
 
-        Not those that were made again where the input is damaged: what a decoder makes up is not the same twice.
+        Those without a frame, or behind which nothing was read though there is more; both sides of a seam where they
+        have not seen the same frames.
+
+        Not those that were made again already, if the input is damaged: what a decoder makes up is not the same twice.
+
+        Raises:
+            InputError: it is not damaged, and they do not fit.
         """
         parts = [self._parts[segment.number] for segment in self._segments]
-        return [
-            (before.number, after.number)
-            for before, after in pairwise(parts)
-            if not _fit(before.beyond, after.first)
-            and not ({before.number, after.number} <= again and (before.damaged or after.damaged))
-        ]
+        short = [part for part in parts if part.first is None or (part.beyond is None and part is not parts[-1])]
+        wrong = {part.number for part in short} - again
+        for before, after in pairwise(parts):
+            both = {before.number, after.number}
+            if _fit(before.beyond, after.first) or (both <= again and (before.damaged or after.damaged)):
+                continue
+            if both <= again:
+                at = float((self._segments[after.number].first - self._film.plan.shift) * self._film.plan.time_base)
+                raise InputError(f"{self._name} does not decode to the same frame twice at {at:.3f} s")
+            wrong |= both - again
+        return sorted(wrong)
 
     def _step(self, step: Step) -> None:
         self._running[step.number] = step
