@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -300,6 +302,32 @@ def test_a_job_that_runs_is_not_cleared(film: Path) -> None:
         _, said = say("vsr", "segments", "film.mkv", "--clear", folder=folder, code=1)
     assert said == "Error: out.mkv.parts is in use: another process makes the file\n"
     assert list(folder.glob("out.mkv.parts/*.packets"))
+
+
+def _keep_parts() -> None:
+    unlink = Path.unlink
+
+    def fail(file: Path, **how: Any) -> None:
+        if file.parent.name == "a.mkv.parts" and file.suffix == ".packets":
+            raise OSError(errno.EIO, "Input/output error", str(file))
+        unlink(file, **how)
+
+    setattr(Path, "unlink", fail)  # noqa: B010 - as types have it, a method stays
+
+
+def test_what_cannot_be_removed_is_said_and_the_rest_is_removed(film: Path) -> None:
+    folder = film.parent
+    _run_until_parts(folder, 1, signal.SIGKILL)
+    for name in ("a", "b"):
+        shutil.copytree(folder / "out.mkv.parts", folder / f"{name}.mkv.parts")
+    (folder / "b.mkv.parts" / "notes.txt").touch()
+    _, said = say("vsr", "segments", "film.mkv", "--clear", folder=folder, code=1, prepare=_keep_parts)
+    assert said.splitlines() == [
+        "Removed out.mkv.parts",
+        "Error: Cannot remove a.mkv.parts (Input/output error), b.mkv.parts (Directory not empty)",
+    ]
+    say("vsr", "segments", "film.mkv", "--clear", folder=folder)  # it still knows whose they are
+    assert [file.name for file in folder.glob("*.parts/*")] == ["notes.txt"]
 
 
 def _hide_ray() -> None:

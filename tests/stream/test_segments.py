@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
@@ -28,6 +30,7 @@ from vsr_plugin.stream import Encoding, Progress, Report, upscale_file
 from vsr_plugin.stream.output import _make_folder
 from vsr_plugin.stream.reader import Reader
 from vsr_plugin.stream.segments import Segment, job
+from vsr_plugin.stream.segments.encoding import check_cuttable
 from vsr_plugin.stream.segments.executor import ThisProcess
 from vsr_plugin.stream.segments.job import selection_of, settings
 from vsr_plugin.stream.segments.join import join
@@ -309,16 +312,115 @@ def test_parts_of_another_job_that_come_late_are_made_again(resume: Resume, tmp_
     assert not report.kept
 
 
-def test_a_damaged_part_is_made_again(resume: Resume, tmp_path: Path, film: Path, nearest: Upscaler) -> None:
+@pytest.mark.parametrize("end", [None, 50], ids=["other bytes", "too short"])
+def test_a_damaged_part_is_made_again(
+    end: int | None,
+    resume: Resume,
+    tmp_path: Path,
+    film: Path,
+    nearest: Upscaler,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with pytest.raises(Stopped):
         resume(on_progress=_until(99))
     part = tmp_path / "out.mkv.parts" / "00001.packets"
-    data = bytearray(part.read_bytes())
-    data[100] ^= 1
+    data = bytearray(part.read_bytes())[:end]
+    data[10] ^= 1
     part.write_bytes(data)
     resume()
+    (line,) = [line for line in caplog.messages if "is damaged" in line]
+    assert line == f"{part} is damaged: segment 1 is made again"
     upscale_file(film, tmp_path / "whole.mkv", nearest, encoding=FFV1)
     assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
+
+
+_FAIL = {"EIO": errno.EIO, "ESTALE": errno.ESTALE, "ENOSPC": errno.ENOSPC}
+
+
+def _fails(monkeypatch: pytest.MonkeyPatch, name: str, what: str, error: str) -> None:
+    """Let a method of paths fail for one file, as a disk or a network drive does for a while."""
+    works = getattr(Path, name)
+
+    def fail(file: Path, *given: Any, **how: Any) -> Any:
+        if re.fullmatch(what, file.name):
+            raise OSError(_FAIL[error], os.strerror(_FAIL[error]), str(file))
+        return works(file, *given, **how)
+
+    monkeypatch.setattr(Path, name, fail)
+
+
+@pytest.mark.parametrize("error", ["EIO", "ESTALE"])
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("read_text", "manifest.json"),
+        ("read_text", "00001.json"),
+        ("stat", "00001.packets"),
+        ("open", "00001.packets"),
+    ],
+)
+def test_a_disk_that_fails_for_a_while_loses_nothing(
+    name: str, what: str, error: str, resume: Resume, tmp_path: Path
+) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(99))
+    there = {file: file.stat().st_mtime_ns for file in (tmp_path / "out.mkv.parts").iterdir()}
+    with pytest.MonkeyPatch.context() as failing:
+        _fails(failing, name, what, error)
+        with pytest.raises(OutputError) as caught:
+            resume()
+    place = tmp_path / "out.mkv.parts" / what
+    assert str(caught.value) == f"Cannot read {place}: {os.strerror(_FAIL[error])}"
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "out.mkv.parts").iterdir()} == there
+    assert resume().kept
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("mkdir", "out.mkv.parts"),
+        ("open", r"\.manifest\.json\..*"),
+        ("open", r"\.00000\.packets\..*"),
+        ("open", r"\.00000\.json\..*"),
+        ("replace", r"\.00000\.packets\..*"),
+        ("replace", r"\.00000\.json\..*"),
+        ("open", r"\.result\.json\..*"),
+    ],
+)
+def test_a_full_disk_is_one_line(
+    name: str, what: str, resume: Resume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fails(monkeypatch, name, what, "ENOSPC")
+    with pytest.raises(OutputError) as caught:
+        resume()
+    assert str(caught.value) == f"Cannot write to {tmp_path / 'out.mkv.parts'}: {os.strerror(errno.ENOSPC)}"
+
+
+def test_a_damaged_part_that_cannot_be_removed_is_one_line(
+    resume: Resume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(99))
+    (tmp_path / "out.mkv.parts" / "00001.packets").write_bytes(b"")
+    _fails(monkeypatch, "unlink", r"00001\.json", "EIO")
+    with pytest.raises(OutputError, match=r"^Cannot write to \S+out\.mkv\.parts: "):
+        resume()
+
+
+def test_a_folder_that_is_made_is_on_the_disk_before_its_parts(
+    resume: Resume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def noted(file: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{file}").readlink().name)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(60))
+    assert synced[0] == tmp_path.name
 
 
 @pytest.mark.parametrize(
@@ -477,7 +579,7 @@ def test_parts_of_other_versions_are_not_mixed_in(
 
 
 def test_the_manifest_has_the_versions_of_all_that_computes() -> None:
-    assert {"vsr_plugin", "libavcodec", "torch"} <= versions("eager").keys()
+    assert {"vsr_plugin", "PyAV", "libavcodec", "torch"} <= versions("eager").keys()
     assert versions("openvino").keys() - versions("eager").keys() == {"openvino"}
 
 
@@ -509,6 +611,11 @@ def test_what_needs_the_whole_film_is_refused(encoding: Encoding, words: str, re
         resume(encoding=encoding)
     assert words in str(caught.value).lower()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("passes", ["disabled", "qres", "fullres"])
+def test_two_passes_within_a_frame_are_no_passes_of_the_film(passes: str) -> None:
+    check_cuttable(".mkv", Encoding("h264_nvenc", options={"multipass": passes}))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from vsr_plugin.stream.segments.dispatch import Handle, _Work
 
 def _ready() -> Handle:
     actor, given = MagicMock(), cast("Any", None)
-    actor.make.remote.side_effect = lambda *_: object()
+    actor.make.options.return_value.remote.side_effect = lambda *_: object()
     handle = Handle(actor, given)
     handle.starting = None
     return handle

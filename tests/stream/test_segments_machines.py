@@ -18,6 +18,7 @@ from vsr_plugin.stream import Progress, upscale_file
 from vsr_plugin.stream.segments.cluster import Cluster
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
+actors = pytest.importorskip("ray._private.state", reason="Ray is not installed").actors
 cluster_utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_time")]
 
@@ -38,16 +39,23 @@ def machines() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("ship", [False, True], ids=["a folder that all share", "through the object store"])
-def test_a_machine_that_is_lost_loses_nothing(ship: bool, machines: Any, make: Make, tmp_path: Path) -> None:
+def test_a_machine_that_is_lost_loses_nothing(
+    ship: bool, machines: Any, make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     film = make(f"-f lavfi -i testsrc2=s=48x32:r=25:d=12 -c:v libx264 -bf 2 {_SHORT}", "a.mkv")
     lost: list[Any] = []
-    seen: list[int] = []
 
-    def lose(done: Progress) -> None:
-        seen.append(done.workers)
-        if not lost and done.workers > 1:
-            lost.append(next(iter(machines.worker_nodes)))
-            machines.remove_node(lost[0], allow_graceful=False)
+    def lose(_: Progress) -> None:
+        """One that has segments, when all workers are there."""
+        if lost:
+            return
+        starting = [handle.starting for handle in workers._handles if handle.starting is not None]
+        ray.wait(starting, num_returns=len(starting)) if starting else None
+        places = {actor["ActorID"]: actor["Address"]["NodeID"] for actor in actors().values()}
+        busy = {places[handle.actor._actor_id.hex()] for handle in workers._handles if len(handle.making) == 2}
+        lost.extend([machine for machine in machines.worker_nodes if machine.node_id in busy][:1])
+        for machine in lost:
+            machines.remove_node(machine, allow_graceful=False)
 
     how = Execution(backend="eager", device="cpu", precision="float32")
     with Upscaler("srcnn", 2, how) as upscaler:
@@ -63,6 +71,7 @@ def test_a_machine_that_is_lost_loses_nothing(ship: bool, machines: Any, make: M
             )
         upscale_file(film, tmp_path / "whole.mkv", upscaler, encoding=FFV1)
     assert lost
+    assert "A worker is lost: segment" in caplog.text
     assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
     assert not (tmp_path / "out.mkv.parts").exists()
 

@@ -170,6 +170,42 @@ def test_a_segment_that_fails_three_times_ends_the_job_and_the_others_are_kept(
     assert not (tmp_path / "out.mkv").exists()
 
 
+class _Heavy(nn.Module):
+    """Ends every other process that loads it, as a lack of memory does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "process": os.getpid()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["process"] != os.getpid():
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.__dict__.update(state)
+
+
+def test_a_worker_that_never_loads_the_network_ends_the_job_and_the_parts_are_kept(make: Make, tmp_path: Path) -> None:
+    film = make(_FILM, "a.mkv")
+    how: dict[str, Any] = {"encoding": FFV1, "segment_length": Fraction(1)}
+
+    def stop(done: Progress) -> None:
+        if done.written.frames > 60:
+            raise InterruptedError
+
+    spec = NetworkSpec(name="heavy", overlap={2: 0})
+    with Upscaler.from_module(_Heavy(), spec, 2, Execution(backend="eager", device="cpu")) as heavy:
+        with pytest.raises(InterruptedError):
+            upscale_file(film, tmp_path / "out.mkv", heavy, resume=True, on_progress=stop, **how)
+        kept = {file: file.stat().st_mtime_ns for file in (tmp_path / "out.mkv.parts").iterdir()}
+        with Cluster(1) as workers, pytest.raises(BackendError) as caught:
+            upscale_file(film, tmp_path / "out.mkv", heavy, executor=workers, **how)
+    assert str(caught.value).startswith("A worker was lost 3 times while it loaded the network, and none is left (")
+    assert "\n" not in str(caught.value)
+    assert kept.items() <= {file: file.stat().st_mtime_ns for file in (tmp_path / "out.mkv.parts").iterdir()}.items()
+    assert len(kept) > 2
+
+
 def test_other_versions_of_ffmpeg_on_a_worker_are_refused(
     make: Make, tmp_path: Path, espcn: Upscaler, monkeypatch: pytest.MonkeyPatch
 ) -> None:

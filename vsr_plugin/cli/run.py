@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from ..errors import UsageError, VsrError
+from ..errors import OutputError, UsageError, VsrError
 from .jobs import check_input, check_names, closing_line, find_unsuitable, full_path, if_stopped
 from .stop import tell_if_stopped
 from .terminal import console, printable, remedy, say_error, say_result
@@ -118,7 +119,10 @@ class Run:
         from ..stream.segments.manifest import parts_folder, read_manifest
 
         left = parts_folder(Path(target))
-        if not self.resume and not self.quiet and read_manifest(left):
+        there = False
+        with suppress(OutputError):  # nothing of it is used
+            there = bool(read_manifest(left))
+        if there and not self.resume and not self.quiet:
             text = "is left of an interrupted job: --resume goes on with it, `vsr segments INPUT --clear` removes it"
             console().print(f"{printable(str(left))} {text}", markup=False)
         start = f"compiling {upscaler.spec.name} for {upscaler.backend}"

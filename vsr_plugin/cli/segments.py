@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import InputError
+from ..errors import InputError, OutputError
 from .values import parse_time, segment_seconds
 
 
@@ -53,9 +53,15 @@ def segments(
     if output is not None and not output.is_dir():
         jobs = [job for job in jobs if job.path == parts_folder(output)]
     if clear:
+        left: list[str] = []
         for job in jobs:
-            job.remove()
-            typer.echo(f"Removed {job.path}", err=True)
+            why = job.remove()
+            if why is None:
+                typer.echo(f"Removed {job.path}", err=True)
+            else:
+                left.append(f"{job.path} ({why})")
+        if left:
+            raise OutputError(f"Cannot remove {', '.join(left)}")
         if not jobs:
             typer.echo(f"Nothing is left of {file.name} in {folder}", err=True)
         return
@@ -77,11 +83,11 @@ def segments(
         }
         for one in plan.segments
     ]
-    left: list[dict[str, Any]] = [
+    interrupted: list[dict[str, Any]] = [
         {"folder": str(job.path), "done": done, "of": whole} for job in jobs for done, whole in [job.count()]
     ]
     if as_json:
-        typer.echo(json.dumps({"segments": rows, "one_because": plan.whole, "interrupted": left}, indent=1))
+        typer.echo(json.dumps({"segments": rows, "one_because": plan.whole, "interrupted": interrupted}, indent=1))
         return
     for row in rows:
         end = "the end" if row["end"] is None else f"{row['end']:.3f} s"
@@ -90,5 +96,5 @@ def segments(
         )
     if plan.whole:
         typer.echo(f"This film is not cut, because {plan.whole}: interrupted, it begins anew", err=True)
-    for row in left:
+    for row in interrupted:
         typer.echo(f"{row['folder']}: {row['done']} of {row['of']} segments are done", err=True)

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import warnings
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -129,7 +129,7 @@ class Cluster:
         Raises:
             UsageError: no GPU where one was asked for; an input that cannot be sent.
             BackendError: no cluster at this address; a worker has other versions of FFmpeg's libraries; a segment was
-                lost with its worker three times.
+                lost with its worker three times, or every worker while it loaded the network.
             VsrError: whatever a segment failed with three times.
         """
         path = str(Path(film.path).resolve())
@@ -213,6 +213,7 @@ class Cluster:
             num_cpus=1,
             num_gpus=min(1, resources["GPU"] / count) if on_gpu else 0,
             max_restarts=-1,
+            max_task_retries=-1,  # else what is asked while it starts again fails at once
             scheduling_strategy="SPREAD",
             concurrency_groups={"watch": 1},
         )(Worker)
@@ -221,12 +222,8 @@ class Cluster:
 
     def _stop_workers(self) -> None:
         """Stop the workers, whatever they do."""
-        if self._handles:
-            import ray
-
-            for handle in self._handles:
-                with suppress(Exception):  # it, or the whole cluster, may be gone
-                    ray.kill(handle.actor)
+        for handle in self._handles:
+            handle.stop()
         self._handles, self._upscaler = [], None
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TRIES = 3  # of a segment, before the job ends with its error
+_TRIES = 3  # of a segment, before the job ends with its error, and of a worker to load the network
 _IN_FLIGHT = 2  # segments that a worker has at a time: the next one waits where it is needed
 _POLL = 0.02  # seconds between two looks whether something has ended
 _STEP = 0.5  # seconds between two questions how far a worker is
@@ -54,11 +54,12 @@ class Handle:
         self._start()
 
     def _start(self) -> None:
-        self.starting = self.actor.ready.options(max_task_retries=-1).remote(self.given)
+        self.starting = self.actor.ready.options(max_task_retries=_TRIES - 1).remote(self.given)
 
     def make(self, film: Any, segment: Segment, folder: Path | None) -> None:
         """Let it make a part."""
-        self.making[self.actor.make.remote(self.given, [film], segment, folder)] = segment
+        make = self.actor.make.options(max_task_retries=0)
+        self.making[make.remote(self.given, [film], segment, folder)] = segment
 
     def refs(self) -> list[Any]:
         """All that may end."""
@@ -78,6 +79,13 @@ class Handle:
         self._start()
         return segments
 
+    def stop(self) -> None:
+        """Stop it, whatever it does."""
+        import ray
+
+        with suppress(Exception):  # it, or the whole cluster, may be gone
+            ray.kill(self.actor)
+
     def steps(self) -> Iterator[Step]:
         """How far it is; asked now, answered at a later call."""
         import ray
@@ -90,7 +98,7 @@ class Handle:
             self.watching = None
         if self.watching is None and self.making and time.monotonic() > self.asked + _STEP:
             self.asked = time.monotonic()
-            self.watching = self.actor.step.remote()
+            self.watching = self.actor.step.options(max_task_retries=0).remote()
 
 
 def dispatch(
@@ -113,7 +121,8 @@ def dispatch(
         ship: Whether the workers send the parts; else they write to the folder.
 
     Raises:
-        BackendError: no worker is left; a segment was lost with its worker three times.
+        BackendError: every worker was lost three times while it loaded the network; a segment was lost with its worker
+            three times.
         VsrError: whatever a segment failed with three times.
     """
     import ray
@@ -137,7 +146,7 @@ def dispatch(
         if any(handle.starting is None for handle in handles):
             idle = time.monotonic()
         elif time.monotonic() > idle + _PATIENCE:
-            log.warning("Ray has started no worker yet: waiting until a CPU or GPU is free")
+            log.warning("No worker is ready yet: they load the network, or wait until a CPU or GPU is free")
             idle = float("inf")
 
 
@@ -197,8 +206,11 @@ class _Work:
         """Let others make what a worker has had, which is gone."""
         if segment is None:
             self.handles.remove(handle)
+            handle.stop()
+            what = f"A worker was lost {_TRIES} times while it loaded the network"
             if not self.handles:
-                raise BackendError(f"No worker of Ray is left ({_last_line(error)})") from error
+                raise BackendError(f"{what}, and none is left ({_last_line(error)})") from error
+            log.warning("%s: going on without it", what)
             return
         first, *others = handle.lost()
         log.warning("A worker is lost: segment %d is made again", first.number)

@@ -24,7 +24,7 @@ _CONSTANT_QUALITY = re.compile(r"libx264|libx264rgb|libx265|libsvtav1|libaom-av1
 _WHOLE_FILM = {
     "a bit rate": {"b", "bit_rate", "cbr", "maxrate", "minrate"},
     "a rate buffer": {"bufsize"},
-    "several passes": {"pass", "passlogfile", "stats", "multipass", "2pass"},
+    "several passes": {"pass", "passlogfile", "stats", "2pass"},
 }
 _WHOLE_FILM_WITHIN = {
     "a bit rate": {"bitrate", "tbr", "mbr", "rc", "target-bitrate", "end-usage", "vbv-maxrate"},

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from contextlib import suppress
 from dataclasses import asdict, astuple
@@ -20,9 +21,19 @@ import filelock
 
 from ... import backends
 from ...errors import InputError, OutputError
-from ..output import remove_stale
+from ..output import remove_stale, sync
 from ..sequence import ImageSequence
-from .parts import is_whole, read_part, remove_part, write_atomically
+from .parts import (
+    NOT_THERE,
+    is_whole,
+    payload,
+    read_part,
+    read_text,
+    record,
+    remove_part,
+    write_atomically,
+    writing_to,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +42,8 @@ if TYPE_CHECKING:
     from ...sizes import Target
     from . import Plan, Segment
     from .parts import Part
+
+log = logging.getLogger(__name__)
 
 VERSION = 2
 _MANIFEST = "manifest.json"
@@ -85,7 +98,8 @@ def _edges(files: Sequence[Path], *, contents: bool) -> dict[str, Any]:
 def versions(backend: str) -> dict[str, str]:
     """Of what decodes, enlarges and encodes, with a backend of this name."""
     libraries = {name: ".".join(map(str, av.library_versions[name])) for name in _LIBRARIES}
-    return {"vsr_plugin": version("vsr-plugin"), **libraries, **backends.versions(backend)}
+    # PyAV's wheel has x264, x265 and SVT-AV1 in it.
+    return {"vsr_plugin": version("vsr-plugin"), "PyAV": av.__version__, **libraries, **backends.versions(backend)}
 
 
 def network(upscaler: Upscaler, target: Target) -> dict[str, Any]:
@@ -110,17 +124,26 @@ def network(upscaler: Upscaler, target: Target) -> dict[str, Any]:
 def jobs_of(file: Path, folder: Path) -> list[PartsFolder]:
     """What interrupted jobs have left of a film in a folder, whether it had another name or has changed since."""
     film = identity(str(file))
-    found = {place: read_manifest(place) for place in sorted(folder.glob("*.parts"))}
+    found = {}
+    for place in sorted(folder.glob("*.parts")):
+        try:
+            found[place] = read_manifest(place)
+        except OutputError as error:  # it may be of another film
+            log.warning("%s", error)
     ours = [place for place, there in found.items() if there and (there["film"] == file.name or there["input"] == film)]
     return [PartsFolder(place.with_suffix("")) for place in ours]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder of parts; empty if there is none that can be read."""
+    """The manifest of a folder of parts; empty if there is none that can be understood.
+
+    Raises:
+        OutputError: it cannot be told, for the disk does not answer.
+    """
     try:
-        found = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        found = json.loads(read_text(folder / _MANIFEST))
         whole = "film" in found and all(isinstance(found[name], dict) for name in ("input", "settings", "versions"))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (*NOT_THERE, ValueError, KeyError, TypeError):
         return {}
     return found if whole else {}
 
@@ -200,15 +223,25 @@ class PartsFolder:
             self._lock.release()
 
     def whole(self, segment: Segment) -> Part | None:
-        """The part of a segment, if there is one and it is what was written; else nothing is left of it."""
+        """The part of a segment, if there is one and it is what was written; else nothing is left of it.
+
+        Raises:
+            OutputError: it cannot be read, which does not mean that it is damaged; or it cannot be removed.
+        """
         part = read_part(self.path, segment.number)
-        if part is not None and part.job == self.job and is_whole(self.path, part):
+        ours = part is None or part.job == self.job
+        if part is not None and ours and is_whole(self.path, part):
             return part
+        if ours and record(self.path, segment.number).exists():
+            log.warning("%s is damaged: segment %d is made again", payload(self.path, segment.number), segment.number)
         remove_part(self.path, segment.number)
         return None
 
-    def remove(self) -> None:
+    def remove(self) -> str | None:
         """Remove the parts, and the folder if nothing else is in it; interrupted, `became` still knows it.
+
+        Returns:
+            Why the folder is still there, in words; None if it is gone.
 
         Raises:
             OutputError: another process has it.
@@ -217,13 +250,17 @@ class PartsFolder:
             self._lock.acquire(blocking=False)
         except filelock.Timeout as error:
             raise OutputError(f"{self.path} is in use: another process makes the file") from error
-        except OSError:  # it cannot be written
-            return
-        with suppress(OSError):
+        except OSError as error:  # it cannot be written
+            return error.strerror
+        try:
             self._empty()
             (self.path / _LOCK).unlink()
             self.path.rmdir()
-        self.close()
+        except OSError as error:
+            return error.strerror
+        finally:
+            self.close()
+        return None
 
     def is_empty(self) -> bool:
         """Whether the folder is there, and nothing is in it: its removal was interrupted, or it has just been made."""
@@ -233,20 +270,33 @@ class PartsFolder:
             return False
 
     def count(self) -> tuple[int, int]:
-        """How many parts are there, and how many there will be."""
+        """How many parts are there, and how many there will be.
+
+        Raises:
+            OutputError: it cannot be told, for the disk does not answer.
+        """
         numbers = [row["number"] for row in read_manifest(self.path).get("segments", [])]
         return sum(read_part(self.path, number) is not None for number in numbers), len(numbers)
 
     def has(self, segment: Segment) -> bool:
-        """Whether the part of this very segment is there."""
+        """Whether the part of this very segment is there.
+
+        Raises:
+            OutputError: it cannot be told, for the disk does not answer.
+        """
         wanted = json.loads(json.dumps(asdict(segment)))
         if wanted not in read_manifest(self.path).get("segments", []):
             return False
         return read_part(self.path, segment.number) is not None
 
     def note_result(self, file: Path) -> None:
-        """Write down which file the parts have become, before it gets its name."""
-        status = file.stat()
+        """Write down which file the parts have become, before it gets its name.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        with writing_to(self.path):
+            status = file.stat()
         write_atomically(self.path / _RESULT, json.dumps([status.st_size, status.st_mtime_ns]).encode())
 
     def became(self, output: Path) -> bool:
@@ -263,24 +313,31 @@ class PartsFolder:
         if self.path.is_symlink():
             raise OutputError(f"{self.path} is a link: expected a folder of this program's own, or none")
         self.path.mkdir(exist_ok=True)
+        sync(self.path.parent)
         if not read_manifest(self.path):
             for file in self.path.iterdir():
                 if not _OURS.fullmatch(file.name):
                     raise OutputError(f"{self.path} is in the way: it holds {file.name}, which is none of the parts")
 
     def _empty(self, names: re.Pattern[str] = _OURS) -> None:
-        """Remove all parts, or what has one of these names; what says that they are a whole file goes last."""
+        """Remove all parts, or what has one of these names.
+
+        What is said of packets goes before them, and what is said of all parts goes last: where that is interrupted,
+        nothing looks damaged.
+        """
         ours = [file for file in self.path.iterdir() if file.name != _LOCK and _OURS.fullmatch(file.name)]
-        for file in sorted(ours, key=lambda file: file.name == _RESULT):
+        for file in sorted(
+            ours, key=lambda file: (file.name == _RESULT, file.name == _MANIFEST, file.suffix != ".json")
+        ):
             if names.fullmatch(file.name):
                 file.unlink(missing_ok=True)  # it may have been finished meanwhile
 
     def _compare(self, now: Mapping[str, Any]) -> None:
         """Raise OutputError unless the manifest that is there is the one that would be written now."""
-        if not self._manifest.exists():
+        there = read_manifest(self.path)
+        if not there and not self._manifest.exists():
             self._empty()
             return
-        there = read_manifest(self.path)
         if there.get("version") != VERSION:
             raise OutputError(f"{self.path} has parts in a form that is not known here", fresh=True)
         for what, wanted in now.items():

@@ -7,6 +7,7 @@ written under temporary names first; where the second is, the part is whole.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+NOT_THERE = (FileNotFoundError, NotADirectoryError)
 # Checksums of the frames before and behind a seam, as they were decoded; the former is None if decoding began there.
 Seam = tuple[str | None, str]
 
@@ -76,30 +78,45 @@ def record(folder: Path, number: int) -> Path:
 
 
 def read_part(folder: Path, number: int) -> Part | None:
-    """What is known of a segment's part; None if it is not whole."""
+    """What is known of a segment's part; None if it is not whole.
+
+    Raises:
+        OutputError: it cannot be told, for the disk does not answer.
+    """
     try:
-        found = json.loads(record(folder, number).read_text(encoding="utf-8"))
+        found = json.loads(read_text(record(folder, number)))
         found["packets"] = [tuple(row) for row in found["packets"]]
         found |= {name: found[name] and tuple(found[name]) for name in ("first", "beyond")}
         part = Part(**found)
-        whole = payload(folder, number).stat().st_size == part.size
-    except (OSError, ValueError, TypeError, KeyError):
+        with reading(payload(folder, number)):
+            whole = payload(folder, number).stat().st_size == part.size
+    except (*NOT_THERE, ValueError, TypeError, KeyError):
         return None
     return part if whole and part.number == number else None
 
 
 def remove_part(folder: Path, number: int) -> None:
-    """Forget a part; harmless where there is none."""
-    record(folder, number).unlink(missing_ok=True)
-    payload(folder, number).unlink(missing_ok=True)
+    """Forget a part; harmless where there is none.
+
+    Raises:
+        OutputError: it cannot be removed.
+    """
+    with writing_to(folder):
+        record(folder, number).unlink(missing_ok=True)
+        payload(folder, number).unlink(missing_ok=True)
 
 
 def is_whole(folder: Path, part: Part) -> bool:
-    """Whether a part's packets are what was written."""
+    """Whether a part's packets are what was written.
+
+    Raises:
+        OutputError: it cannot be told, for the disk does not answer.
+    """
+    file = payload(folder, part.number)
     try:
-        with payload(folder, part.number).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == part.sha256
-    except OSError:
+        with reading(file), file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest() == part.sha256
+    except NOT_THERE:
         return False
 
 
@@ -175,7 +192,7 @@ class PartFile(OpenPart):
     def __init__(self, folder: Path, number: int) -> None:
         self._folder = folder
         self._temporary = _temporary(payload(folder, number))
-        with _writing(folder):
+        with writing_to(folder):
             super().__init__(number, self._temporary.open("wb"))
 
     def close(self) -> None:
@@ -187,13 +204,13 @@ class PartFile(OpenPart):
 
     def add(self, packet: Packet[Any]) -> None:
         """As `OpenPart.add`."""
-        with _writing(self._folder):
+        with writing_to(self._folder):
             super().add(packet)
 
     def finish(self, **known: Any) -> Part:
         """Put the part in its place, and say what is known of it."""
         part = super().finish(**known)
-        with _writing(self._folder):
+        with writing_to(self._folder):
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
@@ -208,15 +225,36 @@ def store_part(folder: Path, part: Part, data: bytes) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    with _writing(folder):
-        write_atomically(payload(folder, part.number), data)
-        _note(folder, part)
+    write_atomically(payload(folder, part.number), data)
+    _note(folder, part)
+
+
+def read_text(file: Path) -> str:
+    """The contents of a file; errors are as in `reading`."""
+    with reading(file):
+        return file.read_text(encoding="utf-8")
 
 
 @contextmanager
-def _writing(folder: Path) -> Iterator[None]:
+def reading(file: Path) -> Iterator[None]:
+    """Where a file is there and cannot be read, raise OutputError: that does not mean that it is lost."""
     try:
         yield
+    except NOT_THERE:
+        raise
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # none can be there
+            raise FileNotFoundError(*error.args) from error
+        raise OutputError(f"Cannot read {file}: {error.strerror}") from error
+
+
+@contextmanager
+def writing_to(folder: Path) -> Iterator[None]:
+    """Where a folder cannot be written to, raise OutputError."""
+    try:
+        yield
+    except OutputError:
+        raise
     except OSError as error:
         raise OutputError(f"Cannot write to {folder}: {error.strerror}") from error
 
@@ -231,14 +269,20 @@ def _temporary(file: Path) -> Path:
 
 
 def write_atomically(file: Path, data: bytes) -> None:
-    """Write a file that is there as a whole or not at all, whatever happens."""
+    """Write a file that is there as a whole or not at all, whatever happens.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     temporary = _temporary(file)
-    try:
-        with temporary.open("wb") as opened:
-            opened.write(data)
-            opened.flush()
-            os.fsync(opened.fileno())
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing_to(file.parent):
+        try:
+            with temporary.open("wb") as opened:
+                opened.write(data)
+                opened.flush()
+                os.fsync(opened.fileno())
+            temporary.replace(file)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
     sync(file.parent)
