@@ -54,7 +54,7 @@ def test_auto_takes_one_model_and_says_which(
 def test_parts_go_on_with_the_model_they_were_begun_with(tmp_path: Path) -> None:
     (tmp_path / "out.mkv.parts").mkdir()
     manifest = tmp_path / "out.mkv.parts" / "manifest.json"
-    manifest.write_text(json.dumps({"settings": {"model": "srcnn"}}))
+    manifest.write_text(json.dumps({"film": "a.mkv", "input": {}, "settings": {"model": "srcnn"}, "versions": {}}))
     networks = Networks("auto", 2, Execution(backend="eager", device="cpu"), None, None, quiet=True)
     opened = networks.open("nothing.mkv", str(tmp_path / "out.mkv"), Selection(), Encoding(), kept=True)
     assert opened.spec.name == "srcnn"

@@ -72,9 +72,8 @@ def _windows(clip: vs.VideoNode, block: int, window: int) -> list[vs.VideoNode]:
     clip = clip[: _LONGEST - window - 2 * block]
     padded = clip + clip[-1] * (window + block)
     # All the places ask this one node for the same frames, more than VapourSynth keeps by itself: a window for each of
-    # several parts that are played at once, and what requests, out of their order, are apart.
-    apart = max(16, 4 * vs.core.num_threads)
-    padded.std.SetVideoCache(mode=1, maxsize=4 * window + apart)
+    # several parts that are played at once, and what many requests, out of their order, are apart.
+    padded.std.SetVideoCache(mode=1, maxsize=4 * window + 64)
     if block == 1:
         return [padded[place:] for place in range(window)]
     begins = [padded[begin:] for begin in range(0, window, block)]
