@@ -272,8 +272,8 @@ def test_the_scales_are_those_that_have_weights() -> None:
         assert upscaler.size == Size(height=90)
         frame = Frame((torch.zeros(32, 32, dtype=torch.uint8),), 0, Fraction(1), color=ColorSpec())
         assert upscaler.target(frame).scales == (4,)
-    with pytest.raises(WeightsError, match="No weights are shipped for vdsr ×2"):
-        Upscaler("vdsr", Size(height=90), CPU)
+    with pytest.raises(WeightsError, match="No weights are shipped for drcn ×2"):
+        Upscaler("drcn", Size(height=90), CPU)
     with pytest.raises(UsageError, match="Model 'espcn' has no scale 5"):
         Upscaler("espcn", Size(height=90, scale=5), CPU)
 

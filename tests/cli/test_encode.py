@@ -173,7 +173,7 @@ def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.
         (("{plain}", "out.mp4", "--size", "9x9", "--fit", "fill"), 2, "Unknown fit 'fill'. Known fits: inside, cover"),
         (("{plain}", "out.mp4", "--fit", "cover"), 2, "Expected --fit with --height, --width or --size, got none"),
         (("{plain}", "out.mp4", "--square-pixels"), 2, "Expected --square-pixels with --height, --width or --size"),
-        (("{plain}", "out.mp4", "--height", "99", "-m", "vdsr"), 1, "No weights are shipped for vdsr ×2"),
+        (("{plain}", "out.mp4", "--height", "99", "-m", "drcn"), 1, "No weights are shipped for drcn ×2"),
         (("{plain}", "out.mp4", "--height", "54"), 2, "plain.mp4: expected a size above that of the frames, 96×54"),
         (("{plain}", "-o", "{plain}", "-y"), 2, "is an input, too: name another output"),
     ],

@@ -940,3 +940,13 @@ def test_what_is_done_is_on_the_disk_before_its_segments_are_removed(
     assert ("sync", "output.mkv") in calls[:placed]
     assert calls[placed + 1] == ("sync", tmp_path.name)
     assert not any(what == "remove" and name.endswith(".packets") for what, name in calls[: placed + 1])
+
+
+def test_parts_of_a_film_that_is_not_cut_now_are_not_passed_over(resume: Resume, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(60))
+    with pytest.raises(OutputError, match="parts of a film, which is not cut now, because it is no longer than a seg"):
+        resume(segment_length=Fraction(60))
+    assert (tmp_path / "out.mkv.parts").exists()
+    resume()
+    assert not (tmp_path / "out.mkv.parts").exists()

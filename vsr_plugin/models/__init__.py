@@ -47,6 +47,7 @@ _log = logging.getLogger(__name__)
 
 _READABLE = (".safetensors", ".pth", ".pt", ".npz")
 _FOREIGN = (".mat", ".pb", ".h5", ".hdf5", ".caffemodel", ".onnx", ".tflite", ".ckpt")
+_LFS = b"version https://git-lfs.github.com/spec/"
 _STEPS = 300_000  # of a paper's training (Lim, CVPRW 2017); fewer lose tenths of a dB
 
 
@@ -54,11 +55,14 @@ def check_weights_file(path: Path) -> None:
     """Say what is wrong with the name of a file of weights, before torch is loaded.
 
     Raises:
-        WeightsError: there is no such file, or it is of another kind.
+        WeightsError: there is no such file, or it is of another kind or a pointer to one.
     """
     suffix = path.suffix.lower()
     if not path.is_file():
         raise WeightsError(f"No such file: {path}")
+    with path.open("rb") as file:
+        if file.read(len(_LFS)) == _LFS:
+            raise WeightsError(f"{path.name!r} is a Git LFS pointer, not the weights: fetch them with `git lfs pull`")
     if suffix not in _READABLE:
         way = ": save its tensors as .npz, by the names and shapes of the network" if suffix in _FOREIGN else ""
         raise WeightsError(f"Expected a file named {', '.join(_READABLE)}, got {path.name!r}{way}")

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _WRAPPERS = ("params_ema", "average", "params", "state_dict", "model_state_dict", "model", "net", "generator")
 # Parts of programs that hold the whole network as their only part.
 _HOLDER = re.compile(r"(?:module|model|net|network|generator|netG|_orig_mod)\.(.+)")
-_LFS = b"version https://git-lfs.github.com/spec/"
 _LONGEST_NAME = 200
 _LONG = re.compile(r"(\S{80})\S+")  # what an error quotes of the file, which may be all of it
 _LONGEST_HEADER = 1 << 16  # bytes, of an array in a .npz
@@ -115,9 +114,6 @@ def read_weights(path: Path) -> WeightsFile:
         WeightsError: another kind of file, or one that is damaged or holds anything else than tensors.
     """
     check_weights_file(path)
-    with path.open("rb") as file:
-        if file.read(len(_LFS)) == _LFS:
-            raise WeightsError(f"{path.name!r} is a Git LFS pointer, not the weights: fetch them with `git lfs pull`")
     try:
         entries, metadata, origin = _READERS[path.suffix.lower()](path)
     except WeightsError:

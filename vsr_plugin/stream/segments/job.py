@@ -125,6 +125,8 @@ def upscale_segments(
     if whole is not None:
         if cutting.fresh:
             folder.remove()
+        elif folder.count()[0]:
+            raise OutputError(f"{folder.path} has parts of a film, which is not cut now, because {whole}", fresh=True)
         alone = "" if cutting.executor is None else ", and no worker helps"
         name = "standard input" if path == "-" else Path(path).name
         log.warning("%s is not cut, because %s: nothing is kept if it is interrupted%s", name, whole, alone)
