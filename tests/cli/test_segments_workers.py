@@ -136,7 +136,7 @@ def test_stopped_with_workers_all_processes_end(number: signal.Signals, film: Pa
     process.send_signal(number)
     said = process.communicate(timeout=60)[1].splitlines()
     assert process.returncode == 130
-    assert "of 12 segments are kept in out.mkv.parts: the same call goes on from there" in said[-2]
+    assert "of 12 segments are kept in out.mkv.parts: run it again to go on" in said[-2]
     assert said[-1] == "Stopped: out.mkv was not finished"
     assert _are_gone(processes, 5)
     assert _shared_memory() <= before

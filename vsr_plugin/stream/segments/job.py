@@ -259,7 +259,7 @@ class _Job:
                     self._folder.remove()
                 elif not anew:
                     log.warning(
-                        "%s: %d of %d segments are kept in %s: the same call goes on from there",
+                        "%s: %d of %d segments are kept in %s: run it again to go on",
                         self._name, done, whole, self._folder.path,
                     )  # fmt: skip
             raise
