@@ -67,7 +67,7 @@ def test_a_clip_is_seen_in_the_size_that_is_asked_for(media: Media) -> None:
         assert (status.scale, status.scales, status.seen_scale) == (0, (), 0)
         assert (status.seen_width, status.seen_height) == (150, 100)
         assert {"espcn", "fsrcnn", "lapsrn"} <= set(status.models)
-        assert "vdsr" not in status.models
+        assert "drcn" not in status.models
         assert figures(status)[0].startswith("espcn   96×54 → 150×100   eager")
         player.choose("fsrcnn", baseline="Lanczos")
         second = network_frame(player, first.number)

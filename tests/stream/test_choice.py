@@ -91,7 +91,7 @@ def test_weights_for_compressed_video_are_tried(monkeypatch: pytest.MonkeyPatch)
 def test_weights_in_8_bits_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "usable", usable)
     found = Trial.of(2, FRAME, quantized=True)
-    assert found.models == ("espcn",)
+    assert found.models == ("fsrcnn", "espcn")
     assert found.psnr("espcn") < Trial.of(2, FRAME).psnr("espcn")
 
 
