@@ -24,9 +24,7 @@ def record(launch: Callable[[], object], stream: torch.cuda.Stream) -> torch.cud
     """
     graph = torch.cuda.CUDAGraph()
     tuning = load_ops().LOCK if AVAILABLE else nullcontext()
-    before = torch.cuda.stream(
-        torch.cuda.current_stream(stream.device)
-    )  # a recording that fails to begin leaves another
+    before = torch.cuda.stream(torch.cuda.current_stream(stream.device))  # a capture that fails to begin changes it
     with tuning, before, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         launch()
     return graph
