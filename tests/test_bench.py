@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 from tests.networks import small
 from vsr_plugin.bench import Absent, Ceiling, Settings, Timing, backends, inference, job, peers
 from vsr_plugin.bench.chart import draw
+from vsr_plugin.bench.clip import RATE
 from vsr_plugin.bench.ffmpeg_model import ffmpeg_model
 from vsr_plugin.bench.kernels import measure_kernels
-from vsr_plugin.bench.pictures import RATE
 from vsr_plugin.bench.report import Report, measure
 from vsr_plugin.cli.bench import bench as app
 from vsr_plugin.engine import Upscaler
@@ -241,7 +241,7 @@ def test_a_loop_that_fails_is_absent_not_an_exception(monkeypatch: pytest.Monkey
     assert other.why.startswith("fails: ")
 
 
-# The picture and the command line
+# The chart and the command line
 
 
 def test_the_chart_is_a_picture(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from vsr_plugin.errors import UsageError
 from vsr_plugin.evaluation import Score, Scores, bicubic, evaluate, psnr, ssim, to_uint8
-from vsr_plugin.pictures import Picture, read_pictures
+from vsr_plugin.images import Image, read_images
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,37 +21,37 @@ BICUBIC = {2: (33.66, 0.9299), 3: (30.39, 0.8682), 4: (28.42, 0.8104)}
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_bicubic_has_its_published_figures(shared: Path, scale: int) -> None:
-    scores = evaluate(bicubic(scale), scale, read_pictures(shared / "Set5" / "HR"))
+    scores = evaluate(bicubic(scale), scale, read_images(shared / "Set5" / "HR"))
     assert scores.psnr == pytest.approx(BICUBIC[scale][0], abs=0.02)
     assert scores.ssim == pytest.approx(BICUBIC[scale][1], abs=0.0005)
 
 
 @pytest.mark.parametrize(("scale", "psnr"), [(2, 33.640), (3, 30.385), (4, 28.416)])
 def test_rgb_is_measured_through_8_bits(shared: Path, scale: int, psnr: float) -> None:
-    pictures = read_pictures(shared / "Set5" / "HR", 3)
-    assert evaluate(bicubic(scale), scale, pictures, 3).psnr == pytest.approx(psnr, abs=0.01)  # MATLAB rounds twice
+    images = read_images(shared / "Set5" / "HR", 3)
+    assert evaluate(bicubic(scale), scale, images, 3).psnr == pytest.approx(psnr, abs=0.01)  # MATLAB rounds twice
 
 
-def test_gray_pictures_are_measured_as_they_are_by_rgb_too(shared: Path) -> None:
-    pictures = read_pictures(shared / "Set14" / "HR", 3)
-    assert evaluate(bicubic(3), 3, pictures, 3).psnr == pytest.approx(27.530, abs=0.01)
+def test_gray_images_are_measured_as_they_are_by_rgb_too(shared: Path) -> None:
+    images = read_images(shared / "Set14" / "HR", 3)
+    assert evaluate(bicubic(3), 3, images, 3).psnr == pytest.approx(27.530, abs=0.01)
 
 
-def test_gray_pictures_are_measured_as_they_are(shared: Path) -> None:
-    # Through rgb2ycbcr the one gray picture of Set14 would gain 1.3 dB and the mean 0.09.
-    scores = evaluate(bicubic(3), 3, read_pictures(shared / "Set14" / "HR"))
+def test_gray_images_are_measured_as_they_are(shared: Path) -> None:
+    # Through rgb2ycbcr the one gray image of Set14 would gain 1.3 dB and the mean 0.09.
+    scores = evaluate(bicubic(3), 3, read_images(shared / "Set14" / "HR"))
     assert scores.psnr == pytest.approx(27.541, abs=0.01)
 
 
 def test_the_border_of_scale_samples_does_not_count() -> None:
     rng = np.random.default_rng(0)
-    picture = Picture("a", rng.integers(0, 256, (40, 40), dtype=np.uint8))
-    truth = torch.from_numpy(picture.luma)[None, None] / 255.0
+    image = Image("a", rng.integers(0, 256, (40, 40), dtype=np.uint8))
+    truth = torch.from_numpy(image.luma)[None, None] / 255.0
 
     def network(spoiled: int) -> float:
         output = truth.clone()
         output[..., :spoiled, :] = 0
-        return evaluate(lambda _: output, 2, [picture]).psnr
+        return evaluate(lambda _: output, 2, [image]).psnr
 
     assert network(2) == float("inf")
     assert network(3) < 40
@@ -87,17 +87,17 @@ def test_ssim_is_the_formula_at_every_place_of_the_window() -> None:
     assert ssim(x, x) == pytest.approx(1.0)
 
 
-def test_a_set_is_the_mean_of_its_pictures() -> None:
+def test_a_set_is_the_mean_of_its_images() -> None:
     scores = Scores((Score("a", 30.0, 0.8), Score("b", 40.0, 0.9)))
     assert scores.psnr == 35.0
     assert scores.ssim == pytest.approx(0.85)
 
 
 def test_what_cannot_be_measured_is_a_usage_error() -> None:
-    picture = Picture("a", np.zeros((40, 40), np.uint8))
+    image = Image("a", np.zeros((40, 40), np.uint8))
     with pytest.raises(UsageError, match="at least one image"):
         evaluate(bicubic(2), 2, [])
     with pytest.raises(UsageError, match=r"Expected \(40, 40\) samples for a, got \(60, 60\)"):
-        evaluate(bicubic(3), 2, [picture])
+        evaluate(bicubic(3), 2, [image])
     with pytest.raises(UsageError, match="11 × 11"):
-        evaluate(bicubic(2), 2, [Picture("tiny", np.zeros((12, 12), np.uint8))])
+        evaluate(bicubic(2), 2, [Image("tiny", np.zeros((12, 12), np.uint8))])

@@ -23,7 +23,7 @@ _BELOW_ENGINE = {
     "errors",
     "execution",
     "frames",
-    "image",
+    "arrays",
     "in_flight",
     "installation",
     "kernels",
@@ -35,7 +35,7 @@ _BELOW_ENGINE = {
     "tiling",
 }
 _BELOW_FRONT_ENDS = {*_BELOW_ENGINE, "engine", "stream"}
-_MEASURING = {"evaluation", "pictures"}
+_MEASURING = {"evaluation", "images"}
 # Room → the rooms it may import. A room is a module or a sub-package of vsr_plugin; all may import themselves.
 ROOMS = {
     "arguments": set[str](),
@@ -46,10 +46,10 @@ ROOMS = {
     "installation": set[str](),
     "interruption": set[str](),
     "figure": {"errors", "installation"},
-    "pictures": {"errors", "kernels"},
+    "images": {"errors", "kernels"},
     "frames": {"arguments", "errors"},
     "sizes": {"arguments", "errors", "frames"},
-    "image": {"errors", "frames"},
+    "arrays": {"errors", "frames"},
     "models": {"arguments", "errors", "frames", "kernels", "weights"},
     "color": {"errors", "frames", "kernels", "sizes"},
     "backends": {"errors", "frames", "installation", "interruption", "kernels", "models"},
@@ -68,9 +68,9 @@ ROOMS = {
     "bench": {*_BELOW_FRONT_ENDS, *_MEASURING, "compare", "figure", "interpolation", "preview"},
     "compare": {*_BELOW_FRONT_ENDS, "figure", "interpolation"},
     "export": {"backends", "errors", "installation", "models", "tiling"},
-    # Training pictures go through real encoders, and films are training data: both are read by `stream`.
+    # Training images go through real encoders, and films are training data: both are read by `stream`.
     "training": {*_MEASURING, "color", "errors", "figure", "frames", "installation", "kernels", "models", "stream"},
-    "evaluation": {"errors", "kernels", "pictures"},
+    "evaluation": {"errors", "kernels", "images"},
     "cli": {
         *_BELOW_FRONT_ENDS,
         "bench",
@@ -78,7 +78,7 @@ ROOMS = {
         "evaluation",
         "export",
         "interruption",
-        "pictures",
+        "images",
         "preview",
         "training",
         "weights",
@@ -92,7 +92,7 @@ ROOMS = {
 THIRD_PARTIES = {
     "torch": ("vsr_plugin", "kernels"),
     "numpy": ("vsr_plugin", "kernels"),
-    "av": ("vsr_plugin/stream", "vsr_plugin/pictures.py"),
+    "av": ("vsr_plugin/stream", "vsr_plugin/images.py"),
     "vapoursynth": ("vsr_plugin/vapoursynth",),
     "pynvml": ("vsr_plugin/backends/tensorrt/flavor.py",),
     "vskernels": ("vsr_plugin/vapoursynth/jetpack.py",),
@@ -203,8 +203,8 @@ def test_a_wrong_import_is_seen(module: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("module", "line"),
     [
-        ("evaluation", "from .pictures import imresize"),
-        ("evaluation", "from . import pictures"),
+        ("evaluation", "from .images import imresize"),
+        ("evaluation", "from . import images"),
         ("stream.decode", "import av.filter"),
         ("engine", "from . import tiling"),
         ("cli.bench", "from ..bench.report import measure"),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 
 from .arguments import named_arguments
+from .arrays import to_frame, to_image
 from .backends import Precision, check_precision, open_backend
 from .backends.memory import forget_frames, translated_errors
 from .color import Conversion
@@ -26,7 +27,6 @@ from .device import default_backend, find_device, torch_threads
 from .errors import BackendError, OutOfMemoryError, UsageError, check_type
 from .execution import MIN_TILE, Execution
 from .frames import Frame
-from .image import to_frame, to_image
 from .in_flight import InFlight, batches
 from .models import CLEAN, NetworkSpec, find_model, read_model, read_models
 from .models.own import check_modules
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from .image import Image
+    from .arrays import Image
     from .in_flight import Results
 
 _log = logging.getLogger(__name__)

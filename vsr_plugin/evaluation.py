@@ -6,7 +6,7 @@ rounded to 8 bits; ``scale`` samples are cropped from every side. Bicubic enlarg
 30.39 and 28.42 dB on Set5.
 
 Networks of RGB, as in EDSR: the input is the RGB truth shrunk by imresize and rounded to 8 bits, the output is rounded
-to 8 bits; what is compared is the luma of both, rounded, within the same border. A gray picture is compared as it is.
+to 8 bits; what is compared is the luma of both, rounded, within the same border. A gray image is compared as it is.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import UsageError
+from .images import crop_to_multiple, rgb_to_luma, shrink
 from .kernels import enlarge
-from .pictures import crop_to_multiple, rgb_to_luma, shrink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
-    from .pictures import Picture
+    from .images import Image
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What one picture measures: PSNR in dB, SSIM in [−1, 1]."""
+    """What one image measures: PSNR in dB, SSIM in [−1, 1]."""
 
     name: str
     psnr: float
@@ -43,19 +43,19 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a set of pictures measures; the figure of a set is the mean over its pictures."""
+    """What a set of images measures; the figure of a set is the mean over its images."""
 
-    pictures: tuple[Score, ...]
+    images: tuple[Score, ...]
 
     @property
     def psnr(self) -> float:
         """Mean PSNR in dB."""
-        return fmean(score.psnr for score in self.pictures)
+        return fmean(score.psnr for score in self.images)
 
     @property
     def ssim(self) -> float:
         """Mean SSIM."""
-        return fmean(score.ssim for score in self.pictures)
+        return fmean(score.ssim for score in self.images)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,10 +63,10 @@ class Pair:
     """What a network gets, and what it should make of it.
 
     Attributes:
-        name: Of the picture.
+        name: Of the image.
         small: (C, H, W) float32 in [0, 1].
         truth: (H·scale, W·scale) uint8 luma.
-        gray: Whether the picture has no color.
+        gray: Whether the image has no color.
     """
 
     name: str
@@ -75,29 +75,29 @@ class Pair:
     gray: bool = False
 
 
-def evaluate(network: Callable[[Tensor], Tensor], scale: int, pictures: Iterable[Picture], channels: int = 1) -> Scores:
-    """Measure a network, or anything that enlarges like one, on whole pictures.
+def evaluate(network: Callable[[Tensor], Tensor], scale: int, images: Iterable[Image], channels: int = 1) -> Scores:
+    """Measure a network, or anything that enlarges like one, on whole images.
 
     Args:
         network: Takes (1, C, H, W) float32 in [0, 1] on the CPU, gives (1, C, H·scale, W·scale) in [0, 1], unrounded.
         scale: Whole number.
-        pictures: The large pictures, of any size, read with ``channels``.
+        images: The large images, of any size, read with ``channels``.
         channels: C: 1 for luma, 3 for RGB.
 
     Raises:
-        UsageError: no picture, or a network whose output has another size.
+        UsageError: no image, or a network whose output has another size.
     """
-    return measure(network, scale, (shrunk_pair(picture, scale, channels) for picture in pictures))
+    return measure(network, scale, (shrunk_pair(image, scale, channels) for image in images))
 
 
-def shrunk_pair(picture: Picture, scale: int, channels: int) -> Pair:
-    """A picture, cropped to a multiple of the scale, and the same shrunk."""
-    small = shrink(crop_to_multiple(picture.samples(channels), scale), scale)
-    return Pair(picture.name, small, crop_to_multiple(picture.luma, scale), picture.gray)
+def shrunk_pair(image: Image, scale: int, channels: int) -> Pair:
+    """An image, cropped to a multiple of the scale, and the same shrunk."""
+    small = shrink(crop_to_multiple(image.samples(channels), scale), scale)
+    return Pair(image.name, small, crop_to_multiple(image.luma, scale), image.gray)
 
 
 def measure(network: Callable[[Tensor], Tensor], scale: int, pairs: Iterable[Pair]) -> Scores:
-    """`evaluate`, for pictures that were made small in another way.
+    """`evaluate`, for images that were made small in another way.
 
     Raises:
         UsageError: no pair, or a network whose output has another size.
@@ -119,7 +119,7 @@ def measure(network: Callable[[Tensor], Tensor], scale: int, pairs: Iterable[Pai
 
 
 def _luma(rgb: NDArray[np.uint8], *, gray: bool) -> NDArray[np.uint8]:
-    """What an enlarged picture is compared by: of a gray one the mean of its channels, without studio range."""
+    """What an enlarged image is compared by: of a gray one the mean of its channels, without studio range."""
     if gray:
         return np.floor(rgb.mean(2) + 0.5).astype(np.uint8)
     return rgb_to_luma(rgb)
@@ -137,22 +137,22 @@ def to_uint8(samples: Tensor) -> NDArray[np.uint8]:
 
 
 def psnr(truth: NDArray[np.uint8], result: NDArray[np.uint8]) -> float:
-    """Peak signal-to-noise ratio in dB of 8-bit pictures of one shape; infinite if they are equal."""
+    """Peak signal-to-noise ratio in dB of 8-bit images of one shape; infinite if they are equal."""
     error = float(np.square(truth.astype(np.float64) - result).mean())
     return float("inf") if error == 0 else float(10.0 * np.log10(255.0**2 / error))
 
 
 def ssim(truth: NDArray[np.uint8], result: NDArray[np.uint8]) -> float:
-    """Structural similarity of 8-bit pictures of one shape, at least 11 × 11.
+    """Structural similarity of 8-bit images of one shape, at least 11 × 11.
 
-    An 11 × 11 Gaussian window with σ = 1.5 inside the picture, K = (0.01, 0.03), L = 255. Source: Wang et al., "Image
+    An 11 × 11 Gaussian window with σ = 1.5 inside the image, K = (0.01, 0.03), L = 255. Source: Wang et al., "Image
     Quality Assessment: From Error Visibility to Structural Similarity", IEEE TIP 2004, section III.
 
     Raises:
-        UsageError: a picture smaller than the window.
+        UsageError: an image smaller than the window.
     """
     if min(truth.shape) < 11:
-        raise UsageError(f"Expected pictures of at least 11 × 11 samples for SSIM, got {truth.shape}")
+        raise UsageError(f"Expected images of at least 11 × 11 samples for SSIM, got {truth.shape}")
     window = torch.exp(-((torch.arange(11, dtype=torch.float64) - 5.0) ** 2) / (2 * 1.5**2))
     window = window / window.sum()
 

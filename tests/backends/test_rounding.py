@@ -14,9 +14,9 @@ from vsr_plugin.backends import Precision, open_backend, rounding
 from vsr_plugin.backends.openvino import OpenVINOBackend, _plain
 from vsr_plugin.backends.rounding import for_bfloat16
 from vsr_plugin.evaluation import evaluate
+from vsr_plugin.images import Image, read_image
 from vsr_plugin.models import CLEAN, MODELS, NetworkSpec, load_model, manifest, read_model
 from vsr_plugin.passes import Pass
-from vsr_plugin.pictures import Picture, read_picture
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -62,21 +62,21 @@ def test_rounded_kernels_keep_their_sum() -> None:
     assert float(error.mean()) < float(plain.mean()) / 2
 
 
-def pictures(shared: Path, channels: int) -> list[Picture]:
+def images(shared: Path, channels: int) -> list[Image]:
     """The middle of three of Set14, of one size; in what bfloat16 costs they are like all fourteen."""
     found = []
     for path in sorted((shared / "Set14" / "HR").glob("*.bmp"))[4:10:2]:
-        picture = read_picture(path, channels)
-        middle = tuple(slice((n - 250) // 2, (n + 250) // 2) for n in picture.luma.shape)
-        rgb = None if picture.rgb is None else picture.rgb[middle]
-        found.append(replace(picture, luma=picture.luma[middle], rgb=rgb))
+        image = read_image(path, channels)
+        middle = tuple(slice((n - 250) // 2, (n + 250) // 2) for n in image.luma.shape)
+        rgb = None if image.rgb is None else image.rgb[middle]
+        found.append(replace(image, luma=image.luma[middle], rgb=rgb))
     return found
 
 
 def cost(name: str, scale: int, weights: Path | None, shared: Path, tuned_for: str = CLEAN) -> float:
     """dB of PSNR that OpenVINO's bfloat16 loses against its float32."""
     spec, module = read_model(name, scale, weights, tuned_for)
-    measured = pictures(shared, spec.channels)
+    measured = images(shared, spec.channels)
 
     def psnr(how: Precision) -> float:
         networks: dict[Any, Callable[[Tensor], Tensor]] = {}

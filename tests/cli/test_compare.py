@@ -1,4 +1,4 @@
-"""``vsr compare``: what is in the pictures, and what is refused."""
+"""``vsr compare``: what is in the images, and what is refused."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_what_was_opened_is_closed_when_a_later_model_fails(
     assert sorted(closed) == ["bicubic", "espcn"]
 
 
-def test_panels_are_what_the_models_make_of_the_whole_picture(
+def test_panels_are_what_the_models_make_of_the_whole_image(
     media: Media, run: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(media("two_audio.mp4"), "in.mp4")
@@ -107,7 +107,7 @@ def test_a_video_keeps_its_times(media: Media, run: Run) -> None:
     assert (int(found["width"]) % 2, int(found["height"]) % 2) == (0, 0)
 
 
-def test_a_picture_is_not_expected_to_have_titles_and_chapters(
+def test_an_image_is_not_expected_to_have_titles_and_chapters(
     media: Media, run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert run(media("all.mkv"), "-m", "espcn", "-o", "out.png") == 0
@@ -141,7 +141,7 @@ def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.
         (("{plain}", "-m", "espcn", "--crop", "30x20+90+0"), 2, "Expected a crop inside of 96×54, got 30x20+90+0"),
         (("{plain}", "-m", "espcn", "--at", "soon"), 2, "Expected --at as seconds or HH:MM:SS, got 'soon'"),
         (("{plain}", "-m", "espcn="), 2, "Expected --models NAME=FILE, got 'espcn='"),
-        (("{plain}", "-m", "espcn", "--duration", "2"), 2, "Expected --duration with a video, got the picture"),
+        (("{plain}", "-m", "espcn", "--duration", "2"), 2, "Expected --duration with a video, got the image"),
     ],
 )
 def test_mistakes_are_told_in_one_line(

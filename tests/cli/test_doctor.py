@@ -45,16 +45,16 @@ def healthy() -> list[dict[str, str]]:
 def test_a_healthy_installation_has_nothing_broken(healthy: list[dict[str, str]]) -> None:
     assert [finding for finding in healthy if finding["state"] == "broken"] == []
     parts = list(dict.fromkeys(finding["part"] for finding in healthy))
-    assert parts == ["versions", "devices", "encoders", "weights", "pictures", "engines", "vapoursynth"]
+    assert parts == ["versions", "devices", "encoders", "weights", "backends", "engines", "vapoursynth"]
 
 
-def test_every_backend_that_is_there_enlarges_a_picture(healthy: list[dict[str, str]]) -> None:
-    names = [finding["name"] for finding in healthy if finding["part"] == "pictures" and finding["state"] == "ok"]
+def test_every_backend_that_is_there_enlarges_a_frame(healthy: list[dict[str, str]]) -> None:
+    names = [finding["name"] for finding in healthy if finding["part"] == "backends" and finding["state"] == "ok"]
     assert {"default", "eager on cpu", "openvino on cpu"} <= set(names)
 
 
 def test_a_backend_whose_device_is_not_there_is_absent(healthy: list[dict[str, str]]) -> None:
-    triton = [finding for finding in healthy if finding["part"] == "pictures" and finding["name"].startswith("triton")]
+    triton = [finding for finding in healthy if finding["part"] == "backends" and finding["name"].startswith("triton")]
     there = torch.cuda.is_available()
     assert [finding["state"] for finding in triton] == ["ok" if there else "absent"]
 
@@ -124,19 +124,19 @@ def test_no_weights_at_all_are_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert finding.state == "broken"
 
 
-def test_a_picture_far_from_bicubic_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frame_far_from_bicubic_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     class Inverse(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return 1 - torch.nn.functional.interpolate(x, scale_factor=3)
 
     monkeypatch.setattr("vsr_plugin.engine.read_model", lambda *_, **__: (MODELS["espcn"], Inverse()))
-    finding = module._picture("eager on cpu", "espcn", 3, "eager", "cpu")
+    finding = module._enlargement("eager on cpu", "espcn", 3, "eager", "cpu")
     assert finding.state == "broken"
     assert "expected less than" in finding.detail
 
 
 def test_a_backend_that_fails_is_broken_not_an_exception() -> None:
-    finding = module._picture("openvino on cuda", "espcn", 3, "openvino", "cuda")
+    finding = module._enlargement("openvino on cuda", "espcn", 3, "openvino", "cuda")
     assert finding.state == "broken"
     assert finding.remedy
 

@@ -20,8 +20,8 @@ from vsr_plugin.cli.eval import evaluate
 from vsr_plugin.errors import OutputError, UsageError
 from vsr_plugin.evaluation import bicubic
 from vsr_plugin.evaluation import evaluate as measure
+from vsr_plugin.images import read_images
 from vsr_plugin.models import MODELS, build_model, load_model
-from vsr_plugin.pictures import read_pictures
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def app() -> typer.Typer:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "pictures"
+    path = tmp_path / "images"
     path.mkdir()
     rng = np.random.default_rng(0)
     for name in ("a", "bb"):
@@ -59,12 +59,12 @@ def test_it_says_what_is_measured(app: typer.Typer, folder: Path, monkeypatch: p
     assert [line.split(", ")[-1] for line in said[1:]] == [f"{number} of {count}" for number in range(1, count + 1)]
 
 
-def test_json_holds_every_picture(app: typer.Typer, folder: Path) -> None:
+def test_json_holds_every_image(app: typer.Typer, folder: Path) -> None:
     result = CliRunner().invoke(app, ["bicubic", "-x", "3", "--data", str(folder), "--json"], catch_exceptions=False)
     report = json.loads(result.stdout)
     assert (report["model"], report["scale"]) == ("bicubic", 3)
-    assert [picture["name"] for picture in report["pictures"]] == ["a.png", "bb.png"]
-    assert report["psnr"] == pytest.approx(sum(picture["psnr"] for picture in report["pictures"]) / 2)
+    assert [image["name"] for image in report["images"]] == ["a.png", "bb.png"]
+    assert report["psnr"] == pytest.approx(sum(image["psnr"] for image in report["images"]) / 2)
 
 
 def test_a_backend_measures_what_the_module_does(app: typer.Typer, folder: Path, tmp_path: Path) -> None:
@@ -84,21 +84,21 @@ def test_a_network_of_rgb_is_measured_in_rgb(app: typer.Typer, folder: Path, tmp
     save_file(module.state_dict(), tmp_path / "w.safetensors")
     words = ["edsr-baseline", "-x", "2", "--data", str(folder), "--weights", str(tmp_path / "w.safetensors"), "--json"]
     found = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
-    assert found["psnr"] == pytest.approx(measure(module, 2, read_pictures(folder, 3), 3).psnr, abs=1e-6)
+    assert found["psnr"] == pytest.approx(measure(module, 2, read_images(folder, 3), 3).psnr, abs=1e-6)
 
 
 def test_the_self_ensemble_is_measured(app: typer.Typer, folder: Path) -> None:
     words = ["espcn", "-x", "2", "--data", str(folder), "--json", "--self-ensemble"]
     found = json.loads(CliRunner().invoke(app, words, catch_exceptions=False).stdout)
     network = load_model("espcn", 2)
-    expected = measure(lambda x: mean_of_eight(x, network, network), 2, read_pictures(folder))
+    expected = measure(lambda x: mean_of_eight(x, network, network), 2, read_images(folder))
     assert found["psnr"] == pytest.approx(expected.psnr)
-    assert found["psnr"] != pytest.approx(measure(network, 2, read_pictures(folder)).psnr)
+    assert found["psnr"] != pytest.approx(measure(network, 2, read_images(folder)).psnr)
 
 
 @pytest.fixture
 def survey(app: typer.Typer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What --all writes of bicubic and ESPCN ×3, of pictures in a folder that is named like a benchmark."""
+    """What --all writes of bicubic and ESPCN ×3, of images in a folder that is named like a benchmark."""
     folder = folder.rename(tmp_path / "Set5")
     monkeypatch.setattr("vsr_plugin.bench.survey.MODELS", {"espcn": MODELS["espcn"]})
     words = ["--all", "-x", "3", "--data", str(folder), "--out", str(tmp_path / "out")]
@@ -114,11 +114,11 @@ def survey(app: typer.Typer, folder: Path, tmp_path: Path, monkeypatch: pytest.M
 def test_all_writes_what_it_measures_beside_the_papers_figures(survey: Path, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     data = json.loads((survey / "models.json").read_text(encoding="utf-8"))
-    assert (data["benchmark"], data["pictures"]) == ("Set5", 2)
+    assert (data["benchmark"], data["images"]) == ("Set5", 2)
     by_name = {row["model"]: row for row in data["rows"]}
-    assert by_name["bicubic"]["psnr"] == pytest.approx(measure(bicubic(3), 3, read_pictures(tmp_path / "Set5")).psnr)
+    assert by_name["bicubic"]["psnr"] == pytest.approx(measure(bicubic(3), 3, read_images(tmp_path / "Set5")).psnr)
     espcn = by_name["espcn"]
-    assert espcn["psnr"] == pytest.approx(measure(load_model("espcn", 3), 3, read_pictures(tmp_path / "Set5")).psnr)
+    assert espcn["psnr"] == pytest.approx(measure(load_model("espcn", 3), 3, read_images(tmp_path / "Set5")).psnr)
     assert espcn["published"] == 33.13
     assert espcn["difference"] == pytest.approx(espcn["psnr"] - 33.13)
     assert espcn["fps"] > 0

@@ -13,10 +13,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vsr_plugin.errors import UsageError, WeightsError
 from vsr_plugin.evaluation import evaluate
+from vsr_plugin.images import read_images
 from vsr_plugin.models import CLEAN, MODELS, build_model, find_model, load_model, manifest
 from vsr_plugin.models.cost import macs, parameters, radius
 from vsr_plugin.models.specs import weights_key
-from vsr_plugin.pictures import read_pictures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -193,7 +193,7 @@ def test_without_shipped_weights_the_cost_of_training_them_is_said(monkeypatch: 
 
 @pytest.mark.parametrize(("name", "scale"), [(name, scale) for name, scales in SET5.items() for scale in scales])
 def test_shipped_weights_reach_the_papers(shared: Path, name: str, scale: int) -> None:
-    scores = evaluate(load_model(name, scale), scale, read_pictures(shared / "Set5" / "HR"))
+    scores = evaluate(load_model(name, scale), scale, read_images(shared / "Set5" / "HR"))
     assert scores.psnr >= SET5[name][scale]
     row = manifest()[f"{name}_x{scale}"]
     assert scores.psnr == pytest.approx(row["set5"]["psnr"], abs=0.005)

@@ -1,4 +1,4 @@
-"""Other people's weights in our modules give their pictures and their figures."""
+"""Other people's weights in our modules give their images and their figures."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from torch import nn
 from tests import networks
 from vsr_plugin.errors import UsageError, WeightsError
 from vsr_plugin.evaluation import evaluate
+from vsr_plugin.images import read_images
 from vsr_plugin.models import MODELS, build_model, load_model, read_model
 from vsr_plugin.models.convert import WeightsFile, convert, convert_file
 from vsr_plugin.models.convert.files import Entry, Tensors
 from vsr_plugin.models.cost import Undrawn
 from vsr_plugin.models.layers import BicubicUpsample
-from vsr_plugin.pictures import read_pictures
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ TOLERANCE = 0.025
 
 @dataclass(frozen=True)
 class Reference:
-    """A file of somebody else's, a picture that it made of another, and its PSNR on Set5 in dB."""
+    """A file of somebody else's, an image that it made of another, and its PSNR on Set5 in dB."""
 
     model: str
     scale: int
@@ -83,11 +83,11 @@ MEASURED = [
 
 
 @pytest.mark.parametrize("reference", REFERENCES, ids=str)
-def test_a_file_makes_its_authors_picture(shared: Path, reference: Reference) -> None:
+def test_a_file_makes_its_authors_image(shared: Path, reference: Reference) -> None:
     """Within twice the rounding of plain torch: both are float32, and the sums are in another order."""
     module = load_model(reference.model, reference.scale, shared / "reference_weights" / reference.file)
     if isinstance(getattr(module, "upsample", None), BicubicUpsample):
-        module.upsample = nn.Identity()  # these pictures are enlarged already
+        module.upsample = nn.Identity()  # these images are enlarged already
     with np.load(shared / "reference_weights" / "golden" / f"{reference.golden}.npz") as arrays:
         x, expected = torch.from_numpy(arrays["input"]), torch.from_numpy(arrays["output"])
     rounded = module(x)
@@ -100,8 +100,8 @@ def test_a_file_reaches_its_figure(shared: Path, tmp_path: Path, reference: Refe
     source, target = shared / "reference_weights" / reference.file, tmp_path / "ours.safetensors"
     convert_file(source, target, reference.model, reference.scale)
     spec, module = read_model(reference.model, reference.scale, target)
-    pictures = read_pictures(shared / "Set5" / "HR", spec.channels)
-    found = evaluate(module, reference.scale, pictures, spec.channels).psnr
+    images = read_images(shared / "Set5" / "HR", spec.channels)
+    found = evaluate(module, reference.scale, images, spec.channels).psnr
     assert found == pytest.approx(reference.psnr, abs=TOLERANCE)
 
 

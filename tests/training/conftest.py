@@ -1,4 +1,4 @@
-"""Pictures to train on, and networks small enough to be trained in a test."""
+"""Images to train on, and networks small enough to be trained in a test."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures with edges in all directions."""
-    path = tmp_path_factory.mktemp("pictures")
+    """Twelve images with edges in all directions."""
+    path = tmp_path_factory.mktemp("images")
     y, x = torch.meshgrid(torch.arange(108.0), torch.arange(120.0), indexing="ij")
     for index in range(12):
         angle = torch.tensor(index * 0.5)

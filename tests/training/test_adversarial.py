@@ -25,7 +25,7 @@ def test_discriminator_and_features_have_the_papers_size() -> None:
         assert parameters(VGG19(2, 2)) == 260_160
 
 
-def test_the_discriminator_gives_one_logit_a_picture() -> None:
+def test_the_discriminator_gives_one_logit_for_an_image() -> None:
     assert Discriminator(32)(torch.rand(2, 3, 32, 32)).shape == (2, 1)
 
 

@@ -1,4 +1,4 @@
-"""Films as training pictures."""
+"""Films as training images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from vsr_plugin.errors import InputError
-from vsr_plugin.pictures import rgb_to_luma
+from vsr_plugin.images import rgb_to_luma
 from vsr_plugin.training import films
 from vsr_plugin.training.films import read_film
 from vsr_plugin.training.settings import Settings
@@ -42,18 +42,15 @@ def film(tmp_path: Path) -> Path:
 def test_frames_are_of_every_scene_and_none_twice(film: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """Of a film that is read from end to end, and of one that is searched."""
     monkeypatch.setattr(films, "_READ_WHOLE", most)
-    pictures = read_film(film, 1, 40)
+    images = read_film(film, 1, 40)
     levels = [16 + level * 219 / 255 for level in LEVELS]
-    means = [float(picture.luma.mean()) for picture in pictures]
+    means = [float(image.luma.mean()) for image in images]
     for level in levels:
         assert (
-            sum(
-                abs(mean - level) < 1.5 and picture.luma.std() < 2
-                for mean, picture in zip(means, pictures, strict=True)
-            )
+            sum(abs(mean - level) < 1.5 and image.luma.std() < 2 for mean, image in zip(means, images, strict=True))
             == 1
         )
-    assert len(LEVELS) < len(pictures) <= 13
+    assert len(LEVELS) < len(images) <= 13
 
 
 @pytest.mark.parametrize("name", ["film.264", "with_sound.mkv"])
@@ -65,7 +62,7 @@ def test_frames_are_of_every_scene_where_the_length_is_unknown_or_wrong(
     command = ["ffmpeg", "-v", "error", "-i", str(film), *sound, "-c:v", "copy", str(tmp_path / name)]
     subprocess.run(command, check=True)
     monkeypatch.setattr(films, "_READ_WHOLE", 10)
-    means = [float(picture.luma.mean()) for picture in read_film(tmp_path / name, 1, 40)]
+    means = [float(image.luma.mean()) for image in read_film(tmp_path / name, 1, 40)]
     for level in LEVELS:
         assert any(abs(mean - 16 - level * 219 / 255) < 1.5 for mean in means)
     assert len(means) > len(LEVELS)
@@ -83,14 +80,14 @@ def test_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name, what in (("pipe", "which is neither"), ("nothing", "and there is none")):
         with pytest.raises(InputError, match=f"Expected a folder of images or a film, got '.*{name}', {what}"):
-            films.read_images(tmp_path / name, 1)
+            films.read_training_images(tmp_path / name, 1)
 
 
 def test_a_network_of_rgb_gets_colors(film: Path) -> None:
-    for picture in read_film(film, 3, 8):
-        assert picture.rgb is not None
-        assert picture.rgb.shape == (80, 96, 3)
-        assert np.array_equal(picture.luma, rgb_to_luma(picture.rgb))
+    for image in read_film(film, 3, 8):
+        assert image.rgb is not None
+        assert image.rgb.shape == (80, 96, 3)
+        assert np.array_equal(image.luma, rgb_to_luma(image.rgb))
 
 
 def test_one_image_is_no_film(folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from vsr_plugin.pictures import imresize
+from vsr_plugin.images import imresize
 from vsr_plugin.training.flat import emphasize, flatten_some
 
 

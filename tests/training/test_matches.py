@@ -1,4 +1,4 @@
-"""Training pictures that a benchmark has are found, at other sizes and cropped; others are not."""
+"""Training images that a benchmark has are found, at other sizes and cropped; others are not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vsr_plugin.errors import UsageError
-from vsr_plugin.pictures import Picture, imresize
+from vsr_plugin.images import Image, imresize
 from vsr_plugin.training.matches import find_matches
 from vsr_plugin.training.settings import Settings
 from vsr_plugin.training.trainer import Trainer
@@ -30,7 +30,7 @@ def scene(seed: int, height: int = 240, width: int = 320) -> NDArray[np.uint8]:
     return (large[0] * 180 + large[1] * 60).clamp(0, 255)[0, 0].byte().numpy()
 
 
-BENCHMARK = [Picture(f"benchmark {seed}", scene(seed)) for seed in range(4)]
+BENCHMARK = [Image(f"benchmark {seed}", scene(seed)) for seed in range(4)]
 
 
 @pytest.mark.parametrize(
@@ -45,23 +45,23 @@ BENCHMARK = [Picture(f"benchmark {seed}", scene(seed)) for seed in range(4)]
     ],
     ids=["itself", "larger", "smaller and cropped", "a part", "with more around", "darker"],
 )
-def test_a_benchmark_picture_is_found(changed: object) -> None:
+def test_a_benchmark_image_is_found(changed: object) -> None:
     assert callable(changed)
-    (match,) = find_matches([Picture("training", changed(BENCHMARK[2].luma))], BENCHMARK)
+    (match,) = find_matches([Image("training", changed(BENCHMARK[2].luma))], BENCHMARK)
     assert (match.training, match.benchmark) == ("training", "benchmark 2")
     assert match.correlation > 0.96
 
 
-def test_other_pictures_are_not_found() -> None:
-    others = [Picture(str(seed), scene(seed, 300, 260)) for seed in range(10, 30)]
-    flat = Picture("flat", np.full((90, 90), 128, np.uint8))
+def test_other_images_are_not_found() -> None:
+    others = [Image(str(seed), scene(seed, 300, 260)) for seed in range(10, 30)]
+    flat = Image("flat", np.full((90, 90), 128, np.uint8))
     assert find_matches([*others, flat], [*BENCHMARK, flat]) == []
 
 
-def test_training_on_a_benchmark_picture_is_refused(tmp_path: Path) -> None:
-    for folder, pictures in {"training": range(10), "benchmark": range(9, 11)}.items():
+def test_training_on_a_benchmark_image_is_refused(tmp_path: Path) -> None:
+    for folder, images in {"training": range(10), "benchmark": range(9, 11)}.items():
         (tmp_path / folder).mkdir()
-        for seed in pictures:
+        for seed in images:
             path = tmp_path / folder / f"{folder}{seed}.png"
             av.VideoFrame.from_ndarray(scene(seed), format="gray").save(path)
     settings = Settings("espcn", (2,), (tmp_path / "training",), tmp_path / "run", benchmarks=(tmp_path / "benchmark",))

@@ -16,11 +16,11 @@ from vsr_plugin.errors import UsageError
 from vsr_plugin.evaluation import evaluate
 from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame
+from vsr_plugin.images import read_images
 from vsr_plugin.models import MODELS, ModelSpec, load_model, read_model
 from vsr_plugin.models.cost import macs, parameters, radius
 from vsr_plugin.models.layout import Layout, table
 from vsr_plugin.models.published import published_psnr
-from vsr_plugin.pictures import read_pictures
 from vsr_plugin.training.initial import initialize
 from vsr_plugin.training.recipes import RECIPES, Recipe
 from vsr_plugin.training.settings import Settings
@@ -105,7 +105,7 @@ def test_it_is_trained_and_evaluated(folder: Path, tmp_path: Path) -> None:
     for _ in (trainer := Trainer(Settings("toy", (2,), (folder,), tmp_path / "run", steps=20))).run():
         pass
     best = load_model("toy", 2, tmp_path / "run" / "best.safetensors")
-    assert evaluate(best, 2, read_pictures(folder)).psnr > 5
+    assert evaluate(best, 2, read_images(folder)).psnr > 5
     assert trainer.recipe == RECIPE
 
 

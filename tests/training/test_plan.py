@@ -11,7 +11,7 @@ from vsr_plugin.errors import UsageError
 from vsr_plugin.training.plan import SHIPPED, plan_runs
 from vsr_plugin.training.settings import Settings
 
-COMMON = Settings("", (), (Path("pictures"),), Path("runs"))
+COMMON = Settings("", (), (Path("images"),), Path("runs"))
 
 
 def test_each_scale_is_a_run_and_starts_from_the_first() -> None:

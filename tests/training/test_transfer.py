@@ -32,52 +32,52 @@ def keep(module: nn.Module, scale: int, path: Path) -> Path:
 
 
 @pytest.fixture
-def picture() -> torch.Tensor:
+def image() -> torch.Tensor:
     """Smooth, so that enlarging it by another scale means something."""
     y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
     return torch.stack([0.5 + 0.4 * torch.sin(x / 4), 0.5 + 0.4 * torch.cos(y / 5), (x + y) / 32])[None]
 
 
 @pytest.mark.parametrize("scale", [3, 4])
-def test_edsr_takes_its_picture_along_to_another_scale(tmp_path: Path, picture: torch.Tensor, scale: int) -> None:
+def test_edsr_takes_its_image_along_to_another_scale(tmp_path: Path, image: torch.Tensor, scale: int) -> None:
     torch.manual_seed(0)
     first, second = EDSR(2, **SIZE), EDSR(scale, **SIZE)
     for module in (first, second):
-        initialize("bicubic", module, picture, torch.Generator().manual_seed(0))
+        initialize("bicubic", module, image, torch.Generator().manual_seed(0))
     with torch.no_grad():
         parameters = dict(first.named_parameters())
         parameters["tail.bias"].add_(torch.tensor([0.2, -0.1, 0.1]))  # something that can be recognised
         parameters["upsample.0.weight"].mul_(0.5)
-    load_start(second, keep(first, 2, tmp_path / "x2.safetensors"), (scale,), (), picture)
+    load_start(second, keep(first, 2, tmp_path / "x2.safetensors"), (scale,), (), image)
     with torch.no_grad():
-        small, large = first(picture), second(picture)
+        small, large = first(image), second(image)
     inside = (..., slice(3, -3), slice(3, -3))
     assert float((large.mean((2, 3)) - small.mean((2, 3))).abs().max()) < 0.02
     shrunk = torch.nn.functional.interpolate(large, small.shape[2:], mode="area")
     assert float((shrunk - small)[inside].abs().max()) < 0.05
 
 
-def test_mdsr_starts_as_edsr(tmp_path: Path, picture: torch.Tensor) -> None:
+def test_mdsr_starts_as_edsr(tmp_path: Path, image: torch.Tensor) -> None:
     torch.manual_seed(0)
     first, second = EDSR(2, **SIZE), MDSR(2, **SIZE)
     with torch.no_grad():
         for name, parameter in second.preprocess.named_parameters():
             if "conv2" in name:
                 parameter.zero_()
-    load_start(second, keep(first, 2, tmp_path / "x2.safetensors"), (2, 3, 4), (), picture)
-    torch.testing.assert_close(second(picture), first(picture))
+    load_start(second, keep(first, 2, tmp_path / "x2.safetensors"), (2, 3, 4), (), image)
+    torch.testing.assert_close(second(image), first(image))
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-def test_srresnet_starts_as_edsr(tmp_path: Path, picture: torch.Tensor, scale: int) -> None:
+def test_srresnet_starts_as_edsr(tmp_path: Path, image: torch.Tensor, scale: int) -> None:
     torch.manual_seed(0)
     first, second = EDSR(scale, **SIZE), SRResNet(scale, **SIZE)
-    load_start(second, keep(first, scale, tmp_path / "edsr.safetensors"), (scale,), (), picture)
+    load_start(second, keep(first, scale, tmp_path / "edsr.safetensors"), (scale,), (), image)
     inside = (..., slice(7 * scale, -7 * scale), slice(7 * scale, -7 * scale))  # outside, EDSR sees the mean color
-    expected = first(picture)[inside]
-    torch.testing.assert_close(second(picture)[inside], expected)
-    second.train()  # as its normalisations see the same picture, so do those of training
-    torch.testing.assert_close(second(picture)[inside], expected)
+    expected = first(image)[inside]
+    torch.testing.assert_close(second(image)[inside], expected)
+    second.train()  # as its normalisations see the same image, so do those of training
+    torch.testing.assert_close(second(image)[inside], expected)
 
 
 def test_lapsrn_repeats_its_level(tmp_path: Path) -> None:

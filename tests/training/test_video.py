@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from vsr_plugin.errors import UsageError
 from vsr_plugin.evaluation import psnr
-from vsr_plugin.pictures import Picture, rgb_to_luma, shrink
+from vsr_plugin.images import Image, rgb_to_luma, shrink
 from vsr_plugin.stream import compression
 from vsr_plugin.training import video
 from vsr_plugin.training.settings import Settings
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def picture(height: int = 220, width: int = 260) -> NDArray[np.uint8]:
+def image(height: int = 220, width: int = 260) -> NDArray[np.uint8]:
     """(H, W, 3) with detail of several sizes."""
     rng = np.random.default_rng(0)
     coarse = np.kron(rng.integers(40, 200, (height // 20, width // 20, 3)), np.ones((20, 20, 1)))
@@ -38,7 +38,7 @@ def picture(height: int = 220, width: int = 260) -> NDArray[np.uint8]:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("scales", [(2,), (3,), (2, 3, 4)])
 def test_the_small_frame_is_the_large_one_shrunk_and_compressed(channels: int, scales: tuple[int, ...]) -> None:
-    samples = picture()[..., :channels]
+    samples = image()[..., :channels]
     qualities = []
     for seed in range(6):
         for large, small in degrade(samples, scales, 24, 96, np.random.default_rng(seed)):
@@ -60,7 +60,7 @@ def test_a_clip_goes_through_the_encoders_and_some_stay_clean(monkeypatch: pytes
 
     monkeypatch.setattr(video, "Compression", Spy)
     for seed in range(40):
-        list(degrade(picture()[..., :1], (2,), 4, 128, np.random.default_rng(seed)))
+        list(degrade(image()[..., :1], (2,), 4, 128, np.random.default_rng(seed)))
     assert {encoder for encoder, _ in asked} == set(compression.ENCODERS)
     assert 25 <= len(asked) < 40
     x264 = [options for encoder, options in asked if encoder == "libx264"]
@@ -70,22 +70,22 @@ def test_a_clip_goes_through_the_encoders_and_some_stay_clean(monkeypatch: pytes
 
 
 def test_clips_move() -> None:
-    """Large frames of most clips are not all the same, and every sample of a pan is one of the picture."""
+    """Large frames of most clips are not all the same, and every sample of a pan is one of the image."""
     moving = 0
     for seed in range(12):
-        first, second = (large for large, _ in degrade(picture(), (2,), 4, 96, np.random.default_rng(seed)))
+        first, second = (large for large, _ in degrade(image(), (2,), 4, 96, np.random.default_rng(seed)))
         moving += not np.array_equal(first, second)
     assert 5 <= moving < 12
 
 
 def test_pairs_are_the_same_for_a_seed_and_targets_in_between_are_not_compressed() -> None:
-    pictures = [Picture(str(index), rgb_to_luma(picture())) for index in range(2)]
+    images = [Image(str(index), rgb_to_luma(image())) for index in range(2)]
 
     def make(seed: int) -> list[tuple[NDArray[np.uint8], dict[int, torch.Tensor]]]:
-        return list(VideoPairs((4,), 1, seed)(pictures, 1, (1.0, 0.8), (2, 4), 64))
+        return list(VideoPairs((4,), 1, seed)(images, 1, (1.0, 0.8), (2, 4), 64))
 
     first, again, other = make(0), make(0), make(1)
-    assert len(first) == 2 * 2 * video._CLIPS_PER_PICTURE
+    assert len(first) == 2 * 2 * video._CLIPS_PER_IMAGE
     for (large, small), (same, small_again) in zip(first, again, strict=True):
         assert np.array_equal(large, same)
         assert torch.equal(small[4], small_again[4])
@@ -97,26 +97,26 @@ def test_pairs_are_the_same_for_a_seed_and_targets_in_between_are_not_compressed
     )
 
 
-def test_any_size_of_picture_has_room_for_any_motion() -> None:
+def test_any_size_of_image_has_room_for_any_motion() -> None:
     for seed in range(60):
         rng = np.random.default_rng(seed)
         height, width = (int(side) for side in rng.integers(64, 180, 2))
-        pairs = list(degrade(picture(180, 180)[:height, :width, :1], (2,), 4, 64, rng))
+        pairs = list(degrade(image(180, 180)[:height, :width, :1], (2,), 4, 64, rng))
         assert len(pairs) == 2
         assert all(min(large.shape[:2]) >= 64 for large, _ in pairs)
 
 
-def test_a_picture_that_is_too_small_gives_nothing() -> None:
-    assert list(degrade(picture(60, 200), (2,), 4, 64, np.random.default_rng(0))) == []
+def test_an_image_that_is_too_small_gives_nothing() -> None:
+    assert list(degrade(image(60, 200), (2,), 4, 64, np.random.default_rng(0))) == []
 
 
 @pytest.fixture
 def settings(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr(video, "_CLIPS_PER_PICTURE", 1)
+    monkeypatch.setattr(video, "_CLIPS_PER_IMAGE", 1)
     return Settings("espcn", (2,), (folder,), tmp_path / "run", steps=6, degradation="video")
 
 
-def test_a_run_is_validated_on_compressed_pictures_and_says_so(settings: Settings, small_networks: None) -> None:
+def test_a_run_is_validated_on_compressed_images_and_says_so(settings: Settings, small_networks: None) -> None:
     trainer = Trainer(settings)
     clean = Trainer(replace(settings, degradation="none", out=settings.out.parent / "clean"))
     assert trainer.baseline < clean.baseline - 0.3

@@ -1,4 +1,4 @@
-"""A picture of a report: how many frames per second each way of doing the job makes."""
+"""A chart of a report: how many frames per second each way of doing the job makes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture of a study of compressed video: what each way to enlarge is worth beside bicubic, and how steady it is."""
+"""A chart of a study of compressed video: what each way to enlarge is worth beside bicubic, and how steady it is."""
 
 from __future__ import annotations
 

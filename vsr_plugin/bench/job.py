@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from ..stream import Encoding, Source, upscale_file
 from ..stream.buffered import buffered
 from ..stream.encode import encode
-from .pictures import RATE, pictures
+from .clip import RATE, clip_planes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,7 +35,7 @@ def make_clip(folder: Path, settings: Settings, rate: int = RATE) -> Path:
     raw = folder / "clip.y4m"
     with raw.open("wb") as file:
         file.write(b"YUV4MPEG2 W%d H%d F%d:1 Ip A1:1 C420mpeg2\n" % (settings.width, settings.height, rate))
-        for planes in pictures(settings):
+        for planes in clip_planes(settings):
             file.write(b"FRAME\n")
             for plane in planes:
                 file.write(plane.contiguous().numpy().tobytes())
@@ -67,7 +67,7 @@ def without_network(clip: Path, output: Path, scale: int) -> float:
 
 
 def plain_encoding(settings: Settings) -> Encoding:
-    """One bit for each pixel of the large picture, which is what VideoWriter asks for."""
+    """One bit for each pixel of the large frame, which is what VideoWriter asks for."""
     return Encoding(PLAIN_CODEC, options={"b": str(settings.width * settings.height * settings.scale**2 * RATE)})
 
 

@@ -18,10 +18,10 @@ from ..errors import BackendError
 from ..installation import install
 from ..models import find_model
 from . import Absent, Timing
+from .clip import RATE
 from .ffmpeg_model import ffmpeg_model
 from .inference import load_network
 from .job import CODEC, CRF, PLAIN_CODEC, PRESET
-from .pictures import RATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,14 +88,14 @@ def _loop(
     channels = find_model(settings.model, scale).channels
     size = (settings.width * scale, settings.height * scale)
 
-    def enlarge(picture: Any) -> Any:
+    def enlarge(frame: Any) -> Any:
         if channels == 3:
-            x = np.ascontiguousarray(picture[..., ::-1].transpose(2, 0, 1)[None], np.float32) / 255
+            x = np.ascontiguousarray(frame[..., ::-1].transpose(2, 0, 1)[None], np.float32) / 255
             return (network(x)[0].clip(0, 1) * 255).round().astype(np.uint8).transpose(1, 2, 0)[..., ::-1]
-        picture = cv2.cvtColor(picture, cv2.COLOR_BGR2YCrCb)
-        x = picture[None, None, ..., 0].astype(np.float32) / 255
+        frame = cv2.cvtColor(frame, cv2.COLOR_BGR2YCrCb)
+        x = frame[None, None, ..., 0].astype(np.float32) / 255
         luma = (network(x)[0, 0].clip(0, 1) * 255).round().astype(np.uint8)
-        chroma = cv2.resize(picture[..., 1:], size, interpolation=cv2.INTER_CUBIC)
+        chroma = cv2.resize(frame[..., 1:], size, interpolation=cv2.INTER_CUBIC)
         return cv2.cvtColor(np.dstack([luma, chroma]), cv2.COLOR_YCrCb2BGR)
 
     def job() -> float:
@@ -103,10 +103,10 @@ def _loop(
         reader = cv2.VideoCapture(str(clip))
         writer = cv2.VideoWriter(str(folder / "loop.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), RATE, size)
         while True:
-            there, picture = reader.read()
+            there, frame = reader.read()
             if not there:
                 break
-            writer.write(enlarge(picture))
+            writer.write(enlarge(frame))
             count += 1
         writer.release()
         return (perf_counter() - began) / count

@@ -103,10 +103,10 @@ class _Viewer:
             shown = self._player.wait(self._number, left)
             if shown is None:
                 continue
-            picture = compose(shown, "split", 0.5)
-            add_labels(picture, shown, "split", picture.shape[1] // 2)
+            image = compose(shown, "split", 0.5)
+            add_labels(image, shown, "split", image.shape[1] // 2)
             now = time.monotonic()
-            np.concatenate([picture, strip(self._player.status(), self._player.times, picture.shape[1], now)])
+            np.concatenate([image, strip(self._player.status(), self._player.times, image.shape[1], now)])
             self.drawn += 1
             self.missed += shown.number - self._number - 1
             self._number = shown.number

@@ -15,7 +15,7 @@ import torch
 
 from ..engine import Upscaler
 from . import Absent, Ceiling, Settings, Timing, inference
-from .pictures import frames as made_up
+from .clip import frames as made_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

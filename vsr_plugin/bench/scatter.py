@@ -1,4 +1,4 @@
-"""A picture of a survey: what each model is worth against what it costs, a panel for each scale."""
+"""A chart of a survey: what each model is worth against what it costs, a panel for each scale."""
 
 from __future__ import annotations
 

@@ -13,13 +13,13 @@ from ..engine import Upscaler
 from ..errors import UsageError
 from ..evaluation import bicubic, evaluate
 from ..execution import Execution
+from ..images import read_images
 from ..interpolation import interpolation
 from ..models import MODELS, load_model
 from ..models.listing import signed
 from ..models.published import BENCHMARKS, published_psnr
-from ..pictures import read_pictures
 from . import Settings, inference
-from .pictures import frames
+from .clip import frames
 from .report import processor_name, warn_if_busy
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ..pictures import Picture
+    from ..images import Image
 
 _log = logging.getLogger(__name__)
 
@@ -42,9 +42,9 @@ class Row:
     Attributes:
         model: Name; bicubic is one.
         scale: Whole number.
-        psnr: dB, mean over the pictures.
-        ssim: Mean over the pictures.
-        published: The paper's PSNR on these pictures, None where it has none.
+        psnr: dB, mean over the images.
+        ssim: Mean over the images.
+        published: The paper's PSNR on these images, None where it has none.
         fps: Frames of 480 × 270 per second, colors included.
         how: What ran it for ``fps``: backend and precision.
     """
@@ -68,15 +68,15 @@ class Survey:
     """All of them.
 
     Attributes:
-        benchmark: Name of the pictures: Set5, Set14, or that of their folder.
-        pictures: How many.
+        benchmark: Name of the images: Set5, Set14, or that of their folder.
+        images: How many.
         processor: Name of what ran the networks.
         self_ensemble: Whether each ran eight times, for PSNR and for fps.
         rows: By scale, bicubic first.
     """
 
     benchmark: str
-    pictures: int
+    images: int
     processor: str
     self_ensemble: bool
     rows: tuple[Row, ...]
@@ -105,7 +105,7 @@ class Survey:
         how = " and ".join(sorted({row.how for row in self.rows if row.model != "bicubic"}))
         eight = ", each run eight times (self-ensemble)" if self.self_ensemble else ""
         return (
-            f"PSNR in dB and SSIM of luma, {self.pictures} pictures, a border of the scale cropped, in float32{eight}; "
+            f"PSNR in dB and SSIM of luma, {self.images} images, a border of the scale cropped, in float32{eight}; "
             f"fps: frames of {WIDTH}×{HEIGHT} a second on {self.processor} ({how}; bicubic in plain torch), in memory."
         )
 
@@ -126,13 +126,13 @@ def measure(data: Path, scales: Sequence[int] = (), *, self_ensemble: bool = Fal
     """Measure bicubic, and every model that has weights, at every scale that it has them for.
 
     Args:
-        data: Folder of large pictures.
+        data: Folder of large images.
         scales: Those wanted; all if empty.
         self_ensemble: Measure with it.
 
     Raises:
         UsageError: a scale that no model has weights for.
-        InputError: pictures that cannot be read.
+        InputError: images that cannot be read.
         VsrError: as `Upscaler` raises it.
     """
     shipped = [(spec.name, s) for spec in MODELS.values() for s in spec.scales if spec.weights(s) is not None]
@@ -142,20 +142,20 @@ def measure(data: Path, scales: Sequence[int] = (), *, self_ensemble: bool = Fal
             raise UsageError(f"Expected a scale that there are weights for ({', '.join(map(str, known))}), got {scale}")
     warn_if_busy()
     benchmark = benchmark_name(data.resolve())
-    pictures = {channels: read_pictures(data, channels) for channels in (1, 3)}
+    images = {channels: read_images(data, channels) for channels in (1, 3)}
     wanted = sorted(set(scales) or known)
     rows = tuple(
         row
         for scale in wanted
-        for row in _measure_scale(scale, shipped, pictures, benchmark, self_ensemble=self_ensemble)
+        for row in _measure_scale(scale, shipped, images, benchmark, self_ensemble=self_ensemble)
     )
-    return Survey(benchmark, len(pictures[1]), processor_name(find_device(None)), self_ensemble, rows)
+    return Survey(benchmark, len(images[1]), processor_name(find_device(None)), self_ensemble, rows)
 
 
 def _measure_scale(
     scale: int,
     shipped: Sequence[tuple[str, int]],
-    pictures: dict[int, list[Picture]],
+    images: dict[int, list[Image]],
     benchmark: str,
     *,
     self_ensemble: bool,
@@ -172,7 +172,7 @@ def _measure_scale(
             if self_ensemble:
                 network = partial(mean_of_eight, upright=network, lying=network)
             upscaler = Upscaler(name, scale, Execution(self_ensemble=self_ensemble))
-        scores = evaluate(network, scale, pictures[channels], channels)
+        scores = evaluate(network, scale, images[channels], channels)
         with upscaler:
             fps = inference.fps(upscaler, frame)
         paper = published_psnr(name, scale, benchmark.lower())

@@ -78,9 +78,9 @@ def vsr() -> typer.Typer:
     about = "Enlarge video with neural networks. `vsr COMMAND --help` says more."
     app = typer.Typer(name="vsr", **_STYLE)
     app.callback(help=about)(_options)
-    app.command("encode", short_help="Enlarge videos, pictures, or folders of them.")(encode)
+    app.command("encode", short_help="Enlarge videos, images, or folders of them.")(encode)
     app.command("preview", short_help="Watch a video through a network, in a window or a browser.")(preview)
-    app.command("compare", short_help="Compare networks on a video or a picture, on a web page.")(compare)
+    app.command("compare", short_help="Compare networks on a video or an image, on a web page.")(compare)
     app.add_typer(models, name="models", short_help="List the networks; convert weights.")
     app.command("doctor", short_help="Check this installation, and say how to fix what is wrong.")(doctor)
     app.add_typer(bench, name="bench")

@@ -1,4 +1,4 @@
-"""``vsr compare``: models beside each other on parts of a picture or a video, to choose by eye."""
+"""``vsr compare``: models beside each other on parts of an image or a video, to choose by eye."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SECONDS = Fraction(5)
 
 
 def compare(
-    clip: Annotated[str, typer.Argument(metavar="CLIP", help="A picture or a video.", show_default=False)],
+    clip: Annotated[str, typer.Argument(metavar="CLIP", help="An image or a video.", show_default=False)],
     models: Annotated[
         str,
         typer.Option(
@@ -41,9 +41,7 @@ def compare(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", help="A page, a picture or a video. [default: in_compare_x3.html beside in.mp4]"
-        ),
+        typer.Option("--output", "-o", help="A page, an image or a video. [default: in_compare_x3.html beside in.mp4]"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace existing files.")] = False,
     deinterlace: Annotated[bool, typer.Option("--deinterlace", help="As in `vsr encode`.")] = False,
@@ -52,10 +50,10 @@ def compare(
     backend: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     device: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
 ) -> None:
-    """Write a web page that shows parts of a picture or video by bicubic, Lanczos and several models, under a slider.
+    """Write a web page that shows parts of an image or video by bicubic, Lanczos and several models, under a slider.
 
     The page is one file, works offline, and says how long each model would take. With -o in.png, one part stands side
-    by side in a picture, bicubic first, and with -o in.mp4 in a video. The path of the result goes to stdout.
+    by side in an image, bicubic first, and with -o in.mp4 in a video. The path of the result goes to stdout.
     """
     from ..stream import Selection
     from ..stream.output import check_output
@@ -106,7 +104,7 @@ def compare(
         return
     if target.suffix.lower() in STILL_PICTURES:
         if length is not None:
-            raise UsageError(f"Expected --duration with a video, got the picture {target}")
+            raise UsageError(f"Expected --duration with a video, got the image {target}")
     elif length is None:
         length = _SECONDS
     tell_if_stopped(lambda: f"{printable(str(target))} was not finished")

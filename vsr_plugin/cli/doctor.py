@@ -53,7 +53,7 @@ _ENCODERS = (
     ("av1_nvenc", False),
 )
 _CPU_FEATURES = ("avx2", "avx512_f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
-# A smooth picture looks the same however it is enlarged: networks leave bicubic by less than this, on average.
+# A smooth frame looks the same however it is enlarged: networks leave bicubic by less than this, on average.
 _SMOOTH_DIFFERENCE = 4.0  # code values of 8 bits
 
 
@@ -62,7 +62,7 @@ class Finding:
     """One line of the examination.
 
     Attributes:
-        part: What is examined: versions, devices, encoders, weights, pictures, engines, vapoursynth.
+        part: What is examined: versions, devices, encoders, weights, backends, engines, vapoursynth.
         name: Of the thing.
         state: ``absent`` is no harm, ``broken`` is: something that is needed is missing or does not work.
         detail: Its version, its size, or what is wrong.
@@ -79,7 +79,7 @@ class Finding:
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects instead of a table.")] = False,
 ) -> None:
-    """Examine this installation and enlarge a test picture; exit code 1 if something needed is broken."""
+    """Examine this installation and enlarge a test frame; exit code 1 if something needed is broken."""
     findings = list(examine())
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
@@ -97,7 +97,7 @@ def examine() -> Iterator[Finding]:
     yield from _devices()
     yield from _encoders()
     yield from _weights()
-    yield from _pictures()
+    yield from _backends()
     yield from _engines()
     yield from _vapoursynth()
 
@@ -213,8 +213,8 @@ def _weights() -> Iterator[Finding]:
         yield Finding("weights", "shipped", "ok", f"{good} of {len(rows)} are intact")
 
 
-def _pictures() -> Iterator[Finding]:
-    """Enlarge a picture through every backend, on every kind of device it runs on, the default first."""
+def _backends() -> Iterator[Finding]:
+    """Enlarge a frame through every backend, on every kind of device it runs on, the default first."""
     import torch
 
     from ..backends import BACKEND_NAMES, open_backend
@@ -225,21 +225,21 @@ def _pictures() -> Iterator[Finding]:
     if not shipped:
         return
     model, scale = ("espcn", 3) if ("espcn", 3) in shipped else shipped[0]
-    yield _picture("default", model, scale, None, None)
+    yield _enlargement("default", model, scale, None, None)
     for name in BACKEND_NAMES:
         try:
             devices = open_backend(name).devices
         except BackendError as error:
-            yield Finding("pictures", name, "absent", str(error))
+            yield Finding("backends", name, "absent", str(error))
             continue
         here = [device for device in devices if device != "cuda" or torch.cuda.is_available()]
         for device in here:
-            yield _picture(f"{name} on {device}", model, scale, name, device)
+            yield _enlargement(f"{name} on {device}", model, scale, name, device)
         if not here:
-            yield Finding("pictures", name, "absent", "runs on CUDA, and there is no CUDA device that torch can use")
+            yield Finding("backends", name, "absent", "runs on CUDA, and there is no CUDA device that torch can use")
 
 
-def _picture(name: str, model: str, scale: int, backend: str | None, device: str | None) -> Finding:
+def _enlargement(name: str, model: str, scale: int, backend: str | None, device: str | None) -> Finding:
     from fractions import Fraction
     from time import perf_counter
 
@@ -252,23 +252,23 @@ def _picture(name: str, model: str, scale: int, backend: str | None, device: str
     from ..kernels import enlarge
 
     y, x = torch.meshgrid(torch.arange(48.0), torch.arange(64.0), indexing="ij")
-    picture: Tensor = (126 + 60 * torch.sin(x / 9) * torch.cos(y / 7)).round().to(torch.uint8)
+    luma: Tensor = (126 + 60 * torch.sin(x / 9) * torch.cos(y / 7)).round().to(torch.uint8)
     try:
         with Upscaler(model, scale, Execution(backend=backend, device=device, batch=1)) as upscaler:
             began = perf_counter()
-            [large] = upscaler.upscale([Frame((picture,), pts=0, time_base=Fraction(1, 25))])
+            [large] = upscaler.upscale([Frame((luma,), pts=0, time_base=Fraction(1, 25))])
             took = perf_counter() - began
             how = f"{upscaler.backend} on {upscaler.device}, {upscaler.precision}"
     except VsrError as error:
         return Finding(
-            "pictures", name, "broken", str(error), "vsr encode --backend eager works without any other backend"
+            "backends", name, "broken", str(error), "vsr encode --backend eager works without any other backend"
         )
-    expected = enlarge(picture[None, None].float(), scale)[0, 0]
+    expected = enlarge(luma[None, None].float(), scale)[0, 0]
     distance = (large.planes[0].float() - expected).abs().mean().item()
     what = f"{model} ×{scale}, {how}: {distance:.2f} code values from bicubic, {took * 1000:.0f} ms"
     if not distance < _SMOOTH_DIFFERENCE:
-        return Finding("pictures", name, "broken", f"{what}; expected less than {_SMOOTH_DIFFERENCE:g}", reinstall())
-    return Finding("pictures", name, "ok", what)
+        return Finding("backends", name, "broken", f"{what}; expected less than {_SMOOTH_DIFFERENCE:g}", reinstall())
+    return Finding("backends", name, "ok", what)
 
 
 def _engines() -> Iterator[Finding]:

@@ -33,7 +33,7 @@ def encode(
         list[str] | None,
         typer.Argument(
             metavar="INPUT [OUTPUT]",
-            help="A video, a picture, frame_%04d.png, or - for standard input; then where it goes. "
+            help="A video, an image, frame_%04d.png, or - for standard input; then where it goes. "
             "With -o FOLDER: any number of inputs and folders.",
             show_default=False,
         ),

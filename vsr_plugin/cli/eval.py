@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from ..bench.survey import Survey
     from ..evaluation import Scores
+    from ..images import Image
     from ..models import ModelSpec
-    from ..pictures import Picture
     from .progress import Wait
 
 _VIDEO_FILES = ("video.json", "video.png")
@@ -144,10 +144,10 @@ def evaluate(
 def _print_scores(model: str, scale: int, scores: Scores, *, as_json: bool) -> None:
     if as_json:
         header = {"model": model, "scale": scale, "psnr": scores.psnr, "ssim": scores.ssim}
-        typer.echo(json.dumps(header | {"pictures": [asdict(score) for score in scores.pictures]}, indent=1))
+        typer.echo(json.dumps(header | {"images": [asdict(score) for score in scores.images]}, indent=1))
         return
-    width = max(len(score.name) for score in scores.pictures)
-    for score in scores.pictures:
+    width = max(len(score.name) for score in scores.images)
+    for score in scores.images:
         typer.echo(f"{score.name.ljust(width)}  {score.psnr:7.3f} dB  {score.ssim:.4f}")
     typer.echo(f"{'mean'.ljust(width)}  {scores.psnr:7.3f} dB  {scores.ssim:.4f}")
 
@@ -167,14 +167,14 @@ def _scores(
     from ..backends.ensemble import mean_of_eight
     from ..evaluation import bicubic
     from ..evaluation import evaluate as measure
+    from ..images import read_images
     from ..models import read_model
     from ..models.quantized import mirrored
-    from ..pictures import read_pictures
 
-    def said() -> Iterator[Picture]:
-        for number, picture in enumerate(pictures, 1):
-            wait.say(f"measuring {model} ×{scale} on {picture.name}, {number} of {len(pictures)}")
-            yield picture
+    def said() -> Iterator[Image]:
+        for number, image in enumerate(images, 1):
+            wait.say(f"measuring {model} ×{scale} on {image.name}, {number} of {len(images)}")
+            yield image
 
     network: Callable[[Tensor], Tensor]
     channels = 1
@@ -188,7 +188,7 @@ def _scores(
             network = mirrored(network, scale, spec.overlap[scale])
     if self_ensemble:
         network = partial(mean_of_eight, upright=network, lying=network)
-    pictures = read_pictures(data, channels)
+    images = read_images(data, channels)
     return measure(network, scale, said(), channels)
 
 
@@ -326,10 +326,10 @@ def _columns(lines: Sequence[tuple[str, ...]]) -> str:
 def _write(survey: Survey, out: Path) -> None:
     from ..bench.scatter import draw
 
-    markdown, data, picture = (out / name for name in _FILES)
+    markdown, data, image = (out / name for name in _FILES)
     _write_text(markdown, survey.as_markdown())
     _write_text(data, json.dumps(survey.as_dict(), indent=1, ensure_ascii=False) + "\n")
-    draw(survey, picture)
+    draw(survey, image)
 
 
 def _write_text(path: Path, text: str) -> None:

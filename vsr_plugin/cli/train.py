@@ -51,7 +51,7 @@ def train(
     """Train networks; progress goes to stderr, the path of the best weights of each run to stdout.
 
     A model whose weights serve all scales takes one run, another one for each scale. The best weights by validation,
-    on pictures that are kept out of training, are what a run leaves in its folder.
+    on images that are kept out of training, are what a run leaves in its folder.
     """
     from ..errors import InputError
     from ..training.plan import plan_runs

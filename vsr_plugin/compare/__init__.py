@@ -1,4 +1,4 @@
-"""`compare`: the same parts of a picture or a video through several models, to choose by eye.
+"""`compare`: the same parts of an image or a video through several models, to choose by eye.
 
 `versions` are what is compared, `crop` finds a part and cuts it out, with as much around it as a network sees. `page`
 lays results out as an image, side by side, and `html` writes a web page with a slider.
@@ -58,7 +58,7 @@ def compare(
 
     Args:
         source: Anything FFmpeg opens.
-        output: A still picture shows one moment; anything else is a video.
+        output: A still image shows one moment; anything else is a video.
         candidates: In the order in which they are shown.
         scale: One that all of them have.
         at: The moment, or the first one, in seconds; by default the middle of a video.
@@ -73,7 +73,7 @@ def compare(
         What was shown.
 
     Raises:
-        UsageError: a crop that is not inside the picture, or a model that lacks the scale.
+        UsageError: a crop that is not inside the image, or a model that lacks the scale.
         VsrError: as `Upscaler`, `Source` and `encode` raise it.
     """
     execution = execution or Execution()
@@ -90,7 +90,7 @@ def compare(
         part.check(first)
         page = Page(["bicubic", *(choice.label for choice in candidates)], part.width * scale, part.height * scale)
         if still:
-            # Sound, titles and the like are not expected to go into a picture.
+            # Sound, titles and the like are not expected to go into an image.
             decoded.companions, decoded.file_tags, decoded.has_chapters = "", {}, False
 
         def pages() -> Iterator[Frame]:

@@ -1,4 +1,4 @@
-"""Which part of a picture is compared, and cutting it out."""
+"""Which part of an image is compared, and cutting it out."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def moments(source: str | Path, count: int) -> list[Fraction | None]:
-    """So many moments spread evenly over a video, in seconds; [None] of a picture, or where the file does not say."""
+    """So many moments spread evenly over a video, in seconds; [None] of an image, or where the file does not say."""
     probe = Source(source)
     duration, frames = probe.container.duration, probe.expected_frames
     probe.close()

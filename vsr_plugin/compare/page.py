@@ -1,4 +1,4 @@
-"""The page: a title, and panels with their labels, on a dark ground that leaves the eye to the pictures."""
+"""The page: a title, and panels with their labels, on a dark ground that leaves the eye to the images."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """What stands above its picture."""
+        """What stands above its image."""
         own = f" ({self.weights.name})" if self.weights else "" if self.tuned_for == CLEAN else f" ({self.tuned_for})"
         return f"{self.model}{'+' if self.self_ensemble else ''}{own}"
 
@@ -51,7 +51,7 @@ class Candidate:
 
 
 def enlarge(frame: Frame, crop: Crop, upscaler: Upscaler) -> Tensor:
-    """(H, W, 3) uint8 of the enlarged crop: the same samples as in the whole enlarged picture."""
+    """(H, W, 3) uint8 of the enlarged crop: the same samples as in the whole enlarged image."""
     scale = upscaler.scale
     window, x, y = cut(frame, crop, upscaler.spec.overlap[scale])
     (large,) = upscaler.upscale([window])

@@ -1,1 +1,1 @@
-"""Training: recipes as data, pictures as patches, and a loop that validates, averages and resumes."""
+"""Training: recipes as data, images as patches, and a loop that validates, averages and resumes."""

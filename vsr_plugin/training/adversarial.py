@@ -1,4 +1,4 @@
-"""SRGAN's training: a discriminator that learns to tell made pictures from real ones, and a content loss of features.
+"""SRGAN's training: a discriminator that learns to tell made images from real ones, and a content loss of features.
 
 Ledig et al., CVPR 2017, section 2.1 with figure 4 (the discriminator), 2.2 (the losses) and 3.2 (what
 they are measured in).
@@ -93,7 +93,7 @@ class Samples(nn.Module):
 
 
 class Body(nn.Module):
-    """In place of VGG19's: the features after the residual blocks of a trained SRResNet, which looks at large pictures.
+    """In place of VGG19's: the features after the residual blocks of a trained SRResNet, which looks at large images.
 
     (N, 3, H, W) RGB in [0, 1] → (N, 64, H, W).
     """

@@ -20,7 +20,7 @@ class Progress:
         step: Steps done.
         part: Of the whole run, 0 to 1.
         loss: Mean over the steps since the last validation.
-        psnr: In dB on the held-out pictures; ``best`` the highest so far.
+        psnr: In dB on the held-out images; ``best`` the highest so far.
         seconds: Wall time of training so far.
     """
 

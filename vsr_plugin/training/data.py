@@ -1,4 +1,4 @@
-"""Patches for training, drawn from all pictures at once."""
+"""Patches for training, drawn from all images at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from ..pictures import crop_to_multiple, imresize, shrink
+from ..images import crop_to_multiple, imresize, shrink
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,41 +18,41 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..pictures import Picture
+    from ..images import Image
 
-# A large picture (H, W, C) in 8 bits; divisor → the small one, (H/divisor · W/divisor, C) in [0, 1] or in 8 bits.
+# A large image (H, W, C) in 8 bits; divisor → the small one, (H/divisor · W/divisor, C) in [0, 1] or in 8 bits.
 type Pair = tuple[NDArray[np.uint8], Mapping[int, Tensor]]
-type MakePairs = Callable[[Sequence[Picture], int, Sequence[float], Sequence[int], int], Iterable[Pair]]
+type MakePairs = Callable[[Sequence[Image], int, Sequence[float], Sequence[int], int], Iterable[Pair]]
 
 _log = logging.getLogger(__name__)
 
 
-def split(pictures: Sequence[Picture], held_out: int) -> tuple[list[Picture], list[Picture]]:
-    """Part a folder's pictures for training from ``held_out`` of them, evenly spaced, at most a tenth, for validation.
+def split(images: Sequence[Image], held_out: int) -> tuple[list[Image], list[Image]]:
+    """Part a folder's images for training from ``held_out`` of them, evenly spaced, at most a tenth, for validation.
 
     The same files on every call: what validates one run has never trained another.
     """
-    count = min(held_out, len(pictures) // 10)
-    chosen = {(2 * index + 1) * len(pictures) // (2 * count) for index in range(count)}
-    kept = [picture for index, picture in enumerate(pictures) if index not in chosen]
-    return kept, [pictures[index] for index in sorted(chosen)]
+    count = min(held_out, len(images) // 10)
+    chosen = {(2 * index + 1) * len(images) // (2 * count) for index in range(count)}
+    kept = [image for index, image in enumerate(images) if index not in chosen]
+    return kept, [images[index] for index in sorted(chosen)]
 
 
 def shrunk_pairs(
-    pictures: Iterable[Picture], channels: int, sizes: Sequence[float], divisors: Sequence[int], least: int
+    images: Iterable[Image], channels: int, sizes: Sequence[float], divisors: Sequence[int], least: int
 ) -> Iterator[Pair]:
-    """Every picture at each of these sizes, and the same shrunk as the papers do it.
+    """Every image at each of these sizes, and the same shrunk as the papers do it.
 
     Args:
-        pictures: Of a folder.
+        images: Of a folder.
         channels: 1 for luma, 3 for RGB.
         sizes: At most 1.
-        divisors: By which the pictures are shrunk.
-        least: Rows and columns that a large picture must have.
+        divisors: By which the images are shrunk.
+        least: Rows and columns that a large image must have.
     """
-    for picture in pictures:
+    for image in images:
         for size in sizes:
-            samples = picture.samples(channels)
+            samples = image.samples(channels)
             samples = crop_to_multiple(samples if size == 1 else imresize(samples, size), math.lcm(*divisors))
             if min(samples.shape[:2]) < least:
                 continue
@@ -65,29 +65,29 @@ def shrunk_pairs(
 
 
 class Patches:
-    """Patches of many pictures at several sizes, drawn as one gather from flat memory, on the CPU or a GPU.
+    """Patches of many images at several sizes, drawn as one gather from flat memory, on the CPU or a GPU.
 
-    The small pictures are made from whole large ones, never from patches, so that no patch has a border the picture
-    does not have. Within a folder every position is drawn equally often. Pictures that are smaller
+    The small images are made from whole large ones, never from patches, so that no patch has a border the image
+    does not have. Within a folder every position is drawn equally often. Images that are smaller
     than a patch are left out, and a folder that has no others is named in the log.
 
     Args:
-        folders: The pictures of each folder.
+        folders: The images of each folder.
         channels: 1 for luma, 3 for RGB.
         sides: Scale → rows and columns of a small patch at this scale.
-        divisors: In between, pictures shrunk by these are wanted, too.
-        sizes: Each picture is there at each of these sizes, resized beforehand; at most 1.
+        divisors: In between, images shrunk by these are wanted, too.
+        sizes: Each image is there at each of these sizes, resized beforehand; at most 1.
         device: Where the patches are wanted.
         shares: How often each folder is drawn from, beside the others; all equally often if empty.
-        pairs: How the large pictures of a folder become pairs of large and small ones.
+        pairs: How the large images of a folder become pairs of large and small ones.
 
     Raises:
-        UsageError: no picture that is large enough.
+        UsageError: no image that is large enough.
     """
 
     def __init__(
         self,
-        folders: Iterable[Sequence[Picture]],
+        folders: Iterable[Sequence[Image]],
         channels: int,
         sides: Mapping[int, int],
         divisors: Iterable[int] = (),
@@ -102,25 +102,25 @@ class Patches:
         kept: dict[int, list[Tensor]] = {divisor: [] for divisor in (1, *shrunk)}
         shapes: list[tuple[int, int]] = []
         weights: list[Tensor] = []
-        for index, pictures in enumerate(folders):
+        for index, images in enumerate(folders):
             areas: list[float] = []
-            for large, small in pairs(pictures, channels, sizes, shrunk, largest):
+            for large, small in pairs(images, channels, sizes, shrunk, largest):
                 kept[1].append(torch.from_numpy(large.reshape(-1, channels)))
                 for divisor in shrunk:
                     kept[divisor].append(small[divisor])
                 shapes.append((large.shape[0], large.shape[1]))
                 areas.append(large.size)
-            if pictures and not areas:
+            if images and not areas:
                 _log.warning(
                     "%s and all else in its folder is smaller than %d × %d: nothing of it is trained on",
-                    pictures[0].name,
+                    images[0].name,
                     largest,
                     largest,
                 )
             share = shares[index] if shares else 1.0
             weights.append(share * torch.tensor(areas, dtype=torch.float64) / sum(areas, 0.0))
         if not shapes:
-            raise UsageError(f"Expected a picture of at least {largest} × {largest} samples to train on, got none")
+            raise UsageError(f"Expected an image of at least {largest} × {largest} samples to train on, got none")
         self._shapes = torch.tensor(shapes, device=device)  # (P, 2)
         areas_before = self._shapes.prod(1)
         self._offsets = areas_before.cumsum(0) - areas_before  # of large samples

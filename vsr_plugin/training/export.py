@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save
 
 from ..errors import InputError, OutputError, UsageError
 from ..evaluation import evaluate
+from ..images import read_images
 from ..kernels import exact_float32
 from ..models import CLEAN, find_model, load_model
 from ..models.specs import weights_key
-from ..pictures import read_pictures
 from .leveling import level
 from .recipes import find_recipe
 from .settings import BEST
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..evaluation import Scores
-    from ..pictures import Picture
+    from ..images import Image
 
 # (model, scale, file of weights, what they are tuned for) → figures for their row in the manifest.
 type Measure = Callable[[str, int, Path, str], Mapping[str, Any]]
@@ -63,19 +63,19 @@ def export(
     Args:
         run: Folder of a run, finished or not.
         into: Folder with a manifest.toml, or an empty one.
-        benchmarks: Name → folder of pictures to measure them on.
-        notice: What a user must know of the pictures they were trained on.
+        benchmarks: Name → folder of images to measure them on.
+        notice: What a user must know of the images they were trained on.
         measure_more: Gives further figures for the row of a model at a scale with weights.
         device: Where the benchmarks run; the figures are those of float32 on each.
-        level_with: Folders of pictures; the last convolution is then fitted anew to flat frames (see `leveling`).
+        level_with: Folders of images; the last convolution is then fitted anew to flat frames (see `leveling`).
         only: Scales that get a row, of weights that serve several; by default all.
 
     Returns:
-        The keys of the rows, e.g. ``espcn_x3``, one for each scale. Weights that were trained on compressed pictures
+        The keys of the rows, e.g. ``espcn_x3``, one for each scale. Weights that were trained on compressed images
         have rows and a file of their own, ``espcn_x3_video``.
 
     Raises:
-        InputError: no run there, or pictures that cannot be read.
+        InputError: no run there, or images that cannot be read.
         OutputError: the folder cannot be written.
         UsageError: a network to level that is of RGB, or serves several scales; a scale that the run has not.
         WeightsError: the run's weights do not fit its model.
@@ -94,17 +94,17 @@ def export(
         raise UsageError(f"Expected a network of luma, of one scale, to level, got {model}")
     if unknown := set(only) - set(scales):
         raise UsageError(f"Expected scales out of {', '.join(map(str, scales))}, got {', '.join(map(str, unknown))}")
-    pictures = {name: read_pictures(folder, spec.channels) for name, folder in benchmarks.items()}
+    images = {name: read_images(folder, spec.channels) for name, folder in benchmarks.items()}
     path, training = run / BEST, lineage(report)
     if level_with:
         path, training[-1]["leveled"] = _level(run, model, scales[0], level_with), True
         content = path.read_bytes()
-    scores = _measure(path, model, only or scales, spec.channels, pictures, device)
+    scores = _measure(path, model, only or scales, spec.channels, images, device)
     state = {key: value.half() if value.is_floating_point() else value for key, value in load_file(path).items()}
     half = save(state, {"model": model, "scale": " ".join(map(str, scales))})
     with TemporaryDirectory() as folder:
         (halved := Path(folder) / "half.safetensors").write_bytes(half)
-        half_scores = _measure(halved, model, only or scales, spec.channels, pictures, device)
+        half_scores = _measure(halved, model, only or scales, spec.channels, images, device)
     if max((scores[key].psnr - half_scores[key].psnr for key in scores), default=0.0) < _FREE:
         content, scores = half, half_scores
     # Against a discriminator, the last weights are kept.
@@ -162,7 +162,7 @@ def _measure(
     model: str,
     scales: Sequence[int],
     channels: int,
-    pictures: Mapping[str, list[Picture]],
+    images: Mapping[str, list[Image]],
     device: torch.device,
 ) -> dict[tuple[str, int], Scores]:
     """(Benchmark, scale) → what the weights measure."""
@@ -176,7 +176,7 @@ def _measure(
                 result: Tensor = module(x).cpu()
             return result
 
-        for name, folder in pictures.items():
+        for name, folder in images.items():
             scores[name, scale] = evaluate(network, scale, folder, channels)
     return scores
 

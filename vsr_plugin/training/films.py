@@ -1,4 +1,4 @@
-"""Films as training pictures: frames from everywhere in them."""
+"""Films as training images: frames from everywhere in them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from ..color import Conversion
 from ..errors import InputError
-from ..pictures import Picture, read_pictures, rgb_to_luma
+from ..images import Image, read_images, rgb_to_luma
 from ..stream import Selection, Source
 
 if TYPE_CHECKING:
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 
     from ..frames import Frame
 
-_FRAMES = 96  # of a film, at most: as many pictures as a folder of photographs may have
+_FRAMES = 96  # of a film, at most: as many images as a folder of photographs may have
 _READ_WHOLE = 600  # frames, at most, of a film that is read instead of searched
 _ALIKE = 2.0  # mean difference of 8-bit thumbnails, up to which two frames are of one moment
 _THUMBNAIL = 16
 
 
-def read_images(path: Path, channels: int) -> list[Picture]:
+def read_training_images(path: Path, channels: int) -> list[Image]:
     """The images of a folder, or frames of a film.
 
     Raises:
         InputError: no such folder or file; nothing in it can be read.
     """
     if path.is_dir():
-        return read_pictures(path, channels)
+        return read_images(path, channels)
     if path.is_file():
         return read_film(path, channels)
     what = "which is neither" if path.exists() else "and there is none"
     raise InputError(f"Expected a folder of images or a film, got {str(path)!r}, {what}")
 
 
-def read_film(path: Path, channels: int, count: int = _FRAMES) -> list[Picture]:
+def read_film(path: Path, channels: int, count: int = _FRAMES) -> list[Image]:
     """Frames that are spread evenly over a film; of those that look the same, one after the other, only the first.
 
     A film that does not say its length is read as a whole.
@@ -53,20 +53,20 @@ def read_film(path: Path, channels: int, count: int = _FRAMES) -> list[Picture]:
         count: How many, at most.
 
     Raises:
-        InputError: the file cannot be read, or is one picture.
+        InputError: the file cannot be read, or is one image.
     """
-    pictures: list[Picture] = []
+    images: list[Image] = []
     taken = 0
     before: NDArray[np.float64] | None = None
     for taken, frame in enumerate(_spread(path, count), start=1):
-        picture = _picture(f"{path.name}, frame {taken}", frame, channels)
-        thumbnail = _shrunk(picture.luma)
+        image = _image(f"{path.name}, frame {taken}", frame, channels)
+        thumbnail = _shrunk(image.luma)
         if before is None or float(np.abs(thumbnail - before).mean()) > _ALIKE:
-            pictures.append(picture)
+            images.append(image)
             before = thumbnail
     if taken == 1:
         raise InputError(f"Expected a folder of images or a film, got one image: {str(path)!r}")
-    return pictures
+    return images
 
 
 def _spread(path: Path, count: int) -> Iterator[Frame]:
@@ -100,7 +100,7 @@ def _thinned(frames: Iterable[Frame], count: int) -> list[Frame]:
     return kept
 
 
-def _picture(name: str, frame: Frame, channels: int) -> Picture:
+def _image(name: str, frame: Frame, channels: int) -> Image:
     planes = [plane[None] for plane in frame.planes]
 
     def samples(wanted: int) -> NDArray[np.uint8]:
@@ -109,9 +109,9 @@ def _picture(name: str, frame: Frame, channels: int) -> Picture:
         return rounded
 
     if channels == 1:
-        return Picture(name, samples(1)[..., 0])
+        return Image(name, samples(1)[..., 0])
     rgb = samples(3)
-    return Picture(name, rgb_to_luma(rgb), rgb, gray=False)
+    return Image(name, rgb_to_luma(rgb), rgb, gray=False)
 
 
 def _shrunk(luma: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ def initialize(name: str, module: nn.Module, patches: Tensor, generator: torch.G
             gives a new layer), ``gaussian`` (SRCNN's: 0.001, no bias; Dong et al., TPAMI 2016, section 3.3), or
             ``msra`` (He et al. 2015).
         module: The network.
-        patches: (N, C, H, W) small patches in [0, 1] of the training pictures, on the module's device.
+        patches: (N, C, H, W) small patches in [0, 1] of the training images, on the module's device.
         generator: On the CPU.
 
     Raises:

@@ -32,7 +32,7 @@ class View:
 
     Attributes:
         compare: (network, small, targets, part of the run that is over) → comparisons, whose losses are added up.
-        divisors: Scale → of the targets wanted: 1 for the large picture, 2 for one half as large.
+        divisors: Scale → of the targets wanted: 1 for the large image, 2 for one half as large.
     """
 
     compare: Callable[[Any, Tensor, Sequence[Tensor], float], list[Comparison]]
@@ -40,7 +40,7 @@ class View:
 
 
 def _whole(network: Any, small: Tensor, targets: Sequence[Tensor], part: float) -> list[Comparison]:
-    """The network's picture beside the large one, (N, C, H·s, W·s) both."""
+    """The network's image beside the large one, (N, C, H·s, W·s) both."""
     return [Comparison(network(small), targets[0])]
 
 
@@ -51,7 +51,7 @@ def _subpixels(network: Any, small: Tensor, targets: Sequence[Tensor], part: flo
 
 
 def _valid(network: Any, small: Tensor, targets: Sequence[Tensor], part: float) -> list[Comparison]:
-    """SRCNN's convolutions without padding over the bicubic enlargement, beside the middle of the large picture.
+    """SRCNN's convolutions without padding over the bicubic enlargement, beside the middle of the large image.
 
     The enlargement's outermost ``2·s`` samples, which saw the patch's edge, are cut off, then the network's border.
     """
@@ -74,7 +74,7 @@ def _recursions(network: Any, small: Tensor, targets: Sequence[Tensor], part: fl
 
 
 def _pyramid(network: Any, small: Tensor, targets: Sequence[Tensor], part: float) -> list[Comparison]:
-    """Every level of LapSRN beside the large picture at its size (Lai et al., equation 2)."""
+    """Every level of LapSRN beside the large image at its size (Lai et al., equation 2)."""
     return [Comparison(*pair) for pair in zip(network.pyramid(small), targets, strict=True)]
 
 

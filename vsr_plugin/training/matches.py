@@ -1,4 +1,4 @@
-"""Training pictures that are benchmark pictures, at another size or cropped: a figure they give means nothing."""
+"""Training images that are benchmark images, at another size or cropped: a figure they give means nothing."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UsageError
-from ..pictures import read_pictures
+from ..images import read_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from ..pictures import Picture
+    from ..images import Image
 
 _SIDE = 28  # of a thumbnail, the longer one
 _SIZES = (*(0.5 * 1.07**step for step in range(11)), 1.0)  # of the one that is looked for in the other
@@ -26,29 +26,29 @@ _ALIKE = 0.96  # correlation
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A training picture that looks like a benchmark picture, and how much: a correlation, at most 1."""
+    """A training image that looks like a benchmark image, and how much: a correlation, at most 1."""
 
     training: str
     benchmark: str
     correlation: float
 
 
-def refuse_matches(training: Iterable[Sequence[Picture]], benchmarks: Sequence[Path]) -> None:
-    """See that no training picture is one of those that will judge the result.
+def refuse_matches(training: Iterable[Sequence[Image]], benchmarks: Sequence[Path]) -> None:
+    """See that no training image is one of those that will judge the result.
 
     Raises:
         UsageError: some are; the message names them.
         InputError: a benchmark's folder cannot be read.
     """
-    benchmark = [picture for folder in benchmarks for picture in read_pictures(folder)]
-    found = [match for pictures in training for match in find_matches(pictures, benchmark)] if benchmark else []
+    benchmark = [image for folder in benchmarks for image in read_images(folder)]
+    found = [match for images in training for match in find_matches(images, benchmark)] if benchmark else []
     if found:
         pairs = ", ".join(f"{each.training} looks like {each.benchmark} ({each.correlation:.3f})" for each in found)
         raise UsageError(f"Expected training images that no benchmark has, got {len(found)}: {pairs}. Remove them")
 
 
-def find_matches(training: Iterable[Picture], benchmark: Sequence[Picture]) -> list[Match]:
-    """The training pictures that are a benchmark picture, or a part of one, or of which one is a part.
+def find_matches(training: Iterable[Image], benchmark: Sequence[Image]) -> list[Match]:
+    """The training images that are a benchmark image, or a part of one, or of which one is a part.
 
     Thumbnails of the one, at several sizes down to half, are looked for everywhere in a thumbnail of the other. What is
     turned or mirrored is not found.
@@ -58,17 +58,16 @@ def find_matches(training: Iterable[Picture], benchmark: Sequence[Picture]) -> l
         benchmark: What measures.
     """
     matches = []
-    wholes, templates = zip(*(_thumbnails(picture) for picture in benchmark), strict=True)
+    wholes, templates = zip(*(_thumbnails(image) for image in benchmark), strict=True)
     all_wholes, all_templates = _joined(wholes), _joined(templates)
     owners = torch.arange(len(benchmark)).repeat_interleave(len(_SIZES))
-    for picture in training:
-        whole, own = _thumbnails(picture)
+    for image in training:
+        whole, own = _thumbnails(image)
         found = torch.full((len(benchmark),), -1.0)
         found.scatter_reduce_(0, owners, _correlations(whole, all_templates)[0], "amax")
         found = found.maximum(_correlations(all_wholes, own).amax(1))
         matches += [
-            Match(picture.name, benchmark[index].name, float(found[index]))
-            for index in (found > _ALIKE).nonzero()[:, 0]
+            Match(image.name, benchmark[index].name, float(found[index])) for index in (found > _ALIKE).nonzero()[:, 0]
         ]
     return matches
 
@@ -82,10 +81,10 @@ class _Thumbnails:
     inside: Tensor
 
 
-def _thumbnails(picture: Picture) -> tuple[_Thumbnails, _Thumbnails]:
-    """A picture as a whole, and at every size that is looked for, around its mean."""
-    luma = torch.from_numpy(picture.luma).float()[None] / 255.0
-    height, width = picture.luma.shape
+def _thumbnails(image: Image) -> tuple[_Thumbnails, _Thumbnails]:
+    """An image as a whole, and at every size that is looked for, around its mean."""
+    luma = torch.from_numpy(image.luma).float()[None] / 255.0
+    height, width = image.luma.shape
     made = []
     for size in (1.0, *_SIZES):
         scale = size * _SIDE / max(height, width)

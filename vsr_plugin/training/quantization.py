@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from ..errors import OutputError, UsageError
 from ..evaluation import evaluate
+from ..images import read_images
 from ..models import MODELS, read_model
 from ..models.deconvolution import with_subpixel_deconvolutions
 from ..models.quantized import PEAK, QuantizedConvolution, QuantizedNetwork, convolutions, mirrored, replace_part
 from ..models.specs import weights_key
-from ..pictures import read_pictures
 from .export import dump_manifest
 from .small_patches import training_patches
 
@@ -194,9 +194,9 @@ def export_quantized(
         model: Name of a model of luma.
         scale: What it enlarges by.
         target: The .safetensors file.
-        folders: Of pictures to fit them to.
+        folders: Of images to fit them to.
         weights: What they are made of; by default the shipped ones.
-        benchmarks: Name → folder of pictures to measure them on.
+        benchmarks: Name → folder of images to measure them on.
         say: Is told what is done.
 
     Returns:
@@ -204,7 +204,7 @@ def export_quantized(
 
     Raises:
         UsageError: a model of RGB.
-        InputError: pictures that cannot be read.
+        InputError: images that cannot be read.
         OutputError: the file cannot be written.
     """
     spec, module = read_model(model, scale, weights)
@@ -218,7 +218,7 @@ def export_quantized(
     measured: dict[str, dict[str, float]] = {}
     for name, folder in (benchmarks or {}).items():
         say(f"measuring on {name}")
-        scores = evaluate(mirrored(result, scale, spec.overlap[scale]), scale, read_pictures(folder))
+        scores = evaluate(mirrored(result, scale, spec.overlap[scale]), scale, read_images(folder))
         measured[name] = {"psnr": round(scores.psnr, 3), "ssim": round(scores.ssim, 4)}
     content = save(result.state_dict(), {"model": model, "scale": str(scale), "precision": "int8"})
     manifest, key = target.parent / "manifest.toml", weights_key(model, scale)

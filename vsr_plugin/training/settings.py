@@ -40,7 +40,7 @@ class Settings:
         vgg: torchvision's weights of VGG19, for a recipe that compares its features.
         shares: How often each folder is drawn from, beside the others; all equally often if empty.
         benchmarks: Folders of images that must not be trained on.
-        degradation: What small pictures suffer besides being shrunk: ``none``, or ``video``, which compresses them.
+        degradation: What small images suffer besides being shrunk: ``none``, or ``video``, which compresses them.
     """
 
     model: str

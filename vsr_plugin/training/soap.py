@@ -1,6 +1,6 @@
 """SOAP: Adam in the basis in which a layer's gradients are least correlated.
 
-Neighbouring samples of a picture are nearly equal, so the gradients of a filter's taps are too, and Adam, which looks
+Neighbouring samples of an image are nearly equal, so the gradients of a filter's taps are too, and Adam, which looks
 at each tap alone, crawls along the valleys this makes. Tiny networks train several times faster in the rotated basis,
 and the rotation costs little, because their layers are small.
 

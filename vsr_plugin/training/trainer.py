@@ -1,4 +1,4 @@
-"""The training itself: seeded, resumable to the same numbers, validated on pictures it never sees.
+"""The training itself: seeded, resumable to the same numbers, validated on images it never sees.
 
 A run is a folder: ``best.safetensors`` (the average of the weights that validated best), ``run.json`` (what was asked
 for and what came out), ``checkpoint.pt`` (everything needed to go on), and ``curve.png`` if asked for.
@@ -26,7 +26,7 @@ from ..models import find_model, set_scale
 from .adversarial import Adversary, open_features
 from .curve import Progress, draw_curve
 from .data import Patches, shrunk_pairs, split
-from .films import read_images
+from .films import read_training_images
 from .flat import emphasize, flatten_some
 from .growth import Forms
 from .losses import LOSSES, VIEWS
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from .settings import Settings
 
 VALIDATIONS = 20  # per run, at most
-_HELD_OUT = 8  # pictures per folder
+_HELD_OUT = 8  # images per folder
 _VALIDATION_SHARE = 0.05  # of the time, at most
 
 
@@ -76,7 +76,7 @@ class Trainer:
 
     Raises:
         UsageError: settings that are unknown or contradict each other, or those of the run that is resumed.
-        InputError: pictures that cannot be read, nothing to resume, or a damaged checkpoint.
+        InputError: images that cannot be read, nothing to resume, or a damaged checkpoint.
         WeightsError: ``start`` does not fit the model.
         OutputError: the folder of the run holds another run already.
     """
@@ -97,11 +97,11 @@ class Trainer:
             raise UsageError(f"Expected weights of {self.recipe.parent} for {spec.name} to start from", start=parent)
         self.steps = settings.steps or self.recipe.steps
         self._generator = torch.Generator().manual_seed(settings.seed)
-        read = [read_images(path, spec.channels) for path in settings.data]
+        read = [read_training_images(path, spec.channels) for path in settings.data]
         if not resume:
             refuse_matches(read, settings.benchmarks)
-        folders = [split(pictures, _HELD_OUT) for pictures in read]
-        held_out = [picture for _, pictures in folders for picture in pictures]
+        folders = [split(images, _HELD_OUT) for images in read]
+        held_out = [image for _, images in folders for image in images]
         degraded = settings.degradation == "video"
         self._validation = Validation(held_out, settings.scales, spec.channels, self.device, degraded=degraded)
         self._view = VIEWS[self.recipe.view]
@@ -209,7 +209,7 @@ class Trainer:
         return f"Loss curve: {path}"
 
     def validate(self) -> float:
-        """PSNR in dB of the averaged weights on the held-out pictures, in float32; the mean over the scales.
+        """PSNR in dB of the averaged weights on the held-out images, in float32; the mean over the scales.
 
         While the network is smaller than it is to become, of what it grows into as it is.
         """

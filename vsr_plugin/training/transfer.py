@@ -37,7 +37,7 @@ def load_start(
         path: A file of our own network's weights, of any kind that `read_weights` reads.
         scales: Of the module.
         rescaled: Starts of the names of parameters that are not taken over from another scale.
-        patches: (N, C, H, W) small patches in [0, 1] of the training pictures, on the module's device.
+        patches: (N, C, H, W) small patches in [0, 1] of the training images, on the module's device.
 
     Raises:
         WeightsError: no such file, or weights that do not fit.

@@ -1,4 +1,4 @@
-"""How well a network enlarges pictures that it is not trained on."""
+"""How well a network enlarges images that it is not trained on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 from ..evaluation import bicubic, measure, shrunk_pair
+from ..images import crop_to_multiple
 from ..kernels import exact_float32
 from ..models import set_scale
-from ..pictures import crop_to_multiple
 from .video import degraded_pair
 
 if TYPE_CHECKING:
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..evaluation import Pair
-    from ..pictures import Picture
+    from ..images import Image
 
-_SIDE = 120  # rows and columns, at most, of the middle of a picture, which is what is measured
+_SIDE = 120  # rows and columns, at most, of the middle of an image, which is what is measured
 
 
 class Validation:
-    """PSNR in dB on held-out pictures, in float32; the mean over the scales.
+    """PSNR in dB on held-out images, in float32; the mean over the scales.
 
     Args:
-        held_out: The large pictures.
+        held_out: The large images.
         scales: At which they are measured.
         channels: 1 for luma, 3 for RGB.
         device: Where the networks are.
         degraded: Measure them compressed, as `video.degraded_pair` does.
 
     Raises:
-        UsageError: no picture.
+        UsageError: no image.
     """
 
     def __init__(
         self,
-        held_out: Sequence[Picture],
+        held_out: Sequence[Image],
         scales: tuple[int, ...],
         channels: int,
         device: torch.device,
@@ -54,13 +54,13 @@ class Validation:
             )
         unit = math.lcm(*scales)
 
-        def pair(picture: Picture, scale: int, seed: int) -> Pair | None:
+        def pair(image: Image, scale: int, seed: int) -> Pair | None:
             if degraded:
-                return degraded_pair(picture, scale, channels, unit, _SIDE, seed)
-            return shrunk_pair(_middle(picture, unit), scale, channels)
+                return degraded_pair(image, scale, channels, unit, _SIDE, seed)
+            return shrunk_pair(_middle(image, unit), scale, channels)
 
         self._pairs = {
-            scale: [made for seed, picture in enumerate(held_out) if (made := pair(picture, scale, seed))]
+            scale: [made for seed, image in enumerate(held_out) if (made := pair(image, scale, seed))]
             for scale in scales
         }
         if not all(self._pairs.values()):
@@ -69,7 +69,7 @@ class Validation:
 
     @property
     def samples(self) -> int:
-        """Of all large pictures, one channel, at one scale."""
+        """Of all large images, one channel, at one scale."""
         return sum(pair.truth.size for pair in next(iter(self._pairs.values())))
 
     def psnr(self, module: nn.Module) -> float:
@@ -98,10 +98,9 @@ class Validation:
         return math.fsum(psnrs) / len(psnrs)
 
 
-def _middle(picture: Picture, multiple: int) -> Picture:
+def _middle(image: Image, multiple: int) -> Image:
     luma, rgb = (
-        None if samples is None else crop_to_multiple(samples, multiple, _SIDE)
-        for samples in (picture.luma, picture.rgb)
+        None if samples is None else crop_to_multiple(samples, multiple, _SIDE) for samples in (image.luma, image.rgb)
     )
     assert luma is not None
-    return replace(picture, luma=luma, rgb=rgb)
+    return replace(image, luma=luma, rgb=rgb)

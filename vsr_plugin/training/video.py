@@ -1,4 +1,4 @@
-"""Small pictures as a compressed video has them: short clips over still pictures, through a real encoder and back.
+"""Small images as a compressed video has them: short clips over still images, through a real encoder and back.
 
 A clip is a pan, a zoom or a standstill, so that most of its frames are predicted from others, as in any video.
 """
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from ..color import Conversion
 from ..evaluation import Pair
 from ..frames import ColorSpec, Matrix
-from ..pictures import imresize, rgb_to_luma, shrink
+from ..images import imresize, rgb_to_luma, shrink
 from ..stream.compression import Compression
 
 if TYPE_CHECKING:
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from ..pictures import Picture
+    from ..images import Image
     from ..stream.compression import Planes
 
-_CLIPS = 1000  # of all pictures
-_CLIPS_PER_PICTURE = 8
+_CLIPS = 1000  # of all images
+_CLIPS_PER_IMAGE = 8
 _SIDE = 384  # rows and columns, at most, of a large frame
-_LEAST = 32  # rows and columns of a small picture to validate with
+_LEAST = 32  # rows and columns of a small image to validate with
 _FRAMES = (5, 10)  # of a clip, from and up to
 _KEPT = 2  # of them: others look much the same
 _CLEAN = 0.15  # of the clips are shrunk and nothing else
 _STILL = 0.3  # of them do not move
 _ZOOMING = 0.2
 _FASTEST = 3.0  # small samples from frame to frame
-_WIDEST = 1.25  # what a zoom begins or ends with, beside the picture's own size
+_WIDEST = 1.25  # what a zoom begins or ends with, beside the image's own size
 _CRF = (18.0, 32.0)  # of x264, from and up to
 _ENCODERS = {"libx264": 0.6, "libx265": 0.2, "libvpx-vp9": 0.2}  # how often each is drawn
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a frame shows of the large picture: its top left corner, and how large it is beside the frame."""
+    """What a frame shows of the large image: its top left corner, and how large it is beside the frame."""
 
     top: float
     left: float
@@ -57,7 +57,7 @@ class VideoPairs:
     """Makes pairs for `data.Patches`, a few from each clip; the same ones for a seed. A `data.MakePairs`.
 
     Args:
-        scales: Those at which small pictures are enlarged; smaller targets in between are not compressed.
+        scales: Those at which small images are enlarged; smaller targets in between are not compressed.
         folders: How many there are, to share out the clips, which are bounded to bound the memory.
         seed: Of motion, encoders and qualities.
     """
@@ -69,16 +69,16 @@ class VideoPairs:
         self._made = 0
 
     def __call__(
-        self, pictures: Sequence[Picture], channels: int, sizes: Sequence[float], divisors: Sequence[int], least: int
+        self, images: Sequence[Image], channels: int, sizes: Sequence[float], divisors: Sequence[int], least: int
     ) -> Iterator[tuple[NDArray[np.uint8], dict[int, Tensor]]]:
-        """Pairs of a folder's pictures; those that are too small give none."""
-        count = min(self._clips, _CLIPS_PER_PICTURE * len(pictures))
+        """Pairs of a folder's images; those that are too small give none."""
+        count = min(self._clips, _CLIPS_PER_IMAGE * len(images))
         unit = 2 * math.lcm(*divisors)
         for index in range(count):
             rng = np.random.default_rng([self._seed, self._made])
             self._made += 1
-            picture = pictures[index * len(pictures) // count if count < len(pictures) else index % len(pictures)]
-            samples, size = picture.samples(channels), float(rng.choice(sizes))
+            image = images[index * len(images) // count if count < len(images) else index % len(images)]
+            samples, size = image.samples(channels), float(rng.choice(sizes))
             samples = samples if size == 1 else imresize(samples, size)
             for large, small in degrade(samples, self._scales, unit, least, rng):
                 flat = {scale: torch.from_numpy(each.reshape(-1, channels)) for scale, each in small.items()}
@@ -88,31 +88,31 @@ class VideoPairs:
                 yield large, flat
 
 
-def degraded_pair(picture: Picture, scale: int, channels: int, unit: int, side: int, seed: int) -> Pair | None:
-    """A frame of a clip over a picture, the same for a seed, and of it at most ``side`` rows and columns in the middle.
+def degraded_pair(image: Image, scale: int, channels: int, unit: int, side: int, seed: int) -> Pair | None:
+    """A frame of a clip over an image, the same for a seed, and of it at most ``side`` rows and columns in the middle.
 
-    None for a picture that is too small. ``unit`` is what the sides of the large part are multiples of.
+    None for an image that is too small. ``unit`` is what the sides of the large part are multiples of.
     """
     rng = np.random.default_rng(seed)
-    for large, small in degrade(picture.samples(channels), (scale,), 2 * unit, _LEAST * scale, rng, kept=1):
+    for large, small in degrade(image.samples(channels), (scale,), 2 * unit, _LEAST * scale, rng, kept=1):
         height, width = (min(side, length) // unit * unit for length in large.shape[:2])
         top, left = (
             (length - part) // 2 // unit * unit for length, part in zip(large.shape[:2], (height, width), strict=True)
         )
         truth = large[top : top + height, left : left + width]
         part = small[scale][top // scale : (top + height) // scale, left // scale : (left + width) // scale]
-        luma = truth[..., 0] if channels == 1 or picture.gray else rgb_to_luma(truth)
-        return Pair(picture.name, torch.from_numpy(part).permute(2, 0, 1).float() / 255.0, luma, picture.gray)
+        luma = truth[..., 0] if channels == 1 or image.gray else rgb_to_luma(truth)
+        return Pair(image.name, torch.from_numpy(part).permute(2, 0, 1).float() / 255.0, luma, image.gray)
     return None
 
 
 def degrade(
-    picture: NDArray[np.uint8], scales: Sequence[int], unit: int, least: int, rng: Generator, *, kept: int = _KEPT
+    image: NDArray[np.uint8], scales: Sequence[int], unit: int, least: int, rng: Generator, *, kept: int = _KEPT
 ) -> Iterator[tuple[NDArray[np.uint8], Mapping[int, NDArray[np.uint8]]]]:
-    """Make a clip over a picture, shrink and compress it, and take some of its frames.
+    """Make a clip over an image, shrink and compress it, and take some of its frames.
 
     Args:
-        picture: (H, W, C); luma for C = 1, which gets chroma without color, or RGB for C = 3.
+        image: (H, W, C); luma for C = 1, which gets chroma without color, or RGB for C = 3.
         scales: By how much the clip is shrunk; each is compressed by itself.
         unit: Twice a common multiple of the scales: large frames have a multiple of it as sides.
         least: Rows and columns that a large frame must have.
@@ -120,15 +120,15 @@ def degrade(
         kept: How many frames are taken.
 
     Yields:
-        Large frames (H', W', C), and for each scale the small one, (H'/scale, W'/scale, C). Nothing, if the picture is
+        Large frames (H', W', C), and for each scale the small one, (H'/scale, W'/scale, C). Nothing, if the image is
         too small.
     """
     least = unit * math.ceil(least / unit)
-    if min(picture.shape[:2]) < least:
+    if min(image.shape[:2]) < least:
         return
     count = int(rng.integers(*_FRAMES))
-    shape, windows = _motion(picture.shape[:2], least, unit, max(scales), count, rng)
-    large = [_look(picture, window, shape) for window in windows]
+    shape, windows = _motion(image.shape[:2], least, unit, max(scales), count, rng)
+    large = [_look(image, window, shape) for window in windows]
     color = ColorSpec(Matrix.BT709 if rng.random() < 0.5 else Matrix.SMPTE170M, subsampling=(1, 1))
     small = {scale: _shrunk(large, scale) for scale in scales}
     if rng.random() >= _CLEAN:
@@ -139,7 +139,7 @@ def degrade(
 
 
 def _motion(
-    picture: tuple[int, ...], least: int, unit: int, scale: int, count: int, rng: Generator
+    image: tuple[int, ...], least: int, unit: int, scale: int, count: int, rng: Generator
 ) -> tuple[tuple[int, int], list[Window]]:
     """The shape of a clip's frames, and what each of them shows."""
     kind = rng.random()
@@ -149,16 +149,16 @@ def _motion(
         sizes = np.linspace(1, rng.uniform(1, _WIDEST), count)[:: int(rng.choice((-1, 1)))]
     sides, starts = [], []
     for axis in (0, 1):
-        side = min(_SIDE, picture[axis]) // unit * unit
-        widest = min(picture[axis] / side, float(sizes.max())) if side > least else 1.0
-        room = picture[axis] - side * widest
+        side = min(_SIDE, image[axis]) // unit * unit
+        widest = min(image[axis] / side, float(sizes.max())) if side > least else 1.0
+        room = image[axis] - side * widest
         if abs(speed[axis]) * (count - 1) > room:  # a smaller frame leaves room to move
-            side = max(least, int((picture[axis] / float(sizes.max()) - abs(speed[axis]) * (count - 1)) // unit * unit))
+            side = max(least, int((image[axis] / float(sizes.max()) - abs(speed[axis]) * (count - 1)) // unit * unit))
         sides.append(side)
-    largest = min(float(sizes.max()), *(picture[axis] / sides[axis] for axis in (0, 1)))
+    largest = min(float(sizes.max()), *(image[axis] / sides[axis] for axis in (0, 1)))
     sizes = np.minimum(sizes, largest)
     for axis in (0, 1):
-        room = max(0.0, picture[axis] - sides[axis] * largest)
+        room = max(0.0, image[axis] - sides[axis] * largest)
         speed[axis] = np.clip(speed[axis], -room / (count - 1), room / (count - 1))
         travel = speed[axis] * (count - 1)
         starts.append(max(0.0, -travel) + rng.random() * max(0.0, room - abs(travel)))
@@ -167,13 +167,13 @@ def _motion(
     ]
 
 
-def _look(picture: NDArray[np.uint8], window: Window, shape: tuple[int, int]) -> Tensor:
-    """A large frame, (C, H', W') float32 in [0, 1]; samples of the picture as they are, where nothing zooms."""
+def _look(image: NDArray[np.uint8], window: Window, shape: tuple[int, int]) -> Tensor:
+    """A large frame, (C, H', W') float32 in [0, 1]; samples of the image as they are, where nothing zooms."""
     top, left = int(window.top), int(window.left)
     height, width = (
-        min(side, math.floor(length * window.size)) for side, length in zip(picture.shape[:2], shape, strict=True)
+        min(side, math.floor(length * window.size)) for side, length in zip(image.shape[:2], shape, strict=True)
     )
-    part = picture[top : top + height, left : left + width]
+    part = image[top : top + height, left : left + width]
     x = torch.from_numpy(np.ascontiguousarray(part)).permute(2, 0, 1).float() / 255.0
     return x if (height, width) == shape else _resize(x, shape)
 

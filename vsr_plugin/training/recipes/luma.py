@@ -58,7 +58,7 @@ _FSRCNN_FAST = Recipe(
 )
 
 # Shi et al., CVPR 2016, sections 2.2 and 3.2: patches of 17 samples, the rate falls from 0.01 to 0.0001, the last layer
-# learns at a tenth of it; the labels are shuffled, not the output. Small pictures are made as everywhere here: the
+# learns at a tenth of it; the labels are shuffled, not the output. Small images are made as everywhere here: the
 # paper blurs and leaves samples out.
 _ESPCN_PAPER = Recipe(
     steps=1_000_000,

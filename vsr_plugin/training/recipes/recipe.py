@@ -30,7 +30,7 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything about a training but the pictures, the scale, and the seed.
+    """Everything about a training but the images, the scale, and the seed.
 
     Attributes:
         steps: How many, unless the user says otherwise.
@@ -55,7 +55,7 @@ class Recipe:
         content: For training against a discriminator: what it is added to, ``vgg54``, ``vgg22`` or ``mse``.
         chained: Whether, of several scales that are trained one after another, the others start from the first.
         initial: First weights, by name; see `initial.initialize`.
-        sizes: Each picture is there at each of these sizes; its eight orientations are always there.
+        sizes: Each image is there at each of these sizes; its eight orientations are always there.
         flat: Share of the patches that have no detail (see `flat`).
         stages: Parts of the run, whose shares add up to 1; given weights to start from, all have the model's own form.
     """

@@ -19,14 +19,14 @@ RATE = 30
 
 
 def frames(settings: Settings) -> list[Frame]:
-    """The same pictures as frames, where nothing can decode a file."""
+    """The clip as frames, where nothing can decode a file."""
     color = ColorSpec(Matrix.BT709, subsampling=(1, 1))
     base = Fraction(1, RATE)
-    return [Frame(planes, index, base, color=color) for index, planes in enumerate(pictures(settings))]
+    return [Frame(planes, index, base, color=color) for index, planes in enumerate(clip_planes(settings))]
 
 
-def pictures(settings: Settings) -> Iterator[tuple[torch.Tensor, ...]]:
-    """The planes of every picture, 4:2:0, 8 bits."""
+def clip_planes(settings: Settings) -> Iterator[tuple[torch.Tensor, ...]]:
+    """The planes of every frame, 4:2:0, 8 bits."""
     y, x = torch.meshgrid(torch.arange(settings.height), torch.arange(settings.width), indexing="ij")
     texture = torch.rand(settings.height, settings.width, generator=torch.Generator().manual_seed(1))
     texture = F.avg_pool2d(texture[None, None], 3, 1, 1)[0, 0] - 0.5

@@ -1,4 +1,4 @@
-"""Reading pictures; MATLAB's imresize and rgb2ycbcr."""
+"""Reading images; MATLAB's imresize and rgb2ycbcr."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from vsr_plugin.errors import InputError, UsageError
-from vsr_plugin.pictures import Picture, crop_to_multiple, imresize, list_images, read_picture, rgb_to_luma, shrink
+from vsr_plugin.images import Image, crop_to_multiple, imresize, list_images, read_image, rgb_to_luma, shrink
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -89,7 +89,7 @@ def test_size_is_rounded_up_and_channels_are_independent() -> None:
     np.testing.assert_array_equal(result[..., 1], imresize(image[..., 1], 1 / 3))
 
 
-def test_a_flat_picture_stays_flat() -> None:
+def test_a_flat_image_stays_flat() -> None:
     for value in (0, 17, 255):
         image = np.full((13, 11), value, np.uint8)
         assert (imresize(image, 1 / 3) == value).all()
@@ -114,7 +114,7 @@ def test_bad_arguments_are_usage_errors() -> None:
 def test_colour_becomes_studio_range_luma(tmp_path: Path, suffix: str, codec: str, layout: str) -> None:
     samples = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
     write_image(tmp_path / f"a{suffix}", samples, codec, layout)
-    read = read_picture(tmp_path / f"a{suffix}")
+    read = read_image(tmp_path / f"a{suffix}")
     assert read.name == f"a{suffix}"
     np.testing.assert_array_equal(read.luma, rgb_to_luma(samples))
 
@@ -123,22 +123,22 @@ def test_colour_becomes_studio_range_luma(tmp_path: Path, suffix: str, codec: st
 def test_gray_is_taken_as_it_is(tmp_path: Path, suffix: str, codec: str) -> None:
     samples = np.random.default_rng(0).integers(0, 256, (9, 12), dtype=np.uint8)
     write_image(tmp_path / f"a{suffix}", samples, codec, "gray")
-    np.testing.assert_array_equal(read_picture(tmp_path / f"a{suffix}").luma, samples)
+    np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}").luma, samples)
 
 
 def test_jpeg_is_full_range_before_it_is_studio_range(tmp_path: Path) -> None:
     write_image(tmp_path / "white.jpg", np.full((16, 16, 3), 255, np.uint8), "mjpeg", "yuvj444p")
-    assert (read_picture(tmp_path / "white.jpg").luma == 235).all()
+    assert (read_image(tmp_path / "white.jpg").luma == 235).all()
 
 
-def test_folders_and_files_that_are_not_pictures_are_input_errors(tmp_path: Path) -> None:
+def test_folders_and_files_that_are_not_images_are_input_errors(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         list_images(tmp_path / "absent")
     with pytest.raises(InputError, match="No images in"):
         list_images(tmp_path)
-    (tmp_path / "a.png").write_text("not a picture")
+    (tmp_path / "a.png").write_text("not an image")
     with pytest.raises(InputError, match="Cannot read the image"):
-        read_picture(tmp_path / "a.png")
+        read_image(tmp_path / "a.png")
 
 
 def test_crops_are_multiples_of_the_scale() -> None:
@@ -151,8 +151,8 @@ def test_rgb_comes_along_where_it_is_wanted(tmp_path: Path) -> None:
     samples = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
     write_image(tmp_path / "color.png", samples, "png", "rgb24")
     write_image(tmp_path / "gray.png", samples[..., 0], "png", "gray")
-    color, gray = (read_picture(tmp_path / f"{name}.png", 3) for name in ("color", "gray"))
-    assert read_picture(tmp_path / "color.png").rgb is None
+    color, gray = (read_image(tmp_path / f"{name}.png", 3) for name in ("color", "gray"))
+    assert read_image(tmp_path / "color.png").rgb is None
     np.testing.assert_array_equal(color.samples(3), samples)
     np.testing.assert_array_equal(color.samples(1)[..., 0], rgb_to_luma(samples))
     np.testing.assert_array_equal(gray.samples(3), np.stack([samples[..., 0]] * 3, 2))
@@ -161,7 +161,7 @@ def test_rgb_comes_along_where_it_is_wanted(tmp_path: Path) -> None:
 
 def test_small_luma_is_exact_and_small_rgb_is_of_8_bits() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (30, 36, 3), dtype=np.uint8)
-    p = Picture("0.png", rgb_to_luma(rgb), rgb)
+    p = Image("0.png", rgb_to_luma(rgb), rgb)
     small_luma, small_rgb = (shrink(p.samples(channels), 2) * 255 for channels in (1, 3))
     assert small_luma.shape == (1, 15, 18)
     assert not torch.equal(small_luma, small_luma.round())

@@ -1,6 +1,6 @@
-"""Still pictures with known truth: reading them, and shrinking them as the literature does, with MATLAB's imresize.
+"""Still images with known truth: reading them, and shrinking them as the literature does, with MATLAB's imresize.
 
-The literature's low-resolution pictures were all made by it, and every published figure depends on it: a different
+The literature's low-resolution images were all made by it, and every published figure depends on it: a different
 cubic, no antialiasing, or another rounding costs 0.1 to 1 dB.
 """
 
@@ -27,12 +27,12 @@ SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A high-resolution picture.
+class Image:
+    """A high-resolution image.
 
     Attributes:
         name: Of its file.
-        luma: (H, W) uint8: studio-range BT.601 of a color picture, the samples themselves of a gray one.
+        luma: (H, W) uint8: studio-range BT.601 of a color image, the samples themselves of a gray one.
         rgb: (H, W, 3) uint8, full range; None where nobody asked for it.
         gray: Whether the file has no color; then ``rgb`` is ``luma`` three times.
     """
@@ -64,7 +64,7 @@ def list_images(folder: Path) -> list[Path]:
     return paths
 
 
-def read_picture(path: Path, channels: int = 1) -> Picture:
+def read_image(path: Path, channels: int = 1) -> Image:
     """Read an image file, with its RGB samples for ``channels`` = 3.
 
     Raises:
@@ -80,41 +80,41 @@ def read_picture(path: Path, channels: int = 1) -> Picture:
     except (av.FFmpegError, StopIteration, IndexError) as error:
         raise InputError(f"Cannot read the image {str(path)!r}: {error}") from error
     if palette and bool((samples == samples[..., :1]).all()):
-        samples = samples[..., 0]  # a gray picture that was stored with a palette of grays
+        samples = samples[..., 0]  # a gray image that was stored with a palette of grays
     if samples.ndim == 2:
         luma = np.ascontiguousarray(samples)
-        return Picture(path.name, luma, np.stack([luma] * 3, 2) if channels == 3 else None, gray=True)
-    return Picture(path.name, rgb_to_luma(samples), samples if channels == 3 else None)
+        return Image(path.name, luma, np.stack([luma] * 3, 2) if channels == 3 else None, gray=True)
+    return Image(path.name, rgb_to_luma(samples), samples if channels == 3 else None)
 
 
-def read_pictures(folder: Path, channels: int = 1) -> list[Picture]:
-    """All pictures of a folder, sorted by name.
+def read_images(folder: Path, channels: int = 1) -> list[Image]:
+    """All images of a folder, sorted by name.
 
     Raises:
         InputError: no such folder, no image in it, or one that cannot be read.
     """
-    return [read_picture(path, channels) for path in list_images(folder)]
+    return [read_image(path, channels) for path in list_images(folder)]
 
 
-def crop_to_multiple(picture: NDArray[np.uint8], multiple: int, largest: int | None = None) -> NDArray[np.uint8]:
+def crop_to_multiple(image: NDArray[np.uint8], multiple: int, largest: int | None = None) -> NDArray[np.uint8]:
     """The top left part whose sides are multiples of ``multiple``; or the middle part, of at most ``largest``."""
-    height, width = (min(side, largest or side) // multiple * multiple for side in picture.shape[:2])
+    height, width = (min(side, largest or side) // multiple * multiple for side in image.shape[:2])
     if largest is None:
-        return picture[:height, :width]
-    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-    return picture[top : top + height, left : left + width]
+        return image[:height, :width]
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
 
 
-def shrink(picture: NDArray[np.uint8], scale: int) -> Tensor:
+def shrink(image: NDArray[np.uint8], scale: int) -> Tensor:
     """What a network gets to enlarge: (H, W, C) uint8 → (C, H/scale, W/scale) float32 in [0, 1].
 
     As the papers have it: luma is shrunk in float64 and not rounded, RGB is rounded to 8 bits, as image files are. Both
     sides must be multiples of ``scale``.
     """
-    if picture.shape[2] == 1:
-        small = torch.from_numpy(imresize(picture.astype(np.float64) / 255.0, 1 / scale)).float()
+    if image.shape[2] == 1:
+        small = torch.from_numpy(imresize(image.astype(np.float64) / 255.0, 1 / scale)).float()
     else:
-        small = torch.from_numpy(imresize(picture, 1 / scale)).float() / 255.0
+        small = torch.from_numpy(imresize(image, 1 / scale)).float() / 255.0
     return small.permute(2, 0, 1)
 
 
@@ -122,7 +122,7 @@ def imresize(image: NDArray[Any], scale: float) -> NDArray[Any]:
     """Resize like MATLAB's ``imresize(image, scale, "bicubic")`` of the years when the benchmarks were made.
 
     Cubic with a = −0.5, widened by 1/scale when shrinking; edge samples repeated; rows (dimension 0) first. Of a uint8
-    picture, each of the two passes is rounded half up to uint8; a floating one stays in float64 throughout.
+    image, each of the two passes is rounded half up to uint8; a floating one stays in float64 throughout.
 
     Args:
         image: (H, W) or (H, W, C), uint8 or floating.
@@ -147,7 +147,7 @@ def imresize(image: NDArray[Any], scale: float) -> NDArray[Any]:
 
 
 def rgb_to_luma(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """BT.601 studio-range luma (16…235) of an RGB picture, as MATLAB's ``rgb2ycbcr`` gives it for uint8.
+    """BT.601 studio-range luma (16…235) of an RGB image, as MATLAB's ``rgb2ycbcr`` gives it for uint8.
 
     Args:
         image: (H, W, 3) full-range RGB.
