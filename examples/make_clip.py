@@ -1,6 +1,6 @@
 """Make clip.mp4: three seconds of fine moving detail, with sound, subtitles, chapters and languages.
 
-Every picture is drawn nine times as large as it is kept, so that its detail is as fine as the samples can hold.
+Every frame is drawn nine times as large as it is kept, so that its detail is as fine as the samples can hold.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-type Picture = NDArray[np.uint8]
+type Image = NDArray[np.uint8]
 type Point = tuple[float, float]
 type Color = tuple[int, int, int]
 
@@ -30,24 +30,24 @@ CHAPTERS = ((0, 1000, "Wind"), (1000, 2000, "Wheel"), (2000, 3000, "Words"))
 
 
 def points(*pairs: Point) -> list[tuple[int, int]]:
-    """Put coordinates of the small picture as cv2 wants them."""
+    """Put coordinates of the small frame as cv2 wants them."""
     return [(round(x * FINE * 2**SHIFT), round(y * FINE * 2**SHIFT)) for x, y in pairs]
 
 
-def line(image: Picture, a: Point, b: Point, color: Color, wide: float) -> None:
-    """Draw a line ``wide`` samples of the small picture wide."""
+def line(image: Image, a: Point, b: Point, color: Color, wide: float) -> None:
+    """Draw a line ``wide`` samples of the small frame wide."""
     start, end = points(a, b)
     cv2.line(image, start, end, color, max(1, round(wide * FINE)), cv2.LINE_AA, SHIFT)
 
 
-def disc(image: Picture, center: Point, radius: float, color: Color, wide: float = -1) -> None:
+def disc(image: Image, center: Point, radius: float, color: Color, wide: float = -1) -> None:
     """Draw a disc, or with ``wide`` a circle."""
     [place] = points(center)
     thickness = max(1, round(wide * FINE)) if wide > 0 else cv2.FILLED
     cv2.circle(image, place, round(radius * FINE * 2**SHIFT), color, thickness, cv2.LINE_AA, SHIFT)
 
 
-def sky() -> Picture:
+def sky() -> Image:
     """Paint dusk, and hills of many noises added up."""
     rng = np.random.default_rng(3)
     y, x = np.mgrid[0 : HEIGHT * FINE, 0 : WIDTH * FINE].astype(np.float32) / FINE
@@ -59,14 +59,14 @@ def sky() -> Picture:
         grain = rng.normal(0, 9, (HEIGHT * FINE // 2, WIDTH * FINE // 2)).astype(np.float32)
         grass = np.array(color) + cv2.resize(grain, (WIDTH * FINE, HEIGHT * FINE))[..., None]
         image = np.where((y > ridge)[..., None], grass, image)
-    painted: Picture = image.clip(0, 255).astype(np.uint8)
+    painted: Image = image.clip(0, 255).astype(np.uint8)
     return painted
 
 
-def branch(image: Picture, root: Point, angle: float, length: float, time: float, path: int = 1) -> None:
+def branch(image: Image, root: Point, angle: float, length: float, time: float, path: int = 1) -> None:
     """Draw a branch, its twigs, and the leaves at their ends, swaying; ``path`` numbers the branches as in a heap."""
     level = 9 - path.bit_length()
-    luck = math.sin(path * 12.9898) * 43758.5453 % 1  # the same in every picture
+    luck = math.sin(path * 12.9898) * 43758.5453 % 1  # the same in every frame
     angle += 0.04 * math.sin(2.1 * time + 5 * luck) * (9 - level) / 9 + 0.35 * (luck - 0.5) * (path > 1)
     tip = (root[0] + length * math.cos(angle), root[1] + length * math.sin(angle))
     line(image, root, tip, (62 - 3 * level, 46 - 3 * level, 36 - 2 * level), 0.4 * 1.48**level)
@@ -81,7 +81,7 @@ def branch(image: Picture, root: Point, angle: float, length: float, time: float
         branch(image, tip, angle + turn, length * (part + 0.14 * (luck - 0.5)), time, 2 * path + side)
 
 
-def wheel(image: Picture, time: float) -> None:
+def wheel(image: Image, time: float) -> None:
     """Draw a big wheel of thin spokes that turns by a third."""
     x, y, radius, spokes = 334.0, 118.0, 84.0, 24
     for foot in (-46, 46):
@@ -104,7 +104,7 @@ def wheel(image: Picture, time: float) -> None:
         cv2.fillPoly(image, [np.array(points(*corners))], (38, 40, 66), cv2.LINE_AA, SHIFT)
 
 
-def banner(image: Picture, time: float) -> None:
+def banner(image: Image, time: float) -> None:
     """Write words that pass by: a line of 10 samples' height, and one of 6."""
     image[236 * FINE :] = (24, 26, 34)
     for speed, base, size, color in ((36, 252, 0.40, (245, 240, 225)), (-22, 265, 0.28, (150, 200, 235))):
@@ -113,7 +113,7 @@ def banner(image: Picture, time: float) -> None:
         cv2.putText(image, TEXT * 2, place, font, size * FINE, color, thickness, cv2.LINE_AA)
 
 
-def picture(back: Picture, time: float) -> Picture:
+def draw(back: Image, time: float) -> Image:
     """Draw the scene at ``time`` seconds, (HEIGHT, WIDTH, 3) RGB."""
     image = back.copy()
     wheel(image, time)
@@ -155,7 +155,7 @@ def make_clip(path: Path) -> None:
         output.mux(sound(audio))
         back = sky()
         for index in range(FRAMES):
-            frame = av.VideoFrame.from_ndarray(picture(back, index / RATE), "rgb24")
+            frame = av.VideoFrame.from_ndarray(draw(back, index / RATE), "rgb24")
             frame = frame.reformat(format="yuv420p", dst_colorspace="ITU709", dst_color_range="MPEG")
             frame.pts, frame.time_base = index, Fraction(1, RATE)
             output.mux(video.encode(frame))

@@ -244,7 +244,7 @@ def test_a_loop_that_fails_is_absent_not_an_exception(monkeypatch: pytest.Monkey
 # The chart and the command line
 
 
-def test_the_chart_is_a_picture(tmp_path: Path) -> None:
+def test_the_chart_is_an_image(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     draw(made_up(), tmp_path / "chart.png")
     with av.open(str(tmp_path / "chart.png")) as container:

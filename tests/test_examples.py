@@ -95,7 +95,7 @@ def test_the_clip_holds_all_that_it_promises(clip: av.container.InputContainer) 
 def test_the_script_draws_the_clip(clip: av.container.InputContainer) -> None:
     pytest.importorskip("cv2")
     script = runpy.run_path(str(EXAMPLES / "make_clip.py"))
-    drawn = script["picture"](script["sky"](), 0.0).astype(np.float64)
+    drawn = script["draw"](script["sky"](), 0.0).astype(np.float64)
     clip.seek(0)
     first = next(clip.decode(video=0)).to_ndarray(format="rgb24", src_colorspace="ITU709").astype(np.float64)
     assert np.abs(drawn - first).mean() < 4  # what the encoder and 4:2:0 leave of it

@@ -142,7 +142,7 @@ def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.
     [
         (("{plain}", "--reuse", "on"), 2, "Expected reuse to be 'auto' or 'off', got 'on'"),
         (("nothing.mp4",), 1, "No such file: nothing.mp4"),
-        (("{text}",), 1, "text.txt: not a video or picture that FFmpeg can read"),
+        (("{text}",), 1, "text.txt: not a video or image that FFmpeg can read"),
         (("{plain}", "out.mp4", "-m", "espnc"), 2, "Unknown model 'espnc'. Did you mean 'espcn'? Known models: "),
         (("{plain}", "out.mp4", "-x", "5"), 2, "Model 'espcn' has no scale 5. Its scales: 2, 3, 4"),
         (("{plain}", "out.mp4", "-c", "libfoo"), 2, "Unknown encoder 'libfoo'"),

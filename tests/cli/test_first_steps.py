@@ -75,9 +75,7 @@ def test_what_is_wrong_is_said_at_once(tmp_path: Path, words: tuple[str, ...], m
     assert done.returncode in (1, 2)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"), [("in.mkv", "not a video or picture"), ("in.srt", "got subtitle streams")]
-)
+@pytest.mark.parametrize(("name", "message"), [("in.mkv", "not a video or image"), ("in.srt", "got subtitle streams")])
 def test_what_cannot_be_enlarged_is_said_at_once(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / name).write_text("1\n00:00:00,000 --> 00:00:01,000\nHello.\n" if name == "in.srt" else "no video")
     done = command(name, "out.mkv", cwd=tmp_path)
@@ -101,7 +99,7 @@ def test_a_size_that_is_not_larger_is_said_at_once(tmp_path: Path) -> None:
     ("line", "message"),
     [
         ("compare none.mp4", "No such file: none.mp4"),
-        ("compare in.txt", "in.txt: not a video or picture"),
+        ("compare in.txt", "in.txt: not a video or image"),
         ("compare in.png -m espcn,foo", "Unknown model 'foo'"),
         ("compare in.png --crop 3", "Expected --crop as 160x120+40+32"),
         ("eval espcn -x 2 --data none", "Expected a folder of images, got 'none': no such folder"),
@@ -111,9 +109,9 @@ def test_a_size_that_is_not_larger_is_said_at_once(tmp_path: Path) -> None:
         ("train espnc --data .", "Unknown model 'espnc'. Did you mean 'espcn'?"),
         ("train espcn --data . --device tpu", "Unknown device 'tpu'"),
         ("segments none.mkv", "No such file: none.mkv"),
-        ("segments in.txt", "in.txt: not a video or picture"),
+        ("segments in.txt", "in.txt: not a video or image"),
         ("encode in.png --weights in.txt", "Expected a file named .safetensors, .pth, .pt, .npz, got 'in.txt'"),
-        ("preview in.txt --serve", "in.txt: not a video or picture"),
+        ("preview in.txt --serve", "in.txt: not a video or image"),
         ("export espcn --to x", "Unknown kind of file 'x'"),
     ],
 )

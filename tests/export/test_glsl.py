@@ -73,7 +73,7 @@ def played(file: Path, luma: np.ndarray, depth: int, scale: int) -> np.ndarray:
     return np.frombuffer(done.stdout, luma.dtype)[:size].reshape(scale * height, scale * width)
 
 
-def picture(height: int, width: int, depth: int) -> np.ndarray:
+def textured(height: int, width: int, depth: int) -> np.ndarray:
     """Edges, ramps and noise of limited range."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width]
@@ -120,7 +120,7 @@ def test_a_player_shows_what_the_upscaler_makes(
     libplacebo: None, tmp_path: Path, model: str, scale: int, depth: int, size: tuple[int, int]
 ) -> None:
     file = export_file(model, scale, "glsl", tmp_path / "s.glsl")
-    luma = picture(*size, depth)
+    luma = textured(*size, depth)
     shown = played(file, luma, depth, scale).astype(int)
     wanted = enlarged(model, scale, luma, depth)
     if depth > 8:  # half floats have 11 bits
@@ -133,7 +133,7 @@ def test_a_player_shows_what_the_upscaler_makes(
 def test_a_shader_runs_only_where_the_window_is_larger(libplacebo: None, tmp_path: Path) -> None:
     file = tmp_path / "s.glsl"
     file.write_text(shader("tiny", chain("tiny", Tiny()), margin=1), encoding="utf-8")
-    luma = picture(36, 48, 8)
+    luma = textured(36, 48, 8)
     assert np.array_equal(played(file, luma, 8, 1), luma)
     assert not np.array_equal(played(file, luma, 8, 2)[::2, ::2], luma)
 
@@ -166,7 +166,7 @@ def test_a_chain_computes_what_its_network_computes(model: str, scale: int) -> N
     torch.testing.assert_close(nn.functional.pixel_shuffle(y, scale), module(x))
 
 
-def test_trends_are_what_flat_pictures_give() -> None:
+def test_trends_are_what_flat_images_give() -> None:
     found = chain("espcn", load_model("espcn", 2))
     slopes, offsets = found.trends()[0]
     for luma in (0.2, 0.5, 0.8):

@@ -228,7 +228,7 @@ def test_files_without_video_say_what_they_hold(media: Media, tmp_path: Path, wo
 def test_missing_and_foreign_files_say_so(media: Media, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         Source(tmp_path / "nothing.mp4")
-    with pytest.raises(InputError, match="not a video or picture"):
+    with pytest.raises(InputError, match="not a video or image"):
         Source(media.folder / "text.txt")
     with pytest.raises(InputError, match="folder"):
         Source(tmp_path)

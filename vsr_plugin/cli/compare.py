@@ -81,7 +81,7 @@ def compare(
     load_torch()
     from ..compare import PAGES, Candidate, Crop, compare_on_a_page
     from ..compare import compare as write
-    from ..stream.encoder import STILL_PICTURES
+    from ..stream.encoder import STILL_IMAGES
 
     candidates = [Candidate(*word) for word in words]
     part = None if box is None else Crop(*box)
@@ -102,7 +102,7 @@ def compare(
             )
         typer.echo(page)
         return
-    if target.suffix.lower() in STILL_PICTURES:
+    if target.suffix.lower() in STILL_IMAGES:
         if length is not None:
             raise UsageError(f"Expected --duration with a video, got the image {target}")
     elif length is None:

@@ -111,12 +111,12 @@ def _files(name: str, ours: str) -> list[tuple[str, Path]]:
 
     Hidden files are left out, and those that end in ``ours``: earlier results.
     """
-    from ..stream.encoder import STILL_PICTURES
+    from ..stream.encoder import STILL_IMAGES
 
     folder = Path(name)
     if name == "-" or not folder.is_dir():
         return [(name, Path())]
-    known = _VIDEOS | STILL_PICTURES.keys()
+    known = _VIDEOS | STILL_IMAGES.keys()
     files = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.suffix.lower() in known)
     files = [file for file in files if not any(part[0] == "." for part in file.parts)]
     for file in files:

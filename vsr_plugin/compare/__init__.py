@@ -16,7 +16,7 @@ from ..frames import ColorSpec, Frame, Matrix, Range
 from ..interpolation import interpolation
 from ..stream import Encoding, Selection, Source
 from ..stream.encode import encode
-from ..stream.encoder import STILL_PICTURES
+from ..stream.encoder import STILL_IMAGES
 from ..stream.upscale import Meter
 from .crop import Crop, busiest
 from .html import PAGES, compare_on_a_page
@@ -77,7 +77,7 @@ def compare(
         VsrError: as `Upscaler`, `Source` and `encode` raise it.
     """
     execution = execution or Execution()
-    still = output.suffix.lower() in STILL_PICTURES
+    still = output.suffix.lower() in STILL_IMAGES
     with ExitStack() as cleanup:
         plain = cleanup.enter_context(interpolation("bicubic", scale, execution))
         upscalers = [plain, *(cleanup.enter_context(each.open(scale, execution)) for each in candidates)]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STILL_PICTURES = {
+STILL_IMAGES = {
     ".bmp": "bmp",
     ".jpeg": "mjpeg",
     ".jpg": "mjpeg",
@@ -40,7 +40,7 @@ STILL_PICTURES = {
     ".tiff": "tiff",
     ".webp": "libwebp",
 }
-_ONLY = {**STILL_PICTURES, ".y4m": "rawvideo"}  # files that hold nothing else
+_ONLY = {**STILL_IMAGES, ".y4m": "rawvideo"}  # files that hold nothing else
 _CODECS = {**_ONLY, ".avif": "libsvtav1", ".webm": "libvpx-vp9"}
 _DEEP_CODECS = {".webm": "libsvtav1"}  # above 8 bits, which PyAV's libvpx-vp9 does not take
 _Y4M = (

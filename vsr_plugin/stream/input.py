@@ -83,7 +83,7 @@ def open_input(
         raise InputError(f"Not allowed to read {name}") from error
     except (FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{Path(name).name}: not a video or picture that FFmpeg can read ({reason})") from error
+        raise InputError(f"{Path(name).name}: not a video or image that FFmpeg can read ({reason})") from error
     guesses: Any = Flags.gen_pts.value  # one frame late for H.264 in AVI
     container.flags &= ~guesses
     return container
@@ -237,7 +237,7 @@ def seconds(ticks: int, time_base: Any) -> Fraction:
 
 
 def is_cover(stream: Any) -> bool:
-    """Whether a video stream is only a picture attached to the file."""
+    """Whether a video stream is only an image attached to the file."""
     return bool(stream.type == "video" and stream.disposition & Disposition.attached_pic)
 
 

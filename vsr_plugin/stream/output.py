@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ..errors import OutputError, UsageError
-from .encoder import STILL_PICTURES
+from .encoder import STILL_IMAGES
 from .sequence import ImageSequence, is_pattern, split_pattern
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # Containers that hold what comes out of any of them; all else becomes Matroska.
-_KEPT_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", *STILL_PICTURES}
+_KEPT_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", *STILL_IMAGES}
 _LONGEST = 255  # bytes of a name, on all common file systems
 _LOCK = "lock"
 _own: set[Path] = set()  # folders of this process
@@ -49,7 +49,7 @@ def default_output(
     With a size in place of a scale, it is ``in_espcn_1080p.mp4``. ``marks`` are what else tells results apart:
     ``in_espcn_x3_video.mp4``.
 
-    MP4, MOV, Matroska, WebM and still pictures keep their kind; everything else becomes Matroska.
+    MP4, MOV, Matroska, WebM and still images keep their kind; everything else becomes Matroska.
 
     Raises:
         UsageError: the source is standard input, which has no name.
@@ -79,7 +79,7 @@ def is_sequence(target: Path, source: str) -> bool:
 
     Where the source is a file that has the look of a pattern (``50%d off.png``), so is the result.
     """
-    if target.suffix.lower() not in STILL_PICTURES or not is_pattern(target):
+    if target.suffix.lower() not in STILL_IMAGES or not is_pattern(target):
         return False
     return not (is_pattern(source) and exists(source))  # noqa: PTH110 - a name may be too long
 

@@ -19,7 +19,7 @@ from ..errors import OutputError, UsageError
 from .clock import OutputClock
 from .copies import told_tags
 from .encoder import (
-    STILL_PICTURES,
+    STILL_IMAGES,
     add_encoder,
     choose_codec,
     choose_pixel_format,
@@ -83,7 +83,7 @@ class Writer:
         self._shown: av.VideoFrame | None = None  # what a constant-rate output repeats
         self._closing = ExitStack()
         self._remux: Remux | None = None
-        self._images_only = suffix in STILL_PICTURES or suffix == ".y4m"
+        self._images_only = suffix in STILL_IMAGES or suffix == ".y4m"
         self._ratio: Fraction | None = None
         self._turn: Turn | None = None
         self._latest: int | None = None  # decoding time of the last encoded packet
@@ -125,7 +125,7 @@ class Writer:
             codec,
             self._output.format.name,
             self.name,
-            stills=self._suffix in STILL_PICTURES,
+            stills=self._suffix in STILL_IMAGES,
             strict=self._strict,
         )
         ratio = self._ratio
@@ -148,7 +148,7 @@ class Writer:
             if keeps_alpha and codec.startswith("libvpx"):
                 self._stream.metadata["alpha_mode"] = "1"  # without it browsers do not look for transparency
         repeated = {"the resolution"}
-        if self._suffix in STILL_PICTURES:
+        if self._suffix in STILL_IMAGES:
             repeated = WRITTEN.get(codec, set())
             if repeated:
                 self._stills = StillWriter(codec, gray=form is not None and len(form.components) <= 2)
@@ -198,7 +198,7 @@ class Writer:
         for name in self._losses.of(frame):
             if name.endswith((" pages", " images")):
                 why = "only the first is enlarged"
-            elif self._suffix in STILL_PICTURES:
+            elif self._suffix in STILL_IMAGES:
                 why = f"no encoder here can write it into {self._suffix}"
             elif self._images_only:
                 why = f"{self._suffix} has no place for it"
@@ -212,7 +212,7 @@ class Writer:
 
     def write(self, frame: Frame) -> None:
         """Encode one frame, and write what comes out and what comes before it."""
-        if self.written.frames and self._suffix in STILL_PICTURES and not self._sequence:
+        if self.written.frames and self._suffix in STILL_IMAGES and not self._sequence:
             pattern = f"{Path(self.name).stem}_%04d{self._suffix}"
             raise UsageError(f"Expected one frame for {self.name}, got several", frames=1, output=pattern)
         self._tell(frame)
@@ -258,7 +258,7 @@ class Writer:
             stated = state_aspect(self._file, self._ratio, track)
             if not stated and not states_aspect(codec, "another"):
                 drop(self._source, "the pixel aspect ratio", f"{kind} left no room for it", strict=self._strict)
-        read_back = isinstance(self._file, Path) and self._suffix not in STILL_PICTURES
+        read_back = isinstance(self._file, Path) and self._suffix not in STILL_IMAGES
         self._clock.finish(self._file if read_back else None, index)
 
     def abandon(self) -> None:
@@ -299,7 +299,7 @@ class Writer:
 
     def _container(self) -> OutputContainer:
         kind, options = None, {}
-        if self._suffix in STILL_PICTURES:
+        if self._suffix in STILL_IMAGES:
             kind, options = "image2", {} if self._sequence else {"update": "1"}
         elif self._suffix == ".y4m":
             kind, options = "yuv4mpegpipe", {"strict": "-1"}  # its newer forms: more than 8 bits, gray, 4:1:1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import av
 
 from ...errors import OutputError, UsageError
-from ..encoder import STILL_PICTURES, choose_codec, counts_frames
+from ..encoder import STILL_IMAGES, choose_codec, counts_frames
 from ..rate import CONSTANT_RATE
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def check_cuttable(suffix: str, encoding: Encoding) -> None:
     Raises:
         UsageError: it is no video file, or the encoder needs the film as a whole.
     """
-    if suffix in STILL_PICTURES or suffix in (".y4m", ""):
+    if suffix in STILL_IMAGES or suffix in (".y4m", ""):
         raise UsageError(f"Expected a video file to make in segments, got {suffix or 'standard output'}", resume=None)
     for key, value in encoding.options.items():
         if key.endswith(("-params", "opts")):
