@@ -41,6 +41,10 @@ _RECIPES = {
     "b.flv": "-i b.mp4 -c copy",
     "b.avi": "-i b.mp4 -c:v copy -c:a libmp3lame",
     "divx.avi": f"{_VIDEO} {_SOUND} -c:v mpeg4 -bf 2 -c:a libmp3lame",
+    "keys.ts": f"{_VIDEO} {_SOUND} {_X264} -g 5 -c:a mp2",
+    "keys.m2ts": f"{_VIDEO} {_SOUND} {_X264} -g 5 -c:a aac",
+    "keys.mpg": f"{_VIDEO} {_SOUND} -c:v mpeg2video -g 5 -bf 2 -c:a mp2",
+    "keys.avi": f"{_VIDEO} {_SOUND} -c:v mpeg4 -g 5 -bf 2 -c:a libmp3lame",
     "plain.avi": f"{_VIDEO} -c:v libx264 -preset ultrafast -bf 0",
     "wrapping.ts": "-i b.mp4 -c copy -muxdelay 0 -muxpreload 0 -mpegts_copyts 1 -output_ts_offset 95443.2",
     "fast.mkv": "-f lavfi -i testsrc2=s=64x48:r=2000:d=0.05 -c:v libx264 -preset ultrafast",
@@ -114,6 +118,38 @@ def test_a_part_may_lie_behind_a_jump(made: Made, enlarge: Enlarge, tmp_path: Pa
     twice = tmp_path / "twice.ts"
     twice.write_bytes(made("b.ts").read_bytes() * 2)
     assert shown(enlarge(twice, "out.mkv", start=Fraction(3, 2))) == even(14)
+
+
+def _content(path: Path, **selection: Any) -> list[tuple[bytes, Fraction]]:
+    """(samples, time in the file) of each frame."""
+    source = Source(path, Selection(**selection), strict=True, keep_packets=True)
+    frames = [(frame.planes[0].numpy().tobytes(), frame.pts * frame.time_base) for frame in source]
+    source.release()
+    return [(samples, time + source.shift) for samples, time in frames]
+
+
+@pytest.mark.parametrize(("name", "times"), [
+    ("keys.ts", 2), ("keys.ts", 3), ("keys.m2ts", 2), ("keys.mpg", 2), ("keys.avi", 1), ("b.mp4", 1),
+    ("begins_late.mp4", 1), ("begins_late.mkv", 1), ("wrapping.ts", 1), ("gaps.mkv", 1), ("b.flv", 1),
+])  # fmt: skip
+def test_a_part_is_what_the_whole_has_there(made: Made, tmp_path: Path, name: str, times: int) -> None:
+    """Wherever it begins, and wherever the clock of the file jumps."""
+    film = tmp_path / name
+    film.write_bytes(made(name).read_bytes() * times)
+    whole = _content(film)
+    assert len(whole) == (25 * times if "gaps" not in name else 11)
+    with av.open(film) as container:
+        origin = Fraction(container.start_time or 0, 1_000_000)
+    length = whole[-1][1] - origin
+    for eighth in range(8):
+        start = length * eighth / 8 + Fraction(1, 50)
+        first = max((index for index, (_, time) in enumerate(whole) if time <= origin + start), default=0)
+        assert _content(film, start=start) == whole[first:], eighth
+        assert _content(film, start=start, frames=3) == whole[first : first + 3], eighth
+        end = whole[first][1] + Fraction(1, 5)  # as many frames, if the first is not shown for longer than usual
+        if 0 <= origin + start - whole[first][1] < Fraction(1, 25):
+            expected = [frame for frame in whole[first:] if frame[1] < end]
+            assert _content(film, start=start, duration=Fraction(1, 5)) == expected, eighth
 
 
 @pytest.mark.parametrize(("name", "count"), [("b.avi", 25), ("divx.avi", 25), ("plain.avi", 25)])

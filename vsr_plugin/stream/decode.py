@@ -114,7 +114,7 @@ class Source(InputFile, Iterator[Frame]):
         if count == 0 and not self.damaged:
             part = "in this file"
             if timeline.start is not None or timeline.end is not None:
-                length = self._length
+                length = 0 if timeline.jumps else self._length
                 part = "between the given times" + (
                     f", which count from the start of its {length:.3f} s" if length else ""
                 )
@@ -146,10 +146,10 @@ class Source(InputFile, Iterator[Frame]):
         for frame in self._seen_from(start):
             found = True
             yield frame
-        if not found and self.queue is not None and self.timeline.may_leap and self.reader.seekable:
-            # Where the clock jumps, seeking may land behind the jump, from where the start is never reached.
+        if not found and self.timeline.may_leap and self.reader.seekable and not self._cancelled():
+            # Seeking landed behind a jump of the clock, from where the start is never reached.
             self._stop_decoding()
-            self.reader.open_again()
+            self.reader.read_to(start)
             yield from self._seen_from(start)
 
     def _seen_from(self, start: Fraction) -> Iterator[Frame]:

@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 
 # Codecs in which a frame says for sure whether others refer to it; HEVC only says it of its own temporal layer.
 _TELLS_REFERENCES = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
+# Codecs in which a frame is shown at the latest when the next that others refer to is decoded. So it is known of those
+# that are lost after a seek, as they refer to what came before it.
+_HOLD_ONE = ("mpeg1video", "mpeg2video", "mpeg4")
+_DELAY = 2  # packets
 
 
 class FrameDecoder:
@@ -70,7 +74,8 @@ class FrameDecoder:
             InputError: the frames change their size or pixel aspect ratio, or are single fields.
         """
         file = self._file
-        clock = FrameClock(file.name, file.time_base, max(self._step, 1))
+        delay = _DELAY if file.stream.codec_context.codec.canonical_name in _HOLD_ONE else None
+        clock = FrameClock(file.name, file.time_base, max(self._step, 1), delay)
         frames = self._decoded(clock)
         if file.ticks > 1:
             frames = spread(frames)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+from collections import deque
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -13,11 +15,11 @@ from av.error import FFmpegError
 from av.format import Flags
 
 from ..errors import InputError, OutputError
-from .input import Pipe, can_seek, find_video, open_input, python_file, seconds
+from .input import Pipe, can_seek, find_video, is_cover, open_input, python_file, seconds
 from .matroska_header import unread
 from .packets import PacketQueue
 from .sound import SoundTally
-from .timeline import Timeline
+from .timeline import Timeline, leaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +30,9 @@ _INTERLEAVED = 10  # seconds by which a file's streams may lie apart in it
 _CLUSTER = 10  # seconds: more than the clusters of Matroska last that FFmpeg and mkvmerge write
 _MARKED_BEFORE = 2  # packets, the marked one included, that may lie before a jump
 _SEEK_BACK = (0, 1, 4, 16)  # seconds: where a container has no index, seeking lands where it likes
+_REORDERED = 2  # seconds: more than a frame is shown later than one behind it in the file
+_KEYS_BACK = 2  # key frames: the last may be a recovery point, from which not every frame is whole
+_SAMPLES = 512  # places of a file at which its clock is read, to know whether it jumps between them
 
 
 class Reader:
@@ -94,6 +99,11 @@ class Reader:
             self._close()
             raise
 
+    @property
+    def _sparse(self) -> set[int]:
+        """Streams whose gaps say nothing of the clock."""
+        return {stream.index for stream in self.container.streams if stream.type not in ("audio", "video")}
+
     def unread(self) -> list[str]:
         """What the file says that FFmpeg does not read, in words, if packets are kept; asked before the first."""
         if self.queue is None or "matroska" not in self.container.format.name:
@@ -136,7 +146,13 @@ class Reader:
             file.close()
 
     def seek(self, start: Fraction) -> None:
-        """Go to where decoding has to begin for ``start`` to be seen; to the beginning if nothing else does."""
+        """Go to where decoding has to begin for ``start`` to be seen; to the beginning if nothing else does.
+
+        Where the clock of the file jumps, demuxers do not find a time: all before it is read, and dropped.
+        """
+        if self.timeline.may_leap and self._clock_jumps():
+            self.read_to(start)
+            return
         origin = Fraction(self.container.start_time or 0, 1_000_000)
         tick = seconds(1, self.stream.time_base)
         for back in _SEEK_BACK:
@@ -156,6 +172,46 @@ class Reader:
                 self._sound.begin_elsewhere()
                 return
         self.open_again()
+
+    def _clock_jumps(self) -> bool:
+        """Whether the clock goes back, or leaps ahead, between places all over the file."""
+        size = self.container.size or 0
+        if size <= 0 or not os.path.isfile(self._opening[0]):  # noqa: PTH113 - an address is not read everywhere
+            return False
+        times = []
+        for place in range(_SAMPLES):
+            try:
+                self.container.seek(size * place // _SAMPLES, unsupported_byte_offset=True)
+                packets = self.container.demux(self.stream)
+                found: Any = next((packet for packet in packets if packet.dts is not None or self._cancelled()), None)
+            except FFmpegError:
+                continue
+            if self._cancelled():
+                return False
+            if found is not None:
+                times.append(seconds(found.dts, found.time_base))
+        return leaps(times)
+
+    def read_to(self, start: Fraction) -> None:
+        """Let `packets` begin with a key frame from which ``start`` is seen; all before it is read and dropped."""
+        self.open_again()
+        scout = Timeline(self._name, self.stream.index, may_leap=self.timeline.may_leap, quiet=True)
+        keys: deque[int] = deque(maxlen=_KEYS_BACK)
+        for packet in self._demuxed():
+            if not packet.size:
+                continue
+            scout.place(packet, sparse=packet.stream_index in self._sparse)
+            if packet.stream_index != self.stream.index or packet.pts is None:
+                continue
+            time = seconds(packet.pts, packet.time_base)
+            if time > start + _REORDERED:
+                break
+            if packet.is_keyframe and time <= start:
+                keys.append(packet.pts)
+        if len(keys) == _KEYS_BACK:
+            self.enter(keys[0], seek=False)
+        else:
+            self.open_again()
 
     def _first_time(self) -> Fraction | None:
         """When the first frame from here on is shown."""
@@ -259,7 +315,7 @@ class Reader:
                 return
 
     def _keep(self, packet: Packet[Any]) -> None:
-        if not packet.size:
+        if not packet.size or self._is_before_entry(packet):
             return
         if packet.is_corrupt:
             self._damage(f"a packet of {packet.stream.type} stream {packet.stream_index} is damaged")
@@ -272,17 +328,23 @@ class Reader:
         except OSError as error:
             raise OutputError(f"Cannot keep the sound of {self._name} in a temporary file: {error.strerror}") from error
 
+    def _is_before_entry(self, packet: Packet[Any]) -> bool:
+        """Whether sound or frames end before the key frame that is waited for."""
+        if self._entry is None or packet.pts is None or packet.stream_index in self._sparse:
+            return False
+        end = seconds(packet.pts + (packet.duration or 0), packet.time_base)
+        return end < seconds(self._entry, self.stream.time_base) and not is_cover(packet.stream)
+
     def _marked(self) -> Iterator[Packet[Any]]:
         """All packets on the timeline; where the clock jumps, those before it are not marked as corrupt.
 
         MPEG-TS numbers its packets: where two files were joined, one of the last before seems to lack its end.
         """
         waiting: dict[int, list[Packet[Any]]] = {}  # stream → a corrupt packet and what follows
-        sparse = {stream.index for stream in self.container.streams if stream.type not in ("audio", "video")}
         for packet in self._demuxed():
             index = packet.stream_index
             jumps = self.timeline.jumps
-            jumped = bool(packet.size) and self.timeline.place(packet, sparse=index in sparse)
+            jumped = bool(packet.size) and self.timeline.place(packet, sparse=index in self._sparse)
             if self.timeline.jumps > jumps and not self.timeline.may_leap:
                 self._damage(f"a clock that jumps is damage in {self.container.format.name}")
             if jumped:

@@ -6,14 +6,16 @@ Every stream is moved alike, so that sound and subtitles stay with the frames.
 
 from __future__ import annotations
 
+import itertools
 import logging
+import statistics
 from bisect import bisect_right
 from collections import deque
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import av
     from av.packet import Packet
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BACK = Fraction(1, 10)  # seconds that a decoding time may go back without being a jump, as in FFmpeg
+_UNEVEN = 10  # how many times the usual a part of a file lasts that is as long in bytes, as one of still frames
 _FORWARD = 10  # seconds that the clock may leap ahead, where the format lets it begin anew, as in FFmpeg
 
 
@@ -31,6 +34,7 @@ class Timeline:
         name: Of the file, for what is said.
         video: Index of the stream that is enlarged: others follow it where the clock jumps.
         may_leap: Whether a leap ahead of the clock is a jump too, as in formats that are cut and joined (MPEG-TS).
+        quiet: Log nothing: the file is read again.
 
     Attributes:
         start: Where the output begins, in seconds of the file's clock; None for its beginning.
@@ -40,7 +44,7 @@ class Timeline:
         origin: Seconds taken off further, by an output that begins at 0.
     """
 
-    def __init__(self, name: str, video: int, *, may_leap: bool) -> None:
+    def __init__(self, name: str, video: int, *, may_leap: bool, quiet: bool = False) -> None:
         self.start: Fraction | None = None
         self.end: Fraction | None = None
         self.settled = True
@@ -48,6 +52,7 @@ class Timeline:
         self.origin = Fraction(0)
         self.may_leap = may_leap
         self._name = name
+        self._said = logging.DEBUG if quiet else logging.WARNING
         self._video = video
         self._offsets = [Fraction(0)]  # of each part between two jumps, in seconds
         self._parts: dict[int, int] = {}  # stream → the part that it is in
@@ -106,7 +111,8 @@ class Timeline:
             if part == self.jumps:
                 self._offsets.append(expected - time)
                 self._led = index == self._video
-                log.warning(
+                log.log(
+                    self._said,
                     "%s: its clock jumps from %.3f s to %.3f s: what follows goes on without a gap",
                     self._name, last[0], time,
                 )  # fmt: skip
@@ -127,6 +133,13 @@ class Timeline:
         return self.may_leap and self._latest is not None and time + offset > self._latest + _FORWARD
 
 
+def leaps(times: Sequence[Fraction]) -> bool:
+    """Whether a clock jumps between places evenly spread over a file, in their order; times are in seconds."""
+    steps = [after - before for before, after in itertools.pairwise(times)]
+    usual = statistics.median(steps) if steps else 0
+    return any(step < -_BACK or step > _FORWARD + _UNEVEN * usual for step in steps)
+
+
 class FrameClock:
     """Gives decoded frames, in the order they are shown, timestamps that rise.
 
@@ -138,16 +151,17 @@ class FrameClock:
         name: Of the file, for what is said.
         time_base: Of the timestamps, in seconds.
         step: Usual duration of a frame in ticks.
+        delay: How many packets the decoder needs, at most, before it gives a frame; None if that is not known.
     """
 
-    def __init__(self, name: str, time_base: Fraction, step: int) -> None:
+    def __init__(self, name: str, time_base: Fraction, step: int, delay: int | None = None) -> None:
         self._name = name
         self._time_base = time_base
         self._step = step
         self._decoding: deque[int] = deque()  # decoding times of packets whose frames have not come out
         self._states_pts: bool | None = None
         self._ahead = 0  # ticks from the decoding time to the time of the last frame
-        self._delay: int | None = None  # packets that the decoder needs before it gives a frame
+        self._delay = delay
         self._last: int | None = None
         self._following = 0
         self._said = False
