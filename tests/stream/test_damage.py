@@ -376,6 +376,34 @@ def test_files_that_were_joined_are_whole_whichever_way_the_clock_jumps(
     assert _read(joined) == (80, 0)
 
 
+@pytest.mark.parametrize(("name", "recipe"), [
+    ("a.mp4", f"{_FILM} {_H264}"), ("a.mov", f"{_FILM} {_H264} -movflags faststart"),
+    ("fragments.mp4", f"{_FILM} {_H264} -movflags frag_keyframe+empty_moov"), ("a.flv", f"{_FILM} {_H264}"),
+    ("a.mkv", f"{_FILM} {_H264}"), ("a.nut", f"{_FILM} {_H264}"), ("a.wmv", f"{_FILM} -c:v wmv2 -c:a wmav2"),
+    ("a.mxf", f"{_FILM} {_MPEG2} -c:a pcm_s16le -ar 48000"),
+    ("a.ivf", f"{_FILM} -an -c:v libvpx -deadline realtime"),
+    ("a.apng", "-f lavfi -i testsrc2=s=64x48:r=10:d=1"),
+])  # fmt: skip
+def test_a_film_joined_to_one_of_a_format_that_has_one_is_damage(
+    make: Make, tmp_path: Path, name: str, recipe: str
+) -> None:
+    joined = tmp_path / name
+    joined.write_bytes(make(recipe, name).read_bytes() * 2)
+    assert _read(joined)[1] > 0
+    with pytest.raises(DamagedInputError):
+        list(Source(joined, strict=True))
+
+
+def test_all_images_of_a_joined_gif_are_read_or_missed(make: Make, tmp_path: Path) -> None:
+    """FFmpeg reads on in one of some frames, and not in a still one."""
+    film = make("-f lavfi -i testsrc2=s=64x48:r=10:d=1", "joined.gif")
+    (tmp_path / "two.gif").write_bytes(film.read_bytes() * 2)
+    assert _read(tmp_path / "two.gif") == (20, 0)
+    Image.effect_noise((64, 48), 60).save(tmp_path / "still.gif")
+    (tmp_path / "still.gif").write_bytes((tmp_path / "still.gif").read_bytes() * 2)
+    assert _read(tmp_path / "still.gif") == (1, 1)
+
+
 @pytest.mark.parametrize("fill", [b"\0", b"\xff", b"\x55\xaa"])
 def test_bytes_of_a_transport_stream_that_are_overwritten_are_damage(make: Make, tmp_path: Path, fill: bytes) -> None:
     data = bytearray(make(f"{_FILM} {_H264}", "a.ts").read_bytes())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,12 @@ def _save_three(file: Path, joined: str = "", **options: Any) -> None:
     images = [Image.new("RGB", (16, 16), (80 * i, 99, 200)) for i in range(3)]
     if not joined:
         images[0].save(file, save_all=True, append_images=images[1:], **options)
-    elif joined == "jpeg":
-        with file.open("wb") as opened:
-            for image in images:
-                image.save(opened, "jpeg", **options)
+    elif joined.isalpha():
+        for image in images:
+            data = BytesIO()
+            image.save(data, joined, **options)
+            with file.open("ab") as opened:
+                opened.write(data.getvalue())
     else:
         file.write_bytes(b"".join(joined.encode() + image.tobytes() for image in images))
 
@@ -60,6 +63,12 @@ def _save_three(file: Path, joined: str = "", **options: Any) -> None:
         ("in.jpg", {"format": "MPO"}, "2 of its 3 images"),
         ("in.jpg", {"joined": "jpeg"}, "2 of its 3 images"),
         ("in.jpg", {"joined": "jpeg", "progressive": True}, "2 of its 3 images"),
+        ("in.tif", {"joined": "tiff"}, "2 of its 3 pages"),
+        ("in.sgi", {"joined": "sgi"}, "2 of its 3 images"),
+        ("in.pcx", {"joined": "pcx"}, "2 of its 3 images"),
+        ("in.tga", {"joined": "tga"}, "2 of its 3 images"),
+        ("in.tga", {"joined": "tga", "compression": "tga_rle"}, "2 of its 3 images"),
+        ("in.dds", {"joined": "dds"}, "2 of its 3 images"),
         ("in.ppm", {"joined": "P6 16 16 255\n"}, "2 of its 3 images"),
         (
             "in.pam",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
-from .walk import BrokenError
+from .walk import BrokenError, another
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .walk import Steps, Walk
 
+_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
 _LARGEST_HEADER = 1 << 26  # bytes
@@ -37,6 +38,8 @@ def asf_check(walk: Walk) -> Steps:
             if 0 < packet_size < _LARGEST_PACKET:
                 yield from _packets(walk, packet_size, (length - 50) // packet_size)
             yield walk.at - at - length
+        elif name == _HEADER and at:
+            raise BrokenError(another(at))
         else:
             if length < 24:
                 raise BrokenError(f"there is no object at byte {at}")

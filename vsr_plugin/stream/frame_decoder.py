@@ -125,7 +125,7 @@ class FrameDecoder:
         images = has_no_clock(file.container) and context.codec.canonical_name in READ
         for packet in file.packets(self._tally):
             if images and packet.size:
-                self._stills[packet.pts] = read_still(bytes(packet))
+                self._stills[packet.pts] = read_still(bytes(packet), context.codec.canonical_name)
             if skips and start is not None:
                 # Before a frame that is not after the start, nobody sees this one: it is decoded for others alone.
                 later = latest is not None and packet.pts is not None and packet.pts < latest

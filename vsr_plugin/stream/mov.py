@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .walk import FAR, BrokenError, perhaps
+from .walk import FAR, BrokenError, another, perhaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +42,7 @@ _ALLOWED_SHARE = 0.02  # this share of it
 def mov_check(walk: Walk) -> Steps:
     """The boxes at the top of a file, those of each fragment, and what the tracks say."""
     fragments = False
+    seen: set[bytes] = set()  # kinds of boxes
     tracks: list[_Track] = []
     while True:
         at = walk.at
@@ -49,6 +50,9 @@ def mov_check(walk: Walk) -> Steps:
         if not head:
             break
         length, kind = struct.unpack(">I4s", head)
+        if kind == b"ftyp" and seen:
+            raise BrokenError(another(at))
+        seen.add(kind)
         fragments = fragments or kind == b"moof"
         if kind not in _BOXES:
             if fragments:

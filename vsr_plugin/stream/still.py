@@ -33,18 +33,19 @@ WRITTEN = {
     "png": {"EXIF", "the ICC profile", "XMP", "the text", "the resolution"},
     "tiff": {"the ICC profile", "XMP", "the resolution"},
 }
-READ = {"bmp", "mjpeg", "pam", "pbm", "pgm", "png", "ppm", "tiff", "webp"}  # codecs of images that `read_still` knows
+# Codec → bytes that joined images of one size begin with alike; FFmpeg reads the first alone.
+_HEADERS = {"dds": 20, "exr": 12, "pcx": 12, "sgi": 12, "sunrast": 16, "targa": 18}
+READ = {"bmp", "mjpeg", "pam", "pbm", "pgm", "png", "ppm", "tiff", "webp", *_HEADERS}  # codecs that `read_still` knows
 _NAMES = {"EXIF": "EXIF", "ICC_PROFILE": "the ICC profile", "XMP": "XMP", "TEXT": "the text"}
 _BMP_RESOLUTION = 38  # its place: 4 bytes each way, in pixels per metre
 _NETPBM = re.compile(rb"P[14]\s+\d+\s+\d+\s|P[2356]\s+\d+\s+\d+\s+\d+\s|P7\n(?:[^\n]*\n)+?ENDHDR\n")  # headers
 _PROFILE_HEADER = 128  # bytes: ICC.1:2022, section 7.2
 
 
-def read_still(data: bytes) -> dict[str, bytes]:
+def read_still(data: bytes, codec: str = "") -> dict[str, bytes]:
     """What there is of EXIF, ICC_PROFILE, XMP, TEXT (chunks of PNG), RESOLUTION (pixels per metre), DISPLAYMATRIX.
 
-    PAGES of a TIFF, and IMAGES of JPEG and Netpbm, say how many there are, the one that is read included, if there are
-    several.
+    PAGES of a TIFF, and IMAGES of others, say how many there are, the one that is read included, if there are several.
     """
     found: dict[str, bytes] = {}
     with suppress(struct.error, ValueError, IndexError):  # damaged: its decoder says so
@@ -60,12 +61,19 @@ def read_still(data: bytes) -> dict[str, bytes]:
             dots = struct.unpack_from("<2i", data, _BMP_RESOLUTION)
             if min(dots) > 0:
                 found["RESOLUTION"] = struct.pack(">2I", *dots)
-        elif (header := _NETPBM.match(data)) and (images := data.count(header[0])) > 1:
+        elif (header := _header(data, codec)) and (images := data.count(header)) > 1:
             found["IMAGES"] = struct.pack(">I", images)
     with suppress(struct.error):
         if (matrix := exif_matrix(orientation(found.get("EXIF", b"")))) is not None:
             found["DISPLAYMATRIX"] = matrix
     return found
+
+
+def _header(data: bytes, codec: str) -> bytes:
+    """What further images of the same size and kind begin with, if they are joined to this one; empty if unknown."""
+    if header := _NETPBM.match(data):
+        return header[0]
+    return data[: _HEADERS[codec]] if codec in _HEADERS else b""
 
 
 def write_still(data: bytes, said: Mapping[str, bytes]) -> bytes:

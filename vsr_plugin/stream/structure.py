@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from .asf import asf_check
 from .mov import mov_check
 from .nut import nut_check
-from .walk import BrokenError, perhaps
+from .png import SIGNATURE
+from .walk import BrokenError, another, perhaps
 
 if TYPE_CHECKING:
     from .walk import Check, Steps, Walk
@@ -65,23 +66,28 @@ def _ogg_checksum(data: bytes) -> int:
 
 def _mxf(walk: Walk) -> Steps:
     """Keys, lengths and values from the header to the footer."""
+    ended = False
     while True:
         at = walk.at
-        key = yield 16
+        key = (yield from perhaps(16)) if ended else (yield 16)
         if not key.startswith(_MXF_KEY):
-            if at == 0:  # anything may stand before it
+            if at == 0 or ended:  # anything may stand before it, and behind
                 return
             raise BrokenError(f"there is no key at byte {at}")
         length = (yield 1)[0]
         if length > 0x80:
             length = int.from_bytes((yield length & 0x7F))
         if key.startswith(_MXF_PARTITION[:13]):
-            if key[13] == 4:
+            if ended and key[13] == 2:
+                raise BrokenError(another(at))
+            ended = ended or key[13] == 4
+            if ended:
                 walk.unfinished = None
-                return
-            if key[13] == 2 and key[14] in (2, 4):  # closed: its footer has been written
+            elif key[13] == 2 and key[14] in (2, 4):  # closed: its footer has been written
                 walk.unfinished = "its frames: the footer after them is not there"
-        whole, walk.unfinished = walk.unfinished, walk.unfinished or f"the value of the key at byte {at}"
+        whole = walk.unfinished
+        if not ended:
+            walk.unfinished = whole or f"the value of the key at byte {at}"
         yield -length
         walk.unfinished = whole
 
@@ -99,16 +105,23 @@ def _ivf(walk: Walk) -> Steps:
 
 def _gif(walk: Walk) -> Steps:
     """GIF89a, sections 17 to 27."""
-    walk.unfinished = "its frames: the trailer after them is not there"
     head = yield 13
-    yield -_palette(head[10])
+    while head.startswith(b"GIF8"):
+        walk.unfinished = "its frames: the trailer after them is not there"
+        yield from _gif_blocks(walk, _palette(head[10]))
+        walk.unfinished = None
+        head = yield from perhaps(13)  # of another that is joined to it
+
+
+def _gif_blocks(walk: Walk, palette: int) -> Steps:
+    yield -palette
     while True:
         at = walk.at
         kind = yield 1
         if kind == b";":
-            walk.unfinished = None
             return
         if kind == b",":
+            walk.frames.append(at)
             yield -_palette((yield 9)[8])
         elif kind != b"!":
             raise BrokenError(f"there is no block at byte {at}")
@@ -135,6 +148,9 @@ def _png(walk: Walk) -> Steps:
         if zlib.crc32(kind + body) != int.from_bytes((yield 4)):
             walk.note(at, f"the chunk at byte {at} is damaged")
     walk.unfinished = None
+    at = walk.at
+    if (yield from perhaps(8)) == SIGNATURE:
+        raise BrokenError(another(at))
 
 
 def _program_stream(walk: Walk) -> Steps:

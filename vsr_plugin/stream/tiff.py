@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_WIDTH, _HEIGHT = 256, 257
 _ORIENTATION, _WIDTH_RESOLUTION, _HEIGHT_RESOLUTION, _UNIT = 274, 282, 283, 296
 _XMP, _IPTC, _ICC = 700, 33723, 34675
 _RESOLUTION = {_WIDTH_RESOLUTION, _HEIGHT_RESOLUTION, _UNIT}
@@ -54,24 +56,50 @@ def describes(data: bytes, *, resolution: bool) -> bool:
 
 
 def count_pages(data: bytes) -> int:
-    """How many images a TIFF has; those that repeat another in fewer pixels do not count, but the first does."""
-    order = _ORDERS[data[:2]]
-    count, link = 0, 4  # where it stands at which byte the next directory begins
-    seen: set[int] = set()
-    while link + 4 <= len(data) and len(seen) < _MOST_PAGES:
-        (start,) = struct.unpack_from(f"{order}I", data, link)
-        if not start or start in seen or start + 2 > len(data):
-            break
-        seen.add(start)
-        (entries,) = struct.unpack_from(f"{order}H", data, start)
-        count += len(seen) == 1 or not (entries and _is_reduced(data, order, start + 2))
-        link = start + 2 + 12 * entries
+    """How many images a TIFF has, with those of others joined to it.
+
+    Those that repeat another in fewer pixels do not count, but the first does.
+    """
+    count = 0
+    while data:
+        order = _ORDERS[data[:2]]
+        directories = _directories(data, order)
+        count += sum(at == 0 or not _is_reduced(data, order, start) for at, start in enumerate(directories))
+        data = next((data[at:] for at in _headers(data) if _is_joined(data, at, directories)), b"")
     return count
 
 
-def _is_reduced(data: bytes, order: str, entry: int) -> bool:
+def _headers(data: bytes) -> list[int]:
+    """At which bytes there are headers, but for the first."""
+    return [match.start() for match in re.finditer(rb"II\*\0|MM\0\*", data) if match.start()]
+
+
+def _is_joined(data: bytes, at: int, directories: list[int]) -> bool:
+    """Whether a header is that of another file: writers leave some before the pages of one file, too."""
+    other = data[at:]
+    starts = _directories(other, _ORDERS[other[:2]])
+    known = {_WIDTH, _HEIGHT} <= _fields(other)[1].keys()
+    return known and bool(starts) and at + starts[0] not in directories
+
+
+def _directories(data: bytes, order: str) -> list[int]:
+    """At which bytes the directories begin that are linked to each other."""
+    starts: dict[int, None] = {}
+    link = 4  # where it stands at which byte the next begins
+    while link + 4 <= len(data) and len(starts) < _MOST_PAGES:
+        (start,) = struct.unpack_from(f"{order}I", data, link)
+        if not start or start in starts or start + 2 > len(data):
+            break
+        starts[start] = None
+        (entries,) = struct.unpack_from(f"{order}H", data, start)
+        link = start + 2 + 12 * entries
+    return list(starts)
+
+
+def _is_reduced(data: bytes, order: str, start: int) -> bool:
     """Whether a directory's first entry says that its image is another in fewer pixels."""
-    if entry + 12 > len(data):
+    entry = start + 2
+    if data[start:entry] == bytes(2) or entry + 12 > len(data):
         return False
     tag, kind, _ = struct.unpack_from(f"{order}2HI", data, entry)
     (value,) = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", data, entry + 8)

@@ -23,6 +23,11 @@ def perhaps(count: int) -> Generator[int | None, Any, bytes]:
     return found
 
 
+def another(at: int) -> str:
+    """What is said of a file that was joined to one of a format whose demuxers do not read on."""
+    return f"another file begins at byte {at}, and is not read (FFmpeg's concat demuxer joins films)"
+
+
 class BrokenError(Exception):
     """The bytes do not fit from here on."""
 
