@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import random
 import resource
 import shutil
@@ -29,7 +30,6 @@ from vsr_plugin.engine import Upscaler
 from vsr_plugin.execution import Execution
 from vsr_plugin.models import NetworkSpec
 from vsr_plugin.stream import Progress, Selection, upscale_file
-from vsr_plugin.stream.segments.manifest import PartsFolder
 
 # A network that is slow enough to be killed in the middle, on frames that are small enough to be done soon.
 _HOW = ["-m", "espcn", "-x", "2", "--backend", "eager", "--precision", "float32", "-c", "ffv1", "--segment", "1"]
@@ -171,6 +171,41 @@ def _done(folder: Path) -> set[tuple[str, int, int]]:
     return found
 
 
+def _die_when_placed() -> None:
+    def look(event: str, arguments: tuple[Any, ...]) -> None:
+        if event != "os.remove" or not str(arguments[0]).endswith("00001.packets"):
+            return
+        if Path(arguments[0]).with_name("result.json").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(look)
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "told"),
+    [
+        ([], 0, "out.mkv was whole already when an earlier call was stopped"),
+        (["-y"], 0, "out.mkv was whole already when an earlier call was stopped"),
+        (["--fresh"], 1, "Error: out.mkv exists: add -y to overwrite it"),
+        (["--skip-existing"], 0, "1 of 1 outputs exist and are skipped"),
+        (["-e", "slices=4"], 1, "Error: out.mkv exists: add -y to overwrite it"),
+        (["-n", "5"], 1, "Error: out.mkv exists: add -y to overwrite it"),
+    ],
+)
+def test_a_film_that_is_whole_but_for_its_segments_is_seen_to_be(
+    more: list[str], code: int, told: str, film: Path
+) -> None:
+    folder = film.parent
+    words = ["vsr-encode", "film.mkv", *_HOW, "-o", "out.mkv", "--resume"]
+    say(*words, folder=folder, code=-signal.SIGKILL, prepare=_die_when_placed)
+    placed = (folder / "out.mkv").stat()
+    _, said = say(*words, *more, "--json", folder=folder, code=code)
+    assert told in said
+    assert ("75 frames, 75 of them from before" in said) == ("whole already" in told)
+    assert (folder / "out.mkv").stat().st_mtime_ns == placed.st_mtime_ns
+    assert {file.name for file in folder.iterdir()} == {"film.mkv", "out.mkv"}
+
+
 _KILLS = 10  # of each of the tests, which are 21
 
 
@@ -199,8 +234,9 @@ def test_a_film_survives_kills_at_any_moment(seed: int, tmp_path: Path) -> None:
             finished += 1
             assert (frames(folder / "out.mkv"), packets(folder / "out.mkv", "a:0")) == whole
             assert code is None or code == 0
-            if code is None:  # the folder may be left; the same command removes it, and says that the file exists
-                say(*words, folder=folder, code=1)
+            if code is None:  # the folder may be left; the same command removes it
+                known = (folder / "out.mkv.parts" / "result.json").exists()
+                say(*words, folder=folder, code=0 if known else 1)
             assert {file.name for file in folder.iterdir()} == {"film.mkv", "out.mkv", "whole.mkv"}
             (folder / "out.mkv").unlink()
         else:
@@ -287,9 +323,9 @@ def test_folders_keep_their_tree_and_what_is_done_is_skipped(film: Path) -> None
     assert found() == results
     for file in results:
         assert len(frame_times(folder / file)) == 75
-    left = PartsFolder(folder / "out/a_espcn_x2.mkv")
-    left.path.mkdir()
-    left.note_result(folder / "out/a_espcn_x2.mkv")
+    (folder / "out/a_espcn_x2.mkv").unlink()
+    say(*words, folder=folder, code=-signal.SIGKILL, prepare=_die_when_placed)
+    assert len(list(folder.glob("out/**/*.parts"))) == 1
     _, said = say(*words, folder=folder)
     assert said == "2 of 2 outputs exist and are skipped\n"
     assert found() == results, "what a kill has left of a film that is whole is removed"

@@ -20,8 +20,8 @@ from vsr_plugin.cli import main, main_encode
 
 _STREAMS = ("stdin", "stdout", "stderr")
 _PROGRAMS = {"vsr": main, "vsr-encode": main_encode}
-_CONTEXT = get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
+CONTEXT = get_context("forkserver")
+CONTEXT.set_forkserver_preload(
     [
         "pydantic",  # which typer loads when it reads the arguments
         "safetensors.torch",
@@ -58,7 +58,7 @@ class Command:
             empty = {"__main__": ModuleType("__main__")}
             cleanup.enter_context(mock.patch.dict(sys.modules, empty))
             arguments = (words, folder, dict(os.environ), self._said, dict(streams), prepare)
-            self._process = _CONTEXT.Process(target=_run, args=arguments)
+            self._process = CONTEXT.Process(target=_run, args=arguments)
             self._process.start()
             self._cleanup = cleanup.pop_all()
         assert self._process.pid is not None

@@ -6,7 +6,10 @@ import errno
 import json
 import os
 import re
+import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from fractions import Fraction
@@ -20,6 +23,7 @@ import numpy as np
 import pytest
 from av.video.frame import PictureType
 
+from tests.cli.warm import CONTEXT
 from tests.stream.conftest import Make, Media, Nearest, packets, streams
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import InputError, OutputError, UsageError
@@ -27,7 +31,6 @@ from vsr_plugin.execution import Execution
 from vsr_plugin.models import NetworkSpec
 from vsr_plugin.sizes import Target, Window
 from vsr_plugin.stream import Encoding, Progress, Report, upscale_file
-from vsr_plugin.stream.output import _make_folder
 from vsr_plugin.stream.reader import Reader
 from vsr_plugin.stream.segments import Segment, job
 from vsr_plugin.stream.segments.encoding import check_cuttable
@@ -246,6 +249,10 @@ def _until(frame: int) -> Callable[[Progress], None]:
             raise Stopped
 
     return stop
+
+
+def _stop(*_: Any, **how: Any) -> None:
+    raise Stopped
 
 
 Resume = Callable[..., Report]
@@ -651,18 +658,77 @@ def test_what_cannot_be_cut_is_one_segment_and_that_is_said(
     assert [file.name for file in tmp_path.iterdir()] == [output]
 
 
-def test_what_a_kill_has_left_of_a_film_that_is_whole_is_removed(film: Path, resume: Resume, tmp_path: Path) -> None:
-    resume()
-    output = tmp_path / "out.mkv"
-    hidden, lock = _make_folder(tmp_path)
-    lock.release()
-    left = PartsFolder(output)
-    left.path.mkdir()
-    left.note_result(output)
-    with pytest.raises(OutputError, match="exists"):
+_STEPS = {"os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}
+
+
+def _resume_and_die_at(step: int, film: Path, output: Path, steps: Path) -> None:
+    """Be killed before the step of this number among those that change a folder; how many there were is noted."""
+    done = 0
+
+    def count(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal done
+        if event in _STEPS:
+            if done == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+            done += 1
+            steps.write_text(str(done))
+
+    sys.addaudithook(count)
+    spec = NetworkSpec(name="nearest", overlap={2: 0})
+    with Upscaler.from_module(Nearest(2), spec, 2, Execution(backend="eager", device="cpu")) as upscaler:
+        upscale_file(film, output, upscaler, encoding=FFV1, resume=True, segment_length=Fraction(1))
+
+
+@pytest.mark.slow
+def test_a_film_survives_a_kill_at_every_step_of_its_end(
+    film: Path, resume: Resume, nearest: Upscaler, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    kept = tmp_path_factory.mktemp("kept")
+    upscale_file(film, kept / "whole.mkv", nearest, encoding=FFV1)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(job, "join", _stop)
+        with pytest.raises(Stopped):
+            resume()
+    (tmp_path / "out.mkv.parts").rename(kept / "parts")
+    outcomes: list[tuple[bool, bool]] = []  # whether there is the file, and what is known of it
+    while True:
+        (tmp_path / "out.mkv").unlink(missing_ok=True)
+        shutil.copytree(kept / "parts", tmp_path / "out.mkv.parts")
+        words = (len(outcomes), film, tmp_path / "out.mkv", kept / "steps")
+        process = CONTEXT.Process(target=_resume_and_die_at, args=words)
+        process.start()
+        process.join()
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+        outcomes.append(((tmp_path / "out.mkv").exists(), (tmp_path / "out.mkv.parts" / "result.json").exists()))
+        if outcomes[-1] == (True, False):  # all was done
+            with pytest.raises(OutputError, match="exists"):
+                resume()
+        else:
+            report = resume()
+            assert report.kept == report.frames == 100
+            assert len(report.segments) == 4
+        assert frames(tmp_path / "out.mkv") == frames(kept / "whole.mkv")
+        assert [file.name for file in tmp_path.iterdir()] == ["out.mkv"], outcomes
+    assert outcomes == sorted(outcomes, key=[(False, False), (False, True), (True, True), (True, False)].index)
+    assert outcomes.count((True, True)) > 9, "the segments are removed one by one"
+    assert outcomes.count((True, False)) == 2, "the lock and the folder"
+
+
+@pytest.mark.parametrize("other", [{"encoding": replace(FFV1, options={"slices": "4"})}, {"strict": True}, {"film": 1}])
+def test_another_job_is_not_taken_for_one_that_is_whole(
+    other: dict[str, Any], film: Path, resume: Resume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(PartsFolder, "remove", lambda _: None)
         resume()
-    assert hidden.name.startswith(".vsr-")
-    assert list(tmp_path.iterdir()) == [output]
+    assert (tmp_path / "out.mkv.parts" / "result.json").exists()
+    if other.pop("film", None):
+        os.utime(film)
+    with pytest.raises(OutputError, match="exists"):
+        resume(**other)
+    assert [file.name for file in tmp_path.iterdir()] == ["out.mkv"]
 
 
 def test_a_film_in_one_go_leaves_no_folder(film: Path, tmp_path: Path, nearest: Upscaler) -> None:
@@ -767,9 +833,11 @@ def test_a_recovery_point_that_is_none_is_found_out(
     assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
 
 
+@pytest.mark.parametrize("at", [Fraction(3, 2), Fraction(7, 2)], ids=["in the middle", "in the last segment"])
 @pytest.mark.parametrize("executor", [ThisProcess, _Apart], ids=["in one go", "one by one"])
 def test_what_a_read_error_cut_short_is_made_again(
     executor: Callable[[], Any],
+    at: Fraction,
     film: Path,
     resume: Resume,
     nearest: Upscaler,
@@ -782,8 +850,8 @@ def test_what_a_read_error_cut_short_is_made_again(
 
     def fails_once(reader: Any) -> Iterator[Any]:
         for packet in demuxed(reader):
-            if state == ["working"] and packet.pts is not None and packet.pts * packet.time_base > Fraction(3, 2):
-                state[0] = "failed"
+            if state == ["working"] and packet.pts is not None and packet.pts * packet.time_base > at:
+                state[0], reader.failed = "failed", True
                 reader._damage("the file cannot be read to its end (Input/output error)")
                 return
             yield packet
@@ -816,33 +884,137 @@ def test_damage_that_never_decodes_alike_does_not_end_the_job(resume: Resume, tm
     assert len(frames(tmp_path / "out.mkv")) == 100
 
 
-@pytest.mark.parametrize("at", ["when it is enlarged", "when it is joined"])
-def test_an_input_that_changes_meanwhile_is_not_joined(
-    at: str,
+def _replace(path: Path) -> None:
+    other = path.with_name("other.mkv")
+    subprocess.run(["ffmpeg", "-v", "error", *f"{_FILM} -vf negate -c:v libx264 {_SHORT}".split(), other], check=True)
+    other.replace(path)
+
+
+def _overwrite(path: Path) -> None:
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(size // 2)
+        file.write(bytes(size - size // 2 - 1))
+
+
+CHANGES: dict[str, Callable[[Path], Any]] = {
+    "longer": lambda path: path.open("ab").write(b"0"),
+    "shorter": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "as long": _overwrite,
+    "another": _replace,
+}
+
+
+@pytest.mark.parametrize("executor", [ThisProcess, _Apart], ids=["in one go", "one by one"])
+@pytest.mark.parametrize("what", CHANGES)
+def test_of_an_input_that_changes_meanwhile_no_part_is_kept(
+    what: str,
+    executor: Callable[[], Any],
     resume: Resume,
     film: Path,
+    nearest: Upscaler,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    upscale_file(film, tmp_path / "whole.mkv", nearest, encoding=FFV1)
+    copy, parts = tmp_path / "a.mkv", tmp_path / "out.mkv.parts"
+    shutil.copy2(film, copy)
+    before: list[Path] = []
+
+    def change(done: Progress) -> None:
+        if done.frame < 75 and not before and (parts / "00000.json").exists():
+            before.extend(parts.glob("0*.json"))
+            CHANGES[what](copy)
+
+    with pytest.raises(InputError) as caught:
+        resume(copy, on_progress=change, executor=executor())
+    assert str(caught.value) == "a.mkv has changed while it was read: use fresh=True"
+    assert not [line for line in caplog.messages if "run it again" in line or "going on" in line]
+    assert not (tmp_path / "out.mkv").exists()
+    assert {*before} <= {*parts.glob("0*.json")}, "nothing good is thrown away"
+    assert not (parts / "00003.json").exists()
+    shutil.copy2(film, copy)
+    assert resume(copy).kept >= 25
+    assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv"), "and nothing bad is kept"
+
+
+def test_an_input_that_changes_while_it_is_joined_is_not_joined(
+    resume: Resume, film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = tmp_path / "a.mkv"
     copy.write_bytes(film.read_bytes())
-
-    def change(done: Progress) -> None:
-        if done.written.frames == 30 and "enlarged" in at:
-            os.utime(copy, (1, 1))
 
     def changed(*given: Any, **how: Any) -> Any:
         os.utime(copy, (1, 1))
         return join(*given, **how)
 
     monkeypatch.setattr(job, "join", changed)
-    with pytest.raises(InputError, match="has changed while it was read") as caught:
-        resume(copy, on_progress=change)
-    assert "\n" not in str(caught.value)
-    assert "run it again" not in caplog.text
+    with pytest.raises(InputError, match="has changed while it was read"):
+        resume(copy)
     assert not (tmp_path / "out.mkv").exists()
     assert len(list((tmp_path / "out.mkv.parts").glob("*.packets"))) == 4, "nothing good is thrown away"
+
+
+_OTHER_ENCODER = "out.mkv: the encoder of segment 1 was not the same one as here"
+
+
+def test_a_part_of_another_encoder_is_found_out_when_it_is_made(resume: Resume, tmp_path: Path) -> None:
+    mistaken = _Mistaken({1: {"header": "00"}})
+    with pytest.raises(OutputError, match=_OTHER_ENCODER):
+        resume(executor=mistaken)
+    assert mistaken.made == [0, 1]
+    assert not (tmp_path / "out.mkv.parts" / "00001.json").exists()
+    assert resume().kept == 25
+
+
+def test_a_part_of_another_encoder_is_found_out_before_any_work(resume: Resume, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(75))
+    record = tmp_path / "out.mkv.parts" / "00001.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "header": "00"}))
+    with pytest.raises(OutputError, match=_OTHER_ENCODER) as caught:
+        resume(on_progress=lambda _: pytest.fail("it works"))
+    assert caught.value.use == {"fresh": True}
+    assert record.exists(), "nothing is thrown away"
+
+
+def test_what_was_lost_of_parts_is_told_again_and_refused_where_it_must_not_be(
+    make: Make, resume: Resume, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    film = make(f"{_FILM} {_SEES_THROUGH.format('if(gt(N,5),0,1023)')} -profile:v 4444", "a.mov")
+    how: dict[str, Any] = {"source": film, "encoding": Encoding("libx264", preset="ultrafast")}
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(75), **how)
+    there = sorted((tmp_path / "out.mkv.parts").iterdir())
+    for record in there[:1]:
+        said = {**json.loads(record.read_text()), "damaged": 1, "told": ["a frame is damaged"]}
+        record.write_text(json.dumps(said))
+    with pytest.raises(OutputError, match=r"^a\.mov: the transparency would be lost: libx264 takes none"):
+        resume(strict=True, on_progress=lambda _: pytest.fail("it works"), **how)
+    assert sorted((tmp_path / "out.mkv.parts").iterdir()) == there, "nothing good is thrown away"
+    caplog.clear()
+    assert resume(**how).damaged == 1
+    assert caplog.text.count("a.mov: dropping the transparency: libx264 takes none") == 1
+    assert caplog.text.count("a.mov: a frame is damaged; going on") == 1
+
+
+def test_what_the_output_cannot_hold_is_refused_before_any_work(
+    media: Media, nearest: Upscaler, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    film = media("all.mkv").with_name("keyed_attached.mkv")
+    command = ["ffmpeg", "-v", "error", "-y", "-i", media("all.mkv"), "-map", "0", "-c", "copy", "-c:v", "libx264"]
+    subprocess.run([*map(str, command), "-preset", "ultrafast", "-g", "10", str(film)], check=True)
+    how: dict[str, Any] = {"encoding": Encoding(preset="ultrafast"), "resume": True, "segment_length": Fraction(2, 5)}
+    with pytest.raises(OutputError, match="would be lost"):
+        upscale_file(
+            film, tmp_path / "out.mp4", nearest, strict=True, on_progress=lambda _: pytest.fail("it works"), **how
+        )
+    assert not list(tmp_path.iterdir())
+    caplog.clear()
+    upscale_file(film, tmp_path / "out.mp4", nearest, **how)
+    told = [line for line in caplog.messages if "dropping" in line]
+    assert told
+    assert len(told) == len(set(told))
 
 
 def test_each_segment_is_reported(resume: Resume) -> None:

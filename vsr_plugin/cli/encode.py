@@ -224,10 +224,11 @@ def encode(
     jobs = find_jobs(inputs, output, model, times, marks)
     check_stdout(jobs, as_json=as_json)
     if resume:
-        from ..stream.segments.manifest import remove_finished
+        from ..stream.segments.manifest import is_finished, remove_finished
 
-        for _, target in jobs:
-            remove_finished(Path(target))
+        for target in [Path(target) for _, target in jobs]:
+            if skip_existing or fresh or not is_finished(target):  # else it is said when the settings are known
+                remove_finished(target)
     if skip_existing:
         jobs = skip_finished(jobs, quiet=quiet)
     with ExitStack() as cleanup:

@@ -71,7 +71,7 @@ class Run:
             if target != "-" and self._kept & identities([target]):
                 raise UsageError(f"{target} is an input, too: name another output for {source}")
         if len(jobs) == 1:
-            check_names(*jobs[0], self._kept, overwrite=self.overwrite)
+            self._check_names(*jobs[0])
             check_input(jobs[0][0], *self.networks.size)
 
     def encode(self, jobs: list[tuple[str, str]]) -> bool:
@@ -87,7 +87,7 @@ class Run:
             try:
                 if target in self._unsuitable:
                     raise self._unsuitable[target]  # noqa: TRY301 - it is the first that can go wrong with this file
-                check_names(source, target, self._kept, overwrite=self.overwrite)
+                self._check_names(source, target)
                 check_input(source)
                 older = identities([target])
                 tell_if_stopped(partial(if_stopped, target, done, len(jobs), older=older, kept=self.resume))
@@ -109,6 +109,15 @@ class Run:
         if len(jobs) > 1 and not self.quiet:
             console().print(closing_line(len(jobs), done, failed, damaged), markup=False)
         return not failed and not damaged
+
+    def _check_names(self, source: str, target: str) -> None:
+        """As `check_names`; what is whole, though an interrupted run has left its segments, may be there."""
+        finished = False
+        if self.resume and not self.fresh:
+            from ..stream.segments.manifest import is_finished
+
+            finished = is_finished(Path(target))
+        check_names(source, target, self._kept, overwrite=self.overwrite or finished)
 
     def _encode(self, source: str, target: str, *, label: str) -> Report:
         from .progress import progress

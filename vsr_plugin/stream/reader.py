@@ -55,6 +55,7 @@ class Reader:
         timeline: Where the packets stand in time.
         queue: Packets of the other streams that have been read; None if they are not kept.
         seekable: Whether the file can be read from any place, and twice.
+        failed: Whether an error ended the reading of packets, before the end of the file as far as anybody knows.
 
     Raises:
         InputError: it cannot be opened, or has no video stream.
@@ -87,6 +88,7 @@ class Reader:
         self.timeline = Timeline(name, self.stream.index, may_leap=Flags.ts_discont in flags)
 
     def _open(self) -> None:
+        self.failed = False
         self.container = open_input(*self._opening)
         self._sound = SoundTally(self.container, self._damage)
         try:
@@ -247,6 +249,7 @@ class Reader:
         self._entry = pts
 
     def _go(self, pts: int, back: int) -> bool:
+        self.failed = False
         self.timeline.forget()
         self._sound.begin_elsewhere()
         try:
@@ -373,6 +376,7 @@ class Reader:
                         f"{self._name}: an MP4 or MOV file whose index comes after its frames cannot be read from a "
                         "pipe: write it to a file first"
                     ) from error
+                self.failed = True
                 self._damage(f"the file cannot be read to its end ({error.strerror})")
                 return
             yield packet

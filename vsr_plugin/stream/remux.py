@@ -74,11 +74,11 @@ class _CopiedStream:
         self.last = packet.dts
 
 
-def drop(source: InputFile, what: str, why: str, *, strict: bool) -> None:
-    """Say that something does not cross over, or, if ``strict``, raise OutputError."""
+def drop(name: str, what: str, why: str, *, strict: bool) -> None:
+    """Say that something of an input does not cross over, or, if ``strict``, raise OutputError."""
     if strict:
-        raise OutputError(f"{source.name}: {what} would be lost: {why}")
-    log.warning("%s: dropping %s: %s", source.name, what, why)
+        raise OutputError(f"{name}: {what} would be lost: {why}")
+    log.warning("%s: dropping %s: %s", name, what, why)
 
 
 class Remux:
@@ -87,16 +87,16 @@ class Remux:
     Args:
         source: The open input, which keeps the packets of its other streams.
         output: The open output, before its header is written; streams, chapters and metadata are added to it.
-        strict: Raise where something would be dropped.
+        drop: Called with what does not cross over, and why; may raise.
 
     Attributes:
         begun: Whether the output's header is written, which is with the first packet of any stream.
     """
 
-    def __init__(self, source: InputFile, output: OutputContainer, *, strict: bool) -> None:
+    def __init__(self, source: InputFile, output: OutputContainer, drop: Callable[[str, str], None]) -> None:
         self._source = source
         self._output = output
-        self._strict = strict
+        self._drop = drop
         self._copies: dict[int, _CopiedStream] = {}
         self._pending: Packet[Any] | None = None
         self._input = source.container
@@ -108,11 +108,11 @@ class Remux:
         """Add all streams in the input's order, with chapters and tags; ``add_video`` adds the new video stream.
 
         Raises:
-            OutputError: with ``strict``, at the first thing the output container cannot hold.
+            OutputError: of ``drop``, at the first thing the output container cannot hold.
         """
         self._carry_container()
         for what in self._source.unread:
-            drop(self._source, what, "FFmpeg does not read it", strict=self._strict)
+            self._drop(what, "FFmpeg does not read it")
         for stream in self._input.streams:
             if stream.index == self._source.stream_index:
                 video = add_video()
@@ -123,7 +123,7 @@ class Remux:
                 self._add(stream)
         carried = [copy.source for copy in self._copies.values() if copy.source.type != "attachment"]
         for what in unheld(self._output, [self._input.streams[self._source.stream_index], *carried]):
-            drop(self._source, what, f"{self._output.format.name} has no place for it", strict=self._strict)
+            self._drop(what, f"{self._output.format.name} has no place for it")
         if self._source.shift > 0:
             # A cut begins where the enlarged film does, and a copied one decodes only from its next key frame on.
             self._undecodable = {i for i, one in self._copies.items() if one.source.type == "video"}
@@ -142,7 +142,7 @@ class Remux:
                 del tags["timecode"]
                 rate = self._source.frame_rate or Fraction(25)
                 why = f"it is none at {float(rate):.6g} frames per second"
-                drop(self._source, f"the time code {stated}", why, strict=self._strict)
+                self._drop(f"the time code {stated}", why)
             else:
                 tags["timecode"] = now
 
@@ -165,7 +165,7 @@ class Remux:
                 self._held.append(packet)
         if time is None:
             for what in late_streams(self._input):
-                drop(self._source, what, "it begins later than FFmpeg looks for streams", strict=self._strict)
+                self._drop(what, "it begins later than FFmpeg looks for streams")
 
     def _next(self) -> Packet[Any] | None:
         packet, self._pending = self._pending, None
@@ -181,7 +181,7 @@ class Remux:
         self._output.metadata.update(kept_tags(self._source.file_tags))
         for program in self._source.other_programs:
             if what := told_tags(program.tags):
-                drop(self._source, f"{what} of another program", "the output has one", strict=self._strict)
+                self._drop(f"{what} of another program", "the output has one")
         chapters = self._input.chapters()
         shift, end = self._source.timeline.taken, self._source.expected_end
         if not shift and end is None:
@@ -223,7 +223,7 @@ class Remux:
             log.info("%s: %s becomes %s, which %s can hold", self._source.name, what, codec, kind)
             if context.name in _STYLED:
                 why = f"{codec} holds text, italics and bold"
-                drop(self._source, f"positions and other styles of {what}", why, strict=self._strict)
+                self._drop(f"positions and other styles of {what}", why)
             target: Any = self._output.add_stream(codec)
             target.time_base = stream.time_base
             copy = _CopiedStream(stream, target, target.codec_context)
@@ -231,7 +231,7 @@ class Remux:
             context.open(strict=False)
             copy.converter.subtitle_header = context.subtitle_header
         else:
-            drop(self._source, what, refused, strict=self._strict)
+            self._drop(what, refused)
             return
         copy.target.metadata.update(kept_tags(stream.metadata, kind))
         copy.target.disposition = Disposition(stream.disposition)
@@ -291,7 +291,7 @@ class Remux:
     def _say_late(self, copy: _CopiedStream, time: Fraction) -> None:
         if time > _LATE:
             what = f"the {float(time):.3f} s before audio stream {copy.source.index} begins"
-            drop(self._source, what, f"{self._output.format.name} has no place for it", strict=self._strict)
+            self._drop(what, f"{self._output.format.name} has no place for it")
 
     def _cut(self, packet: Packet[Any]) -> bool:
         """Move a packet to the output's clock; of subtitles only what is seen in the part. False if nothing is."""

@@ -132,7 +132,7 @@ class Writer:
         if ratio not in (None, 1) and not states_aspect(codec, self._output.format.name):
             why = f"it cannot be stated in {self._output.format.name} with {codec}"
             what = f"the pixel aspect ratio {ratio.numerator}:{ratio.denominator}"
-            drop(self._source, what, why, strict=self._strict)
+            self._drop(what, why)
         if self._images_only:
             self._tell_all_but_images(frame)
             if self._source.queue is not None:
@@ -155,11 +155,15 @@ class Writer:
         self._losses = Losses(self._source.side_data, first, stated=stated, repeated=repeated)
         self._tell(first)
 
+    def _drop(self, what: str, why: str) -> None:
+        """Say that something does not cross over, or raise if strict."""
+        drop(self._source.name, what, why, strict=self._strict)
+
     def _lay_out(self, add_video: Callable[[], VideoStream]) -> VideoStream:
         """Add all streams to the output; ``add_video`` adds the enlarged one."""
         if self._source.queue is None and self._source.companions:
             raise UsageError(f"Expected a Source with keep_packets to copy {self._source.companions}, got one without")
-        self._remux = Remux(self._source, self._output, strict=self._strict)
+        self._remux = Remux(self._source, self._output, self._drop)
         return self._remux.lay_out(add_video)
 
     def _oriented(self, side_data: SideData, matrix: bytes, codec: str, frame: Frame) -> SideData:
@@ -169,7 +173,7 @@ class Writer:
         self._turn = Turn.parse(matrix)
         if self._turn is None:
             why = f"{self._suffix} with {codec} has no place for it, and it is not by right angles"
-            drop(self._source, "the rotation", why, strict=self._strict)
+            self._drop("the rotation", why)
         elif self._turn:
             log.info("%s: rotating the frames: %s cannot store a rotation", self._source.name, self._suffix)
             if self._turn.transposed and self._ratio:
@@ -181,17 +185,17 @@ class Writer:
         chapters = "the chapters" if self._source.has_chapters else None
         for what in (self._source.companions, told_tags(self._source.file_tags), chapters):
             if what:
-                drop(self._source, what, f"{self._suffix} holds images only", strict=self._strict)
+                self._drop(what, f"{self._suffix} holds images only")
         if self._suffix != ".png" and frame.color.transfer in _HDR_TRANSFERS:
             what = f"the transfer {_HDR_TRANSFERS[frame.color.transfer]}"
-            drop(self._source, what, f"{self._suffix} has no place for it", strict=self._strict)
+            self._drop(what, f"{self._suffix} has no place for it")
 
     def _tell_transparency(self, frame: Frame) -> None:
         """Name it as lost at the first frame that has any: all frames of GIF, and of some films, have alpha."""
         if self._loses_alpha and bool((frame.planes[-1] != frame.color.peak).any()):
             self._loses_alpha = False
             why = f"{self.written.codec} takes none in {self.written.pixel_format}"
-            drop(self._source, "the transparency", why, strict=self._strict)
+            self._drop("the transparency", why)
 
     def _tell(self, frame: Frame) -> None:
         """Name what is lost of a frame's side data, or raise if strict."""
@@ -208,7 +212,7 @@ class Writer:
                 why = f"{self._output.format.name} with {self.written.codec} has no place for it"
             else:
                 why = "no encoder here can write it"
-            drop(self._source, name, why, strict=self._strict)
+            self._drop(name, why)
 
     def write(self, frame: Frame) -> None:
         """Encode one frame, and write what comes out and what comes before it."""
@@ -222,7 +226,7 @@ class Writer:
         video_frame = write_planes(_padded(frame, self.written.width, self.written.height), self.written.pixel_format)
         if self._stills is not None:
             for name, why in self._stills.keep(self._clock.count, frame.side_data).items():
-                drop(self._source, name, why, strict=self._strict)
+                self._drop(name, why)
         repeats = self._clock.repeats(frame)
         for _ in range(repeats):
             self._encode(self._shown or video_frame, frame)
@@ -257,7 +261,7 @@ class Writer:
         if kind in ("matroska", "webm") and self._ratio not in (None, 1):
             stated = state_aspect(self._file, self._ratio, track)
             if not stated and not states_aspect(codec, "another"):
-                drop(self._source, "the pixel aspect ratio", f"{kind} left no room for it", strict=self._strict)
+                self._drop("the pixel aspect ratio", f"{kind} left no room for it")
         read_back = isinstance(self._file, Path) and self._suffix not in STILL_IMAGES
         self._clock.finish(self._file if read_back else None, index)
 

@@ -11,6 +11,7 @@ they are joined, by the same writer that writes a film in one go.
 | `plan` | where a film is cut |
 | `access` | which key frames decoding may begin at |
 | `section` | the frames of some segments, and the packets of the other streams |
+| `original` | whether the input is still the one that was planned |
 | `work` | segments into parts |
 | `parts` | encoded packets on the disk |
 | `manifest` | the folder of the parts, and whether they belong to this film |
@@ -24,9 +25,10 @@ they are joined, by the same writer that writes a film in one go.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from fractions import Fraction
 
     from ...frames import Frame
@@ -101,6 +103,7 @@ class Film:
         encoding: How to encode.
         strict: Refuse damaged input, and what would drop something.
         plan: Where it is cut.
+        identity: What tells the input from another, as it was when the film was planned.
         job: What its parts belong to, a checksum: parts of two jobs may be made at the same time in one folder, if
             workers of a command that was killed have not noticed yet.
     """
@@ -111,4 +114,5 @@ class Film:
     encoding: Encoding
     strict: bool
     plan: Plan
+    identity: Mapping[str, Any]
     job: str

@@ -24,6 +24,7 @@ from ...errors import BackendError, UsageError
 from ...installation import install
 from .dispatch import Handle, dispatch
 from .manifest import versions
+from .original import check_unchanged
 from .ship import ship
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ class Cluster:
             try:
                 self._start_workers(upscaler)
                 source: Any = ship(path) if self._ship else path
+                check_unchanged(film)
                 kept = ray.put(replace(film, path=source))
                 yield from dispatch(self._handles, kept, segments, folder.resolve(), on_step, ship=self._ship)
             except BaseException:  # they still work on what nobody waits for

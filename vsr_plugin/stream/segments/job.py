@@ -7,20 +7,26 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from enum import Enum
 from fractions import Fraction
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError, OutputError, UsageError, VsrError, check_type
+from ..damage import Damage
 from ..input import can_seek
+from ..input_file import input_name
 from ..output import check_output
+from ..remux import drop
 from ..selection import Selection
 from ..written import Written
 from . import Film
 from .encoding import check_cuttable, obstacle
 from .executor import Executor, ThisProcess
-from .join import join
-from .manifest import PartsFolder, identity, network, remove_finished, versions
+from .join import Header, header, join
+from .manifest import PartsFolder, Result, contents, job_of, network, remove_finished, versions
+from .original import check_unchanged, identity
+from .parts import remove_part
 from .plan import make_plan
 
 if TYPE_CHECKING:
@@ -115,21 +121,25 @@ def upscale_segments(
     suffix = output.suffix.lower()
     check_cuttable(suffix, encoding)
     folder = PartsFolder(output)
-    remove_finished(output)
-    check_output(output, path, overwrite=overwrite)
+    finished = None if cutting.fresh else folder.result(output)
+    if finished is None:
+        remove_finished(output)
+    check_output(output, path, overwrite=overwrite or finished is not None)
     whole = _read_once(path)
     if whole is None:
         read = identity(path)
         plan = make_plan(path, selection, cutting.length, strict=strict)
         whole = plan.whole or obstacle(suffix, encoding, plan.opening)
     if whole is not None:
+        if finished is not None:  # made in another way
+            remove_finished(output)
+            check_output(output, path, overwrite=overwrite)
         if cutting.fresh:
             folder.remove()
         elif folder.count()[0]:
             raise OutputError(f"{folder.path} has parts of a film, which is not cut now, because {whole}", fresh=True)
         alone = "" if cutting.executor is None else ", and no worker helps"
-        name = "standard input" if path == "-" else Path(path).name
-        log.warning("%s is not cut, because %s: nothing is kept if it is interrupted%s", name, whole, alone)
+        log.warning("%s is not cut, because %s: nothing is kept if it is interrupted%s", input_name(path), whole, alone)
         return None
     target = upscaler.target(plan.opening.frame)
     belongs = {
@@ -137,21 +147,20 @@ def upscale_segments(
         "settings": settings(upscaler, target, selection, encoding, cutting.length),
         "versions": versions(upscaler.backend),
     }
-
-    def before_placed(file: Path) -> None:
-        _check_unchanged(path, read)
-        folder.note_result(file)
-
-    with closing(folder.open(Path(path).name, belongs, plan, fresh=cutting.fresh)):
-        film = Film(path, suffix, selection, encoding, strict, plan, folder.job)
+    manifest = contents(belongs, plan)
+    film = Film(path, suffix, selection, encoding, strict, plan, read, job_of(manifest))
+    if finished is not None:
+        remove_finished(output)
+        if finished.job == film.job and (finished.strict or not strict):
+            log.info("%s was whole already when an earlier call was stopped", output.name)
+            everything = frozenset(part.number for part in finished.parts)
+            return Joined(finished.written, finished.damaged, plan, finished.parts, everything, target)
+        check_output(output, path, overwrite=overwrite)
+    with closing(folder.open(Path(path).name, manifest, fresh=cutting.fresh)):
         job = _Job(film, folder, upscaler, cutting.executor or ThisProcess(), on_written)
         with job.leaving(output):
             check_output(output, path, overwrite=overwrite)  # another process may have made it meanwhile
-            parts = job.make()
-            _check_unchanged(path, read)
-            written, damaged = join(
-                film, parts, folder.path, output, target, overwrite=overwrite, before_placed=before_placed
-            )
+            written, damaged, parts = job.finish(output, target, overwrite=overwrite)
         folder.remove()
     return Joined(written, damaged, plan, parts, job.kept, target)
 
@@ -161,11 +170,6 @@ def _read_once(path: str) -> str | None:
     if path == "-" or not can_seek(path):
         return "it can be read only once"
     return "nothing tells whether an address has changed" if "://" in path else None
-
-
-def _check_unchanged(path: str, before: dict[str, Any]) -> None:
-    if identity(path) != before:
-        raise InputError(f"{Path(path).name} has changed while it was read", fresh=True)
 
 
 def settings(
@@ -220,26 +224,78 @@ class _Job:
         self._parts: dict[int, Part] = {}
         self._running: dict[int, Step] = {}
         self._reached = 0.0  # seconds of the output
+        self._drop = cache(partial(drop, self._name, strict=film.strict))  # says everything once
         self.kept: frozenset[int] = frozenset()
 
-    def make(self) -> list[Part]:
+    def finish(self, output: Path, target: Target, *, overwrite: bool) -> tuple[Written, int, list[Part]]:
+        """Make the parts that are missing, and the file.
+
+        Returns:
+            What was written, in how many places the input is damaged, and the parts.
+
+        Raises:
+            VsrError: as of `upscale_segments`.
+        """
+
+        def before_placed(file: Path, written: Written, damaged: int) -> None:
+            check_unchanged(self._film)
+            self._folder.note_result(file, Result(self._film.job, self._film.strict, written, damaged, parts))
+
+        with self._telling_of_changes():
+            wanted = header(self._film, output, target, self._drop)
+            parts = self._make(wanted)
+            check_unchanged(self._film)
+            written, damaged = join(
+                self._film,
+                parts,
+                self._folder.path,
+                output,
+                target,
+                overwrite=overwrite,
+                drop=self._drop,
+                before_placed=before_placed,
+            )
+        return written, damaged, parts
+
+    @contextmanager
+    def _telling_of_changes(self) -> Iterator[None]:
+        """Where the input cannot be read as before, say that it has changed, if that is why."""
+        try:
+            yield
+        except InputError:
+            check_unchanged(self._film)
+            raise
+
+    def _make(self, wanted: Header) -> list[Part]:
         """The parts of all segments, in order; those that are there are not made again.
 
         Raises:
             InputError: two segments do not fit together.
+            OutputError: a part is of another encoder; with ``strict``, one that is there lacks something.
         """
+        damage = Damage(self._name, strict=False)
         for segment in self._segments:
             part = self._folder.whole(segment)
-            if part is not None and not (part.damaged and self._film.strict):
-                self._parts[segment.number] = part
+            if part is None or (part.damaged and self._film.strict):
+                continue
+            wanted.check(part)
+            self._parts[segment.number] = part
+            for place in part.told:
+                damage.add(place)
+            for what, why in part.dropped:
+                self._drop(what, why)
         self.kept = frozenset(self._parts)
         if self._parts:
             log.info("%s: %d of %d segments are there: going on", self._name, len(self._parts), len(self._segments))
-        self._run([segment for segment in self._segments if segment.number not in self._parts])
+        self._run([segment for segment in self._segments if segment.number not in self._parts], wanted)
+        unread = [part.number for part in self._parts.values() if part.unread]
+        if unread:
+            log.warning("%s: what could not be read is read again", self._name)
+            self._run([self._segments[number] for number in sorted(unread)], wanted)
         again: set[int] = set()
         while wrong := self._wrong(again):
             log.warning("%s: segments do not fit together: decoding again from the beginning", self._name)
-            self._run([replace(self._segments[number], entry=None) for number in wrong])
+            self._run([replace(self._segments[number], entry=None) for number in wrong], wanted)
             again.update(wrong)  # those beside them may not fit now
         return [self._parts[segment.number] for segment in self._segments]
 
@@ -255,7 +311,7 @@ class _Job:
             with suppress(OutputError):  # of a folder that cannot be read now, all is kept
                 done, whole = self._folder.count()
                 anew = isinstance(error, VsrError) and error.use.get("fresh")
-                if not done or self._folder.became(output):
+                if not done or self._folder.result(output) is not None:
                     self._folder.remove()
                 elif not anew:
                     log.warning(
@@ -266,9 +322,9 @@ class _Job:
 
     @property
     def _name(self) -> str:
-        return Path(self._film.path).name
+        return input_name(self._film.path)
 
-    def _run(self, segments: Sequence[Segment]) -> None:
+    def _run(self, segments: Sequence[Segment], wanted: Header) -> None:
         if not segments:
             return
         for segment in segments:
@@ -277,6 +333,13 @@ class _Job:
         run = self._executor.run(self._film, segments, self._upscaler, self._folder.path, self._step)
         with closing(run):  # type: ignore[type-var]
             for part in run:
+                try:
+                    wanted.check(part)
+                except OutputError:
+                    remove_part(self._folder.path, part.number)  # else it would be there the next time
+                    raise
+                for what, why in part.dropped:
+                    self._drop(what, why)
                 self._parts[part.number] = part
                 self._running.pop(part.number, None)
                 self._tell()
@@ -284,8 +347,8 @@ class _Job:
     def _wrong(self, again: set[int]) -> list[int]:
         """Segments to make again.
 
-        Those without a frame, or behind which nothing was read though there is more; both sides of a seam where they
-        have not seen the same frames.
+        Those without a frame, or behind which nothing was read though there is more, unless it is known why; both sides
+        of a seam where they have not seen the same frames.
 
         Not those that were made again already, if the input is damaged: what a decoder makes up is not the same twice.
 
@@ -293,7 +356,11 @@ class _Job:
             InputError: it is not damaged, and they do not fit.
         """
         parts = [self._parts[segment.number] for segment in self._segments]
-        short = [part for part in parts if part.first is None or (part.beyond is None and part is not parts[-1])]
+        short = [
+            part
+            for part in parts
+            if not part.unread and (part.first is None or (part.beyond is None and part is not parts[-1]))
+        ]
         wrong = {part.number for part in short} - again
         for before, after in pairwise(parts):
             both = {before.number, after.number}

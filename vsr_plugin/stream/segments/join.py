@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +12,13 @@ from ...errors import OutputError
 from ..encode import writing
 from ..output import Part as HiddenFolder
 from ..writer import Writer
+from .encoding import Nowhere
 from .parts import packets
 from .plan import without_samples
 from .section import Copied
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from av.packet import Packet
@@ -24,6 +27,55 @@ if TYPE_CHECKING:
     from ..written import Written
     from . import Film
     from .parts import Part
+
+Drop = Callable[[str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the parts of a film have to have in common.
+
+    Attributes:
+        output: The name of the file that they become.
+        codec: The encoder's name.
+        data: The encoder's extradata.
+    """
+
+    output: str
+    codec: str
+    data: bytes
+
+    def check(self, part: Part) -> None:
+        """Raise OutputError unless a part has it, too."""
+        if part.codec != self.codec or not _alike(bytes.fromhex(part.header), self.data, part.codec):
+            raise OutputError(
+                f"{self.output}: the encoder of segment {part.number} was not the same one as here: expected one "
+                "version of FFmpeg's libraries and one kind of machine",
+                fresh=True,
+            )
+
+
+def header(film: Film, output: Path, target: Target, drop: Drop) -> Header:
+    """What the file will have, before there is any part; whatever it cannot hold is said.
+
+    Args:
+        film: Which.
+        output: The file.
+        target: What becomes of the film's frames in the parts.
+        drop: As for `join`.
+
+    Raises:
+        UsageError: the encoder does not know an option or a value.
+        OutputError: the file cannot hold what it should.
+    """
+    with ExitStack() as cleanup:
+        copied = Copied(film)
+        cleanup.callback(copied.close)
+        writer = PartsWriter(Nowhere(film.suffix), film, copied, output.name, drop)
+        cleanup.callback(writer.abandon)
+        with writing(writer):
+            writer.open(without_samples(film.plan.opening.frame, target))
+        return Header(output.name, writer.written.codec, writer.header)
 
 
 def join(
@@ -34,7 +86,8 @@ def join(
     target: Target,
     *,
     overwrite: bool,
-    before_placed: Callable[[Path], None] = lambda _: None,
+    drop: Drop,
+    before_placed: Callable[[Path, Written, int], None] = lambda *_: None,
 ) -> tuple[Written, int]:
     """Write the file.
 
@@ -45,7 +98,9 @@ def join(
         output: The file.
         target: What has become of the film's frames in the parts.
         overwrite: Replace an existing file.
-        before_placed: Called with the whole file, before it gets its name.
+        drop: Called with what does not cross over, and why; may raise.
+        before_placed: Called with the whole file, what was written, and in how many places the input is damaged,
+            before the file gets its name.
 
     Returns:
         What was written, and in how many places the input is damaged.
@@ -57,12 +112,14 @@ def join(
         copied = Copied(film)
         cleanup.callback(copied.close)
         hidden = cleanup.enter_context(HiddenFolder(output, sequence=False, overwrite=overwrite))
-        writer = PartsWriter(hidden.file, film.suffix, copied.file, film.encoding, strict=film.strict, name=output.name)
+        writer = PartsWriter(hidden.file, film, copied, output.name, drop)
         cleanup.callback(writer.abandon)
         with writing(writer):
             writer.open(without_samples(film.plan.opening.frame, target))
             copied.settle()
-            writer.check(parts)
+        made = Header(output.name, writer.written.codec, writer.header)
+        for part in parts:
+            made.check(part)
         end = Fraction(0)
         for packet in timed(parts, folder):
             assert packet.pts is not None
@@ -73,22 +130,29 @@ def join(
         copied.finish(writer.written.frames, end)
         with writing(writer):
             writer.complete()
-        before_placed(hidden.file)
+        damaged = copied.file.damaged + sum(part.damaged for part in parts)
+        before_placed(hidden.file, writer.written, damaged)
         writer.written.output = str(hidden.place())
-        return writer.written, copied.file.damaged + sum(part.damaged for part in parts)
+        return writer.written, damaged
 
 
 class PartsWriter(Writer):
-    """Writes what encoders have left in parts; its own encoder only makes the header."""
+    """Writes what encoders have left in parts; its own encoder only makes the header.
 
-    def check(self, parts: Sequence[Part]) -> None:
-        """Raise OutputError unless all parts have the header that the file will have."""
-        for part in parts:
-            if part.codec != self.written.codec or not _alike(bytes.fromhex(part.header), self.header, part.codec):
-                raise OutputError(
-                    f"{self.name}: the encoder of segment {part.number} was not the same one as here: expected one "
-                    "version of FFmpeg's libraries and one kind of machine"
-                )
+    Args:
+        file: What to write to.
+        film: What the parts are of.
+        copied: Where everything else comes from.
+        name: Of the output.
+        drop: As for `join`.
+    """
+
+    def __init__(self, file: Any, film: Film, copied: Copied, name: str, drop: Drop) -> None:
+        self._say_dropped = drop
+        super().__init__(file, film.suffix, copied.file, film.encoding, strict=film.strict, name=name)
+
+    def _drop(self, what: str, why: str) -> None:
+        self._say_dropped(what, why)
 
     def put(self, packet: Packet[Any]) -> None:
         """Write a packet of a part."""

@@ -11,21 +11,22 @@ import json
 import logging
 import re
 from contextlib import suppress
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, dataclass, replace
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import av
 import filelock
 
 from ... import backends
-from ...errors import InputError, OutputError
+from ...errors import OutputError
 from ..output import remove_stale, sync
-from ..sequence import ImageSequence
+from ..written import Written
+from .original import identity
 from .parts import (
     NOT_THERE,
     is_whole,
+    part_of,
     payload,
     read_part,
     read_text,
@@ -36,7 +37,8 @@ from .parts import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+    from pathlib import Path
 
     from ...engine import Upscaler
     from ...sizes import Target
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 _MANIFEST = "manifest.json"
 _RESULT = "result.json"
 _LOCK = "lock"
@@ -54,45 +56,12 @@ SAME_RESULT = {"batch", "cache_dir", "reuse", "threads", "tile"}
 # All that is ever written into the folder; nothing else in it is touched.
 _OURS = re.compile(r"lock|(manifest|result|\d{5,})\.json|\d{5,}\.packets|\.\S+\.[0-9a-f]{8}\.tmp")
 _UNFINISHED = re.compile(r"\.\S+\.tmp")  # what a process was killed at
-_EDGE = 1 << 20  # bytes at either end of the input that are looked at
 _LIBRARIES = ("libavcodec", "libavformat", "libavfilter", "libavutil", "libswscale")
 
 
 def parts_folder(output: Path) -> Path:
     """Where the parts of an output lie."""
     return output.with_name(f"{output.name}.parts")
-
-
-def identity(path: str) -> dict[str, Any]:
-    """What tells an input from another: size, time of the last change, checksum of its first and last megabyte.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    sequence = ImageSequence.find(path)
-    files = [Path(path)] if sequence is None else [Path(path).with_name(sequence.name(n)) for n in sequence.numbers]
-    try:
-        return _edges(files, contents=sequence is None)
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}") from error
-
-
-def _edges(files: Sequence[Path], *, contents: bool) -> dict[str, Any]:
-    """Size and time of files, and a checksum: of the ends of their contents, or of each one's name, size and time."""
-    checksum = hashlib.sha256()
-    size, changed = 0, 0
-    for file in files:
-        status = file.stat()
-        size += status.st_size
-        changed = max(changed, status.st_mtime_ns)
-        if not contents:
-            checksum.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-            continue
-        with file.open("rb") as opened:
-            checksum.update(opened.read(_EDGE))
-            opened.seek(max(status.st_size - _EDGE, 0))
-            checksum.update(opened.read(_EDGE))
-    return {"size": size, "mtime_ns": changed, "sha256 of its ends": checksum.hexdigest()}
 
 
 def versions(backend: str) -> dict[str, str]:
@@ -154,15 +123,52 @@ def model_of(output: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the parts of a film have become.
+
+    Attributes:
+        job: As in `Film`.
+        strict: ″
+        written: The file.
+        damaged: Places in which the input lacks something or does not decode cleanly.
+        parts: Of all segments, in order, without their packets.
+    """
+
+    job: str
+    strict: bool
+    written: Written
+    damaged: int
+    parts: list[Part]
+
+
+def is_finished(output: Path) -> bool:
+    """Whether a file is whole, and a process was killed before it could say so, and remove its parts."""
+    return PartsFolder(output).result(output) is not None
+
+
 def remove_finished(output: Path) -> None:
     """Remove the parts of a file that is whole: a process was killed before it could."""
     folder = PartsFolder(output)
-    became = folder.became(output)
-    if became:
+    finished = folder.result(output) is not None
+    if finished:
         remove_stale(output.parent)  # where it grew, before it got its name
-    if became or folder.is_empty():
+    if finished or folder.is_empty():
         with suppress(OutputError):  # it is in use: it will be removed
             folder.remove()
+
+
+def contents(belongs: Mapping[str, Mapping[str, Any]], plan: Plan) -> dict[str, Any]:
+    """What a manifest says: ``input``, ``settings`` and ``versions`` that parts belong to, and where a film is cut."""
+    rows = [asdict(segment) for segment in plan.segments]
+    said = {"version": VERSION, **belongs, "time_base": str(plan.time_base), "segments": rows}
+    found: dict[str, Any] = json.loads(json.dumps(said, default=str))
+    return found
+
+
+def job_of(manifest: Mapping[str, Any]) -> str:
+    """What parts belong to, as a checksum."""
+    return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:16]
 
 
 class PartsFolder:
@@ -182,13 +188,12 @@ class PartsFolder:
         self._lock = filelock.FileLock(self.path / _LOCK)
         self._manifest = self.path / _MANIFEST
 
-    def open(self, film: str, belongs: Mapping[str, Mapping[str, Any]], plan: Plan, *, fresh: bool) -> Self:
+    def open(self, film: str, manifest: Mapping[str, Any], *, fresh: bool) -> Self:
         """Take the folder, which is made if it is not there.
 
         Args:
             film: What it is called; it may be called otherwise later.
-            belongs: What its parts have to belong to: ``input``, ``settings`` and ``versions``.
-            plan: Where the film is cut.
+            manifest: What its parts have to belong to, as of `contents`.
             fresh: Remove all that is there.
 
         Raises:
@@ -200,13 +205,10 @@ class PartsFolder:
             self._lock.acquire(blocking=False)
             if fresh:
                 self._empty()
-            rows = [asdict(segment) for segment in plan.segments]
-            content = {"version": VERSION, **belongs, "time_base": str(plan.time_base), "segments": rows}
-            content = json.loads(json.dumps(content, default=str))
-            self.job = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-            self._compare(content)
+            self.job = job_of(manifest)
+            self._compare(manifest)
             if not self._manifest.exists():
-                write_atomically(self._manifest, json.dumps({"film": film, **content}, indent=1).encode())
+                write_atomically(self._manifest, json.dumps({"film": film, **manifest}, indent=1).encode())
             self._empty(_UNFINISHED)
         except filelock.Timeout as error:
             raise OutputError(f"{self.path} is in use: another process makes the same file") from error
@@ -238,7 +240,7 @@ class PartsFolder:
         return None
 
     def remove(self) -> str | None:
-        """Remove the parts, and the folder if nothing else is in it; interrupted, `became` still knows it.
+        """Remove the parts, and the folder if nothing else is in it; interrupted, `result` still knows the file.
 
         Returns:
             Why the folder is still there, in words; None if it is gone.
@@ -254,7 +256,7 @@ class PartsFolder:
             return error.strerror
         try:
             self._empty()
-            (self.path / _LOCK).unlink()
+            (self.path / _LOCK).unlink(missing_ok=True)
             self.path.rmdir()
         except OSError as error:
             return error.strerror
@@ -289,7 +291,7 @@ class PartsFolder:
             return False
         return read_part(self.path, segment.number) is not None
 
-    def note_result(self, file: Path) -> None:
+    def note_result(self, file: Path, result: Result) -> None:
         """Write down which file the parts have become, before it gets its name.
 
         Raises:
@@ -297,16 +299,21 @@ class PartsFolder:
         """
         with writing_to(self.path):
             status = file.stat()
-        write_atomically(self.path / _RESULT, json.dumps([status.st_size, status.st_mtime_ns]).encode())
+        short = replace(result, parts=[replace(part, packets=[]) for part in result.parts])
+        said = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, **asdict(short)}
+        write_atomically(self.path / _RESULT, json.dumps(said).encode())
 
-    def became(self, output: Path) -> bool:
-        """Whether the parts have become this very file, by a process that was killed before it could remove them."""
+    def result(self, output: Path) -> Result | None:
+        """What the parts have become, if that is this very file: a process was killed before it could remove them."""
         try:
-            size, changed = json.loads((self.path / _RESULT).read_text(encoding="utf-8"))
+            said = json.loads((self.path / _RESULT).read_text(encoding="utf-8"))
             status = output.stat()
-        except (OSError, ValueError, TypeError):
-            return False
-        return bool((status.st_size, status.st_mtime_ns) == (size, changed))
+            if (status.st_size, status.st_mtime_ns) != (said.pop("size"), said.pop("mtime_ns")):
+                return None
+            written = Written(**{**said.pop("written"), "output": str(output)})
+            return Result(written=written, parts=[part_of(one) for one in said.pop("parts")], **said)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
 
     def _claim(self) -> None:
         """Make the folder, or see that it is one that an earlier call has made."""

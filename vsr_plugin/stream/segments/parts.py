@@ -40,6 +40,9 @@ class Part:
         job: As in `Film`.
         frames: How many it has.
         damaged: Places in the input that did not decode.
+        told: What was said of some of them.
+        dropped: What of its frames is lost, and why.
+        unread: Whether an error ended the reading of the input; it may pass.
         first: The seam that it begins with; None if there is no frame.
         beyond: The seam behind its last frame; None at the end of the film.
         codec: The encoder's name.
@@ -63,6 +66,9 @@ class Part:
     size: int
     sha256: str
     packets: list[tuple[int, int, int, int]]
+    told: tuple[str, ...] = ()
+    dropped: tuple[tuple[str, str], ...] = ()
+    unread: bool = False
     seconds: float = 0.0
     reused: float = 0.0
 
@@ -84,15 +90,23 @@ def read_part(folder: Path, number: int) -> Part | None:
         OutputError: it cannot be told, for the disk does not answer.
     """
     try:
-        found = json.loads(read_text(record(folder, number)))
-        found["packets"] = [tuple(row) for row in found["packets"]]
-        found |= {name: found[name] and tuple(found[name]) for name in ("first", "beyond")}
-        part = Part(**found)
+        part = part_of(json.loads(read_text(record(folder, number))))
         with reading(payload(folder, number)):
             whole = payload(folder, number).stat().st_size == part.size
     except (*NOT_THERE, ValueError, TypeError, KeyError):
         return None
     return part if whole and part.number == number else None
+
+
+def part_of(found: dict[str, Any]) -> Part:
+    """A part as JSON has it.
+
+    Raises:
+        TypeError, KeyError: it is none.
+    """
+    pairs = {name: [tuple(row) for row in found[name]] for name in ("packets", "dropped")}
+    seams = {name: found[name] and tuple(found[name]) for name in ("first", "beyond")}
+    return Part(**{**found, **pairs, **seams, "dropped": tuple(pairs["dropped"]), "told": tuple(found["told"])})
 
 
 def remove_part(folder: Path, number: int) -> None:

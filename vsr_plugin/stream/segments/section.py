@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -16,6 +16,7 @@ from ..damage import Damage
 from ..ffmpeg_log import Errors
 from ..frame_decoder import FrameDecoder
 from ..input_file import InputFile, input_name
+from .original import check_unchanged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from . import Film, Segment
     from .parts import Seam
 
+_TOLD = 3  # places of damage in a segment of which it is kept what they are
 _AHEAD = 2  # seconds that the other streams are read ahead: as far as their packets may lie behind those of their time
 
 
@@ -52,6 +54,10 @@ class Section(Iterator[Frame]):
         seams: Timestamp of a seam → what was decoded there. The seam at the end is among them, unless that is the
             film's.
         damages: Number of a segment → places in it that do not decode cleanly, so far.
+        told: Number of a segment → what was said of some of them.
+
+    Raises:
+        InputError: the input has changed since the film was planned.
     """
 
     def __init__(self, film: Film, segments: Sequence[Segment], cancelled: Callable[[], bool] = lambda: False) -> None:
@@ -62,10 +68,15 @@ class Section(Iterator[Frame]):
         self.file.first = replace(plan.opening.first)
         self.file.begin(plan.shift)
         self.seams: dict[int, Seam] = {}
-        self.damages = damage.of_segments
+        self.damages, self.told = damage.of_segments, damage.told
         self._segments = segments
         self._plan = plan
         self._frames = self._read()
+        try:
+            check_unchanged(film)
+        except BaseException:
+            self.close()
+            raise
 
     def __next__(self) -> Frame:
         return next(self._frames)
@@ -106,20 +117,34 @@ class _SegmentDamage(Damage):
 
     Attributes:
         of_segments: Number of a segment → places in it.
+        told: As in `Section`.
     """
 
     def __init__(self, film: Film, segments: Sequence[Segment]) -> None:
         super().__init__(input_name(film.path), strict=film.strict)
         self.of_segments: Counter[int] = Counter()
+        self.told: defaultdict[int, list[str]] = defaultdict(list)
+        self._film = film
         self._segments = segments
         self._firsts = [segment.first for segment in segments]
 
     def add(self, what: str, pts: int | None = None, *, ends: bool = False) -> None:
-        """Count one place, if it is in one of the segments."""
+        """Count one place, if it is in one of the segments.
+
+        Raises:
+            InputError: the input has changed; that is looked at when the first place in a segment is found.
+            DamagedInputError: if strict.
+        """
         end = self._segments[-1].end
-        if pts is not None and pts >= self._firsts[0] and (end is None or pts < end):
-            super().add(what, pts, ends=ends)
-            self.of_segments[self._segments[bisect_right(self._firsts, pts) - 1].number] += 1
+        if pts is None or pts < self._firsts[0] or (end is not None and pts >= end):
+            return
+        number = self._segments[bisect_right(self._firsts, pts) - 1].number
+        if not self.of_segments[number]:
+            check_unchanged(self._film)
+        super().add(what, pts, ends=ends)
+        self.of_segments[number] += 1
+        if len(self.told[number]) < _TOLD:
+            self.told[number].append(what)
 
 
 class Copied:

@@ -16,6 +16,7 @@ from ..buffered import buffered
 from ..encode import writing
 from ..writer import Writer
 from .encoding import Nowhere
+from .original import check_unchanged
 from .plan import without_samples
 from .section import Section
 
@@ -41,9 +42,13 @@ class PartWriter(Writer):
         part: Which takes them.
         film: What the frames are of.
         source: Where they come from.
+
+    Attributes:
+        dropped: What of the frames is lost, and why; it is said where the parts are put together.
     """
 
     def __init__(self, part: OpenPart, film: Film, source: Section) -> None:
+        self.dropped: list[tuple[str, str]] = []
         name = f"segment {part.number}"
         super().__init__(Nowhere(film.suffix), film.suffix, source.file, film.encoding, strict=film.strict, name=name)
         self._part = part
@@ -55,6 +60,11 @@ class PartWriter(Writer):
 
     def complete(self) -> None:
         """Nothing is left: the file is written when the parts are joined."""
+
+    def _drop(self, what: str, why: str) -> None:
+        if self._strict:
+            super()._drop(what, why)
+        self.dropped.append((what, why))
 
     def _lay_out(self, add_video: Callable[[], VideoStream]) -> VideoStream:
         return add_video()
@@ -98,7 +108,8 @@ def work(
         cancelled: As for `Source`.
 
     Raises:
-        InputError: the input cannot be read as it was when it was planned.
+        InputError: the input cannot be read, or is not what it was when it was planned: then no part of what was read
+            since is finished.
         OutputError: a part cannot be written.
         BackendError: the network cannot run.
     """
@@ -146,7 +157,7 @@ class _Encoder:
 
     def __init__(self, film: Film, segment: Segment, section: Section, part: OpenPart) -> None:
         self._segment = segment
-        self._job = film.job
+        self._film = film
         self._section = section
         self._part = part
         self._began = time.perf_counter()
@@ -170,12 +181,17 @@ class _Encoder:
         with writing(self._writer):
             if written.frames:
                 self._writer.finish()
+        check_unchanged(self._film)
+        beyond = None if segment.end is None else seams.get(segment.end)
         return self._part.finish(
-            job=self._job,
+            job=self._film.job,
             frames=written.frames,
             damaged=self._section.damages[segment.number],
+            told=tuple(self._section.told[segment.number]),
+            dropped=tuple(self._writer.dropped),
+            unread=beyond is None and self._section.file.reader.failed,
             first=seams.get(segment.first),
-            beyond=None if segment.end is None else seams.get(segment.end),
+            beyond=beyond,
             codec=written.codec,
             header=self._writer.header.hex(),
             seconds=round(time.perf_counter() - self._began, 3),

@@ -15,7 +15,8 @@ import torch
 
 from ...engine import Upscaler
 from ...errors import BackendError, InputError
-from .manifest import identity, read_manifest, versions
+from .manifest import read_manifest, versions
+from .original import identity
 from .parts import OpenPart, PartFile
 from .work import Step, work
 

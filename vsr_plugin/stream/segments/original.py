@@ -1,0 +1,57 @@
+"""Whether an input is still what it was when the film was planned: no part of another film is kept."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import InputError
+from ..input import Remote
+from ..input_file import input_name
+from ..sequence import ImageSequence
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from . import Film
+
+_EDGE = 1 << 20  # bytes at either end of the input that are looked at
+
+
+def identity(path: str) -> dict[str, Any]:
+    """What tells an input from another: size, time of the last change, checksum of its first and last megabyte.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    sequence = ImageSequence.find(path)
+    files = [Path(path)] if sequence is None else [Path(path).with_name(sequence.name(n)) for n in sequence.numbers]
+    try:
+        return _edges(files, contents=sequence is None)
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}") from error
+
+
+def check_unchanged(film: Film) -> None:
+    """Raise InputError unless the input is what it was when the film was planned; what was sent cannot change."""
+    if not isinstance(film.path, Remote) and identity(film.path) != film.identity:
+        raise InputError(f"{input_name(film.path)} has changed while it was read", fresh=True)
+
+
+def _edges(files: Sequence[Path], *, contents: bool) -> dict[str, Any]:
+    """Size and time of files, and a checksum: of the ends of their contents, or of each one's name, size and time."""
+    checksum = hashlib.sha256()
+    size, changed = 0, 0
+    for file in files:
+        status = file.stat()
+        size += status.st_size
+        changed = max(changed, status.st_mtime_ns)
+        if not contents:
+            checksum.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+            continue
+        with file.open("rb") as opened:
+            checksum.update(opened.read(_EDGE))
+            opened.seek(max(status.st_size - _EDGE, 0))
+            checksum.update(opened.read(_EDGE))
+    return {"size": size, "mtime_ns": changed, "sha256 of its ends": checksum.hexdigest()}
