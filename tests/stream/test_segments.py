@@ -24,7 +24,7 @@ import pytest
 from av.video.frame import PictureType
 
 from tests.cli.warm import CONTEXT
-from tests.stream.conftest import Make, Media, Nearest, packets, streams
+from tests.stream.conftest import HDR10, Make, Media, Nearest, packets, probe, streams
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import InputError, OutputError, UsageError
 from vsr_plugin.execution import Execution
@@ -209,6 +209,62 @@ def test_frames_that_reach_far_do_not_reach_over_a_seam(name: str, encoding: Enc
     film = make(f"{_FILM} -c:v libx264 -bf 2 {_SHORT}", "a.mp4")
     whole, cut = both(film, name, encoding=encoding)
     assert [time for _, time, _ in frames(cut)] == [time for _, time, _ in frames(whole)]
+    lossless, _ = both(film, "lossless.mkv")
+    quality, usual = _psnr(cut, lossless), _psnr(whole, lossless)
+    at_seams = [at + near for at in (25, 50, 75) for near in range(-2, 2)]
+    assert min(quality[at] for at in at_seams) >= min(usual), "no worse than the encoder is without seams"
+
+
+def _psnr(film: Path, original: Path) -> list[float]:
+    """Of the luma of each frame, in dB."""
+    found = []
+    with av.open(film) as one, av.open(original) as other:
+        for frame, wanted in zip(one.decode(video=0), other.decode(video=0), strict=True):
+            first, second = (each.to_ndarray()[: each.height].astype(float) for each in (frame, wanted))
+            found.append(10 * np.log10(255**2 / np.mean((first - second) ** 2)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [
+        ("out.mp4", Encoding("libx265", preset="ultrafast")),
+        ("out.mkv", Encoding("libx265", preset="ultrafast")),
+        ("out.mkv", Encoding("libsvtav1", preset="12")),
+        ("out.mp4", Encoding("libx264", preset="ultrafast")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.codec,
+)
+def test_hdr_metadata_is_as_in_one_go_on_both_sides_of_a_seam(
+    name: str, encoding: Encoding, make: Make, both: Both
+) -> None:
+    color = "-color_primaries bt2020 -color_trc smpte2084 -colorspace bt2020nc"
+    params = f"{HDR10}:keyint=25:min-keyint=25:scenecut=0:open-gop=0"
+    film = make(
+        "-f lavfi -i testsrc2=s=96x64:r=25:d=2 -pix_fmt yuv420p10le -c:v libx265 -preset ultrafast "
+        f"-x265-params {params} {color}",
+        "a.mp4",
+    )
+    whole, cut = both(film, name, encoding=encoding)
+    stated, of_frames = _hdr(cut)
+    usual, (first, *_) = _hdr(whole)
+    assert stated == usual
+    kinds = {"Mastering display metadata", "Content light level metadata"}
+    assert kinds <= {one["side_data_type"] for one in stated + first}
+    assert of_frames[0] == of_frames[25] == first, "where players begin"
+    assert len(of_frames) == 50
+    assert all(said in ([], first) for said in of_frames)
+
+
+def _hdr(film: Path) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
+    """What the header says, and every frame."""
+    entries = "stream_side_data:frame_side_data:frame=pts"
+    found = probe(film, "-select_streams", "v:0", "-show_streams", "-show_frames", "-show_entries", entries)
+    of_frames = [
+        [one for one in frame.get("side_data_list", []) if "Unregistered SEI" not in one["side_data_type"]]
+        for frame in found["frames"]
+    ]
+    return found["streams"][0].get("side_data_list", []), of_frames
 
 
 @pytest.mark.parametrize(("source", "name"), [("all.mkv", "out.mkv"), ("all.mp4", "out.mp4"), ("late.mp4", "out.mp4")])
@@ -401,6 +457,30 @@ def test_a_full_disk_is_one_line(
     with pytest.raises(OutputError) as caught:
         resume()
     assert str(caught.value) == f"Cannot write to {tmp_path / 'out.mkv.parts'}: {os.strerror(errno.ENOSPC)}"
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.6, 50), (1.5, 100)], ids=["at the third part", "when it is joined"])
+def test_a_disk_that_is_really_full_loses_nothing(
+    share: float, kept: int, film: Path, nearest: Upscaler, tmp_path: Path
+) -> None:
+    whole, small = tmp_path / "whole.mkv", tmp_path / "small"
+    upscale_file(film, whole, nearest, encoding=FFV1)
+    small.mkdir()
+    size = int(whole.stat().st_size * share)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(small)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no right to mount a small file system here")
+    how: dict[str, Any] = {"encoding": FFV1, "resume": True, "segment_length": Fraction(1)}
+    try:
+        with pytest.raises(OutputError, match=r"^Cannot write .*: No space left on device$"):
+            upscale_file(film, small / "out.mkv", nearest, **how)
+        assert [file.name for file in small.iterdir()] == ["out.mkv.parts"]
+        subprocess.run(["mount", "-o", "remount,size=100m", str(small)], check=True)
+        assert upscale_file(film, small / "out.mkv", nearest, **how).kept == kept
+        assert frames(small / "out.mkv") == frames(whole)
+        assert [file.name for file in small.iterdir()] == ["out.mkv"]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
 
 
 def test_a_damaged_part_that_cannot_be_removed_is_one_line(
