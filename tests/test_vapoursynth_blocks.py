@@ -63,8 +63,8 @@ def play(
 
 
 @pytest.mark.parametrize(("block", "streams"), [(1, 1), (4, 1), (8, 2)])
-@pytest.mark.parametrize("threads", [1, 2, 4, 8])
-@pytest.mark.parametrize("requests", [1, 3, 8, 32])
+@pytest.mark.parametrize("threads", [1, 2, 8])
+@pytest.mark.parametrize("requests", [1, 3, 32])
 def test_playing_computes_every_frame_once(block: int, streams: int, threads: int, requests: int) -> None:
     vs.core.num_threads = threads
     numbers, counters = play(block, streams, requests)
