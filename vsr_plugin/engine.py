@@ -6,7 +6,6 @@ known of a network is in its `NetworkSpec`, what has to be known of a frame in i
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from contextlib import suppress
@@ -29,7 +28,7 @@ from .execution import MIN_TILE, Execution
 from .frames import Frame
 from .in_flight import InFlight, batches
 from .models import CLEAN, NetworkSpec, find_model, read_model, read_models
-from .models.own import check_modules
+from .models.own import check_modules, checksum
 from .passes import Pass
 from .reuse import Reuse
 from .sizes import Size, Target
@@ -295,13 +294,7 @@ class Upscaler:
 
     def checksum(self) -> str:
         """Of the network's kind and its weights."""
-        found = hashlib.sha256()
-        for _, module in sorted(self._modules.items()):
-            found.update(type(module).__qualname__.encode())
-            for name, tensor in sorted(module.state_dict().items()):
-                found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-                found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-        return found.hexdigest()
+        return checksum(module for _, module in sorted(self._modules.items()))
 
     def close(self) -> None:
         """Free the network, and the memory of its device for others; the upscaler must not be used afterwards."""

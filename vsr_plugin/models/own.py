@@ -1,7 +1,8 @@
-"""Networks of the caller's own: what may be given for one."""
+"""Networks of the caller's own: what may be given for one, and how one is told from another."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import UsageError, check_type
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 
 def check_modules(given: object, scales: Sequence[int], known: Sequence[int]) -> dict[int, nn.Module]:
@@ -96,3 +97,14 @@ def check_finite(result: Tensor, given: Tensor, name: str) -> None:
     """
     if not torch.isfinite(result.sum()) and torch.isfinite(given.sum()):
         raise UsageError(f"{name} made samples that are no numbers (NaN or infinite): are its weights damaged?")
+
+
+def checksum(modules: Iterable[nn.Module]) -> str:
+    """Of the kinds of networks, and their weights: SHA-256 in hexadecimal."""
+    found = hashlib.sha256()
+    for module in modules:
+        found.update(type(module).__qualname__.encode())
+        for name, tensor in sorted(module.state_dict().items()):
+            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()
