@@ -15,6 +15,9 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
+# Ray reads this when it is imported, which some tests do before `Cluster` has set it.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+
 # The tensors of tests are small: on shared cores, threads would wait for each other longer than they work.
 torch.set_num_threads(1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -36,6 +37,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     with TemporaryDirectory(prefix="ray") as folder:
         monkeypatch.setenv("RAY_TMPDIR", folder)
         monkeypatch.setenv("TMPDIR", f"{folder}/tmp")
+        monkeypatch.delenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV")  # which `Cluster` has to set by itself
         (Path(folder) / "tmp").mkdir()
         yield Path(folder)
 
@@ -111,7 +113,7 @@ def test_killed_with_workers_the_same_command_goes_on(whole_tree: bool, film: Pa
     before = _shared_memory()
     process, processes = _run_until_parts(film.parent)
     workers = [pid for pid, command in processes.items() if "ray::Worker" in command]
-    assert len(workers) == 2
+    assert 1 <= len(workers) <= 2, "the second may still be starting"
     own = os.getpriority(os.PRIO_PROCESS, 0)
     assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in workers} == {own}, "no less of the processor than one go"
     for pid in processes if whole_tree else [process.pid]:
@@ -146,6 +148,19 @@ def test_stopped_with_workers_all_processes_end(number: signal.Signals, film: Pa
     _check_whole(film.parent)
 
 
+def test_under_uv_run_the_workers_are_started_as_ever(film: Path, place: Path) -> None:
+    """Ray would start them through uv, in a copy of the folder, where nothing is installed."""
+    script = film.with_name("run")
+    script.write_text(shlex.join([*_RESUMED, "--workers", "1"]) + "\nexit $?\n")
+    words = ["uv", "run"]  # Ray looks for a process above its own that is called so
+    done = subprocess.run(
+        words, executable="/bin/sh", cwd=film.parent, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    script.unlink()
+    _check_whole(film.parent)
+
+
 @pytest.fixture
 def head(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A cluster that asks for a token; its address for clients."""
@@ -159,7 +174,8 @@ def head(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     words = f"start --head --block --port={ports[0]} --ray-client-server-port={ports[1]} --num-cpus=2 "
     words += "--object-store-memory=100000000 --include-dashboard=false --disable-usage-stats"
     with (place / "said").open("w") as said:
-        process = subprocess.Popen([_RAY, *words.split()], stdout=said, stderr=said)
+        without_uv = {**os.environ, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+        process = subprocess.Popen([_RAY, *words.split()], stdout=said, stderr=said, env=without_uv)
     try:
         while "Ray runtime started" not in (text := (place / "said").read_text()):
             assert process.poll() is None, text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -82,8 +83,8 @@ def test_a_machine_that_is_lost_loses_nothing(
         (None, "Ray does not start on this machine (It timed out.)"),
         ("auto", "Ray does not run on this machine (It timed out.)"),
         (
-            "ray://h:1",
-            "No Ray cluster at ray://h:1 (It timed out.); if it asks for a token, set RAY_AUTH_MODE=token",
+            "ray://127.0.0.1:PORT",
+            "No Ray cluster at ray://127.0.0.1:PORT (It timed out.); if it asks for a token, set RAY_AUTH_MODE=token",
         ),
     ],
 )
@@ -97,23 +98,57 @@ def test_why_there_is_no_ray_is_one_line(
     film = make(f"-f lavfi -i testsrc2=s=48x32:r=25:d=2 -c:v libx264 {_SHORT}", "a.mkv")
     monkeypatch.setattr(ray, "init", fail)
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-    with Cluster(2 if address is None else None, address) as workers, pytest.raises(BackendError) as caught:
-        upscale_file(film, tmp_path / "out.mkv", nearest, segment_length=Fraction(1), executor=workers)
-    assert str(caught.value) == said
+    with socket.create_server(("127.0.0.1", 0)) as listens:
+        port = str(listens.getsockname()[1])
+        address = address and address.replace("PORT", port)
+        with Cluster(2 if address is None else None, address) as workers, pytest.raises(BackendError) as caught:
+            upscale_file(film, tmp_path / "out.mkv", nearest, segment_length=Fraction(1), executor=workers)
+    assert str(caught.value) == said.replace("PORT", port)
     assert not list(tmp_path.iterdir())
 
 
-def test_ray_starts_again_after_it_was_stopped_or_was_not_found(
-    make: Make, tmp_path: Path, nearest: Upscaler, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("ray://127.0.0.1:1", "Connection refused"),
+        ("ray://nowhere.invalid", "Name or service not known"),
+        ("ray://127.0.0.1:99999", "Port out of range 0-65535"),
+    ],
+)
+def test_where_nobody_listens_is_told_at_once(
+    address: str, reason: str, make: Make, tmp_path: Path, nearest: Upscaler, monkeypatch: Any
 ) -> None:
+    monkeypatch.setattr(ray, "init", None)  # which would try for half a minute
+    film = make(f"-f lavfi -i testsrc2=s=48x32:r=25:d=2 -c:v libx264 {_SHORT}", "a.mkv")
+    with Cluster(address=address) as workers, pytest.raises(BackendError) as caught:
+        upscale_file(film, tmp_path / "out.mkv", nearest, segment_length=Fraction(1), executor=workers)
+    assert str(caught.value) == f"No Ray cluster at {address} ({reason})"
+
+
+def test_ray_starts_again_after_it_was_stopped_or_was_not_found(
+    make: Make, tmp_path: Path, nearest: Upscaler, capfd: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    start = ray.init
+    failed: list[str] = []
+
+    def fail_once(address: str, **how: Any) -> Any:
+        if address == "local" and not failed:
+            failed.append(address)
+            raise RuntimeError("Timed out waiting for a file")
+        return start(address, **how)
+
+    monkeypatch.setattr(ray, "init", fail_once)
     film = make(f"-f lavfi -i testsrc2=s=48x32:r=25:d=3 -c:v libx264 {_SHORT}", "a.mkv")
     how: dict[str, Any] = {"encoding": FFV1, "segment_length": Fraction(1)}
-    with Cluster(address="ray://127.0.0.1:1") as workers, pytest.raises(BackendError, match="No Ray cluster") as caught:
-        upscale_file(film, tmp_path / "out.mkv", nearest, executor=workers, **how)
+    with socket.create_server(("127.0.0.1", 0)) as listens:  # but is no Ray
+        address = f"ray://127.0.0.1:{listens.getsockname()[1]}"
+        with Cluster(address=address) as workers, pytest.raises(BackendError, match="No Ray cluster") as caught:
+            upscale_file(film, tmp_path / "out.mkv", nearest, executor=workers, **how)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
     for name in ("one.mkv", "two.mkv"):
         with Cluster(1) as workers:
             upscale_file(film, tmp_path / name, nearest, executor=workers, **how)
         assert len(frames(tmp_path / name)) == 75
+    assert failed
     assert capfd.readouterr() == ("", ""), "nothing of Ray's is printed"

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 import warnings
@@ -18,6 +19,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TextIO, cast
+from urllib.parse import urlsplit
 
 from ...arguments import named_arguments
 from ...errors import BackendError, UsageError
@@ -45,8 +47,9 @@ _ENVIRONMENT = {
     "GRPC_VERBOSITY": "ERROR",  # no line at every fork
     "RAY_DEDUP_LOGS": "0",  # what is held back is printed at the end, by our thread
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of several segments that fail, one is raised, and the others are not printed
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # `uv run`: workers start as ever, not through uv in a copy of the folder
     "RAY_worker_niceness": "0",  # workers give way as little as the command itself, and not to all that runs beside
-    "RAY_gcs_server_port_wait_time_s": "120",  # a busy machine may need more than 30 to start a server
+    "RAY_gcs_server_port_wait_time_s": "60",  # a busy machine may need more than 30 to start a server
 }
 
 
@@ -157,31 +160,45 @@ class Cluster:
 
         if ray.is_initialized():
             return
+        _check_port(self._address)
         local: dict[str, Any] = {} if self._address else {"include_dashboard": False}
         if not self._address and isinstance(self._asked, int):
             local["num_cpus"] = self._asked
+        tries = 1 if self._address else 2  # its servers may fail to start on a busy machine, and do the next time
         before = signal.getsignal(signal.SIGTERM)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of what the error says, too
-                context = ray.init(self._address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
-        except Exception as error:  # Ray raises that itself
-            ray.shutdown()  # else it stays in the state of a client, and would not start here any more
-            where = f"No Ray cluster at {self._address}"
-            if self._address in (None, "auto"):
-                where = f"Ray does not {'run' if self._address else 'start'} on this machine"
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            reason = lines[-1] if lines[0].endswith(":") else lines[0]  # behind the colon is a traceback
-            # Ray itself sends its token to a cluster that it has found, but to no address.
-            asks = self._address not in (None, "auto") and "RAY_AUTH_MODE" not in os.environ
-            token = "; if it asks for a token, set RAY_AUTH_MODE=token" if asks else ""
-            raise BackendError(f"{where} ({reason}){token}") from error
+            while True:
+                try:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")  # of what the error says, too
+                        context = ray.init(
+                            self._address or "local", log_to_driver=False, logging_level=logging.ERROR, **local
+                        )
+                    break
+                except Exception as error:  # Ray raises that itself
+                    ray.shutdown()  # else it stays in the state of a client, and would not start here any more
+                    tries -= 1
+                    if not tries:
+                        raise self._no_ray(error) from error
+                    log.debug("Ray does not start, and is started again: %s", error)
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, before)  # which Ray has set to its own
         self._connected = True
         if not self._address:
             self._session = Path(context.address_info["session_dir"])
+
+    def _no_ray(self, error: Exception) -> BackendError:
+        """That it does not start, or is not found, in one line."""
+        where = f"No Ray cluster at {self._address}"
+        if self._address in (None, "auto"):
+            where = f"Ray does not {'run' if self._address else 'start'} on this machine"
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = lines[-1] if lines[0].endswith(":") else lines[0]  # behind the colon is a traceback
+        # Ray itself sends its token to a cluster that it has found, but to no address.
+        asks = self._address not in (None, "auto") and "RAY_AUTH_MODE" not in os.environ
+        token = "; if it asks for a token, set RAY_AUTH_MODE=token" if asks else ""
+        return BackendError(f"{where} ({reason}){token}")
 
     def _start_workers(self, upscaler: Upscaler) -> None:
         """Start the workers, unless they are there with this network."""
@@ -227,6 +244,18 @@ class Cluster:
         for handle in self._handles:
             handle.stop()
         self._handles, self._upscaler = [], None
+
+
+def _check_port(address: str | None) -> None:
+    """Fail at once where nobody listens; Ray's client tries for half a minute."""
+    if not address or not address.startswith("ray://"):
+        return
+    try:
+        where = urlsplit(address)
+        socket.create_connection((where.hostname, where.port or 10001), timeout=30).close()
+    except (OSError, ValueError) as error:  # ValueError: no port has this number
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise BackendError(f"No Ray cluster at {address} ({reason})") from error
 
 
 def _for_workers(execution: Execution, upscaler: Upscaler, threads: int) -> Execution:
