@@ -32,7 +32,7 @@ from vsr_plugin.models import NetworkSpec
 from vsr_plugin.sizes import Target, Window
 from vsr_plugin.stream import Encoding, Progress, Report, upscale_file
 from vsr_plugin.stream.reader import Reader
-from vsr_plugin.stream.segments import Segment, job
+from vsr_plugin.stream.segments import Segment, job, original
 from vsr_plugin.stream.segments.encoding import check_cuttable
 from vsr_plugin.stream.segments.executor import ThisProcess
 from vsr_plugin.stream.segments.job import selection_of, settings
@@ -604,6 +604,67 @@ def test_the_same_film_may_have_another_name(resume: Resume, film: Path, tmp_pat
     link.symlink_to(film)
     assert [job.path.name for job in jobs_of(link, tmp_path)] == ["out.mkv.parts"]
     assert resume(link).kept
+
+
+def test_another_film_of_the_same_name_has_no_part_in_it(resume: Resume, film: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(60))
+    other = tmp_path / "elsewhere" / film.name
+    other.parent.mkdir()
+    other.write_bytes(film.read_bytes() + b"\0")
+    assert not jobs_of(other, tmp_path)
+    film.write_bytes(other.read_bytes())  # it has changed, but these are its parts
+    assert [job.path.name for job in jobs_of(film, tmp_path)] == ["out.mkv.parts"]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_what_was_begun_anew_goes_on_without_fresh(
+    fresh: bool, resume: Resume, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(60), fresh=fresh)
+    assert f"run it again {'without fresh ' if fresh else ''}to go on" in caplog.messages[-1]
+
+
+def test_the_lock_is_let_go_of_before_the_folder_is_removed(
+    resume: Resume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS keeps a removed file that is open, and so the folder that it is in; here it would not be seen."""
+    free: list[bool] = []
+    rmdir = Path.rmdir
+
+    def look(folder: Path) -> None:
+        if folder.name.endswith(".parts"):
+            opened = [str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
+            free.append(not any(place.startswith(f"{folder}/") for place in opened))
+        rmdir(folder)
+
+    monkeypatch.setattr(Path, "rmdir", look)
+    resume()
+    assert free == [True]
+    assert not (tmp_path / "out.mkv.parts").exists()
+
+
+def test_the_files_of_a_sequence_are_not_all_looked_at_for_every_segment(
+    film: Path, tmp_path: Path, nearest: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    subprocess.run(["ffmpeg", "-v", "error", "-i", film, tmp_path / "images" / "%03d.png"], check=True)
+    count = len(list((tmp_path / "images").iterdir()))
+    looked: list[int] = []
+    look = original._edges
+
+    def counting(files: Sequence[Path], *, contents: bool) -> dict[str, Any]:
+        looked.append(len(files))
+        return look(files, contents=contents)
+
+    monkeypatch.setattr(original, "_edges", counting)
+    source = tmp_path / "images" / "%03d.png"
+    for seconds in (1, 4):
+        looked.clear()
+        how: dict[str, Any] = {"encoding": FFV1, "resume": True, "segment_length": Fraction(seconds)}
+        upscale_file(source, tmp_path / f"{seconds}.mkv", nearest, **how)
+        assert looked == [count] * 3, "when it is planned, before it is joined, and before it gets its name"
 
 
 def test_what_a_kill_has_left_unfinished_is_removed_when_the_job_goes_on(resume: Resume, tmp_path: Path) -> None:

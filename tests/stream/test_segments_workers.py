@@ -222,6 +222,12 @@ def test_other_versions_of_ffmpeg_on_a_worker_are_refused(
         )
 
 
+@pytest.mark.parametrize(("count", "gpus", "on_one"), [(1, 1, 1), (1, 4, 1), (4, 3, 2), (3, 1, 3), (9, 4, 3)])
+def test_every_worker_finds_a_place_on_a_gpu(count: int, gpus: int, on_one: int) -> None:
+    assert cluster._share(count, gpus) == 1 / on_one
+    assert count <= gpus * on_one
+
+
 def test_workers_on_gpus_need_gpus(make: Make, tmp_path: Path, espcn: Upscaler) -> None:
     with Cluster("gpus") as workers, pytest.raises(UsageError, match="network on a GPU"):
         upscale_file(make(_FILM, "a.mkv"), tmp_path / "out.mkv", espcn, segment_length=Fraction(1), executor=workers)

@@ -7,6 +7,7 @@ parts at the paths that they have here, on a folder that all machines share; or 
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 import signal
@@ -136,7 +137,7 @@ class Cluster:
                 lost with its worker three times, or every worker while it loaded the network.
             VsrError: whatever a segment failed with three times.
         """
-        path = str(Path(film.path).resolve())
+        path = str(Path(film.path).absolute())
         if self._ship and not Path(path).is_file():
             raise UsageError(f"Expected a single file to send to the workers, got {film.path}", ship=None)
         with _quiet():
@@ -146,9 +147,9 @@ class Cluster:
             try:
                 self._start_workers(upscaler)
                 source: Any = ship(path) if self._ship else path
-                check_unchanged(film)
+                check_unchanged(film, every_image=True)
                 kept = ray.put(replace(film, path=source))
-                yield from dispatch(self._handles, kept, segments, folder.resolve(), on_step, ship=self._ship)
+                yield from dispatch(self._handles, kept, segments, folder.absolute(), on_step, ship=self._ship)
             except BaseException:  # they still work on what nobody waits for
                 self._stop_workers()
                 raise
@@ -230,7 +231,7 @@ class Cluster:
         given = Given([network], upscaler.backend, versions(upscaler.backend))
         kind = ray.remote(
             num_cpus=1,
-            num_gpus=min(1, resources["GPU"] / count) if on_gpu else 0,
+            num_gpus=_share(count, resources["GPU"]) if on_gpu else 0,
             max_restarts=-1,
             max_task_retries=-1,  # else what is asked while it starts again fails at once
             scheduling_strategy="SPREAD",
@@ -256,6 +257,11 @@ def _check_port(address: str | None) -> None:
     except (OSError, ValueError) as error:  # ValueError: no port has this number
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise BackendError(f"No Ray cluster at {address} ({reason})") from error
+
+
+def _share(workers: int, gpus: float) -> float:
+    """How much of a GPU a worker asks for, so that all of them find a place; none is on two."""
+    return 1 / math.ceil(workers / gpus)
 
 
 def _for_workers(execution: Execution, upscaler: Upscaler, threads: int) -> Execution:

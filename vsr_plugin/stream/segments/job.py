@@ -156,12 +156,13 @@ def upscale_segments(
             everything = frozenset(part.number for part in finished.parts)
             return Joined(finished.written, finished.damaged, plan, finished.parts, everything, target)
         check_output(output, path, overwrite=overwrite)
-    with closing(folder.open(Path(path).name, manifest, fresh=cutting.fresh)):
+    with closing(folder.open(str(Path(path).absolute()), manifest, fresh=cutting.fresh)):
         job = _Job(film, folder, upscaler, cutting.executor or ThisProcess(), on_written)
-        with job.leaving(output):
+        with job.leaving(output, fresh=cutting.fresh):
             check_output(output, path, overwrite=overwrite)  # another process may have made it meanwhile
             written, damaged, parts = job.finish(output, target, overwrite=overwrite)
-        folder.remove()
+        if (why := folder.remove()) is not None:
+            log.warning("Cannot remove %s: %s", folder.path, why)
     return Joined(written, damaged, plan, parts, job.kept, target)
 
 
@@ -238,13 +239,13 @@ class _Job:
         """
 
         def before_placed(file: Path, written: Written, damaged: int) -> None:
-            check_unchanged(self._film)
+            check_unchanged(self._film, every_image=True)
             self._folder.note_result(file, Result(self._film.job, self._film.strict, written, damaged, parts))
 
         with self._telling_of_changes():
             wanted = header(self._film, output, target, self._drop)
             parts = self._make(wanted)
-            check_unchanged(self._film)
+            check_unchanged(self._film, every_image=True)
             written, damaged = join(
                 self._film,
                 parts,
@@ -263,7 +264,7 @@ class _Job:
         try:
             yield
         except InputError:
-            check_unchanged(self._film)
+            check_unchanged(self._film, every_image=True)
             raise
 
     def _make(self, wanted: Header) -> list[Part]:
@@ -300,7 +301,7 @@ class _Job:
         return [self._parts[segment.number] for segment in self._segments]
 
     @contextmanager
-    def leaving(self, output: Path) -> Iterator[None]:
+    def leaving(self, output: Path, *, fresh: bool) -> Iterator[None]:
         """Where it fails, say that what is done is kept, unless it can only begin anew.
 
         Nothing is left where nothing is done, or all of it.
@@ -315,8 +316,8 @@ class _Job:
                     self._folder.remove()
                 elif not anew:
                     log.warning(
-                        "%s: %d of %d segments are kept in %s: run it again to go on",
-                        self._name, done, whole, self._folder.path,
+                        "%s: %d of %d segments are kept in %s: run it again %sto go on",
+                        self._name, done, whole, self._folder.path, "without fresh " if fresh else "",
                     )  # fmt: skip
             raise
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, replace
@@ -91,15 +92,15 @@ def network(upscaler: Upscaler, target: Target) -> dict[str, Any]:
 
 
 def jobs_of(file: Path, folder: Path) -> list[PartsFolder]:
-    """What interrupted jobs have left of a film in a folder, whether it had another name or has changed since."""
-    film = identity(str(file))
+    """What interrupted jobs have left of a film in a folder, whether it had another path or has changed since."""
+    film, path = identity(str(file)), str(file.absolute())
     found = {}
     for place in sorted(folder.glob("*.parts")):
         try:
             found[place] = read_manifest(place)
         except OutputError as error:  # it may be of another film
             log.warning("%s", error)
-    ours = [place for place, there in found.items() if there and (there["film"] == file.name or there["input"] == film)]
+    ours = [place for place, there in found.items() if there and (there["film"] == path or there["input"] == film)]
     return [PartsFolder(place.with_suffix("")) for place in ours]
 
 
@@ -192,7 +193,7 @@ class PartsFolder:
         """Take the folder, which is made if it is not there.
 
         Args:
-            film: What it is called; it may be called otherwise later.
+            film: Its path; it may be elsewhere later.
             manifest: What its parts have to belong to, as of `contents`.
             fresh: Remove all that is there.
 
@@ -256,7 +257,10 @@ class PartsFolder:
             return error.strerror
         try:
             self._empty()
+            if os.name == "nt":  # where no open file can be removed
+                self._lock.release(force=True)
             (self.path / _LOCK).unlink(missing_ok=True)
+            self._lock.release(force=True)  # NFS keeps a file that is removed while it is open, and with it the folder
             self.path.rmdir()
         except OSError as error:
             return error.strerror

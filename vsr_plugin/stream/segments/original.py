@@ -33,9 +33,14 @@ def identity(path: str) -> dict[str, Any]:
         raise InputError(f"Cannot read {path}: {error.strerror}") from error
 
 
-def check_unchanged(film: Film) -> None:
-    """Raise InputError unless the input is what it was when the film was planned; what was sent cannot change."""
-    if not isinstance(film.path, Remote) and identity(film.path) != film.identity:
+def check_unchanged(film: Film, *, every_image: bool = False) -> None:
+    """Raise InputError unless the input is what it was when the film was planned; what was sent cannot change.
+
+    ``every_image`` looks at an image sequence, too, all of it: that is too much to be done for each segment.
+    """
+    if isinstance(film.path, Remote) or not (every_image or Path(film.path).is_file()):
+        return
+    if identity(film.path) != film.identity:
         raise InputError(f"{input_name(film.path)} has changed while it was read", fresh=True)
 
 
