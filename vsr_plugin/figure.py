@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from .errors import BackendError, OutputError
@@ -15,6 +16,28 @@ if TYPE_CHECKING:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 
+_FORMATS = (".jpeg", ".jpg", ".pdf", ".png", ".svg", ".webp")  # of those that matplotlib writes
+
+
+def check_chart(path: Path) -> None:
+    """See that a chart can be written here, before anything is measured for it.
+
+    Raises:
+        BackendError: matplotlib is not installed.
+        OutputError: there is no such folder, or no chart of this suffix.
+    """
+    if find_spec("matplotlib") is None:
+        raise _missing()
+    if path.suffix.lower() not in _FORMATS:
+        raise OutputError(f"Expected a chart named {', '.join(_FORMATS)}, got {str(path)!r}")
+    if not path.parent.is_dir():
+        raise OutputError(f"No such folder: {path.parent}")
+
+
+def _missing() -> BackendError:
+    return BackendError(f"Charts and labels need matplotlib: {install('bench')}")
+
+
 def blank(width: float, height: float) -> FigureCanvasAgg:
     """An empty figure, and the canvas it is drawn on; its size is in inches.
 
@@ -25,7 +48,7 @@ def blank(width: float, height: float) -> FigureCanvasAgg:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise BackendError(f"Charts and labels need matplotlib: {install('bench')}") from error
+        raise _missing() from error
     return FigureCanvasAgg(Figure(figsize=(width, height)))
 
 

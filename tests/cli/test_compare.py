@@ -141,7 +141,7 @@ def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.
         (("{plain}", "-m", "espcn", "--crop", "30x20+90+0"), 2, "Expected a crop inside of 96×54, got 30x20+90+0"),
         (("{plain}", "-m", "espcn", "--at", "soon"), 2, "Expected --at as seconds or HH:MM:SS, got 'soon'"),
         (("{plain}", "-m", "espcn="), 2, "Expected --models NAME=FILE, got 'espcn='"),
-        (("{plain}", "-m", "espcn", "--duration", "2"), 2, "Expected --duration with a video, got the image"),
+        (("{plain}", "-m", "espcn", "--duration", "2"), 2, "Expected --duration with a video, got out.png"),
     ],
 )
 def test_mistakes_are_told_in_one_line(

@@ -158,7 +158,7 @@ def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.
         (("{plain}", "no/out.mp4"), 1, "No such folder: no"),
         (("{plain}", "/proc/out.mp4"), 1, "Cannot write to /proc: it takes no new files"),
         (("{plain}", "out.foo"), 1, "Cannot write a .foo file: expected a name that ends in .mp4"),
-        (("{plain}", "out"), 1, "Cannot write a file without a suffix: expected a name that ends in .mp4"),
+        (("{plain}", "out"), 1, ".png, …; for a folder, -o out/"),
         (("{plain}", "-o", "-", "--json"), 2, "Expected --json or y4m on standard output, got both"),
         (("-",), 2, "Expected an output name with standard input"),
         (

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from tests.cli.warm import Command
 from vsr_plugin.backends import BACKEND_NAMES
-from vsr_plugin.cli import vsr
 from vsr_plugin.cli.jobs import find_jobs
+from vsr_plugin.cli.program import vsr
 from vsr_plugin.sizes import Size
 from vsr_plugin.stream.encoder import choose_codec
 
@@ -113,6 +114,30 @@ def test_a_size_that_is_not_larger_is_said_at_once(tmp_path: Path) -> None:
         ("encode in.png --weights in.txt", "Expected a file named .safetensors, .pth, .pt, .npz, got 'in.txt'"),
         ("preview in.txt --serve", "in.txt: not a video or image"),
         ("export espcn --to x", "Unknown kind of file 'x'"),
+        ("export espcn --to onnx --weights none.pth", "No such file: none.pth"),
+        ("compare in.png -o out.xyz", "Cannot write a .xyz file"),
+        ("compare in.png --duration 2", "Expected --duration with a video, got in_compare_x2.html"),
+        ("eval espcn -x 2 --data . --backend foo", "Unknown backend 'foo'"),
+        ("train espcn --data . --from none.pth", "No such file: none.pth"),
+        ("train espcn --data . --vgg none.pth", "No such file: none.pth"),
+        ("train espcn --data . --benchmark none", "No such folder: none"),
+        ("models names espcn -x 7", "Model 'espcn' has no scale 7"),
+        ("models convert none.pth out.safetensors --model espcn -x 2", "No such file: none.pth"),
+        ("models quantize espcn out.safetensors --data none -x 2", "No such folder: none"),
+        ("models quantize espcn out.safetensors --data . -x 2 --measure a=none", "No such folder: none"),
+        ("models export none .", "No such folder: none"),
+        ("models export . . --device tpu", "Unknown device 'tpu'"),
+        ("bench job --backend foo", "Unknown backend 'foo'"),
+        ("bench job --weights none.pth", "No such file: none.pth"),
+        ("bench job --plot out.xyz", "Expected a chart named .jpeg, .jpg, .pdf, .png, .svg, .webp, got 'out.xyz'"),
+        ("bench job --plot none/out.png", "No such folder: none"),
+        ("bench layers --weights none.pth", "No such file: none.pth"),
+        ("bench kernels --precision foo", "Unknown precision 'foo'. Known precisions: float16, bfloat16, float32"),
+        ("preview in.png --serve --weights none.pth", "No such file: none.pth"),
+        ("preview in.png --serve --host 192.0.2.1", "Cannot listen at 192.0.2.1:8470"),
+        ("preview in.png --serve --port 99999", "Expected --port to be less than or equal to 65535"),
+        ("preview in.png --serve --port 0 --format foo", "Expected a format that FFmpeg has here, got 'foo'"),
+        ("segments in.png --segment 0", "Expected --segment above 0, got '0'"),
     ],
 )
 def test_other_commands_say_it_at_once_too(tmp_path: Path, line: str, message: str) -> None:
@@ -122,6 +147,38 @@ def test_other_commands_say_it_at_once_too(tmp_path: Path, line: str, message: s
     assert message in done.stderr
     assert done.stderr.splitlines()[-1] == "False"
     assert done.returncode in (1, 2)
+
+
+def test_what_is_left_is_removed_at_once(tmp_path: Path) -> None:
+    Image.new("L", (16, 16)).save(tmp_path / "in.png")
+    done = command("segments", "in.png", "--clear", name="main", slow=("torch",), cwd=tmp_path)
+    assert done.stderr.splitlines()[-2:] == ["Nothing is left of in.png in .", "False"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("encode in.png out.png --device cuda", "No device 'cuda', because there is no "),
+        ("encode in.png out.png --device cuda:1", "No device 'cuda:1', because there is no "),
+        ("encode in.png out.png --backend tensorrt", "Backend 'tensorrt' runs on cuda, and there is no "),
+        ("encode in.png out.png --backend openvino --device cuda", "Backend 'openvino' runs on cpu, not on cuda"),
+        ("encode in.png out.png --workers gpus", "Expected --workers as a number, got gpus, and there is no "),
+        ("encode in.png out.png --workers gpus --device cpu", "Expected --workers as a number with --device cpu"),
+        ("preview in.png --serve --device cuda", "No device 'cuda'"),
+        ("compare in.png --device cuda", "No device 'cuda'"),
+        ("eval espcn -x 2 --data . --backend eager --device cuda", "No device 'cuda'"),
+        ("train espcn --data . --device cuda", "No device 'cuda'"),
+        ("bench job --device cuda", "No device 'cuda'"),
+        ("models export . . --device cuda", "No device 'cuda'"),
+    ],
+)
+def test_a_gpu_that_is_not_there_is_missed_at_once(tmp_path: Path, line: str, message: str) -> None:
+    Image.new("L", (16, 16)).save(tmp_path / "in.png")
+    done = command(*line.split(), name="main", slow=("torch",), cwd=tmp_path)
+    assert message.removesuffix("there is no ") in done.stderr
+    assert done.stderr.splitlines()[-1] == "False"
+    assert done.returncode == 2
 
 
 def test_default_names_tell_results_apart() -> None:

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from vsr_plugin import __version__, cli
+from vsr_plugin import __version__
+from vsr_plugin.cli import program
 
 COMMANDS = [
     "encode", "preview", "compare", "models", "models convert", "models names", "doctor", "bench", "bench job",
@@ -18,7 +19,7 @@ def run(monkeypatch: pytest.MonkeyPatch, line: str) -> int:
     """Run ``vsr`` in this process, and give its exit code."""
     monkeypatch.setattr(sys, "argv", ["vsr", *line.split()])
     monkeypatch.setattr(sys.modules["__main__"], "__package__", None)  # else its path is that of pytest
-    return cli._code(cli.vsr())
+    return program.run("vsr")
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,41 @@ def test_an_import_is_finished_before_a_command_stops(tmp_path: Path, number: in
     assert (done.stdout, done.stderr) == ("after True\n", "")
 
 
+_LOADING = """
+import os, signal, sys
+sys.path.insert(0, "")
+from vsr_plugin.cli.stop import listen, tell_if_stopped
+listen()
+tell_if_stopped(lambda: "nothing was begun")
+try:
+    import torch
+finally:
+    print("went on")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_torch_is_not_loaded_to_its_end_for_a_command_that_stops(tmp_path: Path, number: int) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text("import torch.part")
+    (tmp_path / "torch/part.py").write_text(f"import os, time; os.kill(os.getpid(), {number}); time.sleep(5)")
+    command = [sys.executable, "-c", _LOADING]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Stopped: nothing was begun\n")
+
+
+def test_a_command_that_is_stopped_while_it_starts_says_so(tmp_path: Path) -> None:
+    code = (
+        "import signal, threading, time; from vsr_plugin.cli import main\n"
+        "threading.Thread(target=lambda: (time.sleep({}), signal.raise_signal(signal.SIGINT))).start(); main()"
+    )
+    for moment in (0.0, 0.02, 0.1):
+        command = [sys.executable, "-c", code.format(moment), "encode", "none.mkv"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+        assert "Traceback" not in done.stderr
+        assert done.returncode in (1, 130)
+
+
 _LOGGING = """
 import logging, threading
 import av.logging

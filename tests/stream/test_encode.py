@@ -344,8 +344,61 @@ def test_transparency_survives_or_is_said(enlarge: Enlarge, tmp_path: Path, capl
 
 
 def test_a_quality_beyond_the_scale_is_refused(media: Media, enlarge: Enlarge) -> None:
-    with pytest.raises(UsageError, match="at most 51"):
+    with pytest.raises(UsageError, match="a CRF of 0 to 51 for libx26"):
         enlarge(media("plain.mp4"), "out.mp4", encoding=Encoding(crf=99))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        (Encoding("libx264", crf=-4), "Expected a CRF of 0 to 51 for libx264, got -4"),
+        (Encoding("libvpx-vp9", crf=20.5), "Expected a CRF in whole numbers for libvpx-vp9, got 20.5"),
+        (
+            Encoding("libx264", options={"tune": "foo"}),
+            "Encoder libx264 has no tune 'foo'. Its tunes: film, ",
+        ),
+        (Encoding("libx265", options={"profile": "foo"}), "Encoder libx265 has no profile 'foo'. Its profiles: main, "),
+        (
+            Encoding(options={"crf": "-4"}),
+            "Expected option crf of encoder libx264 to be a number of -1 or m",
+        ),
+        (Encoding(options={"g": "foo"}), "Expected option g of encoder libx264 to be a number, got 'foo'"),
+        (
+            Encoding(options={"threads": "-7"}),
+            "Expected option threads of encoder libx264 to be auto, a number of ",
+        ),
+        (
+            Encoding(options={"aq-mode": "foo"}),
+            "Expected option aq-mode of encoder libx264 to be none, varia",
+        ),
+        (
+            Encoding("libsvtav1", preset="slow"),
+            "Expected option preset of encoder libsvtav1 to be a number of -2 to 1",
+        ),
+        (
+            Encoding("h264_nvenc", preset="foo"),
+            "Expected option preset of encoder h264_nvenc to be slow, medium, ",
+        ),
+        (Encoding(options={"x264-params": "foo=1"}), "Encoder libx264: Error parsing option 'foo = 1'"),
+    ],
+)
+def test_what_an_encoder_would_take_is_said(
+    capfd: pytest.CaptureFixture[str], encoding: Encoding, message: str
+) -> None:
+    with pytest.raises(UsageError) as error:
+        check_encoding(".mkv", encoding)
+    assert str(error.value).startswith(message)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("options", [{"tune": "grain,fastdecode"}, {"profile": "high"}, {"preset": "3"}, {"crf": "0"}])
+def test_what_an_encoder_takes_is_not_refused(options: dict[str, str]) -> None:
+    check_encoding(".mkv", Encoding("libx264", options=options))
+
+
+def test_no_number_is_no_quality() -> None:
+    with pytest.raises(UsageError, match="Expected crf to be a number, got nan"):
+        Encoding(crf=float("nan"))
 
 
 def test_nothing_is_overwritten_unasked(media: Media, enlarge: Enlarge, tmp_path: Path) -> None:
@@ -375,7 +428,7 @@ def test_the_input_is_never_its_own_output(media: Media, nearest: Upscaler, tmp_
         (Encoding(options={"foo": "1"}), "has no option 'foo'"),
         (Encoding(preset="glacial"), "no preset .glacial."),
         (Encoding(options={"x264-params": "foo=1"}), "foo"),
-        (Encoding(crf=-700), "crf"),
+        (Encoding(crf=-700), "a CRF of 0 to 51"),
         (Encoding(pixel_format="yuv410p"), "It takes: yuv420p"),
         (Encoding(codec="mpeg2video", crf=3), "has no option 'crf'"),
     ],

@@ -6,6 +6,7 @@ file beside this one and one row in `_BACKENDS`; its third-party import stays in
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -118,15 +119,16 @@ class _Row(NamedTuple):
 
     place: str  # module:class
     precisions: tuple[Precision, ...]  # what `Backend.compile` takes
+    devices: tuple[str, ...]  # as `Backend.devices`
     libraries: tuple[str, ...] = ()  # distributions it computes with, beside torch
 
 
 _FLOATS: tuple[Precision, ...] = ("float32", "float16", "bfloat16")
 _BACKENDS = {
-    "eager": _Row("eager:EagerBackend", _FLOATS),
-    "openvino": _Row("openvino:OpenVINOBackend", ("float32", "bfloat16", "int8"), ("openvino",)),
-    "tensorrt": _Row("tensorrt.backend:TensorRTBackend", _FLOATS, ("tensorrt", "tensorrt-rtx")),
-    "triton": _Row("triton:TritonBackend", _FLOATS, ("triton",)),
+    "eager": _Row("eager:EagerBackend", _FLOATS, ("cpu", "cuda")),
+    "openvino": _Row("openvino:OpenVINOBackend", ("float32", "bfloat16", "int8"), ("cpu",), ("openvino",)),
+    "tensorrt": _Row("tensorrt.backend:TensorRTBackend", _FLOATS, ("cuda",), ("tensorrt", "tensorrt-rtx")),
+    "triton": _Row("triton:TritonBackend", _FLOATS, ("cuda",), ("triton",)),
 }
 BACKEND_NAMES = tuple(_BACKENDS)
 
@@ -134,6 +136,12 @@ BACKEND_NAMES = tuple(_BACKENDS)
 def precisions(name: str) -> tuple[Precision, ...]:
     """What a backend, named out of `BACKEND_NAMES`, can compute in."""
     return _BACKENDS[name].precisions
+
+
+def devices(name: str) -> tuple[str, ...]:
+    """Types of devices that a backend, named out of `BACKEND_NAMES`, may run on."""
+    interpreted = name == "triton" and "TRITON_INTERPRET" in os.environ  # on the CPU, as tests do
+    return ("cpu", "cuda") if interpreted else _BACKENDS[name].devices
 
 
 def check_precision(name: str, precision: str, **use: Any) -> Precision:

@@ -1,179 +1,40 @@
 """The command line: ``vsr …``, and ``vsr-encode`` and ``vsr-preview`` as names of their own. One file per command.
 
 Commands print their results to stdout and everything else to stderr, and import torch only when work starts. Every
-`VsrError` travels to `_run`, the one place that turns it into a line and an exit code: 2 for usage, 1 for failure;
-Ctrl-C is 130.
+`VsrError` travels to `program`, the one place that turns it into a line and an exit code: 2 for usage, 1 for failure;
+Ctrl-C is 130, also while what is below this module is imported.
 """
 
 from __future__ import annotations
 
-import os
-import sys
-from contextlib import suppress
-from typing import Annotated, Any
-
-import typer
-from typer.exceptions import TyperException
-
-from ..arguments import meant
-from ..errors import UsageError
-from . import values
 from .lossy_stderr import lossy_stderr
-from .stop import listen, say_stopped
-
-# Help without boxes: it comes twice as fast, and brackets in it stay brackets.
-_STYLE: dict[str, Any] = {
-    "rich_markup_mode": None,
-    "no_args_is_help": True,
-    "pretty_exceptions_enable": False,
-    "context_settings": {"help_option_names": ["-h", "--help"]},
-}
-
-# What people look for, and what there is in its place.
-_ELSEWHERE = {
-    "--resolution": "Use --size 1920x1080, --height 1080 or --width 1920",
-    "--res": "Use --size 1920x1080, --height 1080 or --width 1920",
-    "-i": "The input is named without an option",
-    "--input": "The input is named without an option",
-}
+from .stop import leave, listen
 
 
 def main() -> None:
     """Entry point of ``vsr``."""
-    _run(vsr())
+    _run("vsr")
 
 
 def main_encode() -> None:
     """Entry point of ``vsr-encode``."""
-    from .encode import encode
-
-    app = typer.Typer(name="vsr-encode", **_STYLE)
-    app.command()(encode)
-    _run(app)
+    _run("vsr-encode")
 
 
 def main_preview() -> None:
     """Entry point of ``vsr-preview``."""
-    from .preview import preview
-
-    app = typer.Typer(name="vsr-preview", **_STYLE)
-    app.command()(preview)
-    _run(app)
+    _run("vsr-preview")
 
 
-def vsr() -> typer.Typer:
-    """The command ``vsr`` with all its commands."""
-    from .bench import bench
-    from .compare import compare
-    from .doctor import doctor
-    from .encode import encode
-    from .engine import cache, engine
-    from .eval import evaluate
-    from .export import export
-    from .models import models
-    from .preview import preview
-    from .segments import segments
-    from .train import train
-
-    about = "Enlarge video with neural networks. `vsr COMMAND --help` says more."
-    app = typer.Typer(name="vsr", **_STYLE)
-    app.callback(help=about)(_options)
-    app.command("encode", short_help="Enlarge videos, images, or folders of them.")(encode)
-    app.command("preview", short_help="Watch a video through a network, in a window or a browser.")(preview)
-    app.command("compare", short_help="Compare networks on a video or an image, on a web page.")(compare)
-    app.add_typer(models, name="models", short_help="List the networks; convert weights.")
-    app.command("doctor", short_help="Check this installation, and say how to fix what is wrong.")(doctor)
-    app.add_typer(bench, name="bench")
-    app.command("segments", short_help="Show where `vsr encode --resume` cuts a film, and what is done.")(segments)
-    app.command("eval", short_help="Measure the PSNR and SSIM of networks.")(evaluate)
-    app.command("train", short_help="Train networks.")(train)
-    app.command("export", short_help="Write a network as an ONNX, OpenVINO or GLSL file.")(export)
-    app.add_typer(engine, name="engine")
-    app.add_typer(cache, name="cache")
-    return app
-
-
-def _options(
-    version: Annotated[bool, values.VERSION] = False,
-) -> None:
-    pass
-
-
-def _run(app: typer.Typer) -> None:
+def _run(name: str) -> None:
     listen()
     with lossy_stderr():
-        code = _code(app)
-        if (
-            code == 130
-        ):  # everything is put away; saying goodbye to torch and OpenVINO would take longer than Ctrl-C may
-            from ..stream.output import remove_own
+        try:
+            from .program import run
 
-            remove_own()
-            with suppress(OSError, AttributeError):
-                say_stopped()
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(130)
+            code = run(name)
+        except KeyboardInterrupt:  # before the parser runs, which catches it
+            code = 130
+        if code == 130:
+            leave()
     raise SystemExit(code)
-
-
-def _code(app: typer.Typer) -> int:
-    """Run a command, say what it raises, and give its exit code."""
-    try:
-        code = app(standalone_mode=False) or 0
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except KeyboardInterrupt:  # while the parser is put together; later, it is the parser that catches it
-        code = 130
-    except TyperException as error:  # the parser's own; without arguments, its message is the help
-        if _unknown_option(error) == "--version":  # every command answers it, and only programs list it
-            values.print_version()
-            return 0
-        line = _of_parser(error)
-        print(line if "\n" in line else f"Error: {line}", file=sys.stderr)  # noqa: T201
-        code = getattr(error, "exit_code", 1)
-    except Exception as error:  # noqa: BLE001 - the last stop: a bug, too, ends in one line
-        from .terminal import say_error
-
-        say_error(error)
-        code = 2 if isinstance(error, UsageError) else 1
-    return int(code)
-
-
-def _unknown_option(error: TyperException) -> str | None:
-    """The option that a command does not have, if that is the error."""
-    unknown = getattr(error, "message", "").startswith("No such option")
-    return getattr(error, "option_name", None) if unknown else None
-
-
-def _of_parser(error: TyperException) -> str:
-    """What the parser of the command line refuses, in our words: which option, what was expected, what came."""
-    context: Any = getattr(error, "ctx", None)
-    wrong = _unknown_option(error)
-    if wrong is not None:
-        return f"No such option: {wrong}. {_ELSEWHERE.get(wrong) or _instead(wrong, context)}"
-    details, option = getattr(error.__cause__, "errors", None), getattr(error, "param", None)
-    if option is not None and details is not None:  # of pydantic, by which newer versions of typer check a value
-        found = details()[0]
-        if found["type"].startswith("int_"):
-            return f"Expected {max(option.opts, key=len)} to be a whole number, got {found['input']!r}"
-        expected = str(found["msg"]).partition(",")[0].removeprefix("Input should be ").replace("a valid", "a")
-        if expected != found["msg"]:
-            return f"Expected {max(option.opts, key=len)} to be {expected}, got {found['input']!r}"
-    line = error.format_message() if hasattr(error, "format_message") else str(error)
-    if option is not None and line.startswith("Missing "):
-        longest = max(option.opts, key=len)
-        name = longest if longest.startswith("-") else (option.metavar or longest.upper()).rstrip(".")
-        return f"Missing {name}. `{context.command_path} --help` says more"
-    return line
-
-
-def _instead(wrong: str, context: Any) -> str:
-    """The option that is meant by one that a command does not have, or where all of them are listed."""
-    options: dict[str, str] = {}
-    for option in context.command.get_params(context):
-        longest = max(option.opts, key=len)
-        if longest.startswith("--"):
-            options |= dict.fromkeys((option.name, longest[2:].replace("-", "_")), longest)
-    found = meant(wrong.lstrip("-").replace("-", "_"), options)
-    return f"Did you mean {options[found]}?" if found else f"`{context.command_path} --help` lists them"

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ..driver import check_device_here
 from ..execution import Execution
-from ..models import find_model
+from ..figure import check_chart
+from ..models import CLEAN, check_weights_file, find_model
 from .bench_kernels import bench_console, ceiling_line, kernels
 from .bench_reuse import reuse
 from .bench_segments import segments
+from .networks import check_model
 from .values import complete_model, frame_size, tile_side
 
 if TYPE_CHECKING:
@@ -71,6 +74,8 @@ def job(
 ) -> None:
     """The network, the upscaling, the whole job."""
     execution = _execution(backend, device, precision, batch, tile)
+    if plot is not None:
+        check_chart(plot)
     settings = _settings(model, scale, size, runs, weights, execution, frames)
     from ..bench.report import measure
 
@@ -190,6 +195,8 @@ bench.command(short_help="A clip with and without --reuse.")(reuse)
 def layers(model: _Model = "espcn", scale: _Scale = 3, weights: _Weights = None, as_json: _Json = False) -> None:
     """Which kernel runs each layer of a network; needs no GPU."""
     find_model(model, scale)
+    if weights is not None:
+        check_weights_file(weights)
     from ..backends.triton import explain
     from ..models import MODELS, build_model, load_model
 
@@ -219,20 +226,22 @@ def _measuring(what: str) -> AbstractContextManager[Wait]:
 def _execution(
     backend: str | None, device: str | None, precision: str | None, batch: int | None = None, tile: str = "auto"
 ) -> Execution:
-    return Execution(
+    execution = Execution(
         backend=backend,
         device=device,
         precision=precision,  # type: ignore[arg-type] # a string that Execution checks
         batch=batch,
         tile=tile_side(tile),
     )
+    check_device_here(device, backend)
+    return execution
 
 
 def _settings(
     model: str, scale: int, size: str, runs: int, weights: Path | None, execution: Execution, frames: int = 60
 ) -> Settings:
     """What was asked for, checked before torch is loaded as far as that goes."""
-    find_model(model, scale)
+    check_model(model, scale, weights, CLEAN, None, quantized=execution.precision == "int8")
     width, height = frame_size(size)
     from .progress import load_torch
 

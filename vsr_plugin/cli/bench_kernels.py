@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..driver import check_device_here
 from ..errors import UsageError
+from ..execution import check_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ..bench.kernels import KernelReport
     from ..bench.prediction import Prediction
 
+_PRECISIONS = ("float16", "bfloat16", "float32")
 _FRAME = (1080, 1920)
 
 
@@ -52,6 +55,11 @@ def kernels(
         else:
             _print_predictions(predictions, batch)
         return
+    if precision not in _PRECISIONS:
+        raise UsageError(f"Unknown precision {precision!r}. Known precisions: {', '.join(_PRECISIONS)}")
+    if device is not None:
+        check_device(device)
+    check_device_here(device, "triton")
     from ..device import find_device
 
     if everything is not None:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ..driver import check_device_here
 from ..errors import InputError, UsageError
 from ..execution import Execution
 from ..models import CLEAN, check_tuning, find_model, shipped_weights
@@ -16,6 +17,7 @@ from .jobs import check_input
 from .values import parse_time
 
 _SECONDS = Fraction(5)
+_PAGES = {".html", ".htm"}
 
 
 def compare(
@@ -55,7 +57,8 @@ def compare(
     The page is one file, works offline, and says how long each model would take. With -o in.png, one part stands side
     by side in an image, bicubic first, and with -o in.mp4 in a video. The path of the result goes to stdout.
     """
-    from ..stream import Selection
+    from ..stream import Encoding, Selection
+    from ..stream.encoder import STILL_IMAGES, check_encoding
     from ..stream.output import check_output
     from .progress import load_torch, progress, waiting
     from .stop import tell_if_stopped
@@ -65,6 +68,7 @@ def compare(
     words = [_candidate(word, scale) for word in models.split(",")]
     box = _crop(crop)
     execution = Execution(backend=backend, device=device)
+    check_device_here(device, backend)
     selection = Selection(
         deinterlace=deinterlace,
         matrix=matrix,  # type: ignore[arg-type] # names, which Selection knows
@@ -77,17 +81,20 @@ def compare(
     path = Path(clip)
     target = output or path.with_name(f"{path.stem}_compare_x{scale}.html")
     check_output(target, clip, overwrite=overwrite)
+    suffix = target.suffix.lower()
+    still = suffix in _PAGES or suffix in STILL_IMAGES
+    if length is not None and still:
+        raise UsageError(f"Expected --duration with a video, got {target}")
+    if not still:
+        check_encoding(suffix, Encoding())
 
     load_torch()
-    from ..compare import PAGES, Candidate, Crop, compare_on_a_page
+    from ..compare import Candidate, Crop, compare_on_a_page
     from ..compare import compare as write
-    from ..stream.encoder import STILL_IMAGES
 
     candidates = [Candidate(*word) for word in words]
     part = None if box is None else Crop(*box)
-    if target.suffix.lower() in PAGES:
-        if length is not None:
-            raise UsageError(f"Expected --duration with a video, got the page {target}")
+    if suffix in _PAGES:
         with waiting(f"comparing {models}"):
             page = compare_on_a_page(
                 clip,
@@ -102,10 +109,7 @@ def compare(
             )
         typer.echo(page)
         return
-    if target.suffix.lower() in STILL_IMAGES:
-        if length is not None:
-            raise UsageError(f"Expected --duration with a video, got the image {target}")
-    elif length is None:
+    if length is None and not still:
         length = _SECONDS
     tell_if_stopped(lambda: f"{printable(str(target))} was not finished")
     with progress(path.name, f"loading {models}", quiet=False) as show:

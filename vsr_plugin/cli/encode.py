@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..driver import check_device_here, why_no_gpu
 from ..errors import UsageError
 from ..execution import Execution
 from ..models import CLEAN
@@ -187,7 +188,7 @@ def encode(
     if not inputs:
         typer.echo(_USAGE, err=True)
         raise typer.Exit(2)
-    executor = _executor(workers, cluster, ship=ship)
+    executor = _executor(workers, cluster, device, ship=ship)
     resume = resume or fresh or executor is not None
     if segment is not None and not resume:
         raise UsageError("Expected --segment with --resume, --workers or --cluster, got none of them")
@@ -206,6 +207,7 @@ def encode(
         cache_dir=cache_dir,
         reuse=reuse,  # type: ignore[arg-type] # a string that Execution checks
     )
+    check_device_here(device, backend)
     selection = Selection(
         start=values.parse_time("--start", start),
         duration=values.parse_time("--duration", duration),
@@ -255,12 +257,18 @@ def encode(
         raise typer.Exit(1)
 
 
-def _executor(workers: str | None, cluster: str | None, *, ship: bool) -> Cluster | None:
-    """What ``--workers``, ``--cluster`` and ``--ship`` ask for."""
+def _executor(workers: str | None, cluster: str | None, device: str | None, *, ship: bool) -> Cluster | None:
+    """What ``--workers``, ``--cluster`` and ``--ship`` ask for, to run the network on a device."""
     if workers is None and cluster is None:
         if ship:
             raise UsageError("Expected --workers or --cluster with --ship, got neither")
         return None
+    count, address = values.workers(workers), values.cluster(cluster)
+    if count == "gpus":
+        if device == "cpu":
+            raise UsageError("Expected --workers as a number with --device cpu, got gpus")
+        if (why := why_no_gpu()) is not None:
+            raise UsageError(f"Expected --workers as a number, got gpus, and {why}")
     from ..stream.segments.cluster import Cluster
 
-    return Cluster(values.workers(workers), values.cluster(cluster), ship=ship)
+    return Cluster(count, address, ship=ship)

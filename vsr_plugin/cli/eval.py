@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..driver import check_device_here
 from ..errors import InputError, OutputError, UsageError
 from ..execution import Execution
 from ..models import CLEAN, find_model
@@ -83,10 +84,11 @@ def evaluate(
     """
     if (data is None) == (video is None):
         raise UsageError("Expected either --data or --video" + (", got both" if data else ", got neither"))
+    execution = Execution(backend=backend, device=device, precision=precision)  # type: ignore[arg-type] # it checks
+    check_device_here(device, backend)
     if video is not None:
         if every or self_ensemble:
             raise UsageError("Expected --video without --all and --self-ensemble")
-        execution = Execution(backend=backend, device=device, precision=precision)  # type: ignore[arg-type]
         _video(
             video,
             models or [],

@@ -11,6 +11,7 @@ import typer
 from ..errors import UsageError
 from ..models import CLEAN
 from .jobs import make_folder
+from .networks import check_model
 from .values import TunedFor, complete_model, split_model
 
 
@@ -40,9 +41,10 @@ def export(
 
     To bring weights the other way, into vsr, use `vsr models convert`.
     """
+    model, tuned_for = split_model(model, tuned_for)
+    check_model(model, scale, weights, tuned_for, None, quantized=False)
     from ..export import export_file
 
-    model, tuned_for = split_model(model, tuned_for)
     if output is not None and output.endswith(("/", "\\")):
         make_folder(Path(output))
     options: dict[str, Any] = {

@@ -150,6 +150,9 @@ def find_unsuitable(jobs: list[tuple[str, str]], encoding: Encoding, *, segments
                 check_encoding(suffix, encoding)
                 if segments:
                     check_cuttable(suffix, encoding)
+            except OutputError as error:
+                hint = "" if suffix else f"; for a folder, -o {target}/"
+                by_suffix[suffix] = OutputError(f"{error.message}{hint}", **error.use)
             except VsrError as error:
                 by_suffix[suffix] = error
         if refused := by_suffix[suffix]:

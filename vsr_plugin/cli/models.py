@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 class _Names(TyperGroup):
@@ -107,7 +107,13 @@ def convert(
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Convert other people's weights to ours, for --weights. For files that other programs run: `vsr export`."""
+    from ..errors import WeightsError
+    from ..models import find_model
+
     options = dict(_named_value(word) for word in option or ())
+    find_model(model, scale)
+    if not source.is_file():
+        raise WeightsError(f"No such file: {source}")
     from ..models.convert import convert_file
 
     lost = convert_file(source, target, model, scale, options=options, overwrite=overwrite)
@@ -123,9 +129,10 @@ def names(
 ) -> None:
     """List the tensors a model needs, with their shapes: save those of another program as .npz by these names."""
     from ..models import find_model
-    from ..models.convert import expected_tensors
 
     spec = find_model(model, scale)
+    from ..models.convert import expected_tensors
+
     for name, shape in expected_tensors(spec, scale or min(spec.scales)).items():
         typer.echo(f"{name}  {shape}")
 
@@ -142,12 +149,15 @@ def quantize(
 ) -> None:
     """Make weights in 8 bits, for --precision int8."""
     from ..errors import OutputError
-    from ..models import find_model
+    from ..models import check_weights_file, find_model
 
     find_model(model, scale)
     if target.exists() and not overwrite:
         raise OutputError(f"{target} exists", overwrite=True)
-    benchmarks = _named_paths("--measure NAME=FOLDER", measure or ())
+    benchmarks = _named_folders(measure or ())
+    _check_folders(data)
+    if weights is not None:
+        check_weights_file(weights)
     from ..training.quantization import export_quantized
     from .progress import waiting
 
@@ -185,11 +195,20 @@ def export(
 
     For files that other programs run: `vsr export`.
     """
+    from ..driver import check_device_here
+    from ..errors import InputError
+    from ..execution import check_device
+
+    benchmarks = _named_folders(measure or ())
+    clips = _named_paths("--clip NAME=FILE", clip or ())
+    _check_folders([run, into, *(level_with or ())])
+    for path in clips.values():
+        if not path.is_file():
+            raise InputError(f"No such file: {path}")
+    check_device(device)
+    check_device_here(device)
     from ..device import find_device
     from ..training.export import export as export_run
-
-    benchmarks = _named_paths("--measure NAME=FOLDER", measure or ())
-    clips = _named_paths("--clip NAME=FILE", clip or ())
 
     def measure_clips(model: str, scale: int, weights: Path, tuned_for: str) -> dict[str, Any]:
         from ..bench.compressed import figures
@@ -200,6 +219,20 @@ def export(
     more = measure_clips if clips else None
     for key in export_run(run, into, benchmarks, notice, more, find_device(device), level_with or (), scale or ()):
         typer.echo(key)
+
+
+def _named_folders(words: Sequence[str]) -> dict[str, Path]:
+    found = _named_paths("--measure NAME=FOLDER", words)
+    _check_folders(found.values())
+    return found
+
+
+def _check_folders(folders: Iterable[Path]) -> None:
+    from ..errors import InputError
+
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"No such folder: {folder}")
 
 
 def _named_paths(option: str, words: Sequence[str]) -> dict[str, Path]:

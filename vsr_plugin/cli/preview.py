@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..driver import check_device_here
 from ..errors import BackendError, InputError, UsageError
 from ..execution import Execution
 from ..installation import install
-from ..models import CLEAN, check_tuning, find_model, shipped_weights
+from ..models import CLEAN, check_tuning, check_weights_file, find_model, shipped_weights
 from ..preview import KEYS
 from ..preview.stages import Look
 from ..sizes import Size
@@ -85,6 +86,8 @@ def preview(
     elif weights is not None:
         raise UsageError("Expected --weights with the model they are for, got --model auto")
     check_tuning(tuned_for, weights)
+    if weights is not None:
+        check_weights_file(weights)
     quantized = precision == "int8"
     if ((quantized and weights is None) or tuned_for != CLEAN) and model != _AUTO:
         spec = find_model(model)
@@ -96,6 +99,7 @@ def preview(
         precision=precision,  # type: ignore[arg-type] # a string that Execution checks
         cache_dir=cache_dir,
     )
+    check_device_here(device, backend)
     selection = Selection(
         deinterlace=deinterlace,
         matrix=matrix,  # type: ignore[arg-type] # names, which Selection knows
@@ -109,12 +113,18 @@ def preview(
     if "://" not in clip and form is None and not Path(clip).exists() and "%" not in clip:
         raise InputError(f"No such file: {clip}")
     try:
+        from ..preview.addresses import check_address
         from ..preview.window import check_display, show
+        from ..stream.input import check_format
 
-        if not serve:
+        if serve:
+            check_address(host, port)
+        else:
             check_display()
         if form is None:
             check_input(clip)
+        else:
+            check_format(form)
         from .progress import load_torch
 
         load_torch()

@@ -16,6 +16,7 @@ from rich.progress import Progress as Bar
 from rich.table import Column
 
 from . import terminal
+from .stop import clear_if_stopped
 from .terminal import printable
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Wait:
         if self._status is not None:
             self._status.update(escape(printable(what)))
             self._status.start()
+            clear_if_stopped(self.end)
             return
         self.end()
         line = f"{printable(what)} …"

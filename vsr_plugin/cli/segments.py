@@ -32,6 +32,7 @@ def segments(
     as_json: Annotated[bool, typer.Option("--json", help="For programs, on standard output.")] = False,
 ) -> None:
     """Show where a film would be cut for `vsr encode --resume`, and what is there of jobs that were interrupted."""
+    from ..stream.selection import Selection
     from ..stream.sequence import ImageSequence
     from .jobs import check_input
     from .terminal import speak
@@ -40,13 +41,11 @@ def segments(
     if not file.is_file() and ImageSequence.find(file) is None:
         raise InputError(f"No such file: {file}")
     check_input(str(file))
-    from .progress import load_torch
-
-    load_torch()
-    from ..stream.segments.job import selection_of
+    selection = Selection(
+        start=parse_time("--start", start), duration=parse_time("--duration", duration), deinterlace=deinterlace
+    )
+    asked_length = None if segment is None else segment_seconds(segment)
     from ..stream.segments.manifest import jobs_of, parts_folder, read_manifest
-    from ..stream.segments.plan import make_plan
-    from ..stream.selection import Selection
 
     folder = file.parent if output is None else output if output.is_dir() else output.parent
     jobs = jobs_of(file, folder)
@@ -65,14 +64,17 @@ def segments(
         if not jobs:
             typer.echo(f"Nothing is left of {file.name} in {folder}", err=True)
         return
-    selection = Selection(
-        start=parse_time("--start", start), duration=parse_time("--duration", duration), deinterlace=deinterlace
-    )
+    from .progress import load_torch
+
+    load_torch()
+    from ..stream.segments.job import selection_of
+    from ..stream.segments.plan import make_plan
+
     asked: dict[str, Any] = read_manifest(jobs[0].path)["settings"] if jobs else {}
-    length = segment or str(asked.get("seconds of a segment", 20))
+    length = asked_length or segment_seconds(str(asked.get("seconds of a segment", 20)))
     if jobs and selection == Selection():
         selection = selection_of(asked)
-    plan = make_plan(str(file), selection, segment_seconds(length))
+    plan = make_plan(str(file), selection, length)
     rows: list[dict[str, Any]] = [
         {
             "number": one.number,

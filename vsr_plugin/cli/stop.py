@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..interruption import interrupt
+from .. import interruption
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _outcome: Callable[[], str] = str
+_clear: Callable[[], object] = str
 
 
 def listen() -> None:
     """Let SIGINT, SIGTERM and SIGHUP stop the command, unless they are ignored, as under nohup."""
+    interruption.leave = leave
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, interrupt)
+            signal.signal(number, interruption.interrupt)
 
 
 def tell_if_stopped(outcome: Callable[[], str]) -> None:
@@ -28,7 +32,23 @@ def tell_if_stopped(outcome: Callable[[], str]) -> None:
     _outcome = outcome
 
 
-def say_stopped() -> None:
-    """One line on stderr."""
-    outcome = _outcome()
-    print(f"Stopped{outcome and ': '}{outcome}", file=sys.stderr)  # noqa: T201 - the command line's own voice
+def clear_if_stopped(clear: Callable[[], object]) -> None:
+    """Set what takes a spinner from the terminal if the command is stopped from now on."""
+    global _clear
+    _clear = clear
+
+
+def leave() -> None:
+    """Say that the command was stopped, and end the process.
+
+    Everything is put away; saying goodbye to torch and OpenVINO would take longer than Ctrl-C may.
+    """
+    if output := sys.modules.get("vsr_plugin.stream.output"):
+        output.remove_own()
+    with suppress(OSError, AttributeError):
+        _clear()
+        outcome = _outcome()
+        print(f"Stopped{outcome and ': '}{outcome}", file=sys.stderr)  # noqa: T201 - the command line's own voice
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(130)

@@ -54,7 +54,8 @@ def train(
     on images that are kept out of training, are what a run leaves in its folder.
     """
     from ..errors import InputError
-    from ..training.plan import plan_runs
+    from ..models import check_weights_file
+    from ..training.plan import SHIPPED, plan_runs
     from ..training.settings import Settings
     from .progress import load_torch, waiting
     from .stop import tell_if_stopped
@@ -85,6 +86,12 @@ def train(
     for folder in common.data:
         if not folder.exists():
             raise InputError(f"No such folder or film: {folder}")
+    for folder in common.benchmarks:
+        if not folder.is_dir():
+            raise InputError(f"No such folder: {folder}")
+    for file in (start if start != SHIPPED else None, vgg):
+        if file is not None:
+            check_weights_file(file)
     common.check()
     begun = [run.begun for run in runs]
     if resume and not any(begun):

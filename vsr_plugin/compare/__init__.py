@@ -19,7 +19,7 @@ from ..stream.encode import encode
 from ..stream.encoder import STILL_IMAGES
 from ..stream.upscale import Meter
 from .crop import Crop, busiest
-from .html import PAGES, compare_on_a_page
+from .html import compare_on_a_page
 from .moments import clock, moments
 from .page import Page
 from .versions import Candidate, enlarge
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ..stream import Progress
 
-__all__ = ["PAGES", "Candidate", "Crop", "compare", "compare_on_a_page"]
+__all__ = ["Candidate", "Crop", "compare", "compare_on_a_page"]
 
 _PANEL = (480, 360)  # width and height of the enlarged crop, unless another is asked for
 _STILL = ColorSpec(Matrix.RGB, Range.FULL)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ..frames import Frame
     from .crop import Crop
 
-PAGES = {".html", ".htm"}
 _CROPS = 4
 _RUNS, _PATIENCE = 5, 0.5  # a model is timed so many times, or seconds
 _SHOWN = (640, 400)  # width and height of an enlarged crop, unless another is asked for

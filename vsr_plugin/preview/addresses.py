@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from ipaddress import ip_address
-from socket import AF_INET, AF_INET6, SOCK_DGRAM, gethostname, socket
+from socket import (
+    AF_INET,
+    AF_INET6,
+    AI_PASSIVE,
+    SO_REUSEADDR,
+    SOCK_DGRAM,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    getaddrinfo,
+    gethostname,
+    socket,
+)
+
+from ..errors import UsageError
 
 
 def is_loopback(host: str) -> bool:
@@ -12,6 +26,29 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def check_address(host: str, port: int) -> None:
+    """See that one can listen there, before anything is loaded that takes long.
+
+    Raises:
+        UsageError: the address is not of this machine, or taken.
+    """
+    try:
+        for family, _, _, _, address in getaddrinfo(host or None, port, type=SOCK_STREAM, flags=AI_PASSIVE):
+            with socket(family, SOCK_STREAM) as probe:
+                if os.name == "posix":
+                    probe.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)  # as asyncio does
+                probe.bind(address)
+    except (OSError, UnicodeError, OverflowError) as error:
+        raise not_listening(host, port, error) from error
+
+
+def not_listening(host: str, port: int, error: Exception) -> UsageError:
+    """What to raise where one cannot listen."""
+    number = getattr(error, "errno", None)
+    reason = os.strerror(number) if number and number > 0 else error
+    return UsageError(f"Cannot listen at {host}:{port} ({reason})", port=..., host=...)
 
 
 def public_name(host: str) -> str:

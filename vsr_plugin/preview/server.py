@@ -10,7 +10,6 @@ import asyncio
 import hmac
 import json
 import logging
-import os
 import secrets
 import struct
 import time
@@ -20,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 
-from ..errors import BackendError, UsageError
+from ..errors import BackendError
 from ..installation import install
 from . import BASELINES, KEYS, VIEWS
-from .addresses import is_loopback, public_name
+from .addresses import is_loopback, not_listening, public_name
 
 try:
     from aiohttp import WSMsgType, web
@@ -117,9 +116,7 @@ class Server:
             self._listener = await loop.create_server(self._connections, self._host, self._port)
         except (OSError, UnicodeError) as error:  # of a name that is none
             await self._runner.cleanup()
-            number = getattr(error, "errno", None)
-            reason = os.strerror(number) if number and number > 0 else error
-            raise UsageError(f"Cannot listen at {self._host}:{self._port} ({reason})", port=..., host=...) from error
+            raise not_listening(self._host, self._port, error) from error
         self._watcher = asyncio.create_task(self._watch())
         port = self._listener.sockets[0].getsockname()[1]
         name = public_name(self._host)

@@ -19,7 +19,7 @@ from .copies import MemoryFile
 from .encoding import DEFAULTS, Encoding, encoder_options, without_b_frames
 from .ffmpeg_log import captured
 from .layout import layout, native_format, stored_color, tag
-from .opening import add_stream, not_listed, open_container, open_encoder, refusal
+from .opening import WrongOptionError, add_stream, not_listed, open_container, open_encoder, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -188,7 +188,7 @@ def _try(codec: str, encoding: Encoding) -> None:
     asked = [encoding.pixel_format] if encoding.pixel_format in known else []
     formats = [name for name in (*asked, *_TRIED_FORMATS) if name in known] or known[:1]
     refused = _refusal(codec, encoding, asked or formats)
-    if refused is not None and _refusal(codec, Encoding(codec), formats) is None:
+    if isinstance(refused, WrongOptionError) or (refused and _refusal(codec, Encoding(codec), formats) is None):
         raise refused
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import NoneType
 
@@ -37,9 +39,28 @@ _QUALITIES = {"cq", "crf", "global_quality", "qp"}
 # Of DNxHR, which takes frames of any size and rate, as DNxHD does not.
 _DNXHR = {"yuv422p": "dnxhr_hq", "yuv422p10le": "dnxhr_hqx", "yuv444p10le": "dnxhr_444", "gbrp10le": "dnxhr_444"}
 _REORDERING = {"libx264", "h264_nvenc", "hevc_nvenc"}  # use B-frames unless told otherwise
-# Of x264 and x265, which write a line of their own to stderr for any other.
+# What x264 and x265 call things; they write a line of their own to stderr for anything else.
 _PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
-_WORST_CRF = {"libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx": 63, "libvpx-vp9": 63}  # beyond, they cut it off
+_NAMES: Mapping[str, Mapping[str, Collection[str]]] = {
+    "libx264": {
+        "preset": _PRESETS,
+        "tune": ("film", "animation", "grain", "stillimage", "psnr", "ssim", "fastdecode", "zerolatency"),
+        "profile": ("baseline", "main", "high", "high10", "high422", "high444"),
+    },
+    "libx265": {
+        "preset": _PRESETS,
+        "tune": ("psnr", "ssim", "grain", "fastdecode", "zerolatency", "animation", "vmaf"),
+        "profile": (
+            "main", "main10", "main12", "main422-10", "main422-12", "main444-8", "main444-10", "main444-12",
+            *(f"main{kind}-intra" for kind in ("", 10, 12, "422-10", "422-12", "444", "444-10", "444-12", "444-16")),
+            *(f"main{kind}-scc" for kind in ("", "10", "444", "444-10")),
+            "mainstillpicture", "msp", "main444-stillpicture", "main444-16-stillpicture",
+        ),
+    },
+}  # fmt: skip
+# Beyond, they cut it off; AV1 and VP9 take whole numbers, and round others in silence.
+_WORST_CRF = {"libx264": 51, "libx265": 51, "libaom-av1": 63, "libsvtav1": 63, "libvpx": 63, "libvpx-vp9": 63}
+_WHOLE_CRF = _WORST_CRF.keys() - {"libx264", "libx265"}
 
 
 @named_arguments()
@@ -65,6 +86,8 @@ class Encoding:
         for name in ("codec", "preset", "pixel_format"):
             check_type(name, getattr(self, name), str, NoneType)
         check_type("crf", self.crf, float, NoneType)
+        if self.crf is not None and not math.isfinite(self.crf):
+            raise UsageError(f"Expected crf to be a number, got {self.crf}")
         check_type("the encoder's options", self.options, Mapping)
         object.__setattr__(self, "options", {str(name): str(value) for name, value in self.options.items()})
 
@@ -89,7 +112,7 @@ def encoder_options(codec: str, encoding: Encoding, hdr: Mapping[str, str], pixe
         pixel_format: Of what it gets.
 
     Raises:
-        UsageError: a CRF or a preset that the encoder does not have.
+        UsageError: a CRF, a preset, a tune or a profile that the encoder does not have.
     """
     options = dict(DEFAULTS.get(codec, {}))
     left_out = _FOR_A_RATE if "b" in encoding.options else _QUALITIES if _QUALITIES & encoding.options.keys() else set()
@@ -97,19 +120,39 @@ def encoder_options(codec: str, encoding: Encoding, hdr: Mapping[str, str], pixe
     if codec == "dnxhd" and "b" not in encoding.options:  # a bit rate is DNxHD's
         options["profile"] = _DNXHR[pixel_format]
     if encoding.crf is not None:
-        worst = _WORST_CRF.get(codec)
-        if worst is not None and encoding.crf > worst:
-            raise UsageError(f"Expected a CRF of at most {worst} for {codec}, got {encoding.crf:g}")
+        _check_crf(codec, encoding.crf)
         options["cq" if codec.endswith("_nvenc") else "crf"] = f"{encoding.crf:g}"
     if encoding.preset is not None:
         options["preset"] = encoding.preset
-    preset = encoding.options.get("preset", encoding.preset)
-    if preset is not None and codec in ("libx264", "libx265") and preset not in (*_PRESETS, *map(str, range(10))):
-        raise UsageError(f"Encoder {codec} has no preset {preset!r}. Its presets: {', '.join(_PRESETS)}")
+    for name, known in _NAMES.get(codec, {}).items():
+        value = encoding.options.get(name, options.get(name))
+        if value is not None:
+            _check_name(codec, name, value, known)
     for key, value in (*hdr.items(), *encoding.options.items()):
         # One option carries all parameters of x264, x265 and SVT-AV1: what the user says comes last and wins.
         options[key] = f"{options[key]}:{value}" if key.endswith("-params") and key in options else value
     return options
+
+
+def _check_crf(codec: str, crf: float) -> None:
+    worst = _WORST_CRF.get(codec)
+    if crf < 0 or (worst is not None and crf > worst):
+        most = "or more" if worst is None else f"to {worst}"
+        raise UsageError(f"Expected a CRF of 0 {most} for {codec}, got {_plain(crf)}")
+    if crf % 1 and codec in _WHOLE_CRF:
+        raise UsageError(f"Expected a CRF in whole numbers for {codec}, got {_plain(crf)}")
+
+
+def _plain(number: float) -> str:
+    return f"{number:.0f}" if number % 1 == 0 else str(number)
+
+
+def _check_name(codec: str, name: str, value: str, known: Collection[str]) -> None:
+    """See that an encoder knows a name, of which a tune may have several; presets have numbers, too."""
+    found = re.split(r"[,./+]", value) if name == "tune" and codec == "libx264" else [value]
+    for one in found:
+        if one not in known and not (name == "preset" and one in map(str, range(10))):
+            raise UsageError(f"Encoder {codec} has no {name} {value!r}. Its {name}s: {', '.join(known)}")
 
 
 def without_b_frames(codec: str, options: dict[str, str], container: str) -> None:

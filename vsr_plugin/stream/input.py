@@ -47,6 +47,12 @@ class Remote(PathLike[str]):
         raise NotImplementedError
 
 
+def check_format(form: str) -> None:
+    """Raise UsageError for a format that FFmpeg does not have here."""
+    if form not in av.formats_available:
+        raise UsageError(f"Expected a format that FFmpeg has here, got {form!r}")
+
+
 def open_input(
     path: str | Path | Remote, frame_rate: Fraction | None = None, form: str | None = None
 ) -> InputContainer:
@@ -67,8 +73,8 @@ def open_input(
         path = f"{sequence.pattern.parent}/".replace("%", "%%") + sequence.pattern.name
     elif os.path.isfile(path):  # noqa: PTH113 - a name may be too long
         options["pattern_type"] = "none"
-    if form is not None and form not in av.formats_available:
-        raise UsageError(f"Expected a format that FFmpeg has here, got {form!r}")
+    if form is not None:
+        check_format(form)
     name = str(path)
     if name == "-" and sys.stdin is None:
         raise InputError("Standard input is closed: expected a film from it")

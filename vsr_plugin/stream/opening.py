@@ -26,8 +26,13 @@ _COMPLAINT = re.compile(r"(unknown|invalid|error parsing|bad).*(option|value|par
 _UNPARSED = re.compile(
     r"Unable to parse .* option|Error setting option"
 )  # FFmpeg's own words, before it opens anything
+_UNBOUNDED = 2**31 - 1  # a limit that is only that of an integer
 _THREADS = Path("/proc/self/task")
 _OF_SIZE = re.compile(r"width|height|\bsize|dimension|resolution", re.IGNORECASE)
+
+
+class WrongOptionError(UsageError):
+    """A value that an encoder does not even parse."""
 
 
 def open_container(
@@ -135,12 +140,27 @@ def _open(context: Any, codec: str, options: Mapping[str, str]) -> list[str] | N
             refused = False
     said = [line.strip() for _, _, line in log]
     if wrong := next(filter((_UNPARSED if refused else _COMPLAINT).search, said), None):
-        raise UsageError(f"Encoder {codec}: {wrong}")
+        raise WrongOptionError(_expected(codec, options, wrong))
     if refused:
         return said
     if unknown := sorted(set(options) & set(context.options)):
         raise UsageError(f"Encoder {codec} has no option {unknown[0]!r}")
     return None
+
+
+def _expected(codec: str, options: Mapping[str, str], wrong: str) -> str:
+    """What an option may be, by what FFmpeg says of it; FFmpeg's own words where it says nothing."""
+    supported = av.CodecContext.create(codec, "w").supported_options
+    named = re.search(r"option (\S+) to value|\"(\S+)\" option", wrong)
+    name = next(filter(None, named.groups()), "") if named else ""
+    option = next((each for each in (*supported.private, *supported.generic) if each.name == name), None)
+    if option is None or name not in options:
+        return f"Encoder {codec}: {wrong}"
+    least, most = option.min > -_UNBOUNDED, option.max < _UNBOUNDED
+    numbers = f" of {option.min:.9g} to {option.max:.9g}" * most or f" of {option.min:.9g} or more" * least
+    choices = [choice.name for choice in option.choices]
+    expected = ", ".join(choices if len(choices) > 1 else [*choices, f"a number{numbers}"])
+    return f"Expected option {name} of encoder {codec} to be {expected}, got {options[name]!r}"
 
 
 @contextmanager

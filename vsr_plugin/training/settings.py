@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..driver import check_device_here
 from ..errors import InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ class Settings:
             raise UsageError(f"Unknown degradation {self.degradation!r}. Known degradations: {known}")
         if self.device not in _DEVICES:
             raise UsageError(f"Unknown device {self.device!r}. Known devices: {', '.join(_DEVICES)}")
+        check_device_here(self.device)
         import torch  # takes seconds, and who only plans runs needs none of it
 
         if self.device == "cuda" and not torch.cuda.is_available():
