@@ -90,6 +90,7 @@ ROOMS = {
         "compare",
         "evaluation",
         "export",
+        "figure",
         "interruption",
         "images",
         "preview",
