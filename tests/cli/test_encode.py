@@ -214,7 +214,7 @@ def test_unknown_options_are_usage_errors(run: Run, capfd: pytest.CaptureFixture
     [
         (("-e", "nonsense=1"), "has no option 'nonsense'"),
         (("--preset", "warp"), "warp"),
-        (("--codec", "libx265", "--crf", "99"), "at most"),
+        (("--codec", "libx265", "--crf", "99"), "Expected a CRF of 0 to 51"),
         (("--codec", "nosuch"), "Unknown encoder 'nosuch'"),
         (("--preset", "nosuch"), "Encoder libx264 has no preset 'nosuch'. Its presets: ultrafast, "),
     ],

@@ -201,7 +201,7 @@ def export(
 
     benchmarks = _named_folders(measure or ())
     clips = _named_paths("--clip NAME=FILE", clip or ())
-    _check_folders([run, into, *(level_with or ())])
+    _check_folders([run, *(level_with or ())])
     for path in clips.values():
         if not path.is_file():
             raise InputError(f"No such file: {path}")
