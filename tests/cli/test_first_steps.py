@@ -58,7 +58,7 @@ def encode(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
             "No weights of srcnn ×2 are in 8 bits, for precision int8",
         ),
         (("--precision", "int8", "-m", "auto", "-x", "8"), "Expected a scale that a model has weights in 8 bits for"),
-        (("--model", "vdsr"), "No weights are shipped for vdsr ×2"),
+        (("--model", "drcn"), "No weights are shipped for drcn ×2"),
         (("--weights", "nothing.pth"), "No such file: nothing.pth"),
         (("--segment", "5"), "Expected --segment with --resume, --workers or --cluster, got none of them"),
         (("--scale", "8"), "Model 'espcn' has no scale 8. Its scales: 2, 3, 4. Models with ×8: lapsrn"),

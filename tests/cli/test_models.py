@@ -63,7 +63,7 @@ def test_the_table_has_what_can_be_used_and_with_all_the_rest_behind_it() -> Non
         (("-x", "8"), [["lapsrn", "×8"]]),
         (("-x", "3", "EDSR"), [["edsr-baseline", "×3"]]),
         (("srresnet", "espcn", "-x", "2"), [["espcn*", "×2"], ["srresnet", "×2"]]),
-        (("vdsr",), [["vdsr", "×3"], ["vdsr", "×4"]]),
+        (("vdsr",), [["vdsr", "×2"], ["vdsr", "×3"], ["vdsr", "×4"]]),
         (("drcn",), []),
     ],
 )

@@ -82,7 +82,7 @@ REFUSED = [
     (("espcn", "--to", "glsl", "--size", "9x9"), 2, "GLSL files are for every size: leave --size out"),
     (("espcn", "--to", "onnx", "-o", "no/a.onnx"), 1, "Cannot write no/a.onnx: there is no such folder"),
     (("vdsr:video", "--to", "openvino"), 2, "No weights of vdsr ×2 are tuned for video. Those there are: fsrcnn"),
-    (("vdsr", "--to", "openvino"), 1, "No weights are shipped for vdsr ×2"),
+    (("drcn", "--to", "openvino"), 1, "No weights are shipped for drcn ×2"),
 ]
 
 

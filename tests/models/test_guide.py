@@ -53,4 +53,4 @@ def test_quality_compares_with_the_best_weights_of_the_scale(
     }
     monkeypatch.setattr(guide, "manifest", lambda: rows)
     assert guide.quality("espcn", 2) == word
-    assert guide.quality("vdsr", 2) is None
+    assert guide.quality("drcn", 2) is None
