@@ -89,11 +89,21 @@ def test_a_machine_that_is_lost_loses_nothing(
     ],
 )
 @pytest.mark.parametrize("text", ["It timed out.", "Failure:\nTraceback …\nIt timed out."])
+@pytest.mark.parametrize("before", ["", "RuntimeError: Starting Ray client server failed."])
 def test_why_there_is_no_ray_is_one_line(
-    address: str | None, said: str, text: str, make: Make, tmp_path: Path, nearest: Upscaler, monkeypatch: Any
+    address: str | None,
+    said: str,
+    text: str,
+    before: str,
+    make: Make,
+    tmp_path: Path,
+    nearest: Upscaler,
+    monkeypatch: Any,
 ) -> None:
+    texts = [text, before or text]
+
     def fail(*_: Any, **__: Any) -> None:
-        raise Exception(text)  # noqa: TRY002 - as Ray does
+        raise Exception(texts.pop())  # noqa: TRY002 - as Ray does
 
     film = make(f"-f lavfi -i testsrc2=s=48x32:r=25:d=2 -c:v libx264 {_SHORT}", "a.mkv")
     monkeypatch.setattr(ray, "init", fail)

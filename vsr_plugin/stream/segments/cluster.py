@@ -165,7 +165,7 @@ class Cluster:
         local: dict[str, Any] = {} if self._address else {"include_dashboard": False}
         if not self._address and isinstance(self._asked, int):
             local["num_cpus"] = self._asked
-        tries = 1 if self._address else 2  # its servers may fail to start on a busy machine, and do the next time
+        failed = False
         before = signal.getsignal(signal.SIGTERM)
         try:
             while True:
@@ -178,9 +178,10 @@ class Cluster:
                     break
                 except Exception as error:  # Ray raises that itself
                     ray.shutdown()  # else it stays in the state of a client, and would not start here any more
-                    tries -= 1
-                    if not tries:
+                    # Its servers may fail to start on a busy machine, and do the next time; on a cluster, one for us.
+                    if failed or (self._address and "server failed" not in str(error)):
                         raise self._no_ray(error) from error
+                    failed = True
                     log.debug("Ray does not start, and is started again: %s", error)
         finally:
             if threading.current_thread() is threading.main_thread():
