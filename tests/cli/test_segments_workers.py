@@ -99,13 +99,16 @@ def say(*words: str, folder: Path, code: int = 0) -> tuple[str, str]:
 
 
 def _run_until_parts(folder: Path) -> tuple[subprocess.Popen[str], dict[int, str]]:
-    """The command with two workers when three segments are done, and all its processes."""
+    """The command when three segments are done and both of its workers are there, and all its processes."""
     words = [*_RESUMED, "--workers", "2"]
     process = subprocess.Popen(words, cwd=folder, stderr=subprocess.PIPE, text=True)
-    while len(list(folder.glob("out.mkv.parts/0*.json"))) < 3:
+    while True:
         assert process.poll() is None, process.communicate()
+        if len(list(folder.glob("out.mkv.parts/0*.json"))) >= 3:
+            processes = _tree(process.pid)
+            if sum("ray::Worker" in command for command in processes.values()) == 2:
+                return process, processes
         time.sleep(0.01)
-    return process, _tree(process.pid)
 
 
 @pytest.mark.parametrize("whole_tree", [True, False], ids=["all processes", "the command alone"])
@@ -113,7 +116,7 @@ def test_killed_with_workers_the_same_command_goes_on(whole_tree: bool, film: Pa
     before = _shared_memory()
     process, processes = _run_until_parts(film.parent)
     workers = [pid for pid, command in processes.items() if "ray::Worker" in command]
-    assert 1 <= len(workers) <= 2, "the second may still be starting"
+    assert len(workers) == 2
     own = os.getpriority(os.PRIO_PROCESS, 0)
     assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in workers} == {own}, "no less of the processor than one go"
     for pid in processes if whole_tree else [process.pid]:
