@@ -154,9 +154,18 @@ class Adversary:
         side: Of the large patches: a multiple of 16.
         device: Where they are.
         generator: On the CPU, for the first weights.
+        precision: ``float32`` or ``bfloat16``, of the discriminator's and the features' arithmetic.
     """
 
-    def __init__(self, features: nn.Module, side: int, device: torch.device, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        features: nn.Module,
+        side: int,
+        device: torch.device,
+        generator: torch.Generator,
+        precision: str = "float32",
+    ) -> None:
+        self._precision = precision
         self._features = features.to(device)
         self.discriminator = Discriminator(side)
         with torch.no_grad():
@@ -166,14 +175,14 @@ class Adversary:
                     layer.weight.mul_((2.0 / layer.weight[0].numel()) ** 0.5)
                     if layer.bias is not None:
                         layer.bias.zero_()
-        self.discriminator.to(device)
+        self.discriminator.to(device, memory_format=torch.channels_last)
         self._optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=1e-4, betas=(0.9, 0.999))
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
         """What the network is to make small: the distance of the features, and −log D (section 2.2)."""
-        content = F.mse_loss(self._features(output), self._features(target))
+        content = F.mse_loss(self._run(self._features, output), self._run(self._features, target))
         self.discriminator.requires_grad_(requires_grad=False)
-        looks_real = self.discriminator(output)
+        looks_real = self._run(self.discriminator, output)
         self.discriminator.requires_grad_(requires_grad=True)
         return content + _ADVERSARIAL * F.softplus(-looks_real).mean()
 
@@ -181,11 +190,16 @@ class Adversary:
         """Take one step towards telling the two apart; ``output`` is detached."""
         for group in self._optimizer.param_groups:
             group["lr"] = lr
-        real, made = self.discriminator(target), self.discriminator(output)
+        real, made = self._run(self.discriminator, target), self._run(self.discriminator, output)
         loss = F.softplus(-real).mean() + F.softplus(made).mean()
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
+
+    def _run(self, network: nn.Module, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self._precision == "bfloat16"):
+            result: Tensor = network(x)
+        return result.float()
 
     def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on, the features included: they may be the network's own as it was."""

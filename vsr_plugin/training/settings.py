@@ -37,7 +37,7 @@ class Settings:
         lr: Peak learning rate; None for the recipe's.
         seed: Of the first weights and of the draws.
         device: ``cpu`` or ``cuda``.
-        precision: ``float32`` or ``bfloat16``, of the network's arithmetic; all else is float32.
+        precision: ``float32`` or ``bfloat16``, of the networks' arithmetic; all else is float32.
         vgg: torchvision's weights of VGG19, for a recipe that compares its features.
         shares: How often each folder is drawn from, beside the others; all equally often if empty.
         benchmarks: Folders of images that must not be trained on.
