@@ -36,6 +36,8 @@ _SRGAN = replace(
     content="vgg54",
     initial="bicubic",
 )
+# The paper's SRGAN-MSE (table 1), which needs nobody's VGG19; patches of 64 × 64, at which a step costs a third.
+_SRGAN_FAST = replace(_SRGAN, steps=20_000, patch={2: 32, 4: 16}, lr=2e-4, ema=0.99, content="mse")
 
 # Lim et al., CVPRW 2017, section 4.2: small patches of 48 × 48, batches of 16, Adam at 0.0001, halved after two thirds;
 # ×3 and ×4 start from ×2. MDSR takes one scale a step.
@@ -70,7 +72,7 @@ RGB: Mapping[tuple[str, str], Recipe] = {
     ("srgan", "paper"): _SRGAN,
     ("srgan", "vgg22"): replace(_SRGAN, content="vgg22"),
     ("srgan", "mse"): replace(_SRGAN, content="mse"),
-    ("srgan", "fast"): replace(_SRGAN, steps=20_000),
+    ("srgan", "fast"): _SRGAN_FAST,
     ("edsr-baseline", "paper"): _EDSR_PAPER,
     ("edsr-baseline", "fast"): _EDSR_FAST,
     ("edsr", "paper"): _EDSR_PAPER,
