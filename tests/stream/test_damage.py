@@ -317,11 +317,9 @@ def test_empty_packets_end_nothing(make: Make) -> None:
     assert times[-1] > 1.5
 
 
-def test_encrypted_streams_are_refused(make: Make, shared: Path) -> None:
-    encrypted = make(f"{_FILM} {_H264} {_KEY}", "cenc.mp4")
-    for file in (encrypted, shared / "video/exoplayer/subsample_encrypted_altref.webm"):
-        with pytest.raises(InputError, match=rf"{re.escape(file.name)} is encrypted: decrypt it first"):
-            list(Source(file))
+def test_encrypted_streams_are_refused(make: Make) -> None:
+    with pytest.raises(InputError, match=r"cenc\.mp4 is encrypted: decrypt it first"):
+        list(Source(make(f"{_FILM} {_H264} {_KEY}", "cenc.mp4")))
 
 
 def test_a_file_of_a_header_alone_holds_no_frame(make: Make, tmp_path: Path) -> None:

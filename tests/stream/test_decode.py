@@ -208,7 +208,7 @@ def test_damage_is_counted_or_refused(media: Media, name: str) -> None:
     ("file", "message"),
     [
         ("invalid-bitstream.webm", "not one frame"),
-        ("subsample_encrypted_altref.webm", "is encrypted"),
+        ("subsample_encrypted_altref.webm", "is encrypted: decrypt it first"),
         ("sample_with_sdt.ts", "not one frame|no frame"),
     ],
 )
