@@ -74,7 +74,7 @@ def test_the_two_pull_in_opposite_directions() -> None:
     real, made = torch.rand(8, 3, 16, 16, generator=generator), torch.full((8, 3, 16, 16), 0.5)
     for _ in range(5):
         adversary.learn(made, real, 1e-3)
-    assert float(adversary.discriminator(real).mean()) > float(adversary.discriminator(made).mean())
+    assert bool(adversary.discriminator(real).mean() > adversary.discriminator(made).mean())
     output = made.clone().requires_grad_()
     learnt = [
         parameter.grad.clone() for parameter in adversary.discriminator.parameters() if parameter.grad is not None

@@ -175,7 +175,7 @@ class Adversary:
                     layer.weight.mul_((2.0 / layer.weight[0].numel()) ** 0.5)
                     if layer.bias is not None:
                         layer.bias.zero_()
-        self.discriminator.to(device, memory_format=torch.channels_last)
+        self.discriminator.to(device).to(memory_format=torch.channels_last)
         self._optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=1e-4, betas=(0.9, 0.999))
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
