@@ -29,6 +29,11 @@ _H264 = "-c:v libx264 -preset ultrafast -g 10"
 _GAP = "-af aselect=not(between(t\\,0.6\\,1.3))"
 
 
+def _packets(file: Path) -> int:
+    with av.open(file) as container:
+        return sum(bool(packet.size) for packet in container.demux(container.streams.audio[0]))
+
+
 def _damaged(file: Path) -> int:
     source = Source(file, keep_packets=True)
     with closing(source):
@@ -42,6 +47,8 @@ def _damaged(file: Path) -> int:
     [
         (f"{_SOUND} {_H264} {_GAP} -c:a aac", "gap.ts"),
         (f"{_SOUND} {_H264} {_GAP} -c:a ac3", "gap.m2ts"),
+        (f"{_SOUND} {_H264} {_GAP} -c:a libopus", "opus.ts"),
+        (f"{_SOUND} {_H264} {_GAP} -c:a dca -strict -2", "dts.ts"),
         (f"{_SOUND} {_H264} {_GAP} -c:a ac3", "gap.mp4"),
         (f"{_SOUND} {_H264} {_GAP} -c:a aac", "aac.mp4"),
         (f"{_SOUND} {_H264} {_GAP} -c:a pcm_s16le", "gap.mov"),
@@ -114,6 +121,31 @@ def test_tables_that_are_too_short_are_damage(stts: bytes) -> None:
 def test_of_a_frame_of_sound_that_is_cut_the_lack_is_known() -> None:
     frame = b"\x0b\x77\0\0\x08\x40" + bytes(250)  # 64 kbit/s at 48 kHz
     assert (lacking("ac3", frame), lacking("ac3", frame[:100]), lacking("ac3", b"no")) == (0, 156, None)
+    core = b"\x7f\xfe\x80\x01\xfc\x3c" + (95 << 4).to_bytes(2) + bytes(88)
+    short = b"\x64\x58\x20\x25\0" + (29 << 13).to_bytes(5) + bytes(20)
+    long = b"\x64\x58\x20\x25\0" + (1 << 37 | 39 << 5).to_bytes(5) + bytes(30)
+    assert (lacking("dts", core + short), lacking("dts", core + long), lacking("dts", core[:90])) == (0, 0, 6)
+
+
+@pytest.mark.parametrize("sound", ["libopus -b:a 96k", "dca -strict -2"])
+def test_sound_whose_headers_are_overwritten_in_a_transport_stream_is_damage(
+    make: Make, tmp_path: Path, sound: str
+) -> None:
+    whole = make(f"{_VIDEO} -f lavfi -i anoisesrc=d=2:r=48000 {_H264} -c:a {sound}", "noise.ts")
+    data = whole.read_bytes()
+    with av.open(whole) as container:
+        stream = container.streams.audio[0].id.to_bytes(2)
+    places = [at for at in range(0, len(data), 188) if bytes((data[at + 1] & 0x1F, data[at + 2])) == stream]
+    lost = 0
+    for at in places[40:80]:
+        damaged = bytearray(data)
+        damaged[at + 20 : at + 170] = b"\xff" * 150
+        file = tmp_path / "a.ts"
+        file.write_bytes(damaged)
+        if _packets(file) != _packets(whole):
+            lost += 1
+            assert _damaged(file) > 0
+    assert lost > 1
 
 
 def _in_sound(data: bytearray, box: bytes) -> int:

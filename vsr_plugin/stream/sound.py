@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _SHORTEST_HOLE = Fraction(3, 4)  # packets
 _JOINED = ("mpeg", "mpegts")  # formats whose packets of sound FFmpeg cuts out of a stream of bytes
+_CHECKED = ("opus",)  # codecs whose bytes in them are followed by `transport.py`: a gap says nothing
 _MARKED = ("ac3", "eac3", "mp1", "mp2", "mp3")  # codecs of which it does so in most formats, by a mark that begins each
 # Thousands of bits per second: MPEG-1, layers I to III, and MPEG-2, layer I and the others (ISO/IEC 11172-3, 13818-3).
 _MPEG_RATES = {
@@ -30,7 +31,7 @@ _MPEG_SAMPLES = {1: (44100, 48000, 32000), 2: (22050, 24000, 16000), 2.5: (11025
 _AC3_RATES = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 _AC3_SAMPLES = (48000, 44100, 32000)
 _AC3_LAST = 10  # stream identification of AC-3; those above are Enhanced AC-3
-_HEADER = 8  # bytes that tell how long a frame is
+_HEADER = 10  # bytes that tell how long a frame is
 
 
 class SoundTally:
@@ -81,7 +82,7 @@ class SoundTally:
         elif index in self._framed:
             self._odd[index] = f"sound is damaged at {float(begin):.3f} s of audio stream {index}"
             self._cut = index if lacking(codec, bytes(packet)) else None
-        elif begin > end + _SHORTEST_HOLE * duration:  # nothing but its times tells
+        elif codec not in _CHECKED and begin > end + _SHORTEST_HOLE * duration:  # nothing but its times tells
             self._damage(f"{float(begin - end):.3f} s of audio stream {index} are missing at {float(end):.3f} s")
 
     def end(self, timeline: Timeline) -> None:
@@ -157,4 +158,14 @@ def _mpeg(head: bytes) -> int:
     return per_second * in_frame // _MPEG_SAMPLES[version][samples] + padding
 
 
-_LENGTHS = {"aac": _aac, "ac3": _ac3, "eac3": _ac3, "mp1": _mpeg, "mp2": _mpeg, "mp3": _mpeg}
+def _dts(head: bytes) -> int:
+    """ETSI TS 102 114, sections 5.3.1 and 7.4.1: a core frame, or one that extends it; each states its own length."""
+    if head.startswith(b"\x7f\xfe\x80\x01"):
+        return (int.from_bytes(head[5:8]) >> 4 & 0x3FFF) + 1
+    if head.startswith(b"\x64\x58\x20\x25"):
+        bits = int.from_bytes(head[5:10])
+        return (bits >> 5 & 0xFFFFF if bits >> 37 & 1 else bits >> 13 & 0xFFFF) + 1
+    return 0
+
+
+_LENGTHS = {"aac": _aac, "ac3": _ac3, "dts": _dts, "eac3": _ac3, "mp1": _mpeg, "mp2": _mpeg, "mp3": _mpeg}

@@ -22,6 +22,7 @@ _GROUP = 256  # packets looked at together
 # Bytes from one packet to the next, and of the clock that M2TS has before each.
 _FORMS = ((188, 0), (192, 4), (204, 0))
 _START_CODE = b"\0\0\1"
+_LENGTH_OF_HEADER = 8  # byte of a frame's header: how many follow in it
 _TIMES = 7  # byte of a frame's header: whether it states a time
 _STATED = ("h264", "hevc", "vvc")  # whose fields, too, are read one by one
 
@@ -34,10 +35,13 @@ def transport_check(video: VideoStream) -> Check:
     read: if its own first bytes are damaged, it is taken for a part of the one before.
     """
     stated = video.id if video.codec_context.name in _STATED else None
-    return lambda walk: _packets(walk, stated)
+    opus = [
+        stream.id for stream in video.container.streams.audio if stream.codec_context.codec.canonical_name == "opus"
+    ]
+    return lambda walk: _packets(walk, stated, opus)
 
 
-def _packets(walk: Walk, stated: int | None) -> Steps:
+def _packets(walk: Walk, stated: int | None, opus: list[int]) -> Steps:
     try:
         head = yield _HEAD
     except EOFError:
@@ -47,6 +51,7 @@ def _packets(walk: Walk, stated: int | None) -> Steps:
         return
     length, offset = forms[0]
     headers = _FrameHeaders(stated)
+    units = {stream: _OpusUnits() for stream in opus}
     filled: int | None = None  # where padding begins, which is damage only if more packets follow it
     held, at, last = head, 0, False
     while held or not last:
@@ -69,6 +74,10 @@ def _packets(walk: Walk, stated: int | None) -> Steps:
                 walk.frames.append(at + index * length)
             else:
                 walk.note(at + index * length, f"the header of the packet at byte {at + index * length} is damaged")
+        streams = (packets[:, offset + 1].astype(int) & 0x1F) << 8 | packets[:, offset + 2]
+        for index in np.flatnonzero(there & np.isin(streams, opus)).tolist() if opus else ():
+            if not units[int(streams[index])].take(packets[index, offset : offset + 188].tobytes()):
+                walk.note(at + index * length, f"sound is damaged before byte {at + index * length}")
         at, held = at + count * length, held[count * length :]
         if last and held:
             raise BrokenError(f"its last packet of {length} bytes is cut")
@@ -103,3 +112,44 @@ class _FrameHeaders:
                 self._streams.discard(stream)
             elif stream in self._streams:
                 yield index, False
+
+
+class _OpusUnits:
+    """Follows the packets of a stream of Opus, each of which has a header that tells how long it is.
+
+    As in the draft ETSI TS "Opus in MPEG-TS", version 0.1.3. FFmpeg passes over what follows a header that it cannot
+    read.
+    """
+
+    def __init__(self) -> None:
+        self._held: bytearray | None = None  # since the last header of MPEG's; None before the first
+
+    def take(self, packet: bytes) -> bool:
+        """Take 188 bytes that follow; whether those before, if they end here, fit each other."""
+        control = packet[3] >> 4
+        start = 5 + packet[4] if control & 2 else 4
+        payload = packet[start:] if control & 1 else b""
+        if not packet[1] & 0x40:
+            if self._held is not None:
+                self._held += payload
+            return True
+        held, self._held = self._held, bytearray(payload)
+        if held is None or len(held) <= _LENGTH_OF_HEADER or not held.startswith(_START_CODE):
+            return True
+        size = int.from_bytes(held[4:6])
+        at, end = _LENGTH_OF_HEADER + 1 + held[_LENGTH_OF_HEADER], 6 + size if size else len(held)
+        if len(held) < end:
+            return True  # it is cut, which FFmpeg notices
+        while at < end:
+            if held[at] != 0x7F or at + 1 == end or held[at + 1] >> 5 != 7:
+                return False
+            flags, at, length = held[at + 1], at + 2, 0
+            while at < end and held[at] == 0xFF:
+                length, at = length + 255, at + 1
+            length += held[at] if at < end else 0
+            trims = 2 * (flags >> 4 & 1) + 2 * (flags >> 3 & 1)
+            at += 1 + trims
+            if flags & 4 and at < end:
+                at += 1 + held[at]
+            at += length
+        return at == end
