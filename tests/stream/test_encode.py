@@ -602,6 +602,16 @@ def test_an_error_midway_leaves_nothing(media: Media, tmp_path: Path) -> None:
     assert closed == [True]
 
 
+@pytest.mark.parametrize("name", ["out.mkv", "out_%d.png"])
+def test_a_folder_that_is_moved_midway_is_named(media: Media, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "there"
+    folder.mkdir()
+    source = Source(media("plain.mp4"))
+    with pytest.raises(OutputError, match=f"there was moved or deleted while {name} was written to it"):
+        encode(source, folder / name, source, Encoding(), on_frame=lambda _: folder.rename(tmp_path / "elsewhere"))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 @pytest.mark.parametrize("error", [ConnectionResetError, BrokenPipeError, PermissionError])
 @pytest.mark.parametrize("place", ["source", "callback"])
 def test_errors_of_source_and_callback_keep_their_kind(

@@ -70,7 +70,11 @@ def encode(
             if on_frame is not None:
                 on_frame(written)
 
-        written = _write(frames, writer, source.name, note)
+        try:
+            written = _write(frames, writer, source.name, note)
+        except OutputError:
+            part.check()
+            raise
         written.output = str(part.place())
         return written
 
