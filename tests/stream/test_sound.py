@@ -58,6 +58,11 @@ def _damaged(file: Path) -> int:
         (f"-f lavfi -i sine=d=0.9 {_H264} -c:a eac3", "short.ts"),
         ("-f lavfi -i sine=d=3.5 -c:v wmv2 -c:a wmav2", "long.wmv"),
         ("-f lavfi -i sine=d=3.5:r=48000 -c:v mpeg2video -c:a ac3 -ac 6 -b:a 448k", "long.vob"),
+        (f"-f lavfi -i sine=d=2.6 {_H264} -bf 2 -c:a aac -movie_timescale 1", "seconds.mp4"),
+        (f"-f lavfi -i sine=d=1.6 {_H264} -bf 2 -c:a aac -movie_timescale 2", "halves.mp4"),
+        (f"-itsoffset 0.3 -f lavfi -i sine=d=2.3 {_H264} -bf 2 -c:a aac -movie_timescale 1", "late_seconds.mp4"),
+        (f"-f lavfi -i sine=d=2.3:r=48000 {_H264} -c:a pcm_s16le -movie_timescale 3", "thirds.mov"),
+        (f"-f lavfi -i sine=d=0.7 {_H264} -bf 2 -c:a aac -movie_timescale 3", "edited_thirds.mp4"),
         (f"-f lavfi -i anoisesrc=d=2:r=48000 {_H264} -c:a libopus -application voip -dtx 1", "dtx.mp4"),
     ],
 )

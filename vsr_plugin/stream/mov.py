@@ -101,6 +101,7 @@ class _Track:
         stated: How long the movie shows it; None if not said.
         edits: Of each edit: where it begins in the track, `_EMPTY` for nowhere, and how long it is; in seconds.
         begins, ends: Of each chunk, in bytes of the file.
+        tick: How long one of the movie's is, in which edits and ``stated`` are rounded; in seconds.
         is_pcm: Whether each sample lasts one tick: FFmpeg leaves gaps in PCM out of the samples.
     """
 
@@ -111,6 +112,7 @@ class _Track:
     edits: tuple[tuple[float, float], ...]
     begins: Integers
     ends: Integers
+    tick: float
     is_pcm: bool
 
     def contradiction(self) -> str | None:
@@ -126,22 +128,23 @@ class _Track:
             length = min(length, said)
         if said is not None and _differ(length, said):
             return f"its packets last {length:.3f} s, and it says {said:.3f} s"
+        rounded = self.tick * (len(self.edits) + 1)
         shown = sum(duration for _, duration in self.edits) if self.edits else length
-        if self.stated is not None and _differ(shown, self.stated):
+        if self.stated is not None and _differ(shown, self.stated, rounded):
             return f"it says that {shown:.3f} s of it are shown, and that {self.stated:.3f} s are"
         taken = sum(duration for begin, duration in self.edits if begin != _EMPTY)
-        if taken > length and _differ(taken, length):
+        if taken > length and _differ(taken, length, rounded):
             return f"its packets last {length:.3f} s, and {taken:.3f} s of them are shown"
         if self.kind == "sound" and self.edits:  # of frames, those before the first key frame may be counted
             end = sum(self.edits[-1])
-            if end > length and _differ(end, length):
+            if end > length and _differ(end, length, rounded):
                 return f"its packets last {length:.3f} s, and are shown up to {end:.3f} s"
         latest = max((begin for begin, _ in self.edits), default=0.0)
         return f"its packets last {length:.3f} s, and are shown from {latest:.3f} s on" if latest > length else None
 
 
-def _differ(one: float, other: float) -> bool:
-    return abs(one - other) > max(_ALLOWED, _ALLOWED_SHARE * max(one, other))
+def _differ(one: float, other: float, rounded: float = 0.0) -> bool:
+    return abs(one - other) > max(_ALLOWED, _ALLOWED_SHARE * max(one, other), rounded)
 
 
 def _tracks(movie: bytes) -> list[_Track]:
@@ -214,6 +217,7 @@ def _track(boxes: dict[bytes, bytes], movie_second: int) -> list[_Track]:
         edits or (),
         begins,
         ends,
+        1 / movie_second,
         bool((runs[:, 1] == 1).all()),
     )
     return [track]
