@@ -606,9 +606,13 @@ def test_an_error_midway_leaves_nothing(media: Media, tmp_path: Path) -> None:
 def test_a_folder_that_is_moved_midway_is_named(media: Media, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "there"
     folder.mkdir()
+
+    def move(_: object) -> None:
+        folder.rename(tmp_path / "elsewhere")
+
     source = Source(media("plain.mp4"))
     with pytest.raises(OutputError, match=f"there was moved or deleted while {name} was written to it"):
-        encode(source, folder / name, source, Encoding(), on_frame=lambda _: folder.rename(tmp_path / "elsewhere"))
+        encode(source, folder / name, source, Encoding(), on_frame=move)
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 

@@ -26,7 +26,7 @@ from vsr_plugin.stream.packets import PacketQueue
 from vsr_plugin.stream.rate import ConstantRate
 from vsr_plugin.stream.timecode import later
 
-from .conftest import FAST, Media, packets, probe, streams, video
+from .conftest import FAST, Make, Media, packets, probe, streams, video
 
 Enlarge = Callable[..., Path]
 
@@ -150,6 +150,16 @@ def test_a_part_is_what_the_whole_has_there(made: Made, tmp_path: Path, name: st
         if 0 <= origin + start - whole[first][1] < Fraction(1, 25):
             expected = [frame for frame in whole[first:] if frame[1] < end]
             assert _content(film, start=start, duration=Fraction(1, 5)) == expected, eighth
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "mpeg2video", "mpeg1video"])
+def test_a_part_of_avi_begins_at_its_frame(make: Make, codec: str) -> None:
+    """It states no times, and the frames that come out after a seek do not tell how many were lost before them."""
+    film = make(f"-f lavfi -i testsrc2=s=64x48:r=25:d=3 -c:v {codec} -g 12 -bf 2", "long.avi")
+    whole = _content(film)
+    assert [time for _, time in whole] == [Fraction(index, 25) for index in range(75)]
+    for index in range(1, 75, 6):
+        assert _content(film, start=whole[index][1], frames=3) == whole[index : index + 3], index
 
 
 @pytest.mark.parametrize(("name", "count"), [("b.avi", 25), ("divx.avi", 25), ("plain.avi", 25)])

@@ -108,7 +108,7 @@ class Tally:
         self._waiting: set[int] = set()  # timestamps of packets whose frames have not come out
         self._missing: set[int] = set()
         self._first: int | None = None  # timestamp of the first key frame
-        self._steady = stream.codec_context.name in _STEADY
+        self._steady = stream.codec_context.name in _STEADY and self._form != "avi"  # which states no times
         self._shown: int | None = None  # timestamp of the last frame, each without one after it counted for a step
         self._file: BinaryIO | None = None  # opened here
         self._walk = self._follow(path)

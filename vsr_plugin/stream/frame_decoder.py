@@ -75,7 +75,8 @@ class FrameDecoder:
         """
         file = self._file
         delay = _DELAY if file.stream.codec_context.codec.canonical_name in _HOLD_ONE else None
-        clock = FrameClock(file.name, file.time_base, max(self._step, 1), delay)
+        stated = file.container.format.name != "avi"
+        clock = FrameClock(file.name, file.time_base, max(self._step, 1), delay, stated=stated)
         frames = self._decoded(clock)
         if file.ticks > 1:
             frames = spread(frames)

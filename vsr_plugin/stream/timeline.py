@@ -152,14 +152,17 @@ class FrameClock:
         time_base: Of the timestamps, in seconds.
         step: Usual duration of a frame in ticks.
         delay: How many packets the decoder needs, at most, before it gives a frame; None if that is not known.
+        stated: Whether the container may state when a frame is shown; without it, FFmpeg guesses it of some.
     """
 
-    def __init__(self, name: str, time_base: Fraction, step: int, delay: int | None = None) -> None:
+    def __init__(
+        self, name: str, time_base: Fraction, step: int, delay: int | None = None, *, stated: bool = True
+    ) -> None:
         self._name = name
         self._time_base = time_base
         self._step = step
         self._decoding: deque[int] = deque()  # decoding times of packets whose frames have not come out
-        self._states_pts: bool | None = None
+        self._states_pts = None if stated else False
         self._ahead = 0  # ticks from the decoding time to the time of the last frame
         self._delay = delay
         self._last: int | None = None
