@@ -18,8 +18,10 @@ if not torch.cuda.is_available():
 # Ray reads this when it is imported, which some tests do before `Cluster` has set it.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
-# The tensors of tests are small: on shared cores, threads would wait for each other longer than they work.
+# The tensors of tests are small: on shared cores, threads would wait for each other longer than they work, here and in
+# the processes that tests start.
 torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 # Whoever is started in the background is deaf to Ctrl-C, and so are all whom it starts: some tests need ears.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,11 +12,8 @@ import pytest
 SOAK = """
 import ctypes, gc, json, random, threading
 from pathlib import Path
-import torch
 import vapoursynth as vs
 import vsr_plugin.vapoursynth as vsr
-
-torch.set_num_threads(1)
 
 class Policy(vs.EnvironmentPolicy):
     current = None

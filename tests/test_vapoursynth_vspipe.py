@@ -47,7 +47,7 @@ core = vs.core
 def configured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment in which vspipe finds this Python, as after ``vapoursynth config``, with folders of its own."""
     home = tmp_path_factory.mktemp("home")
-    environment = {**os.environ, "XDG_CONFIG_HOME": str(home), "XDG_CACHE_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(home), "XDG_CACHE_HOME": str(home)}
     subprocess.run([BIN / "vapoursynth", "config"], env=environment, capture_output=True, check=True)
     return environment
 

@@ -42,9 +42,8 @@ FLAGS = [
 @contextmanager
 def serving(*words: str, code: int = 130) -> Iterator[str]:
     """Where a preview is served, until it is ended or ends by itself with this exit code."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     how = ("--serve", *(() if "--port" in words else ("--port", "0")), "--device", "cpu", "--backend", "eager")
-    server = subprocess.Popen((*COMMAND, *words, *how), stderr=subprocess.PIPE, env=environment, text=True)
+    server = subprocess.Popen((*COMMAND, *words, *how), stderr=subprocess.PIPE, text=True)
     try:
         assert server.stderr is not None
         yield next(line.strip() for line in server.stderr if line.startswith("http"))

@@ -77,7 +77,7 @@ class Screen:
     """
 
     def __init__(self, display: str, folder: Path, *words: str) -> None:
-        self.environment = {**os.environ, "DISPLAY": display, "OMP_NUM_THREADS": "1"}
+        self.environment = {**os.environ, "DISPLAY": display}
         self.display, self.folder = display, folder
         self.process = subprocess.Popen(
             (*COMMAND, *words), env=self.environment, cwd=folder, stderr=subprocess.PIPE, text=True
@@ -292,7 +292,7 @@ def test_opencv_comes_before_pyav_or_it_is_said(display: str) -> None:
 def test_the_bench_opens_a_window(display: str) -> None:
     program = "from vsr_plugin.cli import main; main()"
     words = ("bench", "preview", "espcn", "-x", "2", "--size", "96x64", "--runs", "1", "--json")
-    environment = {**os.environ, "DISPLAY": display, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "DISPLAY": display}
     done = subprocess.run(
         (sys.executable, "-c", program, *words),
         env=environment,
