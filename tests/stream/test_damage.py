@@ -17,6 +17,7 @@ from PIL import Image
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import DamagedInputError, InputError
 from vsr_plugin.stream import Selection, Source, upscale_file
+from vsr_plugin.stream.gif import fits
 
 from .conftest import FAST, Make, Media, frame_times, piped
 
@@ -400,6 +401,51 @@ def test_all_images_of_a_joined_gif_are_read_or_missed(make: Make, tmp_path: Pat
     Image.effect_noise((64, 48), 60).save(tmp_path / "still.gif")
     (tmp_path / "still.gif").write_bytes((tmp_path / "still.gif").read_bytes() * 2)
     assert _read(tmp_path / "still.gif") == (1, 1)
+
+
+def test_bytes_of_a_gif_that_are_overwritten_are_damage(make: Make, tmp_path: Path) -> None:
+    """Even where the blocks fit again behind them, by chance: the codes do not."""
+    data = make("-f lavfi -i testsrc2=s=64x48:r=10:d=1", "written.gif").read_bytes()
+    file = tmp_path / "hole.gif"
+    for seed in (*range(8), 37):
+        damaged = bytearray(data)
+        chance = random.Random(seed)
+        at = chance.randrange(900, len(data) - 200)
+        damaged[at : at + 150] = chance.randbytes(150)
+        file.write_bytes(damaged)
+        assert _read(file)[1] > 0, seed
+
+
+def _lzw(codes: list[tuple[int, int]]) -> bytes:
+    """(code, its bits), the first in the lowest bits."""
+    value = at = 0
+    for code, bits in codes:
+        value, at = value | code << at, at + bits
+    return value.to_bytes((at + 7) // 8, "little")
+
+
+@pytest.mark.parametrize(
+    ("codes", "more", "whole"),
+    [
+        ([(4, 3), (1, 3), (6, 3), (6, 3), (5, 4)], b"", True),  # a code may name what it makes itself
+        ([(4, 3), (1, 3), (6, 3), (6, 3), (5, 4)], b"\0", True),
+        ([(4, 3), (1, 3), (6, 3), (6, 3)], b"", True),  # without its end
+        ([(1, 3), (4, 3), (2, 3), (5, 3)], b"", True),
+        ([(4, 3), (1, 3), (7, 3), (5, 3)], b"", False),
+        ([(4, 3), (6, 3), (5, 3)], b"", False),
+        ([(4, 3), (1, 3), (5, 3)], b"\0\0\0", False),
+    ],
+)
+def test_codes_of_a_gif_are_in_their_table(codes: list[tuple[int, int]], more: bytes, *, whole: bool) -> None:
+    assert fits(_lzw(codes) + more, 2) == whole
+
+
+@pytest.mark.parametrize("colors", [2, 16, 256])
+def test_a_gif_whose_table_is_full_is_whole(tmp_path: Path, colors: int) -> None:
+    noise = Image.effect_noise((300, 200), 60).quantize(colors)
+    noise.save(tmp_path / "full.gif")
+    noise.save(tmp_path / "rows.gif", interlace=1)
+    assert [_read(tmp_path / name) for name in ("full.gif", "rows.gif")] == [(1, 0)] * 2
 
 
 @pytest.mark.parametrize("fill", [b"\0", b"\xff", b"\x55\xaa"])

@@ -32,6 +32,7 @@ _KINDS = {
     "mpeg2.ts": f"{_FILM} -c:v mpeg2video -g 10 -bf 2 -c:a mp2",
     "a.mpg": f"{_FILM} -c:v mpeg2video -g 10 -bf 2 -c:a mp2",
     "a.avi": f"{_FILM} -c:v mpeg4 -g 10 -bf 2 -c:a mp3",
+    "a.gif": "-f lavfi -i testsrc2=s=64x48:r=25:d=1.6",
 }
 
 _BURST = 150

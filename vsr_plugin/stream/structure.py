@@ -10,6 +10,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from .asf import asf_check
+from .gif import gif_check
 from .mov import mov_check
 from .nut import nut_check
 from .png import SIGNATURE
@@ -103,37 +104,6 @@ def _ivf(walk: Walk) -> Steps:
         walk.unfinished = None
 
 
-def _gif(walk: Walk) -> Steps:
-    """GIF89a, sections 17 to 27."""
-    head = yield 13
-    while head.startswith(b"GIF8"):
-        walk.unfinished = "its frames: the trailer after them is not there"
-        yield from _gif_blocks(walk, _palette(head[10]))
-        walk.unfinished = None
-        head = yield from perhaps(13)  # of another that is joined to it
-
-
-def _gif_blocks(walk: Walk, palette: int) -> Steps:
-    yield -palette
-    while True:
-        at = walk.at
-        kind = yield 1
-        if kind == b";":
-            return
-        if kind == b",":
-            walk.frames.append(at)
-            yield -_palette((yield 9)[8])
-        elif kind != b"!":
-            raise BrokenError(f"there is no block at byte {at}")
-        yield 1
-        while size := (yield 1)[0]:
-            yield -size
-
-
-def _palette(flags: int) -> int:
-    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
-
-
 def _png(walk: Walk) -> Steps:
     """Chunks with a checksum, of which IEND is the last (PNG, third edition, section 5)."""
     walk.unfinished = "its chunks: the last of them is not there"
@@ -182,7 +152,7 @@ CHECKS: dict[str, Check] = {
     "apng": _png,
     "asf": asf_check,
     "flv": _flash,
-    "gif": _gif,
+    "gif": gif_check,
     "ivf": _ivf,
     "mov,mp4,m4a,3gp,3g2,mj2": mov_check,
     "mpeg": _program_stream,
