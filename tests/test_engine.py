@@ -327,7 +327,8 @@ def test_tiles_and_batches_give_the_same_samples(name: str, scale: int) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"batch": 0}, "Expected a batch of 1 or more frames, got 0"),
+        ({"batch": 0}, "Expected a batch of 1 to 256 frames, got 0"),
+        ({"batch": 99999999}, "Expected a batch of 1 to 256 frames, got 99999999"),
         ({"tile": 31}, "Expected a tile of 32 or more input samples a side, got 31"),
         ({"tile": "on"}, "Expected a tile of 'auto', 'off' or 32 and more samples, got 'on'"),
         ({"backend": "onnx"}, "Unknown backend 'onnx'. Known backends: eager, openvino, tensorrt, triton"),
@@ -477,6 +478,22 @@ def small(monkeypatch: pytest.MonkeyPatch) -> type[SmallBackend]:
     monkeypatch.setattr(vsr_plugin.engine, "open_backend", lambda *_: SmallBackend())
     monkeypatch.setattr(SmallBackend, "room", 0)
     return SmallBackend
+
+
+@pytest.mark.parametrize(("tile", "batch"), [("off", 2), (64, 12)])
+def test_a_batch_is_no_larger_than_the_memory_that_a_cpu_has(
+    small: type[SmallBackend], tile: Any, batch: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(vsr_plugin.engine, "memory", lambda: 400 << 20)  # half of it for 1 KiB each of 2·150 × 2·200
+    small.room = sys.maxsize
+    module, spec = seeded(MODELS["espcn"], 2), MODELS["espcn"]
+    how = Execution(batch=99, device="cpu", backend="eager", tile=tile)
+    with Upscaler.from_module(module, spec, 2, how) as upscaler, caplog.at_level(logging.WARNING):
+        upscaler.upscale([noise(1, 150, 200)] * 3)
+        assert upscaler.batch == batch
+    assert [record.getMessage() for record in caplog.records] == [
+        f"no room in memory for a batch of 99: going on with {batch}"
+    ]
 
 
 @pytest.mark.parametrize("refuses_to", ["compile", "run"])
@@ -665,7 +682,7 @@ def test_what_a_network_must_not_return_is_told(backend: str, network: Any, mess
 @pytest.mark.parametrize(
     ("module", "scale", "message"),
     [
-        (nn.Identity(), "2", "Expected the scale to be a whole number or a Size, got '2'"),
+        (nn.Identity(), "2", "Expected scale to be a whole number or a Size, got '2'"),
         (nn.Identity, 2, r"got the class Identity: make one, Identity\(…\)"),
         (None, 2, "Expected a module of torch or a function of a tensor, got None"),
         ({2: nn.Identity()}, 3, "Expected a module for scale 3, got 2"),

@@ -39,7 +39,7 @@ _BELOW_FRONT_ENDS = {*_BELOW_ENGINE, "engine", "stream"}
 _MEASURING = {"evaluation", "images"}
 # Room → the rooms it may import. A room is a module or a sub-package of vsr_plugin; all may import themselves.
 ROOMS = {
-    "arguments": set[str](),
+    "arguments": {"errors", ""},
     "errors": set[str](),
     "kernels": set[str](),
     "weights": set[str](),

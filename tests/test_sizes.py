@@ -95,7 +95,7 @@ def test_what_does_not_fit_is_cut_off_alike_on_both_sides() -> None:
     [
         ({}, "Expected a width or a height in pixels, got neither"),
         ({"height": 0}, "Expected a height of 1 or more pixels, got 0"),
-        ({"width": 1.5}, "Expected a width of 1 or more pixels, got 1.5"),
+        ({"width": 1.5}, "Expected width to be a whole number, got 1.5"),
         ({"height": 9, "width": 9, "fit": "fill"}, "Unknown fit 'fill'. Known fits: inside, cover, stretch"),
         ({"height": 9, "fit": "cover"}, "Expected a width and a height with the fit 'cover', got one of them"),
     ],

@@ -1,16 +1,28 @@
-"""Arguments by names that are not ours: which one is meant.
+"""Arguments by names that are not ours, and of types that are not theirs.
 
 Weights, device, batch and tile have one name each in Python, on the command line and in the filter; other programs have
-others. `named_arguments` makes a call by a wrong name say the right one, and where it belongs.
+others. `checked_arguments` makes a call by a wrong name say the right one, and where it belongs; and a call with a
+value of another type than the signature has, which type it expects.
 """
 
 from __future__ import annotations
 
+import builtins
+import collections.abc
 import difflib
-from collections.abc import Callable, Collection, Iterator
-from functools import wraps
+import inspect
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from fractions import Fraction
+from functools import cache, wraps
 from importlib import import_module
-from typing import Any, cast
+from inspect import isfunction
+from numbers import Integral, Real
+from os import PathLike
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeAliasType, Union, cast, get_args, get_origin
+
+from .errors import UsageError
 
 # What FFmpeg, Real-ESRGAN, video2x, vs-mlrt, OpenCV and PyTorch call our arguments.
 _ELSEWHERE = {
@@ -52,28 +64,36 @@ def _same(name: str, known: Collection[str]) -> str | None:
     return next((each for each in (name, _OURS.get(name, name)) if each in known), None)
 
 
-def named_arguments[Target: Callable[..., Any]](**parts: str) -> Callable[[Target], Target]:
-    """Decorate a class or a function: a keyword that it does not have raises a TypeError that says which is meant.
+def checked_arguments[Target: Callable[..., Any]](*lenient: str, **parts: str) -> Callable[[Target], Target]:
+    """Decorate a class or a function: wrong names and values of wrong types are told in a sentence.
+
+    A keyword that it does not have raises a TypeError that says which is meant; a value that its annotation does not
+    allow, a UsageError. Of a class, so are those of its public methods.
 
     Args:
+        lenient: The arguments that may be of other types than they are annotated with; the target checks them itself.
         parts: The arguments that have arguments of their own, and the public name of what makes one:
             ``execution="Execution"``.
     """
 
     def decorate(target: Target) -> Target:
         if isinstance(target, type):
-            init = target.__init__  # type: ignore[misc] # a class like any other
-            target.__init__ = _checked(init, target.__name__, parts)  # type: ignore[misc]
+            for name, method in list(vars(target).items()):
+                if name == "__init__":
+                    setattr(target, name, _checked(method, target.__name__, lenient, parts))
+                elif isfunction(method) and not hasattr(method, "names") and not name.startswith("_"):
+                    setattr(target, name, _checked(method, name, (), {}))
             return target
-        return cast("Target", _checked(target, target.__name__, parts))
+        return cast("Target", _checked(target, target.__name__, lenient, parts))
 
     return decorate
 
 
-def _checked(function: Any, name: str, parts: dict[str, str]) -> Any:
+def _checked(function: Any, name: str, lenient: Collection[str], parts: dict[str, str]) -> Any:
     code = function.__code__
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    names = tuple(each for each in names if each not in ("self", "cls"))
+    bound = names[:1] in (("self",), ("cls",))
+    names = names[bound:]
     known = frozenset(names)
 
     @wraps(function)
@@ -81,6 +101,10 @@ def _checked(function: Any, name: str, parts: dict[str, str]) -> Any:
         if not known.issuperset(given):
             wrong = next(each for each in given if each not in known)
             raise TypeError(f"{name}() has no argument {wrong!r}. {_hint(wrong, call)}")
+        kinds = _annotations(function)
+        for argument, value in (*zip(names, args[bound:], strict=False), *given.items()):
+            if argument not in lenient:
+                check_type(argument, value, kinds.get(argument, object))
         return function(*args, **given)
 
     call.names, call.parts = names, parts  # type: ignore[attr-defined]
@@ -104,3 +128,127 @@ def _reachable(function: Any) -> Iterator[tuple[str, str]]:
             yield name, f"{argument}={kind}({form})"
     for name in function.names:
         yield name, "{}=…"
+
+
+class _Unknown:
+    """A name in an annotation that is imported for type checkers only: any value will do."""
+
+    def __getattr__(self, name: str) -> _Unknown:
+        return self
+
+    def __getitem__(self, item: object) -> _Unknown:
+        return self
+
+    def __or__(self, other: object) -> _Unknown:
+        return self
+
+    __ror__ = __or__
+
+
+class _Names(dict[str, Any]):
+    """What the names in annotations stand for; those of this package are public."""
+
+    def __missing__(self, name: str) -> object:
+        for module in (builtins, collections.abc):
+            if hasattr(module, name):
+                return getattr(module, name)
+        public = import_module(__package__)
+        return getattr(public, name) if name in public.__all__ else _OTHERS.get(name) or _Unknown()
+
+
+_OTHERS: Mapping[str, object] = {"Fraction": Fraction, "Literal": Literal, "Path": Path}
+
+
+@cache
+def _annotations(function: Any) -> dict[str, Any]:
+    return inspect.get_annotations(function, locals=_Names(function.__globals__), eval_str=True)
+
+
+def check_type(what: str, value: object, kind: Any) -> None:
+    """Raise UsageError unless a value is of a type.
+
+    Args:
+        what: The name of the argument.
+        value: It.
+        kind: As in an annotation: a class, a union, a tuple or a mapping of other kinds. ``float`` takes whole numbers,
+            too, and ``Path`` strings; numbers of NumPy are numbers. Of a Literal only the type is looked at. What is
+            neither a class nor known allows anything.
+    """
+    if not _fits(value, kind):
+        words = dict.fromkeys(_noun(one) for one in _kinds(kind) if one is not NoneType)
+        text = repr(value)
+        got = text if len(text) <= 40 and "\n" not in text else _one(type(value).__name__)
+        raise UsageError(f"Expected {what} to be {' or '.join(map(_one, words))}, got {got}")
+
+
+def _fits(value: object, kind: Any) -> bool:
+    return any(_fits_one(value, one) for one in _kinds(kind))
+
+
+def _fits_one(value: object, kind: Any) -> bool:
+    whole, parts = get_origin(kind) or kind, get_args(kind)
+    if isinstance(value, bool):  # which is an int to Python
+        return whole in (bool, object, Any)
+    if whole is tuple and parts and isinstance(value, tuple):
+        parts = parts[:1] * len(value) if Ellipsis in parts else parts
+        return len(parts) == len(value) and all(map(_fits, value, parts))
+    if whole is Iterable and parts and isinstance(value, Collection):
+        return not isinstance(value, str | bytes) and all(_fits(one, parts[0]) for one in value)
+    if whole is Mapping and parts and isinstance(value, Mapping):
+        return all(_fits(key, parts[0]) and _fits(one, parts[1]) for key, one in value.items())
+    if whole is Path and isinstance(value, str):
+        return value != "" and "\0" not in value
+    return not isinstance(whole, type) or isinstance(value, _TYPES.get(whole, whole))
+
+
+_TYPES: Mapping[Any, Any] = {Any: object, int: Integral, float: Real, Path: (str, PathLike)}
+
+
+@cache
+def _kinds(kind: Any) -> tuple[Any, ...]:
+    """The kinds of a union; a string beside a path is one."""
+    kinds = tuple(_alternatives(kind))
+    return tuple(one for one in kinds if not (one is str and Path in kinds))
+
+
+def _alternatives(kind: Any) -> Iterator[Any]:
+    if isinstance(kind, TypeAliasType):
+        yield from _alternatives(kind.__value__)
+    elif get_origin(kind) in (Union, UnionType):
+        for one in get_args(kind):
+            yield from _alternatives(one)
+    elif get_origin(kind) is Literal:
+        yield from map(type, get_args(kind))
+    else:
+        yield NoneType if kind is None else kind
+
+
+_NOUNS = {
+    bool: "True or False",
+    float: "number",
+    int: "whole number",
+    str: "string",
+    Iterable: "sequence",
+    Mapping: "dictionary",
+    Path: "path",
+    collections.abc.Callable: "function",
+}
+
+
+def _noun(kind: Any) -> str:
+    """What a kind is called."""
+    whole, parts = get_origin(kind) or kind, get_args(kind)
+    if whole is tuple and parts:
+        return f"tuple of {'' if Ellipsis in parts else f'{len(parts)} '}{_noun(parts[0])}s"
+    if whole is Mapping and parts:
+        return f"dictionary of {' to '.join(f'{_noun(part)}s' for part in parts if part not in (Any, object))}"
+    if whole is Iterable and parts:
+        return f"sequence of {_noun(parts[0])}s"
+    return _NOUNS.get(whole) or str(whole.__name__)
+
+
+def _one(noun: str) -> str:
+    """A noun with its article."""
+    if noun == _NOUNS[bool]:
+        return noun
+    return f"{'an' if noun[0] in 'AEIOUaeiou' else 'a'} {noun}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from .execution import check_device
 from .kernels import usable as kernels_usable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from threadpoolctl import ThreadpoolController
     from torch import Tensor
@@ -76,6 +77,14 @@ def download(planes: Tensor) -> Tensor:
         return planes
     pinned = torch.empty(planes.shape, dtype=planes.dtype, pin_memory=True)
     return pinned.copy_(planes, non_blocking=True)
+
+
+def memory() -> int:
+    """Bytes of memory that the machine has; where it does not tell, as many as there can be."""
+    names: Mapping[str, int] = getattr(os, "sysconf_names", {})
+    if not {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= names.keys():
+        return sys.maxsize
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_count() -> int:

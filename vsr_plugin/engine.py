@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from os import PathLike
-from types import NoneType
 from typing import TYPE_CHECKING, Self
 
 import torch
 
-from .arguments import named_arguments
+from .arguments import checked_arguments
 from .arrays import to_frame, to_image
 from .backends import Precision, check_precision, open_backend
 from .backends.memory import forget_frames, translated_errors
 from .color import Conversion
-from .device import default_backend, find_device, torch_threads
-from .errors import BackendError, OutOfMemoryError, UsageError, check_type
+from .device import default_backend, find_device, memory, torch_threads
+from .errors import BackendError, OutOfMemoryError, UsageError
 from .execution import MIN_TILE, Execution
 from .frames import Frame
 from .in_flight import InFlight, batches
@@ -34,7 +33,7 @@ from .reuse import Reuse
 from .sizes import Size, Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from torch import Tensor, nn
@@ -52,7 +51,7 @@ _BYTES_PER_PIXEL = 1024
 _CPU_BUDGET = 4 << 30  # not asked of the machine, so that the same frames take the same memory everywhere
 
 
-@named_arguments(scale="Size", execution="Execution")
+@checked_arguments(scale="Size", execution="Execution")
 class Upscaler:
     """Enlarges frames with one network on one device; a context manager.
 
@@ -97,8 +96,6 @@ class Upscaler:
         weights: str | Path | None = None,
         tuned_for: str = CLEAN,
     ) -> None:
-        check_type("the weights", weights, str, PathLike, NoneType)
-        check_type("the scale", scale, int, Size)
         fixed = scale.scale if isinstance(scale, Size) else scale
         spec = find_model(model, fixed)
         self._configure(spec, scale, execution)
@@ -115,7 +112,7 @@ class Upscaler:
         self._take({one: module for one, (_, module) in read.items()})
 
     @classmethod
-    @named_arguments(scale="Size", execution="Execution")
+    @checked_arguments("module", scale="Size", execution="Execution")
     def from_module(
         cls,
         module: Callable[[Tensor], Tensor] | Mapping[int, Callable[[Tensor], Tensor]],
@@ -138,8 +135,6 @@ class Upscaler:
                 as large as what it gets, not of floating point, or not a number.
         """
         self = cls.__new__(cls)
-        check_type("the spec", spec, NetworkSpec)
-        check_type("the scale", scale, int, Size)
         self._configure(spec, scale, execution)
         fixed = scale.scale if isinstance(scale, Size) else scale
         self._take(check_modules(module, spec.scales if fixed is None else (fixed,), spec.scales))
@@ -152,7 +147,6 @@ class Upscaler:
             self.precision: Precision = self._asked.precision or default(modules.values(), self.spec, self.device)
 
     def _configure(self, spec: NetworkSpec, scale: int | Size, execution: Execution | None) -> None:
-        check_type("the execution", execution, Execution, NoneType)
         execution = execution or Execution()
         self.size = scale if isinstance(scale, Size) else None
         asked = self.size.scale if self.size else scale
@@ -198,6 +192,7 @@ class Upscaler:
             return Target(frame.width * self.scale, frame.height * self.scale, self.scales, frame.sample_aspect_ratio)
         return self.size.of(frame, self._modules)
 
+    @checked_arguments("frames")
     def upscale(self, frames: Sequence[Frame]) -> list[Frame]:
         """Enlarge frames of one geometry.
 
@@ -219,7 +214,7 @@ class Upscaler:
         """Send frames to the device; gives what waits for the results."""
         if self._closed:
             raise UsageError("Expected an open upscaler, got one that is closed: make another")
-        if isinstance(frames, Frame) or not all(isinstance(frame, Frame) for frame in frames):
+        if not isinstance(frames, Sequence) or not all(isinstance(frame, Frame) for frame in frames):
             raise UsageError("Expected frames as a sequence of Frame: enlarge_image takes an array")
         if any(frame.geometry != frames[0].geometry for frame in frames):
             raise UsageError(
@@ -241,6 +236,7 @@ class Upscaler:
                 self._shrink(frames[0], failure)
         return lambda: [frame for results in begun for frame in results()]
 
+    @checked_arguments("image")
     def enlarge_image(self, image: Image) -> Image:
         """Enlarge an image; ``upscaler(image)`` does the same.
 
@@ -260,7 +256,7 @@ class Upscaler:
 
     __call__ = enlarge_image
 
-    def stage(self, frames: Iterator[Frame], reuse: Reuse | None = None) -> Iterator[Frame]:
+    def stage(self, frames: Iterable[Frame], reuse: Reuse | None = None) -> Iterator[Frame]:
         """Enlarge a stream of frames, in order.
 
         Asks for input only when output is wanted, holds at most one batch and one frame before and as many after (three
@@ -330,6 +326,11 @@ class Upscaler:
             )
             if self._asked.tile == "auto":
                 self.tile = None if need * self.batch <= budget else _AUTO_TILE
+            # Nobody says that a CPU's memory is full: the program would be killed.
+            one = need if self.tile is None else min(need, (self.tile * self.scale) ** 2 * _BYTES_PER_PIXEL)
+            if on_cpu and self.batch > (fits := max(1, memory() // 2 // one)):
+                _log.warning("no room in memory for a batch of %d: going on with %d", self.batch, fits)
+                self.batch = fits
         return self.batch
 
     def _shrink(self, frame: Frame, failure: OutOfMemoryError) -> None:

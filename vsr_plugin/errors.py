@@ -17,10 +17,7 @@ filter has names of its own. Errors of other libraries are translated at the one
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from numbers import Integral, Real
-from os import PathLike
-from types import EllipsisType, NoneType
+from types import EllipsisType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -90,38 +87,3 @@ class BackendError(VsrError, RuntimeError):
 
 class OutOfMemoryError(BackendError, MemoryError):
     """The device has no room for this shape: try a smaller tile or batch."""
-
-
-_WORDS: dict[type, str] = {
-    NoneType: "None",
-    bool: "True or False",
-    float: "a number",
-    int: "a whole number",
-    str: "a string",
-    Mapping: "a dictionary",
-    PathLike: "a path",
-}
-
-
-def check_type(what: str, value: object, *kinds: type) -> None:
-    """Raise UsageError unless a value is of one of these types.
-
-    Args:
-        what: What the value is, in words.
-        value: It.
-        kinds: ``float`` takes whole numbers, too; neither takes True and False.
-    """
-    if isinstance(value, bool):
-        fits = bool in kinds
-    else:
-        numbers = {int: Integral, float: Real}  # those of NumPy are numbers, too
-        fits = isinstance(value, tuple(numbers.get(kind, kind) for kind in kinds))
-    if not fits:
-        words = [_WORDS.get(kind) or _with_article(kind.__name__) for kind in kinds if kind is not NoneType]
-        text = repr(value)
-        got = text if len(text) <= 40 and "\n" not in text else _with_article(type(value).__name__)
-        raise UsageError(f"Expected {what} to be {' or '.join(words)}, got {got}")
-
-
-def _with_article(name: str) -> str:
-    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"

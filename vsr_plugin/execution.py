@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
-from types import NoneType
 from typing import Literal, get_args
 
-from .arguments import named_arguments
+from .arguments import checked_arguments
 from .backends import BACKEND_NAMES, Precision, check_precision
-from .errors import UsageError, check_type
+from .errors import UsageError
 
 type Tile = int | Literal["auto", "off"]
 
 MIN_TILE = 32
+MAX_BATCH = 256
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
-@named_arguments()
+@checked_arguments()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
     """How and where a network runs; the same for every front end.
@@ -30,8 +29,8 @@ class Execution:
         device: "cpu", "cuda", "cuda:1"; by default CUDA where there is one.
         precision: "float32", "float16", "bfloat16" or "int8"; by default the fastest that costs no more than 0.02 dB,
             which int8 does not: it takes weights of its own. Samples enter and leave the network in float32.
-        batch: Frames (windows, of a tiled frame) that the network takes at once; by default chosen for the device and
-            the size of the frames.
+        batch: Frames (windows, of a tiled frame) that the network takes at once, 256 at most; by default chosen for the
+            device and the size of the frames. Fewer, where memory has no room for them.
         tile: "auto", "off", or input samples a side, at least 32. Out of memory makes it smaller, but not with "off".
         self_ensemble: Take the mean over the eight flips and rotations of the frame: a little better, eight times the
             work.
@@ -57,13 +56,6 @@ class Execution:
     reuse: Literal["auto", "off"] = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("backend", "device", "precision"):
-            check_type(name, getattr(self, name), str, NoneType)
-        for name in ("batch", "threads"):
-            check_type(name, getattr(self, name), int, NoneType)
-        check_type("tile", self.tile, int, str)
-        check_type("self_ensemble", self.self_ensemble, bool)
-        check_type("cache_dir", self.cache_dir, str, PathLike, NoneType)
         if self.cache_dir is not None:
             object.__setattr__(self, "cache_dir", Path(self.cache_dir))
             if self.cache_dir.exists() and not self.cache_dir.is_dir():
@@ -78,11 +70,10 @@ class Execution:
             raise UsageError(f"Unknown precision {self.precision!r}. Known precisions: {known}")
         if self.precision is not None and self.backend is not None:
             check_precision(self.backend, self.precision)
-        check_type("reuse", self.reuse, str)
         if self.reuse not in ("auto", "off"):
             raise UsageError(f"Expected reuse to be 'auto' or 'off', got {self.reuse!r}")
-        if self.batch is not None and self.batch < 1:
-            raise UsageError(f"Expected a batch of 1 or more frames, got {self.batch}")
+        if self.batch is not None and not 1 <= self.batch <= MAX_BATCH:
+            raise UsageError(f"Expected a batch of 1 to {MAX_BATCH} frames, got {self.batch}")
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"Expected 1 or more threads, got {self.threads}")
         if isinstance(self.tile, str):

@@ -9,14 +9,14 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from .arguments import named_arguments
-from .errors import UsageError, check_type
+from .arguments import check_type, checked_arguments
+from .errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from fractions import Fraction
 
     import torch
 
@@ -78,7 +78,7 @@ class ChromaLocation(Enum):
     BOTTOM = (0, 1)
 
 
-@named_arguments()
+@checked_arguments()
 @dataclass(frozen=True, slots=True)
 class ColorSpec:
     """All that is needed to read samples; nothing in it is left unresolved that a conversion needs.
@@ -108,15 +108,13 @@ class ColorSpec:
     floating: bool = False
 
     def __post_init__(self) -> None:
-        check_type("the matrix", self.matrix, Matrix)
-        check_type("the range", self.range, Range)
         if self.floating and (self.depth not in (16, 32) or self.subsampling != (0, 0)):
             raise UsageError(
                 f"Expected floating-point samples of 16 or 32 bits without subsampling, got {self.depth} bits "
                 f"and {self.subsampling}: convert the input first"
             )
         if not (self.floating or 8 <= self.depth <= 16):
-            raise UsageError(f"Expected samples of 8 to 16 bits, got {self.depth}: convert the input first")
+            raise UsageError(f"Expected a depth of 8 to 16 bits, got {self.depth}: convert the input first")
         if self.matrix is Matrix.RGB and self.subsampling != (0, 0):
             raise UsageError(f"Expected RGB without subsampling, got {self.subsampling}")
 
@@ -140,7 +138,7 @@ class ColorSpec:
         return -(-height >> vertical), -(-width >> horizontal)
 
 
-@named_arguments(color="ColorSpec")
+@checked_arguments("planes", color="ColorSpec")
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
     """One frame in presentation order; equal only to itself.
@@ -169,8 +167,7 @@ class Frame:
     sample_aspect_ratio: Fraction | None = None
 
     def __post_init__(self) -> None:
-        check_type("the planes", self.planes, tuple, list)
-        check_type("the time base", self.time_base, Fraction)
+        check_type("planes", self.planes, tuple | list)
         if not 1 <= len(self.planes) <= 4:
             raise UsageError(
                 f"Expected 1 to 4 planes (gray, YUV or RGB, with or without alpha), got {len(self.planes)}"

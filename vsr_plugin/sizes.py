@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, get_args
 
-from .arguments import named_arguments
+from .arguments import checked_arguments
 from .errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ type Fit = Literal["inside", "cover", "stretch"]
 _FINEST = 65535  # the largest number in a pixel aspect ratio of H.264 (ITU-T H.264, E.2.1)
 
 
-@named_arguments()
+@checked_arguments()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
     """The size that frames are to have, as they are seen: of a film that is shown upright, it is the upright size.
@@ -56,8 +56,12 @@ class Size:
         if self.width is None and self.height is None:
             raise UsageError("Expected a width or a height in pixels, got neither")
         for name, side in (("width", self.width), ("height", self.height)):
-            if side is not None and (type(side) is not int or side < 1):
+            if side is not None and side < 1:
                 raise UsageError(f"Expected a {name} of 1 or more pixels, got {side!r}")
+        if self.scale is not None and self.scale < 1:
+            raise UsageError(f"Expected a scale of 1 or more, got {self.scale}")
+        if not all(map(math.isfinite, self.shift)):
+            raise UsageError(f"Expected a shift in pixels, got {self.shift}")
         fits = get_args(Fit.__value__)
         if self.fit not in fits:
             raise UsageError(f"Unknown fit {self.fit!r}. Known fits: {', '.join(fits)}")
@@ -108,6 +112,8 @@ class Size:
         Raises:
             UsageError: the size is not larger than the frames, or beyond what two networks reach.
         """
+        if width < 1 or height < 1:
+            raise UsageError(f"Expected a width and a height of 1 or more pixels, got {width}×{height}")
         asked = (self.height, self.width) if transposed else (self.width, self.height)
         shape = (ratio or Fraction(1)) if self.squares else Fraction(1)
         full = (width * shape, Fraction(height))  # in pixels of the shape that the result has

@@ -148,9 +148,19 @@ def test_what_cannot_be_built_here_says_what_can(
 def test_an_empty_cache_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert vsr(monkeypatch, "cache", "ls", "--cache-dir", tmp_path / "nowhere") == 0
+    assert vsr(monkeypatch, "cache", "ls", "--cache-dir", tmp_path) == 0
     said = capsys.readouterr()
-    assert (said.out, said.err) == ("", f"0 files, 0.0 MB, in {tmp_path / 'nowhere'}\n")
+    assert (said.out, said.err) == ("", f"0 files, 0.0 MB, in {tmp_path}\n")
+
+
+@pytest.mark.parametrize("command", ["ls", "clear"])
+def test_a_cache_that_is_not_there_is_an_error_if_it_is_named(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert vsr(monkeypatch, "cache", command, "--cache-dir", tmp_path / "nowhere") == 1
+    assert capsys.readouterr().err == f"Error: No such folder: {tmp_path / 'nowhere'}\n"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert vsr(monkeypatch, "cache", command) == 0
 
 
 @pytest.mark.parametrize("command", ["ls", "clear"])

@@ -156,6 +156,20 @@ finally:
 """
 
 
+@pytest.mark.parametrize("name", ["page.html", "page.mkv"])
+def test_a_comparison_that_is_stopped_says_what_is_not_finished(media: Media, tmp_path: Path, name: str) -> None:
+    words = (str(media("lossless.mkv")), "-m", "srresnet", "-x", "4", "--backend", "eager", "-o", name)
+    with Command("vsr", "compare", *words, folder=tmp_path) as command:
+        for _ in range(600):
+            if "srresnet" in command.stderr:  # it says what it does
+                break
+            time.sleep(0.05)
+        command.send(signal.SIGINT)
+        assert command.wait() == 130
+        assert command.stderr.splitlines()[-1] == f"Stopped: {name} was not finished"
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_torch_is_not_loaded_to_its_end_for_a_command_that_stops(tmp_path: Path, number: int) -> None:
     (tmp_path / "torch").mkdir()

@@ -92,7 +92,8 @@ class Command:
     @property
     def stderr(self) -> str:
         """What it has said on standard error."""
-        return (self._said / "err").read_text()
+        said = self._said / "err"
+        return said.read_text() if said.exists() else ""  # it may not have started yet
 
     def __enter__(self) -> Self:
         return self

@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import pytest
+from av.codec.hwaccel import HWDeviceType
 
 from vsr_plugin.errors import DamagedInputError, InputError, UsageError
 from vsr_plugin.frames import ChromaLocation, Matrix, Range
@@ -17,6 +18,7 @@ from vsr_plugin.stream import Selection, Source
 from vsr_plugin.stream.color import read_color
 from vsr_plugin.stream.damage import Tally
 from vsr_plugin.stream.first_frame import FirstFrame
+from vsr_plugin.stream.selection import HWACCELS
 
 from .conftest import Media, frame_times
 
@@ -257,9 +259,13 @@ def test_a_codec_that_ffmpeg_lacks_is_named(media: Media) -> None:
 def test_without_the_hardware_it_decodes_in_software(media: Media, caplog: pytest.LogCaptureFixture) -> None:
     frames = list(Source(media("plain.mp4"), Selection(hwaccel="cuda")))
     assert len(frames) == 38
-    unknown = list(Source(media("plain.mp4"), Selection(hwaccel="abacus")))
-    assert len(unknown) == 38
     assert "decoding in software" in caplog.text
+
+
+def test_hardware_that_ffmpeg_does_not_know_is_refused() -> None:
+    assert set(HWACCELS) == {kind.name for kind in HWDeviceType} - {"none"}
+    with pytest.raises(UsageError, match=r"Unknown hwaccel 'abacus'\. Expected one of amf, cuda, d3d11va, "):
+        Selection(hwaccel="abacus")
 
 
 def test_a_part_of_an_image_sequence(media: Media, tmp_path: Path) -> None:

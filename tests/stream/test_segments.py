@@ -1220,7 +1220,7 @@ def test_what_somebody_puts_beside_the_parts_stays(resume: Resume, tmp_path: Pat
 
 @pytest.mark.parametrize("length", [Fraction(0), Fraction(-5)])
 def test_a_segment_has_a_length(resume: Resume, tmp_path: Path, length: Fraction) -> None:
-    with pytest.raises(UsageError, match="Expected segments of more than 0 seconds"):
+    with pytest.raises(UsageError, match="Expected a segment length above 0 seconds"):
         resume(segment_length=length)
     assert not (tmp_path / "out.mkv").exists()
 

@@ -88,6 +88,7 @@ def compare(
     if not still:
         check_encoding(suffix, Encoding())
 
+    tell_if_stopped(lambda: f"{printable(str(target))} was not finished")
     load_torch()
     from ..compare import Candidate, Crop, compare_on_a_page
     from ..compare import compare as write
@@ -111,7 +112,6 @@ def compare(
         return
     if length is None and not still:
         length = _SECONDS
-    tell_if_stopped(lambda: f"{printable(str(target))} was not finished")
     with progress(path.name, f"loading {models}", quiet=False) as show:
         shown = write(
             clip,

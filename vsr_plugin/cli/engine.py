@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..backends import check_precision
-from ..errors import OutputError, UsageError
+from ..errors import InputError, OutputError, UsageError
 from ..installation import install
 from ..models import CLEAN, find_model
 from .values import TunedFor, complete_model, split_model
@@ -131,9 +131,9 @@ def list_cache(
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects instead of a table.")] = False,
 ) -> None:
     """List engine files and what lies beside them, the newest first."""
-    from ..backends.tensorrt.cache import default_folder, entries
+    from ..backends.tensorrt.cache import entries
 
-    folder = _folder(cache_dir or default_folder())
+    folder = _cache(cache_dir)
     files = entries(folder)
     if as_json:
         rows = [
@@ -153,10 +153,21 @@ def list_cache(
 @cache.command("clear", short_help="Remove what `vsr cache ls` lists.")
 def clear_cache(cache_dir: Annotated[Path | None, _CACHE_DIR] = None) -> None:
     """Remove what `vsr cache ls` lists; it is made again when it is needed."""
-    from ..backends.tensorrt.cache import clear, default_folder
+    from ..backends.tensorrt.cache import clear
 
-    folder = _folder(cache_dir or default_folder())
+    folder = _cache(cache_dir)
     typer.echo(f"Removed {_count(*clear(folder))} from {folder}", err=True)
+
+
+def _cache(path: Path | None) -> Path:
+    """The folder that is named, or the user's, which need not be there before the first engine."""
+    from ..backends.tensorrt.cache import default_folder
+
+    if path is None:
+        return _folder(default_folder())
+    if not path.exists():
+        raise InputError(f"No such folder: {path}")
+    return _folder(path)
 
 
 def _folder(path: Path) -> Path:

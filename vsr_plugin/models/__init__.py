@@ -15,8 +15,8 @@ from importlib import import_module, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..arguments import named_arguments
-from ..errors import UsageError, WeightsError, check_type
+from ..arguments import check_type, checked_arguments
+from ..errors import UsageError, WeightsError
 from .catalogue import MODELS
 from .specs import CLEAN, TUNINGS, ModelSpec, NetworkSpec
 
@@ -75,9 +75,8 @@ def find_model(name: str, scale: int | None = None) -> ModelSpec:
         UsageError: an unknown name (the message lists the known ones, and suggests one that has weights) or a scale
             the model lacks.
     """
-    check_type("the model", name, str)
-    if scale is not None:
-        check_type("the scale", scale, int)
+    check_type("model", name, str)
+    check_type("scale", scale, int | None)
     if name not in MODELS:
         usable = sorted(model for model, spec in MODELS.items() if any(map(spec.weights, spec.scales)))
         others = sorted(MODELS.keys() - set(usable))
@@ -125,7 +124,7 @@ def set_scale(module: nn.Module, scale: int) -> None:
             part.scale = scale  # type: ignore[assignment]
 
 
-@named_arguments()
+@checked_arguments()
 def load_model(name: str, scale: int, weights: str | Path | None = None, *, tuned_for: str = CLEAN) -> nn.Module:
     """Build a model and read its weights: the shipped ones, or a file of the user's own.
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..errors import UsageError, check_type
+from ..arguments import check_type
+from ..errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +32,7 @@ def check_modules(given: object, scales: Sequence[int], known: Sequence[int]) ->
             raise UsageError(f"Expected a module for each of the scales {_listed(scales)}, got one")
         return {scales[0]: _module(given)}
     for scale in given:
-        check_type("a scale", scale, int)
+        check_type("a scale of module", scale, int)
         if scale not in known:
             raise UsageError(
                 f"Expected modules for scales that the spec has an overlap for ({_listed(known)}), got {scale}"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..arguments import named_arguments
-from ..errors import UsageError, check_type
+from ..arguments import checked_arguments
+from ..errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 CLEAN = "clean"
 # What weights are trained for: small images that were only shrunk, or those of a compressed video.
@@ -19,7 +21,7 @@ def weights_key(model: str, scale: int, tuned_for: str = CLEAN) -> str:
     return f"{model}_x{scale}" + ("" if tuned_for == CLEAN else f"_{tuned_for}")
 
 
-@named_arguments()
+@checked_arguments()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkSpec:
     """What must be known of a network to run it.
@@ -43,7 +45,6 @@ class NetworkSpec:
     exact_in_windows: bool = True
 
     def __post_init__(self) -> None:
-        check_type("the overlap", self.overlap, Mapping)
         if not self.overlap or any(scale < 1 or radius < 0 for scale, radius in self.overlap.items()):
             raise UsageError(f"Expected an overlap of 0 or more input pixels for every scale, got {dict(self.overlap)}")
         if self.channels not in (1, 3):
@@ -57,7 +58,7 @@ class NetworkSpec:
         return tuple(self.overlap)
 
 
-@named_arguments()
+@checked_arguments()
 @dataclass(frozen=True, slots=True)
 class ModelSpec(NetworkSpec):
     """A row of the catalogue: what must be known of a model before its weights are read.

@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, Self
 
-from ..arguments import named_arguments
+from ..arguments import checked_arguments
 from ..engine import Upscaler
 from ..errors import UsageError, VsrError
 from ..models import CLEAN, MODELS, check_tuning
@@ -170,7 +170,7 @@ def choose(
     return Chosen(model, fps, best is not None, trial.psnr(model), trial.scales)
 
 
-@named_arguments(scale="Size", selection="Selection", encoding="Encoding", execution="Execution")
+@checked_arguments(scale="Size", selection="Selection", encoding="Encoding", execution="Execution")
 def best_model(
     source: str | Path,
     scale: int | Size = 2,

@@ -7,10 +7,9 @@ import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from types import NoneType
 
-from ..arguments import named_arguments
-from ..errors import UsageError, check_type
+from ..arguments import check_type, checked_arguments
+from ..errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ _WORST_CRF = {"libx264": 51, "libx265": 51, "libaom-av1": 63, "libsvtav1": 63, "
 _WHOLE_CRF = _WORST_CRF.keys() - {"libx264", "libx265"}
 
 
-@named_arguments()
+@checked_arguments("options")
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """How to encode; what is None or absent is chosen from the output's name and the source's depth.
@@ -83,22 +82,21 @@ class Encoding:
     pixel_format: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("codec", "preset", "pixel_format"):
-            check_type(name, getattr(self, name), str, NoneType)
-        check_type("crf", self.crf, float, NoneType)
         if self.crf is not None and not math.isfinite(self.crf):
             raise UsageError(f"Expected crf to be a number, got {self.crf}")
-        check_type("the encoder's options", self.options, Mapping)
+        check_type("options", self.options, Mapping[str, object])
+        for name, value in self.options.items():
+            check_type(f"options[{name!r}]", value, str | float | bool)
         object.__setattr__(self, "options", {str(name): str(value) for name, value in self.options.items()})
 
     @classmethod
+    @checked_arguments()
     def of(cls, encoding: Encoding | str | None) -> Encoding:
         """An encoding as people name it: None is the default, and a string an encoder.
 
         Raises:
             UsageError: anything else.
         """
-        check_type("the encoding", encoding, cls, str, NoneType)
         return encoding if isinstance(encoding, Encoding) else cls(codec=encoding)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from types import NoneType
 from typing import Any
 
-from ..arguments import named_arguments
-from ..errors import UsageError, check_type
+from ..arguments import checked_arguments
+from ..errors import UsageError
 from ..frames import Matrix, Range
 
 # What an error names: the short names first.
@@ -21,7 +20,14 @@ _NAMES: dict[type, tuple[str, ...]] = {
 }  # fmt: skip
 
 
-@named_arguments()
+# As FFmpeg names them (libavutil/hwcontext.c).
+HWACCELS = (
+    "amf", "cuda", "d3d11va", "d3d12va", "drm", "dxva2", "mediacodec", "ohcodec", "opencl", "qsv", "vaapi", "vdpau",
+    "videotoolbox", "vulkan",
+)  # fmt: skip
+
+
+@checked_arguments("start", "duration", "frame_rate", "matrix", "range")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """Which frames of a source are taken, and how they are decoded; by default all of them, as they are.
@@ -57,23 +63,31 @@ class Selection:
             value = getattr(self, name)
             if value is None:
                 continue
-            try:
-                value = Fraction(value)
-            except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
-                raise UsageError(f"Expected {name} to be a number, got {value!r}") from error
+            value = exact(name, value)
             if value < 0 or (name == "frame_rate" and value == 0):
                 least = "above 0" if name == "frame_rate" else "of 0 or more"
                 raise UsageError(f"Expected {name} to be a number {least}, got {value}")
             object.__setattr__(self, name, value)
-        check_type("frames", self.frames, int, NoneType)
-        check_type("deinterlace", self.deinterlace, bool)
-        check_type("hwaccel", self.hwaccel, str, NoneType)
+        if self.hwaccel is not None and self.hwaccel not in HWACCELS:
+            raise UsageError(f"Unknown hwaccel {self.hwaccel!r}. Expected one of {', '.join(HWACCELS)}")
         if self.frames is not None and self.frames < 1:
             raise UsageError(f"Expected frames to be 1 or more, got {self.frames}")
         object.__setattr__(self, "matrix", _named(Matrix, "matrix", self.matrix))
         object.__setattr__(self, "range", _named(Range, "range", self.range))
         if self.matrix in (Matrix.RGB, Matrix.UNSPECIFIED):
             raise UsageError(f"Expected a matrix of YUV, got {Matrix(self.matrix).name.lower()}", matrix=None)
+
+
+def exact(name: str, value: Any) -> Fraction:
+    """A number, or a string that says one, as a fraction; ``name`` is the argument's.
+
+    Raises:
+        UsageError: it is something else, or not finite.
+    """
+    try:
+        return Fraction(value)
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
+        raise UsageError(f"Expected {name} to be a number, got {value!r}") from error
 
 
 def _named[Kind: (Matrix, Range)](kind: type[Kind], what: str, value: Any) -> Kind | None:

@@ -9,26 +9,24 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
-from fractions import Fraction
-from os import PathLike
 from pathlib import Path
-from types import NoneType
 from typing import TYPE_CHECKING
 
-from ..arguments import named_arguments
-from ..engine import Upscaler
-from ..errors import UsageError, check_type
+from ..arguments import checked_arguments
+from ..errors import UsageError
 from ..reuse import Reuse
 from .buffered import buffered
 from .decode import Source
 from .encode import encode
 from .encoding import Encoding
 from .output import check_output
-from .selection import Selection
+from .selection import Selection, exact
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from fractions import Fraction
 
+    from ..engine import Upscaler
     from ..frames import Frame
     from .segments.executor import Executor
     from .segments.job import Joined
@@ -174,7 +172,7 @@ class Report:
         return (self.frames - self.kept) / self.seconds if self.seconds else 0.0
 
 
-@named_arguments(upscaler="Upscaler", selection="Selection", encoding="Encoding", executor="Cluster")
+@checked_arguments(upscaler="Upscaler", selection="Selection", encoding="Encoding", executor="Cluster")
 def upscale_file(
     source: str | Path,
     output: str | Path,
@@ -187,7 +185,7 @@ def upscale_file(
     on_progress: Callable[[Progress], None] | None = None,
     resume: bool = False,
     fresh: bool = False,
-    segment_length: Fraction = Fraction(20),
+    segment_length: Fraction | float = 20,
     executor: Executor | None = None,
 ) -> Report:
     """Enlarge a file; its sound, subtitles, chapters, metadata, timestamps and colors stay as they are.
@@ -214,7 +212,8 @@ def upscale_file(
         BackendError: the network cannot run.
     """
     began = time.perf_counter()
-    _check_types(source, output, upscaler, selection, on_progress, executor)
+    if executor is not None and not hasattr(executor, "run"):
+        raise UsageError(f"Expected executor to be a Cluster or another Executor, got {executor!r}")
     selection, encoding = selection or Selection(), Encoding.of(encoding)
     show = Meter(on_progress or (lambda _: None))
     if resume or fresh or executor is not None:
@@ -226,7 +225,7 @@ def upscale_file(
             upscaler,
             selection,
             encoding,
-            Cutting(segment_length, fresh=fresh, executor=executor),
+            Cutting(exact("segment_length", segment_length), fresh=fresh, executor=executor),
             overwrite=overwrite,
             strict=strict,
             on_written=show,
@@ -276,19 +275,6 @@ def _segments(joined: Joined) -> tuple[SegmentReport, ...]:
         )
         for segment, part in zip(joined.plan.segments, joined.parts, strict=True)
     )
-
-
-def _check_types(
-    source: object, output: object, upscaler: object, selection: object, on_progress: object, executor: object
-) -> None:
-    check_type("the source", source, str, PathLike)
-    check_type("the output", output, str, PathLike)
-    check_type("the upscaler", upscaler, Upscaler)
-    check_type("the selection", selection, Selection, NoneType)
-    if on_progress is not None and not callable(on_progress):
-        raise UsageError(f"Expected on_progress to be a function, got {on_progress!r}")
-    if executor is not None and not hasattr(executor, "run"):
-        raise UsageError(f"Expected the executor to be a Cluster or another Executor, got {executor!r}")
 
 
 def _report(

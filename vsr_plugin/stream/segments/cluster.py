@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TextIO, cast
 from urllib.parse import urlsplit
 
-from ...arguments import named_arguments
+from ...arguments import checked_arguments
 from ...errors import BackendError, UsageError
 from ...installation import install
 from .dispatch import Handle, dispatch
@@ -54,7 +54,7 @@ _ENVIRONMENT = {
 }
 
 
-@named_arguments()
+@checked_arguments()
 class Cluster:
     """An `Executor` whose workers are processes of Ray; a context manager.
 

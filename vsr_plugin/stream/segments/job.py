@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError, OutputError, UsageError, VsrError, check_type
+from ...errors import InputError, OutputError, UsageError, VsrError
 from ..damage import Damage
 from ..input import can_seek
 from ..input_file import input_name
@@ -57,9 +57,8 @@ class Cutting:
     executor: Executor | None = None
 
     def __post_init__(self) -> None:
-        check_type("the length of a segment", self.length, Fraction)
         if self.length <= 0:
-            raise UsageError(f"Expected segments of more than 0 seconds, got {self.length}")
+            raise UsageError(f"Expected a segment length above 0 seconds, got {self.length}")
 
 
 @dataclass(frozen=True, slots=True)
