@@ -480,7 +480,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> type[SmallBackend]:
     return SmallBackend
 
 
-@pytest.mark.parametrize(("tile", "batch"), [("off", 2), (64, 12)])
+@pytest.mark.parametrize(("tile", "batch"), [("off", 1), (64, 12)])
 def test_a_batch_is_no_larger_than_the_memory_that_a_cpu_has(
     small: type[SmallBackend], tile: Any, batch: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -687,7 +687,7 @@ def test_what_a_network_must_not_return_is_told(backend: str, network: Any, mess
         (None, 2, "Expected a module of torch or a function of a tensor, got None"),
         ({2: nn.Identity()}, 3, "Expected a module for scale 3, got 2"),
         ({}, 3, "Expected a module for scale 3, got none"),
-        ({"2": nn.Identity()}, 2, "Expected a scale to be a whole number, got '2'"),
+        ({"2": nn.Identity()}, 2, "Expected a scale of module to be a whole number, got '2'"),
         ({2: nn.Identity(), 5: nn.Identity()}, 2, r"Expected modules for scales .* \(2, 3\), got 5"),
         ({2: nn.Identity(), 3: 7}, 2, "Expected a module of torch or a function of a tensor, got 7"),
         (_spoilt(), 2, r"Expected weights that are numbers, got NaN or infinity in weight"),
