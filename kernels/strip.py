@@ -48,7 +48,7 @@ def _first_layer(
     SIZE: tl.constexpr, OUT: tl.constexpr, FROM_SAMPLES: tl.constexpr, DTYPE: tl.constexpr, OPERAND: tl.constexpr,
 ):  # fmt: skip
     """(M, OUT) float32: the convolution of one plane, at places ``y`` and ``x`` (M,), with zeros around it."""
-    BLOCK_K: tl.constexpr = 32
+    BLOCK_K: tl.constexpr = 16 if SIZE * SIZE <= 16 else 32  # what the weights are padded to: `Form.block_k`
     offs_n = tl.arange(0, OUT)
     acc = tl.zeros((y.shape[0], OUT), tl.float32)
     for k in tl.static_range(0, SIZE * SIZE, BLOCK_K):

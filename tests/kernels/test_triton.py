@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -146,6 +147,20 @@ def wide_espcn(size: int) -> tuple[Any, ...]:
     return first, EXAMPLES.random_layer(16, 16, size, activation="tanh"), last
 
 
+def first_of(size: int, layers: tuple[Any, ...]) -> tuple[Any, ...]:
+    first = layers[0]
+    other = EXAMPLES.random_layer(len(first.weight), 1, size, activation=first.activation)
+    return other, *layers[1:]
+
+
+def before_nan(packed: Any) -> Any:
+    """A layer whose weights lie before numbers that no sum survives, for a kernel that reads too far."""
+    weight = packed.weight
+    memory = torch.full((4 * weight.numel(),), torch.nan, dtype=weight.dtype, device=weight.device)
+    memory[: weight.numel()] = weight.flatten()
+    return replace(packed, weight=memory[: weight.numel()].view(weight.shape))
+
+
 @pytest.mark.parametrize(
     ("whole", "layers", "fits"),
     [
@@ -153,10 +168,12 @@ def wide_espcn(size: int) -> tuple[Any, ...]:
         *((FSRCNN.KERNEL, EXAMPLES.fsrcnn_layers(2, d, 12, 1), False) for d in (16, 40, 48, 65)),
         (ESPCN.KERNEL, wide_espcn(9), True),
         (ESPCN.KERNEL, wide_espcn(31), False),
+        *((ESPCN.KERNEL, first_of(size, EXAMPLES.espcn_layers(2, 16, 16)), True) for size in (1, 3, 7)),
+        *((FSRCNN.KERNEL, first_of(size, EXAMPLES.fsrcnn_layers(2, 20, 12, 1)), True) for size in (1, 3, 7)),
     ],
 )
 def test_a_network_that_is_said_to_fit_is_computed(whole: Any, layers: Any, fits: bool, device: torch.device) -> None:
-    packed = tuple(CONVOLUTION.pack(layer, torch.float32, device) for layer in layers)
+    packed = tuple(before_nan(CONVOLUTION.pack(layer, torch.float32, device)) for layer in layers)
     assert whole.fits([one.form for one in packed]) is fits
     if fits:
         x = torch.rand(1, 1, 3, 5, device=device)
