@@ -117,9 +117,15 @@ def test_markdown_says_what_is_below_its_paper(monkeypatch: pytest.MonkeyPatch) 
 def test_markdown_has_set14_and_what_was_trained_on_a_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     row = {"set5": {"psnr": 36.9}, "set14": {"psnr": 32.57}}
     seen = [{"command": "vsr train", "steps": 1, "seen": ["Set5's `woman`"]}, {"command": "vsr train", "steps": 2}]
-    rows = {"espcn_x2": row | {"training": seen}, "espcn_x3": {"set5": {"psnr": 33.0}}, "fsrcnn_x2": row}
+    rows = {
+        "espcn_x2": row | {"training": seen},
+        "espcn_x3": {"set5": {"psnr": 33.0}},
+        "fsrcnn_x2": row,
+        "srcnn_x2": {},
+    }
     monkeypatch.setattr("vsr_plugin.models.listing.manifest", lambda: rows)
-    _, set14, *rest = models_markdown().split("\n\n")
+    set5, set14, *rest = models_markdown().split("\n\n")
+    assert "| – | no weights yet |" in next(line for line in set5.splitlines() if "`srcnn`" in line)  # not measured
     assert set14.startswith("| Set14 | paper | ×2 | ×3 |")
     assert "| `espcn` | Shi, CVPR 2016 | 32.57 | – |" in set14
     assert "Set5's `woman` was among the training images of `espcn`." in rest

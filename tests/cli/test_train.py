@@ -57,7 +57,7 @@ def test_train_then_export_writes_weights_and_where_they_come_from(
     assert result.stdout == f"{run / 'best.safetensors'}\n"
     assert "100%  step 3  loss" in result.stderr
 
-    words = ["models", "export", str(run), str(weights), "--measure", f"squares={folder}", "--notice", 'quoted "so"']
+    words = ["models", "export", str(run), str(weights), "--measure", f"Squares={folder}", "--notice", 'quoted "so"']
     with pytest.raises(UsageError, match="tpu"):
         CliRunner().invoke(app, [*words, "--device", "tpu"], catch_exceptions=False)
     assert not weights.exists()
@@ -145,6 +145,8 @@ def test_export_keeps_the_other_rows_and_the_commands_that_led_here(
         CliRunner().invoke(app, ["models", "export", run, str(weights)], catch_exceptions=False)
     rows = tomllib.loads((weights / "manifest.toml").read_text(encoding="utf-8"))
     assert list(rows) == ["fsrcnn-s_x2", "fsrcnn-s_x3"]
+    as_trained = load_file(weights / "fsrcnn-s_x2.safetensors").values()  # what half would cost was not measured
+    assert {value.dtype for value in as_trained} == {torch.float32}
     assert rows["fsrcnn-s_x2"]["training"][0] == rows["fsrcnn-s_x3"]["training"][0]
     assert "--from fsrcnn-s_x3.safetensors" in rows["fsrcnn-s_x2"]["training"][1]["command"]
 

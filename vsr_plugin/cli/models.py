@@ -222,7 +222,8 @@ def export(
 
 
 def _named_folders(words: Sequence[str]) -> dict[str, Path]:
-    found = _named_paths("--measure NAME=FOLDER", words)
+    """Folders of images by the benchmark's name, which the manifest has in small letters."""
+    found = {name.lower(): folder for name, folder in _named_paths("--measure NAME=FOLDER", words).items()}
     _check_folders(found.values())
     return found
 
@@ -306,7 +307,7 @@ def _rows(scale: int | None, names: Sequence[str]) -> list[dict[str, Any]]:
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     measured = f"{row['set5']['psnr']:.2f} dB" if row["set5"] else "–"
-    quality = row["quality"] or "no weights"
+    quality = row["quality"] or ("not measured" if row["weights"] else "no weights")
     name = row["model"] + "*" * ((row["model"], row["scale"]) == (DEFAULT, DEFAULT_SCALE))
     return (
         name,

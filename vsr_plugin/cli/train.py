@@ -14,8 +14,8 @@ def train(
         list[str],
         typer.Option(
             metavar="FOLDER|FILM[:WEIGHT]",
-            help="Images, or frames of a film; repeat for several, drawn from equally often, or as often as WEIGHT "
-            "says.",
+            help="Ten images or more, or a film's frames; repeat for several, drawn from equally often, or as often as "
+            "WEIGHT says.",
         ),
     ],
     scales: Annotated[

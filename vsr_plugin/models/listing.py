@@ -18,7 +18,9 @@ _TITLES = {"set5": "Set5", "set14": "Set14"}
 
 def models_markdown() -> str:
     """Tables of what has weights, one per benchmark, and of what has none, and what must be known of the figures."""
-    shipped = {name: [scale for scale in spec.scales if _measured(name, scale)] for name, spec in MODELS.items()}
+    shipped = {
+        name: [scale for scale in spec.scales if f"{name}_x{scale}" in manifest()] for name, spec in MODELS.items()
+    }
     lines: list[str] = []
     for benchmark in BENCHMARKS:
         lines += [*_table(benchmark, {name: found for name, found in shipped.items() if found}), ""]
@@ -83,7 +85,7 @@ def _measured(name: str, scale: int, benchmark: str = BENCHMARKS[0]) -> float | 
 def _cell(name: str, scale: int, benchmark: str) -> str:
     measured, paper = _measured(name, scale, benchmark), published_psnr(name, scale, benchmark)
     if measured is None:
-        return "no weights yet" if _measured(name, scale) is None else "–"
+        return "–" if f"{name}_x{scale}" in manifest() else "no weights yet"
     return f"{measured:.2f}" + (f" ({paper:.2f}, {signed(measured - paper)})" if paper else "")
 
 
