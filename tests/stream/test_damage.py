@@ -17,7 +17,7 @@ from PIL import Image
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import DamagedInputError, InputError
 from vsr_plugin.stream import Selection, Source, upscale_file
-from vsr_plugin.stream.gif import fits
+from vsr_plugin.stream.containers.gif import fits
 
 from .conftest import FAST, Make, Media, frame_times, piped
 

@@ -13,7 +13,7 @@ import pytest
 
 from vsr_plugin.errors import OutputError
 from vsr_plugin.stream import Encoding
-from vsr_plugin.stream.matroska_header import state_aspect, unread
+from vsr_plugin.stream.containers.matroska_header import state_aspect, unread
 
 from .conftest import Media, frame_times, piped, probe, streams, video
 

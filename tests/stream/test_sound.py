@@ -13,10 +13,11 @@ import av.logging
 import pytest
 
 from vsr_plugin.engine import Upscaler
-from vsr_plugin.stream import Source, mov, upscale_file
+from vsr_plugin.stream import Source, upscale_file
+from vsr_plugin.stream.containers import mov
+from vsr_plugin.stream.containers.walk import BrokenError
 from vsr_plugin.stream.input_file import InputFile
 from vsr_plugin.stream.sound import fits, lacking
-from vsr_plugin.stream.walk import BrokenError
 
 from .conftest import FAST, Make
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from vsr_plugin.errors import OutputError
 from vsr_plugin.stream import Encoding
-from vsr_plugin.stream.still import read_still
+from vsr_plugin.stream.stills.still import read_still
 
 Enlarge = Callable[..., Path]
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

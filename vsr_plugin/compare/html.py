@@ -17,7 +17,7 @@ from ..interpolation import interpolation
 from ..models.guide import psnr
 from ..stream import Selection, Source
 from ..stream.output import Part
-from ..stream.png import png
+from ..stream.stills.png import png
 from .crop import busiest, cut
 from .moments import clock, moments
 from .versions import Candidate, enlarge

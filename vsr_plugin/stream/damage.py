@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import DamagedInputError
-from .avi import avi_check
+from .containers.avi import avi_check
+from .containers.matroska import matroska_check
+from .containers.structure import CHECKS
+from .containers.transport import transport_check
+from .containers.walk import Walk
 from .input import Pipe, python_file, seconds, size_of
-from .jpeg import is_whole
-from .matroska import matroska_check
-from .structure import CHECKS
-from .transport import transport_check
-from .walk import Walk
+from .stills.jpeg import is_whole
 
 if TYPE_CHECKING:
     from av.container import InputContainer

@@ -18,7 +18,7 @@ from .ffmpeg_log import Errors
 from .input import has_no_clock
 from .planes import read_planes, readable
 from .side_data import NAMES, read_side_data
-from .still import READ, read_still
+from .stills.still import READ, read_still
 from .timeline import FrameClock, spread
 
 if TYPE_CHECKING:

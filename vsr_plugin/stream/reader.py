@@ -15,8 +15,8 @@ from av.error import FFmpegError
 from av.format import Flags
 
 from ..errors import InputError, OutputError
+from .containers.matroska_header import unread
 from .input import Pipe, can_seek, find_video, is_cover, open_input, python_file, seconds
-from .matroska_header import unread
 from .packets import PacketQueue
 from .sound import SoundTally
 from .timeline import Timeline, leaps

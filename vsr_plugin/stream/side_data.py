@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import av
 
-from .tiff import describes
+from .stills.tiff import describes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

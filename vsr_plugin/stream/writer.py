@@ -17,6 +17,7 @@ from av.error import ArgumentError, FFmpegError
 
 from ..errors import OutputError, UsageError
 from .clock import OutputClock
+from .containers.matroska_header import state_aspect
 from .copies import told_tags
 from .encoder import (
     STILL_IMAGES,
@@ -27,7 +28,6 @@ from .encoder import (
     states_aspect,
 )
 from .layout import layout
-from .matroska_header import state_aspect
 from .opening import open_container
 from .orientation import Turn, scaled
 from .planes import write_planes
@@ -35,7 +35,7 @@ from .rate import NO_B_FRAMES
 from .remux import Remux, drop, metadata_options
 from .sequence import is_pattern
 from .side_data import Losses, SideData, template
-from .still import WRITTEN, StillWriter
+from .stills.still import WRITTEN, StillWriter
 from .written import Written
 from .y4m import AspectWriter
 

@@ -9,11 +9,11 @@ import struct
 import zlib
 from typing import TYPE_CHECKING
 
+from ..stills.png import SIGNATURE
 from .asf import asf_check
 from .gif import gif_check
 from .mov import mov_check
 from .nut import nut_check
-from .png import SIGNATURE
 from .walk import BrokenError, another, perhaps
 
 if TYPE_CHECKING:

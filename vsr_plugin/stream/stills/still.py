@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import av
 
+from ..orientation import exif_matrix
 from . import jpeg, png
 from .jpeg import read_jpeg, write_jpeg
-from .orientation import exif_matrix
 from .png import read_png, write_png
 from .tiff import orientation, read_tiff, upright, write_tiff
 from .webp import is_webp, read_webp, write_webp
