@@ -333,7 +333,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "misspelt": ({"presicion": "float16"}, "unknown argument 'presicion'. Did you mean 'precision'?"),
     "twice": ({"batch": 2, "batch_size": 2}, "expected batch or batch_size, which mean the same, got both"),
     "no device": ({"device": "cuda:64"}, "no device 'cuda:64': torch reports"),
-    "no cache": ({"cache_dir": 5}, "expected cache_dir to be a string or a path, got 5"),
+    "no cache": ({"cache_dir": 5}, "expected cache_dir to be a path, got 5"),
 }
 
 

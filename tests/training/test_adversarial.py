@@ -12,7 +12,7 @@ from vsr_plugin.errors import UsageError, WeightsError
 from vsr_plugin.models.cost import parameters
 from vsr_plugin.models.edsr import EDSR
 from vsr_plugin.models.srresnet import SRResNet
-from vsr_plugin.training.adversarial import VGG19, Adversary, Discriminator, open_features
+from vsr_plugin.training.adversarial import VGG19, Adversary, Discriminator, open_features, unequal_phases
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +70,7 @@ def test_the_networks_own_features_stand_in_for_vgg() -> None:
 
 def test_the_two_pull_in_opposite_directions() -> None:
     generator = torch.Generator().manual_seed(0)
-    adversary = Adversary(nn.Identity(), 16, torch.device("cpu"), generator)
+    adversary = Adversary(nn.Identity(), 16, 2, 0.0, torch.device("cpu"), generator)
     real, made = torch.rand(8, 3, 16, 16, generator=generator), torch.full((8, 3, 16, 16), 0.5)
     for _ in range(5):
         adversary.learn(made, real, 1e-3)
@@ -85,3 +85,14 @@ def test_the_two_pull_in_opposite_directions() -> None:
     after = [parameter.grad for parameter in adversary.discriminator.parameters()]
     assert all(after is not None and torch.equal(before, after) for before, after in zip(learnt, after, strict=True))
     assert float(adversary.loss(real, real)) < float(adversary.loss(made, made))
+
+
+def test_a_grid_of_the_scales_size_costs_and_grain_does_not() -> None:
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(4, 3, 32, 32, generator=generator)
+    grid = torch.zeros(1, 1, 32, 32)
+    grid[..., ::4, ::4] = 0.02
+    grain = 0.005 * torch.randn(target.shape, generator=generator)  # as much energy, without a period
+    assert float(grain.square().mean()) == pytest.approx(float(grid.square().mean()), rel=0.05)
+    assert unequal_phases(target + grid, target, 4) > 20 * unequal_phases(target + grain, target, 4)
+    assert float(unequal_phases(target + 0.02, target, 4)) == pytest.approx(0, abs=1e-12)  # a level is no grid

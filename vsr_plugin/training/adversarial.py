@@ -146,12 +146,28 @@ def _load_vgg(features: nn.Module, path: Path) -> None:
     features.load_state_dict(state)
 
 
+def unequal_phases(output: Tensor, target: Tensor, scale: int) -> Tensor:
+    """The grid that sub-pixel convolutions print: the variance of a patch's mean errors, of one for each phase.
+
+    A discriminator takes it for the grain of photographs, and asks for more.
+
+    Args:
+        output: (N, C, H·scale, W·scale).
+        target: Of the same shape.
+        scale: The network's.
+    """
+    means = F.pixel_unshuffle(output - target, scale).mean((2, 3))  # (N, C·scale²)
+    return means.reshape(len(means), -1, scale * scale).var(2).mean()
+
+
 class Adversary:
     """The discriminator with its optimizer, and the loss that the network gets from it.
 
     Args:
         features: As `open_features` gives them.
         side: Of the large patches: a multiple of 16.
+        scale: The network's.
+        grid: What `unequal_phases` counts beside the content.
         device: Where they are.
         generator: On the CPU, for the first weights.
         precision: ``float32`` or ``bfloat16``, of the discriminator's and the features' arithmetic.
@@ -161,10 +177,14 @@ class Adversary:
         self,
         features: nn.Module,
         side: int,
+        scale: int,
+        grid: float,
         device: torch.device,
         generator: torch.Generator,
         precision: str = "float32",
     ) -> None:
+        self._scale = scale
+        self._grid = grid
         self._precision = precision
         self._features = features.to(device)
         self.discriminator = Discriminator(side)
@@ -179,12 +199,13 @@ class Adversary:
         self._optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=1e-4, betas=(0.9, 0.999))
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """What the network is to make small: the distance of the features, and −log D (section 2.2)."""
+        """What the network is to make small: the distance of the features, −log D (section 2.2), and a grid."""
         content = F.mse_loss(self._run(self._features, output), self._run(self._features, target))
         self.discriminator.requires_grad_(requires_grad=False)
         looks_real = self._run(self.discriminator, output)
         self.discriminator.requires_grad_(requires_grad=True)
-        return content + _ADVERSARIAL * F.softplus(-looks_real).mean()
+        loss = content + _ADVERSARIAL * F.softplus(-looks_real).mean()
+        return loss + self._grid * unequal_phases(output, target, self._scale) if self._grid else loss
 
     def learn(self, output: Tensor, target: Tensor, lr: float) -> None:
         """Take one step towards telling the two apart; ``output`` is detached."""

@@ -127,8 +127,11 @@ class Trainer:
         self._adversary: Adversary | None = None
         if self.recipe.content:
             features = open_features(self.recipe.content, settings.vgg, self.module)
-            side = settings.scales[0] * self.recipe.patch[settings.scales[0]]
-            self._adversary = Adversary(features, side, self.device, self._generator, settings.precision)
+            scale = settings.scales[0]
+            side = scale * self.recipe.patch[scale]
+            self._adversary = Adversary(
+                features, side, scale, self.recipe.grid, self.device, self._generator, settings.precision
+            )
         elif settings.vgg is not None:
             raise UsageError(f"Expected no weights of VGG19 for the recipe {settings.recipe!r}", vgg=None)
         self._optimizer = self._open_optimizer()

@@ -53,6 +53,7 @@ class Recipe:
         mixed: Of a model that serves all scales, whether each step sees all of them in its batch, or takes turns.
         parent: Model whose weights of the same scale are the first ones; it is trained before, if none are given.
         content: For training against a discriminator: what it is added to, ``vgg54``, ``vgg22`` or ``mse``.
+        grid: What `adversarial.unequal_phases` counts beside that.
         chained: Whether, of several scales that are trained one after another, the others start from the first.
         initial: First weights, by name; see `initial.initialize`.
         sizes: Each image is there at each of these sizes; its eight orientations are always there.
@@ -79,6 +80,7 @@ class Recipe:
     mixed: Literal["batch", "turns"] = "batch"
     parent: str = ""
     content: Literal["", "vgg54", "vgg22", "mse"] = ""
+    grid: float = 0.0
     chained: bool = True
     initial: str = "bicubic"
     sizes: tuple[float, ...] = (1.0, 0.8, 0.6)
