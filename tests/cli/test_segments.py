@@ -58,7 +58,7 @@ def say(*words: str, folder: Path, code: int = 0, **how: Any) -> tuple[str, str]
 def _run_until_parts(folder: Path, parts: int, number: int) -> str:
     """Start, and stop by a signal when so many parts are there; what was said."""
     with Command("vsr-encode", "film.mkv", *_HOW, "-o", "out.mkv", "--resume", folder=folder) as command:
-        while len(list(folder.glob("out.mkv.parts/*.json"))) < parts + 1 and command.code is None:  # and the manifest
+        while len(list(folder.glob("out.mkv.parts/0*.part"))) < parts and command.code is None:
             time.sleep(0.01)
         command.send(number)
         assert command.wait() in (130, -number)
@@ -69,7 +69,7 @@ def test_a_killed_command_goes_on_where_it_was(film: Path) -> None:
     folder = film.parent
     say("vsr-encode", "film.mkv", *_HOW[:-2], "-o", "whole.mkv", folder=folder)
     _run_until_parts(folder, 1, signal.SIGKILL)
-    there = sorted(file.name for file in folder.glob("out.mkv.parts/*.json"))[:-1]  # without the manifest
+    there = list(folder.glob("out.mkv.parts/0*.part"))
     assert there
     assert not (folder / "out.mkv").exists()
 
@@ -143,7 +143,7 @@ def test_a_job_of_other_frames_is_listed_with_what_it_has_done(tmp_path: Path) -
     assert "2 of 3 segments are done" in said
     whole = ["vsr-encode", "film.mkv", "-o", "out.mkv", "--deinterlace", "-n", "1", "--backend", "eager"]
     assert "out.mkv.parts is left of an interrupted job: --resume goes on" in say(*whole, folder=tmp_path)[1]
-    assert list(tmp_path.glob("out.mkv.parts/*.packets"))
+    assert list(tmp_path.glob("out.mkv.parts/*.part"))
     (tmp_path / "other.mkv.parts").mkdir()
     for part in tmp_path.glob("out.mkv.parts/*"):
         (tmp_path / "other.mkv.parts" / part.name).write_bytes(part.read_bytes())
@@ -151,6 +151,30 @@ def test_a_job_of_other_frames_is_listed_with_what_it_has_done(tmp_path: Path) -
     assert [folder.name for folder in tmp_path.glob("*.parts")] == ["out.mkv.parts"], "of another output"
     say(*whole, "-y", "--fresh", folder=tmp_path)
     assert not list(tmp_path.glob("*.parts")), "what is too short to be cut begins anew, too"
+
+
+@pytest.mark.parametrize(
+    ("words", "segments", "why"),
+    [
+        (["-n", "30"], 2, None),
+        (["-o", "out.avi", "-c", "ffv1"], 3, "ffv1 in avi counts its frames"),
+        (["-c", "mpeg4"], 3, "mpeg4 in matroska counts its frames"),
+    ],
+)
+def test_a_film_is_listed_as_it_would_be_cut(words: list[str], segments: int, why: str | None, film: Path) -> None:
+    words = ["vsr", "segments", "film.mkv", "--segment", "1", "--json", *words]
+    told = json.loads(say(*words, folder=film.parent)[0])
+    assert len(told["segments"]) == segments
+    assert told["one_because"] == why
+
+
+def test_images_have_the_rate_that_is_asked_for(tmp_path: Path) -> None:
+    images = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=64x48:d=2", "%02d.png"]
+    subprocess.run(images, cwd=tmp_path, check=True)
+    words = ["vsr", "segments", "%02d.png", "--segment", "1", "--frame-rate", "10", "--json"]
+    told = json.loads(say(*words, folder=tmp_path)[0])
+    assert [row["start"] for row in told["segments"][:4]] == [0, 1, 2, 3]
+    assert told["one_because"] is None
 
 
 def test_images_are_listed_as_a_film(tmp_path: Path) -> None:
@@ -164,7 +188,7 @@ def test_images_are_listed_as_a_film(tmp_path: Path) -> None:
 def _done(folder: Path) -> set[tuple[str, int, int]]:
     """The parts that are whole, and when they were made."""
     found = set()
-    for file in folder.glob("out.mkv.parts/0*.json"):
+    for file in folder.glob("out.mkv.parts/0*.part"):
         with suppress(FileNotFoundError):
             status = file.stat()
             found.add((file.name, status.st_ino, status.st_mtime_ns))
@@ -173,7 +197,7 @@ def _done(folder: Path) -> set[tuple[str, int, int]]:
 
 def _die_when_placed() -> None:
     def look(event: str, arguments: tuple[Any, ...]) -> None:
-        if event != "os.remove" or not str(arguments[0]).endswith("00001.packets"):
+        if event != "os.remove" or not Path(arguments[0]).match("00001-*.part"):
             return
         if Path(arguments[0]).with_name("result.json").exists():
             os.kill(os.getpid(), signal.SIGKILL)
@@ -260,7 +284,7 @@ def test_a_full_disk_loses_nothing(share: float, kept: int, film: Path) -> None:
     assert "File too large" in lines[-1]
     assert len(lines) == (2 if kept else 1)
     assert not (folder / "out.mkv").exists()
-    assert len(list(folder.glob("out.mkv.parts/*.packets"))) == kept
+    assert len(list(folder.glob("out.mkv.parts/*.part"))) == kept
     _, said = say(*words, "--resume", folder=folder)
     assert ("3 of 3 segments are there" in said) == bool(kept)
     assert frames(folder / "out.mkv") == frames(folder / "whole.mkv")
@@ -310,7 +334,7 @@ def test_folders_keep_their_tree_and_what_is_done_is_skipped(film: Path) -> None
         (folder / name).write_bytes(film.read_bytes())
     words = ["vsr-encode", "-o", "out", "in", *_HOW, "--resume", "--skip-existing"]
     with Command(*words, folder=folder) as command:
-        while not list(folder.glob("out/**/*.parts/0*.json")) and command.code is None:
+        while not list(folder.glob("out/**/*.parts/0*.part")) and command.code is None:
             time.sleep(0.01)
         command.send(signal.SIGKILL)
         assert command.wait() == -signal.SIGKILL
@@ -337,14 +361,14 @@ def test_a_job_that_runs_is_not_cleared(film: Path) -> None:
     with filelock.FileLock(folder / "out.mkv.parts" / "lock"):
         _, said = say("vsr", "segments", "film.mkv", "--clear", folder=folder, code=1)
     assert said == "Error: out.mkv.parts is in use: another process makes the file\n"
-    assert list(folder.glob("out.mkv.parts/*.packets"))
+    assert list(folder.glob("out.mkv.parts/*.part"))
 
 
 def _keep_parts() -> None:
     unlink = Path.unlink
 
     def fail(file: Path, **how: Any) -> None:
-        if file.parent.name == "a.mkv.parts" and file.suffix == ".packets":
+        if file.parent.name == "a.mkv.parts" and file.suffix == ".part":
             raise OSError(errno.EIO, "Input/output error", str(file))
         unlink(file, **how)
 

@@ -104,7 +104,7 @@ def _run_until_parts(folder: Path) -> tuple[subprocess.Popen[str], dict[int, str
     process = subprocess.Popen(words, cwd=folder, stderr=subprocess.PIPE, text=True)
     while True:
         assert process.poll() is None, process.communicate()
-        if len(list(folder.glob("out.mkv.parts/0*.json"))) >= 3:
+        if len(list(folder.glob("out.mkv.parts/0*.part"))) >= 3:
             processes = _tree(process.pid)
             if sum("ray::Worker" in command for command in processes.values()) == 2:
                 return process, processes
@@ -124,7 +124,7 @@ def test_killed_with_workers_the_same_command_goes_on(whole_tree: bool, film: Pa
             os.kill(pid, signal.SIGKILL)
     process.communicate()
     assert _are_gone(processes, 90)  # Ray's own agents look now and then whether the others are there
-    done = len(list(film.parent.glob("out.mkv.parts/0*.json")))
+    done = len(list(film.parent.glob("out.mkv.parts/0*.part")))
     assert 3 <= done < 12
     _, said = say(*_RESUMED, "--workers", "2", folder=film.parent)
     assert f"{done} of 12 segments are there: going on" in said

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
 from fractions import Fraction
@@ -32,13 +33,13 @@ from vsr_plugin.models import NetworkSpec
 from vsr_plugin.sizes import Target, Window
 from vsr_plugin.stream import Encoding, Progress, Report, upscale_file
 from vsr_plugin.stream.reader import Reader
-from vsr_plugin.stream.segments import Segment, job, original
+from vsr_plugin.stream.segments import job, making, original
 from vsr_plugin.stream.segments.encoding import check_cuttable
-from vsr_plugin.stream.segments.executor import ThisProcess
+from vsr_plugin.stream.segments.executor import Task, ThisProcess
 from vsr_plugin.stream.segments.job import selection_of, settings
 from vsr_plugin.stream.segments.join import join
 from vsr_plugin.stream.segments.manifest import SAME_RESULT, PartsFolder, jobs_of, versions
-from vsr_plugin.stream.segments.parts import Part
+from vsr_plugin.stream.segments.parts import Part, read_part, store_part
 from vsr_plugin.stream.segments.plan import make_plan
 from vsr_plugin.stream.segments.section import Section
 from vsr_plugin.stream.selection import Selection
@@ -68,9 +69,9 @@ class _Apart(ThisProcess):
     def __init__(self) -> None:
         self.made: list[int] = []
 
-    def run(self, film: Any, segments: Sequence[Segment], *given: Any) -> Iterator[Part]:
-        for segment in segments:
-            for part in super().run(film, [segment], *given):
+    def run(self, task: Task) -> Iterator[Part]:
+        while task.waiting:
+            for part in super().run(replace(task, waiting=deque([task.waiting.popleft()]))):
                 self.made.append(part.number)
                 yield part
 
@@ -331,7 +332,7 @@ def test_the_same_call_goes_on_where_the_last_one_ended(
     with pytest.raises(Stopped):
         resume(on_progress=_until(60))
     parts = tmp_path / "out.mkv.parts"
-    done = {file.name: file.stat().st_mtime_ns for file in parts.glob("*.packets")}
+    done = {file.name: file.stat().st_mtime_ns for file in parts.glob("*.part")}
     assert done
     assert not (tmp_path / "out.mkv").exists()
     seen: list[int] = []
@@ -349,30 +350,37 @@ def test_where_nothing_is_done_nothing_is_left(resume: Resume, tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
+def _say_of(file: Path, **known: Any) -> None:
+    """Say of a part what is not so."""
+    part = read_part(file)
+    assert part is not None
+    store_part(file.parent, replace(part, **known), file.read_bytes()[: part.size])
+
+
 def test_parts_of_damaged_input_are_not_kept_where_damage_is_refused(resume: Resume, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         resume(on_progress=_until(60))
-    there = sorted((tmp_path / "out.mkv.parts").glob("0*.json"))
-    told = json.loads(there[0].read_text())
-    there[0].write_text(json.dumps({**told, "damaged": 1}))
+    there = sorted((tmp_path / "out.mkv.parts").glob("0*.part"))
+    _say_of(there[0], damaged=1)
     report = resume(strict=True)
     assert report.damaged == 0
     assert [one.kept for one in report.segments[: len(there)]] == [False, *[True] * (len(there) - 1)]
 
 
-def test_parts_of_another_job_that_come_late_are_made_again(resume: Resume, tmp_path: Path) -> None:
+def test_parts_of_another_job_that_come_late_are_removed(resume: Resume, tmp_path: Path) -> None:
     """Workers of a command that was killed may go on for a minute."""
     with pytest.raises(Stopped):
         resume(on_progress=_until(60), encoding=Encoding(codec="ffv1", options={"slices": "4"}))
     late = (tmp_path / "out.mkv.parts").rename(tmp_path / "late")
     with pytest.raises(Stopped):
         resume(on_progress=_until(60))
-    parts = list(late.glob("0*"))
+    before, parts = _numbers(tmp_path), list(late.glob("0*"))
     for file in parts:
         file.replace(tmp_path / "out.mkv.parts" / file.name)
-    report = resume()
     assert parts
-    assert not report.kept
+    assert len(PartsFolder(tmp_path / "out.mkv").done()[0]) == len(before)
+    report = resume(on_progress=lambda _: len(_numbers(tmp_path)) > 4 and pytest.fail("they are there"))
+    assert report.kept == 25 * len(before)
 
 
 @pytest.mark.parametrize("end", [None, 50], ids=["other bytes", "too short"])
@@ -386,7 +394,7 @@ def test_a_damaged_part_is_made_again(
 ) -> None:
     with pytest.raises(Stopped):
         resume(on_progress=_until(99))
-    part = tmp_path / "out.mkv.parts" / "00001.packets"
+    (part,) = (tmp_path / "out.mkv.parts").glob("00001-*.part")
     data = bytearray(part.read_bytes())[:end]
     data[10] ^= 1
     part.write_bytes(data)
@@ -417,9 +425,7 @@ def _fails(monkeypatch: pytest.MonkeyPatch, name: str, what: str, error: str) ->
     ("name", "what"),
     [
         ("read_text", "manifest.json"),
-        ("read_text", "00001.json"),
-        ("stat", "00001.packets"),
-        ("open", "00001.packets"),
+        ("open", r"00001-\w+\.part"),
     ],
 )
 def test_a_disk_that_fails_for_a_while_loses_nothing(
@@ -432,7 +438,7 @@ def test_a_disk_that_fails_for_a_while_loses_nothing(
         _fails(failing, name, what, error)
         with pytest.raises(OutputError) as caught:
             resume()
-    place = tmp_path / "out.mkv.parts" / what
+    (place,) = (file for file in there if re.fullmatch(what, file.name))
     assert str(caught.value) == f"Cannot read {place}: {os.strerror(_FAIL[error])}"
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "out.mkv.parts").iterdir()} == there
     assert resume().kept
@@ -443,10 +449,8 @@ def test_a_disk_that_fails_for_a_while_loses_nothing(
     [
         ("mkdir", "out.mkv.parts"),
         ("open", r"\.manifest\.json\..*"),
-        ("open", r"\.00000\.packets\..*"),
-        ("open", r"\.00000\.json\..*"),
-        ("replace", r"\.00000\.packets\..*"),
-        ("replace", r"\.00000\.json\..*"),
+        ("open", r"\.00000\.part\..*"),
+        ("replace", r"\.00000\.part\..*"),
         ("open", r"\.result\.json\..*"),
     ],
 )
@@ -488,8 +492,9 @@ def test_a_damaged_part_that_cannot_be_removed_is_one_line(
 ) -> None:
     with pytest.raises(Stopped):
         resume(on_progress=_until(99))
-    (tmp_path / "out.mkv.parts" / "00001.packets").write_bytes(b"")
-    _fails(monkeypatch, "unlink", r"00001\.json", "EIO")
+    (part,) = (tmp_path / "out.mkv.parts").glob("00001-*.part")
+    part.write_bytes(b"")
+    _fails(monkeypatch, "unlink", r"00001-\w+\.part", "EIO")
     with pytest.raises(OutputError, match=r"^Cannot write to \S+out\.mkv\.parts: "):
         resume()
 
@@ -634,7 +639,7 @@ def test_the_lock_is_let_go_of_before_the_folder_is_removed(
     rmdir = Path.rmdir
 
     def look(folder: Path) -> None:
-        if folder.name.endswith(".parts"):
+        if folder.name.endswith(".part") and not (folder / "lock").exists():
             opened = [str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink()]
             free.append(not any(place.startswith(f"{folder}/") for place in opened))
         rmdir(folder)
@@ -670,7 +675,7 @@ def test_the_files_of_a_sequence_are_not_all_looked_at_for_every_segment(
 def test_what_a_kill_has_left_unfinished_is_removed_when_the_job_goes_on(resume: Resume, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         resume(on_progress=_until(60))
-    left = tmp_path / "out.mkv.parts" / ".00003.packets.0123abcd.tmp"
+    left = tmp_path / "out.mkv.parts" / ".00003.part.0123abcd.tmp"
     left.touch()
     resume(on_progress=lambda _: left.exists() and pytest.fail("it is there"))
 
@@ -827,7 +832,7 @@ def test_a_film_survives_a_kill_at_every_step_of_its_end(
     kept = tmp_path_factory.mktemp("kept")
     upscale_file(film, kept / "whole.mkv", nearest, encoding=FFV1)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(job, "join", _stop)
+        patched.setattr(making, "join", _stop)
         with pytest.raises(Stopped):
             resume()
     (tmp_path / "out.mkv.parts").rename(kept / "parts")
@@ -854,7 +859,7 @@ def test_a_film_survives_a_kill_at_every_step_of_its_end(
         assert [file.name for file in tmp_path.iterdir()] == ["out.mkv"], outcomes
     assert outcomes == sorted(outcomes, key=[(False, False), (False, True), (True, True), (True, False)].index)
     assert outcomes.count((True, True)) > 9, "the segments are removed one by one"
-    assert outcomes.count((True, False)) == 2, "the lock and the folder"
+    assert outcomes.count((True, False)) == 3, "what is known, the lock and the folder, under another name"
 
 
 @pytest.mark.parametrize("other", [{"encoding": replace(FFV1, options={"slices": "4"})}, {"strict": True}, {"film": 1}])
@@ -883,33 +888,38 @@ class _Mistaken(ThisProcess):
     """Says of parts what is not so.
 
     Args:
-        mistakes: Of each call: number of a part → what is said of it.
+        mistakes: Number of a part → what is said of it, each time that it is made.
     """
 
-    def __init__(self, *mistakes: dict[int, dict[str, Any]]) -> None:
-        self._mistakes = iter(mistakes)
+    def __init__(self, mistakes: dict[int, list[dict[str, Any]]]) -> None:
+        self._mistakes = mistakes
         self.made: list[int] = []
 
-    def run(self, *given: Any) -> Iterator[Part]:
-        mistaken = next(self._mistakes, {})
-        for part in super().run(*given):
+    def run(self, task: Task) -> Iterator[Part]:
+        for part in super().run(task):
+            mistakes = self._mistakes.get(part.number, [])
+            mistake = mistakes[self.made.count(part.number)] if self.made.count(part.number) < len(mistakes) else {}
             self.made.append(part.number)
-            yield replace(part, **mistaken.get(part.number, {}))
+            yield replace(part, **mistake)
 
 
 _OTHER_FRAME = (None, "0" * 32)
+_BEYOND = {"beyond": _OTHER_FRAME}
 
 
 @pytest.mark.parametrize(
     ("mistakes", "made"),
     [
-        ([{1: {"beyond": _OTHER_FRAME}}], [1, 2]),
-        ([{1: {"beyond": _OTHER_FRAME}}, {2: {"beyond": _OTHER_FRAME}}, {3: {"first": _OTHER_FRAME}}], [1, 2, 3]),
+        ({1: [_BEYOND]}, [1, 2]),
+        (
+            {1: [{"beyond": _OTHER_FRAME}], 2: [{}, {"beyond": _OTHER_FRAME}], 3: [{}, {"first": _OTHER_FRAME}]},
+            [1, 2, 3],
+        ),
     ],
     ids=["two", "and then one beside them"],
 )
 def test_segments_that_do_not_fit_together_are_made_again(
-    mistakes: list[dict[int, dict[str, Any]]],
+    mistakes: dict[int, list[dict[str, Any]]],
     made: list[int],
     film: Path,
     resume: Resume,
@@ -917,17 +927,17 @@ def test_segments_that_do_not_fit_together_are_made_again(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    mistaken = _Mistaken(*mistakes)
+    mistaken = _Mistaken(mistakes)
     with pytest.raises(Stopped):
         resume(on_progress=_until(30))
-    before = len(list((tmp_path / "out.mkv.parts").glob("*.packets")))
+    before = len(list((tmp_path / "out.mkv.parts").glob("*.part")))
     seen: list[Progress] = []
     report = resume(executor=mistaken, on_progress=seen.append)
     assert mistaken.made == [*range(before, 4), *made]
     assert max(now.frame for now in seen) == 100
     assert [one.kept for one in report.segments] == [n < before and n not in made for n in range(4)]
     assert report.kept == seen[-1].kept
-    assert "segments do not fit together" in caplog.text
+    assert "does not fit: decoding again from the beginning" in caplog.text
     upscale_file(film, tmp_path / "whole.mkv", nearest, encoding=FFV1)
     assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
 
@@ -969,7 +979,7 @@ def test_a_recovery_point_that_is_none_is_found_out(
     _film_whose_recovery_points_are_none(film)
     assert len(make_plan(str(film), Selection(), Fraction(1)).segments) > 1
     resume(film, executor=_Apart())
-    assert "segments do not fit together" in caplog.text
+    assert "does not fit: decoding again from the beginning" in caplog.text
     upscale_file(film, tmp_path / "whole.mkv", nearest, encoding=FFV1)
     assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
 
@@ -1009,20 +1019,149 @@ def test_what_a_read_error_cut_short_is_made_again(
     assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
 
 
+def test_what_cannot_be_read_twice_is_left_out_and_the_rest_is_kept(
+    film: Path,
+    resume: Resume,
+    nearest: Upscaler,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    upscale_file(film, tmp_path / "whole.mkv", nearest, encoding=FFV1)
+    demuxed, working = Reader._demuxed, [False]
+
+    def fails(reader: Any) -> Iterator[Any]:
+        for packet in demuxed(reader):
+            if working[0] and packet.pts is not None and packet.pts * packet.time_base > Fraction(7, 2):
+                reader.failed = True
+                reader._damage("the file cannot be read to its end (Input/output error)")
+                return
+            yield packet
+
+    def work(*given: Any) -> Section:
+        working[0] = True
+        return Section(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Reader, "_demuxed", fails)
+        patched.setattr("vsr_plugin.stream.segments.work.Section", work)
+        report = resume()
+    assert report.frames < 100
+    assert report.damaged
+    assert _numbers(tmp_path) == [0, 1, 2]
+    place = tmp_path / "out.mkv.parts"
+    assert caplog.messages[-1] == (
+        f"{film.name} could not be read in segment 3, which out.mkv lacks. The other segments are kept in {place}: run "
+        "it again, overwriting the file, to read the rest"
+    )
+    report = resume(overwrite=True)
+    assert (report.frames, report.damaged, report.kept) == (100, 0, 75)
+    assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
+    assert not place.exists()
+
+
+def test_segments_that_are_done_are_those_that_are_not_made_again(resume: Resume, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(99))
+    folder = PartsFolder(tmp_path / "out.mkv")
+    done, count = folder.done()
+    there = sorted((tmp_path / "out.mkv.parts").glob("0*.part"))
+    assert ([one.number for one in done], count) == (list(range(len(there))), 4)
+    _say_of(there[0], job="0" * 16)
+    _say_of(there[1], unread=True)
+    assert [one.number for one in folder.done()[0]] == list(range(2, len(there)))
+    report = resume()
+    assert [one.kept for one in report.segments] == [
+        False,
+        False,
+        *[True] * (len(there) - 2),
+        *[False] * (4 - len(there)),
+    ]
+
+
 def test_segments_that_never_fit_together_are_not_joined(resume: Resume, tmp_path: Path) -> None:
-    mistaken = _Mistaken(*[{1: {"beyond": _OTHER_FRAME}}] * 9)
-    with pytest.raises(InputError, match=r"does not decode to the same frame twice at 2\.\d+ s"):
+    mistaken = _Mistaken({1: [_BEYOND] * 9})
+    with pytest.raises(InputError) as caught:
         resume(executor=mistaken)
+    assert re.fullmatch(
+        r"a\.\w+: segments 1 and 2 were made twice, and do not begin and end with the same frame at 2\.\d+ s: "
+        r"use another segment_length, or leave resume out",
+        str(caught.value),
+    )
     assert mistaken.made == [0, 1, 2, 3, 1, 2], "each is made twice at most"
     assert not (tmp_path / "out.mkv").exists()
-    assert len(list((tmp_path / "out.mkv.parts").glob("*.packets"))) == 4
+    assert _numbers(tmp_path) == [0, 3], "what is good is kept"
+    assert resume().kept == 50
+
+
+def _numbers(folder: Path) -> list[int]:
+    """Of the parts that are there."""
+    return sorted(int(file.name[:5]) for file in (folder / "out.mkv.parts").glob("0*.part"))
 
 
 def test_damage_that_never_decodes_alike_does_not_end_the_job(resume: Resume, tmp_path: Path) -> None:
-    mistaken = _Mistaken(*[{1: {"beyond": _OTHER_FRAME, "damaged": 1}}] * 9)
+    mistaken = _Mistaken({1: [{"beyond": _OTHER_FRAME, "damaged": 1}] * 9})
     assert resume(executor=mistaken).damaged == 1
     assert mistaken.made == [0, 1, 2, 3, 1, 2]
     assert len(frames(tmp_path / "out.mkv")) == 100
+
+
+def test_a_seam_is_compared_as_soon_as_both_sides_are_there(resume: Resume) -> None:
+    """Not when all is made: that may be hours later."""
+
+    class Apart(_Apart):
+        def run(self, task: Task) -> Iterator[Part]:
+            for part in super().run(task):
+                first = part.number == 0 and self.made.count(0) == 1
+                yield replace(part, beyond=_OTHER_FRAME) if first else part
+
+    apart = Apart()
+    resume(executor=apart)
+    assert apart.made == [0, 1, 0, 1, 2, 3]
+
+
+def test_parts_that_do_not_fit_are_made_again_before_any_other(resume: Resume, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(99))
+    there = sorted((tmp_path / "out.mkv.parts").glob("0*.part"))
+    _say_of(there[0], beyond=_OTHER_FRAME)
+    apart = _Apart()
+    report = resume(executor=apart)
+    assert apart.made[:2] == [0, 1]
+    assert len(apart.made) == 2 + 4 - len(there)
+    assert not any(one.kept for one in report.segments[:2])
+
+
+def test_who_makes_a_part_twice_replaces_nothing(film: Path, resume: Resume, tmp_path: Path, nearest: Upscaler) -> None:
+    """A worker that outlives its command ends after the new one has made the same part, in other bytes."""
+    late: list[Path] = []
+
+    class Late(ThisProcess):
+        def run(self, task: Task) -> Iterator[Part]:
+            for part in super().run(task):
+                yield part
+                store_part(task.folder, replace(part, token=f"{part.number:08}", sha256="0" * 64), bytes(part.size))
+                late.append(task.folder)
+
+    upscale_file(film, tmp_path / "whole.mkv", nearest, encoding=FFV1)
+    resume(executor=Late())
+    assert len(late) == 4
+    assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.mkv", "whole.mkv"]
+
+
+def test_of_two_parts_of_a_segment_one_is_taken(resume: Resume, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(99))
+    for number, file in enumerate(sorted((tmp_path / "out.mkv.parts").glob("0*.part"))):
+        part = read_part(file)
+        assert part is not None
+        data = file.read_bytes()[: part.size]
+        store_part(file.parent, replace(part, token="f" * 8 if number else "0" * 8), data)
+        if number == 1:  # the other one is damaged, whichever is looked at first
+            file.write_bytes(b"")
+    before = len({file.name[:5] for file in (tmp_path / "out.mkv.parts").glob("0*.part")})
+    assert resume().kept == before * 25
 
 
 def _replace(path: Path) -> None:
@@ -1063,8 +1202,8 @@ def test_of_an_input_that_changes_meanwhile_no_part_is_kept(
     before: list[Path] = []
 
     def change(done: Progress) -> None:
-        if done.frame < 75 and not before and (parts / "00000.json").exists():
-            before.extend(parts.glob("0*.json"))
+        if done.frame < 75 and not before and list(parts.glob("00000-*.part")):
+            before.extend(parts.glob("0*.part"))
             CHANGES[what](copy)
 
     with pytest.raises(InputError) as caught:
@@ -1072,8 +1211,8 @@ def test_of_an_input_that_changes_meanwhile_no_part_is_kept(
     assert str(caught.value) == "a.mkv has changed while it was read: use fresh=True"
     assert not [line for line in caplog.messages if "run it again" in line or "going on" in line]
     assert not (tmp_path / "out.mkv").exists()
-    assert {*before} <= {*parts.glob("0*.json")}, "nothing good is thrown away"
-    assert not (parts / "00003.json").exists()
+    assert {*before} <= {*parts.glob("0*.part")}, "nothing good is thrown away"
+    assert not list(parts.glob("00003-*.part"))
     shutil.copy2(film, copy)
     assert resume(copy).kept >= 25
     assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv"), "and nothing bad is kept"
@@ -1089,34 +1228,34 @@ def test_an_input_that_changes_while_it_is_joined_is_not_joined(
         os.utime(copy, (1, 1))
         return join(*given, **how)
 
-    monkeypatch.setattr(job, "join", changed)
+    monkeypatch.setattr(making, "join", changed)
     with pytest.raises(InputError, match="has changed while it was read"):
         resume(copy)
     assert not (tmp_path / "out.mkv").exists()
-    assert len(list((tmp_path / "out.mkv.parts").glob("*.packets"))) == 4, "nothing good is thrown away"
+    assert len(list((tmp_path / "out.mkv.parts").glob("*.part"))) == 4, "nothing good is thrown away"
 
 
 _OTHER_ENCODER = "out.mkv: the encoder of segment 1 was not the same one as here"
 
 
 def test_a_part_of_another_encoder_is_found_out_when_it_is_made(resume: Resume, tmp_path: Path) -> None:
-    mistaken = _Mistaken({1: {"header": "00"}})
+    mistaken = _Mistaken({1: [{"header": "00"}]})
     with pytest.raises(OutputError, match=_OTHER_ENCODER):
         resume(executor=mistaken)
     assert mistaken.made == [0, 1]
-    assert not (tmp_path / "out.mkv.parts" / "00001.json").exists()
+    assert _numbers(tmp_path) == [0]
     assert resume().kept == 25
 
 
 def test_a_part_of_another_encoder_is_found_out_before_any_work(resume: Resume, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         resume(on_progress=_until(75))
-    record = tmp_path / "out.mkv.parts" / "00001.json"
-    record.write_text(json.dumps({**json.loads(record.read_text()), "header": "00"}))
+    (part,) = (tmp_path / "out.mkv.parts").glob("00001-*.part")
+    _say_of(part, header="00")
     with pytest.raises(OutputError, match=_OTHER_ENCODER) as caught:
         resume(on_progress=lambda _: pytest.fail("it works"))
     assert caught.value.use == {"fresh": True}
-    assert record.exists(), "nothing is thrown away"
+    assert part.exists(), "nothing is thrown away"
 
 
 def test_what_was_lost_of_parts_is_told_again_and_refused_where_it_must_not_be(
@@ -1252,7 +1391,7 @@ def test_what_is_done_is_on_the_disk_before_its_segments_are_removed(
     placed = calls.index(("place", "out.mkv"))
     assert ("sync", "output.mkv") in calls[:placed]
     assert calls[placed + 1] == ("sync", tmp_path.name)
-    assert not any(what == "remove" and name.endswith(".packets") for what, name in calls[: placed + 1])
+    assert not any(what == "remove" and name.endswith(".part") for what, name in calls[: placed + 1])
 
 
 def test_parts_of_a_film_that_is_not_cut_now_are_not_passed_over(resume: Resume, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,15 @@ from tests.stream.conftest import Make
 from tests.stream.test_segments import _SHORT, FFV1, HARD, frames
 from tests.test_readme import README
 from vsr_plugin.engine import Upscaler
-from vsr_plugin.errors import BackendError, UsageError
+from vsr_plugin.errors import BackendError, InputError, UsageError
 from vsr_plugin.execution import Execution
 from vsr_plugin.models import NetworkSpec
 from vsr_plugin.stream import Progress, Report, upscale_file
-from vsr_plugin.stream.segments import cluster
+from vsr_plugin.stream.segments import cluster, dispatch, ship
 from vsr_plugin.stream.segments.cluster import Cluster
 from vsr_plugin.stream.segments.manifest import versions
+from vsr_plugin.stream.segments.ship import Shipped
+from vsr_plugin.stream.selection import Selection
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_time")]
@@ -66,7 +69,7 @@ def compare(tmp_path: Path, espcn: Upscaler) -> Compare:
     def run(film: Path, executor: Cluster, **options: Any) -> Report:
         how: dict[str, Any] = {"encoding": FFV1, "segment_length": Fraction(1), "executor": executor, **options}
         report = upscale_file(film, tmp_path / "out.mkv", espcn, **how)
-        upscale_file(film, tmp_path / "whole.mkv", espcn, encoding=FFV1)
+        upscale_file(film, tmp_path / "whole.mkv", espcn, options.get("selection"), encoding=FFV1)
         assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")
         assert sorted(file.name for file in tmp_path.iterdir()) == ["out.mkv", "whole.mkv"]
         return report
@@ -83,10 +86,91 @@ def test_two_workers_make_the_same_film(make: Make, compare: Compare) -> None:
     assert [segment.frames for segment in report.segments] == [25] * 6
 
 
-@pytest.mark.parametrize("what", ["open GOPs of HEVC", "a clock that wraps, and so begins before 0", "closed GOPs"])
-def test_the_film_may_travel_to_the_workers_and_back(what: str, make: Make, compare: Compare) -> None:
+@pytest.fixture
+def shipping(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Cluster, list[int]]]:
+    """A worker that gets the film in small pieces, and their numbers as they are sent."""
+    sent: list[int] = []
+    read = Shipped.read
+
+    def noting(file: Shipped, wanted: range) -> bytes:
+        sent.extend(wanted)
+        return read(file, wanted)
+
+    monkeypatch.setattr(ship, "_PIECE", 2048)
+    monkeypatch.setattr(Shipped, "read", noting)
     with Cluster(1, ship=True) as workers:
-        compare(make(*HARD[what]), workers)
+        yield workers, sent
+
+
+@pytest.mark.parametrize("what", HARD)
+def test_the_film_may_travel_to_the_workers_and_back(
+    what: str, make: Make, compare: Compare, shipping: tuple[Cluster, list[int]]
+) -> None:
+    workers, sent = shipping
+    compare(make(*HARD[what]), workers)
+    assert sent
+
+
+def test_a_worker_gets_what_it_needs_for_its_segment_alone(
+    make: Make, compare: Compare, shipping: tuple[Cluster, list[int]], espcn: Upscaler, tmp_path: Path
+) -> None:
+    workers, sent = shipping
+    film = make("-f lavfi -i testsrc2=s=640x480:r=25:d=12 -c:v libx264 -crf 1 -preset ultrafast -g 25", "long.mkv")
+
+    def stop(done: Progress) -> None:
+        if done.written.frames > 230:
+            raise InterruptedError
+
+    how: dict[str, Any] = {"selection": Selection(duration=Fraction(12)), "encoding": FFV1}
+    with pytest.raises(InterruptedError):
+        upscale_file(
+            film, tmp_path / "out.mkv", espcn, segment_length=Fraction(1), resume=True, on_progress=stop, **how
+        )
+    kept = len(list((tmp_path / "out.mkv.parts").glob("*.part")))
+    compare(film, workers, selection=how["selection"])
+    assert kept >= 8
+    pieces = film.stat().st_size / 2048
+    assert len(set(sent)) < pieces * (12 - kept + 2) / 12, "its segments, and what lies around them"
+
+
+def test_an_input_that_changes_while_it_is_sent_ends_the_job(
+    make: Make, tmp_path: Path, espcn: Upscaler, shipping: tuple[Cluster, list[int]]
+) -> None:
+    workers, _ = shipping
+    film = tmp_path / "a.mkv"
+    film.write_bytes(make(_FILM, "a.mkv").read_bytes())
+
+    def change(done: Progress) -> None:
+        if 50 < done.written.frames < 100:
+            os.utime(film)
+
+    how: dict[str, Any] = {"encoding": FFV1, "segment_length": Fraction(1), "executor": workers}
+    with pytest.raises(InputError, match="has changed while it was read"):
+        upscale_file(film, tmp_path / "out.mkv", espcn, on_progress=change, **how)
+
+
+def test_the_segment_of_a_worker_that_hangs_is_made_by_another(
+    make: Make, compare: Compare, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in {"_SILENT": 1.0, "_HUNG": 4.0, "_HUNG_FIRST": 30.0, "_SLOW": 1}.items():
+        monkeypatch.setattr(dispatch, name, seconds)
+    stopped: list[int] = []
+
+    def hang(done: Progress) -> None:
+        if not stopped and done.written.frames > 30:
+            stopped.extend(_processes()[:1])
+            os.kill(stopped[0], signal.SIGSTOP)
+
+    try:
+        with Cluster(2) as workers:
+            compare(make(_FILM, "a.mkv"), workers, on_progress=hang)
+    finally:
+        for process in stopped:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+    assert stopped
+    assert "A worker has given no sign of life for" in caplog.text
+    assert "A worker seems to hang: segment" in caplog.text
 
 
 def test_the_example_of_the_readme_works(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,8 +235,14 @@ class _Blind(nn.Module):
 
 @pytest.mark.parametrize(("kills", "words"), [(False, "too bright"), (True, "was lost with its worker 3 times")])
 def test_a_segment_that_fails_three_times_ends_the_job_and_the_others_are_kept(
-    kills: bool, words: str, make: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    kills: bool,
+    words: str,
+    make: Make,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(dispatch, "_PAUSES", (0.1, 0.1))
     white = "[0:v]drawbox=t=fill:c=white:enable='between(t,3,3.9)'"
     film = make(f"-f lavfi -i testsrc2=s=48x32:r=25:d=6 -filter_complex {white} -c:v libx264 {_SHORT}", "a.mkv")
     spec = NetworkSpec(name="blind", overlap={2: 0})
@@ -164,7 +254,7 @@ def test_a_segment_that_fails_three_times_ends_the_job_and_the_others_are_kept(
         upscale_file(film, tmp_path / "out.mkv", blind, encoding=FFV1, segment_length=Fraction(1), executor=workers)
     assert "\n" not in str(caught.value)
     assert "Traceback" not in "".join(capfd.readouterr())
-    kept = {file.stem for file in (tmp_path / "out.mkv.parts").glob("*.packets")}
+    kept = {file.stem[:5] for file in (tmp_path / "out.mkv.parts").glob("*.part")}
     assert {"00000", "00001", "00002"} <= kept
     assert "00003" not in kept
     assert not (tmp_path / "out.mkv").exists()

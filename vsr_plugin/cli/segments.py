@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import InputError, OutputError
+from .values import frame_rate as parse_rate
 from .values import parse_time, segment_seconds
 
 
@@ -25,7 +26,13 @@ def segments(
     ] = None,
     start: Annotated[str | None, typer.Option(metavar="TIME", help="As in `vsr encode`.")] = None,
     duration: Annotated[str | None, typer.Option(metavar="TIME", help="As in `vsr encode`.")] = None,
+    frames: Annotated[int | None, typer.Option("--frames", "-n", min=1, help="As in `vsr encode`.")] = None,
+    frame_rate: Annotated[str | None, typer.Option("--frame-rate", "-r", help="As in `vsr encode`.")] = None,
     deinterlace: Annotated[bool, typer.Option("--deinterlace", help="As in `vsr encode`.")] = False,
+    hwaccel: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
+    codec: Annotated[
+        str | None, typer.Option("--codec", "-c", help="As in `vsr encode`: some encoders need the film as a whole.")
+    ] = None,
     clear: Annotated[
         bool, typer.Option("--clear", help="Remove what interrupted jobs have left of this film.")
     ] = False,
@@ -42,7 +49,12 @@ def segments(
         raise InputError(f"No such file: {file}")
     check_input(str(file))
     selection = Selection(
-        start=parse_time("--start", start), duration=parse_time("--duration", duration), deinterlace=deinterlace
+        start=parse_time("--start", start),
+        duration=parse_time("--duration", duration),
+        frames=frames,
+        frame_rate=parse_rate(frame_rate),
+        deinterlace=deinterlace,
+        hwaccel=hwaccel,
     )
     asked_length = None if segment is None else segment_seconds(segment)
     from ..stream.segments.manifest import jobs_of, parts_folder, read_manifest
@@ -67,6 +79,10 @@ def segments(
     from .progress import load_torch
 
     load_torch()
+    from ..stream.encoder import STILL_IMAGES
+    from ..stream.encoding import Encoding
+    from ..stream.output import default_output
+    from ..stream.segments.encoding import obstacle
     from ..stream.segments.job import selection_of
     from ..stream.segments.plan import make_plan
 
@@ -75,28 +91,34 @@ def segments(
     if jobs and selection == Selection():
         selection = selection_of(asked)
     plan = make_plan(str(file), selection, length)
+    result = default_output(file, "", 1) if output is None or output.is_dir() else output
+    suffix = result.suffix.lower()
+    why = plan.whole or obstacle(".mkv" if suffix in STILL_IMAGES else suffix, Encoding(codec), plan.opening)
+    done = [job.done() for job in jobs]
+    there = {one for found, _ in done for one in found}
     rows: list[dict[str, Any]] = [
         {
             "number": one.number,
             "start": float((one.first - plan.shift) * plan.time_base),
             "end": None if one.end is None else float((one.end - plan.shift) * plan.time_base),
             "frames": one.frames,
-            "done": any(job.has(one) for job in jobs),
+            "done": one in there,
         }
         for one in plan.segments
     ]
     interrupted: list[dict[str, Any]] = [
-        {"folder": str(job.path), "done": done, "of": whole} for job in jobs for done, whole in [job.count()]
+        {"folder": str(job.path), "done": len(found), "of": count}
+        for job, (found, count) in zip(jobs, done, strict=True)
     ]
     if as_json:
-        typer.echo(json.dumps({"segments": rows, "one_because": plan.whole, "interrupted": interrupted}, indent=1))
+        typer.echo(json.dumps({"segments": rows, "one_because": why, "interrupted": interrupted}, indent=1))
         return
     for row in rows:
         end = "the end" if row["end"] is None else f"{row['end']:.3f} s"
         typer.echo(
             f"{row['number']:5}  {row['start']:12.3f} s to {end:>12}  {row['frames']:6} frames{'  done' * row['done']}"
         )
-    if plan.whole:
-        typer.echo(f"This film is not cut, because {plan.whole}: interrupted, it begins anew", err=True)
+    if why:
+        typer.echo(f"This film is not cut, because {why}: interrupted, it begins anew", err=True)
     for row in interrupted:
         typer.echo(f"{row['folder']}: {row['done']} of {row['of']} segments are done", err=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 # What the library calls otherwise; ``start`` is that of a training.
-_FLAGS = {"output": "-o", "pixel_format": "--pix-fmt", "start": "--from"}
+_FLAGS = {"output": "-o", "pixel_format": "--pix-fmt", "start": "--from", "segment_length": "--segment"}
 
 _DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 

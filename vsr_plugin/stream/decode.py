@@ -13,7 +13,8 @@ from ..errors import DamagedInputError, InputError
 from ..frames import Frame
 from .damage import Damage
 from .frame_decoder import FrameDecoder
-from .input_file import InputFile, input_name
+from .input import input_name
+from .input_file import InputFile
 from .selection import Selection
 
 if TYPE_CHECKING:

@@ -47,6 +47,11 @@ class Remote(PathLike[str]):
         raise NotImplementedError
 
 
+def input_name(path: str | Path) -> str:
+    """What messages call an input."""
+    return "standard input" if str(path) == "-" else Path(path).name
+
+
 def check_format(form: str) -> None:
     """Raise UsageError for a format that FFmpeg does not have here."""
     if form not in av.formats_available:

@@ -6,7 +6,6 @@ import logging
 import math
 from collections import Counter
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -15,13 +14,14 @@ from ..errors import InputError, UsageError
 from .damage import Tally
 from .deinterlace import first_field
 from .first_frame import FirstFrame
-from .input import average_rate, has_no_clock, is_cover, seconds
+from .input import average_rate, has_no_clock, input_name, is_cover, seconds
 from .program import read_programs
 from .reader import Reader
 from .sequence import ImageSequence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from av.container import InputContainer
     from av.packet import Packet
@@ -35,11 +35,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _FINER = 16
-
-
-def input_name(path: str | Path) -> str:
-    """What messages call an input."""
-    return "standard input" if str(path) == "-" else Path(path).name
 
 
 class InputFile:

@@ -15,6 +15,7 @@ import platform
 import secrets
 import shutil
 import stat
+import warnings
 from contextlib import suppress
 from itertools import count, takewhile
 from os.path import exists, lexists, realpath
@@ -261,7 +262,7 @@ def _make_folder(parent: Path) -> tuple[Path, filelock.BaseFileLock]:
     import filelock  # here, for whoever only asks for names
 
     while True:
-        folder = parent / f".vsr-{_machine()}-{secrets.token_hex(4)}.part"
+        folder = _hidden(parent)
         _own.add(folder)  # before it is there: Ctrl-C may come as soon as it is
         try:
             folder.mkdir(mode=0o700)
@@ -270,7 +271,7 @@ def _make_folder(parent: Path) -> tuple[Path, filelock.BaseFileLock]:
             continue
         lock = filelock.FileLock(folder / _LOCK)
         try:
-            lock.acquire(blocking=False)
+            acquire(lock)
         except (filelock.Timeout, FileNotFoundError):  # another process took it for a stale one
             continue
         except NotImplementedError:  # a file system without locks: nobody will take it for a stale one
@@ -278,6 +279,49 @@ def _make_folder(parent: Path) -> tuple[Path, filelock.BaseFileLock]:
         if (folder / _LOCK).exists():
             return folder, lock
         lock.release()
+
+
+def _hidden(parent: Path) -> Path:
+    """The name of a folder that `remove_stale` removes once nobody holds its lock."""
+    return parent / f".vsr-{_machine()}-{secrets.token_hex(4)}.part"
+
+
+def acquire(lock: filelock.BaseFileLock) -> None:
+    """Take a lock that is free.
+
+    Where the disk has no locks, a file is one, which the library says; a user can do nothing about it.
+
+    Raises:
+        filelock.Timeout: somebody has it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        lock.acquire(blocking=False)
+
+
+def put_away(folder: Path, lock: filelock.BaseFileLock) -> None:
+    """Remove a folder that holds a few files, and its own lock: it is there as it was, or not at all.
+
+    What a kill leaves of it, `remove_stale` removes.
+
+    Args:
+        folder: Which.
+        lock: A file ``lock`` in it, which is held, and let go of.
+
+    Raises:
+        OSError: it cannot be removed; it is still there.
+    """
+    hidden = _hidden(folder.parent)
+    folder.rename(hidden)
+    try:
+        for file in hidden.iterdir():
+            file.unlink()
+        lock.release(force=True)  # NFS keeps a file that is removed while it is open, and with it the folder
+        hidden.rmdir()
+    except OSError:
+        hidden.rename(folder)
+        raise
+    sync(folder.parent)
 
 
 @atexit.register
@@ -294,7 +338,7 @@ def remove_stale(parent: Path) -> None:
     for folder in parent.glob(f".vsr-{_machine()}-*.part"):
         lock = filelock.FileLock(folder / _LOCK)
         try:
-            lock.acquire(blocking=False)
+            acquire(lock)
         except (filelock.Timeout, OSError, NotImplementedError):
             continue
         try:

@@ -17,8 +17,9 @@ they are joined, by the same writer that writes a film in one go.
 | `manifest` | the folder of the parts, and whether they belong to this film |
 | `join` | parts into the file |
 | `executor` | who makes the parts: this process, |
-| `cluster`, `dispatch`, `worker` | or others, through Ray |
+| `cluster`, `dispatch`, `worker`, `messages` | or others, through Ray |
 | `ship` | the input, for workers on machines that do not see it |
+| `making` | the parts of one film while they are made, and whether they fit together |
 | `job` | all of it |
 """
 

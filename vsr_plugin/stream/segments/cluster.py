@@ -27,17 +27,17 @@ from ...errors import BackendError, UsageError
 from ...installation import install
 from .dispatch import Handle, dispatch
 from .manifest import versions
+from .messages import Given
 from .original import check_unchanged
-from .ship import ship
+from .ship import Shipped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from ...engine import Upscaler
     from ...execution import Execution
-    from . import Film, Segment
+    from .executor import Task
     from .parts import Part
-    from .work import Step
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +65,8 @@ class Cluster:
             network runs on the CPU.
         address: Of a Ray cluster: "auto" for the one that this machine is part of, ``ray://HOST:10001`` for another.
             None for this machine alone.
-        ship: Send the input to the workers, and the parts back, through Ray's object store, which keeps a copy of the
-            input. By default all machines read and write the same paths.
+        ship: Send the workers what they read of the input, and the parts back, through Ray's object store. By default
+            all machines read and write the same paths.
 
     Attributes:
         workers: How many of them are ready.
@@ -121,35 +121,28 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(
-        self,
-        film: Film,
-        segments: Sequence[Segment],
-        upscaler: Upscaler,
-        folder: Path,
-        on_step: Callable[[Step], None],
-    ) -> Iterator[Part]:
+    def run(self, task: Task) -> Iterator[Part]:
         """As `Executor.run`.
 
         Raises:
             UsageError: no GPU where one was asked for; an input that cannot be sent.
             BackendError: no cluster at this address; a worker has other versions of FFmpeg's libraries; a segment was
                 lost with its worker three times, or every worker while it loaded the network.
-            VsrError: whatever a segment failed with three times.
+            VsrError: whatever a segment failed with three times, or once, if it is not of a kind that may pass.
         """
-        path = str(Path(film.path).absolute())
+        path = str(Path(task.film.path).absolute())
         if self._ship and not Path(path).is_file():
-            raise UsageError(f"Expected a single file to send to the workers, got {film.path}", ship=None)
+            raise UsageError(f"Expected a single file to send to the workers, got {task.film.path}", ship=None)
         with _quiet():
             self._connect()
             import ray
 
             try:
-                self._start_workers(upscaler)
-                source: Any = ship(path) if self._ship else path
-                check_unchanged(film, every_image=True)
-                kept = ray.put(replace(film, path=source))
-                yield from dispatch(self._handles, kept, segments, folder.absolute(), on_step, ship=self._ship)
+                self._start_workers(task.upscaler)
+                file = Shipped(path) if self._ship else None
+                check_unchanged(task.film, every_image=True)
+                kept = ray.put(replace(task.film, path=path if file is None else file))  # type: ignore[arg-type]
+                yield from dispatch(self._handles, replace(task, folder=task.folder.absolute()), kept, file)
             except BaseException:  # they still work on what nobody waits for
                 self._stop_workers()
                 raise
@@ -207,7 +200,7 @@ class Cluster:
         import ray
 
         from ...device import cpu_count
-        from .worker import Given, Worker
+        from .worker import Worker
 
         if upscaler is self._upscaler and self._handles:
             return
@@ -236,10 +229,10 @@ class Cluster:
             max_restarts=-1,
             max_task_retries=-1,  # else what is asked while it starts again fails at once
             scheduling_strategy="SPREAD",
-            concurrency_groups={"watch": 1},
+            concurrency_groups={"watch": 1, "wanted": 1},
         )(Worker)
         self._upscaler = upscaler
-        self._handles = [Handle(kind.remote(), given) for _ in range(count)]
+        self._handles = [Handle(kind, given) for _ in range(count)]
 
     def _stop_workers(self) -> None:
         """Stop the workers, whatever they do."""

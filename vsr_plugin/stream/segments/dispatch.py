@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any
 
-from ...errors import BackendError, UsageError, VsrError
+from ...errors import BackendError, VsrError
+from .messages import Failed
+from .original import check_unchanged
 from .parts import store_part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
     from . import Segment
+    from .executor import Task
+    from .messages import Given, Made, Sign
     from .parts import Part
+    from .ship import Shipped
     from .work import Step
-    from .worker import Given, Made
+
 
 log = logging.getLogger(__name__)
 
 _TRIES = 3  # of a segment, before the job ends with its error, and of a worker to load the network
+_PAUSES = (2.0, 15.0)  # seconds before the second try of a segment that failed, and before the third
 _IN_FLIGHT = 2  # segments that a worker has at a time: the next one waits where it is needed
 _POLL = 0.02  # seconds between two looks whether something has ended
 _STEP = 0.5  # seconds between two questions how far a worker is
 _PATIENCE = 30.0  # seconds without any worker, before it is said
+_SILENT = 120.0  # seconds without a sign of life from a worker, before it is said
+_HUNG = 600.0  # and before another one makes its segment, at least;
+_HUNG_FIRST = 3600.0  # so many while nobody knows how long a frame takes,
+_SLOW = 20  # and then so many times the longest that one has taken
 
 
 @dataclass(eq=False)
@@ -35,22 +45,33 @@ class Handle:
     """One worker, as it is known here.
 
     Attributes:
-        actor: Ray's.
+        kind: What makes Ray start one.
         given: What it needs for the network; as long as it is here, Ray keeps it.
+        actor: Ray's.
         starting: What tells that it has loaded the network; None when it has.
         making: What it makes, and then what waits there.
         watching: What tells how far it is, if it was asked.
         asked: When that was, on the clock of `time.monotonic`.
+        sign: What it told last.
+        heard: When it last told something new.
+        silent: Whether it was said that it tells nothing.
+        reading: What tells which pieces of the input it waits for, if it was asked.
     """
 
-    actor: Any
+    kind: Any
     given: Given
+    actor: Any = None
     starting: Any = None
     making: dict[Any, Segment] = field(default_factory=dict)
     watching: Any = None
     asked: float = 0.0
+    sign: Sign | None = None
+    heard: float = 0.0
+    silent: bool = False
+    reading: Any = None
 
     def __post_init__(self) -> None:
+        self.actor = self.kind.remote()
         self._start()
 
     def _start(self) -> None:
@@ -58,24 +79,36 @@ class Handle:
 
     def make(self, film: Any, segment: Segment, folder: Path | None) -> None:
         """Let it make a part."""
+        if not self.making:
+            self.heard = monotonic()
         make = self.actor.make.options(max_task_retries=0)
         self.making[make.remote(self.given, [film], segment, folder)] = segment
 
-    def refs(self) -> list[Any]:
-        """All that may end."""
+    def ends(self) -> list[Any]:
+        """What it was asked for that takes long."""
         return [*self.making, *([] if self.starting is None else [self.starting])]
+
+    def refs(self) -> list[Any]:
+        """All that it was asked for."""
+        return [*self.ends(), *(ref for ref in (self.watching, self.reading) if ref is not None)]
 
     def forget(self, ref: Any) -> None:
         """That has ended."""
+        self.heard = monotonic()
+        self.silent = False
         if ref == self.starting:
             self.starting = None
         self.making.pop(ref, None)
 
-    def lost(self) -> list[Segment]:
-        """It is gone with these; if it comes again, it will say that it is ready."""
+    def lost(self, *, hung: bool = False) -> list[Segment]:
+        """It is gone with these, or goes now; if it comes again, it will say that it is ready."""
         segments = list(self.making.values())
         self.making.clear()
-        self.watching = None
+        self.watching = self.reading = self.sign = None
+        self.silent = False
+        if hung:  # whatever it does, it may not notice that it is to end
+            self.stop()
+            self.actor = self.kind.remote()
         self._start()
         return segments
 
@@ -86,66 +119,78 @@ class Handle:
         with suppress(Exception):  # it, or the whole cluster, may be gone
             ray.kill(self.actor)
 
-    def steps(self) -> Iterator[Step]:
-        """How far it is; asked now, answered at a later call."""
+    def step(self, done: set[Any]) -> Step | None:
+        """How far it is, if that is another place than before; asked now, answered at a later call."""
         import ray
 
-        if self.watching is not None and ray.wait([self.watching], timeout=0)[0]:
+        found: Step | None = None
+        now = monotonic()
+        if self.watching in done:
             with suppress(ray.exceptions.RayError):
-                step = ray.get(self.watching)
-                if step is not None and any(step.number == segment.number for segment in self.making.values()):
-                    yield step
+                sign: Sign = ray.get(self.watching)
+                if sign != self.sign:
+                    self.sign, self.heard, self.silent = sign, now, False
+                    found = sign.step
             self.watching = None
-        if self.watching is None and self.making and time.monotonic() > self.asked + _STEP:
-            self.asked = time.monotonic()
-            self.watching = self.actor.step.options(max_task_retries=0).remote()
+        if self.watching is None and self.making and now > self.asked + _STEP:
+            self.asked = now
+            self.watching = self.actor.sign.options(max_task_retries=0).remote()
+        return found if found and any(found.number == segment.number for segment in self.making.values()) else None
+
+    def serve(self, file: Shipped, done: set[Any]) -> None:
+        """Send the pieces of the input that it waits for."""
+        import ray
+
+        if self.reading in done:
+            with suppress(ray.exceptions.RayError):
+                token, wanted = ray.get(self.reading)
+                if token == file.token:
+                    self.actor.give.remote(token, wanted, file.read(wanted), file.piece)
+            self.reading = None
+        if self.reading is None and self.making:
+            self.reading = self.actor.wanted.options(max_task_retries=0).remote()
 
 
-def dispatch(
-    handles: list[Handle],
-    film: Any,
-    segments: Sequence[Segment],
-    folder: Path,
-    on_step: Callable[[Step], None],
-    *,
-    ship: bool,
-) -> Iterator[Part]:
+def dispatch(handles: list[Handle], task: Task, film: Any, file: Shipped | None) -> Iterator[Part]:
     """Let workers make the parts of segments, and yield each when it is whole.
 
     Args:
         handles: The workers; those that cannot be started are removed.
+        task: What is to be done.
         film: Where Ray keeps what the segments are of.
-        segments: In the order in which they are begun.
-        folder: Where the parts go.
-        on_step: Called as the work goes on.
-        ship: Whether the workers send the parts; else they write to the folder.
+        file: The input, if workers get it from here, and send the parts; else they read and write the same paths.
 
     Raises:
         BackendError: every worker was lost three times while it loaded the network; a segment was lost with its worker
             three times.
-        VsrError: whatever a segment failed with three times.
+        VsrError: whatever a segment failed with three times, or once, if it is not of a kind that may pass.
     """
     import ray
 
-    work = _Work(handles, deque(segments))
-    idle = time.monotonic()
+    work = _Work(handles, task.waiting)
+    idle = monotonic()
     while work.waiting or any(handle.making for handle in handles):
-        work.give(film, None if ship else folder)
+        work.give(film, task.folder if file is None else None)
         refs = [ref for handle in handles for ref in handle.refs()]
-        done, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+        done = set(ray.wait(refs, num_returns=len(refs), timeout=0)[0]) if refs else set()
         if not done:  # Ctrl-C interrupts a sleep at once, and Ray's own waiting after a second
-            time.sleep(_POLL)
+            sleep(_POLL)
         for handle in list(handles):
-            for step in handle.steps():
-                on_step(step)
-            for ref in handle.refs():
-                if ref not in done or ref not in handle.refs():  # it may be lost with the one before
+            if file is not None:
+                handle.serve(file, done)
+            for ref in handle.ends():
+                if ref not in done or ref not in handle.ends():  # it may be lost with the one before
                     continue
                 if (made := work.take(handle, ref)) is not None:
-                    yield _keep(made, folder)
+                    if file is not None:
+                        check_unchanged(task.film)
+                    yield _keep(made, task.folder)
+            work.notice(handle)
+            if (step := handle.step(done)) is not None:
+                task.on_step(step)
         if any(handle.starting is None for handle in handles):
-            idle = time.monotonic()
-        elif time.monotonic() > idle + _PATIENCE:
+            idle = monotonic()
+        elif monotonic() > idle + _PATIENCE:
             log.warning("No worker is ready yet: they load the network, or wait until a CPU or GPU is free")
             idle = float("inf")
 
@@ -158,19 +203,28 @@ class _Work:
         handles: Who does it.
         waiting: Segments that no worker has.
         tries: Number of a segment → how often it failed, or was lost with its worker.
+        pauses: Number of a segment → when it may be tried again, on the clock of `time.monotonic`.
+        slowest: The longest that a worker has needed for the next frame, in seconds; 0 before the first.
     """
 
     handles: list[Handle]
     waiting: deque[Segment]
     tries: Counter[int] = field(default_factory=Counter)
+    pauses: dict[int, float] = field(default_factory=dict)
+    slowest: float = 0.0
 
     def give(self, film: Any, folder: Path | None) -> None:
         """Give the workers what they can take."""
         for handle in sorted(self.handles, key=lambda handle: len(handle.making)):
             # At the end, a second one would wait behind the first while others have nothing to do.
             most = _IN_FLIGHT if len(self.waiting) > len(self.handles) else 1
-            if self.waiting and handle.starting is None and len(handle.making) < most:
-                handle.make(film, self.waiting.popleft(), folder)
+            if handle.starting is not None or len(handle.making) >= most:
+                continue
+            now = monotonic()
+            ready = (place for place, segment in enumerate(self.waiting) if self.pauses.get(segment.number, 0) <= now)
+            if (place := next(ready, None)) is not None:
+                handle.make(film, self.waiting[place], folder)
+                del self.waiting[place]
 
     def take(self, handle: Handle, ref: Any) -> Made | None:
         """What a worker has made; None if it is something else that has ended."""
@@ -178,29 +232,48 @@ class _Work:
 
         segment = handle.making.get(ref)
         try:
-            made: Made | None = ray.get(ref)
+            made: Made | Failed | None = ray.get(ref)
         except ray.exceptions.RayTaskError as error:
             handle.forget(ref)
-            self._failed(segment, error)
+            self._failed(segment, error.cause or error)
             return None
         except ray.exceptions.RayError as error:
             self._lost(handle, segment, error)
             return None
         handle.forget(ref)
+        if isinstance(made, Failed):
+            self._failed(segment, made.error, lasting=made.lasting)
+            return None
         return made
 
-    def _failed(self, segment: Segment | None, error: Any) -> None:
+    def notice(self, handle: Handle) -> None:
+        """Say that a worker gives no sign of life, and in the end let others make what it has."""
+        if not handle.making:
+            return
+        if handle.sign is not None:
+            self.slowest = max(self.slowest, handle.sign.slowest)
+        quiet = monotonic() - handle.heard
+        first = next(iter(handle.making.values()))
+        if quiet > _SILENT and not handle.silent:
+            handle.silent = True
+            log.warning("A worker has given no sign of life for %d s: it makes segment %d", quiet, first.number)
+        if quiet > (max(_HUNG, _SLOW * self.slowest) if self.slowest else _HUNG_FIRST):
+            log.warning("A worker seems to hang: segment %d is made by another", first.number)
+            self._again(handle.lost(hung=True), BackendError("it gave no sign of life"))
+
+    def _failed(self, segment: Segment | None, error: BaseException, *, lasting: bool = False) -> None:
         """Let it be tried again; raise the error if the worker cannot work, or that was the last time."""
-        cause = error.cause
-        if segment is not None:
+        if segment is not None and not lasting:
             self.tries[segment.number] += 1
-            if self.tries[segment.number] < _TRIES and not isinstance(cause, UsageError):
+            if (tries := self.tries[segment.number]) < _TRIES:
+                self.pauses[segment.number] = monotonic() + _PAUSES[tries - 1]
                 self.waiting.appendleft(segment)
+                log.info("Segment %d failed, and is tried again: %s", segment.number, _last_line(error))
                 return
-        if isinstance(cause, VsrError):
-            raise cause from error
+        if isinstance(error, VsrError):
+            raise error
         what = "A worker cannot start" if segment is None else f"Segment {segment.number} failed {_TRIES} times"
-        raise BackendError(f"{what} ({_last_line(cause or error)})") from error
+        raise BackendError(f"{what} ({_last_line(error)})") from error
 
     def _lost(self, handle: Handle, segment: Segment | None, error: Exception) -> None:
         """Let others make what a worker has had, which is gone."""
@@ -212,12 +285,17 @@ class _Work:
                 raise BackendError(f"{what}, and none is left ({_last_line(error)})") from error
             log.warning("%s: going on without it", what)
             return
-        first, *others = handle.lost()
-        log.warning("A worker is lost: segment %d is made again", first.number)
-        self.tries[first.number] += 1
-        if self.tries[first.number] == _TRIES:
-            raise BackendError(f"Segment {first.number} was lost with its worker {_TRIES} times") from error
-        self.waiting.extendleft(reversed([first, *others]))
+        segments = handle.lost()
+        log.warning("A worker is lost: segment %d is made again", segments[0].number)
+        self._again(segments, error)
+
+    def _again(self, segments: list[Segment], error: Exception) -> None:
+        """Let others make segments, the first of which was made when its worker was lost."""
+        first = segments[0].number
+        self.tries[first] += 1
+        if self.tries[first] == _TRIES:
+            raise BackendError(f"Segment {first} was lost with its worker {_TRIES} times") from error
+        self.waiting.extendleft(reversed(segments))
 
 
 def _keep(made: Made, folder: Path) -> Part:

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from .parts import PartFile
 from .work import work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections import deque
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from ...engine import Upscaler
     from . import Film, Segment
     from .parts import Part
     from .work import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What an executor has to do.
+
+    Attributes:
+        film: What the parts are of.
+        waiting: Segments that are to be made, the most urgent one first; whoever makes one takes it out. Between two
+            parts, others may be added.
+        upscaler: The network.
+        folder: Where the parts go.
+        on_step: To be called as the work goes on, in the calling thread.
+    """
+
+    film: Film
+    waiting: deque[Segment]
+    upscaler: Upscaler
+    folder: Path
+    on_step: Callable[[Step], None]
 
 
 class Executor(Protocol):
@@ -31,23 +52,8 @@ class Executor(Protocol):
         """See above."""
         ...
 
-    def run(
-        self,
-        film: Film,
-        segments: Sequence[Segment],
-        upscaler: Upscaler,
-        folder: Path,
-        on_step: Callable[[Step], None],
-    ) -> Iterator[Part]:
-        """Make the parts, and yield each when it is whole.
-
-        Args:
-            film: What they are of.
-            segments: In the order of their time; there may be gaps.
-            upscaler: The network.
-            folder: Where the parts go.
-            on_step: To be called as the work goes on, in the calling thread.
-        """
+    def run(self, task: Task) -> Iterator[Part]:
+        """Make the parts, until no segment is waiting, and yield each when it is whole."""
         ...
 
 
@@ -56,25 +62,16 @@ class ThisProcess:
 
     workers = 1
 
-    def run(
-        self,
-        film: Film,
-        segments: Sequence[Segment],
-        upscaler: Upscaler,
-        folder: Path,
-        on_step: Callable[[Step], None],
-    ) -> Iterator[Part]:
+    def run(self, task: Task) -> Iterator[Part]:
         """As `Executor.run`."""
-        for run in runs(segments):
-            yield from work(film, run, upscaler, partial(PartFile, folder), on_step)
+        while task.waiting:
+            segments = take_run(task.waiting)
+            yield from work(task.film, segments, task.upscaler, partial(PartFile, task.folder), task.on_step)
 
 
-def runs(segments: Sequence[Segment]) -> Iterator[Sequence[Segment]]:
-    """Those without a gap between them together: they are decoded in one go."""
-    begin = 0
-    for at, (before, after) in enumerate(pairwise(segments), 1):
-        if after.number != before.number + 1:
-            yield segments[begin:at]
-            begin = at
-    if segments:
-        yield segments[begin:]
+def take_run(waiting: deque[Segment]) -> list[Segment]:
+    """Take the first of some segments, and those that follow it without a gap: they are decoded in one go."""
+    segments = [waiting.popleft()]
+    while waiting and waiting[0].number == segments[-1].number + 1:
+        segments.append(waiting.popleft())
+    return segments

@@ -3,41 +3,34 @@
 from __future__ import annotations
 
 import logging
-from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass, fields
 from enum import Enum
 from fractions import Fraction
-from functools import cache, partial
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError, OutputError, UsageError, VsrError
-from ..damage import Damage
-from ..input import can_seek
-from ..input_file import input_name
+from ...errors import OutputError, UsageError
+from ..input import can_seek, input_name
 from ..output import check_output
-from ..remux import drop
 from ..selection import Selection
-from ..written import Written
 from . import Film
 from .encoding import check_cuttable, obstacle
 from .executor import Executor, ThisProcess
-from .join import Header, header, join
-from .manifest import PartsFolder, Result, contents, job_of, network, remove_finished, versions
-from .original import check_unchanged, identity
-from .parts import remove_part
+from .making import Job
+from .manifest import PartsFolder, contents, job_of, network, remove_finished, versions
+from .original import identity
 from .plan import make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ...engine import Upscaler
     from ...sizes import Target
     from ..encoding import Encoding
-    from . import Plan, Segment
-    from .parts import Part, Seam
-    from .work import Step
+    from ..written import Written
+    from . import Plan
+    from .parts import Part
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +128,7 @@ def upscale_segments(
             check_output(output, path, overwrite=overwrite)
         if cutting.fresh:
             folder.remove()
-        elif folder.count()[0]:
+        elif folder.done()[0]:
             raise OutputError(f"{folder.path} has parts of a film, which is not cut now, because {whole}", fresh=True)
         alone = "" if cutting.executor is None else ", and no worker helps"
         log.warning("%s is not cut, because %s: nothing is kept if it is interrupted%s", input_name(path), whole, alone)
@@ -156,11 +149,13 @@ def upscale_segments(
             return Joined(finished.written, finished.damaged, plan, finished.parts, everything, target)
         check_output(output, path, overwrite=overwrite)
     with closing(folder.open(str(Path(path).absolute()), manifest, fresh=cutting.fresh)):
-        job = _Job(film, folder, upscaler, cutting.executor or ThisProcess(), on_written)
+        job = Job(film, folder, upscaler, cutting.executor or ThisProcess(), on_written)
         with job.leaving(output, fresh=cutting.fresh):
             check_output(output, path, overwrite=overwrite)  # another process may have made it meanwhile
             written, damaged, parts = job.finish(output, target, overwrite=overwrite)
-        if (why := folder.remove()) is not None:
+        if job.unread:
+            job.keep_read(output)
+        elif (why := folder.remove()) is not None:
             log.warning("Cannot remove %s: %s", folder.path, why)
     return Joined(written, damaged, plan, parts, job.kept, target)
 
@@ -190,199 +185,5 @@ def selection_of(settings: Mapping[str, Any]) -> Selection:
     return Selection(**{name: settings[told] for name, told in names.items() if told in settings})
 
 
-def _fit(one: Seam | None, other: Seam | None) -> bool:
-    """Whether the same frames were decoded at a seam, as far as both sides have seen them.
-
-    That of the frame before it shows whether decoding began early enough: the first frame of an open GOP is decoded by
-    itself, and those behind it may need what is before.
-    """
-    return one is None or other is None or all(a == b for a, b in zip(one, other, strict=True) if None not in (a, b))
-
-
 def _told(value: object) -> object:
     return value.name.lower() if isinstance(value, Enum) else value
-
-
-class _Job:
-    """The parts of one film, while they are made."""
-
-    def __init__(
-        self,
-        film: Film,
-        folder: PartsFolder,
-        upscaler: Upscaler,
-        executor: Executor,
-        on_written: Callable[[Written, int, int, int], None],
-    ) -> None:
-        self._film = film
-        self._folder = folder
-        self._upscaler = upscaler
-        self._executor = executor
-        self._on_written = on_written
-        self._segments = film.plan.segments
-        self._expected = sum(segment.frames for segment in self._segments)
-        self._parts: dict[int, Part] = {}
-        self._running: dict[int, Step] = {}
-        self._reached = 0.0  # seconds of the output
-        self._drop = cache(partial(drop, self._name, strict=film.strict))  # says everything once
-        self.kept: frozenset[int] = frozenset()
-
-    def finish(self, output: Path, target: Target, *, overwrite: bool) -> tuple[Written, int, list[Part]]:
-        """Make the parts that are missing, and the file.
-
-        Returns:
-            What was written, in how many places the input is damaged, and the parts.
-
-        Raises:
-            VsrError: as of `upscale_segments`.
-        """
-
-        def before_placed(file: Path, written: Written, damaged: int) -> None:
-            check_unchanged(self._film, every_image=True)
-            self._folder.note_result(file, Result(self._film.job, self._film.strict, written, damaged, parts))
-
-        with self._telling_of_changes():
-            wanted = header(self._film, output, target, self._drop)
-            parts = self._make(wanted)
-            check_unchanged(self._film, every_image=True)
-            written, damaged = join(
-                self._film,
-                parts,
-                self._folder.path,
-                output,
-                target,
-                overwrite=overwrite,
-                drop=self._drop,
-                before_placed=before_placed,
-            )
-        return written, damaged, parts
-
-    @contextmanager
-    def _telling_of_changes(self) -> Iterator[None]:
-        """Where the input cannot be read as before, say that it has changed, if that is why."""
-        try:
-            yield
-        except InputError:
-            check_unchanged(self._film, every_image=True)
-            raise
-
-    def _make(self, wanted: Header) -> list[Part]:
-        """The parts of all segments, in order; those that are there are not made again.
-
-        Raises:
-            InputError: two segments do not fit together.
-            OutputError: a part is of another encoder; with ``strict``, one that is there lacks something.
-        """
-        damage = Damage(self._name, strict=False)
-        for segment in self._segments:
-            part = self._folder.whole(segment)
-            if part is None or (part.damaged and self._film.strict):
-                continue
-            wanted.check(part)
-            self._parts[segment.number] = part
-            for place in part.told:
-                damage.add(place)
-            for what, why in part.dropped:
-                self._drop(what, why)
-        self.kept = frozenset(self._parts)
-        if self._parts:
-            log.info("%s: %d of %d segments are there: going on", self._name, len(self._parts), len(self._segments))
-        self._run([segment for segment in self._segments if segment.number not in self._parts], wanted)
-        unread = [part.number for part in self._parts.values() if part.unread]
-        if unread:
-            log.warning("%s: what could not be read is read again", self._name)
-            self._run([self._segments[number] for number in sorted(unread)], wanted)
-        again: set[int] = set()
-        while wrong := self._wrong(again):
-            log.warning("%s: segments do not fit together: decoding again from the beginning", self._name)
-            self._run([replace(self._segments[number], entry=None) for number in wrong], wanted)
-            again.update(wrong)  # those beside them may not fit now
-        return [self._parts[segment.number] for segment in self._segments]
-
-    @contextmanager
-    def leaving(self, output: Path, *, fresh: bool) -> Iterator[None]:
-        """Where it fails, say that what is done is kept, unless it can only begin anew.
-
-        Nothing is left where nothing is done, or all of it.
-        """
-        try:
-            yield
-        except BaseException as error:
-            with suppress(OutputError):  # of a folder that cannot be read now, all is kept
-                done, whole = self._folder.count()
-                anew = isinstance(error, VsrError) and error.use.get("fresh")
-                if not done or self._folder.result(output) is not None:
-                    self._folder.remove()
-                elif not anew:
-                    log.warning(
-                        "%s: %d of %d segments are kept in %s: run it again %sto go on",
-                        self._name, done, whole, self._folder.path, "without fresh " if fresh else "",
-                    )  # fmt: skip
-            raise
-
-    @property
-    def _name(self) -> str:
-        return input_name(self._film.path)
-
-    def _run(self, segments: Sequence[Segment], wanted: Header) -> None:
-        if not segments:
-            return
-        for segment in segments:
-            self._parts.pop(segment.number, None)
-        self.kept &= self._parts.keys()
-        run = self._executor.run(self._film, segments, self._upscaler, self._folder.path, self._step)
-        with closing(run):  # type: ignore[type-var]
-            for part in run:
-                try:
-                    wanted.check(part)
-                except OutputError:
-                    remove_part(self._folder.path, part.number)  # else it would be there the next time
-                    raise
-                for what, why in part.dropped:
-                    self._drop(what, why)
-                self._parts[part.number] = part
-                self._running.pop(part.number, None)
-                self._tell()
-
-    def _wrong(self, again: set[int]) -> list[int]:
-        """Segments to make again.
-
-        Those without a frame, or behind which nothing was read though there is more, unless it is known why; both sides
-        of a seam where they have not seen the same frames.
-
-        Not those that were made again already, if the input is damaged: what a decoder makes up is not the same twice.
-
-        Raises:
-            InputError: it is not damaged, and they do not fit.
-        """
-        parts = [self._parts[segment.number] for segment in self._segments]
-        short = [
-            part
-            for part in parts
-            if not part.unread and (part.first is None or (part.beyond is None and part is not parts[-1]))
-        ]
-        wrong = {part.number for part in short} - again
-        for before, after in pairwise(parts):
-            both = {before.number, after.number}
-            if _fit(before.beyond, after.first) or (both <= again and (before.damaged or after.damaged)):
-                continue
-            if both <= again:
-                at = float((self._segments[after.number].first - self._film.plan.shift) * self._film.plan.time_base)
-                raise InputError(f"{self._name} does not decode to the same frame twice at {at:.3f} s")
-            wrong |= both - again
-        return sorted(wrong)
-
-    def _step(self, step: Step) -> None:
-        self._running[step.number] = step
-        self._reached = max(self._reached, step.position)
-        self._tell()
-
-    def _tell(self) -> None:
-        parts, running = self._parts.values(), self._running.values()
-        written = Written(
-            frames=sum(part.frames for part in parts) + sum(step.frames for step in running),
-            size=sum(part.size for part in parts) + sum(step.size for step in running),
-            position=self._reached,
-        )
-        kept = sum(self._parts[number].frames for number in self.kept)
-        self._on_written(written, max(self._expected, written.frames), self._executor.workers, kept)

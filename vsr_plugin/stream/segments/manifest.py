@@ -6,6 +6,7 @@ anything else are never mixed in.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -21,41 +22,42 @@ import filelock
 
 from ... import backends
 from ...errors import OutputError
-from ..output import remove_stale, sync
+from ..output import acquire, put_away, remove_stale, sync
 from ..written import Written
+from . import Segment
 from .original import identity
 from .parts import (
+    NAME,
     NOT_THERE,
+    find_parts,
     is_whole,
     part_of,
-    payload,
     read_part,
     read_text,
-    record,
     remove_part,
     write_atomically,
     writing_to,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from ...engine import Upscaler
     from ...sizes import Target
-    from . import Plan, Segment
+    from . import Plan
     from .parts import Part
 
 log = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 _MANIFEST = "manifest.json"
 _RESULT = "result.json"
 _LOCK = "lock"
 # Fields of `Execution` that may change between two calls: the parts stay the same.
 SAME_RESULT = {"batch", "cache_dir", "reuse", "threads", "tile"}
 # All that is ever written into the folder; nothing else in it is touched.
-_OURS = re.compile(r"lock|(manifest|result|\d{5,})\.json|\d{5,}\.packets|\.\S+\.[0-9a-f]{8}\.tmp")
+_OURS = re.compile(rf"lock|(manifest|result)\.json|{NAME.pattern}|\.\S+\.[0-9a-f]{{8}}\.tmp")
 _UNFINISHED = re.compile(r"\.\S+\.tmp")  # what a process was killed at
 _LIBRARIES = ("libavcodec", "libavformat", "libavfilter", "libavutil", "libswscale")
 
@@ -151,10 +153,8 @@ def is_finished(output: Path) -> bool:
 def remove_finished(output: Path) -> None:
     """Remove the parts of a file that is whole: a process was killed before it could."""
     folder = PartsFolder(output)
-    finished = folder.result(output) is not None
-    if finished:
-        remove_stale(output.parent)  # where it grew, before it got its name
-    if finished or folder.is_empty():
+    remove_stale(output.parent)  # where it grew before it got its name, and what was put away
+    if folder.result(output) is not None or folder.is_empty():
         with suppress(OutputError):  # it is in use: it will be removed
             folder.remove()
 
@@ -203,7 +203,7 @@ class PartsFolder:
         """
         try:
             self._claim()
-            self._lock.acquire(blocking=False)
+            acquire(self._lock)
             if fresh:
                 self._empty()
             self.job = job_of(manifest)
@@ -225,23 +225,30 @@ class PartsFolder:
         with suppress(OSError):
             self._lock.release()
 
-    def whole(self, segment: Segment) -> Part | None:
-        """The part of a segment, if there is one and it is what was written; else nothing is left of it.
+    def kept(self, segments: Iterable[Segment]) -> dict[int, Part]:
+        """The parts of segments that are there, and are what was written; of others, nothing is left.
 
         Raises:
-            OutputError: it cannot be read, which does not mean that it is damaged; or it cannot be removed.
+            OutputError: one cannot be read, which does not mean that it is damaged; or it cannot be removed.
         """
-        part = read_part(self.path, segment.number)
-        ours = part is None or part.job == self.job
-        if part is not None and ours and is_whole(self.path, part):
-            return part
-        if ours and record(self.path, segment.number).exists():
-            log.warning("%s is damaged: segment %d is made again", payload(self.path, segment.number), segment.number)
-        remove_part(self.path, segment.number)
-        return None
+        there = find_parts(self.path)
+        found: dict[int, Part] = {}
+        for segment in segments:
+            for file in there.get(segment.number, ()):
+                part = read_part(file)
+                ours = part is None or part.job == self.job
+                if part is not None and ours and segment.number not in found and is_whole(self.path, part):
+                    found[segment.number] = part
+                    continue
+                if ours and segment.number not in found:
+                    log.warning("%s is damaged: segment %d is made again", file, segment.number)
+                remove_part(file)
+        return found
 
     def remove(self) -> str | None:
-        """Remove the parts, and the folder if nothing else is in it; interrupted, `result` still knows the file.
+        """Remove the parts, and the folder if nothing else is in it.
+
+        Interrupted, `result` still knows the file, or the folder is gone.
 
         Returns:
             Why the folder is still there, in words; None if it is gone.
@@ -250,18 +257,21 @@ class PartsFolder:
             OutputError: another process has it.
         """
         try:
-            self._lock.acquire(blocking=False)
+            acquire(self._lock)
         except filelock.Timeout as error:
             raise OutputError(f"{self.path} is in use: another process makes the file") from error
         except OSError as error:  # it cannot be written
             return error.strerror
         try:
-            self._empty()
-            if os.name == "nt":  # where no open file can be removed
+            self._empty(but=_RESULT)
+            if os.name == "nt":  # where no folder with an open file can be renamed
                 self._lock.release(force=True)
-            (self.path / _LOCK).unlink(missing_ok=True)
-            self._lock.release(force=True)  # NFS keeps a file that is removed while it is open, and with it the folder
-            self.path.rmdir()
+            if all(_OURS.fullmatch(file.name) for file in self.path.iterdir()):
+                put_away(self.path, self._lock)
+            else:
+                self._empty()
+                (self.path / _LOCK).unlink(missing_ok=True)
+                return os.strerror(errno.ENOTEMPTY)
         except OSError as error:
             return error.strerror
         finally:
@@ -275,25 +285,22 @@ class PartsFolder:
         except OSError:
             return False
 
-    def count(self) -> tuple[int, int]:
-        """How many parts are there, and how many there will be.
+    def done(self) -> tuple[list[Segment], int]:
+        """The segments that need not be made again, and how many there will be.
 
         Raises:
             OutputError: it cannot be told, for the disk does not answer.
         """
-        numbers = [row["number"] for row in read_manifest(self.path).get("segments", [])]
-        return sum(read_part(self.path, number) is not None for number in numbers), len(numbers)
+        manifest = read_manifest(self.path)
+        manifest.pop("film", None)
+        job, there = job_of(manifest), find_parts(self.path)
+        segments = [Segment(**row) for row in manifest.get("segments", ())]
 
-    def has(self, segment: Segment) -> bool:
-        """Whether the part of this very segment is there.
+        def is_done(segment: Segment) -> bool:
+            parts = map(read_part, there.get(segment.number, ()))
+            return any(part is not None and part.job == job and not part.unread for part in parts)
 
-        Raises:
-            OutputError: it cannot be told, for the disk does not answer.
-        """
-        wanted = json.loads(json.dumps(asdict(segment)))
-        if wanted not in read_manifest(self.path).get("segments", []):
-            return False
-        return read_part(self.path, segment.number) is not None
+        return list(filter(is_done, segments)), len(segments)
 
     def note_result(self, file: Path, result: Result) -> None:
         """Write down which file the parts have become, before it gets its name.
@@ -330,17 +337,14 @@ class PartsFolder:
                 if not _OURS.fullmatch(file.name):
                     raise OutputError(f"{self.path} is in the way: it holds {file.name}, which is none of the parts")
 
-    def _empty(self, names: re.Pattern[str] = _OURS) -> None:
-        """Remove all parts, or what has one of these names.
+    def _empty(self, names: re.Pattern[str] = _OURS, *, but: str = "") -> None:
+        """Remove all parts, or what has one of these names; not a file that is called ``but``.
 
-        What is said of packets goes before them, and what is said of all parts goes last: where that is interrupted,
-        nothing looks damaged.
+        What is said of all parts goes last: where that is interrupted, nothing looks damaged.
         """
         ours = [file for file in self.path.iterdir() if file.name != _LOCK and _OURS.fullmatch(file.name)]
-        for file in sorted(
-            ours, key=lambda file: (file.name == _RESULT, file.name == _MANIFEST, file.suffix != ".json")
-        ):
-            if names.fullmatch(file.name):
+        for file in sorted(ours, key=lambda file: (file.name == _RESULT, file.name == _MANIFEST)):
+            if names.fullmatch(file.name) and file.name != but:
                 file.unlink(missing_ok=True)  # it may have been finished meanwhile
 
     def _compare(self, now: Mapping[str, Any]) -> None:

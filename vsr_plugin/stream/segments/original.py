@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
-from ..input import Remote
-from ..input_file import input_name
+from ..input import Remote, input_name
 from ..sequence import ImageSequence
 
 if TYPE_CHECKING:

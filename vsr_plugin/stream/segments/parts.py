@@ -1,8 +1,10 @@
-"""A part: the encoded packets of one segment, and what is known of them.
+"""A part: the encoded packets of one segment, and what is known of them, in one file.
 
-The payloads lie one after the other in ``00007.packets``. Beside it, ``00007.json`` has the times of the packets in the
-time base of the source, which no container holds as they are: NUT has no durations, Matroska has milliseconds. Both are
-written under temporary names first; where the second is, the part is whole.
+``00007-TOKEN.part`` has the packets one after the other; then, as JSON, what is known of them, such as their times in
+the time base of the source, which no container holds as they are: NUT has no durations, Matroska has milliseconds; then
+the length of that, and its checksum. It is written under a temporary name, and one rename decides that it is there. The
+token is another one each time: who makes the same part a second time, such as a worker that outlives its command,
+replaces nothing.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from av.packet import Packet
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 
 NOT_THERE = (FileNotFoundError, NotADirectoryError)
+NAME = re.compile(r"(\d{5,})-[0-9a-f]{8}\.part")
+_LENGTH, _DIGEST = 8, 32  # bytes at the end of a file
+_PIECE = 1 << 20  # bytes that are read at a time
 # Checksums of the frames before and behind a seam, as they were decoded; the former is None if decoding began there.
 Seam = tuple[str | None, str]
 
@@ -53,6 +59,7 @@ class Part:
         seconds: That it took.
         reused: How many frames' work of the networks was not done, for nothing had changed; where several segments are
             made in one go, that of the frames read ahead counts for the one before.
+        token: What tells it from others of the same segment.
     """
 
     number: int
@@ -71,31 +78,52 @@ class Part:
     unread: bool = False
     seconds: float = 0.0
     reused: float = 0.0
+    token: str = field(default_factory=lambda: secrets.token_hex(4))
 
 
-def payload(folder: Path, number: int) -> Path:
-    """Where the packets of a segment lie."""
-    return folder / f"{number:05}.packets"
+def place(folder: Path, part: Part) -> Path:
+    """Where a part lies."""
+    return folder / f"{part.number:05}-{part.token}.part"
 
 
-def record(folder: Path, number: int) -> Path:
-    """Where it is said what is known of them."""
-    return folder / f"{number:05}.json"
+def find_parts(folder: Path) -> dict[int, list[Path]]:
+    """The files of all parts in a folder, whole or not, by the number of their segment; none if it is not there.
+
+    Raises:
+        OutputError: it cannot be told, for the disk does not answer.
+    """
+    found: dict[int, list[Path]] = {}
+    with suppress(*NOT_THERE), reading(folder):
+        for file in sorted(folder.iterdir()):
+            if match := NAME.fullmatch(file.name):
+                found.setdefault(int(match[1]), []).append(file)
+    return found
 
 
-def read_part(folder: Path, number: int) -> Part | None:
-    """What is known of a segment's part; None if it is not whole.
+def read_part(file: Path) -> Part | None:
+    """What is known of a part, from its file; None if that is not whole.
 
     Raises:
         OutputError: it cannot be told, for the disk does not answer.
     """
     try:
-        part = part_of(json.loads(read_text(record(folder, number))))
-        with reading(payload(folder, number)):
-            whole = payload(folder, number).stat().st_size == part.size
+        with reading(file), file.open("rb") as opened:
+            end = opened.seek(0, os.SEEK_END) - _LENGTH - _DIGEST
+            if end < 0:
+                return None
+            opened.seek(end)
+            length = int.from_bytes(opened.read(_LENGTH))
+            checksum = opened.read(_DIGEST)
+            if length > end:
+                return None
+            opened.seek(end - length)
+            known = opened.read(length)
+        if hashlib.sha256(known).digest() != checksum:
+            return None
+        part = part_of(json.loads(known))
     except (*NOT_THERE, ValueError, TypeError, KeyError):
         return None
-    return part if whole and part.number == number else None
+    return part if part.size == end - length and file.name == place(file.parent, part).name else None
 
 
 def part_of(found: dict[str, Any]) -> Part:
@@ -109,15 +137,14 @@ def part_of(found: dict[str, Any]) -> Part:
     return Part(**{**found, **pairs, **seams, "dropped": tuple(pairs["dropped"]), "told": tuple(found["told"])})
 
 
-def remove_part(folder: Path, number: int) -> None:
+def remove_part(file: Path) -> None:
     """Forget a part; harmless where there is none.
 
     Raises:
         OutputError: it cannot be removed.
     """
-    with writing_to(folder):
-        record(folder, number).unlink(missing_ok=True)
-        payload(folder, number).unlink(missing_ok=True)
+    with writing_to(file.parent):
+        file.unlink(missing_ok=True)
 
 
 def is_whole(folder: Path, part: Part) -> bool:
@@ -126,12 +153,16 @@ def is_whole(folder: Path, part: Part) -> bool:
     Raises:
         OutputError: it cannot be told, for the disk does not answer.
     """
-    file = payload(folder, part.number)
+    file = place(folder, part)
+    checksum, left = hashlib.sha256(), part.size
     try:
         with reading(file), file.open("rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest() == part.sha256
+            while left and (data := opened.read(min(left, _PIECE))):
+                checksum.update(data)
+                left -= len(data)
     except NOT_THERE:
         return False
+    return checksum.hexdigest() == part.sha256
 
 
 def packets(folder: Path, part: Part) -> Iterator[Packet[Any]]:
@@ -140,20 +171,20 @@ def packets(folder: Path, part: Part) -> Iterator[Packet[Any]]:
     Raises:
         OutputError: they are not what was written.
     """
-    checksum = hashlib.sha256()
+    file, checksum = place(folder, part), hashlib.sha256()
     try:
-        with payload(folder, part.number).open("rb") as file:
+        with file.open("rb") as opened:
             for pts, duration, size, key in part.packets:
-                data = file.read(size)
+                data = opened.read(size)
                 checksum.update(data)
                 packet: Packet[Any] = Packet(data)
                 packet.pts, packet.duration = pts, duration
                 packet.is_keyframe = bool(key)
                 yield packet
     except OSError as error:
-        raise OutputError(f"Cannot read {payload(folder, part.number)}: {error.strerror}") from error
+        raise OutputError(f"Cannot read {file}: {error.strerror}") from error
     if checksum.hexdigest() != part.sha256:
-        raise OutputError(f"{payload(folder, part.number)} is damaged")
+        raise OutputError(f"{file} is damaged")
 
 
 class OpenPart:
@@ -205,7 +236,7 @@ class PartFile(OpenPart):
 
     def __init__(self, folder: Path, number: int) -> None:
         self._folder = folder
-        self._temporary = _temporary(payload(folder, number))
+        self._temporary = _temporary(folder / f"{number:05}.part")
         with writing_to(folder):
             super().__init__(number, self._temporary.open("wb"))
 
@@ -225,11 +256,12 @@ class PartFile(OpenPart):
         """Put the part in its place, and say what is known of it."""
         part = super().finish(**known)
         with writing_to(self._folder):
+            self._file.write(_known(part))
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
-            self._temporary.replace(payload(self._folder, self.number))
-            _note(self._folder, part)
+            self._temporary.replace(place(self._folder, part))
+        sync(self._folder)
         return part
 
 
@@ -239,8 +271,7 @@ def store_part(folder: Path, part: Part, data: bytes) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    write_atomically(payload(folder, part.number), data)
-    _note(folder, part)
+    write_atomically(place(folder, part), data + _known(part))
 
 
 def read_text(file: Path) -> str:
@@ -273,8 +304,10 @@ def writing_to(folder: Path) -> Iterator[None]:
         raise OutputError(f"Cannot write to {folder}: {error.strerror}") from error
 
 
-def _note(folder: Path, part: Part) -> None:
-    write_atomically(record(folder, part.number), json.dumps(asdict(part)).encode())
+def _known(part: Part) -> bytes:
+    """What a file has behind the packets."""
+    known = json.dumps(asdict(part)).encode()
+    return known + len(known).to_bytes(_LENGTH) + hashlib.sha256(known).digest()
 
 
 def _temporary(file: Path) -> Path:

@@ -14,8 +14,8 @@ import torch
 
 from ..damage import Damage
 from ..decode import Source
-from ..input import has_no_clock
-from ..input_file import InputFile, input_name
+from ..input import has_no_clock, input_name
+from ..input_file import InputFile
 from ..selection import Selection
 from . import Opening, Plan, Segment
 from .access import KeyFrame, is_random_access, key_frames

@@ -15,7 +15,8 @@ from ...frames import Frame
 from ..damage import Damage
 from ..ffmpeg_log import Errors
 from ..frame_decoder import FrameDecoder
-from ..input_file import InputFile, input_name
+from ..input import input_name
+from ..input_file import InputFile
 from .original import check_unchanged
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -14,48 +14,21 @@ import ray
 import torch
 
 from ...engine import Upscaler
-from ...errors import BackendError, InputError
+from ...errors import BackendError, InputError, VsrError
 from .manifest import read_manifest, versions
+from .messages import Failed, Made, Sign, is_lasting
 from .original import identity
 from .parts import OpenPart, PartFile
-from .work import Step, work
+from .ship import inbox
+from .work import work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from . import Film, Segment
-    from .parts import Part
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """What a worker needs for the network.
-
-    Attributes:
-        network: Where Ray keeps what `Upscaler.from_module` takes, in a list, so that it is not read before its time.
-        backend: Its name.
-        versions: That the worker must have.
-    """
-
-    network: list[Any]
-    backend: str
-    versions: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """What a worker sends.
-
-    Attributes:
-        part: What is known of the part.
-        payload: Its packets; None where they are in the folder that all share.
-        said: (level, line) of what was logged.
-    """
-
-    part: Part
-    payload: bytes | None
-    said: list[tuple[int, str]] = field(default_factory=list)
+    from .messages import Given
+    from .work import Step
 
 
 class Worker:
@@ -64,6 +37,9 @@ class Worker:
     def __init__(self) -> None:
         self._upscaler: Upscaler | None = None
         self._step: Step | None = None
+        self._stepped = 0.0  # when that was, on the clock of `time.monotonic`
+        self._slowest = 0.0
+        self._packets = 0
         self._checked: tuple[str, Path, dict[str, Any]] | None = None
 
     def ready(self, given: Given) -> None:
@@ -79,11 +55,21 @@ class Worker:
         self._open(given)
 
     @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator] # in a thread of its own
-    def step(self) -> Step | None:
-        """How far the part is that is made now."""
-        return self._step
+    def sign(self) -> Sign:
+        """How far it is."""
+        return Sign(self._step, self._packets, self._slowest)
 
-    def make(self, given: Given, film: list[Any], segment: Segment, folder: Path | None) -> Made:
+    @ray.method(concurrency_group="wanted")  # type: ignore[untyped-decorator] # ″
+    def wanted(self) -> tuple[str, range]:
+        """As `Inbox.wanted`."""
+        return inbox.wanted()
+
+    @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator] # ″
+    def give(self, token: str, wanted: range, data: bytes, size: int) -> None:
+        """As `Inbox.give`."""
+        inbox.give(token, wanted, data, size)
+
+    def make(self, given: Given, film: list[Any], segment: Segment, folder: Path | None) -> Made | Failed:
         """Make a part.
 
         Args:
@@ -92,20 +78,31 @@ class Worker:
             segment: Which.
             folder: Where it goes; None to send it.
         """
-        upscaler = self._open(given)
-        of: Film = ray.get(film[0])
-        packets = BytesIO()
-        with _logged() as said:
-            if folder is None:
-                open_part: Callable[[int], OpenPart] = partial(OpenPart, file=packets)
-            else:
-                self._check(of.path, folder)
-                open_part = partial(PartFile, folder)
-            (part,) = work(of, [segment], upscaler, open_part, self._note)
+        try:
+            upscaler = self._open(given)
+            of: Film = ray.get(film[0])
+            packets = BytesIO()
+            self._stepped = time.monotonic()
+            with _logged() as said:
+                if folder is None:
+                    open_part: Callable[[int], OpenPart] = partial(OpenPart, file=packets)
+                else:
+                    self._check(of.path, folder)
+                    open_part = partial(PartFile, folder)
+                (part,) = work(of, [segment], upscaler, open_part, self._note, self._count)
+        except VsrError as error:
+            return Failed(error, is_lasting(error))
         return Made(part, packets.getvalue() if folder is None else None, said)
 
     def _note(self, step: Step) -> None:
-        self._step = step
+        now = time.monotonic()
+        self._slowest = max(self._slowest, now - self._stepped)
+        self._step, self._stepped = step, now
+
+    def _count(self) -> bool:
+        """Asked before each packet, as ``cancelled``."""
+        self._packets += 1
+        return False
 
     def _open(self, given: Given) -> Upscaler:
         if self._upscaler is None:
