@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import fields, replace
 from fractions import Fraction
 from inspect import signature
@@ -69,7 +69,7 @@ class _Apart(ThisProcess):
     def __init__(self) -> None:
         self.made: list[int] = []
 
-    def run(self, task: Task) -> Iterator[Part]:
+    def run(self, task: Task) -> Generator[Part]:
         while task.waiting:
             for part in super().run(replace(task, waiting=deque([task.waiting.popleft()]))):
                 self.made.append(part.number)
@@ -731,9 +731,59 @@ def test_parts_of_other_versions_are_not_mixed_in(
     assert not manifest.parent.exists()
 
 
+@pytest.mark.parametrize("how", ["cleared", "begun anew"])
+def test_parts_in_a_form_of_before_are_removed(how: str, resume: Resume, film: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(60))
+    parts = tmp_path / "out.mkv.parts"
+    there = json.loads((parts / "manifest.json").read_text())
+    there.update(version=3, segments=[{"number": 0, "from": 7}])
+    (parts / "manifest.json").write_text(json.dumps(there))
+    for name in ("00000.json", "00000.packets"):
+        (parts / name).write_text("{}")
+    (left,) = jobs_of(film, tmp_path)
+    assert left.done() == ([], 1)
+    if how == "cleared":
+        assert left.remove() is None
+    else:
+        assert resume(fresh=True).kept == 0
+    assert not parts.exists()
+
+
 def test_the_manifest_has_the_versions_of_all_that_computes() -> None:
     assert {"vsr_plugin", "PyAV", "libavcodec", "torch"} <= versions("eager").keys()
     assert versions("openvino").keys() - versions("eager").keys() == {"openvino"}
+
+
+def test_a_disk_without_locks_is_no_matter_of_the_user(
+    resume: Resume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    def missing(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("fcntl.flock", missing)
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(60))
+    assert resume().kept >= 25
+    assert not [str(warning.message) for warning in recwarn]
+    assert [file.name for file in tmp_path.iterdir()] == ["out.mkv"]
+
+
+def test_what_another_process_cleans_up_meanwhile_is_no_error(
+    resume: Resume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It takes the folder that is put away for a stale one as soon as its lock is gone."""
+    rmdir = Path.rmdir
+
+    def late(folder: Path) -> None:
+        if folder.name.startswith(".vsr-"):
+            rmdir(folder)
+        rmdir(folder)
+
+    monkeypatch.setattr(Path, "rmdir", late)
+    resume()
+    assert not caplog.messages
+    assert [file.name for file in tmp_path.iterdir()] == ["out.mkv"]
 
 
 def test_a_folder_that_is_in_use_is_left_alone(resume: Resume, film: Path, tmp_path: Path) -> None:
@@ -895,7 +945,7 @@ class _Mistaken(ThisProcess):
         self._mistakes = mistakes
         self.made: list[int] = []
 
-    def run(self, task: Task) -> Iterator[Part]:
+    def run(self, task: Task) -> Generator[Part]:
         for part in super().run(task):
             mistakes = self._mistakes.get(part.number, [])
             mistake = mistakes[self.made.count(part.number)] if self.made.count(part.number) < len(mistakes) else {}
@@ -1110,7 +1160,7 @@ def test_a_seam_is_compared_as_soon_as_both_sides_are_there(resume: Resume) -> N
     """Not when all is made: that may be hours later."""
 
     class Apart(_Apart):
-        def run(self, task: Task) -> Iterator[Part]:
+        def run(self, task: Task) -> Generator[Part]:
             for part in super().run(task):
                 first = part.number == 0 and self.made.count(0) == 1
                 yield replace(part, beyond=_OTHER_FRAME) if first else part
@@ -1137,7 +1187,7 @@ def test_who_makes_a_part_twice_replaces_nothing(film: Path, resume: Resume, tmp
     late: list[Path] = []
 
     class Late(ThisProcess):
-        def run(self, task: Task) -> Iterator[Part]:
+        def run(self, task: Task) -> Generator[Part]:
             for part in super().run(task):
                 yield part
                 store_part(task.folder, replace(part, token=f"{part.number:08}", sha256="0" * 64), bytes(part.size))

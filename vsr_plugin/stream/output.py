@@ -302,7 +302,7 @@ def acquire(lock: filelock.BaseFileLock) -> None:
 def put_away(folder: Path, lock: filelock.BaseFileLock) -> None:
     """Remove a folder that holds a few files, and its own lock: it is there as it was, or not at all.
 
-    What a kill leaves of it, `remove_stale` removes.
+    What is left of it, as after a kill, `remove_stale` removes.
 
     Args:
         folder: Which.
@@ -316,11 +316,12 @@ def put_away(folder: Path, lock: filelock.BaseFileLock) -> None:
     try:
         for file in hidden.iterdir():
             file.unlink()
-        lock.release(force=True)  # NFS keeps a file that is removed while it is open, and with it the folder
-        hidden.rmdir()
     except OSError:
         hidden.rename(folder)
         raise
+    lock.release(force=True)  # NFS keeps a file that is removed while it is open, and with it the folder
+    with suppress(OSError):  # another process that cleans up may be faster
+        hidden.rmdir()
     sync(folder.parent)
 
 

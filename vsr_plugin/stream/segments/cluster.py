@@ -32,7 +32,7 @@ from .original import check_unchanged
 from .ship import Shipped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from ...engine import Upscaler
     from ...execution import Execution
@@ -121,7 +121,7 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(self, task: Task) -> Iterator[Part]:
+    def run(self, task: Task) -> Generator[Part]:
         """As `Executor.run`.
 
         Raises:

@@ -11,7 +11,7 @@ from .work import work
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from ...engine import Upscaler
@@ -52,8 +52,8 @@ class Executor(Protocol):
         """See above."""
         ...
 
-    def run(self, task: Task) -> Iterator[Part]:
-        """Make the parts, until no segment is waiting, and yield each when it is whole."""
+    def run(self, task: Task) -> Generator[Part]:
+        """Make the parts, until no segment is waiting, and yield each when it is whole; closed, stop."""
         ...
 
 
@@ -62,7 +62,7 @@ class ThisProcess:
 
     workers = 1
 
-    def run(self, task: Task) -> Iterator[Part]:
+    def run(self, task: Task) -> Generator[Part]:
         """As `Executor.run`."""
         while task.waiting:
             segments = take_run(task.waiting)

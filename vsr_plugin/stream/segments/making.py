@@ -157,7 +157,7 @@ class Job:
         if not self._waiting:
             return
         again: set[int] = set()
-        with closing(self._executor.run(self._task)) as run:  # type: ignore[type-var]
+        with closing(self._executor.run(self._task)) as run:
             for part in run:
                 try:
                     wanted.check(part)

@@ -57,7 +57,8 @@ _LOCK = "lock"
 # Fields of `Execution` that may change between two calls: the parts stay the same.
 SAME_RESULT = {"batch", "cache_dir", "reuse", "threads", "tile"}
 # All that is ever written into the folder; nothing else in it is touched.
-_OURS = re.compile(rf"lock|(manifest|result)\.json|{NAME.pattern}|\.\S+\.[0-9a-f]{{8}}\.tmp")
+_EARLIER = r"\d{5,}\.(json|packets)"  # parts as they were before `VERSION` 4
+_OURS = re.compile(rf"lock|(manifest|result)\.json|{NAME.pattern}|{_EARLIER}|\.\S+\.[0-9a-f]{{8}}\.tmp")
 _UNFINISHED = re.compile(r"\.\S+\.tmp")  # what a process was killed at
 _LIBRARIES = ("libavcodec", "libavformat", "libavfilter", "libavutil", "libswscale")
 
@@ -292,9 +293,11 @@ class PartsFolder:
             OutputError: it cannot be told, for the disk does not answer.
         """
         manifest = read_manifest(self.path)
-        manifest.pop("film", None)
+        if manifest.get("version") != VERSION:
+            return [], len(manifest.get("segments", ()))
+        del manifest["film"]
         job, there = job_of(manifest), find_parts(self.path)
-        segments = [Segment(**row) for row in manifest.get("segments", ())]
+        segments = [Segment(**row) for row in manifest["segments"]]
 
         def is_done(segment: Segment) -> bool:
             parts = map(read_part, there.get(segment.number, ()))
