@@ -1316,9 +1316,7 @@ def test_what_was_lost_of_parts_is_told_again_and_refused_where_it_must_not_be(
     with pytest.raises(Stopped):
         resume(on_progress=_until(75), **how)
     there = sorted((tmp_path / "out.mkv.parts").iterdir())
-    for record in there[:1]:
-        said = {**json.loads(record.read_text()), "damaged": 1, "told": ["a frame is damaged"]}
-        record.write_text(json.dumps(said))
+    _say_of(there[0], damaged=1, told=("a frame is damaged",))
     with pytest.raises(OutputError, match=r"^a\.mov: the transparency would be lost: libx264 takes none"):
         resume(strict=True, on_progress=lambda _: pytest.fail("it works"), **how)
     assert sorted((tmp_path / "out.mkv.parts").iterdir()) == there, "nothing good is thrown away"
