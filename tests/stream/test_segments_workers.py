@@ -115,7 +115,7 @@ def test_a_worker_gets_what_it_needs_for_its_segment_alone(
     make: Make, compare: Compare, shipping: tuple[Cluster, list[int]], espcn: Upscaler, tmp_path: Path
 ) -> None:
     workers, sent = shipping
-    film = make("-f lavfi -i testsrc2=s=640x480:r=25:d=12 -c:v libx264 -crf 1 -preset ultrafast -g 25", "long.mkv")
+    film = make("-f lavfi -i testsrc2=s=320x192:r=25:d=12 -c:v libx264 -crf 8 -preset ultrafast -g 25", "long.mkv")
 
     def stop(done: Progress) -> None:
         if done.written.frames > 230:
