@@ -257,6 +257,8 @@ class PartsFolder:
         Raises:
             OutputError: another process has it.
         """
+        if self.path.is_symlink():  # none that this program has made
+            return os.strerror(errno.ENOTDIR)
         try:
             acquire(self._lock)
         except filelock.Timeout as error:
