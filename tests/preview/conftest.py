@@ -60,7 +60,7 @@ class Time(_Single):
 
 
 class Gate(_Single):
-    """Lets pictures through one by one, when a test says so."""
+    """Lets images through one by one, when a test says so."""
 
     def __init__(self) -> None:
         self._free = threading.Semaphore(0)
@@ -72,11 +72,11 @@ class Gate(_Single):
         self._free.acquire(timeout=60)
 
     def wait(self) -> None:
-        """Until the next picture is being made."""
+        """Until the next image is being made."""
         assert self._arrived.acquire(timeout=20)
 
-    def open(self, pictures: int = 1) -> None:
-        self._free.release(pictures)
+    def open(self, images: int = 1) -> None:
+        self._free.release(images)
 
 
 class _Slow(nn.Module):
@@ -100,7 +100,7 @@ class FakeNetworks:
     """Models: "fast" has ×2 and ×3, "slow" takes its time; "broken" cannot be opened, "bursting" cannot be run.
 
     Args:
-        seconds: That "slow" takes for a picture.
+        seconds: That "slow" takes for an image.
         work: What it does for so long.
     """
 

@@ -50,10 +50,10 @@ STATUS = Status(
 
 @pytest.mark.parametrize("split", [0.0, 0.25, 0.8, 1.0])
 def test_the_split_shows_bicubic_to_its_left_and_the_network_to_its_right(split: float) -> None:
-    picture = compose(SHOWN, "split", split)
+    image = compose(SHOWN, "split", split)
     column = round(split * WIDTH)
-    assert (picture[:, :column] == SHOWN.plain[:, :column]).all()
-    assert (picture[:, column:] == SHOWN.network[:, column:]).all()
+    assert (image[:, :column] == SHOWN.plain[:, :column]).all()
+    assert (image[:, column:] == SHOWN.network[:, column:]).all()
     assert SHOWN.network.min() >= 130, "what is drawn into is a copy"
 
 
@@ -78,26 +78,26 @@ def test_the_other_views() -> None:
         ("difference", [], [slice(10, 200)]),
     ],
 )
-def test_a_line_parts_the_pictures_and_each_is_named(view: str, lines: list[int], named: list[slice]) -> None:
-    picture = np.full((300, 600, 3), 90, np.uint8)
-    add_labels(picture, SHOWN, view, {"split": 150}.get(view, 300))
-    changed = (picture != 90).any((0, 2))
-    below = np.flatnonzero((picture[40:120] != 90).any((0, 2)))
+def test_a_line_parts_the_images_and_each_is_named(view: str, lines: list[int], named: list[slice]) -> None:
+    image = np.full((300, 600, 3), 90, np.uint8)
+    add_labels(image, SHOWN, view, {"split": 150}.get(view, 300))
+    changed = (image != 90).any((0, 2))
+    below = np.flatnonzero((image[40:120] != 90).any((0, 2)))
     assert below.tolist() == [column for line in lines for column in (line - 1, line)]
     assert all(changed[where].any() for where in named)
-    assert (picture[40:120, below] == 255).all()
-    handle = (picture[134:167, 134:167] != 90).any(2).mean()
+    assert (image[40:120, below] == 255).all()
+    handle = (image[134:167, 134:167] != 90).any(2).mean()
     assert (handle > 0.6) == (view == "split")
 
 
 @pytest.mark.parametrize("mouse", [(0, 0), (300, 150), (599, 299)])
 def test_the_loupe_is_labelled_and_leaves_the_mouse_free(mouse: tuple[int, int]) -> None:
-    picture = np.full_like(SHOWN.network, 1)
-    add_loupe(picture, replace(SHOWN, plain=SHOWN.network), mouse, mouse, 2)
-    changed = (picture != 1).any(2)
+    image = np.full_like(SHOWN.network, 1)
+    add_loupe(image, replace(SHOWN, plain=SHOWN.network), mouse, mouse, 2)
+    changed = (image != 1).any(2)
     assert not changed[mouse[1], mouse[0]]
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
-    title = picture[rows[0] + 2 : rows[0] + 22, columns[0] + 2 : columns[-1] - 1]
+    title = image[rows[0] + 2 : rows[0] + 22, columns[0] + 2 : columns[-1] - 1]
     half = title.shape[1] // 2
     assert (title[:, :half].max(), title[:, half + 2 :].max()) > (200, 200)
     small = np.zeros((20, 30, 3), np.uint8)
@@ -105,14 +105,24 @@ def test_the_loupe_is_labelled_and_leaves_the_mouse_free(mouse: tuple[int, int])
 
 
 def test_the_strip_shows_where_and_how_well() -> None:
-    picture = strip(STATUS, [(0.5 * i, 20.0 + i) for i in range(20)], 900, 10.0)
-    assert picture.shape == (STRIP, 900, 3)
-    bar = picture[BAR // 2]
+    image = strip(STATUS, [(0.5 * i, 20.0 + i) for i in range(20)], 900, 10.0)
+    assert image.shape == (STRIP, 900, 3)
+    bar = image[BAR // 2]
     played = (bar == bar[0]).all(1).sum()
     assert played == pytest.approx(900 * 30 / 120, abs=2)
     other = strip(STATUS, [], 900, 10.0)
-    assert (picture[:, 700:] != other[:, 700:]).any(), "the graph"
-    assert (strip(STATUS, [], 200, 0.0)[BAR:] != picture[-1, 0]).any(), "words, in a narrow one"
+    assert (image[:, 700:] != other[:, 700:]).any(), "the graph"
+    assert (strip(STATUS, [], 200, 0.0)[BAR:] != image[-1, 0]).any(), "words, in a narrow one"
+
+
+@pytest.mark.parametrize("width", [500, 640])
+def test_a_narrow_strip_has_all_figures_and_marks_what_it_cuts(width: int) -> None:
+    slow = replace(STATUS, source_fps=23.976, dropped=12345, decode_ms=123.4, network_ms=1234.5, display_ms=12.3)
+    assert (strip(slow, [], width, 0.0) != strip(replace(slow, display_ms=12.4), [], width, 0.0)).any(), "its last"
+    command = "vsr-encode /home/somebody/Videos/holidays/2024/a_long_name_of_a_film.mkv -m edsr-baseline"
+    said = [strip(replace(STATUS, notice=command + " -x 2" * times), [], width, 0.0) for times in (9, 10)]
+    assert (said[0] == said[1]).all()
+    assert (said[0][BAR + 42 : BAR + 55, width - 19 :] == said[0][-1, 0]).all(), "no letter above the dots at its end"
 
 
 def test_the_figures_say_everything() -> None:
@@ -123,8 +133,11 @@ def test_the_figures_say_everything() -> None:
     assert clock(3723.46) == "1:02:03.46"
 
 
-def test_the_keys_are_drawn_into_pictures_of_any_size() -> None:
+def test_the_keys_are_drawn_into_images_of_any_size() -> None:
     for shape in ((400, 700, 3), (40, 60, 3)):
-        picture = np.full(shape, 200, np.uint8)
-        add_keys(picture, ("espcn", "fsrcnn"))
-        assert (picture != 200).any()
+        image = np.full(shape, 200, np.uint8)
+        add_keys(image, ("espcn", "fsrcnn"))
+        assert (image != 200).any()
+    narrow = np.full((400, 500, 3), 200, np.uint8)
+    add_keys(narrow, ("espcn", "fsrcnn"))
+    assert (narrow[14:360, 80:94] == 200 // 5).all(), "the keys to the left, what they do to the right"

@@ -39,14 +39,14 @@ def test_what_has_weights_can_be_chosen(tmp_path: Path) -> None:
     [
         ({"espcn": 0.001, "fsrcnn": 0.002, "srcnn": 0.01}, "fsrcnn"),  # of the highest PSNR, though srcnn costs more
         ({"fsrcnn": 0.05, "espcn": 0.001, "srcnn": 0.5}, "espcn"),
-        ({"fsrcnn": 0.02, "espcn": 0.001, "srcnn": 0.5}, "espcn"),  # with what a picture costs besides, it is too slow
+        ({"fsrcnn": 0.02, "espcn": 0.001, "srcnn": 0.5}, "espcn"),  # with what an image costs besides, it is too slow
         ({"espcn": 0.5, "fsrcnn": 0.4, "srcnn": 0.5}, "fsrcnn"),  # the least work, where nobody keeps up
     ],
 )
 def test_auto_is_the_best_that_keeps_up(
     monkeypatch: pytest.MonkeyPatch, costs: dict[str, float], best: str, times: int | Size
 ) -> None:
-    """A picture of which the network takes so long, and all else ten milliseconds, at thirty a second."""
+    """An image of which the network takes so long, and all else ten milliseconds, at thirty a second."""
     networks, fake = Networks(), FakeNetworks()
     tried: list[str] = []
 
@@ -66,11 +66,11 @@ def test_auto_is_the_best_that_keeps_up(
 
 def test_auto_tries_what_is_better_than_the_best_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to the best of all, if all are fast enough; and all of them together for about a second."""
-    pictures: list[float] = []
+    images: list[float] = []
     tried: list[str] = []
 
     def made(*_: object) -> Enlarged:
-        pictures.append(0.002)
+        images.append(0.002)
         return Enlarged(np.zeros((1, 1, 3)), np.zeros((1, 1, 3)), 0.002, 0.0)
 
     networks, fake = Networks(), FakeNetworks()
@@ -85,7 +85,7 @@ def test_auto_tries_what_is_better_than_the_best_so_far(monkeypatch: pytest.Monk
     assert networks.best(open_clip(str(CLIP)), 2).model == max(figures, key=lambda model: figures[model])
     assert 3 <= len(tried) < len(figures)
     assert [figures[model] for model in tried] == sorted({figures[model] for model in tried})
-    assert sum(pictures) <= 1.0 + 0.004 * len(tried)
+    assert sum(images) <= 1.0 + 0.004 * len(tried)
 
 
 def test_a_scale_without_any_weights_is_said() -> None:

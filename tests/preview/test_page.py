@@ -26,7 +26,7 @@ from .conftest import CLIP
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright")
 
-README_PICTURE = README.with_name("examples") / "preview.jpg"
+README_IMAGE = README.with_name("examples") / "preview.jpg"
 COMMAND = (sys.executable, "-c", "from vsr_plugin.cli import main_preview; main_preview()")
 FLAGS = [
     "--no-sandbox",
@@ -90,7 +90,7 @@ class Page:
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.goto(address)
-        self.until("document.getElementById('picture').width > 300")
+        self.until("document.getElementById('canvas').width > 300")
 
     def _hear(self, message: Any) -> None:
         if message.type == "error":
@@ -121,12 +121,12 @@ class Page:
 
     def pixels(self) -> np.ndarray[Any, Any]:
         """What the canvas holds, (H, W, 3)."""
-        script = """() => { const c = document.getElementById('picture');
+        script = """() => { const c = document.getElementById('canvas');
             return Array.from(c.getContext('2d').getImageData(0, 0, c.width, c.height).data); }"""
         data = np.array(self.page.evaluate(script), np.uint8)
-        height, width = self.page.evaluate("[document.getElementById('picture').height, picture.width]")
-        picture: np.ndarray[Any, Any] = data.reshape(height, width, 4)[..., 2::-1]
-        return picture
+        height, width = self.page.evaluate("[document.getElementById('canvas').height, canvas.width]")
+        image: np.ndarray[Any, Any] = data.reshape(height, width, 4)[..., 2::-1]
+        return image
 
     def close(self) -> None:
         self.context.close()
@@ -143,9 +143,9 @@ def moment(page: Page) -> list[np.ndarray[Any, Any]]:
     return [_there(cv2.imdecode(np.frombuffer(part, np.uint8), cv2.IMREAD_COLOR)) for part in parts[1:]]
 
 
-def _there(picture: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any]:
-    assert picture is not None
-    return picture
+def _there(image: np.ndarray[Any, Any] | None) -> np.ndarray[Any, Any]:
+    assert image is not None
+    return image
 
 
 def pause(page: Page, *, paused: bool = True) -> None:
@@ -167,7 +167,7 @@ def test_the_page_plays_splits_pauses_and_jumps(browser: Any, address: str) -> N
     page.page.wait_for_timeout(500)
     assert page.position() == still
     bicubic, network = (version.astype(int) for version in moment(page))
-    box = page.page.locator("#picture").bounding_box()
+    box = page.page.locator("#canvas").bounding_box()
     for part in (0.25, 0.75):
         page.page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 200)
         page.page.mouse.down()
@@ -197,9 +197,9 @@ def test_the_page_plays_splits_pauses_and_jumps(browser: Any, address: str) -> N
     page.page.select_option("#model", "fsrcnn")
     page.until("document.getElementById('model-line').textContent.startsWith('fsrcnn ×2')")
     page.page.select_option("#scale", "3")
-    page.until("document.getElementById('picture').width === 1440")
+    page.until("document.getElementById('canvas').width === 1440")
     page.page.select_option("#scale", "2")
-    page.until("document.getElementById('picture').width === 960")
+    page.until("document.getElementById('canvas').width === 960")
     page.close()
 
 
@@ -252,7 +252,7 @@ def test_a_frame_is_seen_pixel_for_pixel_and_dragged_about(browser: Any, address
     page = Page(browser, address, 800, 600)
     pause(page)
     page.page.keyboard.press("z")
-    stage, whole = (page.page.locator(which).bounding_box() for which in ("#stage", "#picture"))
+    stage, whole = (page.page.locator(which).bounding_box() for which in ("#stage", "#canvas"))
     assert (whole["width"], whole["height"]) == (960, 540)
     middle = whole["x"] + whole["width"] / 2
     assert middle == pytest.approx(stage["x"] + stage["width"] / 2, abs=1)
@@ -260,11 +260,11 @@ def test_a_frame_is_seen_pixel_for_pixel_and_dragged_about(browser: Any, address
     page.page.mouse.move(x, y)
     page.page.mouse.down()
     page.page.mouse.move(x - 30, y - 10)
-    moved = page.page.locator("#picture").bounding_box()
+    moved = page.page.locator("#canvas").bounding_box()
     assert (whole["x"] - moved["x"], whole["y"] - moved["y"]) == (30, 10)
     page.page.mouse.move(x - 2000, y)
     page.page.mouse.up()
-    moved = page.page.locator("#picture").bounding_box()
+    moved = page.page.locator("#canvas").bounding_box()
     assert moved["x"] + moved["width"] == pytest.approx(stage["x"] + stage["width"], abs=1), "no farther than its edge"
     handle = page.page.locator("#line b").bounding_box()
     assert stage["y"] < handle["y"] < stage["y"] + stage["height"]
@@ -274,7 +274,7 @@ def test_a_frame_is_seen_pixel_for_pixel_and_dragged_about(browser: Any, address
     page.page.mouse.up()
     assert page.page.get_attribute("#line", "aria-valuenow") == "60"
     page.page.keyboard.press("z")
-    assert page.page.locator("#picture").bounding_box()["width"] <= stage["width"]
+    assert page.page.locator("#canvas").bounding_box()["width"] <= stage["width"]
     page.close()
 
 
@@ -298,7 +298,7 @@ def test_what_is_written_says_what_is_seen(browser: Any, address: str) -> None:
     command = page.page.evaluate("navigator.clipboard.readText()")
     assert command == f"vsr-encode {CLIP} -m fsrcnn -x 2 --backend eager --device cpu"
     page.page.keyboard.press("l")
-    box = page.page.locator("#picture").bounding_box()
+    box = page.page.locator("#canvas").bounding_box()
     page.page.mouse.move(box["x"] + 100, box["y"] + 100)
     loupe = page.page.locator("#loupe").bounding_box()
     assert loupe["width"] == pytest.approx(2 * 400 + 2 + 4, abs=2), "100 samples of each, four times as large"
@@ -331,7 +331,7 @@ def test_a_preview_that_was_started_anew_is_said(browser: Any, tmp_path: Path) -
     page.context.close()  # a browser complains of every connection that is refused
 
 
-def test_both_pictures_are_saved_without_loss(browser: Any, address: str) -> None:
+def test_both_images_are_saved_without_loss(browser: Any, address: str) -> None:
     page = Page(browser, address)
     pause(page)
     _, network = moment(page)
@@ -386,14 +386,14 @@ def test_what_ends_it_is_said_and_stays(browser: Any, tmp_path: Path) -> None:
         page.close()
 
 
-def test_a_tall_picture_is_split_where_the_line_stands(browser: Any, tmp_path: Path) -> None:
-    """Pixels are not square, and the picture is higher than the screen."""
+def test_a_tall_image_is_split_where_the_line_stands(browser: Any, tmp_path: Path) -> None:
+    """Pixels are not square, and the image is higher than the screen."""
     film = tmp_path / "film.mkv"
     source = ("-f", "lavfi", "-i", "testsrc2=s=240x320:r=25:d=2,setsar=4/5", "-c:v", "ffv1")
     subprocess.run(("ffmpeg", "-v", "error", *source, str(film)), check=True, timeout=60)
     with serving(str(film), "-x", "2", "--loop") as url:
         page = Page(browser, url)
-        box = page.page.locator("#picture").bounding_box()
+        box = page.page.locator("#canvas").bounding_box()
         assert box["height"] <= 900
         assert box["width"] / box["height"] == pytest.approx(240 * 4 / 5 / 320, rel=0.01)
         line = page.page.locator("#line").bounding_box()
@@ -401,18 +401,18 @@ def test_a_tall_picture_is_split_where_the_line_stands(browser: Any, tmp_path: P
         page.close()
 
 
-def test_the_readmes_picture_is_the_page(browser: Any, tmp_path: Path) -> None:
-    """Set VSR_PICTURES to write it anew."""
-    picture = README_PICTURE if os.environ.get("VSR_PICTURES") else tmp_path / "preview.jpg"
+def test_the_readmes_image_is_the_page(browser: Any, tmp_path: Path) -> None:
+    """Set VSR_IMAGES to write it anew."""
+    image = README_IMAGE if os.environ.get("VSR_IMAGES") else tmp_path / "preview.jpg"
     with serving(str(CLIP), "-m", "espcn", "-x", "3", "--loop") as url:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         page.goto(url)
-        until(page, "document.getElementById('picture').height === 810")
+        until(page, "document.getElementById('canvas').height === 810")
         page.locator("#pause").click()
         page.wait_for_timeout(1500)
         shot = page.screenshot(clip={"x": 0, "y": 0, "width": 1280, "height": 672})  # without the times of this machine
-        Image.open(BytesIO(shot)).convert("RGB").save(picture, quality=85, optimize=True)
+        Image.open(BytesIO(shot)).convert("RGB").save(image, quality=85, optimize=True)
         page.close()
-    with Image.open(picture) as new, Image.open(README_PICTURE) as old:
+    with Image.open(image) as new, Image.open(README_IMAGE) as old:
         assert new.size == old.size
     assert "(examples/preview.jpg)" in README.read_text(encoding="utf-8")

@@ -39,26 +39,26 @@ def smooth(color: ColorSpec, height: int = 36, width: int = 50, count: int = 3) 
 
 
 @pytest.mark.parametrize("color", COLORS, ids=str)
-def test_a_picture_is_what_the_exact_conversion_gives(color: ColorSpec) -> None:
+def test_an_image_is_what_the_exact_conversion_gives(color: ColorSpec) -> None:
     frame = smooth(color)
-    (picture,) = images(frame)
+    (image,) = images(frame)
     exact, _ = Conversion(color, 3, 3, 1).split([plane[None] for plane in frame.planes])
     expected = (exact[0] * 255).round().permute(1, 2, 0).numpy()[..., ::-1]
     inside = (slice(4, -4), slice(4, -4))
     rounded_before = color.depth == 8 and color.subsampling != (0, 0)  # and then multiplied by up to 2.1
-    assert np.abs(picture.astype(int) - expected)[inside].max() <= (2 if rounded_before else 1)
-    assert picture.dtype == np.uint8
+    assert np.abs(image.astype(int) - expected)[inside].max() <= (2 if rounded_before else 1)
+    assert image.dtype == np.uint8
 
 
 @pytest.mark.parametrize("color_range", list(Range))
 def test_gray_is_gray(color_range: Range) -> None:
     frame = smooth(ColorSpec(Matrix.BT709, color_range), count=1)
-    (picture,) = images(frame)
-    assert (picture[..., 0] == picture[..., 1]).all()
-    assert (picture[..., 0] == picture[..., 2]).all()
+    (image,) = images(frame)
+    assert (image[..., 0] == image[..., 1]).all()
+    assert (image[..., 0] == image[..., 2]).all()
     black, gain = (16, 219) if color_range is Range.LIMITED else (0, 255)
     expected = ((frame.planes[0].float() - black) / gain * 255).clamp(0, 255).round()
-    assert np.abs(picture[..., 0].astype(int) - expected.numpy()).max() <= 1
+    assert np.abs(image[..., 0].astype(int) - expected.numpy()).max() <= 1
 
 
 @pytest.mark.parametrize("color", [LIMITED, ColorSpec(Matrix.RGB, Range.FULL, 10)], ids=str)

@@ -52,7 +52,7 @@ async def until(true: Callable[[], object]) -> None:
 
 
 async def received(socket: Any) -> tuple[dict[str, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """The next message with pictures, taken apart."""
+    """The next message with images, taken apart."""
     while True:
         message = await socket.receive()
         if message.type is aiohttp.WSMsgType.BINARY:
@@ -62,7 +62,7 @@ async def received(socket: Any) -> tuple[dict[str, Any], np.ndarray[Any, Any], n
 
 
 def unpacked(data: bytes) -> tuple[dict[str, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Words and two pictures."""
+    """Words and two images."""
     parts = []
     while data:
         end = 4 + struct.unpack_from(">I", data)[0]
@@ -75,7 +75,7 @@ def unpacked(data: bytes) -> tuple[dict[str, Any], np.ndarray[Any, Any], np.ndar
     return json.loads(words), bicubic, network
 
 
-def test_a_viewer_gets_both_pictures_and_what_is_playing(play: Play) -> None:
+def test_a_viewer_gets_both_images_and_what_is_playing(play: Play) -> None:
     player = play(paused=True)
 
     async def work() -> None:
@@ -135,7 +135,7 @@ def test_the_first_viewer_starts_the_clip_and_commands_are_obeyed(play: Play) ->
     run(work)
 
 
-def test_whoever_does_not_answer_gets_no_second_picture(play: Play) -> None:
+def test_whoever_does_not_answer_gets_no_second_image(play: Play) -> None:
     player = play(loop=True)
 
     async def work() -> None:
@@ -412,7 +412,7 @@ def test_nothing_is_printed_that_cannot_be_looked_at(media: Media, play: Play) -
 
 
 def test_viewers_who_do_not_read_cost_no_memory(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fifty who ask for every picture and read none, while as many go by as would fill gigabytes."""
+    """Fifty who ask for every image and read none, while as many go by as would fill gigabytes."""
     player, sent = play(loop=True), []
     send = web.WebSocketResponse.send_bytes
 
@@ -427,8 +427,8 @@ def test_viewers_who_do_not_read_cost_no_memory(play: Play, monkeypatch: pytest.
             await server.until_shown()
             stalled = [await asleep(server) for _ in range(50)]
 
-            async def pass_by(pictures: int) -> None:
-                end = number(player) + pictures
+            async def pass_by(images: int) -> None:
+                end = number(player) + images
                 while number(player) < end:
                     for _, writer in stalled:
                         writer.write(NEXT)
@@ -478,7 +478,7 @@ async def asleep(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWr
     return reader, writer
 
 
-def test_a_picture_that_came_meanwhile_is_not_waited_for(play: Play) -> None:
+def test_an_image_that_came_meanwhile_is_not_waited_for(play: Play) -> None:
     """Else a viewer a little slower than the clip would see half of it."""
     player = play(loop=True)
 

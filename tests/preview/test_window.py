@@ -63,9 +63,9 @@ def display(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def read(file: Path) -> np.ndarray[Any, Any]:
-    picture = cv2.imread(str(file))
-    assert picture is not None
-    return picture
+    image = cv2.imread(str(file))
+    assert image is not None
+    return image
 
 
 class Screen:
@@ -84,10 +84,10 @@ class Screen:
         )
 
     def open(self) -> None:
-        """Wait for the first picture."""
+        """Wait for the first image."""
         self.until(lambda: self.do("search", "--name", "vsr preview").stdout.split() != [])
         self.window = self.do("search", "--name", "vsr preview").stdout.split()[-1]
-        self.until(lambda: self.picture()[:HEIGHT, :WIDTH].std() > 20)
+        self.until(lambda: self.image()[:HEIGHT, :WIDTH].std() > 20)
 
     def do(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -98,7 +98,7 @@ class Screen:
         self.do("key", "--window", self.window, name)
         time.sleep(0.3)
 
-    def picture(self) -> np.ndarray[Any, Any]:
+    def image(self) -> np.ndarray[Any, Any]:
         """All that is on the screen."""
         grab = ("ffmpeg", "-v", "error", "-f", "x11grab", "-draw_mouse", "0", "-video_size", "1280x1024")
         output = ("-i", self.display, "-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "bgr24", "-")
@@ -135,7 +135,7 @@ class Screen:
 
     def split(self) -> int:
         """The column where the white line stands."""
-        rows = self.picture()[100:500, :WIDTH].astype(int)
+        rows = self.image()[100:500, :WIDTH].astype(int)
         return int(rows.min((0, 2)).argmax())
 
 
@@ -159,7 +159,7 @@ def test_what_is_seen_is_bicubic_and_the_network_and_everything_obeys(screen: Sc
 
     def both() -> bool:
         """Whether the screen, which a slow machine draws late, shows what was saved, each on its side."""
-        seen = screen.picture()[40:HEIGHT, :WIDTH].astype(int)
+        seen = screen.image()[40:HEIGHT, :WIDTH].astype(int)
         left = np.abs(seen[:, : middle - 18] - bicubic[40:, : middle - 18]).max()
         return bool(max(left, np.abs(seen[:, middle + 18 :] - network[40:, middle + 18 :]).max()) <= 1)
 
@@ -173,14 +173,14 @@ def test_what_is_seen_is_bicubic_and_the_network_and_everything_obeys(screen: Sc
     screen.do("mouseup", "1")
 
     screen.key("v")
-    screen.until(lambda: bool((screen.picture()[40:HEIGHT, :WIDTH] == network[40:]).all()))
+    screen.until(lambda: bool((screen.image()[40:HEIGHT, :WIDTH] == network[40:]).all()))
     screen.key("v")  # difference, which is mostly gray
-    screen.until(lambda: abs(np.median(screen.picture()[:HEIGHT, :WIDTH]) - 128) <= 8)
+    screen.until(lambda: abs(np.median(screen.image()[:HEIGHT, :WIDTH]) - 128) <= 8)
     screen.key("v")
     screen.key("v")
 
     screen.key("question")
-    screen.until(lambda: screen.picture()[40:330, 200:400].mean() < 70)
+    screen.until(lambda: screen.image()[40:330, 200:400].mean() < 70)
     screen.key("question")
 
     screen.key(str(1 + Networks().models(2).index("fsrcnn")))
@@ -217,12 +217,12 @@ def test_every_other_key_does_what_is_said_of_it(screen: Screen) -> None:
     screen.key("Left")  # five seconds back, of one
     screen.until(lambda: position() == 0)
 
-    corner = screen.picture()[HEIGHT - 175 : HEIGHT - 20, 20:470].copy()
+    corner = screen.image()[HEIGHT - 175 : HEIGHT - 20, 20:470].copy()
     screen.do("mousemove", "--window", screen.window, "900", "60")  # which the loupe keeps away from
     screen.key("l")
-    screen.until(lambda: bool((screen.picture()[HEIGHT - 175 : HEIGHT - 20, 20:470] != corner).mean() > 0.5))
+    screen.until(lambda: bool((screen.image()[HEIGHT - 175 : HEIGHT - 20, 20:470] != corner).mean() > 0.5))
     screen.key("l")
-    screen.until(lambda: bool((screen.picture()[HEIGHT - 175 : HEIGHT - 20, 20:470] == corner).all()))
+    screen.until(lambda: bool((screen.image()[HEIGHT - 175 : HEIGHT - 20, 20:470] == corner).all()))
 
     assert size() == f"{WIDTH}x{HEIGHT + STRIP}"
     screen.key("i")
@@ -230,15 +230,15 @@ def test_every_other_key_does_what_is_said_of_it(screen: Screen) -> None:
     screen.key("i")
     screen.key("f")
     screen.until(lambda: size() == "1280x1024")
-    # All of it is ours: the picture as large as it can be, in the dark.
-    screen.until(lambda: bool((screen.picture()[5, ::100] == GROUND).all()))
-    screen.until(lambda: screen.picture()[300:600, 5:1275].std() > 20)
+    # All of it is ours: the image as large as it can be, in the dark.
+    screen.until(lambda: bool((screen.image()[5, ::100] == GROUND).all()))
+    screen.until(lambda: screen.image()[300:600, 5:1275].std() > 20)
     screen.key("Escape")
     screen.until(lambda: size() == f"{WIDTH}x{HEIGHT + STRIP}")
     screen.key("Escape")  # which does not quit
     screen.do("windowsize", screen.window, "500", "700")
-    screen.until(lambda: bool((screen.picture()[[2, 600], 5:495] == GROUND).all()))
-    screen.until(lambda: screen.picture()[250:400, 5:495].std() > 20)
+    screen.until(lambda: bool((screen.image()[[2, 600], 5:495] == GROUND).all()))
+    screen.until(lambda: screen.image()[250:400, 5:495].std() > 20)
     screen.key("c")
     screen.key("plus")
     screen.until(lambda: read(screen.saved("*_espcn*.png")).shape == (810, 1440, 3))
@@ -307,13 +307,13 @@ def test_the_bench_opens_a_window(display: str) -> None:
     assert ours["frame_ms"] > 0
 
 
-def test_what_cannot_be_saved_is_said_below_the_picture(screen: Screen, tmp_path: Path) -> None:
+def test_what_cannot_be_saved_is_said_below_the_image(screen: Screen, tmp_path: Path) -> None:
     screen.key("space")
     strip = slice(HEIGHT + 60, HEIGHT + 84)  # its last line
-    before = screen.picture()[strip, :600].copy()
+    before = screen.image()[strip, :600].copy()
     tmp_path.rename(tmp_path.with_name("elsewhere"))
     screen.key("s")
-    screen.until(lambda: bool((screen.picture()[strip, :600] != before).any()))
+    screen.until(lambda: bool((screen.image()[strip, :600] != before).any()))
     screen.key("q")
     _, said = screen.process.communicate(timeout=60)
     assert screen.process.returncode == 0
@@ -327,7 +327,7 @@ def test_pixels_that_are_not_square_are_shown_as_wide_as_they_are(media: Media, 
         window = screen.do("search", "--name", "vsr preview").stdout.split()[-1]
         expected = f"{LEAST_WIDTH}x{108 + STRIP}"  # which the words below need
         screen.until(lambda: expected in screen.do("getwindowgeometry", window).stdout)
-        screen.until(lambda: abs((screen.picture()[60, :LEAST_WIDTH] != GROUND).any(1).sum() - 192 * 32 / 27) < 2)
+        screen.until(lambda: abs((screen.image()[60, :LEAST_WIDTH] != GROUND).any(1).sum() - 192 * 32 / 27) < 2)
     finally:
         screen.process.kill()
         screen.process.wait()
@@ -352,7 +352,7 @@ def test_a_window_that_is_opened_again_has_its_size_again(monkeypatch: pytest.Mo
 
 
 def test_what_there_is_no_time_to_draw_is_counted(monkeypatch: pytest.MonkeyPatch, play: Play) -> None:
-    """A player that has shown seven more pictures each time the window is ready for one."""
+    """A player that has shown seven more images each time the window is ready for one."""
     for name in ("namedWindow", "setMouseCallback", "resizeWindow", "destroyAllWindows", "waitKey"):
         monkeypatch.setattr(cv2, name, lambda *_: None)
     monkeypatch.setattr(cv2, "waitKeyEx", lambda _: -1)

@@ -28,6 +28,7 @@ _TITLE = 22  # rows above each half of the loupe
 GROUND, _FAINT, _TEXT, _DIM, _ACCENT = (28, 24, 22), (58, 50, 46), (240, 238, 236), (170, 160, 152), (255, 170, 60)
 _GRAPH_WIDTH, _GRAPH_SECONDS = 220, 10.0
 _TEXT_WIDTH = 620
+_SMALLEST = 10  # letters, in rows; a line that is too long even so is cut
 
 
 def compose(shown: DisplayedFrame, view: str, split: float) -> Image:
@@ -130,8 +131,7 @@ def strip(status: Status, times: Sequence[tuple[float, float]], width: int, now:
         limit = 1000 / status.source_fps if status.source_fps else 0.0
         _graph(image[BAR + 6 : -8, right : width - _EDGE], times, now, limit)
     for row, (line, color) in enumerate(zip(figures(status), (_TEXT, _DIM, _DIM), strict=True)):
-        part = image[:, : right - _EDGE]
-        cv2.putText(part, line, (_EDGE, BAR + 18 + 21 * row), color, _face(), 14, 400)
+        _line(image[:, : right - _EDGE], line, _EDGE, BAR + 18 + 21 * row, color, 14)
     return image
 
 
@@ -168,9 +168,7 @@ def add_keys(image: Image, models: Sequence[str]) -> None:
         area[:] = area // 5
         for row, (key, what) in enumerate(lines, 1):
             cv2.putText(area, key, (14, row * step + 2), _ACCENT, _face(), min(15, step - 2), 600)
-            cv2.putText(
-                area, what, (84 if lines is rest else 40, row * step + 2), _TEXT, _face(), min(15, step - 2), 400
-            )
+            _line(area, what, 40 if lines is numbers else 84, row * step + 2, _TEXT, min(15, step - 2))
         left += width + 4
 
 
@@ -194,9 +192,26 @@ def _graph(area: Any, times: Sequence[tuple[float, float]], now: float, limit: f
 def _words(image: Any, text: str, x: int, y: int, *, right: bool = False) -> None:
     """White words with a dark edge, on any image."""
     if right:
-        x -= round(cv2.getTextSize((image.shape[1], image.shape[0]), text, (0, y), _face(), 15, 600)[2])
+        x -= _length(text, 15, 600)
     cv2.putText(image, text, (x + 1, y + 1), (0, 0, 0), _face(), 15, 600)
     cv2.putText(image, text, (x, y), (255, 255, 255), _face(), 15, 600)
+
+
+def _line(image: Any, text: str, x: int, y: int, color: tuple[int, int, int], size: int) -> None:
+    """Words up to the right edge: smaller where there is no room for them, then cut, which is marked."""
+    room = image.shape[1] - x
+    while size > _SMALLEST and _length(text, size) > room:
+        size -= 1
+    if _length(text, size) > room:
+        while text and _length(f"{text}…", size) > room:
+            text = text[:-1]
+        text += "…"
+    cv2.putText(image, text, (x, y), color, _face(), size, 400)
+
+
+def _length(text: str, size: int, weight: int = 400) -> int:
+    """Columns that it takes."""
+    return round(cv2.getTextSize((0, 0), text, (0, 0), _face(), size, weight)[2])
 
 
 @cache

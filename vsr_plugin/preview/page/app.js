@@ -1,7 +1,7 @@
 // One WebSocket brings both versions of every frame; split, views and loupe are drawn here, from true pixels.
 
 const $ = (id) => document.getElementById(id);
-const stage = $("stage"), picture = $("picture"), line = $("line"), loupe = $("loupe"), graph = $("graph");
+const stage = $("stage"), canvas = $("canvas"), line = $("line"), loupe = $("loupe"), graph = $("graph");
 const LOUPE = { width: 400, height: 280, title: 20, zooms: [2, 4, 8, 16] }; // of each half, in pixels of the page
 const SKIP = 5; // seconds that an arrow key jumps
 
@@ -12,7 +12,7 @@ let split = 0.5, view = "split", mouse = null, held = "", seeking = false, sough
 let shift = { x: 0, y: 0 }; // of the frame at 100 %, from the middle
 const asked = {}; // control → what it was set to, until the player says the same
 let pointed = false; // whether the last thing that was used was not the keyboard
-const arrivals = []; // when pictures came, for "this page"
+const arrivals = []; // when frames came, for "this page"
 
 // Set a control for good: what the player said before it heard of it does not set it back.
 function ask(id, value, command) {
@@ -38,7 +38,7 @@ function flash(text) { flashed = performance.now() + 3000; say(text); }
 function connect() {
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
   socket.binaryType = "arraybuffer";
-  socket.onmessage = ({ data }) => (typeof data === "string" ? words(JSON.parse(data)) : pictures(data));
+  socket.onmessage = ({ data }) => (typeof data === "string" ? words(JSON.parse(data)) : arrived(data));
   socket.onclose = async () => {
     if (ended) return;
     const answer = await fetch("/app.js", { cache: "no-store" }).catch(() => null);
@@ -73,7 +73,7 @@ function unpacked(buffer) {
   return [JSON.parse(new TextDecoder().decode(text)), ...files];
 }
 
-async function pictures(buffer) {
+async function arrived(buffer) {
   const [message, ...files] = unpacked(buffer);
   words(message);
   try {
@@ -90,11 +90,11 @@ async function pictures(buffer) {
 function draw() {
   if (!network) return;
   const { width, height } = network, twice = view === "side by side";
-  if (picture.width !== width * (twice ? 2 : 1) || picture.height !== height) {
-    picture.width = width * (twice ? 2 : 1);
-    picture.height = height;
+  if (canvas.width !== width * (twice ? 2 : 1) || canvas.height !== height) {
+    canvas.width = width * (twice ? 2 : 1);
+    canvas.height = height;
   }
-  const context = picture.getContext("2d", { alpha: false });
+  const context = canvas.getContext("2d", { alpha: false });
   if (twice) {
     context.drawImage(bicubic, 0, 0);
     context.drawImage(network, width, 0);
@@ -105,12 +105,12 @@ function draw() {
     const column = Math.round(split * width);
     if (view === "split" && column > 0) context.drawImage(bicubic, 0, 0, column, height, 0, 0, column, height);
   }
-  picture.style.setProperty("--ratio", (picture.width * status.pixel_aspect) / height);
-  picture.style.setProperty("--actual", `${(picture.width * status.pixel_aspect) / devicePixelRatio}px`);
+  canvas.style.setProperty("--ratio", (canvas.width * status.pixel_aspect) / height);
+  canvas.style.setProperty("--actual", `${(canvas.width * status.pixel_aspect) / devicePixelRatio}px`);
   place100();
   line.hidden = view !== "split" && !twice;
   line.classList.toggle("fixed", twice);
-  const place = picture.getBoundingClientRect(), around = stage.getBoundingClientRect();
+  const place = canvas.getBoundingClientRect(), around = stage.getBoundingClientRect();
   const top = Math.max(place.top, around.top), bottom = Math.min(place.bottom, around.bottom);
   line.style.left = `${place.left - around.left + (twice ? 0.5 : split) * place.width}px`;
   line.style.top = `${top - around.top}px`;
@@ -138,22 +138,22 @@ function seen() { return shown.model || shown.baseline; }
 
 // At 100 % a frame may be larger than its place: how far it is shifted, but no farther than its edge.
 function place100() {
-  const room = { x: picture.clientWidth - stage.clientWidth, y: picture.clientHeight - stage.clientHeight };
+  const room = { x: canvas.clientWidth - stage.clientWidth, y: canvas.clientHeight - stage.clientHeight };
   for (const axis of ["x", "y"]) {
     const most = Math.max(0, room[axis] / 2);
     shift[axis] = $("actual").checked ? Math.min(most, Math.max(-most, shift[axis])) : 0;
-    picture.style.setProperty(`--${axis}`, `${shift[axis]}px`);
+    canvas.style.setProperty(`--${axis}`, `${shift[axis]}px`);
   }
 }
 
 function drawLoupe() {
   loupe.hidden = !$("loupe-on").checked || !mouse || !network;
   if (loupe.hidden) return;
-  const place = picture.getBoundingClientRect(), around = stage.getBoundingClientRect();
+  const place = canvas.getBoundingClientRect(), around = stage.getBoundingClientRect();
   const { width, height } = network, { title } = LOUPE, density = devicePixelRatio;
   const w = Math.min(width, Math.floor(Math.min(LOUPE.width, around.width / 2 - 16) / zoom));
   const h = Math.min(height, Math.floor(Math.min(LOUPE.height, around.height / 2 - title - 16) / zoom));
-  const across = (mouse.x - place.left) / place.width * picture.width % width;
+  const across = (mouse.x - place.left) / place.width * canvas.width % width;
   const down = (mouse.y - place.top) / place.height * height;
   const left = Math.round(Math.min(Math.max(0, across - w / 2), width - w));
   const top = Math.round(Math.min(Math.max(0, down - h / 2), height - h));
@@ -251,7 +251,7 @@ function options(id, names, chosen) {
 function setSplit(part) { split = Math.min(1, Math.max(0, part)); draw(); }
 
 function moveSplit(x) {
-  const place = picture.getBoundingClientRect();
+  const place = canvas.getBoundingClientRect();
   setSplit((x - place.left) / place.width);
 }
 
