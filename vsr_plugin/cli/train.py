@@ -36,7 +36,10 @@ def train(
     seed: Annotated[int, typer.Option(help="Of the first weights and of the draws.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
-    vgg: Annotated[Path | None, typer.Option(help="SRGAN: torchvision's VGG19 (.pth), to compare features by.")] = None,
+    vgg: Annotated[
+        Path | None,
+        typer.Option(help="SRGAN with --recipe paper or vgg22: torchvision's VGG19 (.pth), to compare features by."),
+    ] = None,
     benchmark: Annotated[
         list[Path] | None,
         typer.Option(help="Folder of images that will judge the result: refuse to train on any of them; repeatable."),
