@@ -37,11 +37,14 @@ def shared() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def logs_as_before() -> Iterator[None]:
-    """What a command of one test sets up to speak with, no other test hears."""
+def logs_and_signals_as_before() -> Iterator[None]:
+    """What a command of one test sets up to speak and listen with, no other test hears."""
+    handlers_before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     loggers = [logging.getLogger(name) for name in ("vsr_plugin", "libav")]
     before = [(logger, logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
     yield
+    for number, handler in handlers_before.items():
+        signal.signal(number, handler)
     for logger, level, propagate, handlers in before:
         logger.setLevel(level)
         logger.propagate = propagate

@@ -15,15 +15,29 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from torch import Tensor
 
 from tests.cli.test_encode import ENCODE, Run, run
 from tests.cli.warm import Command
 from tests.stream.conftest import Media, frame_times
+from vsr_plugin.backends.eager import EagerNetwork
 from vsr_plugin.cli.jobs import if_stopped
 from vsr_plugin.stream.output import identities
 
 __all__ = ["run"]
 _SIGNALS = [signal.SIGHUP, signal.SIGTERM, signal.SIGKILL]
+
+
+def _compute_for_minutes(width: int) -> None:
+    """Let frames of a width, or a batch of them, take minutes, so that no machine is too fast to be stopped."""
+    run_batch = EagerNetwork.__call__
+
+    def slow(network: EagerNetwork, x: Tensor) -> Tensor:
+        if x.shape[-1] == width:
+            time.sleep(300)
+        return run_batch(network, x)
+
+    EagerNetwork.__call__ = slow  # type: ignore[method-assign, assignment]
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(30, marks=pytest.mark.slow)])
@@ -54,12 +68,12 @@ def test_runs_that_are_killed_at_any_moment_leave_nothing_after_the_next(
 @pytest.mark.parametrize("older", [False, True])
 def test_a_stopped_command_says_what_there_is(media: Media, tmp_path: Path, number: int, *, older: bool) -> None:
     (tmp_path / "all").mkdir()
-    for name in ("a.mkv", "b.mkv"):
-        shutil.copy(media("lossless.mkv"), tmp_path / name)
+    shutil.copy(media("lossless.mkv"), tmp_path / "a.mkv")
+    shutil.copy(media("odd.mkv"), tmp_path / "b.mkv")  # which is 95 samples wide
     if older:
         (tmp_path / "all/b_srresnet_x4.mkv").write_text("older")
     words = ("a.mkv", "b.mkv", "-y", "-o", "all", "-n", "6", "-m", "srresnet", "-x", "4", "--backend", "eager")
-    with Command("vsr-encode", *words, folder=tmp_path) as command:
+    with Command("vsr-encode", *words, folder=tmp_path, prepare=partial(_compute_for_minutes, 95)) as command:
         first: set[Path] = set()
         for _ in range(1200):
             hidden = set((tmp_path / "all").glob(".vsr-*"))
@@ -159,7 +173,7 @@ finally:
 @pytest.mark.parametrize("name", ["page.html", "page.mkv"])
 def test_a_comparison_that_is_stopped_says_what_is_not_finished(media: Media, tmp_path: Path, name: str) -> None:
     words = (str(media("lossless.mkv")), "-m", "srresnet", "-x", "4", "--backend", "eager", "-o", name)
-    with Command("vsr", "compare", *words, folder=tmp_path) as command:
+    with Command("vsr", "compare", *words, folder=tmp_path, prepare=partial(_compute_for_minutes, 96)) as command:
         for _ in range(600):
             if "srresnet" in command.stderr:  # it says what it does
                 break
@@ -180,16 +194,73 @@ def test_torch_is_not_loaded_to_its_end_for_a_command_that_stops(tmp_path: Path,
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "Stopped: nothing was begun\n")
 
 
+_STARTING = """
+import os, signal, threading, time
+from vsr_plugin.cli import main
+def stop():
+    while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        time.sleep(0)
+    time.sleep({moment})
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=stop, daemon=True).start()
+main()
+"""
+
+
 def test_a_command_that_is_stopped_while_it_starts_says_so(tmp_path: Path) -> None:
-    code = (
-        "import signal, threading, time; from vsr_plugin.cli import main\n"
-        "threading.Thread(target=lambda: (time.sleep({}), signal.raise_signal(signal.SIGINT))).start(); main()"
-    )
     for moment in (0.0, 0.02, 0.1):
-        command = [sys.executable, "-c", code.format(moment), "encode", "none.mkv"]
+        command = [sys.executable, "-c", _STARTING.format(moment=moment), "encode", "none.mkv"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
         assert "Traceback" not in done.stderr
         assert done.returncode in (1, 130)
+
+
+_DONE = """
+import os, signal, sys, threading, time
+from vsr_plugin.cli import main_encode
+def stop():
+    time.sleep(0.5)
+    os.kill(os.getpid(), {number})
+    time.sleep(60)
+sys.argv = ["vsr-encode", {word!r}]
+try:
+    main_encode()
+finally:
+    threading.Thread(target=stop).start()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(("word", "code", "said"), [("--version", 0, ""), ("none", 1, "Error: No such file: none\n")])
+def test_a_command_that_is_stopped_when_it_is_done_ends_with_its_code(
+    number: int, word: str, code: int, said: str
+) -> None:
+    script = _DONE.format(number=int(number), word=word)
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # also where the tests run under nohup
+    ) as process:
+        out, err = process.communicate(timeout=50)
+    assert (process.returncode, err) == (code, said)
+    assert out.startswith("vsr_plugin ") == (code == 0)
+
+
+_LEAVING = """
+import os, signal
+from vsr_plugin.cli.stop import leave, listen, tell_if_stopped
+listen()
+tell_if_stopped(lambda: (os.kill(os.getpid(), signal.SIGINT), "it is put away")[1])
+leave()
+"""
+
+
+def test_a_second_ctrl_c_disturbs_nothing() -> None:
+    command = [sys.executable, "-c", _LEAVING]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "Stopped: it is put away\n")
 
 
 _LOGGING = """

@@ -8,7 +8,7 @@ Ctrl-C is 130, also while what is below this module is imported.
 from __future__ import annotations
 
 from .lossy_stderr import lossy_stderr
-from .stop import leave, listen
+from .stop import end_if_stopped, leave, listen
 
 
 def main() -> None:
@@ -32,7 +32,8 @@ def _run(name: str) -> None:
         try:
             from .program import run
 
-            code = run(name)
+            if (code := run(name)) != 130:
+                end_if_stopped(code)
         except KeyboardInterrupt:  # before the parser runs, which catches it
             code = 130
         if code == 130:

@@ -12,6 +12,7 @@ from .. import interruption
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 _outcome: Callable[[], str] = str
 _clear: Callable[[], object] = str
@@ -20,10 +21,24 @@ _clear: Callable[[], object] = str
 def listen() -> None:
     """Let SIGINT, SIGTERM and SIGHUP stop the command, unless they are ignored, as under nohup."""
     interruption.leave = leave
+    _handle(interruption.interrupt)
+
+
+def end_if_stopped(code: int) -> None:
+    """Let the same signals end the process at once, with the code of its work, which is done."""
+
+    def end(*_: object) -> None:
+        _flush()
+        os._exit(code)
+
+    _handle(end)
+
+
+def _handle(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, interruption.interrupt)
+            signal.signal(number, handler)
 
 
 def tell_if_stopped(outcome: Callable[[], str]) -> None:
@@ -41,14 +56,21 @@ def clear_if_stopped(clear: Callable[[], object]) -> None:
 def leave() -> None:
     """Say that the command was stopped, and end the process.
 
-    Everything is put away; saying goodbye to torch and OpenVINO would take longer than Ctrl-C may.
+    Everything is put away, also if it is stopped a second time; saying goodbye to torch and OpenVINO would take longer
+    than Ctrl-C may.
     """
+    _handle(signal.SIG_IGN)
     if output := sys.modules.get("vsr_plugin.stream.output"):
         output.remove_own()
     with suppress(OSError, AttributeError):
         _clear()
         outcome = _outcome()
         print(f"Stopped{outcome and ': '}{outcome}", file=sys.stderr)  # noqa: T201 - the command line's own voice
+    _flush()
+    os._exit(130)
+
+
+def _flush() -> None:
+    with suppress(OSError, AttributeError):  # a stream may be closed, or None
         sys.stdout.flush()
         sys.stderr.flush()
-    os._exit(130)
