@@ -55,9 +55,20 @@ def say(*words: str, folder: Path, code: int = 0, **how: Any) -> tuple[str, str]
         return command.stdout, command.stderr
 
 
+def _wait_at_part(number: int) -> None:
+    """Let a command wait for minutes before it puts a part in its place: no machine is too fast for it to be killed."""
+
+    def wait(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "os.rename" and Path(arguments[1]).match(f"{number:05}-*.part"):
+            time.sleep(300)
+
+    sys.addaudithook(wait)
+
+
 def _run_until_parts(folder: Path, parts: int, number: int) -> str:
     """Start, and stop by a signal when so many parts are there; what was said."""
-    with Command("vsr-encode", "film.mkv", *_HOW, "-o", "out.mkv", "--resume", folder=folder) as command:
+    words = ["vsr-encode", "film.mkv", *_HOW, "-o", "out.mkv", "--resume"]
+    with Command(*words, folder=folder, prepare=partial(_wait_at_part, parts)) as command:
         while len(list(folder.glob("out.mkv.parts/0*.part"))) < parts and command.code is None:
             time.sleep(0.01)
         command.send(number)
@@ -333,7 +344,7 @@ def test_folders_keep_their_tree_and_what_is_done_is_skipped(film: Path) -> None
     for name in ("in/a.mkv", "in/sub/b.mkv"):
         (folder / name).write_bytes(film.read_bytes())
     words = ["vsr-encode", "-o", "out", "in", *_HOW, "--resume", "--skip-existing"]
-    with Command(*words, folder=folder) as command:
+    with Command(*words, folder=folder, prepare=partial(_wait_at_part, 1)) as command:
         while not list(folder.glob("out/**/*.parts/0*.part")) and command.code is None:
             time.sleep(0.01)
         command.send(signal.SIGKILL)
