@@ -76,7 +76,10 @@ def test_lanczos_is_that_of_pillow(scale: int) -> None:
 
 def test_a_film_is_shown_at_four_moments_and_a_moment_by_several_crops(media: Media, tmp_path: Path) -> None:
     film = media("groups.ts")
-    crops = data_of(compare_on_a_page(film, tmp_path / "a.html", [], 2, execution=PLAIN))["crops"]
+    said: list[str] = []
+    page = compare_on_a_page(film, tmp_path / "a.html", [], 2, execution=PLAIN, on_step=said.append)
+    assert said == [*(f"moment {number} of 4" for number in range(1, 5)), "measuring how long each model takes"]
+    crops = data_of(page)["crops"]
     assert [crop["time"] for crop in crops] == ["0:00:00.480", "0:00:01.480", "0:00:02.480", "0:00:03.480"]
     assert {crop["part"] for crop in crops} == {"96x54+0+0"}
     still = tmp_path / "still.png"

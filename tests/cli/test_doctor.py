@@ -16,6 +16,7 @@ import torch
 import typer
 from typer.testing import CliRunner
 
+from vsr_plugin.cli import progress
 from vsr_plugin.errors import BackendError
 from vsr_plugin.installation import install, install_package
 from vsr_plugin.models import MODELS, manifest
@@ -74,6 +75,15 @@ def test_what_is_absent_comes_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -
     *_, optional, needed = module.examine()
     assert optional == module.Finding("versions", "no-such", "absent", "not installed", install_package("no-such"))
     assert needed == module.Finding("versions", "nor-this", "broken", "not installed", install("preview"))
+
+
+def test_it_says_what_it_does_while_it_takes_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progress.Wait, "say", lambda _, what: said.append(what))
+    monkeypatch.setattr(module, "examine", lambda: iter([module.Finding("a", "b", "ok", "; ".join(said))]))
+    app = typer.Typer()
+    app.command()(module.doctor)
+    assert "examining this installation\n" in CliRunner().invoke(app).stdout
 
 
 def test_a_command_is_never_broken_into_lines(monkeypatch: pytest.MonkeyPatch) -> None:

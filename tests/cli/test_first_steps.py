@@ -222,6 +222,15 @@ def test_alone_it_shows_usage_and_examples() -> None:
     assert done.stderr.count("  vsr-encode in.") == 3
 
 
+def test_a_command_that_is_done_ends_without_a_last_collection() -> None:
+    code = (
+        "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0));"
+        "from vsr_plugin.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "True")
+
+
 @pytest.mark.parametrize("name", ["main", "main_encode", "main_preview"])
 def test_version_and_completion(name: str) -> None:
     done = command("--version", name=name)
@@ -305,6 +314,17 @@ def test_existing_outputs_are_skipped_and_failures_are_in_the_json(tmp_path: Pat
     assert f'"source": "{tmp_path / "bad.png"}", "error": ' in bad
 
 
+def test_a_failed_file_is_named_with_its_folder(tmp_path: Path) -> None:
+    for name in ("in/a.png", "in/sub/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (16, 16)).save(tmp_path / name)
+    (tmp_path / "in/sub/a.png").write_text("no image")
+    done = encode("in", "-o", "out", folder=tmp_path)
+    failed = Path("in", "sub", "a.png")
+    assert f"Error: {failed}: not one frame of the video stream decodes" in done.stderr
+    assert done.stderr.splitlines()[-1] == "1 of 2 files written, 1 failed"
+
+
 def test_two_inputs_of_one_name_stop_only_the_second(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "other").mkdir()
@@ -323,7 +343,7 @@ def test_an_option_that_suits_one_container_stops_only_the_others(tmp_path: Path
         subprocess.run(clip, cwd=tmp_path, check=True)
     done = encode("in", "-o", "out", "--preset", "ultrafast", "--json", folder=tmp_path)
     assert done.returncode == 1
-    assert "Error: b.webm: Encoder libvpx-vp9 has no option 'preset'" in done.stderr
+    assert f"Error: in{os.sep}b.webm: Encoder libvpx-vp9 has no option 'preset'" in done.stderr
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["a_espcn_x2.mkv"]
     good, bad = map(json.loads, done.stdout.splitlines())
     assert (Path(good["source"]).name, Path(bad["source"]).name) == ("a.mkv", "b.webm")

@@ -48,6 +48,7 @@ def test_what_takes_long_is_one_line_where_there_is_no_terminal(monkeypatch: pyt
         log.wait_for("espcn")
         wait.say("compiling")
         log.wait_for("compiling …\n")
+        wait.update("step 3")
     assert log.getvalue() == "loading [espcn] …\ncompiling …\n"
 
 
@@ -66,6 +67,8 @@ def test_a_terminal_shows_at_once_what_is_going_on(monkeypatch: pytest.MonkeyPat
         log.wait_for("loading [espcn]")
         wait.say("compiling")
         log.wait_for("compiling")
+        wait.update("step 3")
+        log.wait_for("step 3")
     assert log.getvalue().endswith("\x1b[1A\x1b[2K")  # nothing of it is left
 
 

@@ -17,6 +17,7 @@ import typer
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
+from vsr_plugin.cli import progress
 from vsr_plugin.cli.models import models
 from vsr_plugin.cli.train import train
 from vsr_plugin.errors import InputError, OutputError, UsageError
@@ -171,6 +172,17 @@ def test_a_training_that_loses_says_so(app: typer.Typer, folder: Path, tmp_path:
     result = CliRunner().invoke(app, [*words, "--lr", "0.3"], catch_exceptions=False)
     assert "Warning: " in result.stderr
     assert "is no better than bicubic enlargement" in result.stderr
+
+
+def test_every_step_is_shown(app: typer.Typer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progress.Wait, "update", lambda _, what: said.append(what))
+    words = ["train", "espcn", "-x", "2", "--data", str(folder), "--steps", "4", "--out", str(tmp_path / "run")]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert [line.split(",")[:2] for line in said] == [
+        [f"training run: step {step}", f" {25 * step}%"] for step in range(1, 5)
+    ]
+    assert said[-1].endswith(", 0 s left")
 
 
 def test_a_run_in_the_way_is_found_before_anything_is_trained(app: typer.Typer, folder: Path, tmp_path: Path) -> None:

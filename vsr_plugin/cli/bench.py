@@ -169,11 +169,11 @@ def preview(
 @bench.command(short_help="What the VapourSynth filter costs, by vspipe.")
 def vapoursynth(runs: _Runs = 5, as_json: _Json = False) -> None:
     """What the VapourSynth filter costs, by vspipe; its speed next to vapoursynth-mlrt-ov where that is installed."""
-    from ..bench import Absent
-    from ..bench.mlrt import measure_beside
-    from ..bench.vapoursynth import measure
-
     with _measuring("the VapourSynth filter"):
+        from ..bench import Absent
+        from ..bench.mlrt import measure_beside
+        from ..bench.vapoursynth import measure
+
         rows = (*measure(runs), *measure_beside(runs))
     timings = [row for row in rows if not isinstance(row, Absent)]
     if as_json:
@@ -197,6 +197,9 @@ def layers(model: _Model = "espcn", scale: _Scale = 3, weights: _Weights = None,
     find_model(model, scale)
     if weights is not None:
         check_weights_file(weights)
+    from .progress import load_torch
+
+    load_torch()
     from ..backends.triton import explain
     from ..models import MODELS, build_model, load_model
 

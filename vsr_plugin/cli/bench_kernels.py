@@ -44,12 +44,15 @@ def kernels(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Each Triton kernel on its own, next to torch."""
+    from .progress import load_torch, waiting
+
     if predict:
         if device is not None or precision != "float16":
             raise UsageError("--predict is for three GPUs, in float16: leave out --device and --precision")
-        from ..bench.prediction import predict_kernels
+        with waiting("counting machine code"):
+            from ..bench.prediction import predict_kernels
 
-        predictions = list(predict_kernels(only, batch=batch, height=_FRAME[0], width=_FRAME[1]))
+            predictions = list(predict_kernels(only, batch=batch, height=_FRAME[0], width=_FRAME[1]))
         if as_json:
             _print_json([prediction.as_dict() for prediction in predictions])
         else:
@@ -60,6 +63,7 @@ def kernels(
     if device is not None:
         check_device(device)
     check_device_here(device, "triton")
+    load_torch()
     from ..device import find_device
 
     if everything is not None:
@@ -72,15 +76,16 @@ def kernels(
         return
     from ..bench.kernels import measure_kernels
 
-    report = measure_kernels(
-        find_device(device),
-        precision=precision,  # type: ignore[arg-type] # any dtype of torch that the kernels have
-        batch=batch,
-        height=_FRAME[0],
-        width=_FRAME[1],
-        runs=runs,
-        only=only,
-    )
+    with waiting("measuring kernels"):
+        report = measure_kernels(
+            find_device(device),
+            precision=precision,  # type: ignore[arg-type] # any dtype of torch that the kernels have
+            batch=batch,
+            height=_FRAME[0],
+            width=_FRAME[1],
+            runs=runs,
+            only=only,
+        )
     if as_json:
         _print_json(report.as_dict())
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from statistics import median
 from typing import Annotated
 
@@ -27,9 +28,12 @@ def reuse(
     find_model(model, scale)
     execution = Execution(backend=backend, precision=precision)  # type: ignore[arg-type] # a string that it checks
 
-    from ..bench.reuse import measure_reuse
+    from .progress import waiting
 
-    gain = measure_reuse(clip, model, scale, execution, frames, runs)
+    with waiting(f"measuring {model} ×{scale} on {Path(clip).name}, with and without --reuse"):
+        from ..bench.reuse import measure_reuse
+
+        gain = measure_reuse(clip, model, scale, execution, frames, runs)
     if as_json:
         typer.echo(json.dumps({**asdict(gain), "ratio": gain.ratio}, indent=1))
         return

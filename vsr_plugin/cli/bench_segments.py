@@ -36,6 +36,9 @@ def segments(
     find_model(model, scale)
     execution = Execution(backend=backend)
 
+    from .progress import load_torch, waiting
+
+    load_torch()
     from ..bench import Settings
     from ..bench.job import make_clip
     from ..bench.segments import measure_segments
@@ -43,7 +46,7 @@ def segments(
     settings = Settings(
         model=model, scale=scale, width=width, height=height, frames=frames, runs=runs, execution=execution
     )
-    with TemporaryDirectory(prefix="vsr ") as folder:
+    with TemporaryDirectory(prefix="vsr ") as folder, waiting(f"measuring {model} ×{scale} in segments"):
         film = make_clip(Path(folder), settings)
         if not as_json:
             typer.echo(f"{frames} frames of {width}×{height}, {model} ×{scale}, segments of {float(length):g} s")

@@ -96,7 +96,7 @@ def compare(
     candidates = [Candidate(*word) for word in words]
     part = None if box is None else Crop(*box)
     if suffix in _PAGES:
-        with waiting(f"comparing {models}"):
+        with waiting(f"loading {models}") as wait:
             page = compare_on_a_page(
                 clip,
                 target,
@@ -107,6 +107,7 @@ def compare(
                 selection=selection,
                 execution=execution,
                 overwrite=overwrite,
+                on_step=wait.say,
             )
         typer.echo(page)
         return
@@ -127,7 +128,7 @@ def compare(
             on_progress=show,
         )
     if part is None:
-        typer.echo(f"--crop {shown}", err=True)
+        typer.echo(f"Shown is the part with most detail: --crop {shown}", err=True)
     typer.echo(target)
 
 

@@ -80,7 +80,10 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects instead of a table.")] = False,
 ) -> None:
     """Examine this installation and enlarge a test frame; exit code 1 if something needed is broken."""
-    findings = list(examine())
+    from .progress import waiting
+
+    with waiting("examining this installation"):
+        findings = list(examine())
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
     else:

@@ -72,6 +72,9 @@ def build(
         raise UsageError(f"Expected --compute-capability as 8.9, got {compute_capability!r}")
     chosen = check_precision("tensorrt", precision or "float16")
 
+    from .progress import load_torch, waiting
+
+    load_torch()
     from .. import tiling
     from ..backends.tensorrt.backend import TensorRTBackend, fixed, ranged
     from ..backends.tensorrt.cache import default_folder
@@ -88,7 +91,8 @@ def build(
         )
     grid = tiling.plan(height, width, tile, spec.overlap[scale], spec.multiple_of)
     shape = (batch, spec.channels, *grid.size)
-    path, new = backend.build(module, spec, ranged(shape) if dynamic else fixed(shape), chosen, target)
+    with waiting(f"building an engine of {model} ×{scale}", quiet=quiet):
+        path, new = backend.build(module, spec, ranged(shape) if dynamic else fixed(shape), chosen, target)
     if not new and not quiet:
         typer.echo("It was there already.", err=True)
     typer.echo(path)

@@ -246,10 +246,13 @@ def _video(
         raise InputError(f"No such file: {clip}")
     _check_free(out, _VIDEO_FILES, overwrite=overwrite)
     speak(quiet=False, verbose=False)
-    from ..bench.compressed import candidates, measure
+    from .progress import waiting
 
-    chosen = [each for name in models for each in candidates(name, scale, weights)]
-    study = measure(clip, scale, chosen, crfs, codec=codec, preset=preset, frames=frames, execution=execution)
+    with waiting(f"measuring {', '.join(models)} ×{scale} on {clip.name}"):
+        from ..bench.compressed import candidates, measure
+
+        chosen = [each for name in models for each in candidates(name, scale, weights)]
+        study = measure(clip, scale, chosen, crfs, codec=codec, preset=preset, frames=frames, execution=execution)
     if as_json:
         typer.echo(json.dumps(study.as_dict(), indent=1, ensure_ascii=False))
     else:

@@ -44,6 +44,7 @@ def export(
     model, tuned_for = split_model(model, tuned_for)
     check_model(model, scale, weights, tuned_for, None, quantized=False)
     from ..export import export_file
+    from .progress import waiting
 
     if output is not None and output.endswith(("/", "\\")):
         make_folder(Path(output))
@@ -54,7 +55,9 @@ def export(
         "size": _size(size),
         "overwrite": overwrite,
     }
-    typer.echo(export_file(model, scale, to, output, **options))
+    with waiting(f"exporting {model} ×{scale}"):
+        file = export_file(model, scale, to, output, **options)
+    typer.echo(file)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

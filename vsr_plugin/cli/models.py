@@ -114,9 +114,12 @@ def convert(
     find_model(model, scale)
     if not source.is_file():
         raise WeightsError(f"No such file: {source}")
-    from ..models.convert import convert_file
+    from .progress import waiting
 
-    lost = convert_file(source, target, model, scale, options=options, overwrite=overwrite)
+    with waiting(f"converting {source.name}"):
+        from ..models.convert import convert_file
+
+        lost = convert_file(source, target, model, scale, options=options, overwrite=overwrite)
     if lost:
         typer.echo(lost, err=True)
     typer.echo(target)
@@ -131,6 +134,9 @@ def names(
     from ..models import find_model
 
     spec = find_model(model, scale)
+    from .progress import load_torch
+
+    load_torch()
     from ..models.convert import expected_tensors
 
     for name, shape in expected_tensors(spec, scale or min(spec.scales)).items():
@@ -158,10 +164,11 @@ def quantize(
     _check_folders(data)
     if weights is not None:
         check_weights_file(weights)
-    from ..training.quantization import export_quantized
     from .progress import waiting
 
     with waiting(f"rounding {model} ×{scale}") as wait:
+        from ..training.quantization import export_quantized
+
         measured = export_quantized(model, scale, target, data, weights=weights, benchmarks=benchmarks, say=wait.say)
     for name, psnr in measured.items():
         typer.echo(f"{name}  {psnr:.3f} dB", err=True)
@@ -207,6 +214,9 @@ def export(
             raise InputError(f"No such file: {path}")
     check_device(device)
     check_device_here(device)
+    from .progress import load_torch, waiting
+
+    load_torch()
     from ..device import find_device
     from ..training.export import export as export_run
 
@@ -217,7 +227,9 @@ def export(
         return {"compressed": found}
 
     more = measure_clips if clips else None
-    for key in export_run(run, into, benchmarks, notice, more, find_device(device), level_with or (), scale or ()):
+    with waiting(f"measuring {run.name}"):
+        keys = export_run(run, into, benchmarks, notice, more, find_device(device), level_with or (), scale or ())
+    for key in keys:
         typer.echo(key)
 
 

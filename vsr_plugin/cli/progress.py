@@ -56,6 +56,11 @@ class Wait:
         self._timer.daemon = True
         self._timer.start()
 
+    def update(self, what: str) -> None:
+        """Say how far it is, at any rate: seen on a terminal; elsewhere, the first line is enough."""
+        if self._status is not None and not self._quiet:
+            self._status.update(escape(printable(what)))
+
     def end(self) -> None:
         """Nothing is waited for any longer; harmless when called again."""
         if self._status is not None:
@@ -148,7 +153,7 @@ class _Estimate:
         size = ""
         if encoded >= _TYPICAL:
             size = f"; {_size(now.written.size * now.total / encoded)} of video, if all is like the beginning"
-        text = f"{self._label}: about {_time(now.eta)} at {now.fps:.1f} fps{size}"
+        text = f"{self._label}: about {duration(now.eta)} at {now.fps:.1f} fps{size}"
         terminal.console().print(text, markup=False)
 
 
@@ -168,7 +173,7 @@ class _Lines:
         if now - self._said < _SECONDS_BETWEEN_LINES:
             return
         self._said = now
-        left = "" if progress.eta is None else f", {_time(progress.eta)} left"
+        left = "" if progress.eta is None else f", {duration(progress.eta)} left"
         of = f"{progress.frame} of {progress.total}" if progress.total else f"{progress.frame}"
         others = f", {_workers(progress)}" if _workers(progress) else ""
         speed = f", {progress.fps:.1f} fps" if progress.fps else ""  # none is known at the first frame
@@ -201,7 +206,7 @@ def _shortened(label: str) -> str:
     return f"{begin}…{end}"
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """40 s, 12 min, 1 h 50 min, 3 days 4 h."""
     minutes = round(seconds / 60)
     if seconds < 60:

@@ -92,12 +92,12 @@ class Run:
                 older = identities([target])
                 tell_if_stopped(partial(if_stopped, target, done, len(jobs), older=older, kept=self.resume))
                 place = f"{number} of {len(jobs)}: " if len(jobs) > 1 else ""
-                report = self._encode(source, target, label=place + Path(source).name)
+                report = self._encode(source, target, label=place + _name(source))
             except Exception as error:
                 if len(jobs) == 1:
                     raise
                 failed += 1
-                say_error(error, of=Path(source).name)
+                say_error(error, of=source)
                 if self.as_json:
                     line = error.message_for(remedy) if isinstance(error, VsrError) else str(error)
                     say_result(json.dumps({"source": full_path(source), "error": line}))
@@ -160,6 +160,11 @@ class Run:
         if self.as_json:
             paths = {"source": full_path(source), "target": full_path(target)}
             say_result(json.dumps({**paths, **dataclasses.asdict(report), "fps": round(report.fps, 3)}))
+
+
+def _name(source: str) -> str:
+    """What a file is called beside a bar."""
+    return "standard input" if source == "-" else Path(source).name
 
 
 def _summary(report: Report) -> str:

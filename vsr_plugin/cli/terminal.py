@@ -66,7 +66,7 @@ def say_error(error: Exception, of: str = "") -> None:
 
     Args:
         error: What happened.
-        of: The file that it happened to, of several; named unless the error names it.
+        of: The file that it happened to, of several; with its folder, which tells files of one name apart.
     """
     if isinstance(error, VsrError):
         line = error.message_for(remedy)
@@ -74,7 +74,9 @@ def say_error(error: Exception, of: str = "") -> None:
         line = f"Unexpected {type(error).__name__}: {error} (--verbose shows where; please report it)"
     if logging.getLogger("vsr_plugin").isEnabledFor(logging.DEBUG):
         traceback.print_exception(error)
-    line = line if of in line else f"{of}: {line}"
+    if of not in line:
+        name = os.path.basename(of)  # noqa: PTH119 - as the line has it, whose rest is kept
+        line = of + line.removeprefix(name) if line.startswith(name) else f"{of}: {line}"
     print(f"Error: {printable(line)}", file=sys.stderr)  # noqa: T201 - the command line's own voice
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from .progress import Wait
 
 
 def train(
@@ -60,8 +64,9 @@ def train(
     from ..models import check_weights_file
     from ..training.plan import SHIPPED, plan_runs
     from ..training.settings import Settings
-    from .progress import load_torch, waiting
+    from .progress import waiting
     from .stop import tell_if_stopped
+    from .terminal import console
 
     folders = [_weighted(word) for word in data]
     common = Settings(
@@ -95,11 +100,11 @@ def train(
     for file in (start if start != SHIPPED else None, vgg):
         if file is not None:
             check_weights_file(file)
-    common.check()
+    with waiting("loading torch"):
+        common.check()
     begun = [run.begun for run in runs]
     if resume and not any(begun):
         raise InputError(f"Nothing to resume in {str(runs[0].out)!r}: start the run without --resume")
-    load_torch()
     from ..training.trainer import Trainer
 
     for run, again in zip(runs, begun, strict=True):
@@ -108,16 +113,23 @@ def train(
         with waiting("reading images"):
             trainer = Trainer(run, resume=again)
         tell_if_stopped(lambda: "what was trained is kept; the same command with --resume goes on")
-        for now in trainer.run():
-            typer.echo(
-                f"{now.part:4.0%}  step {now.step}  loss {now.loss:.3e}  validation {now.psnr:.3f} dB"
-                f"  best {now.best:.3f} dB  {now.seconds:.0f} s",
-                err=True,
-            )
+        with waiting(f"training {run.out.name}") as wait:
+            show = partial(_show, wait, run.out.name)
+            for now in trainer.run(on_step=show):
+                text = f"{now.part:4.0%}  step {now.step}  loss {now.loss:.3e}  validation {now.psnr:.3f} dB"
+                console().print(f"{text}  best {now.best:.3f} dB  {now.seconds:.0f} s", markup=False)
         if trainer.verdict():
             typer.echo(f"Warning: {trainer.verdict()}", err=True)
         typer.echo(trainer.draw_curve(), err=True)
         typer.echo(run.best)
+
+
+def _show(wait: Wait, name: str, step: int, part: float, seconds: float) -> None:
+    """Show how far a run is, and how long it will take if it goes on so."""
+    from .progress import duration
+
+    left = f", {duration(seconds / part - seconds)} left" if part else ""
+    wait.update(f"training {name}: step {step}, {part:.0%}{left}")
 
 
 def _weighted(word: str) -> tuple[Path, float]:

@@ -55,6 +55,7 @@ def compare_on_a_page(
     selection: Selection | None = None,
     execution: Execution | None = None,
     overwrite: bool = False,
+    on_step: Callable[[str], object] = str,
     now: Callable[[], float] = perf_counter,
 ) -> Path:
     """Write the page: crops by bicubic, Lanczos and the models, in PNG, as they are in the whole enlarged frame.
@@ -69,6 +70,7 @@ def compare_on_a_page(
         selection: How frames are decoded and read; which ones is said by ``at``.
         execution: As for `Upscaler`.
         overwrite: Replace an existing output.
+        on_step: Called with what is done next, in words.
         now: Seconds, by which models are timed.
 
     Returns:
@@ -88,7 +90,8 @@ def compare_on_a_page(
         times = moments(source, _CROPS) if at is None else [at]
         shown: list[dict[str, Any]] = []
         data: dict[str, Any] = {"scale": scale, "crops": shown}
-        for time in times:
+        for number, time in enumerate(times, 1):
+            on_step(f"moment {number} of {len(times)}" if len(times) > 1 else "enlarging")
             with closing(Source(source, replace(selection, start=time, frames=1))) as decoded:
                 frame = next(decoded)
                 moment = None if time is None else clock(decoded, frame)
@@ -101,6 +104,7 @@ def compare_on_a_page(
                 part.check(frame)
                 images = [_data_url(png(enlarge(frame, part, upscaler))) for upscaler in upscalers]
                 shown.append({"time": moment, "part": str(part), "images": images})
+        on_step("measuring how long each model takes")
         models = [_model(frame, part, upscaler, now) for upscaler in upscalers[len(_BASELINES) :]]
         for row, candidate in zip(models, candidates, strict=True):
             row["name"] = candidate.label

@@ -39,7 +39,7 @@ from .validation import Validation
 from .video import VideoPairs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from .settings import Settings
 
@@ -150,8 +150,12 @@ class Trainer:
         load_start(fresh, start, self.settings.scales, self.recipe.rescaled, self._first)
         return self._validation.psnr(fresh)
 
-    def run(self) -> Iterator[Progress]:
+    def run(self, on_step: Callable[[int, float, float], object] | None = None) -> Iterator[Progress]:
         """Train to the end, yielding after every validation, when all that is known is on the disk.
+
+        Args:
+            on_step: Called after every step with how many are done, the part of the run that is done, and the seconds
+                it has taken so far.
 
         Raises:
             UsageError: the learning rate is so high that the loss is no number any more.
@@ -165,6 +169,8 @@ class Trainer:
             at.step += 1
             at.seconds = time.monotonic() - begun
             before, at.part = at.part, self._part(at.step, at.seconds)
+            if on_step is not None:
+                on_step(at.step, at.part, at.seconds)
             if at.part < 1.0 and int(at.part * VALIDATIONS) == int(before * VALIDATIONS):
                 continue
             at.losses = torch.stack(losses).tolist()
