@@ -6,11 +6,13 @@ import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from vsr_plugin import Execution, Size, Upscaler
 from vsr_plugin.errors import OutputError
-from vsr_plugin.stream import Encoding
+from vsr_plugin.stream import Encoding, upscale_file
 
 from .conftest import Media, video
 
@@ -30,19 +32,29 @@ def _sei(codec: str, kind: int, payload: bytes) -> bytes:
     return _START + _SEI[codec] + escaped
 
 
+# H.264, D.1.26: not cancelled, no flips, 0x4000 of 0x10000 turns, to the end
+_QUARTER = _sei("h264", 47, b"\x08\x00\x14")
+
+
 @pytest.fixture
 def film(media: Media, tmp_path: Path) -> Callable[..., Path]:
-    """``film(codec, nal, first)``: 15 frames, into which ``nal`` is put from the frame ``first`` on."""
+    """``film(codec, nal, *places)``: 15 frames, every fifth a key frame; ``nal`` is put into those in ``places``.
 
-    def make(codec: str, nal: bytes, first: int) -> Path:
+    One place is the first of all that follow.
+    """
+
+    def make(codec: str, nal: bytes, *places: int) -> Path:
         bare = tmp_path / f"bare.{codec}"
-        encoder = {"h264": "libx264 -x264-params aud=1", "hevc": "libx265 -x265-params log-level=error:aud=1"}[codec]
+        encoder = {
+            "h264": "libx264 -x264-params aud=1:keyint=5:scenecut=0",
+            "hevc": "libx265 -x265-params log-level=error:aud=1:keyint=5:scenecut=0",
+        }[codec]
         picture = f"-f lavfi -i testsrc2=s=64x48:r=25:d=0.6 -pix_fmt yuv420p -c:v {encoder} -preset ultrafast -bf 0"
         subprocess.run(["ffmpeg", "-v", "error", "-y", *picture.split(), bare], check=True, capture_output=True)
         mark = _DELIMITER[codec]
         units = [mark + unit for unit in bare.read_bytes().split(mark)[1:]]
         assert len(units) == 15
-        for index in range(first, len(units)):
+        for index in places if len(places) > 1 else range(places[0], len(units)):
             head = len(mark) + 1
             unit = units[index]
             units[index] = unit[:head] + nal + unit[head:]
@@ -116,13 +128,53 @@ def test_hdr_metadata_without_a_place_in_stills_is_named(
 def test_a_rotation_in_the_bitstream_is_stated_or_done(
     film: Callable[..., Path], enlarge: Enlarge, output: str, size: tuple[int, int]
 ) -> None:
-    quarter = b"\x08\x00\x14"  # H.264, D.1.26: not cancelled, no flips, 0x4000 of 0x10000 turns, to the end
-    before = film("h264", _sei("h264", 47, quarter), 0)
+    before = film("h264", _QUARTER, 0)
     after = enlarge(before, output, encoding=Encoding())
     shown = video(after)
     assert (shown["width"], shown["height"]) == size
     if output == "out.mp4":
         assert abs(shown["side_data_list"][0]["rotation"]) == 90
+
+
+@pytest.mark.parametrize("how", [{}, {"start": 0.2}, {"start": 0.3}, {"deinterlace": True}])
+@pytest.mark.parametrize(("output", "size"), [("out.mp4", (128, 96)), ("out.y4m", (96, 128))])
+def test_a_rotation_that_key_frames_state_holds_until_the_next(
+    film: Callable[..., Path], enlarge: Enlarge, output: str, size: tuple[int, int], how: dict[str, Any]
+) -> None:
+    before = film("h264", _QUARTER, 0, 5, 10)
+    after = enlarge(before, output, encoding=Encoding(), strict=True, **how)
+    shown = video(after)
+    assert (shown["width"], shown["height"]) == size
+    assert ("side_data_list" in shown) == (output == "out.mp4")
+
+
+def test_a_size_is_that_of_all_frames_whose_rotation_key_frames_state(
+    film: Callable[..., Path], tmp_path: Path
+) -> None:
+    with Upscaler("espcn", Size(height=192), Execution(backend="eager", device="cpu")) as upscaler:
+        upscale_file(film("h264", _QUARTER, 0, 5, 10), tmp_path / "out.mp4", upscaler)
+    shown = video(tmp_path / "out.mp4")
+    assert (shown["width"], shown["height"]) == (192, 144)
+
+
+@pytest.mark.parametrize("places", [(0, 5), (5, 10)], ids=["ends", "begins"])
+@pytest.mark.parametrize("output", ["out.mp4", "out.y4m"])
+@pytest.mark.parametrize("what", ["the rotation", "HDR metadata"])
+def test_what_does_not_hold_for_all_frames_is_named(
+    film: Callable[..., Path],
+    enlarge: Enlarge,
+    caplog: pytest.LogCaptureFixture,
+    places: tuple[int, int],
+    output: str,
+    what: str,
+) -> None:
+    light = _sei("h264", 144, struct.pack(">2H", 1000, 400))
+    before = film("h264", _QUARTER if what == "the rotation" else light, *places)
+    enlarge(before, output, encoding=Encoding())
+    lost = what if output == "out.y4m" and what == "HDR metadata" else f"{what} of later frames"
+    assert caplog.text.count(f"dropping {lost}: ") == 1
+    with pytest.raises(OutputError, match=f"{lost} would be lost"):
+        enlarge(before, f"strict{output[3:]}", encoding=Encoding(), strict=True)
 
 
 @pytest.mark.parametrize("output", ["out.y4m", "out.jpg", "out.webp", "out.png"])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from av.error import FFmpegError
 
+from ..device import torch_threads
 from ..errors import DamagedInputError, InputError, UsageError
 from ..frames import Frame
 from .color import Reading, read_color
@@ -17,7 +18,7 @@ from .deinterlace import deinterlaced, holds_one_field
 from .ffmpeg_log import Errors
 from .input import has_no_clock
 from .planes import read_planes, readable
-from .side_data import NAMES, read_side_data
+from .side_data import LASTING, NAMES, read_side_data
 from .stills.still import READ, read_still
 from .timeline import FrameClock, spread
 
@@ -37,6 +38,8 @@ _TELLS_REFERENCES = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
 # that are lost after a seek, as they refer to what came before it.
 _HOLD_ONE = ("mpeg1video", "mpeg2video", "mpeg4")
 _DELAY = 2  # packets
+# A decoder that gives a frame only what its own packet says; by the standard that holds until the next key frame.
+_TELLS_ONCE = "h264"
 
 
 class FrameDecoder:
@@ -56,6 +59,7 @@ class FrameDecoder:
         self._errors: Errors | None = None  # that FFmpeg logs
         self._said_changes: list[str] = []
         self._stills: dict[int | None, dict[str, bytes]] = {}  # pts → what the bytes of an image say
+        self._lasting: list[tuple[int, dict[str, bytes]]] = []  # pts → side data of all frames from there on
 
     def close(self) -> None:
         """End decoding; the file stays open. Harmless when called again."""
@@ -91,12 +95,22 @@ class FrameDecoder:
             if frame.is_corrupt:
                 self._file.damage(f"the frame at {self._file.clock(frame.pts)} is damaged", frame.pts)
             self._check(frame)
+            self._note_lasting(frame)
             if holds_one_field(frame, self._file.stream):
                 raise InputError(
                     f"{self._file.name}: each of its frames is a single field, of half the height: weave them into "
                     "whole frames first (FFmpeg's filter weave)"
                 )
             yield frame
+
+    def _note_lasting(self, frame: av.VideoFrame) -> None:
+        codec = self._file.stream.codec_context.codec.canonical_name
+        if codec != _TELLS_ONCE or frame.pts is None:
+            return
+        before = self._lasting[-1][1] if self._lasting else {}
+        now = ({} if frame.key_frame else before) | read_side_data(frame, codec, LASTING)
+        if now != before:
+            self._lasting.append((frame.pts, now))
 
     def _open(self) -> tuple[av.VideoCodecContext, Errors]:
         file = self._file
@@ -156,6 +170,7 @@ class FrameDecoder:
                 file.damage(f"FFmpeg reports an error{near} ({said})", fed)
             known = file.damaged
 
+    @torch_threads(1)  # more would take the processor from the network, and spin
     def read(self, decoded: av.VideoFrame) -> Frame:
         """The samples of a frame, and what it says of them.
 
@@ -168,15 +183,17 @@ class FrameDecoder:
             raise InputError(
                 f"{file.name} is interlaced{since}: two fields would be enlarged as one frame", deinterlace=True
             )
-        side_data = read_side_data(decoded, file.stream.codec_context.codec.canonical_name, NAMES)
-        side_data |= self._stills.pop(decoded.pts, {})
+        at = decoded.pts
+        assert at is not None
+        side_data = next((data for pts, data in reversed(self._lasting) if pts <= at), {})
+        side_data = side_data | read_side_data(decoded, file.stream.codec_context.codec.canonical_name, NAMES)
+        side_data |= self._stills.pop(at, {})
         decoded = readable(decoded)
         color, guesses = read_color(decoded, file.selection.matrix, file.selection.range)
         if first.reading is None and guesses:
             log.info("%s does not say how its colors are stored: read as %s", file.name, " in ".join(guesses))
-        assert decoded.pts is not None
         duration = decoded.duration or self._step
-        frame = Frame(read_planes(decoded), decoded.pts, file.time_base, duration, color, side_data)
+        frame = Frame(read_planes(decoded), at, file.time_base, duration, color, side_data)
         frame = replace(frame, sample_aspect_ratio=file.sample_aspect_ratio)
         if first.reading is None:
             first.reading, first.assumed = Reading(color, len(frame.planes)), tuple(guesses)

@@ -75,6 +75,8 @@ _OTHERS = {
 
 _COUNTS = {"PAGES": "pages", "IMAGES": "images"}
 NAMES = _HEADER | _OTHERS
+LASTING = frozenset(_HEADER)
+"""What is said once and holds for the frames that follow."""
 # Decoders that attach metadata to side data. PyAV frees that metadata twice, so the process crashes as soon as
 # `side_data` of such a frame is read, whichever entry is asked for.
 _CRASHING = {"apng", "png"}
@@ -202,15 +204,18 @@ class Losses:
     ) -> None:
         self._stream = stream
         self._known = {_fold(kind): data for kind, data in (*first.side_data.items(), *stream.items())}
+        of_stream = {_fold(kind) for kind in stream}
+        self._of_frames = {kind for kind in first.side_data if kind in LASTING and _fold(kind) not in of_stream}
         self._stated = stated
         self._repeated = repeated
         self._told: set[str] = set()
 
     def of(self, frame: Frame) -> list[str]:
         """What is lost with this frame and has not been told, in words."""
-        if not self._stream and not frame.side_data:
+        if not self._known and not frame.side_data:
             return []
-        names = []
+        missing = self._of_frames - frame.side_data.keys()
+        names = [f"{NAMES[kind]} of later frames" for kind in sorted(missing) if NAMES[kind] in self._stated]
         for kind, data in (*self._stream.items(), *frame.side_data.items()):
             name = NAMES.get(kind)
             if kind == "EXIF" and not describes(data, resolution="RESOLUTION" not in frame.side_data):

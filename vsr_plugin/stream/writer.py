@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from av.error import ArgumentError, FFmpegError
 
+from ..device import torch_threads
 from ..errors import OutputError, UsageError
 from .clock import OutputClock
 from .containers.matroska_header import state_aspect
@@ -214,6 +215,7 @@ class Writer:
                 why = "no encoder here can write it"
             self._drop(name, why)
 
+    @torch_threads(1)  # more would take the processor from the network, and spin
     def write(self, frame: Frame) -> None:
         """Encode one frame, and write what comes out and what comes before it."""
         if self.written.frames and self._suffix in STILL_IMAGES and not self._sequence:
