@@ -206,6 +206,11 @@ def _done(folder: Path) -> set[tuple[str, int, int]]:
     return found
 
 
+def begun(folder: Path) -> int:
+    """How many parts were being made when a process was killed: they are made a second time."""
+    return len(list(folder.glob("out.mkv.parts/.0*.part.*.tmp")))
+
+
 def _die_when_placed() -> None:
     def look(event: str, arguments: tuple[Any, ...]) -> None:
         if event != "os.remove" or not Path(arguments[0]).match("00001-*.part"):
@@ -260,11 +265,13 @@ def test_a_film_survives_kills_at_any_moment(seed: int, tmp_path: Path) -> None:
     longest = time.monotonic() - began
     (folder / "out.mkv").unlink()
     chance = random.Random(seed)
-    killed = finished = 0
+    killed = finished = twice = 0
     while killed < _KILLS:
         before = _done(folder)
         code = run(chance.uniform(0, longest * 1.1))
         killed += code is None
+        twice += begun(folder)
+        assert begun(folder) <= 2, "one is decoded and enlarged, and the encoder of the one before ends"
         if (folder / "out.mkv").exists():
             finished += 1
             assert (frames(folder / "out.mkv"), packets(folder / "out.mkv", "a:0")) == whole
@@ -279,7 +286,7 @@ def test_a_film_survives_kills_at_any_moment(seed: int, tmp_path: Path) -> None:
     say(*words, folder=folder)
     assert (frames(folder / "out.mkv"), packets(folder / "out.mkv", "a:0")) == whole
     assert {file.name for file in folder.iterdir()} == {"film.mkv", "out.mkv", "whole.mkv"}
-    print(f"{killed} kills, {finished} films, {longest:.2f} s a film")
+    print(f"{killed} kills, {finished} films, {twice} segments were begun again, {longest:.2f} s a film")
 
 
 @pytest.mark.parametrize(("share", "kept"), [(0.7, 3), (0.1, 0)], ids=["when they are joined", "at the first part"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_segments import _done
+from tests.cli.test_segments import _done, begun
 from tests.cli.test_segments_workers import _RESUMED, _are_gone, _tree, film, place, say
 from tests.stream.test_segments import frames
 
@@ -33,7 +33,7 @@ def test_a_film_survives_kills_with_workers_at_any_moment(seed: int, film: Path)
     say(*_WORDS, folder=folder)
     longest = time.monotonic() - began
     (folder / "out.mkv").unlink()
-    killed = finished = 0
+    killed = finished = twice = 0
     while killed < _KILLS:
         before, code = _done(folder), None
         process = subprocess.Popen(_WORDS, cwd=folder, stderr=subprocess.DEVNULL)
@@ -47,6 +47,8 @@ def test_a_film_survives_kills_with_workers_at_any_moment(seed: int, film: Path)
             process.wait()
             killed += 1
             assert _are_gone(processes, 90)
+            twice += begun(folder)
+            assert begun(folder) <= 2, "a worker makes one at a time"
         if (folder / "out.mkv").exists():
             finished += 1
             assert frames(folder / "out.mkv") == whole
@@ -58,7 +60,8 @@ def test_a_film_survives_kills_with_workers_at_any_moment(seed: int, film: Path)
         else:
             assert code is None, "it does not fail"
             assert before <= _done(folder), "what is done is never done again"
-        print(f"{killed} kills, {finished} films, {len(_done(folder))} segments are there", flush=True)
+        there = len(_done(folder))
+        print(f"{killed} kills, {finished} films, {there} segments are there, {twice} were begun again", flush=True)
     say(*_WORDS, folder=folder)
     assert frames(folder / "out.mkv") == whole
     assert {file.name for file in folder.iterdir()} == {"film.mkv", "out.mkv", "whole.mkv"}
