@@ -200,6 +200,44 @@ def test_every_encoder_makes_parts_that_fit(name: str, make: Make, both: Both) -
 
 
 @pytest.mark.parametrize(
+    ("codec", "missing"),
+    [("libx264", set()), ("libx265", {"sdtp"}), ("libsvtav1", {"sdtp"})],
+)
+def test_an_mp4_has_all_tables_but_the_one_that_repeats_what_its_frames_say(
+    codec: str, missing: set[str], make: Make, both: Both
+) -> None:
+    film = make(f"{_FILM} -c:v libx264 -bf 2 {_SHORT}", "a.mp4")
+    whole, cut = both(film, "out.mp4", encoding=Encoding(codec, preset="12" if codec == "libsvtav1" else "ultrafast"))
+    assert set(_boxes(whole.read_bytes())) - set(_boxes(cut.read_bytes())) == missing
+    assert set(_boxes(cut.read_bytes())) <= set(_boxes(whole.read_bytes()))
+    if codec == "libx265":  # ITU-T H.265, table 7-1: of what is no reference, the type is even and below 16
+        with av.open(whole) as container:
+            said = [(packet.is_disposable, _kind(bytes(packet)) in (0, 6, 8)) for packet in container.demux(video=0)]
+        assert (True, True) in said
+        assert all(table == frame for table, frame in said)
+
+
+def _boxes(data: bytes) -> Iterator[str]:
+    """The names of all boxes of an MP4."""
+    while len(data) >= 8:
+        size, name = int.from_bytes(data[:4]), data[4:8].decode("latin-1")
+        yield name
+        if name in ("moov", "trak", "mdia", "minf", "stbl"):
+            yield from _boxes(data[8:size])
+        data = data[size:]
+
+
+def _kind(data: bytes) -> int | None:
+    """The type of the first slice in a packet of HEVC in MP4."""
+    while data:
+        size, kind = int.from_bytes(data[:4]), data[4] >> 1 & 0x3F
+        if kind < 32:
+            return kind
+        data = data[4 + size :]
+    return None
+
+
+@pytest.mark.parametrize(
     ("name", "encoding"),
     [
         ("out.mkv", Encoding("libsvtav1", preset="12")),
