@@ -11,7 +11,8 @@ import pytest
 from tests.stream.conftest import Make, packets, probe
 from tests.stream.test_segments import Both, both
 from vsr_plugin.stream import Encoding
-from vsr_plugin.stream.segments.plan import make_plan
+from vsr_plugin.stream.segments.access import KeyFrame
+from vsr_plugin.stream.segments.plan import _cuts, make_plan
 from vsr_plugin.stream.selection import Selection
 
 __all__ = ["both"]
@@ -117,3 +118,18 @@ def _edit(film: bytes, edits: list[tuple[int, int]]) -> bytes:
     for place in sizes:
         changed[place : place + 4] = (int.from_bytes(film[place : place + 4]) + more).to_bytes(4)
     return bytes(changed[: sizes[-1] + 8]) + table + film[sizes[-1] + old :]
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([0, 10, 13, 20, 23, 30, 33, 40], [13, 23, 33]),
+        ([0, 2, 4, 6, 6.7, 8, 10, 12, 13.3, 14, 15.1, 16, 18, 20], [6.7, 15.1]),
+        ([0, 2, 4, 6, 8, 10, 12, 14, 16, 18], [8, 16]),
+    ],
+    ids=["a GOP ends at a scene cut", "and others end at multiples of 2 s, too", "only there"],
+)
+def test_a_seam_is_at_a_scene_cut_where_one_is_near(times: list[float], expected: list[float]) -> None:
+    keys = [KeyFrame(round(time * 1000), closed=True) for time in times]
+    length = {13: 12, 6.7: 8, 8: 8}[expected[0]]
+    assert [keys[at].pts / 1000 for at in _cuts(keys, 0, None, Fraction(length * 1000))] == expected

@@ -15,6 +15,7 @@ from ..stream.segments.cluster import Cluster
 from ..stream.segments.plan import make_plan
 from ..stream.selection import Selection
 from .job import ENCODING
+from .memory import Peaks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,17 +35,33 @@ class Way:
         alone: That the run in one go took which came before each.
         processor: Processor time of each run, over that of the one before; None with workers, which have their own.
             Other work on the machine changes it less than the seconds.
+        memory: Bytes that this process held at most in any run; None where the system does not say.
+        memory_alone: The same, in one go.
+        memory_of_worker: The same of the largest worker; 0 without any.
     """
 
     name: str
     seconds: tuple[float, ...]
     alone: tuple[float, ...]
     processor: tuple[float, ...] | None
+    memory: int | None
+    memory_alone: int | None
+    memory_of_worker: int
 
     @property
     def ratio(self) -> float:
         """How many times as long it took: the median over the pairs."""
         return median(mine / other for mine, other in zip(self.seconds, self.alone, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run: seconds, seconds of the processor, and bytes as in `Way`."""
+
+    seconds: float
+    processor: float
+    memory: int | None
+    memory_of_worker: int
 
 
 def measure_segments(
@@ -67,12 +84,19 @@ def measure_segments(
         raise UsageError(f"Expected a film of several segments, got one of {settings.frames} frames: {whole}")
     with Upscaler(settings.model, settings.scale, settings.execution, weights=settings.weights) as upscaler:
 
-        def run(**how: Any) -> tuple[float, float]:
-            before = time.process_time()
+        def run(**how: Any) -> _Run:
+            before, peaks = time.process_time(), Peaks()
             report = upscale_file(
-                film, folder / "out.mkv", upscaler, encoding=ENCODING, overwrite=True, segment_length=length, **how
+                film,
+                folder / "out.mkv",
+                upscaler,
+                encoding=ENCODING,
+                overwrite=True,
+                segment_length=length,
+                on_progress=peaks.look if "executor" in how else None,
+                **how,
             )
-            return report.seconds, time.process_time() - before
+            return _Run(report.seconds, time.process_time() - before, peaks.of_this, peaks.of_worker)
 
         for count in (0, *workers):
             name = f"{count} worker{'s' * (count > 1)}" if count else "in segments"
@@ -80,9 +104,13 @@ def measure_segments(
                 how = {"executor": cleanup.enter_context(Cluster(count))} if count else {"resume": True}
                 run(), run(**how)  # loads and starts
                 pairs = [(run(), run(**how)) for _ in range(settings.runs)]
+            alone, cut = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
             yield Way(
                 name=name,
-                seconds=tuple(mine for _, (mine, _) in pairs),
-                alone=tuple(other for (other, _), _ in pairs),
-                processor=None if count else tuple(mine / other for (_, other), (_, mine) in pairs),
+                seconds=tuple(one.seconds for one in cut),
+                alone=tuple(one.seconds for one in alone),
+                processor=None if count else tuple(one.processor / other.processor for other, one in pairs),
+                memory=max((one.memory for one in cut if one.memory), default=None),
+                memory_alone=max((one.memory for one in alone if one.memory), default=None),
+                memory_of_worker=max(one.memory_of_worker for one in cut),
             )

@@ -56,9 +56,13 @@ def segments(
             if not as_json:
                 took, alone = median(way.seconds), median(way.alone)
                 processor = f"; processor time ×{median(way.processor):.3f}" if way.processor else ""
+                held = ""
+                if way.memory and way.memory_alone:
+                    held = f"; memory {way.memory / 1e6:.0f} MB, in one go {way.memory_alone / 1e6:.0f} MB"
+                    held += f", a worker {way.memory_of_worker / 1e6:.0f} MB" * bool(way.memory_of_worker)
                 typer.echo(
                     f"{way.name:12} {took:8.2f} s, {frames / took:.1f} fps; in one go {alone:.2f} s, "
-                    f"{frames / alone:.1f} fps; ×{way.ratio:.3f}{processor}"
+                    f"{frames / alone:.1f} fps; ×{way.ratio:.3f}{processor}{held}"
                 )
     if as_json:
         typer.echo(json.dumps([{**asdict(way), "ratio": way.ratio} for way in ways], indent=1))

@@ -153,14 +153,20 @@ def _scan(path: str, selection: Selection, *, strict: bool, stop: int | None) ->
 def _cuts(keys: list[KeyFrame], begin: int, stop: int | None, length: Fraction) -> list[int]:
     """Places in ``keys`` of the first frames of all segments but the first.
 
-    Of the key frames near to where a segment should end, one that decoding can begin at comes first, and then one that
-    came early: encoders begin a GOP at a scene cut.
+    Of the key frames near to where a segment should end, one that decoding can begin at comes first, and then one at a
+    scene cut. No pixels are compared: encoders begin a GOP at a scene cut, and without one where the longest GOP ends,
+    or, if they are told so, at multiples of that. So a key frame is taken for a scene cut if none is the longest GOP
+    before it.
     """
-    usual = max((after.pts - before.pts for before, after in pairwise(keys)), default=0)
+    times = sorted(key.pts for key in keys)
+    usual = max((after - before for before, after in pairwise(times)), default=0)
+
+    def is_due(at: int) -> bool:
+        earlier = bisect_left(times, keys[at].pts - usual * Fraction(21, 20))
+        return times[earlier] <= keys[at].pts - usual * Fraction(19, 20)
 
     def rank(at: int) -> tuple[bool, bool, Fraction]:
-        gap = keys[at].pts - keys[at - 1].pts if at else usual
-        return not keys[at].closed, gap * 10 > usual * 9, abs(keys[at].pts - last - length)
+        return not keys[at].closed, is_due(at), abs(keys[at].pts - last - length)
 
     cuts: list[int] = []
     last = begin
