@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from .conftest import Media
 
 # In a process of its own, so that the peak is this job's alone.
@@ -18,20 +20,23 @@ from vsr_plugin.models import NetworkSpec
 from vsr_plugin.stream import upscale_file
 spec = NetworkSpec(name="nearest", overlap={2: 0})
 with Upscaler.from_module(Nearest(2), spec, 2, Execution(backend="eager", device="cpu")) as upscaler:
-    report = upscale_file(sys.argv[1], sys.argv[2], upscaler, encoding=FAST)
+    how = {"resume": True, "segment_length": 1} if sys.argv[3:] else {}
+    report = upscale_file(sys.argv[1], sys.argv[2], upscaler, encoding=FAST, **how)
+    assert len(report.segments) == (report.frames // 25 if how else 0)
 print(report.frames, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
-def _peak(source: Path, output: Path) -> tuple[int, int]:
-    words = (sys.executable, "-c", _JOB, str(source), str(output))
+def _peak(source: Path, output: Path, *words: str) -> tuple[int, int]:
+    words = (sys.executable, "-c", _JOB, str(source), str(output), *words)
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=root)
     frames, kilobytes = done.stdout.split()
     return int(frames), int(kilobytes)
 
 
-def test_peak_memory_does_not_depend_on_the_length(media: Media, tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [[], ["in segments"]], ids=["in one go", "in segments"])
+def test_peak_memory_does_not_depend_on_the_length(words: list[str], media: Media, tmp_path: Path) -> None:
     short, long = media.folder / "short.mkv", media.folder / "long.mkv"
     make = (
         "ffmpeg",
@@ -49,7 +54,7 @@ def test_peak_memory_does_not_depend_on_the_length(media: Media, tmp_path: Path)
     subprocess.run(make, check=True)
     repeat = ("ffmpeg", "-v", "error", "-y", "-stream_loop", "9", "-i", str(short), "-c", "copy", str(long))
     subprocess.run(repeat, check=True)
-    frames_short, peak_short = _peak(short, tmp_path / "short.mkv")
-    frames_long, peak_long = _peak(long, tmp_path / "long.mkv")
+    frames_short, peak_short = _peak(short, tmp_path / "short.mkv", *words)
+    frames_long, peak_long = _peak(long, tmp_path / "long.mkv", *words)
     assert (frames_short, frames_long) == (75, 750)
     assert peak_long < 1.1 * peak_short  # keeping the frames of either end would add 65 or 260 MB

@@ -638,6 +638,11 @@ def test_parts_of_another_input_are_not_mixed_in(resume: Resume, film: Path, tmp
     copy.write_bytes(film.read_bytes() + b"\0")
     with pytest.raises(OutputError, match="input, size"):
         resume(copy)
+    copy.write_bytes(film.read_bytes())
+    os.utime(copy, ns=(0, 1_700_000_000_123_456_789))
+    changed = r"input, the time of its last change was 2\d{3}-\d\d-.* and is 2023-11-1\d \d\d:\d\d:20\.123 now"
+    with pytest.raises(OutputError, match=changed):
+        resume(copy)
 
 
 def test_the_same_film_may_have_another_name(resume: Resume, film: Path, tmp_path: Path) -> None:
@@ -744,7 +749,7 @@ def test_the_settings_of_a_job_say_which_frames_it_takes(nearest: Upscaler) -> N
         (lambda there: there.update(settings=1), "parts in a form that is not known here"),
         (lambda there: there.update(version=0), "parts in a form that is not known here"),
         (lambda there: there["versions"].update(torch="1.0"), "another job: versions, torch was 1.0 and is "),
-        (lambda there: there["versions"].pop("torch"), "another job: versions, torch was None and is "),
+        (lambda there: there["versions"].pop("torch"), "another job: versions, torch was not set and is "),
         (lambda there: there["segments"].pop(), "parts of a film that was cut at other places"),
         (lambda there: there.update(time_base="1/7"), "parts of a film that was cut at other places"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -125,11 +126,18 @@ def _edit(film: bytes, edits: list[tuple[int, int]]) -> bytes:
     [
         ([0, 10, 13, 20, 23, 30, 33, 40], [13, 23, 33]),
         ([0, 2, 4, 6, 6.7, 8, 10, 12, 13.3, 14, 15.1, 16, 18, 20], [6.7, 15.1]),
-        ([0, 2, 4, 6, 8, 10, 12, 14, 16, 18], [8, 16]),
+        ([0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22], [8, 16]),
     ],
     ids=["a GOP ends at a scene cut", "and others end at multiples of 2 s, too", "only there"],
 )
 def test_a_seam_is_at_a_scene_cut_where_one_is_near(times: list[float], expected: list[float]) -> None:
     keys = [KeyFrame(round(time * 1000), closed=True) for time in times]
     length = {13: 12, 6.7: 8, 8: 8}[expected[0]]
-    assert [keys[at].pts / 1000 for at in _cuts(keys, 0, None, Fraction(length * 1000))] == expected
+    assert [keys[at].pts / 1000 for at in _cuts(keys, 0, keys[-1].pts, Fraction(length * 1000))] == expected
+
+
+def test_no_segment_is_much_shorter_or_longer_than_asked_for() -> None:
+    keys = [KeyFrame(time, closed=True) for time in range(0, 1001, 4)]
+    for end in range(200, 1001, 7):
+        cuts = [0, *(keys[at].pts for at in _cuts(keys, 0, end, Fraction(200))), end]
+        assert all(100 <= after - before <= 300 for before, after in pairwise(cuts))

@@ -14,6 +14,7 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, replace
+from datetime import datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Self
 
@@ -367,8 +368,16 @@ class PartsFolder:
             if not isinstance(wanted, dict) or not isinstance(before, dict):
                 raise OutputError(f"{self.path} has parts of a film that was cut at other places", fresh=True)
             key = next(key for key in [*wanted, *before] if wanted.get(key) != before.get(key))
+            was, is_now = (_said(key, values.get(key)) for values in (before, wanted))
+            if key == "mtime_ns":
+                key = "the time of its last change"
             raise OutputError(
-                f"{self.path} has parts of another job: {what}, {key} was {before.get(key)} and is "
-                f"{wanted.get(key)} now",
-                fresh=True,
+                f"{self.path} has parts of another job: {what}, {key} was {was} and is {is_now} now", fresh=True
             )
+
+
+def _said(key: str, value: object) -> str:
+    """A value of a manifest in words."""
+    if key == "mtime_ns" and isinstance(value, int):
+        return f"{datetime.fromtimestamp(value // 10**9)}.{value % 10**9 // 10**6:03}"
+    return "not set" if value is None else str(value)

@@ -56,9 +56,10 @@ def make_plan(path: str, selection: Selection, length: Fraction, *, strict: bool
     if found.jumps and selection.start is not None:
         whole = whole or "its clock jumps"
     keys = found.keys
-    cuts = [] if whole else _cuts(keys, begin, stop, length / first.time_base)
+    last_time = found.shown[-1] if stop is None else stop
+    cuts = [] if whole else _cuts(keys, begin, last_time, length / first.time_base)
     if not cuts and not whole:
-        short = ((found.shown[-1] if stop is None else stop) - begin) * first.time_base <= length
+        short = (last_time - begin) * first.time_base <= length * 3 / 2
         part = (selection.start, selection.duration, selection.frames) != (None, None, None)
         taken = "what is taken of it" if part else "it"
         whole = f"{taken} {'is no longer than a segment' if short else 'has no key frame to cut it at'}"
@@ -150,8 +151,10 @@ def _scan(path: str, selection: Selection, *, strict: bool, stop: int | None) ->
     return found
 
 
-def _cuts(keys: list[KeyFrame], begin: int, stop: int | None, length: Fraction) -> list[int]:
+def _cuts(keys: list[KeyFrame], begin: int, end: int, length: Fraction) -> list[int]:
     """Places in ``keys`` of the first frames of all segments but the first.
+
+    A segment has 3/4 to 3/2 of the length if there are key frames for that, and the last one at least half of it.
 
     Of the key frames near to where a segment should end, one that decoding can begin at comes first, and then one at a
     scene cut. No pixels are compared: encoders begin a GOP at a scene cut, and without one where the longest GOP ends,
@@ -170,17 +173,12 @@ def _cuts(keys: list[KeyFrame], begin: int, stop: int | None, length: Fraction) 
 
     cuts: list[int] = []
     last = begin
-    at = 0
-    while True:
-        while at < len(keys) and (keys[at].pts <= begin or keys[at].pts < last + length * 3 / 4):
-            at += 1
-        if at == len(keys) or (stop is not None and keys[at].pts >= stop):
-            return cuts
-        near = list(takewhile(lambda key: keys[key].pts <= last + length * 3 / 2, range(at, len(keys))))  # noqa: B023
-        near = [key for key in near if stop is None or keys[key].pts < stop]
-        cuts.append(min(near, key=rank) if near else at)
-        at = cuts[-1] + 1
+    left = [at for at, key in enumerate(keys) if begin < key.pts <= end - length / 2]
+    while left := [at for at in left if keys[at].pts >= last + length * 3 / 4]:
+        near = list(takewhile(lambda at: keys[at].pts <= last + length * 3 / 2, left))  # noqa: B023
+        cuts.append(min(near, key=rank) if near else left[0])
         last = keys[cuts[-1]].pts
+    return cuts
 
 
 def _entry(keys: list[KeyFrame], at: int, *, deinterlace: bool) -> int | None:
