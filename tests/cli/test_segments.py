@@ -167,7 +167,8 @@ def test_a_job_of_other_frames_is_listed_with_what_it_has_done(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("words", "segments", "why"),
     [
-        (["-n", "30"], 2, None),
+        (["-n", "45"], 2, None),
+        (["-n", "30"], 1, "what is taken of it is too short for two segments"),
         (["-o", "out.avi", "-c", "ffv1"], 3, "ffv1 in avi counts its frames"),
         (["-c", "mpeg4"], 3, "mpeg4 in matroska counts its frames"),
     ],

@@ -56,13 +56,13 @@ def make_plan(path: str, selection: Selection, length: Fraction, *, strict: bool
     if found.jumps and selection.start is not None:
         whole = whole or "its clock jumps"
     keys = found.keys
-    last_time = found.shown[-1] if stop is None else stop
+    last_time = stop if stop is not None else found.shown[-1] if found.shown else begin
     cuts = [] if whole else _cuts(keys, begin, last_time, length / first.time_base)
     if not cuts and not whole:
         short = (last_time - begin) * first.time_base <= length * 3 / 2
         part = (selection.start, selection.duration, selection.frames) != (None, None, None)
         taken = "what is taken of it" if part else "it"
-        whole = f"{taken} {'is no longer than a segment' if short else 'has no key frame to cut it at'}"
+        whole = f"{taken} {'is too short for two segments' if short else 'has no key frame to cut it at'}"
     entries = [None, *(_entry(keys, at, deinterlace=selection.deinterlace) for at in cuts)]
     if selection.start is not None and (before := [at for at, key in enumerate(keys) if key.pts <= begin]):
         entries[0] = _entry(keys, before[-1], deinterlace=selection.deinterlace)
