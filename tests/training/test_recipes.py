@@ -65,6 +65,7 @@ def test_a_short_run_rises_slowly() -> None:
     assert rates == sorted(rates[:11]) + sorted(rates[11:], reverse=True)
     assert rates[0] < 0.01
     assert learning_rate(recipe, 0.2, 6000) == learning_rate(recipe, 0.2) > 0.9
+    assert learning_rate(recipe, 0.2, 20, total=25) == learning_rate(recipe, 0.2) / 4
 
 
 def test_our_recipes_show_patches_without_detail() -> None:

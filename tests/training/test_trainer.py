@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -140,6 +141,18 @@ def test_minutes_end_a_run(settings: Settings) -> None:
     history = finish(Trainer(replace(settings, steps=None, minutes=0.01)))
     assert history[-1].part == 1.0
     assert 0.6 <= history[-1].seconds < 5
+
+
+@pytest.mark.parametrize("how", [{"steps": 24}, {"steps": None, "minutes": 0.02}])
+def test_a_short_run_stays_near_its_start(
+    settings: Settings, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = (0.05 * index for index in count())
+    monkeypatch.setattr("vsr_plugin.training.trainer.time.monotonic", lambda: next(ticks))  # 24 steps in 1.2 s
+    trainer = Trainer(replace(settings, **how))
+    history = finish(trainer)
+    assert 15 <= history[-1].step <= 26
+    assert history[-1].psnr > trainer.baseline - 0.5
 
 
 def test_another_scale_keeps_what_is_shared(settings: Settings) -> None:

@@ -26,11 +26,19 @@ OPTIMIZERS: Mapping[str, Callable[[Any, float], torch.optim.Optimizer]] = {
 
 
 _WARMUP = 12  # steps at least, of recipes that warm up: at the full rate, the first ones throw a network off its start
+_SHORT = 100  # steps: in fewer, a network does not come back from where the full rate throws it
 
 
-def learning_rate(recipe: Recipe, part: float, steps: int = _WARMUP) -> float:
-    """The learning rate at ``part`` of the run, as a factor of the peak, after so many steps of the same network."""
-    rate = min(1.0, (steps + 1) / _WARMUP) if recipe.warmup else 1.0
+def learning_rate(recipe: Recipe, part: float, steps: int = _WARMUP, total: float = math.inf) -> float:
+    """The learning rate, as a factor of the peak.
+
+    Args:
+        recipe: Whose schedule it is.
+        part: Of the run, that is done.
+        steps: Those that the same network has taken.
+        total: Those that the run will have.
+    """
+    rate = min(1.0, (steps + 1) / _WARMUP, total / _SHORT) if recipe.warmup else 1.0
     return rate * _scheduled(recipe, part)
 
 

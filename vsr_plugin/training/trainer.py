@@ -271,8 +271,10 @@ class Trainer:
             self._enter(stage, step)
         for name, values in self.recipe.stages[stage].draws.items():
             setattr(self.module, name, values[int(torch.randint(len(values), (1,), generator=self._generator))])
+        total = self.steps if self.settings.minutes is None else step / part if part else math.inf
+        rate = learning_rate(self.recipe, part, step - self._at.entered, total)
         for group in self._optimizer.param_groups:
-            group["lr"] = group["peak"] * learning_rate(self.recipe, part, step - self._at.entered)
+            group["lr"] = group["peak"] * rate
         self._optimizer.zero_grad()
         scales = self.settings.scales
         if self.recipe.mixed == "turns":
