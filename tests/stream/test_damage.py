@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import shutil
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +26,7 @@ _FILM = "-f lavfi -i testsrc2=s=64x48:r=25:d=1.6 -f lavfi -i sine=d=1.6"
 _H264 = "-c:v libx264 -preset ultrafast -bf 2 -g 10 -c:a aac -b:a 32k"
 _VP9 = "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 10 -c:a libopus -b:a 32k"
 _MPEG2 = "-c:v mpeg2video -g 10 -bf 2 -c:a mp2"
+_TRACKS, _CLUSTER = b"\x16\x54\xae\x6b", b"\x1f\x43\xb6\x75"  # elements of Matroska
 _KEY = f"-encryption_scheme cenc-aes-ctr -encryption_key {'76' * 16} -encryption_kid {'a7' * 16}"
 
 
@@ -73,6 +75,21 @@ def test_whole_files_are_whole(make: Make, tmp_path: Path, recipe: str, name: st
         source = Source(file, part)
         assert list(source)
         assert source.damaged == 0, part
+
+
+@pytest.mark.skipif(shutil.which("mkvpropedit") is None, reason="no mkvpropedit on the path")
+@pytest.mark.parametrize(("how", "name"), [(_H264, "plain.mkv"), (f"{_H264} -live 1", "stream.mkv"), (_VP9, "a.webm")])
+def test_a_file_whose_list_of_tracks_an_editor_moved_is_whole(make: Make, tmp_path: Path, how: str, name: str) -> None:
+    file = tmp_path / name
+    shutil.copy(make(f"{_FILM} {how}", name), file)
+    subprocess.run(["mkvpropedit", "-q", file, "--edit", "track:a1", "--set", f"name={'long ' * 200}"], check=True)
+    data = file.read_bytes()
+    assert data.rindex(_TRACKS) > data.rindex(_CLUSTER)
+    frames, damaged = _read(file)
+    assert (frames, damaged) == (len(frame_times(file)), 0)
+    at, lost = len(data) // 2, len(data) // 4
+    file.write_bytes(data[:at] + bytes(lost) + data[at + lost :])
+    assert _read(file)[1] > 0
 
 
 @pytest.mark.parametrize("name", ["cut.mkv", "cut.mp4", "cut.mov", "cut.ts", "cut.webm"])

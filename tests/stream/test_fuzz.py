@@ -17,6 +17,7 @@ from .conftest import FAST, Make, piped
 
 _FILM = "-f lavfi -i testsrc2=s=64x48:r=25:d=1.6 -f lavfi -i sine=d=1.6"
 _H264 = "-c:v libx264 -preset ultrafast -bf 2 -g 10 -c:a aac -b:a 32k"
+_AV1 = "-c:v libaom-av1 -usage realtime -cpu-used 8 -g 10 -c:a libopus -b:a 32k"
 _KINDS = {
     "a.mp4": f"{_FILM} {_H264} -movflags faststart",
     "fragments.mp4": f"{_FILM} {_H264} -movflags frag_keyframe+empty_moov",
@@ -24,6 +25,8 @@ _KINDS = {
     "hevc.mkv": f"{_FILM} -c:v libx265 -preset ultrafast -x265-params log-level=error:keyint=10 -c:a aac",
     "a.webm": f"{_FILM} -c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 10 -c:a libopus -b:a 32k",
     "vp8.webm": f"{_FILM} -c:v libvpx -deadline realtime -g 10 -c:a libopus -b:a 32k",
+    "av1.webm": f"{_FILM} {_AV1}",
+    "av1.mp4": f"{_FILM} {_AV1} -movflags faststart",
     "a.ts": f"{_FILM} {_H264}",
     "a.flv": f"{_FILM} {_H264}",
     "a.ogv": f"{_FILM} -c:v libtheora -c:a libvorbis",

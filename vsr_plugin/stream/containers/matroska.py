@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .matroska_header import track_numbers
+from .matroska_header import find_tracks, track_numbers
 from .walk import BrokenError
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class _Elements:
                 raise BrokenError(f"there is no {what} of Matroska at byte {at}")
             elif kind == _CLUSTER:
                 cluster = end
+                if not self._tracks and walk.file is not None:
+                    self._read_tracks(find_tracks(walk.file))  # behind the frames, where editors put what has grown
             elif end == _NO_END:
                 raise BrokenError(f"the element at byte {at} does not state its size")
             elif kind == _TRACKS and end - walk.at <= _LARGEST:

@@ -42,6 +42,17 @@ def unread(file: BinaryIO) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def find_tracks(file: BinaryIO) -> bytes:
+    """The body of the element of a file that lists its tracks, wherever it stands; empty if it is not found.
+
+    Args:
+        file: Open for reading in binary.
+    """
+    with suppress(IndexError, ValueError):
+        return next((body for kind, body in _masters(file) if kind == _TRACKS), b"")
+    return b""
+
+
 def track_numbers(tracks: bytes) -> dict[int, bool]:
     """The numbers of the tracks in their order, and whether FFmpeg makes a stream of each.
 

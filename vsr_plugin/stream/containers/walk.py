@@ -45,6 +45,7 @@ class Walk:
 
     Attributes:
         at: Bytes passed.
+        file: The argument; a check may read it elsewhere.
         size: Bytes there are; None if they come by `feed`.
         unfinished: What would be cut if the file ended here, in words; None where it may end. Set by the check.
         frames: Positions of frames of the stream that the container states, until `passed`. Filled by the check.
@@ -55,7 +56,7 @@ class Walk:
         self.unfinished: str | None = None
         self.frames: deque[int] = deque()
         self._problems: deque[tuple[int, str]] = deque()
-        self._file = file
+        self.file = file
         self.size: int | None = None
         if file is not None:
             here = file.tell()
@@ -116,8 +117,8 @@ class Walk:
         Returns:
             What does not fit, each said once; None if nothing is known.
         """
-        if self._file is not None:
-            self._read(self._file, position)
+        if self.file is not None:
+            self._read(self.file, position)
         while self._problems and (position is None or self._problems[0][0] <= position):
             at, what = self._problems.popleft()
             if at >= begin:
