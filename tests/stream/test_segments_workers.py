@@ -19,12 +19,11 @@ import vsr_plugin
 from tests.stream.conftest import Make
 from tests.stream.test_segments import _SHORT, FFV1, HARD, frames
 from tests.test_readme import README
-from vsr_plugin.bench.memory import Peaks
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError, InputError, UsageError
 from vsr_plugin.execution import Execution
 from vsr_plugin.models import NetworkSpec
-from vsr_plugin.stream import Encoding, Progress, Report, upscale_file
+from vsr_plugin.stream import Progress, Report, upscale_file
 from vsr_plugin.stream.segments import cluster, dispatch, ship
 from vsr_plugin.stream.segments.cluster import Cluster
 from vsr_plugin.stream.segments.manifest import versions
@@ -85,30 +84,6 @@ def test_two_workers_make_the_same_film(make: Make, compare: Compare) -> None:
     assert report.frames == 150
     assert (seen[-1].written.frames, seen[-1].expected_frames, seen[-1].workers) == (150, 150, 2)
     assert [segment.frames for segment in report.segments] == [25] * 6
-
-
-@pytest.mark.parametrize("ship", [False, True])
-def test_memory_does_not_depend_on_the_length(ship: bool, make: Make, tmp_path: Path, espcn: Upscaler) -> None:
-    peaks: list[Peaks] = []
-    held: list[int] = []
-    for seconds in (3, 3, 30):  # what is loaded once, the first one loads
-        film = make(f"-f lavfi -i testsrc2=s=320x180:r=25:d={seconds} -c:v mjpeg", "a.mkv")
-        peaks.append(Peaks())
-        with Cluster(2, ship=ship) as workers:
-            upscale_file(
-                film,
-                tmp_path / f"{len(peaks)}.mkv",
-                espcn,
-                encoding=Encoding(preset="ultrafast"),
-                segment_length=1,
-                executor=workers,
-                on_progress=peaks[-1].look,
-            )
-        held.append(peaks[-1].of_this or 0)
-    _, short, long = peaks
-    assert short.of_worker > 0
-    assert long.of_worker < 1.1 * short.of_worker
-    assert held[2] < 1.1 * held[1]
 
 
 @pytest.fixture
