@@ -222,15 +222,6 @@ def test_alone_it_shows_usage_and_examples() -> None:
     assert done.stderr.count("  vsr-encode in.") == 3
 
 
-def test_a_command_that_is_done_ends_without_a_last_collection() -> None:
-    code = (
-        "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0));"
-        "from vsr_plugin.cli import main; main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "True")
-
-
 @pytest.mark.parametrize("name", ["main", "main_encode", "main_preview"])
 def test_version_and_completion(name: str) -> None:
     done = command("--version", name=name)

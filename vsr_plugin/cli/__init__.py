@@ -7,9 +7,6 @@ Ctrl-C is 130, also while what is below this module is imported.
 
 from __future__ import annotations
 
-import atexit
-import gc
-
 from .lossy_stderr import lossy_stderr
 from .stop import end_if_stopped, leave, listen
 
@@ -31,7 +28,6 @@ def main_preview() -> None:
 
 def _run(name: str) -> None:
     listen()
-    atexit.register(gc.freeze)  # Python would search torch for cycles for half a second before it ends
     with lossy_stderr():
         try:
             from .program import run
