@@ -79,6 +79,8 @@ def evaluate(
 ) -> None:
     """Measure PSNR and SSIM the papers' way: studio-range luma, 8 bits, a border of SCALE samples cropped.
 
+    Networks of RGB get RGB, and the luma of their result is compared.
+
     With --video, measure what is left of a clip that is shrunk, compressed and enlarged, with the weights for clean
     input and those for compressed video, and how steady the result is from frame to frame.
     """

@@ -29,7 +29,11 @@ def export(
         str, typer.Option(metavar="float32|float16", help="Of the weights; float16 halves the file. onnx and openvino.")
     ] = "float32",
     size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="The only frames it takes. [default: any] onnx and openvino.")
+        str | None,
+        typer.Option(
+            metavar="WxH",
+            help="The only frames it takes; OpenCV 4 reads lapsrn only so. [default: any] onnx and openvino.",
+        ),
     ] = None,
     overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace existing files.")] = False,
 ) -> None:

@@ -35,18 +35,28 @@ def train(
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate instead of the recipe's.")] = None,
     degradation: Annotated[
-        str, typer.Option(help="none: small images are only shrunk. video: they are compressed, too (x264, x265, VP9).")
+        str,
+        typer.Option(
+            help="none: small images are only shrunk. video: most of them are compressed, too, as parts of short clips "
+            "(x264, x265, VP9; quality as of CRF 18 to 32 of x264)."
+        ),
     ] = "none",
     seed: Annotated[int, typer.Option(help="Of the first weights and of the draws.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     vgg: Annotated[
         Path | None,
-        typer.Option(help="SRGAN with --recipe paper or vgg22: torchvision's VGG19 (.pth), to compare features by."),
+        typer.Option(
+            help="SRGAN with --recipe paper or vgg22: torchvision's VGG19 (.pth), to compare features by. "
+            "[default: the features of SRResNet]"
+        ),
     ] = None,
     benchmark: Annotated[
         list[Path] | None,
-        typer.Option(help="Folder of images that will judge the result: refuse to train on any of them; repeatable."),
+        typer.Option(
+            help="Folder of images that will judge the result: refuse to train on any of them, "
+            "even resized or cropped; repeatable."
+        ),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run [runs/MODEL_xSCALE]; of several runs, what they lie in.")

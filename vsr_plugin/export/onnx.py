@@ -4,6 +4,8 @@ One input and one output of float32 frames, (batch, channels, height, width), as
 whatever the precision between; open lengths have names. What a network needs before its first layer, as SRCNN the
 bicubic enlargement, is in the graph, made of convolution and pixel shuffle: OpenCV has no cubic resize as the papers'.
 So is what the `Upscaler` does around it (`Mirrored`).
+
+chaiNNer was not tried: by its source it takes such files, but makes gray images with networks of luma.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@
     clip.set_output()
 
 Planes go to the network as they are, in blocks of as many frames as it takes at once, and every frame comes back with
-all its properties.
+all its properties. Where vapoursynth-mlrt-ov is installed, VapourSynth loads another OpenVINO, and ours cannot be
+loaded: a line says so, and plain torch runs the network.
 """
 
 from __future__ import annotations

@@ -58,7 +58,8 @@ _ENVIRONMENT = {
 class Cluster:
     """An `Executor` whose workers are processes of Ray; a context manager.
 
-    It may serve several films: the workers keep the network.
+    It may serve several films: the workers keep the network. A cluster that asks for a token takes it from
+    ``RAY_AUTH_TOKEN`` or ``~/.ray/auth_token``, where ``RAY_AUTH_MODE=token`` is set.
 
     Args:
         workers: How many; "gpus" for one on each GPU that Ray knows. By default that, or one for each machine where the

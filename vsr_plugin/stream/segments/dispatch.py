@@ -1,4 +1,9 @@
-"""`dispatch`: segments to the workers, and what a lost one has had to the others."""
+"""`dispatch`: segments to the workers, and what a lost one has had to the others.
+
+A worker that gives no sign of life for long is named, and later counts as lost: after ten minutes, or twenty
+times as long as any has needed for a frame. A segment that fails is tried again after a pause, unless that would not
+help, as on a full disk.
+"""
 
 from __future__ import annotations
 
