@@ -6,11 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -299,6 +302,8 @@ def test_white_stays_white_in_every_range(media: Media, tmp_path: Path, color_ra
 
 _TWO_FRAMES = """
 import sys
+import threading
+import time
 from vsr_plugin.stream import Encoding, Source
 from vsr_plugin.stream.encode import encode
 source = Source(sys.argv[1])
@@ -636,6 +641,37 @@ def test_errors_of_source_and_callback_keep_their_kind(
     with pytest.raises(error, match="mine"):
         encode(frames(), tmp_path / "out.mp4", source, FAST, on_frame=callback)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("stdin", [False, True])
+def test_an_error_does_not_wait_for_a_pipe_that_is_silent(
+    make: Make, nearest: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, stdin: bool
+) -> None:
+    frames = make("-f lavfi -i testsrc2=s=64x48:r=25:d=1 -pix_fmt yuv420p", "a.y4m").read_bytes()
+    pipe, over = tmp_path / "pipe", threading.Event()
+    os.mkfifo(pipe)
+
+    def feed() -> None:
+        with pipe.open("wb") as file:
+            file.write(frames)
+            file.flush()
+            over.wait(60)
+
+    def fail(done: Progress) -> None:
+        if done.written.frames == 22:  # of 25: the others wait for the network, and the reader for more
+            raise ValueError("mine")
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    with pipe.open("rb") as opened:
+        if stdin:
+            monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=opened))
+        began = time.monotonic()
+        with pytest.raises(ValueError, match="mine"):
+            upscale_file("-" if stdin else pipe, tmp_path / "out.mkv", nearest, encoding=FAST, on_progress=fail)
+        assert time.monotonic() - began < 50, "it has waited until nobody held the pipe any more"
+        over.set()
+    feeder.join()
 
 
 def test_a_full_disk_is_one_error(media: Media, nearest: Upscaler, tmp_path: Path) -> None:

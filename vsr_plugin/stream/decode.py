@@ -65,7 +65,6 @@ class Source(InputFile, Iterator[Frame]):
             cancelled=cancelled,
         )
         self._length = float(Fraction(self.container.duration or 0, 1_000_000))
-        self._cancelled = cancelled
         self._decoder: FrameDecoder | None = None
         self._tally: Tally | None = None
         self._frames = self._read()
@@ -104,7 +103,7 @@ class Source(InputFile, Iterator[Frame]):
                 yield replace(frame, pts=frame.pts - shift) if shift else frame
                 count += 1
                 reached = time + frame.duration * self.time_base
-            if self._tally is not None and count and not self._cancelled():
+            if self._tally is not None and count and not self.reader.cancelled():
                 if end is None and (count == self.limit or (timeline.end is not None and reached >= timeline.end)):
                     end = reached
                 self.account(self._tally, reached, end)
@@ -147,7 +146,7 @@ class Source(InputFile, Iterator[Frame]):
         for frame in self._seen_from(start):
             found = True
             yield frame
-        if not found and self.timeline.may_leap and self.reader.seekable and not self._cancelled():
+        if not found and self.timeline.may_leap and self.reader.seekable and not self.reader.cancelled():
             # Seeking landed behind a jump of the clock, from where the start is never reached.
             self._stop_decoding()
             self.reader.read_to(start)

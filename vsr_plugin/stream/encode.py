@@ -54,6 +54,7 @@ def encode(
     with ExitStack() as cleanup:
         cleanup.callback(source.release)
         cleanup.callback(getattr(frames, "close", lambda: None))
+        cleanup.callback(source.stop)  # else, after an error, `frames` would wait for a pipe that is silent
         if str(output) == "-":
             if sys.stdout is None:
                 raise OutputError("Standard output is closed: expected somewhere to write y4m to")

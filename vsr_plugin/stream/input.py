@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import stat
 import sys
 from contextlib import ExitStack
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from av.container import InputContainer
     from av.video.stream import VideoStream
+
+_LOOK = 100  # milliseconds after which a reader of a silent pipe looks whether it is to stop
 
 
 class Remote(PathLike[str]):
@@ -150,12 +153,18 @@ class Pipe:
         self.head = b""
         self.name = name
         self._file = file
+        self._read = getattr(file, "read1", file.read)  # what is there, not all that was asked for
+        self._begun = False
         self._ended = False
+        self._stopped = False
         self._watcher: Callable[[bytes], None] | None = None
 
     def read(self, size: int) -> bytes:
-        """At most ``size`` bytes; none at the end."""
-        data: bytes = self._file.read(size)
+        """At most ``size`` bytes; none at the end, and once it is stopped."""
+        if self._begun:  # before, bytes may wait in Python's buffer
+            self._wait()
+        self._begun = True
+        data: bytes = b"" if self._stopped else self._read(size)
         self.count += len(data)
         self._ended = not data
         if self._watcher is None:
@@ -172,6 +181,19 @@ class Pipe:
         if self._ended:
             watcher(b"")
         self._watcher = watcher
+
+    def stop(self) -> None:
+        """Let a read that waits end; from any thread."""
+        self._stopped = True
+
+    def _wait(self) -> None:
+        """Until there is something to read, or it is stopped; not on Windows, which can only tell that of sockets."""
+        if os.name == "nt":
+            return
+        waiting = select.poll()
+        waiting.register(self._file)
+        while not self._stopped and not waiting.poll(_LOOK):
+            pass
 
     def close(self) -> None:
         """Let who writes into a named pipe know that nobody reads any more; harmless when called again."""

@@ -270,6 +270,10 @@ class InputFile:
             yield packet
         yield av.Packet()  # after an error, too, what the decoder still holds comes out
 
+    def stop(self) -> None:
+        """Let there be no more packets, also where a pipe is waited for; from any thread."""
+        self.reader.stop()
+
     @property
     def damaged(self) -> int:
         """In how many places something is lost or does not decode cleanly, so far."""

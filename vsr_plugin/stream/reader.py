@@ -79,7 +79,8 @@ class Reader:
         self._name = name
         self._opening = (path, frame_rate, form)
         self._damage = damage
-        self._cancelled = cancelled
+        self._asked = cancelled
+        self._stopped = False
         self._users = {"reader", "writer"} if keep_packets else {"reader"}
         self._lock = threading.Lock()
         self._entry: int | None = None  # timestamp of the key frame that `packets` has to begin with
@@ -126,6 +127,16 @@ class Reader:
         if self.queue is not None:
             self.queue.clear()
 
+    def cancelled(self) -> bool:
+        """Whether there are to be no more packets."""
+        return self._stopped or self._asked()
+
+    def stop(self) -> None:
+        """Let there be no more packets, also where a pipe is waited for; from any thread."""
+        self._stopped = True
+        if isinstance(file := python_file(self.container), Pipe):
+            file.stop()
+
     def close(self) -> None:
         """End reading; the file closes unless its packets are still to be copied. Harmless when called again."""
         self._let_go("reader")
@@ -166,7 +177,7 @@ class Reader:
             except FFmpegError:  # not every demuxer can
                 break
             first = self._first_time()
-            if self._cancelled():
+            if self.cancelled():
                 return
             self.stream.codec_context.flush_buffers()
             if first is not None and first <= start:
@@ -185,10 +196,10 @@ class Reader:
             try:
                 self.container.seek(size * place // _SAMPLES, unsupported_byte_offset=True)
                 packets = self.container.demux(self.stream)
-                found: Any = next((packet for packet in packets if packet.dts is not None or self._cancelled()), None)
+                found: Any = next((packet for packet in packets if packet.dts is not None or self.cancelled()), None)
             except FFmpegError:
                 continue
-            if self._cancelled():
+            if self.cancelled():
                 return False
             if found is not None:
                 times.append(seconds(found.dts, found.time_base))
@@ -218,7 +229,7 @@ class Reader:
     def _first_time(self) -> Fraction | None:
         """When the first frame from here on is shown."""
         demuxed: Any = self.container.demux(self.stream)
-        while not self._cancelled():
+        while not self.cancelled():
             try:
                 packet = next(demuxed)
             except (StopIteration, FFmpegError):
@@ -282,9 +293,9 @@ class Reader:
                 continue
             self._entry = None
             yield packet
-        if self.queue is not None and not self._cancelled():
+        if self.queue is not None and not self.cancelled():
             self._sound.end(self.timeline)
-        if self._entry is not None and not self._cancelled():
+        if self._entry is not None and not self.cancelled():
             at = float(seconds(self._entry, self.stream.time_base))
             raise InputError(
                 f"{self._name} has no key frame at {at:.3f} s, where it had one: has it changed meanwhile?"
@@ -365,7 +376,7 @@ class Reader:
 
     def _demuxed(self) -> Iterator[Packet[Any]]:
         demuxed: Any = self.container.demux() if self._every_stream else self.container.demux(self.stream)
-        while not self._cancelled():
+        while not self.cancelled():
             try:
                 packet = next(demuxed)
             except StopIteration:
