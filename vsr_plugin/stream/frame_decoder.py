@@ -194,7 +194,7 @@ class FrameDecoder:
             log.info("%s does not say how its colors are stored: read as %s", file.name, " in ".join(guesses))
         duration = decoded.duration or self._step
         frame = Frame(read_planes(decoded), at, file.time_base, duration, color, side_data)
-        frame = replace(frame, sample_aspect_ratio=file.sample_aspect_ratio)
+        frame = file.crop(replace(frame, sample_aspect_ratio=file.sample_aspect_ratio))
         if first.reading is None:
             first.reading, first.assumed = Reading(color, len(frame.planes)), tuple(guesses)
         elif changes := first.reading.changes(frame):

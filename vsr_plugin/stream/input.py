@@ -18,6 +18,7 @@ from av.error import FFmpegError
 from av.stream import Disposition
 
 from ..errors import InputError, UsageError
+from .crop import Crop
 from .sequence import ImageSequence, is_pattern
 
 if TYPE_CHECKING:
@@ -261,7 +262,8 @@ def first_shape(container: InputContainer, stream: VideoStream) -> tuple[int, in
     if frame is None:
         return None
     ratio = Fraction(shape.numerator, shape.denominator) if shape else None
-    return frame.width, frame.height, frame.rotation % 180 != 0, ratio
+    width, height = Crop.of(stream).size(frame.width, frame.height)
+    return width, height, frame.rotation % 180 != 0, ratio
 
 
 def seconds(ticks: int, time_base: Any) -> Fraction:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import av
 
 from ..errors import InputError, UsageError
+from .crop import Crop
 from .damage import Tally
 from .deinterlace import first_field
 from .first_frame import FirstFrame
@@ -62,6 +63,7 @@ class InputFile:
         frame_rate: Average, or None for a single image.
         sample_aspect_ratio: Width : height of a pixel, or None.
         expected_frames: How many frames there will be, as far as the file tells; None if it does not.
+        crop: What the container cuts off the frames that are decoded.
         side_data: What the stream says of its frames as a whole, FFmpeg's name → bytes (display_matrix, …).
         field_order: ``tff`` or ``bff`` where the header says that its frames are made of fields; else None.
         stream_index: Of the video stream among the file's streams.
@@ -126,6 +128,7 @@ class InputFile:
         self.time_base, self.ticks = _ticks(stream)
         ratio = stream.sample_aspect_ratio  # of the container, or of the codec where that is silent
         self.sample_aspect_ratio = Fraction(ratio.numerator, ratio.denominator) if ratio else None
+        self.crop = Crop.of(stream)
         self.side_data: dict[str, bytes] = {str(name): data for name, data in context.coded_side_data.items()}
         self.field_order = first_field(stream)
         self.stream_index = stream.index
@@ -181,12 +184,17 @@ class InputFile:
     @property
     def width(self) -> int:
         """Of a frame, in pixels: as the header says until the first frame is decoded."""
-        return self.first.size[0] if self.first.size else self.stream.codec_context.width
+        return self._size[0]
 
     @property
     def height(self) -> int:
         """As `width`."""
-        return self.first.size[1] if self.first.size else self.stream.codec_context.height
+        return self._size[1]
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        context = self.stream.codec_context
+        return self.crop.size(*(self.first.size or (context.width, context.height)))
 
     @property
     def container(self) -> InputContainer:
