@@ -9,6 +9,7 @@ from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 
+import av
 import pytest
 
 from vsr_plugin.errors import OutputError
@@ -71,6 +72,7 @@ def _chapter(number: int, start: int, end: int, *more: str) -> str:
     return f"<ChapterAtom><ChapterUID>{number}</ChapterUID>{times}{title}{''.join(more)}</ChapterAtom>"
 
 
+_XML = '<?xml version="1.0"?>'
 _GERMAN = "<ChapterDisplay><ChapterString>Eins</ChapterString><ChapterLanguage>ger</ChapterLanguage></ChapterDisplay>"
 _EDITION = f"<EditionEntry>{_chapter(9, 100, 200)}</EditionEntry>"
 
@@ -96,7 +98,7 @@ def test_chapters_beyond_a_flat_list_are_told(
     what: str | None,
 ) -> None:
     xml = f"<Chapters><EditionEntry>{_chapter(1, 100, 600, *inside)}</EditionEntry>{after}</Chapters>"
-    (tmp_path / "c.xml").write_text(f'<?xml version="1.0"?>{xml}')
+    (tmp_path / "c.xml").write_text(f"{_XML}{xml}")
     before = tmp_path / "in.mkv"
     command = ["mkvmerge", "-q", "-o", before, "--chapters", tmp_path / "c.xml", media("plain.mp4")]
     subprocess.run([str(word) for word in command], check=True)
@@ -110,6 +112,69 @@ def test_chapters_beyond_a_flat_list_are_told(
         enlarge(before, "strict.mkv", strict=True)
     with piped(before.read_bytes(), tmp_path / "pipe") as pipe, pytest.raises(OutputError, match="would be lost"):
         enlarge(pipe, "piped.mkv", strict=True)
+
+
+@needs_mkvtoolnix
+@pytest.mark.parametrize(
+    ("edition", "what"),
+    [
+        (_chapter(1, 400, 600) + _chapter(2, 100, 300), "chapters that begin no later than the one before"),
+        (_chapter(1, 200, 400) + _chapter(2, 200, 600), "chapters that begin no later than the one before"),
+        (_chapter(1, 100, 400, "<ChapterFlagEnabled>0</ChapterFlagEnabled>"), "that chapters are disabled"),
+        (
+            f"<EditionFlagOrdered>1</EditionFlagOrdered>{_chapter(1, 100, 400)}",
+            "that chapters are to be played in another order",
+        ),
+        (_chapter(1, 100, 400) + _chapter(2, 400, 600), None),
+    ],
+)
+def test_what_is_no_plain_list_of_chapters_is_told(
+    media: Media, tmp_path: Path, edition: str, what: str | None
+) -> None:
+    (tmp_path / "c.xml").write_text(f"{_XML}<Chapters><EditionEntry>{edition}</EditionEntry></Chapters>")
+    command = ["mkvmerge", "-q", "-o", tmp_path / "in.mkv", "--chapters", tmp_path / "c.xml", media("plain.mp4")]
+    subprocess.run([str(word) for word in command], check=True)
+    with (tmp_path / "in.mkv").open("rb") as file:
+        assert unread(file) == ([] if what is None else [what])
+    with av.open(str(tmp_path / "in.mkv")) as container:  # FFmpeg drops one indeed
+        assert (len(container.chapters()) < edition.count("<ChapterAtom>")) == ("no later" in (what or ""))
+
+
+def _tag(name: str, value: str, *more: str) -> str:
+    return f"<Simple><Name>{name}</Name>{value}{''.join(more)}</Simple>"
+
+
+_ONE, _TWO = "<String>One</String>", "<String>Two</String>"
+_GERMAN_TWO = f"{_TWO}<TagLanguage>ger</TagLanguage>"
+
+
+@needs_mkvtoolnix
+@pytest.mark.parametrize(
+    ("tags", "what"),
+    [
+        ((_tag("ACTOR", _ONE) + _tag("ACTOR", _TWO),), "all but the last of the tags ACTOR"),
+        ((_tag("ACTOR", _ONE), _tag("Actor", _TWO)), "all but the last of the tags Actor"),
+        ((_tag("X", _ONE, _tag("Y", _ONE), _tag("Y", _TWO)),), "all but the last of the tags X/Y"),
+        ((_tag("DATA", '<Binary format="hex">00FF</Binary>'),), "the binary tag DATA"),
+        ((_tag("ACTOR", _ONE) + _tag("ACTOR", _ONE),), None),
+        ((_tag("ACTOR", _ONE) + _tag("ACTOR", _GERMAN_TWO),), None),
+        ((_tag("ACTOR", _ONE) + _tag("TITLE", _TWO),), None),
+    ],
+)
+def test_tags_that_ffmpeg_does_not_read_are_told(
+    media: Media, enlarge: Enlarge, tmp_path: Path, tags: tuple[str, ...], what: str | None
+) -> None:
+    (tmp_path / "t.xml").write_text(f"{_XML}<Tags>{''.join(f'<Tag>{tag}</Tag>' for tag in tags)}</Tags>")
+    before = tmp_path / "in.mkv"
+    command = ["mkvmerge", "-q", "-o", before, "--global-tags", tmp_path / "t.xml", media("plain.mp4")]
+    subprocess.run([str(word) for word in command], check=True)
+    with before.open("rb") as file:
+        assert unread(file) == ([] if what is None else [what])
+    if what is None:
+        enlarge(before, "out.mkv", strict=True)
+    else:
+        with pytest.raises(OutputError, match=f"{what} would be lost"):
+            enlarge(before, "out.mkv", strict=True)
 
 
 @needs_mkvtoolnix

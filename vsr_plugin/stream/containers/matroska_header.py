@@ -1,7 +1,7 @@
 """Matroska (RFC 9559) beyond FFmpeg's muxer and demuxer.
 
 PyAV cannot give the muxer a pixel aspect ratio, and the demuxer reads neither languages of BCP 47 nor more than one
-flat list of chapters.
+flat list of chapters, nor tags that are binary or have the name of another.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-_SEGMENT, _TRACKS, _CHAPTERS = 0x18538067, 0x1654AE6B, 0x1043A770
+_SEGMENT, _TRACKS, _CHAPTERS, _TAGS = 0x18538067, 0x1654AE6B, 0x1043A770, 0x1254C367
 _CRC, _VOID = 0xBF, 0xEC
 _TRACK_NUMBER, _TRACK_TYPE = 0xD7, 0x83
 _STREAM_TYPES = {1, 2, 0x11, 0x21}  # video, audio, subtitles, metadata: of others FFmpeg makes no stream
 _TRACK, _VIDEO, _LANGUAGE_BCP47, _MAX_BLOCK_ADDITION_ID = 0xAE, 0xE0, 0x22B59D, 0x55EE
 _PIXEL_WIDTH, _PIXEL_HEIGHT, _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0xB0, 0xBA, 0x54B0, 0x54BA, 0x54B2
-_EDITION, _EDITION_DISPLAY, _CHAPTER, _CHAPTER_HIDDEN, _CHAPTER_TITLE = 0x45B9, 0x4520, 0xB6, 0x98, 0x80
+_EDITION, _EDITION_DISPLAY, _EDITION_ORDERED = 0x45B9, 0x4520, 0x45DD
+_CHAPTER, _CHAPTER_START, _CHAPTER_HIDDEN, _CHAPTER_ENABLED, _CHAPTER_TITLE = 0xB6, 0x91, 0x98, 0x4598, 0x80
+_TAG, _TARGETS, _TARGET_VALUE, _SIMPLE_TAG = 0x7373, 0x63C0, 0x68CA, 0x67C8
+_TAG_NAME, _TAG_STRING, _TAG_BINARY, _TAG_LANGUAGE = 0x45A3, 0x4487, 0x4485, 0x447A
 _ASPECT_RATIO = 3  # the DisplayUnit that says so
 _HEADER = 1 << 20  # bytes in which the tracks of a file stand that FFmpeg wrote
 _LARGEST = 1 << 24  # bytes of chapters or tracks that are looked at
@@ -38,7 +41,7 @@ def unread(file: BinaryIO) -> list[str]:
     found: list[str] = []
     with suppress(OSError, IndexError, ValueError):
         for kind, body in _masters(file):
-            found += _languages(body) if kind == _TRACKS else _chapters(body)
+            found += _READERS[kind](body)
     return list(dict.fromkeys(found))
 
 
@@ -140,24 +143,72 @@ def _chapters(chapters: bytes) -> list[str]:
     editions = [child for child in _elements(chapters) if child[0] == _EDITION]
     found = ["all editions of the chapters but one"] if len(editions) > 1 else []
     for _, _, start, end in editions:
+        latest = 0
         for kind, _, first, last in _elements(chapters, start, end):
             if kind == _EDITION_DISPLAY:
                 found.append("the titles of editions")
+            if kind == _EDITION_ORDERED and any(chapters[first:last]):
+                found.append("that chapters are to be played in another order")
             if kind != _CHAPTER:
                 continue
             parts = list(_elements(chapters, first, last))
             kinds = [part[0] for part in parts]
+            facts = {part: int.from_bytes(chapters[begin:stop]) for part, _, begin, stop in parts}
+            if 0 < latest >= facts.get(_CHAPTER_START, 0):
+                found.append("chapters that begin no later than the one before")
+            latest = max(latest, facts.get(_CHAPTER_START, 0))
             if _CHAPTER in kinds:
                 found.append("chapters within chapters")
-            if any(part[0] == _CHAPTER_HIDDEN and any(chapters[part[2] : part[3]]) for part in parts):
+            if facts.get(_CHAPTER_HIDDEN):
                 found.append("that chapters are hidden")
+            if facts.get(_CHAPTER_ENABLED) == 0:
+                found.append("that chapters are disabled")
             if kinds.count(_CHAPTER_TITLE) > 1:
                 found.append("titles of chapters in more than one language")
     return found
 
 
+def _tags(tags: bytes) -> list[str]:
+    """FFmpeg keeps one tag of a name, and none that are binary."""
+    found = []
+    known: dict[tuple[object, ...], bytes] = {}
+    for _, _, start, end in (child for child in _elements(tags) if child[0] == _TAG):
+        parts = list(_elements(tags, start, end))
+        # What they are of: the level that a number states makes no difference to FFmpeg, the one that a word does.
+        of = tuple(
+            (kind, tags[first:last])
+            for _, _, begin, stop in (part for part in parts if part[0] == _TARGETS)
+            for kind, _, first, last in _elements(tags, begin, stop)
+            if kind != _TARGET_VALUE
+        )
+        for name, language, kind, value in _simple_tags(tags, [part[2:] for part in parts if part[0] == _SIMPLE_TAG]):
+            shown = name.decode(errors="replace")
+            if kind == _TAG_BINARY:
+                found.append(f"the binary tag {shown}")
+            elif known.setdefault((of, name.lower(), language), value) != value:
+                found.append(f"all but the last of the tags {shown}")
+    return found
+
+
+def _simple_tags(
+    tags: bytes, places: list[tuple[int, int]], above: bytes = b""
+) -> Iterator[tuple[bytes, bytes, int, bytes]]:
+    """(name, with those above it; language; kind of its value; value) of tags and of those within them."""
+    for start, end in places:
+        parts = list(_elements(tags, start, end))
+        facts = {kind: tags[first:last] for kind, _, first, last in parts}
+        name = above + facts.get(_TAG_NAME, b"")
+        for kind in (_TAG_STRING, _TAG_BINARY):
+            if kind in facts:
+                yield name, facts.get(_TAG_LANGUAGE, b""), kind, facts[kind]
+        yield from _simple_tags(tags, [part[2:] for part in parts if part[0] == _SIMPLE_TAG], name + b"/")
+
+
+_READERS = {_TRACKS: _languages, _CHAPTERS: _chapters, _TAGS: _tags}
+
+
 def _masters(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """(kind, body) of the tracks and chapters of an open file, wherever they stand in it."""
+    """(kind, body) of the tracks, chapters and tags of an open file, wherever they stand in it."""
     at = 0
     while head := _head(file, at):
         kind, start, size = head
@@ -166,7 +217,7 @@ def _masters(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
             continue
         if size is None:
             return  # a cluster of a live stream: nothing says where the next element begins
-        if kind in (_TRACKS, _CHAPTERS) and size <= _LARGEST:
+        if kind in _READERS and size <= _LARGEST:
             file.seek(start)
             yield kind, file.read(size)
         at = start + size
