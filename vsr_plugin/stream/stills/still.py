@@ -17,7 +17,7 @@ from ..orientation import exif_matrix
 from . import jpeg, png
 from .jpeg import read_jpeg, write_jpeg
 from .png import read_png, write_png
-from .tiff import orientation, read_tiff, upright, write_tiff
+from .tiff import of_enlarged, orientation, read_tiff, write_tiff
 from .webp import is_webp, read_webp, write_webp
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def _header(data: bytes, codec: str) -> bytes:
 
 
 def write_still(data: bytes, said: Mapping[str, bytes]) -> bytes:
-    """An encoder's image with what ``said`` holds; EXIF's orientation becomes 1, for pixels are upright."""
-    said = {**said, "EXIF": upright(said["EXIF"])} if "EXIF" in said else said
+    """An encoder's image with what ``said`` holds; EXIF no longer says how the samples lay."""
+    said = {**said, "EXIF": of_enlarged(said["EXIF"])} if "EXIF" in said else said
     if data.startswith(png.SIGNATURE):
         return write_png(data, said)
     if data.startswith(jpeg.SIGNATURE):

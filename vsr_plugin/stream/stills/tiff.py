@@ -18,6 +18,7 @@ _STORAGE = {
     *range(254, 267), 273, _ORIENTATION, *range(277, 282), 284, *range(288, 294), 297, 305, 317, *range(320, 326), 330,
     *range(338, 344), 347, *range(512, 522), *range(529, 533), _XMP, _IPTC, _ICC,
 }  # fmt: skip
+_OF_IMAGE = {_ORIENTATION, 305}  # of which EXIF may go on speaking: the program, too
 _SUBFILE, _OLD_SUBFILE = 254, 255
 _MP_IMAGES = 0xB002  # CIPA DC-007, section 5.2.3: 16 bytes each
 _MP_THUMBNAILS = {0x010001, 0x010002}
@@ -35,12 +36,21 @@ def orientation(data: bytes) -> int:
     return int(struct.unpack_from(f"{order}H", data, at)[0]) if count and size == 2 else 1
 
 
-def upright(data: bytes) -> bytes:
-    """The same with an orientation of 1, if it has one."""
+def of_enlarged(data: bytes) -> bytes:
+    """EXIF that no longer says how the samples were stored, whose number has changed; its orientation becomes 1."""
     order, fields = _fields(data)
     changed = bytearray(data)
     if _ORIENTATION in fields:
         struct.pack_into(f"{order}H", changed, fields[_ORIENTATION][0], 1)
+    if not fields:
+        return data
+    (start,) = struct.unpack_from(f"{order}I", data, 4)
+    (count,) = struct.unpack_from(f"{order}H", data, start)
+    end = start + 2 + 12 * count
+    entries = [changed[at : at + 12] for at in range(start + 2, end, 12)]
+    kept = [entry for entry in entries if struct.unpack_from(f"{order}H", entry)[0] not in _STORAGE - _OF_IMAGE]
+    directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + changed[end : end + 4]
+    changed[start : start + len(directory)] = directory
     return bytes(changed)
 
 
