@@ -241,7 +241,7 @@ def test_one_bad_file_does_not_stop_the_others(
 ) -> None:
     assert run(media("plain.mp4"), media.folder / "text.txt", media("vfr.mkv"), "-o", "all", "-n", 2) == 1
     assert _there(tmp_path / "all") == ["plain_espcn_x2.mp4", "vfr_espcn_x2.mkv"]
-    assert "Error: text.txt: not a video" in capfd.readouterr().err
+    assert f"Error: {media.folder / 'text.txt'}: not a video" in capfd.readouterr().err
 
 
 def test_missing_and_finished_files_do_not_stop_the_others(

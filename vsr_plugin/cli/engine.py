@@ -91,7 +91,7 @@ def build(
         )
     grid = tiling.plan(height, width, tile, spec.overlap[scale], spec.multiple_of)
     shape = (batch, spec.channels, *grid.size)
-    with waiting(f"building an engine of {model} ×{scale}", quiet=quiet):
+    with waiting(f"preparing an engine of {model} ×{scale}", quiet=quiet):
         path, new = backend.build(module, spec, ranged(shape) if dynamic else fixed(shape), chosen, target)
     if not new and not quiet:
         typer.echo("It was there already.", err=True)

@@ -152,6 +152,9 @@ class Window:
                 self._press(cv2.waitKeyEx(1))
                 if not self._visible():
                     return
+        except cv2.error:
+            if self._visible():  # else its user has closed it in the middle of something
+                raise
         finally:
             with suppress(cv2.error):  # a window that its user has closed
                 cv2.destroyAllWindows()
