@@ -6,8 +6,6 @@ import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..color import convert
-
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
     from torch import Tensor
@@ -42,6 +40,8 @@ class Crop:
         horizontal, vertical = (0, 0) if frame.is_gray else color.subsampling
         if not (self.left % (1 << horizontal) or self.top % (1 << vertical)):
             return replace(frame, planes=self._cut(frame.planes, frame))
+        from ..color import convert  # which loads torch
+
         whole = replace(color, subsampling=(0, 0))
         planes = (*convert(frame.planes[:3], color, whole), *frame.planes[3:])
         planes = self._cut(planes, replace(frame, planes=planes, color=whole))
