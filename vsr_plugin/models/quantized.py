@@ -2,7 +2,7 @@
 
 A network keeps its form: `QuantizedNetwork` puts a `QuantizedConvolution` wherever it has a convolution. In torch that
 computes with rounded numbers in float32, which is the reference; OpenVINO finds the same operations in the trace, and
-computes with integers. In the shipped weights a flat area keeps its level within a quarter of a code value.
+computes with integers.
 """
 
 from __future__ import annotations
