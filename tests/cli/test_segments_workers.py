@@ -189,6 +189,8 @@ def head(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         process.terminate()
         process.wait(60)
         assert _are_gone(processes, 60)
+        for log in sorted(place.glob("ray/session_2*/logs/ray_client_server*")):
+            print(f"--- {log.name}\n{log.read_text()}")  # shown where the test fails
 
 
 @pytest.mark.parametrize("words", [["auto"], ["ray://"], ["ray://", "--ship"]], ids=" ".join)
