@@ -18,6 +18,7 @@ from .errors import InputError, UsageError
 from .kernels import resample
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -87,13 +88,25 @@ def read_image(path: Path, channels: int = 1) -> Image:
     return Image(path.name, rgb_to_luma(samples), samples if channels == 3 else None)
 
 
-def read_images(folder: Path, channels: int = 1) -> list[Image]:
+def read_images(
+    folder: Path, channels: int = 1, on_image: Callable[[int, int], object] = lambda number, count: None
+) -> list[Image]:
     """All images of a folder, sorted by name.
+
+    Args:
+        folder: Where they are.
+        channels: 3 for their RGB samples, too.
+        on_image: Called before each image with its number, from 1, and how many there are.
 
     Raises:
         InputError: no such folder, no image in it, or one that cannot be read.
     """
-    return [read_image(path, channels) for path in list_images(folder)]
+    paths = list_images(folder)
+    images = []
+    for number, path in enumerate(paths, 1):
+        on_image(number, len(paths))
+        images.append(read_image(path, channels))
+    return images
 
 
 def crop_to_multiple(image: NDArray[np.uint8], multiple: int, largest: int | None = None) -> NDArray[np.uint8]:

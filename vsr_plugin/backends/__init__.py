@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from ..errors import UsageError
@@ -159,6 +158,8 @@ def check_precision(name: str, precision: str, **use: Any) -> Precision:
 
 def versions(name: str) -> dict[str, str]:
     """Of the libraries that a backend, named out of `BACKEND_NAMES`, computes with, as far as they are installed."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and seldom needed
+
     found = {}
     for distribution in ("torch", *_BACKENDS[name].libraries):
         with suppress(PackageNotFoundError):

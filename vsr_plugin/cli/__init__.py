@@ -7,6 +7,8 @@ Ctrl-C is 130, also while what is below this module is imported.
 
 from __future__ import annotations
 
+import os
+
 from .lossy_stderr import lossy_stderr
 from .stop import end_if_stopped, leave, listen
 
@@ -28,6 +30,9 @@ def main_preview() -> None:
 
 def _run(name: str) -> None:
     listen()
+    # Read by OpenMP when torch is loaded. Its threads would spin while they wait for each other, and where other programs
+    # want the processors, a step of training takes ten times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with lossy_stderr():
         try:
             from .program import run

@@ -120,8 +120,8 @@ def train(
     for run, again in zip(runs, begun, strict=True):
         if len(runs) > 1:
             typer.echo(f"{run.out.name}:", err=True)
-        with waiting("reading images"):
-            trainer = Trainer(run, resume=again)
+        with waiting("reading images") as wait:
+            trainer = Trainer(run, resume=again, say=wait.update)
         tell_if_stopped(lambda: "what was trained is kept; the same command with --resume goes on")
         with waiting(f"training {run.out.name}") as wait:
             show = partial(_show, wait, run.out.name)

@@ -80,6 +80,7 @@ class Patches:
         device: Where the patches are wanted.
         shares: How often each folder is drawn from, beside the others; all equally often if empty.
         pairs: How the large images of a folder become pairs of large and small ones.
+        on_pair: Called after each pair with how many there are.
 
     Raises:
         UsageError: no image that is large enough.
@@ -95,6 +96,7 @@ class Patches:
         device: torch.device | None = None,
         shares: Sequence[float] = (),
         pairs: MakePairs = shrunk_pairs,
+        on_pair: Callable[[int], object] = lambda made: None,
     ) -> None:
         self._sides = sides
         shrunk = sorted({*sides, *divisors} - {1})
@@ -110,6 +112,7 @@ class Patches:
                     kept[divisor].append(small[divisor])
                 shapes.append((large.shape[0], large.shape[1]))
                 areas.append(large.size)
+                on_pair(len(shapes))
             if images and not areas:
                 _log.warning(
                     "%s and all else in its folder is smaller than %d × %d: nothing of it is trained on",

@@ -15,7 +15,7 @@ from ..images import Image, read_images, rgb_to_luma
 from ..stream import Selection, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -28,15 +28,21 @@ _ALIKE = 2.0  # mean difference of 8-bit thumbnails, up to which two frames are 
 _THUMBNAIL = 16
 
 
-def read_training_images(path: Path, channels: int) -> list[Image]:
+def read_training_images(path: Path, channels: int, say: Callable[[str], object] = lambda what: None) -> list[Image]:
     """The images of a folder, or frames of a film.
+
+    Args:
+        path: Of the folder or the film.
+        channels: 1 for luma, 3 for RGB, too.
+        say: Called with what is being read.
 
     Raises:
         InputError: no such folder or file; nothing in it can be read.
     """
     if path.is_dir():
-        return read_images(path, channels)
+        return read_images(path, channels, lambda number, count: say(f"reading {path.name}: {number} of {count} images"))
     if path.is_file():
+        say(f"reading {path.name}")
         return read_film(path, channels)
     what = "which is neither" if path.exists() else "and there is none"
     raise InputError(f"Expected a folder of images or a film, got {str(path)!r}, {what}")

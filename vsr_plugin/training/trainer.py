@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 VALIDATIONS = 20  # per run, at most
 _HELD_OUT = 8  # images per folder
 _VALIDATION_SHARE = 0.05  # of the time, at most
+_MEASURING = 2  # times the work of its network is what a validation costs, at most: images are rounded and compared, too
 
 
 @dataclass(slots=True)
@@ -56,6 +57,7 @@ class _Position:
         step: Steps done.
         part: Of the whole run, 0 to 1.
         seconds: Wall time of training so far.
+        validating: What of it validation took.
         entered: Step at which the network took its present form.
         losses: Of the steps since the last validation.
     """
@@ -63,6 +65,7 @@ class _Position:
     step: int = 0
     part: float = 0.0
     seconds: float = 0.0
+    validating: float = 0.0
     entered: int = 0
     losses: list[float] = field(default_factory=list)
 
@@ -73,6 +76,7 @@ class Trainer:
     Args:
         settings: What to train, on what.
         resume: Go on from the folder's checkpoint.
+        say: Called with what is being done before the first step.
 
     Raises:
         UsageError: settings that are unknown or contradict each other, or those of the run that is resumed.
@@ -81,7 +85,9 @@ class Trainer:
         OutputError: the folder of the run holds another run already.
     """
 
-    def __init__(self, settings: Settings, *, resume: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, *, resume: bool = False, say: Callable[[str], object] = lambda what: None
+    ) -> None:
         specs = [find_model(settings.model, scale) for scale in settings.scales]
         self.spec = spec = specs[0]
         self.settings = settings
@@ -97,7 +103,7 @@ class Trainer:
             raise UsageError(f"Expected weights of {self.recipe.parent} for {spec.name} to start from", start=parent)
         self.steps = settings.steps or self.recipe.steps
         self._generator = torch.Generator().manual_seed(settings.seed)
-        read = [read_training_images(path, spec.channels) for path in settings.data]
+        read = [read_training_images(path, spec.channels, say) for path in settings.data]
         if not resume:
             refuse_matches(read, settings.benchmarks)
         folders = [split(images, _HELD_OUT) for images in read]
@@ -115,6 +121,7 @@ class Trainer:
             self.device,
             settings.shares,
             VideoPairs(settings.scales, len(folders), settings.seed) if degraded else shrunk_pairs,
+            lambda made: say(f"shrinking images: {made} made"),
         )
         self._first, _ = self._patches.draw(64, settings.scales[0], self._generator)
         self._stage = 0
@@ -186,7 +193,8 @@ class Trainer:
             losses.clear()
             psnr = self.validate()
             best = max([psnr, *(progress.best for progress in self.history)])
-            at.seconds = time.monotonic() - begun
+            before_it, at.seconds = at.seconds, time.monotonic() - begun
+            at.validating += at.seconds - before_it
             self.history.append(Progress(at.step, at.part, loss, psnr, best, at.seconds))
             # Looking real costs PSNR: against a discriminator, the last weights are the best.
             self._save(improved=psnr == best or self._adversary is not None)
@@ -228,7 +236,7 @@ class Trainer:
 
     @cached_property
     def _rarely(self) -> int:
-        """Fewest steps between two validations: 20 times the work of one, so that they take 5 % of the time at most."""
+        """Fewest steps between two validations: of their time, these take 5 % at most."""
         stage, scales = self.recipe.stages[self._stage], self.settings.scales
         form = {**stage.form, **{name: round(mean(values)) for name, values in stage.draws.items()}}
         validation = sum(self._validation.samples / scale**2 * self._forms.macs({}, scale) for scale in scales)
@@ -237,7 +245,7 @@ class Trainer:
         step = 3 * forward  # backward is twice as much
         if self.settings.precision == "bfloat16":
             step /= 2
-        return math.ceil(validation / step / _VALIDATION_SHARE)
+        return math.ceil(_MEASURING * validation / step / _VALIDATION_SHARE)
 
     def _grown(self, module: nn.Module, form: Mapping[str, int]) -> nn.Module:
         """What a network of the present stage becomes in another one; itself, if there is nothing to grow."""
@@ -351,6 +359,7 @@ class Trainer:
             "settings": settings.identity(),
             "ancestors": self._ancestors,
             "baseline": self.baseline,
+            "validation_seconds": self._at.validating,
             "history": history,
         }
         (out / "run.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
