@@ -38,6 +38,17 @@ def command(
     return subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False, cwd=cwd)
 
 
+@pytest.mark.parametrize(("asked", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_that_wait_leave_the_processors_to_others_unless_told_otherwise(
+    asked: dict[str, str], policy: str
+) -> None:
+    code = "import os\nfrom vsr_plugin.cli import main\ntry: main()\nfinally: print(os.environ['OMP_WAIT_POLICY'])"
+    bare = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    line = [sys.executable, "-c", code, "--version"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True, env=bare | asked)
+    assert done.stdout.splitlines()[-1] == policy
+
+
 def encode(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run `vsr-encode` where everything is loaded already."""
     with Command("vsr-encode", *words, "--backend", "eager", folder=folder) as started:

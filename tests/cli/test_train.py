@@ -179,10 +179,29 @@ def test_every_step_is_shown(app: typer.Typer, folder: Path, tmp_path: Path, mon
     monkeypatch.setattr(progress.Wait, "update", lambda _, what: said.append(what))
     words = ["train", "espcn", "-x", "2", "--data", str(folder), "--steps", "4", "--out", str(tmp_path / "run")]
     assert CliRunner().invoke(app, words).exit_code == 0
-    assert [line.split(",")[:2] for line in said] == [
+    assert [line.split(",")[:2] for line in said if line.startswith("training")] == [
         [f"training run: step {step}", f" {25 * step}%"] for step in range(1, 5)
     ]
     assert said[-1].endswith(", 0 s left")
+
+
+def test_every_image_that_is_read_is_counted(
+    app: typer.Typer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progress.Wait, "update", lambda self, what: said.append(what))
+    words = ["train", "espcn", "-x", "2", "--data", str(folder), "--steps", "1", "--out", str(tmp_path / "run")]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert [line for line in said if "reading" in line] == [f"reading pictures: {n} of 10 images" for n in range(1, 11)]
+    assert "shrinking images: 27 made" in said  # 9, at three sizes
+
+
+def test_a_run_says_how_long_validation_took(app: typer.Typer, folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ["train", "espcn", "-x", "2", "--data", str(folder), "--steps", "2", "--out", str(run)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    found = json.loads((run / "run.json").read_text())
+    assert 0 < found["validation_seconds"] < found["history"][-1]["seconds"]
 
 
 def test_a_run_in_the_way_is_found_before_anything_is_trained(app: typer.Typer, folder: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from vsr_plugin.models import NetworkSpec
 from vsr_plugin.stream import Encoding, Progress, Selection, Source, default_output, upscale_file
 from vsr_plugin.stream.encode import encode
 from vsr_plugin.stream.encoder import check_encoding
-from vsr_plugin.stream.encoding import encoder_options
+from vsr_plugin.stream.encoding import DEFAULTS, encoder_options
 
 from .conftest import FAST, Make, Media, Nearest, frame_times, probe, video
 
@@ -191,6 +191,37 @@ def test_every_encoder_keeps_the_picture_unless_told_otherwise(
     said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     (psnr,) = re.findall(r"PSNR y:([\d.]+)", said)
     assert float(psnr) > 40
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("h264", "libx264"), ("hevc", "libx265"), ("av1", "libsvtav1"), ("vp9", "libvpx-vp9"), ("vp8", "libvpx")],
+)
+def test_a_codec_by_its_own_name_is_the_same_to_the_byte(
+    media: Media, enlarge: Enlarge, capfd: pytest.CaptureFixture[str], name: str, codec: str
+) -> None:
+    short = (
+        _packets(enlarge(media("plain.mp4"), f"{each}.mkv", encoding=Encoding(each), frames=3))
+        for each in (name, codec)
+    )
+    assert len(set(short)) == 1
+    assert capfd.readouterr().err == ""
+
+
+def _packets(file: Path) -> str:
+    command = ["ffmpeg", "-v", "error", "-i", str(file), "-map", "0:v", "-c", "copy", "-f", "md5", "-"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_all_encoders_of_a_codec_that_run_anywhere_have_a_default_quality_or_none_has() -> None:
+    """prores and prores_ks have none: they do not need any."""
+    quality: dict[str, set[bool]] = {}
+    for known in av.codecs_available:
+        with suppress(ValueError):
+            codec = av.Codec(known, "w")
+            if codec.type == "video" and not re.search(r"_(amf|qsv|v4l2m2m|vaapi|videotoolbox|mf)$", codec.name):
+                quality.setdefault(codec.canonical_name, set()).add(bool(DEFAULTS.get(codec.name)))
+    assert {name for name, found in quality.items() if len(found) > 1} == set()
 
 
 @pytest.mark.parametrize(("codec", "suffix"), [("libx264", "mp4"), ("vp8", "webm"), ("mpeg4", "mp4"), ("vp9", "webm")])

@@ -30,8 +30,8 @@ def main_preview() -> None:
 
 def _run(name: str) -> None:
     listen()
-    # Read by OpenMP when torch is loaded. Its threads would spin while they wait for each other, and where other programs
-    # want the processors, a step of training takes ten times as long.
+    # Read by OpenMP when torch is loaded. Its threads would spin while they wait for each other, and where other
+    # programs want the processors, a step of training takes ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with lossy_stderr():
         try:

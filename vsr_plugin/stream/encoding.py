@@ -19,7 +19,7 @@ _FIXED_QUANTIZER = (
 )  # fmt: skip
 # Visually lossless; and quiet, for these libraries write to stderr by themselves.
 DEFAULTS: Mapping[str, Mapping[str, str]] = {
-    "libx264": {"crf": "17"},
+    **{name: {"crf": "17"} for name in ("libx264", "libx264rgb")},
     "libx265": {"crf": "18", "x265-params": "log-level=error"},
     "libsvtav1": {"crf": "24", "preset": "6"},
     "libaom-av1": {"crf": "24", "b": "0", "cpu-used": "6", "row-mt": "1"},
@@ -29,7 +29,7 @@ DEFAULTS: Mapping[str, Mapping[str, str]] = {
     "av1_nvenc": {"cq": "24", "rc": "vbr", "preset": "p5"},
     "libvpx": {"crf": "12", "b": "1G", "deadline": "good", "cpu-used": "2"},
     "mjpeg": {"qmin": "1", "qmax": "2"},
-    "libwebp": {"quality": "95"},
+    **{name: {"quality": "95"} for name in ("libwebp", "libwebp_anim")},
     **{name: {"qmin": "2", "qmax": "2"} for name in _FIXED_QUANTIZER},
 }
 # What of it is left out where options ask for a bit rate, or for another quality: these contradict each other.
@@ -37,15 +37,17 @@ _FOR_A_RATE = {"cq", "crf", "qmax", "qmin", "rc"}
 _QUALITIES = {"cq", "crf", "global_quality", "qp"}
 # Of DNxHR, which takes frames of any size and rate, as DNxHD does not.
 _DNXHR = {"yuv422p": "dnxhr_hq", "yuv422p10le": "dnxhr_hqx", "yuv444p10le": "dnxhr_444", "gbrp10le": "dnxhr_444"}
-_REORDERING = {"libx264", "h264_nvenc", "hevc_nvenc"}  # use B-frames unless told otherwise
+_REORDERING = {"libx264", "libx264rgb", "h264_nvenc", "hevc_nvenc"}  # use B-frames unless told otherwise
 # What x264 and x265 call things; they write a line of their own to stderr for anything else.
 _PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
+_X264: Mapping[str, Collection[str]] = {
+    "preset": _PRESETS,
+    "tune": ("film", "animation", "grain", "stillimage", "psnr", "ssim", "fastdecode", "zerolatency"),
+    "profile": ("baseline", "main", "high", "high10", "high422", "high444"),
+}
 _NAMES: Mapping[str, Mapping[str, Collection[str]]] = {
-    "libx264": {
-        "preset": _PRESETS,
-        "tune": ("film", "animation", "grain", "stillimage", "psnr", "ssim", "fastdecode", "zerolatency"),
-        "profile": ("baseline", "main", "high", "high10", "high422", "high444"),
-    },
+    "libx264": _X264,
+    "libx264rgb": _X264,
     "libx265": {
         "preset": _PRESETS,
         "tune": ("psnr", "ssim", "grain", "fastdecode", "zerolatency", "animation", "vmaf"),
@@ -58,8 +60,8 @@ _NAMES: Mapping[str, Mapping[str, Collection[str]]] = {
     },
 }  # fmt: skip
 # Beyond, they cut it off; AV1 and VP9 take whole numbers, and round others in silence.
-_WORST_CRF = {"libx264": 51, "libx265": 51, "libaom-av1": 63, "libsvtav1": 63, "libvpx": 63, "libvpx-vp9": 63}
-_WHOLE_CRF = _WORST_CRF.keys() - {"libx264", "libx265"}
+_WHOLE_CRF = {"libaom-av1", "libsvtav1", "libvpx", "libvpx-vp9"}
+_WORST_CRF = {**dict.fromkeys(("libx264", "libx264rgb", "libx265"), 51), **dict.fromkeys(_WHOLE_CRF, 63)}
 
 
 @checked_arguments("options")
@@ -147,7 +149,7 @@ def _plain(number: float) -> str:
 
 def _check_name(codec: str, name: str, value: str, known: Collection[str]) -> None:
     """See that an encoder knows a name, of which a tune may have several; presets have numbers, too."""
-    found = re.split(r"[,./+]", value) if name == "tune" and codec == "libx264" else [value]
+    found = re.split(r"[,./+]", value) if name == "tune" and codec != "libx265" else [value]
     for one in found:
         if one not in known and not (name == "preset" and one in map(str, range(10))):
             raise UsageError(f"Encoder {codec} has no {name} {value!r}. Its {name}s: {', '.join(known)}")

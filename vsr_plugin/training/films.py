@@ -40,7 +40,9 @@ def read_training_images(path: Path, channels: int, say: Callable[[str], object]
         InputError: no such folder or file; nothing in it can be read.
     """
     if path.is_dir():
-        return read_images(path, channels, lambda number, count: say(f"reading {path.name}: {number} of {count} images"))
+        return read_images(
+            path, channels, lambda number, count: say(f"reading {path.name}: {number} of {count} images")
+        )
     if path.is_file():
         say(f"reading {path.name}")
         return read_film(path, channels)
