@@ -164,33 +164,48 @@ def test_under_uv_run_the_workers_are_started_as_ever(film: Path, place: Path) -
     _check_whole(film.parent)
 
 
+@pytest.fixture(scope="module")
+def _head() -> Iterator[tuple[Path, str, str]]:
+    """A cluster that asks for a token: where it has its files, the token, and its address for clients."""
+    token = secrets.token_hex(32)
+    with TemporaryDirectory(prefix="ray") as folder:
+        place = Path(folder)
+        environment = {**os.environ, "RAY_TMPDIR": folder, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+        environment["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+        for _ in range(3):  # on a busy machine Ray may not come up within its minute
+            with socket.socket() as one, socket.socket() as other:
+                for free in (one, other):
+                    free.bind(("127.0.0.1", 0))
+                ports = one.getsockname()[1], other.getsockname()[1]
+            words = f"start --head --block --port={ports[0]} --ray-client-server-port={ports[1]} --num-cpus=2 "
+            words += "--object-store-memory=100000000 --include-dashboard=false --disable-usage-stats"
+            with (place / "said").open("w") as said:
+                process = subprocess.Popen([_RAY, *words.split()], stdout=said, stderr=said, env=environment)
+            while "Ray runtime started" not in (text := (place / "said").read_text()) and process.poll() is None:
+                time.sleep(0.1)
+            if process.poll() is None:
+                break
+        assert process.poll() is None, text
+        try:
+            yield place, token, f"ray://127.0.0.1:{ports[1]}"
+        finally:
+            processes = _tree(process.pid)
+            process.terminate()
+            process.wait(60)
+            assert _are_gone(processes, 60)
+
+
 @pytest.fixture
-def head(place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A cluster that asks for a token; its address for clients."""
+def head(_head: tuple[Path, str, str], place: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The cluster's address, for a process that knows its token; what its servers log is shown where a test fails."""
+    home, token, address = _head
+    monkeypatch.setenv("RAY_TMPDIR", str(home))
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    monkeypatch.setenv("RAY_AUTH_TOKEN", token)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with socket.socket() as one, socket.socket() as other:
-        for free in (one, other):
-            free.bind(("127.0.0.1", 0))
-        ports = one.getsockname()[1], other.getsockname()[1]
-    words = f"start --head --block --port={ports[0]} --ray-client-server-port={ports[1]} --num-cpus=2 "
-    words += "--object-store-memory=100000000 --include-dashboard=false --disable-usage-stats"
-    with (place / "said").open("w") as said:
-        without_uv = {**os.environ, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-        process = subprocess.Popen([_RAY, *words.split()], stdout=said, stderr=said, env=without_uv)
-    try:
-        while "Ray runtime started" not in (text := (place / "said").read_text()):
-            assert process.poll() is None, text
-            time.sleep(0.1)
-        yield f"ray://127.0.0.1:{ports[1]}"
-    finally:
-        processes = _tree(process.pid)
-        process.terminate()
-        process.wait(60)
-        assert _are_gone(processes, 60)
-        for log in sorted(place.glob("ray/session_2*/logs/ray_client_server*")):
-            print(f"--- {log.name}\n{log.read_text()}")  # shown where the test fails
+    yield address
+    for log in sorted(home.glob("ray/session_2*/logs/ray_client_server*")):
+        print(f"--- {log.name}\n{log.read_text()}")
 
 
 @pytest.mark.parametrize("words", [["auto"], ["ray://"], ["ray://", "--ship"]], ids=" ".join)

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import warnings
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
@@ -159,7 +160,7 @@ class Cluster:
         local: dict[str, Any] = {} if self._address else {"include_dashboard": False}
         if not self._address and isinstance(self._asked, int):
             local["num_cpus"] = self._asked
-        failed = False
+        pauses = [0.0] if not self._address else [1.0, 2.0, 4.0, 8.0]  # before the next tries
         before = signal.getsignal(signal.SIGTERM)
         try:
             while True:
@@ -173,10 +174,10 @@ class Cluster:
                 except Exception as error:  # Ray raises that itself
                     ray.shutdown()  # else it stays in the state of a client, and would not start here any more
                     # Its servers may fail to start on a busy machine, and do the next time; on a cluster, one for us.
-                    if failed or (self._address and "server failed" not in str(error)):
+                    if not pauses or (self._address and "server failed" not in str(error)):
                         raise self._no_ray(error) from error
-                    failed = True
                     log.debug("Ray does not start, and is started again: %s", error)
+                    time.sleep(pauses.pop(0))
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, before)  # which Ray has set to its own
