@@ -55,18 +55,18 @@ class Case:
         name: What is special about this use.
         prepare: (n, height, width, dtype, device) → the work.
         timed: Whether it is worth a line in the bench, which measures at (height, width) of 1080p input.
-        architecture: The only compute capability it is for, such as 90 for 9.0; None for all.
+        gpus: Whether it is for a compute capability, such as 90 for 9.0, in a type; None for all, in every type.
     """
 
     kernel: str
     name: str
     prepare: Callable[[int, int, int, torch.dtype, torch.device], Work]
     timed: bool = False
-    architecture: int | None = None
+    gpus: Callable[[int, torch.dtype], bool] | None = None
 
     def runs_on(self, architecture: int, dtype: torch.dtype) -> bool:
-        """Whether it runs on a compute capability; a case for one alone uses its matrix units, which take 16 bits."""
-        return self.architecture is None or (self.architecture == architecture and dtype != torch.float32)
+        """Whether it runs on a compute capability, in a type."""
+        return self.gpus is None or self.gpus(architecture, dtype)
 
 
 def _random(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, depth: int | None = None) -> Tensor:
@@ -273,24 +273,27 @@ def _layer(name: str, layer: Layer, *, timed: bool = False, **how: Any) -> Case:
     return Case("convolution", name, partial(_convolution, layer, **how), timed)
 
 
-def _hopper() -> tuple[Case, ...]:
+def _rows() -> tuple[Case, ...]:
     """Of the kernels in Gluon, where that is there."""
     if not gluon.AVAILABLE:
         return ()
-    from . import espcn_hopper, fsrcnn_hopper
+    from . import espcn_rows, fsrcnn_rows
 
     formats: dict[str, dict[str, Any]] = {
         "8 bits": {"stored": torch.uint8}, "10 bits": {"stored": torch.uint16},
         "16 bits": {"stored": torch.uint16, "depth": 16}, "float32": {},
     }  # fmt: skip
-    kernels = ((espcn_hopper.KERNEL, espcn_layers, (3, 2, 4)), (fsrcnn_hopper.KERNEL, fsrcnn_layers, (3, 4)))
+    kernels = (
+        (espcn_rows.HOPPER, espcn_layers, (3, 2, 4)), (fsrcnn_rows.HOPPER, fsrcnn_layers, (3, 4)),
+        (espcn_rows.AMPERE, espcn_layers, (3, 2, 4)), (fsrcnn_rows.AMPERE, fsrcnn_layers, (3, 4)),
+    )  # fmt: skip
     return tuple(
         Case(
             kernel.name,
             f"×{scale}, {name}",
             partial(_chain, kernel, layers(scale), **how),
             timed=(scale, name) == (3, "8 bits"),
-            architecture=kernel.architecture,
+            gpus=kernel.is_for,
         )
         for kernel, layers, scales in kernels
         for scale in scales
@@ -331,7 +334,7 @@ CASES: tuple[Case, ...] = (
     Case("espcn", "×3, 8 bits", partial(_chain, espcn.KERNEL, espcn_layers(3), stored=_U8), True),
     Case("espcn", "×2, float32", partial(_chain, espcn.KERNEL, espcn_layers(2))),
     Case("espcn", "×4, 10 bits", partial(_chain, espcn.KERNEL, espcn_layers(4, 32, 16), stored=_U16)),
-    *_hopper(),
+    *_rows(),
     Case("fsrcnn", "×3, 8 bits", partial(_chain, fsrcnn.KERNEL, fsrcnn_layers(3), stored=_U8), True),
     Case("fsrcnn", "×2, float32", partial(_chain, fsrcnn.KERNEL, fsrcnn_layers(2))),
     Case("fsrcnn", "×4, (32, 5, 1)", partial(_chain, fsrcnn.KERNEL, fsrcnn_layers(4, 32, 5, 1))),

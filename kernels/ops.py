@@ -21,12 +21,12 @@ from .sampling import shuffle_to_samples as shuffle_to_samples
 from .whole import WholeKernel
 
 WHOLE: tuple[WholeKernel, ...] = (espcn.KERNEL, fsrcnn.KERNEL)
-"""The kernels that compute a whole network, those of one architecture first."""
+"""The kernels that compute a whole network, those that are made for some GPUs first."""
 
 if gluon.AVAILABLE:
-    from . import espcn_hopper, fsrcnn_hopper
+    from . import espcn_rows, fsrcnn_rows
 
-    WHOLE = (espcn_hopper.KERNEL, fsrcnn_hopper.KERNEL, *WHOLE)
+    WHOLE = (espcn_rows.HOPPER, espcn_rows.AMPERE, fsrcnn_rows.HOPPER, fsrcnn_rows.AMPERE, *WHOLE)
 
 
 @torch.library.custom_op("vsr_plugin::enlarge", mutates_args=())

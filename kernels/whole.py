@@ -82,7 +82,7 @@ class WholeKernel:
         fits: Whether it takes a chain of layers of these forms.
         pack: Puts layers that fit in the order in which the kernel reads them, once.
         run: Computes.
-        architecture: The only compute capability it is for, such as 90 for 9.0, in 16 bits alone; None for all.
+        gpus: Whether it is for a compute capability, such as 90 for 9.0, in 16 bits; None for all, in every type.
         slower_on: Compute capabilities on which its layers are faster one by one in 16 bits, as measured.
         example: Of a kernel that has to prove itself: a network that fits.
     """
@@ -91,18 +91,20 @@ class WholeKernel:
     fits: Callable[[Sequence[Form]], bool]
     pack: Callable[[Sequence[Packed]], PackedNetwork]
     run: Run
-    architecture: int | None = None
+    gpus: Callable[[int], bool] | None = None
     slower_on: tuple[int, ...] = ()
     example: Callable[[], tuple[Layer, ...]] | None = None
+
+    def is_for(self, architecture: int, dtype: torch.dtype) -> bool:
+        """Whether it is made for GPUs of this compute capability, with weights of this type."""
+        return self.gpus is None or (dtype in (torch.float16, torch.bfloat16) and self.gpus(architecture))
 
     def supports(self, device: torch.device, dtype: torch.dtype) -> bool:
         """Whether it is to run on a device, with weights of this type."""
         here = _architecture(device)
         if here in self.slower_on and dtype != torch.float32:
             return False
-        if self.architecture is not None and (
-            here != self.architecture or dtype not in (torch.float16, torch.bfloat16)
-        ):
+        if not self.is_for(here, dtype):
             return False
         return self.example is None or proves_itself(self, device, dtype)
 

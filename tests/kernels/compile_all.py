@@ -45,7 +45,7 @@ def works(architectures: list[int], *, everything: bool) -> Iterator[tuple[Any, 
 def small_works(architecture: int, names: str = "") -> Iterator[tuple[str, Any]]:
     """(key, work) of small cases, of odd sizes: all in float16; in every dtype the first one of every kernel.
 
-    What is for one architecture alone has no other test, and is there in all its dtypes.
+    What is for some GPUs alone has no other test, and is there in all its dtypes.
 
     Args:
         architecture: Those that run on it.
@@ -55,7 +55,7 @@ def small_works(architecture: int, names: str = "") -> Iterator[tuple[str, Any]]
     for case in import_module("vsr_plugin.kernels.cases").CASES:
         for dtype in (torch.float16, torch.bfloat16, torch.float32):
             key = f"{case.kernel}: {case.name}, {str(dtype).removeprefix('torch.')}"
-            wanted = dtype == torch.float16 or case.kernel not in seen or case.architecture is not None
+            wanted = dtype == torch.float16 or case.kernel not in seen or case.gpus is not None
             if wanted and case.runs_on(architecture, dtype) and re.search(names, key):
                 yield key, case.prepare(*_small_size(case.kernel, dtype), dtype, torch.device("cpu"))
         seen.add(case.kernel)
@@ -65,7 +65,7 @@ def _small_size(kernel: str, dtype: torch.dtype) -> tuple[int, int, int]:
     """(n, height, width) with several tiles each way, and no more."""
     if dtype == torch.float32:  # exact numbers need many instructions, and take long
         return 1, 3, 20
-    if kernel.endswith("hopper"):  # two strips, and two segments
+    if kernel.endswith(("hopper", "ampere")):  # two strips, and two segments
         return 2, 9, 70
     return 2, 5, 37
 

@@ -95,14 +95,17 @@ def without(compiled: Compiled, name: str) -> Compiled:
         pytest.param(
             "fsrcnn_hopper: ×3, 8 bits, float16", ("bar.sync", "fence.proxy", "wgmma.fence"), marks=pytest.mark.slow
         ),
+        ("espcn_ampere: ×3, 8 bits, float16", ("bar.sync",)),
+        pytest.param("fsrcnn_ampere: ×3, 8 bits, float16", ("bar.sync",), marks=pytest.mark.slow),
     ],
 )
-def test_a_kernel_for_hopper_uses_its_matrix_units_and_needs_every_order_it_keeps(
+def test_a_kernel_uses_the_matrix_units_and_needs_every_order_it_keeps(
     name: str, orders: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (compiled,) = compile_ptx(90, name).values()
-    ((key, work),) = compile_all.small_works(90, name)
-    assert {one.name[:15] for one in compiled.program.instructions if "mma.m" in one.name} == {"wgmma.mma_async"}
+    architecture, unit = (89, "mma") if "ampere" in name else (90, "wgmma")
+    (compiled,) = compile_ptx(architecture, name).values()
+    ((key, work),) = compile_all.small_works(architecture, name)
+    assert {one.name.split(".")[0] for one in compiled.program.instructions if "mma." in one.name} == {unit}
     check(key, work, compiled, monkeypatch)
     for order in orders:
         with pytest.raises(RaceError):

@@ -188,7 +188,7 @@ def explain(module: nn.Module, shape: tuple[int, int, int, int]) -> list[tuple[s
 
 
 def _find_whole(plan: Plan, dtype: torch.dtype, device: torch.device) -> Any:
-    """The kernel that computes all of a network on a device, if there is one; those of one architecture come first."""
+    """The kernel that computes all of a network on a device, if there is one; those for some GPUs come first."""
     parts = fusion.chain(plan)
     if parts is None:
         return None

@@ -31,7 +31,10 @@ _TEST_SECONDS = 150.0
 _PROFILE_SECONDS = 60.0
 _GRACE = 15.0  # for what is told to end
 _TESTS = Path(__file__).parents[2] / "tests" / "kernels"  # in a checkout
-_PROFILED = ("espcn_hopper: ", "fsrcnn_hopper: ", "espcn: ", "fsrcnn: ", "convolution: VDSR 64→64")
+_PROFILED = (
+    *("espcn_hopper: ", "espcn_ampere: ", "espcn: ", "fsrcnn_hopper: ", "fsrcnn_ampere: ", "fsrcnn: "),
+    "convolution: VDSR 64→64",
+)
 _SECTIONS = ("SpeedOfLight", "Occupancy", "WarpStateStats", "MemoryWorkloadAnalysis", "LaunchStats")
 
 

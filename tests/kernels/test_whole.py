@@ -1,4 +1,4 @@
-"""Kernels for Hopper are taken where they can be trusted, and only there; `test_compiled` runs them."""
+"""Kernels of whole networks are taken where they can be trusted, and only there; `test_compiled` runs them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,10 @@ WHOLE: Any = import_module("vsr_plugin.kernels.whole")
 CPU = torch.device("cpu")
 
 
-NAMES = ("espcn_hopper", "fsrcnn_hopper")
-
-
-@pytest.fixture(params=NAMES)
-def hopper(request: pytest.FixtureRequest) -> Any:
+@pytest.fixture(params=["espcn_hopper", "espcn_ampere", "fsrcnn_hopper", "fsrcnn_ampere"])
+def kernel(request: pytest.FixtureRequest) -> Any:
     WHOLE.proves_itself.cache_clear()
-    return import_module(f"vsr_plugin.kernels.{request.param}")
+    return next(kernel for kernel in OPS.WHOLE if kernel.name == request.param)
 
 
 def forms(layers: tuple[Any, ...]) -> list[Any]:
@@ -43,14 +40,14 @@ def forms(layers: tuple[Any, ...]) -> list[Any]:
 @pytest.mark.parametrize(
     ("layers", "fitting"),
     [
-        (EXAMPLES.espcn_layers(2), "espcn_hopper"),
-        (EXAMPLES.espcn_layers(4), "espcn_hopper"),
+        (EXAMPLES.espcn_layers(2), "espcn"),
+        (EXAMPLES.espcn_layers(4), "espcn"),
         (EXAMPLES.espcn_layers(3, 32, 16), None),
         (EXAMPLES.espcn_layers(3, 64, 64), None),
         ((EXAMPLES.random_layer(64, 1, 5, activation="relu"), *EXAMPLES.espcn_layers(3)[1:]), None),
         ((EXAMPLES.random_layer(64, 1, 3, activation="tanh"), *EXAMPLES.espcn_layers(3)[1:]), None),
-        (EXAMPLES.fsrcnn_layers(3), "fsrcnn_hopper"),
-        (EXAMPLES.fsrcnn_layers(4, 62, 14), "fsrcnn_hopper"),
+        (EXAMPLES.fsrcnn_layers(3), "fsrcnn"),
+        (EXAMPLES.fsrcnn_layers(4, 62, 14), "fsrcnn"),
         (EXAMPLES.fsrcnn_layers(2), None),  # its deconvolution has 5 × 5 taps
         (EXAMPLES.fsrcnn_layers(3, 63, 12), None),  # no channel is left for the bias
         (EXAMPLES.fsrcnn_layers(3, 56, 15), None),
@@ -61,7 +58,7 @@ def test_the_networks_of_the_papers_fit_and_come_before_the_kernels_for_all_gpus
     layers: Any, fitting: str | None
 ) -> None:
     names = [kernel.name for kernel in OPS.WHOLE if kernel.fits(forms(layers))]
-    assert names[:-1] == ([] if fitting is None else [fitting])
+    assert names[:-1] == ([] if fitting is None else [f"{fitting}_hopper", f"{fitting}_ampere"])
     assert names[-1] in ("espcn", "fsrcnn")
 
 
@@ -71,21 +68,24 @@ def test_a_cpu_supports_none_of_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capability", "dtype", "supported"),
+    ("capability", "dtype", "on"),
     [
-        ((9, 0), torch.float16, True),
-        ((9, 0), torch.bfloat16, True),
-        ((9, 0), torch.float32, False),
-        ((8, 9), torch.float16, False),
-        ((10, 0), torch.float16, False),
+        ((9, 0), torch.float16, ("hopper", "ampere")),
+        ((9, 0), torch.bfloat16, ("hopper", "ampere")),
+        ((9, 0), torch.float32, ()),
+        ((7, 5), torch.float16, ()),
+        ((8, 0), torch.float16, ("ampere",)),
+        ((8, 9), torch.bfloat16, ("ampere",)),
+        ((8, 9), torch.float32, ()),
+        ((12, 0), torch.float16, ("ampere",)),
     ],
 )
-def test_it_is_for_hopper_and_sixteen_bits(
-    capability: tuple[int, int], dtype: torch.dtype, supported: bool, hopper: Any, monkeypatch: pytest.MonkeyPatch
+def test_it_is_for_its_gpus_and_sixteen_bits(
+    capability: tuple[int, int], dtype: torch.dtype, on: tuple[str, ...], kernel: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     monkeypatch.setattr(WHOLE, "proves_itself", lambda *_: True)
-    assert hopper.KERNEL.supports(torch.device("cuda"), dtype) is supported
+    assert kernel.supports(torch.device("cuda"), dtype) is kernel.name.endswith(on)
 
 
 @pytest.mark.parametrize(("capability", "supported"), [((9, 0), False), ((8, 9), True), ((12, 0), True)])
@@ -94,17 +94,17 @@ def test_kernels_for_all_gpus_are_left_out_where_their_layers_are_faster(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     for kernel in OPS.WHOLE:
-        if kernel.architecture is None:
+        if kernel.gpus is None:
             assert kernel.supports(torch.device("cuda"), torch.float16) is supported
 
 
-def right(hopper: Any) -> Any:
-    layers = tuple(EXAMPLES.in_dtype(layer, torch.float32) for layer in hopper.KERNEL.example())
+def right(kernel: Any) -> Any:
+    layers = tuple(EXAMPLES.in_dtype(layer, torch.float32) for layer in kernel.example())
     return lambda x, _, **formats: REFERENCE.chain(x, layers, **formats)
 
 
-def shifted(hopper: Any) -> Any:
-    return lambda *args, **formats: right(hopper)(*args, **formats).roll(1, -1)
+def shifted(kernel: Any) -> Any:
+    return lambda *args, **formats: right(kernel)(*args, **formats).roll(1, -1)
 
 
 def broken(_: Any) -> Any:
@@ -121,8 +121,8 @@ def full(_: Any) -> Any:
     return run
 
 
-def proves_itself(hopper: Any, run: Any) -> bool:
-    found: bool = WHOLE.proves_itself(replace(hopper.KERNEL, run=run), CPU, torch.bfloat16)
+def proves_itself(kernel: Any, run: Any) -> bool:
+    found: bool = WHOLE.proves_itself(replace(kernel, run=run), CPU, torch.bfloat16)
     return found
 
 
@@ -131,22 +131,22 @@ def proves_itself(hopper: Any, run: Any) -> bool:
     [
         (right, ""),
         (shifted, "computes wrong samples"),
-        (broken, "hopper does not run, others do instead: no such instruction"),
+        (broken, "does not run, others do instead: no such instruction"),
     ],
 )
-def test_it_has_to_prove_itself(make: Any, said: str, hopper: Any, caplog: pytest.LogCaptureFixture) -> None:
-    run = make(hopper)
+def test_it_has_to_prove_itself(make: Any, said: str, kernel: Any, caplog: pytest.LogCaptureFixture) -> None:
+    run = make(kernel)
     for _ in range(2):
         with caplog.at_level(logging.WARNING):
-            assert proves_itself(hopper, run) is (said == "")
+            assert proves_itself(kernel, run) is (said == "")
     assert len(caplog.records) == (said != ""), "tried once"
     assert said in caplog.text
 
 
-def test_a_lack_of_memory_says_nothing_about_the_kernel(hopper: Any) -> None:
+def test_a_lack_of_memory_says_nothing_about_the_kernel(kernel: Any) -> None:
     with pytest.raises(torch.OutOfMemoryError):
-        proves_itself(hopper, full(hopper))
-    assert proves_itself(hopper, right(hopper))
+        proves_itself(kernel, full(kernel))
+    assert proves_itself(kernel, right(kernel))
 
 
 def test_another_gluon_leaves_the_kernels_for_all_gpus() -> None:
@@ -155,7 +155,7 @@ import sys
 sys.modules["triton.experimental.gluon"] = None
 from vsr_plugin.kernels import ops
 from vsr_plugin.kernels.cases import CASES
-print([kernel.name for kernel in ops.WHOLE], any(case.architecture for case in CASES))
+print([kernel.name for kernel in ops.WHOLE], any(case.gpus for case in CASES))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ, check=False)
     assert done.stdout.strip() == "['espcn', 'fsrcnn'] False", done.stderr[-1000:]

@@ -1,9 +1,8 @@
-"""FSRCNN in one kernel for Hopper, in Gluon: no activation ever leaves the multiprocessor.
+"""FSRCNN in one kernel, in Gluon: no activation ever leaves the multiprocessor.
 
-A program is one warpgroup. It walks down a strip of 64 columns, of which 54 are kept, and makes one row of every layer
-at a step; see `rows` for how a row is multiplied. A layer reads the row that the layer before it left at the step
-before; only shrinking and expanding, 1 × 1, take their operand from the registers that it was left in. So a step waits
-for products twice.
+A program of four warps walks down a strip of 64 columns, of which 54 are kept, and makes one row of every layer at a
+step; see `rows`. A layer reads the row that the layer before it left at the step before; only shrinking and expanding,
+1 × 1, take their operand from the registers that it was left in. So a step has two rounds of products.
 
 No layer adds a bias. Channels are padded to 64 and 16, and two that are left over are always 1: what is multiplied by
 them is the next layer's bias, in two parts.
@@ -12,38 +11,41 @@ them is the next layer's bias, in two parts.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from . import fsrcnn
 from .examples import fsrcnn_layers
-from .gluon import constexpr_function, fence_async_shared, jit
+from .gluon import constexpr_function, jit
 from .gluon import language as gl
-from .hopper import rows_walked, walk
 from .launch import Tuned, numbers
-from .rows import (
-    FLAT,
+from .products import (
     PIXELS,
-    copy_words,
-    input_row,
-    keep_ones,
-    keep_row,
     kind_of,
     operands,
     pack_columns,
     pack_first,
     pack_rows,
-    place,
-    prelu,
     products,
-    read_taps,
-    row_layout,
     split,
-    store_row,
     sums_layout,
 )
-from .whole import PackedNetwork, WholeKernel
+from .row_walk import rows_walked, whole_kernels
+from .rows import (
+    FLAT,
+    input_row,
+    keep_ones,
+    keep_row,
+    place,
+    prelu,
+    publish,
+    read_taps,
+    row_layout,
+    store_row,
+    weights,
+)
+from .whole import PackedNetwork
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +61,6 @@ _ONES = 2  # channels that are always 1
 
 HALO = gl.constexpr(_HALO)
 LAG = gl.constexpr(_LAG)
-KEPT = gl.constexpr(54)  # columns of a strip
 WIDE = gl.constexpr(64)  # channels at both ends, padded
 NARROW = gl.constexpr(16)  # ″ between them
 
@@ -68,7 +69,7 @@ NARROW = gl.constexpr(16)  # ″ between them
 def _inside(x, left, r, height, width, is_edge):
     """A row of a layer: zeros beyond the image, whose pixels begin at column ``left``."""
     if is_edge:
-        columns = left + gl.arange(0, PIXELS, gl.SliceLayout(1, x.type.layout))
+        columns = left + gl.arange(0, x.shape[0], gl.SliceLayout(1, x.type.layout))
         x = gl.where(((columns >= 0) & (columns < width) & (r >= 0) & (r < height))[:, None], x, 0.0)
     return x
 
@@ -80,13 +81,13 @@ def _rows(columns):
 
 
 @constexpr_function
-def _row_products(kind, columns):
-    return products(kind, _rows(columns))
+def _row_products(unit, kind, columns):
+    return products(unit, kind, _rows(columns))
 
 
 @constexpr_function
-def _row_operands(columns):
-    return operands(_rows(columns))
+def _row_operands(unit, columns):
+    return operands(unit, _rows(columns))
 
 
 @constexpr_function
@@ -95,26 +96,27 @@ def _pixels():
 
 
 @constexpr_function
-def _pixel_products(kind):
-    return products(kind, _pixels())
+def _pixel_products(unit, kind):
+    return products(unit, kind, _pixels())
 
 
 @constexpr_function
-def _pixel_operands():
-    return operands(_pixels())
+def _pixel_operands(unit):
+    return operands(unit, _pixels())
 
 
 @jit(do_not_specialize=["height", "width", "segment"])
-def _fsrcnn_hopper_kernel(
+def _fsrcnn_rows_kernel(
     x_ptr, out_ptr, first_ptr, shrink_ptr, maps_ptr, expand_ptr, last_ptr, slopes_ptr,
     height, width, segment, stride_xn, stride_xh, stride_xw, stride_on, stride_oh, stride_ow, x_gain, out_peak,
     SCALE: gl.constexpr, COLUMNS: gl.constexpr,
-    FROM_SAMPLES: gl.constexpr, TO_SAMPLES: gl.constexpr, DTYPE: gl.constexpr,
+    FROM_SAMPLES: gl.constexpr, TO_SAMPLES: gl.constexpr, DTYPE: gl.constexpr, UNIT: gl.constexpr,
 ):  # fmt: skip
     """Shapes: x (N, height, width), out (N, height · SCALE, width · SCALE); weights as `pack` leaves them."""
     KIND: gl.constexpr = kind_of(DTYPE)
-    SUMS_WIDE: gl.constexpr = sums_layout(WIDE)
-    SUMS_NARROW: gl.constexpr = sums_layout(NARROW)
+    KEPT: gl.constexpr = PIXELS - 2 * HALO
+    SUMS_WIDE: gl.constexpr = sums_layout(WIDE, UNIT)
+    SUMS_NARROW: gl.constexpr = sums_layout(NARROW, UNIT)
     left, top, bottom, frame = place(height, width, segment, KEPT)
     x_ptr += frame * stride_xn
     out_ptr += frame * stride_on
@@ -130,29 +132,22 @@ def _fsrcnn_hopper_kernel(
     row2 = room2.reinterpret(DTYPE, [PIXELS, NARROW], row_layout(NARROW))
     row3 = room3.reinterpret(DTYPE, [PIXELS, NARROW], row_layout(NARROW))
     row4 = room4.reinterpret(DTYPE, [PIXELS, WIDE], row_layout(WIDE))
-    first = gl.allocate_shared_memory(gl.int32, [16 * WIDE], FLAT)
-    shrink = gl.allocate_shared_memory(gl.int32, [WIDE * NARROW // 2], FLAT)
-    expand = gl.allocate_shared_memory(gl.int32, [WIDE * NARROW // 2], FLAT)
-    # In parts, for each has to be a power of two.
-    maps = gl.allocate_shared_memory(gl.int32, [36, NARROW * NARROW // 2], FLAT)
-    last = gl.allocate_shared_memory(gl.int32, [9, WIDE * COLUMNS // 2], FLAT)
     ring = gl.allocate_shared_memory(gl.int32, [1024], FLAT)
-    copy_words(first, first_ptr, 16 * WIDE)
-    copy_words(shrink, shrink_ptr, WIDE * NARROW // 2)
-    copy_words(expand, expand_ptr, WIDE * NARROW // 2)
-    for part in gl.static_range(36):
-        copy_words(maps.index(part), maps_ptr + part * (NARROW * NARROW // 2), NARROW * NARROW // 2)
-    for part in gl.static_range(9):
-        copy_words(last.index(part), last_ptr + part * (WIDE * COLUMNS // 2), WIDE * COLUMNS // 2)
-
+    first = weights(first_ptr, 1, 16 * WIDE, UNIT)
+    shrink = weights(shrink_ptr, 1, WIDE * NARROW // 2, UNIT)
+    expand = weights(expand_ptr, 1, WIDE * NARROW // 2, UNIT)
+    map1 = weights(maps_ptr, 9, NARROW * NARROW // 2, UNIT)
+    map2 = weights(maps_ptr + 9 * (NARROW * NARROW // 2), 9, NARROW * NARROW // 2, UNIT)
+    map3 = weights(maps_ptr + 18 * (NARROW * NARROW // 2), 9, NARROW * NARROW // 2, UNIT)
+    map4 = weights(maps_ptr + 27 * (NARROW * NARROW // 2), 9, NARROW * NARROW // 2, UNIT)
+    last = weights(last_ptr, 9, WIDE * COLUMNS // 2, UNIT)
     keep_ones(ring, KIND)
     begin = left - HALO - 2
     for above in gl.static_range(5):
         y = top - HALO - 2 + above
         coming = input_row(x_ptr, y, begin, height, width, stride_xh, stride_xw, x_gain, FROM_SAMPLES, KIND)
         keep_row(ring, coming, y)
-    fence_async_shared()
-    gl.barrier()
+    publish(UNIT)
 
     offs_wide = gl.arange(0, WIDE, gl.SliceLayout(0, SUMS_WIDE))
     offs_narrow = gl.arange(0, NARROW, gl.SliceLayout(0, SUMS_NARROW))
@@ -166,7 +161,7 @@ def _fsrcnn_hopper_kernel(
     slope4 = gl.load(slopes_ptr + 4 * NARROW + offs_narrow)[None, :]
     wide = gl.full([PIXELS, WIDE], 0.0, gl.float32, SUMS_WIDE)
     none = gl.full([PIXELS, NARROW], 0.0, gl.float32, SUMS_NARROW)
-    nothing = gl.full([PIXELS, COLUMNS], 0.0, gl.float32, sums_layout(COLUMNS))
+    nothing = gl.full([PIXELS, COLUMNS], 0.0, gl.float32, sums_layout(COLUMNS, UNIT))
     on_edge = (left < HALO) | (left + PIXELS - HALO > width)
 
     # Of every layer, the sums of the row that comes, of this one, and of the last one, which is two rows further up
@@ -180,13 +175,13 @@ def _fsrcnn_hopper_kernel(
         is_edge = on_edge | (r < 8) | (r >= height)
         coming = input_row(x_ptr, r + 3, begin, height, width, stride_xh, stride_xw, x_gain, FROM_SAMPLES, KIND)
         a, c1, t1, l1, c2, t2, l2, c3, t3, l3, c4, t4, l4, c5, t5, l5 = gl.inline_asm(
-            _row_products(KIND, COLUMNS), _row_operands(COLUMNS),
+            _row_products(UNIT, KIND, COLUMNS), _row_operands(UNIT, COLUMNS),
             [
                 read_taps(ring, r), first,
-                c1, t1, l1, row0, maps,
-                c2, t2, l2, row1, maps.slice(9, 9),
-                c3, t3, l3, row2, maps.slice(18, 9),
-                c4, t4, l4, row3, maps.slice(27, 9),
+                c1, t1, l1, row0, map1,
+                c2, t2, l2, row1, map2,
+                c3, t3, l3, row2, map3,
+                c4, t4, l4, row3, map4,
                 c5, t5, l5, row4, last,
             ],
             [
@@ -196,7 +191,7 @@ def _fsrcnn_hopper_kernel(
             is_pure=False,
         )  # fmt: skip
         b, wide = gl.inline_asm(
-            _pixel_products(KIND), _pixel_operands(),
+            _pixel_products(UNIT, KIND), _pixel_operands(UNIT),
             [prelu(a.to(DTYPE), slope_first, KIND), shrink, prelu(l4.to(DTYPE), slope4, KIND), expand],
             [none.type, wide.type], is_pure=False,
         )  # fmt: skip
@@ -216,8 +211,7 @@ def _fsrcnn_hopper_kernel(
         row3.store(y3)
         row4.store(y4)
         keep_row(ring, coming, r + 3)
-        fence_async_shared()
-        gl.barrier()
+        publish(UNIT)
         c1, t1, l1 = none, c1, t1
         c2, t2, l2 = none, c2, t2
         c3, t3, l3 = none, c3, t3
@@ -225,9 +219,7 @@ def _fsrcnn_hopper_kernel(
         c5, t5, l5 = nothing, c5, t5
 
 
-_RESIDENT = 2
-CONFIGS: list[dict[str, Any]] = [{"num_warps": 4, "maxnreg": 255}]
-_tuned = Tuned(_fsrcnn_hopper_kernel, key=(), steps=partial(rows_walked, extra=2 * _HALO + _LAG))
+_tuned = Tuned(_fsrcnn_rows_kernel, key=(), steps=partial(rows_walked, extra=2 * _HALO + _LAG))
 
 
 def fits(forms: Sequence[Form]) -> bool:
@@ -244,20 +236,20 @@ def fits(forms: Sequence[Form]) -> bool:
     )
 
 
-def pack(layers: Sequence[Packed]) -> PackedNetwork:
-    """Layers that `fits` takes, for the kernel; in float16 or bfloat16."""
+def pack(unit: str, layers: Sequence[Packed]) -> PackedNetwork:
+    """Layers that `fits` takes, for the kernel by one of the units; in float16 or bfloat16."""
     first, shrink, *maps, expand, last = layers
     wide, narrow, dtype = first.form.outputs, shrink.form.outputs, first.weight.dtype
     ones = torch.nn.functional.one_hot(torch.tensor([wide, wide + 1]), 64).sum(0).to(first.bias)
     tensors = (
-        pack_first(first.weight, first.bias + ones),
-        pack_columns(_with_bias(shrink, 1, wide, narrow), 16),
-        torch.cat([pack_rows(_with_bias(layer, 9, narrow, narrow), 16, 16) for layer in maps]),
-        pack_columns(_with_bias(expand, 1, narrow, wide), 64),
-        pack_rows(_with_bias(last, 9, wide, None), 64, 16),
+        pack_first(unit, first.weight, first.bias + ones),
+        pack_columns(unit, _with_bias(shrink, 1, wide, narrow)[:, :16]),
+        torch.cat([pack_rows(unit, _with_bias(layer, 9, narrow, narrow), 16, 16) for layer in maps]),
+        pack_columns(unit, _with_bias(expand, 1, narrow, wide)[:, :64]),
+        pack_rows(unit, _with_bias(last, 9, wide, None), 64, 16),
         torch.cat([layer.slope for layer in (first, expand, shrink, *maps)]).to(dtype),
     )
-    constants = {"SCALE": last.form.shuffle, "COLUMNS": 16, "DTYPE": numbers(dtype)["DTYPE"]}
+    constants = {"SCALE": last.form.shuffle, "COLUMNS": 16, "DTYPE": numbers(dtype)["DTYPE"], "UNIT": unit}
     return PackedNetwork(tensors, scale=last.form.shuffle, halo=_HALO, constants=constants)
 
 
@@ -278,11 +270,4 @@ def _with_bias(layer: Packed, taps: int, ones_in: int, ones_out: int | None) -> 
     return weight.flatten(0, 1)
 
 
-KERNEL = WholeKernel(
-    "fsrcnn_hopper",
-    fits,
-    pack,
-    walk(_tuned, CONFIGS, 64, _RESIDENT, _LAG),
-    architecture=90,
-    example=partial(fsrcnn_layers, 3),
-)
+HOPPER, AMPERE = whole_kernels("fsrcnn", _tuned, fits, pack, _LAG, resident=2, registers=255, example=fsrcnn_layers)
