@@ -284,8 +284,8 @@ def _rows() -> tuple[Case, ...]:
         "16 bits": {"stored": torch.uint16, "depth": 16}, "float32": {},
     }  # fmt: skip
     kernels = (
-        (espcn_rows.HOPPER, espcn_layers, (3, 2, 4)), (fsrcnn_rows.HOPPER, fsrcnn_layers, (3, 4)),
-        (espcn_rows.AMPERE, espcn_layers, (3, 2, 4)), (fsrcnn_rows.AMPERE, fsrcnn_layers, (3, 4)),
+        (espcn_rows.HOPPER, espcn_layers, (3, 2, 4)), (fsrcnn_rows.HOPPER, fsrcnn_layers, (3, 2, 4)),
+        (espcn_rows.AMPERE, espcn_layers, (3, 2, 4)), (fsrcnn_rows.AMPERE, fsrcnn_layers, (3, 2, 4)),
     )  # fmt: skip
     return tuple(
         Case(

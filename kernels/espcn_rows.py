@@ -50,7 +50,7 @@ NARROW = gl.constexpr(32)  # ″ of the second one
 
 @constexpr_function
 def _step(columns):
-    return ("taps", 32, 64), ("row", 64, 32), ("row", 32, columns)
+    return ("taps", 32, 64, 1), ("row", 64, 32, 3), ("row", 32, columns, 3)
 
 
 @constexpr_function

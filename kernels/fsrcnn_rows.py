@@ -1,8 +1,9 @@
 """FSRCNN in one kernel, in Gluon: no activation ever leaves the multiprocessor.
 
-A program of four warps walks down a strip of 64 columns, of which 54 are kept, and makes one row of every layer at a
-step; see `rows`. A layer reads the row that the layer before it left at the step before; only shrinking and expanding,
-1 × 1, take their operand from the registers that it was left in. So a step has two rounds of products.
+A program of four warps walks down a strip of 64 columns, of which 54 are kept (52 where the deconvolution has 5 × 5
+taps, at ×2), and makes one row of every layer at a step; see `rows`. A layer reads the row that the layer before it
+left at the step before; only shrinking and expanding, 1 × 1, take their operand from the registers that it was left in.
+So a step has two rounds of products.
 
 No layer adds a bias. Channels are padded to 64 and 16, and two that are left over are always 1: what is multiplied by
 them is the next layer's bias, in two parts.
@@ -10,8 +11,7 @@ them is the next layer's bias, in two parts.
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -55,11 +55,10 @@ if TYPE_CHECKING:
     from .convolution import Form, Packed
 
 _MAPS = 4
-_HALO = _MAPS + 1
 _LAG = _MAPS + 1  # layers that read what was left at the step before
 _ONES = 2  # channels that are always 1
 
-HALO = gl.constexpr(_HALO)
+MAPS = gl.constexpr(_MAPS)
 LAG = gl.constexpr(_LAG)
 WIDE = gl.constexpr(64)  # channels at both ends, padded
 NARROW = gl.constexpr(16)  # ″ between them
@@ -75,24 +74,24 @@ def _inside(x, left, r, height, width, is_edge):
 
 
 @constexpr_function
-def _rows(columns):
-    maps = (("row", 16, 16),) * 4
-    return ("taps", 32, 64), *maps, ("row", 64, columns)
+def _rows(columns, taps):
+    maps = (("row", 16, 16, 3),) * 4
+    return ("taps", 32, 64, 1), *maps, ("row", 64, columns, taps)
 
 
 @constexpr_function
-def _row_products(unit, kind, columns):
-    return products(unit, kind, _rows(columns))
+def _row_products(unit, kind, columns, taps):
+    return products(unit, kind, _rows(columns, taps))
 
 
 @constexpr_function
-def _row_operands(unit, columns):
-    return operands(unit, _rows(columns))
+def _row_operands(unit, columns, taps):
+    return operands(unit, _rows(columns, taps))
 
 
 @constexpr_function
 def _pixels():
-    return ("registers", 64, 16), ("registers", 16, 64)
+    return ("registers", 64, 16, 1), ("registers", 16, 64, 1)
 
 
 @constexpr_function
@@ -109,11 +108,12 @@ def _pixel_operands(unit):
 def _fsrcnn_rows_kernel(
     x_ptr, out_ptr, first_ptr, shrink_ptr, maps_ptr, expand_ptr, last_ptr, slopes_ptr,
     height, width, segment, stride_xn, stride_xh, stride_xw, stride_on, stride_oh, stride_ow, x_gain, out_peak,
-    SCALE: gl.constexpr, COLUMNS: gl.constexpr,
+    SCALE: gl.constexpr, SIDE: gl.constexpr, COLUMNS: gl.constexpr, TAPS: gl.constexpr,
     FROM_SAMPLES: gl.constexpr, TO_SAMPLES: gl.constexpr, DTYPE: gl.constexpr, UNIT: gl.constexpr,
 ):  # fmt: skip
     """Shapes: x (N, height, width), out (N, height · SCALE, width · SCALE); weights as `pack` leaves them."""
     KIND: gl.constexpr = kind_of(DTYPE)
+    HALO: gl.constexpr = MAPS + TAPS // 2
     KEPT: gl.constexpr = PIXELS - 2 * HALO
     SUMS_WIDE: gl.constexpr = sums_layout(WIDE, UNIT)
     SUMS_NARROW: gl.constexpr = sums_layout(NARROW, UNIT)
@@ -121,7 +121,7 @@ def _fsrcnn_rows_kernel(
     x_ptr += frame * stride_xn
     out_ptr += frame * stride_on
 
-    # Behind each row there is room: its last pixels' taps read 32 bytes more, for columns that nobody keeps.
+    # Behind each row there is room: its last pixels' taps read on, for columns that nobody keeps.
     room0 = gl.allocate_shared_memory(gl.int32, [5, PIXELS * NARROW // 8], FLAT)
     room1 = gl.allocate_shared_memory(gl.int32, [5, PIXELS * NARROW // 8], FLAT)
     room2 = gl.allocate_shared_memory(gl.int32, [5, PIXELS * NARROW // 8], FLAT)
@@ -140,7 +140,7 @@ def _fsrcnn_rows_kernel(
     map2 = weights(maps_ptr + 9 * (NARROW * NARROW // 2), 9, NARROW * NARROW // 2, UNIT)
     map3 = weights(maps_ptr + 18 * (NARROW * NARROW // 2), 9, NARROW * NARROW // 2, UNIT)
     map4 = weights(maps_ptr + 27 * (NARROW * NARROW // 2), 9, NARROW * NARROW // 2, UNIT)
-    last = weights(last_ptr, 9, WIDE * COLUMNS // 2, UNIT)
+    last = weights(last_ptr, TAPS * TAPS, WIDE * COLUMNS // 2, UNIT)
     keep_ones(ring, KIND)
     begin = left - HALO - 2
     for above in gl.static_range(5):
@@ -165,31 +165,29 @@ def _fsrcnn_rows_kernel(
     on_edge = (left < HALO) | (left + PIXELS - HALO > width)
 
     # Of every layer, the sums of the row that comes, of this one, and of the last one, which is two rows further up
-    # than that of the layer before.
+    # than that of the layer before; the last layer may have two more.
     c1, t1, l1 = none, none, none
     c2, t2, l2 = none, none, none
     c3, t3, l3 = none, none, none
     c4, t4, l4 = none, none, none
-    c5, t5, l5 = nothing, nothing, nothing
+    sums = (nothing,) * TAPS
     for r in range(top - HALO, bottom + HALO + LAG):
         is_edge = on_edge | (r < 8) | (r >= height)
         coming = input_row(x_ptr, r + 3, begin, height, width, stride_xh, stride_xw, x_gain, FROM_SAMPLES, KIND)
-        a, c1, t1, l1, c2, t2, l2, c3, t3, l3, c4, t4, l4, c5, t5, l5 = gl.inline_asm(
-            _row_products(UNIT, KIND, COLUMNS), _row_operands(UNIT, COLUMNS),
+        made = gl.inline_asm(
+            _row_products(UNIT, KIND, COLUMNS, TAPS), _row_operands(UNIT, COLUMNS, TAPS),
             [
                 read_taps(ring, r), first,
                 c1, t1, l1, row0, map1,
                 c2, t2, l2, row1, map2,
                 c3, t3, l3, row2, map3,
                 c4, t4, l4, row3, map4,
-                c5, t5, l5, row4, last,
-            ],
-            [
-                wide.type, none.type, none.type, none.type, none.type, none.type, none.type, none.type, none.type,
-                none.type, none.type, none.type, none.type, nothing.type, nothing.type, nothing.type,
-            ],
+            ] + sums + [row4, last],
+            (wide.type,) + (none.type,) * 12 + (nothing.type,) * TAPS,
             is_pure=False,
         )  # fmt: skip
+        a, c1, t1, l1, c2, t2, l2, c3, t3, l3, c4, t4, l4 = made[:13]
+        sums = made[13:]
         b, wide = gl.inline_asm(
             _pixel_products(UNIT, KIND), _pixel_operands(UNIT),
             [prelu(a.to(DTYPE), slope_first, KIND), shrink, prelu(l4.to(DTYPE), slope4, KIND), expand],
@@ -200,9 +198,10 @@ def _fsrcnn_rows_kernel(
         y2 = _inside(prelu(l2.to(DTYPE), slope2, KIND), left - HALO + 2, r - 4, height, width, is_edge)
         y3 = _inside(prelu(l3.to(DTYPE), slope3, KIND), left - HALO + 3, r - 6, height, width, is_edge)
         y4 = _inside(prelu(wide.to(DTYPE), slope_expand, KIND), left - HALO + 4, r - 8, height, width, is_edge)
+        y = r - 9 - TAPS // 2
         store_row(
-            out_ptr, l5, r - 10, left, width, stride_oh, stride_ow, out_peak, r - 10 >= top,
-            SCALE, 4, COLUMNS, KEPT, TO_SAMPLES,
+            out_ptr, sums[TAPS - 1], y, left, width, stride_oh, stride_ow, out_peak, y >= top,
+            SCALE, SIDE, COLUMNS, KEPT, TO_SAMPLES,
         )  # fmt: skip
         gl.barrier()  # all have read the rows
         row0.store(y0)
@@ -216,21 +215,24 @@ def _fsrcnn_rows_kernel(
         c2, t2, l2 = none, c2, t2
         c3, t3, l3 = none, c3, t3
         c4, t4, l4 = none, c4, t4
-        c5, t5, l5 = nothing, c5, t5
+        sums = (nothing,) + sums[:-1]
 
 
-_tuned = Tuned(_fsrcnn_rows_kernel, key=(), steps=partial(rows_walked, extra=2 * _HALO + _LAG))
+def _steps(values: dict[str, Any]) -> int:
+    return rows_walked(values, 2 * (_MAPS + values["TAPS"] // 2) + _LAG)
+
+
+_tuned = Tuned(_fsrcnn_rows_kernel, key=(), steps=_steps)
 
 
 def fits(forms: Sequence[Form]) -> bool:
-    """Whether a chain of layers is the paper's FSRCNN, ×3 or ×4, with two channels to spare in each width."""
+    """Whether a chain of layers is the paper's FSRCNN, with two channels to spare in each width."""
     if not fsrcnn.fits(forms) or len(forms) != _MAPS + 4:
         return False
     first, shrink, *_, last = forms
     return (
         first.size == 5
-        and last.size == 3
-        and last.shuffle in (3, 4)
+        and last.size == (5 if last.shuffle == 2 else 3)
         and 48 < first.outputs <= 64 - _ONES
         and 8 < shrink.outputs <= 16 - _ONES
     )
@@ -239,6 +241,8 @@ def fits(forms: Sequence[Form]) -> bool:
 def pack(unit: str, layers: Sequence[Packed]) -> PackedNetwork:
     """Layers that `fits` takes, for the kernel by one of the units; in float16 or bfloat16."""
     first, shrink, *maps, expand, last = layers
+    scale, taps = last.form.shuffle, last.form.size
+    columns = 8 if scale == 2 else 16
     wide, narrow, dtype = first.form.outputs, shrink.form.outputs, first.weight.dtype
     ones = torch.nn.functional.one_hot(torch.tensor([wide, wide + 1]), 64).sum(0).to(first.bias)
     tensors = (
@@ -246,11 +250,14 @@ def pack(unit: str, layers: Sequence[Packed]) -> PackedNetwork:
         pack_columns(unit, _with_bias(shrink, 1, wide, narrow)[:, :16]),
         torch.cat([pack_rows(unit, _with_bias(layer, 9, narrow, narrow), 16, 16) for layer in maps]),
         pack_columns(unit, _with_bias(expand, 1, narrow, wide)[:, :64]),
-        pack_rows(unit, _with_bias(last, 9, wide, None), 64, 16),
+        pack_rows(unit, _with_bias(last, taps**2, wide, None), 64, columns, taps),
         torch.cat([layer.slope for layer in (first, expand, shrink, *maps)]).to(dtype),
     )
-    constants = {"SCALE": last.form.shuffle, "COLUMNS": 16, "DTYPE": numbers(dtype)["DTYPE"], "UNIT": unit}
-    return PackedNetwork(tensors, scale=last.form.shuffle, halo=_HALO, constants=constants)
+    side = 2 if scale == 2 else 4
+    constants = {
+        "SCALE": scale, "SIDE": side, "COLUMNS": columns, "TAPS": taps, "DTYPE": numbers(dtype)["DTYPE"], "UNIT": unit,
+    }  # fmt: skip
+    return PackedNetwork(tensors, scale=scale, halo=_MAPS + taps // 2, constants=constants)
 
 
 def _with_bias(layer: Packed, taps: int, ones_in: int, ones_out: int | None) -> Tensor:

@@ -35,9 +35,9 @@ def kind_of(dtype):
 
 
 @constexpr_function
-def _count(what, columns):
-    """Sums of a thread: a row in shared memory adds to three rows of the result."""
-    return columns // 2 * (3 if what == "row" else 1)
+def _count(columns, taps):
+    """Sums of a thread: a row in shared memory adds to as many rows of the result as there are taps."""
+    return columns // 2 * taps
 
 
 @constexpr_function
@@ -47,8 +47,8 @@ def operands(unit, parts):
     The sums of a row go in and come out in the same registers.
     """
     given, place = [], 0
-    for what, channels, columns in parts:
-        count = _count(what, columns)
+    for what, channels, columns, taps in parts:
+        count = _count(columns, taps)
         if what == "row":
             given += [*map(str, range(place, place + count)), "r"]
         else:
@@ -62,16 +62,17 @@ def operands(unit, parts):
 def products(unit, kind, parts):
     """PTX of products that do not need each other: on Hopper all of them are issued, then there is one wait for all.
 
-    A part is (what, channels that go in, columns that come out): "taps", 32 pairs of samples in registers, as
+    A part is (what, channels that go in, columns that come out, taps): "taps", 32 pairs of samples in registers, as
     `read_taps` gives them; "registers", numbers of 16 bits in the layout of `sums_layout`; or "row", a row in shared
-    memory at three taps to the side, which adds to the sums of three rows, and is read 32 bytes beyond its end.
+    memory at three or five taps to the side, which adds to the sums of as many rows, and is read beyond its end, 16
+    bytes for each tap but one. Of the others, taps are 1.
 
     Weights are in the order of `pack_columns`, those of a row in that of `pack_rows`.
     """
     begin, work = "", ""
-    place, given = 0, sum(_count(what, columns) for what, _, columns in parts)
-    for index, (what, channels, columns) in enumerate(parts):
-        count = _count(what, columns)
+    place, given = 0, sum(_count(columns, taps) for _, _, columns, taps in parts)
+    for index, (what, channels, columns, taps) in enumerate(parts):
+        count = _count(columns, taps)
         sums = [f"${place + number}" for number in range(count)]
         place += count
         row, pairs = "", [f"pair{index}_{number}" for number in range(channels // 4)]
@@ -87,9 +88,8 @@ def products(unit, kind, parts):
             for pair in pairs:
                 begin += f"mov.b32 {pair}, {{${given}, ${given + 1}}};\n"
                 given += 2
-        width = 3 * columns if what == "row" else columns
         part = _wgmma_part if unit == "wgmma" else _mma_part
-        work += part(kind, channels // 16, width, sums, row, pairs, f"${given}")
+        work += part(kind, channels // 16, taps, taps * columns, sums, row, pairs, f"${given}")
         given += 1
     if unit == "wgmma":
         return (
@@ -108,10 +108,10 @@ def products(unit, kind, parts):
 
 
 @constexpr_function
-def _wgmma_part(kind, steps, width, sums, row, pairs, weights):
+def _wgmma_part(kind, steps, taps, width, sums, row, pairs, weights):
     """PTX of the products of a part; ``row`` and ``weights`` are addresses of shared memory."""
     ptx = f"shr.u32 weights, {weights}, 4;\n" + (f"shr.u32 row, {row}, 4;\n" if row else "")
-    for number in range(3 * steps if row else steps):
+    for number in range(taps * steps):
         tap, k = divmod(number, steps)
         if row:
             ptx += _descriptor("left", "row", tap + k * 2 * 64, 64)
@@ -134,12 +134,12 @@ def _descriptor(name, base, offset, leading):
 
 
 @constexpr_function
-def _mma_part(kind, steps, width, sums, row, pairs, weights):
+def _mma_part(kind, steps, taps, width, sums, row, pairs, weights):
     """PTX of the products of a part; ``row`` is an address of shared memory, ``weights`` one of global memory."""
     ptx = f"add.u64 weights, lane, {weights};\n"
     if row:
         ptx += f"mad.lo.u32 row, block, {64 * 16}, {row}; mad.lo.u32 row, pixel, 16, row;\n"
-    for number in range(3 * steps if row else steps):
+    for number in range(taps * steps):
         tap, k = divmod(number, steps)
         left = "a0, a1, a2, a3" if row else ", ".join(pairs[4 * k : 4 * k + 4])
         if row:
@@ -170,17 +170,18 @@ def pack_first(unit: str, weight: Tensor, bias: Tensor) -> Tensor:
     return pack_columns(unit, terms)
 
 
-def pack_rows(unit: str, weight: Tensor, channels: int, columns: int) -> Tensor:
-    """Weights of a 3 × 3 layer as a product of a row takes them, in words.
+def pack_rows(unit: str, weight: Tensor, channels: int, columns: int, taps: int = 3) -> Tensor:
+    """Weights of a layer of taps × taps as a product of a row takes them, in words.
 
     Args:
         unit: See above.
-        weight: (9 · channels, …), taps before channels, of 16 bits; so many columns of it are used.
+        weight: (taps² · channels, …), taps before channels, of 16 bits; so many columns of it are used.
         channels: That go in.
         columns: A multiple of 8.
+        taps: 3 or 5.
     """
-    x = weight[:, :columns].reshape(3, 3, channels, columns)  # down, side, …
-    return pack_columns(unit, x.permute(1, 2, 0, 3).reshape(3 * channels, 3 * columns))
+    x = weight[:, :columns].reshape(taps, taps, channels, columns)  # down, side, …
+    return pack_columns(unit, x.permute(1, 2, 0, 3).reshape(taps * channels, taps * columns))
 
 
 def pack_columns(unit: str, weight: Tensor) -> Tensor:

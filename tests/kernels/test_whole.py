@@ -48,7 +48,7 @@ def forms(layers: tuple[Any, ...]) -> list[Any]:
         ((EXAMPLES.random_layer(64, 1, 3, activation="tanh"), *EXAMPLES.espcn_layers(3)[1:]), None),
         (EXAMPLES.fsrcnn_layers(3), "fsrcnn"),
         (EXAMPLES.fsrcnn_layers(4, 62, 14), "fsrcnn"),
-        (EXAMPLES.fsrcnn_layers(2), None),  # its deconvolution has 5 × 5 taps
+        (EXAMPLES.fsrcnn_layers(2), "fsrcnn"),  # its deconvolution has 5 × 5 taps
         (EXAMPLES.fsrcnn_layers(3, 63, 12), None),  # no channel is left for the bias
         (EXAMPLES.fsrcnn_layers(3, 56, 15), None),
         (EXAMPLES.fsrcnn_layers(3, 56, 12, 3), None),
