@@ -6,9 +6,10 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
@@ -22,6 +23,7 @@ from vsr_plugin.engine import Upscaler
 from vsr_plugin.execution import Execution
 from vsr_plugin.models import NetworkSpec
 from vsr_plugin.stream import Encoding, Report, Selection, upscale_file
+from vsr_plugin.stream.side_data import _find
 
 FAST = Encoding(preset="ultrafast")
 _SELECTS = {field.name for field in fields(Selection)}
@@ -231,3 +233,36 @@ def rotated(media: Media, folder: Path, degrees: int) -> Path:
     words = ("-c", "copy", "-metadata:s:v", f"rotate={degrees}")
     subprocess.run(["ffmpeg", "-v", "error", "-i", media("wide.mp4"), *words, file], check=True)
     return file
+
+
+_DELIMITER = {".h264": b"\0\0\0\1\x09", ".hevc": b"\0\0\0\1\x46\x01"}
+
+
+def with_units(bare: Path, nal: bytes, places: Collection[int], target: Path) -> None:
+    """Write a film of 25 fps with ``nal`` in some of its frames, which begin with delimiters and come in order.
+
+    ``bare`` is changed, too: ``film.h264`` or ``film.hevc``.
+    """
+    mark = _DELIMITER[bare.suffix]
+    units = [mark + unit for unit in bare.read_bytes().split(mark)[1:]]
+    head = len(mark) + 1
+    bare.write_bytes(
+        b"".join(unit[:head] + nal + unit[head:] if index in places else unit for index, unit in enumerate(units))
+    )
+    command = f"ffmpeg -v error -y -fflags +genpts -r 25 -i {bare} -c copy {target}"
+    subprocess.run(command.split(), check=True, capture_output=True)
+
+
+def with_aperture(film: bytes, width: int, height: int) -> bytes:
+    """An MP4, whose frames come before its index, with a clean aperture in the middle of its first track's frames."""
+    data = bytearray(film)
+    path = _find(data, "moov", "trak", "mdia", "minf", "stbl", "stsd")
+    entry = path[-1] + 16
+    (size,) = struct.unpack_from(">I", data, entry)
+    box = struct.pack(">I4s8I", 40, b"clap", width, 1, height, 1, 0, 1, 0, 1)
+    assert data.index(b"moov") > data.index(b"mdat"), "else positions in the file would change"
+    data[entry + size : entry + size] = box
+    for at in (*path, entry):
+        (size,) = struct.unpack_from(">I", data, at)
+        struct.pack_into(">I", data, at, size + len(box))
+    return bytes(data)

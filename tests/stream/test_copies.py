@@ -392,3 +392,35 @@ def test_the_title_of_an_mp4_track_stays_one(enlarge: Enlarge, tmp_path: Path, n
     first = enlarge(_ffmpeg(f"{_SHORT} -c:a aac -metadata:s:a title=Ton", tmp_path / "in.mkv"), "in.mp4")
     with av.open(enlarge(first, name)) as after:
         assert after.streams.audio[0].metadata[key] == "Ton"
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.mkv"])
+def test_subtitles_that_are_not_shown_unasked_stay_so(
+    media: Media, enlarge: Enlarge, tmp_path: Path, name: str
+) -> None:
+    marks = "-disposition:s:0 0 -disposition:s:1 default"
+    whole = f"-i {media('two_audio.mp4')} -i {media.folder}/s.srt -map 0:v -map 0:a:0 -map 1 -map 1 -c copy -c:s srt"
+    for wanted in ("-disposition:s:0 0 -disposition:s:1 0", marks):
+        after = enlarge(_ffmpeg(f"{whole} {wanted}", tmp_path / "in.mkv"), name, overwrite=True)
+        found = [one["disposition"]["default"] for one in streams(after) if one["codec_type"] == "subtitle"]
+        assert found == [0, int(wanted == marks)]
+
+
+@pytest.mark.parametrize(("name", "lost"), [
+    ("out.webm", ["the disposition comment of audio stream 1"]),
+    ("out.nut", ["the disposition hearing_impaired of video stream 0"]),
+    ("out.mkv", []),
+])  # fmt: skip
+def test_what_webm_and_nut_do_not_say_of_a_stream_is_named(
+    enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, lost: list[str]
+) -> None:
+    marks = "-c:a libopus -disposition:v hearing_impaired -disposition:a comment"
+    codec = Encoding("libvpx", options={"deadline": "realtime"}) if name == "out.webm" else None
+    enlarge(_ffmpeg(f"{_SHORT} {marks}", tmp_path / "in.mkv"), name, encoding=codec)
+    assert [line.rpartition(": ")[0] for line in _dropped(caplog)][-1:] == lost
+
+
+def test_titles_stay_where_the_codec_of_the_input_has_no_place(enlarge: Enlarge, tmp_path: Path) -> None:
+    film = "-f lavfi -i testsrc2=s=64x48:r=25:d=0.2 -c:v libvpx -deadline realtime -metadata title=T"
+    after = enlarge(_ffmpeg(film, tmp_path / "in.webm"), "out.mov", strict=True)
+    assert probe(after, "-show_format")["format"]["tags"]["title"] == "T"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import struct
 import subprocess
 from fractions import Fraction
 from pathlib import Path
@@ -14,9 +13,8 @@ import torch
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.stream import Source, upscale_file
 from vsr_plugin.stream.input import find_video, first_shape, open_input
-from vsr_plugin.stream.side_data import _find
 
-from .conftest import FAST, Make, Media, video
+from .conftest import FAST, Make, Media, video, with_aperture
 
 needs_mkvmerge = pytest.mark.skipif(shutil.which("mkvmerge") is None, reason="no mkvmerge on the path")
 
@@ -66,19 +64,8 @@ def test_the_output_is_as_large_as_what_is_seen_and_of_its_shape(make: Make, nea
 
 def test_the_clean_aperture_of_mp4_is_cut_out(media: Media, tmp_path: Path) -> None:
     whole = media("plain.mp4")
-    width, height = 96, 54
-    data = bytearray(whole.read_bytes())
-    path = _find(data, "moov", "trak", "mdia", "minf", "stbl", "stsd")
-    entry = path[-1] + 16
-    (size,) = struct.unpack_from(">I", data, entry)
-    box = struct.pack(">I4s8I", 40, b"clap", width - 8, 1, height - 4, 1, 0, 1, 0, 1)
-    assert data.index(b"moov") > data.index(b"mdat"), "else positions in the file would change"
-    data[entry + size : entry + size] = box
-    for at in (*path, entry):
-        (size,) = struct.unpack_from(">I", data, at)
-        struct.pack_into(">I", data, at, size + len(box))
     file = tmp_path / "aperture.mp4"
-    file.write_bytes(data)
+    file.write_bytes(with_aperture(whole.read_bytes(), 88, 50))
     for before, after in zip(Source(whole), Source(file), strict=True):
         assert torch.equal(after.planes[0], before.planes[0][2:-2, 4:-4])
         assert torch.equal(after.planes[1], before.planes[1][1:-1, 2:-2])

@@ -576,6 +576,10 @@ def test_options_for_some_size_or_format_are_not_refused(encoding: Encoding) -> 
         (".swf", None, "does not list libx264 for swf"),
         (".webm", "libx264", "does not list libx264 for webm"),
         (".flv", "prores_ks", "does not list prores_ks for flv"),
+        (".ts", "libvpx-vp9", "mpegts could hold what libvpx-vp9 makes, but players could not read it there"),
+        (".m2ts", "ffv1", "mpegts could hold what ffv1 makes"),
+        (".mpg", "png", "mpeg could hold what png makes"),
+        (".mov", "rawvideo", "mov could hold what rawvideo makes"),
     ],
 )
 def test_a_container_that_does_not_hold_the_encoders_codec_is_said_before_any_frame(
@@ -592,6 +596,10 @@ def test_a_container_that_does_not_hold_the_encoders_codec_is_said_before_any_fr
 def test_containers_that_hold_the_default_codec_are_taken(suffix: str, capfd: pytest.CaptureFixture[str]) -> None:
     check_encoding(suffix, Encoding())
     assert capfd.readouterr().err == ""
+
+
+def test_what_players_read_depends_on_the_pixel_format() -> None:
+    check_encoding(".mov", Encoding("rawvideo", pixel_format="rgb24"))
 
 
 @pytest.mark.parametrize("codec", ["libsvtav1", "libx265"])

@@ -122,3 +122,23 @@ def test_another_angle_is_told(
 ) -> None:
     enlarge(rotated(media, tmp_path, 45), "out.ts")
     assert "dropping the rotation: .ts with libx264 has no place for it, and it is not by right angles" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("output", "codec", "stated"),
+    [
+        ("out.mp4", "mpeg4", True),
+        ("out.mp4", "libvpx-vp9", True),
+        ("out.mkv", "mpeg4", True),
+        ("out.mkv", "prores_ks", True),
+        ("out.webm", "libvpx", False),
+        ("out.mkv", "libvpx", False),
+    ],
+)
+def test_every_codec_is_shown_upright(
+    media: Media, enlarge: Enlarge, tmp_path: Path, output: str, codec: str, stated: bool
+) -> None:
+    encoding = Encoding(codec, options={"deadline": "realtime"} if codec == "libvpx" else {})
+    shown = video(enlarge(rotated(media, tmp_path, 90), output, encoding=encoding, frames=3))
+    assert (shown["width"], shown["height"]) == ((192, 108) if stated else (108, 192))
+    assert ("side_data_list" in shown) == stated

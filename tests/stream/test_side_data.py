@@ -14,7 +14,7 @@ from vsr_plugin import Execution, Size, Upscaler
 from vsr_plugin.errors import OutputError
 from vsr_plugin.stream import Encoding, upscale_file
 
-from .conftest import Media, video
+from .conftest import Media, video, with_units
 
 Enlarge = Callable[..., Path]
 _T35 = b"\xb5"  # ITU-T T.35: United States
@@ -22,7 +22,6 @@ CAPTIONS = _T35 + b"\x00\x31GA94\x03\x41\xff\xfc\x94\x2c\xff"
 AFD = _T35 + b"\x00\x31DTG1\x41\xf8"
 _START = b"\0\0\0\1"
 _SEI = {"h264": b"\x06", "hevc": b"\x4e\x01"}
-_DELIMITER = {"h264": _START + b"\x09", "hevc": _START + b"\x46\x01"}
 
 
 def _sei(codec: str, kind: int, payload: bytes) -> bytes:
@@ -51,17 +50,8 @@ def film(media: Media, tmp_path: Path) -> Callable[..., Path]:
         }[codec]
         picture = f"-f lavfi -i testsrc2=s=64x48:r=25:d=0.6 -pix_fmt yuv420p -c:v {encoder} -preset ultrafast -bf 0"
         subprocess.run(["ffmpeg", "-v", "error", "-y", *picture.split(), bare], check=True, capture_output=True)
-        mark = _DELIMITER[codec]
-        units = [mark + unit for unit in bare.read_bytes().split(mark)[1:]]
-        assert len(units) == 15
-        for index in places if len(places) > 1 else range(places[0], len(units)):
-            head = len(mark) + 1
-            unit = units[index]
-            units[index] = unit[:head] + nal + unit[head:]
-        bare.write_bytes(b"".join(units))
         whole = tmp_path / f"{codec}.mkv"
-        command = f"-y -fflags +genpts -r 25 -i {bare} -c copy {whole}"
-        subprocess.run(["ffmpeg", "-v", "error", *command.split()], check=True, capture_output=True)
+        with_units(bare, nal, places if len(places) > 1 else range(places[0], 15), whole)
         return whole
 
     return make

@@ -45,8 +45,22 @@ _ISO_LANGUAGES = re.compile(r"\w{3}(,\w{3})*")  # of a transport stream: ISO 639
 _OF_FILES = {"creation_time", "filename", "mimetype"}  # said of a stream, too, where it is one file of several
 # What is said of frames, and not of how a stream is to be used.
 _OF_FRAMES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
-# Transport streams state these in their tables (ETSI EN 300 468, section 6.2.39), which only the first packet writes.
-_TRANSPORT_DISPOSITIONS = Disposition.hearing_impaired | Disposition.visual_impaired | Disposition.clean_effects
+_SAID_TWICE = {
+    Disposition.hearing_impaired: Disposition.captions,
+    Disposition.visual_impaired: Disposition.descriptions,
+}
+_IMPAIRED = Disposition.hearing_impaired | Disposition.visual_impaired
+_USES = Disposition.dub | Disposition.original | Disposition.comment
+# What a file states of how a stream is to be used, where no header in memory tells. Transport streams state it in
+# tables (ETSI EN 300 468, section 6.2.39), which only the first packet writes.
+_DISPOSITIONS = {
+    "matroska": Disposition.default | Disposition.forced | _USES | _IMPAIRED,
+    "mpegts": _IMPAIRED | Disposition.clean_effects,
+    "nut": Disposition.default | _USES | Disposition.lyrics | Disposition.karaoke,
+    "webm": Disposition.default | Disposition.forced,
+}
+_3D = "stereo_mode"  # Matroska's, which FFmpeg has as side data, too
+_NOT_IN_WEBM = {"anaglyph_green_magenta", "block_lr", "block_rl"}  # values of it for which its muxer fails
 _HOLDS_ALL_TAGS = ("matroska", "nut", "webm")
 _ITUNES_TAGS = {
     "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping",
@@ -163,6 +177,8 @@ def kept_tags(tags: Mapping[str, str], kind: str = "") -> dict[str, str]:
     kept = {key: value for key, value in tags.items() if not _STALE_TAGS.fullmatch(key)}
     if kind in (*MP4_KINDS, "matroska", "webm") and "name" in kept:  # as the title of an MP4's track is read
         kept.setdefault("title", kept.pop("name"))
+    if kind == "webm" and kept.get(_3D) in _NOT_IN_WEBM:
+        del kept[_3D]
     if kind == "mov" and "language" in kept:
         kept["language"] = _QUICKTIME_LANGUAGES.get(kept["language"], kept["language"])
     return kept
@@ -187,34 +203,47 @@ def unheld(output: OutputContainer, streams: Sequence[Any]) -> list[str]:
         streams: Those of the input that go into it.
     """
     kind = output.format.name
-    if kind in _HOLDS_ALL_TAGS:
-        return []
-    held, placed = _held(output, streams)
+    holds_all = kind in _HOLDS_ALL_TAGS
+    held, placed = (None, list(streams)) if holds_all else _held(output, streams)
     lost = []
     untold = {name: "" for name in SERVICE_TAGS if kind == "mpegts"}
-    if missing := _missing(output.metadata, held.metadata if held else untold):
+    if not holds_all and (missing := _missing(output.metadata, held.metadata if held else untold)):
         lost.append(_named(missing))
     for index, stream in enumerate(placed):
-        tags = {key: value for key, value in stream.metadata.items() if key.lower() not in _OF_FILES}
+        told = _OF_FILES | {_3D} if stream.type == "video" and _is_3d(stream) else _OF_FILES
+        tags = {key: value for key, value in stream.metadata.items() if key.lower() not in told}
         if held and index < len(held.streams):
             kept: Mapping[str, str] = held.streams[index].metadata
         else:
             kept = {"language": _untold_language(tags.get("language", ""), stream.type, kind)}
-        if missing := _missing(tags, kept):
+        if not holds_all and (missing := _missing(tags, kept)):
             lost.append(f"{_named(missing)} of {stream.type} stream {stream.index}")
-        told = held.streams[index].disposition if held and index < len(held.streams) else _TRANSPORT_DISPOSITIONS
+        if held and index < len(held.streams):
+            kept_marks = Disposition(held.streams[index].disposition)
+        else:
+            kept_marks = _DISPOSITIONS.get(kind, Disposition(0))
+            if kind == "mpegts" and stream.type == "video":  # of sound and subtitles only
+                kept_marks = Disposition(0)
         first = all(other.type != stream.type for other in placed[:index])  # what players take by default
-        marks = Disposition(stream.disposition) & ~told & ~(_OF_FRAMES | Disposition.default if first else _OF_FRAMES)
+        marks = (
+            Disposition(stream.disposition) & ~kept_marks & ~(_OF_FRAMES | Disposition.default if first else _OF_FRAMES)
+        )
+        for one, other in _SAID_TWICE.items():  # by FFmpeg, of one word in a file
+            if stream.disposition & one and stream.disposition & other:
+                marks &= ~other
         if marks:
             lost.append(
                 f"the disposition {'+'.join(str(mark.name) for mark in marks)} of {stream.type} stream {stream.index}"
             )
-    chapters = len(output.chapters())
-    if chapters and not (held and held.chapters()):
+    if output.chapters() and not holds_all and not (held and held.chapters()):
         lost.append("the chapters")
     if held is not None:
         held.close()
     return lost
+
+
+def _is_3d(stream: Any) -> bool:
+    return "stereo_3d" in stream.codec_context.coded_side_data
 
 
 def _untold_language(language: str, kind: str, container: str) -> str:
@@ -236,7 +265,8 @@ def _held(output: OutputContainer, streams: Sequence[Any]) -> tuple[InputContain
             attempt.set_chapters(output.chapters())
             for stream in streams:
                 with suppress(ValueError):  # its place is another codec's
-                    added = add_copy(attempt, stream)
+                    film = stream.type == "video" and not stream.disposition & _OF_FRAMES and bool(options)
+                    added = _stand_in(attempt) if film else add_copy(attempt, stream)
                     added.metadata.update(kept_tags(stream.metadata, output.format.name))
                     added.disposition = Disposition(stream.disposition)
                     placed.append(stream)
@@ -248,6 +278,13 @@ def _held(output: OutputContainer, streams: Sequence[Any]) -> tuple[InputContain
         # MP4 can write the headers of some codecs (AC-3) only after their first packet: the others are looked at.
         early = [stream for stream in streams if _held(output, [stream])[0]] if len(streams) > 1 and options else []
         return _held(output, early) if 0 < len(early) < len(streams) else (None, list(streams))
+
+
+def _stand_in(output: OutputContainer) -> Any:
+    """A film in the place of one that is encoded anew, whose codec MP4 may not hold."""
+    stream: Any = output.add_stream("mpeg4", rate=25)
+    stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+    return stream
 
 
 def _missing(tags: Mapping[str, str], held: Mapping[str, str]) -> list[str]:

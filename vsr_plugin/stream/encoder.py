@@ -8,6 +8,7 @@ import re
 from contextlib import suppress
 from fractions import Fraction
 from functools import cache
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -173,7 +174,7 @@ def check_encoding(suffix: str, encoding: Encoding) -> None:
     for codec in dict.fromkeys(choose_codec(suffix, depth, encoding.codec) for depth in (8, 10)):
         try:
             _try(codec, encoding)
-            _try_container(suffix, codec)
+            check_container(suffix, codec, encoding.pixel_format)
         except (UsageError, OutputError) as error:
             refusals.append(error)
         else:
@@ -192,24 +193,60 @@ def _try(codec: str, encoding: Encoding) -> None:
         raise refused
 
 
-def _try_container(suffix: str, codec: str) -> None:
-    """Let the muxer write a header in memory; an encoder that does not open at this size is left to the first frame."""
+@cache
+def check_container(suffix: str, codec: str, pixel_format: str | None = None) -> None:
+    """Write a file of one frame into memory and read it back; an encoder that takes none is left to the first frame.
+
+    Raises:
+        OutputError: FFmpeg writes no files of this suffix, or not with this encoder, or nothing reads them.
+    """
     if suffix in _ONLY:
         return
-    output = open_container(MemoryFile(f"file{suffix}"), f"a {suffix} file" if suffix else "a file without a suffix")
+    file = MemoryFile(f"file{suffix}")
+    output = open_container(file, f"a {suffix} file" if suffix else "a file without a suffix")
     try:
         options = dict(DEFAULTS.get(codec, {}))
         context = add_stream(output, codec, Fraction(25), dict(options)).codec_context
         known = [fmt.name for fmt in av.Codec(codec, "w").video_formats or []]
-        context.width, context.height = 320, 192
-        context.pix_fmt = next((name for name in _TRIED_FORMATS if name in known), known[0] if known else "yuv420p")
+        tried = next((name for name in _TRIED_FORMATS if name in known), known[0] if known else "yuv420p")
+        context.width, context.height, context.pix_fmt = 320, 192, pixel_format or tried
         with suppress(UsageError, OutputError):
             open_encoder(context, codec, options)
-        if context.is_open:
-            _start(output, codec)
+        if not context.is_open:
+            return
+        _start(output, codec)
+        size = context.width, context.height
+        frame = av.VideoFrame(*size, context.pix_fmt)
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        frame.pts = 0
+        with captured():
+            output.mux([*context.encode(frame), *context.encode(None)])
+    except FFmpegError:
+        return
     finally:
         with suppress(FFmpegError):  # MXF has no trailer without frames
             output.close()
+    if not _is_readable(file.getvalue(), size):
+        why = f"{output.format.name} could hold what {codec} makes, but players could not read it there"
+        raise OutputError(why, output=..., codec=...)
+
+
+def _is_readable(file: bytes, size: tuple[int, int]) -> bool:
+    """Whether a file has a video stream of this size, and tells how its samples lie."""
+    with captured(), suppress(FFmpegError, ValueError), av.open(BytesIO(file)) as container:
+        found = [stream.codec_context for stream in container.streams.video]
+        return any(one is not None and (one.width, one.height) == size and one.pix_fmt is not None for one in found)
+    return False
+
+
+def holds(suffix: str, codec: str) -> bool:
+    """Whether FFmpeg writes files of this suffix with an encoder, and reads them."""
+    try:
+        check_container(suffix, codec)
+    except OutputError:
+        return False
+    return True
 
 
 def _start(output: OutputContainer, codec: str) -> None:

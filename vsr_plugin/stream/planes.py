@@ -123,3 +123,20 @@ def _at_depth(samples: Samples, color: ColorSpec, depth: int) -> Samples:
 def _sample(form: Layout) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
     """The type of one stored sample."""
     return np.dtype(np.uint8) if form.depth == 8 else np.dtype(">u2" if form.big_endian else "<u2")
+
+
+def padded(frame: Frame, width: int, height: int) -> Frame:
+    """The frame with its last row and column repeated where the encoder wants an even size."""
+    rows, columns = height - frame.height, width - frame.width
+    if not rows and not columns:
+        return frame
+
+    def pad(plane: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+        missing = [(0, want - have) for want, have in zip(shape, plane.shape, strict=True)]
+        return torch.from_numpy(np.pad(plane.numpy(), missing, mode="edge"))
+
+    chroma = frame.color.chroma_shape(height, width)
+    shapes = [
+        chroma if index in (1, 2) and not frame.is_gray else (height, width) for index in range(len(frame.planes))
+    ]
+    return replace(frame, planes=tuple(pad(plane, shape) for plane, shape in zip(frame.planes, shapes, strict=True)))

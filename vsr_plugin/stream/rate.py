@@ -42,8 +42,10 @@ def constant_rate(source: InputFile, *, standard: bool) -> Fraction:
     """
     rate = source.frame_rate or Fraction(25)
     guessed = source.stream.guessed_rate
-    if guessed and rate < guessed <= _FASTEST:
-        rate = Fraction(guessed.numerator, guessed.denominator)
+    if guessed:
+        lowest = Fraction(guessed.numerator, guessed.denominator)
+        clock = source.container.format.name == "avi" and rate % lowest == 0  # not the rate of its frames
+        rate = lowest if clock or rate < lowest <= _FASTEST else rate
     if not standard:
         return rate
     near = [known for known in _RATES if abs(known - rate) < rate / 2000]  # 23.98 is 24000/1001

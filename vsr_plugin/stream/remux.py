@@ -146,6 +146,13 @@ class Remux:
             else:
                 tags["timecode"] = now
 
+    @property
+    def hidden(self) -> list[int]:
+        """Which tracks of the output, from 0, are subtitles that nobody sees who does not ask for them."""
+        tracks = [stream.index for stream in self._output.streams if not is_cover(stream)]
+        copies = [copy for copy in self._copies.values() if copy.source.type == "subtitle"]
+        return [tracks.index(copy.target.index) for copy in copies if not copy.source.disposition & Disposition.default]
+
     def until(self, time: Fraction | None) -> None:
         """Write all packets that come before ``time`` (in seconds of the output), or all that are left."""
         while (packet := self._next()) is not None:

@@ -11,27 +11,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
-import numpy as np
-import torch
 from av.error import ArgumentError, FFmpegError
 
 from ..device import torch_threads
 from ..errors import OutputError, UsageError
 from .clock import OutputClock
 from .containers.matroska_header import state_aspect
-from .copies import told_tags
+from .containers.mov_header import hide_tracks
+from .copies import MP4_KINDS, add_copy, told_tags
 from .encoder import (
     STILL_IMAGES,
     add_encoder,
+    check_container,
     choose_codec,
     choose_pixel_format,
     encoded_size,
+    holds,
     states_aspect,
 )
 from .layout import layout
 from .opening import open_container
 from .orientation import Turn, scaled
-from .planes import write_planes
+from .planes import padded, write_planes
 from .rate import NO_B_FRAMES
 from .remux import Remux, drop, metadata_options
 from .sequence import is_pattern
@@ -54,8 +55,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STATING = {".m4v", ".mk3d", ".mkv", ".mov", ".mp4", ".qt", ".webm"}  # their headers state rotation and HDR metadata
-
-
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # H.273, table 3: with another one, the frames look wrong
 
 
@@ -116,6 +115,7 @@ class Writer:
         self.written = Written(
             codec=codec, pixel_format=pixel_format, width=width, height=height, transposed=transposed
         )
+        check_container(self._suffix, codec, pixel_format)
         form = layout(pixel_format)
         keeps_alpha = form is not None and len(form.components) in (2, 4)
         self._loses_alpha = frame.has_alpha and not keeps_alpha
@@ -148,6 +148,8 @@ class Writer:
             self._stream = self._lay_out(lambda: self._add_stating(side_data, frame))
             if keeps_alpha and codec.startswith("libvpx"):
                 self._stream.metadata["alpha_mode"] = "1"  # without it browsers do not look for transparency
+            if "stereo_mode" in self._stream.metadata and self._output.format.name in ("matroska", "webm"):
+                stated.add("3D")
         repeated = {"the resolution"}
         if self._suffix in STILL_IMAGES:
             repeated = WRITTEN.get(codec, set())
@@ -225,7 +227,7 @@ class Writer:
         self._tell_transparency(frame)
         if self._turn:
             frame = self._turn(frame)
-        video_frame = write_planes(_padded(frame, self.written.width, self.written.height), self.written.pixel_format)
+        video_frame = write_planes(padded(frame, self.written.width, self.written.height), self.written.pixel_format)
         if self._stills is not None:
             for name, why in self._stills.keep(self._clock.count, frame.side_data).items():
                 self._drop(name, why)
@@ -258,8 +260,11 @@ class Writer:
             self._remux.until(None)
         kind, codec, index = self._output.format.name, self.written.codec, self._stream.index
         track = sum(stream.type != "attachment" for stream in list(self._output.streams)[:index])
+        hidden = self._remux.hidden if self._remux is not None and kind in MP4_KINDS else []
         self._output.close()
         self._closing.close()
+        if hidden:
+            hide_tracks(self._file, hidden)
         if kind in ("matroska", "webm") and self._ratio not in (None, 1):
             stated = state_aspect(self._file, self._ratio, track)
             if not stated and not states_aspect(codec, "another"):
@@ -352,9 +357,9 @@ class Writer:
         hdr = side_data.encoder_options(self.written.codec)
         kind = self._carrier(self.written.codec) if side_data else None
         if kind is None:
-            stream = self._add_stream(self._output, frame, hdr)
-            self._context = stream.codec_context
-            return stream
+            plain = self._add_stream(self._output, frame, hdr)
+            self._context = plain.codec_context
+            return plain
         header = BytesIO()
         carrier = av.open(header, "w", format=kind, container_options={"movflags": "empty_moov+frag_keyframe"})
         self._closing.callback(carrier.close)
@@ -362,35 +367,18 @@ class Writer:
         carrier.start_encoding()
         stating = template(header.getvalue(), side_data)
         self._closing.callback(stating.close)
-        stream = self._output.add_stream_from_template(stating.streams.video[0], opaque=True)
-        stream.codec_context.extradata = self._context.extradata
-        stream.codec_context.codec_tag = self._context.codec_tag
+        stream = add_copy(self._output, stating.streams.video[0])
+        stated, made = stream.codec_context, self._context
+        stated.extradata, stated.codec_tag, stated.pix_fmt = made.extradata, made.codec_tag, made.pix_fmt
+        stated.width, stated.height = (
+            made.width,
+            made.height,
+        )  # which no header tells of MPEG-4, as little as VP9's format
         stream.time_base = self._clock.ticks
-        return stream
+        return stream  # type: ignore[no-any-return]
 
     def _carrier(self, codec: str) -> str | None:
         """A kind of MP4 in whose header this codec's side data can be stated for the output; None if there is none."""
         if self._suffix not in _STATING:
             return None
-        for kind in ("mp4", "mov"):
-            with av.open(BytesIO(), "w", format=kind) as carrier:
-                if codec in carrier.supported_codecs:
-                    return kind
-        return None
-
-
-def _padded(frame: Frame, width: int, height: int) -> Frame:
-    """The frame with its last row and column repeated where the encoder wants an even size."""
-    rows, columns = height - frame.height, width - frame.width
-    if not rows and not columns:
-        return frame
-
-    def pad(plane: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
-        missing = [(0, want - have) for want, have in zip(shape, plane.shape, strict=True)]
-        return torch.from_numpy(np.pad(plane.numpy(), missing, mode="edge"))
-
-    chroma = frame.color.chroma_shape(height, width)
-    shapes = [
-        chroma if index in (1, 2) and not frame.is_gray else (height, width) for index in range(len(frame.planes))
-    ]
-    return replace(frame, planes=tuple(pad(plane, shape) for plane, shape in zip(frame.planes, shapes, strict=True)))
+        return next((kind for kind in ("mp4", "mov") if holds(f".{kind}", codec)), None)
