@@ -316,6 +316,19 @@ def test_existing_outputs_are_skipped_and_failures_are_in_the_json(tmp_path: Pat
     assert f'"source": "{tmp_path / "bad.png"}", "error": ' in bad
 
 
+def test_the_last_file_of_a_folder_fails_as_any_other_does(tmp_path: Path) -> None:
+    for name in ("in/a.png", "in/sub/bad.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (16, 16)).save(tmp_path / name)
+    (tmp_path / "in/sub/bad.png").write_text("no image")
+    for made in ("1 of 2", "0 of 1"):
+        done = encode("in", "-o", "out", "--skip-existing", "--json", folder=tmp_path)
+        assert done.returncode == 1
+        assert "Error: in/sub/bad.png: " in done.stderr
+        assert done.stderr.splitlines()[-1] == f"{made} files written, 1 failed"
+        assert '"error": ' in done.stdout.splitlines()[-1]
+
+
 def test_a_failed_file_is_named_with_its_folder(tmp_path: Path) -> None:
     for name in ("in/a.png", "in/sub/a.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

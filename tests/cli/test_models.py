@@ -47,6 +47,11 @@ def test_json_lists_every_model_and_scale_with_what_was_measured() -> None:
     assert by_key["edsr-baseline", 3]["quality"] == "best"
 
 
+def test_a_model_without_weights_that_is_asked_for_is_named() -> None:
+    result = CliRunner().invoke(app(), ["models", "drcn"], catch_exceptions=False)
+    assert result.stderr == "--all lists 3 more without weights: drcn ×2, drcn ×3, drcn ×4.\n"
+
+
 def test_the_table_has_what_can_be_used_and_with_all_the_rest_behind_it() -> None:
     usable, every = listed(), listed("--all")
     assert len(usable) == sum("tuned_for" not in row for row in manifest().values())

@@ -55,6 +55,21 @@ def test_a_window_is_as_large_as_the_frame_or_as_there_is_room() -> None:
     assert viewer.natural_size(FLAT, (1000, 1024)) == (1000, 250 + BAR)
 
 
+def test_the_time_at_the_mouse_stands_above_the_time_bar() -> None:
+    viewer = Viewer(1.0)
+    plain = drawn(viewer)
+    viewer.move(WIDTH // 2, HEIGHT + 5, held=False)
+    there = drawn(viewer)
+    changed = np.argwhere((there != plain).any(2))
+    assert changed[:, 0].min() >= HEIGHT - 30
+    assert changed[:, 0].max() < HEIGHT
+    assert changed[:, 1].mean() == pytest.approx(WIDTH / 2, abs=10)
+    viewer.move(WIDTH - 1, HEIGHT + 5, held=False)
+    assert (drawn(viewer) != plain)[:, -20:].any(), "all of it is inside"
+    viewer.move(WIDTH // 2, HEIGHT - 50, held=False)
+    assert (drawn(viewer) == plain).all()
+
+
 def test_the_split_line_follows_the_mouse() -> None:
     viewer = Viewer(1.0)
     drawn(viewer)

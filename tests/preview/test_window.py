@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,9 +22,10 @@ import pytest
 
 from tests.stream.conftest import Media
 from vsr_plugin.errors import BackendError, OutputError
-from vsr_plugin.preview import DisplayedFrame, Status
+from vsr_plugin.preview import VIEWS, DisplayedFrame, Status
 from vsr_plugin.preview.canvas import BAR, GROUND, LEAST_WIDTH, STRIP
 from vsr_plugin.preview.networks import Networks
+from vsr_plugin.preview.viewer import Viewer
 from vsr_plugin.preview.window import Window, check_display, save
 
 from .conftest import CLIP, Play, network_frame
@@ -349,6 +351,32 @@ def test_a_window_that_is_opened_again_has_its_size_again(monkeypatch: pytest.Mo
     while len(sizes) < 5:  # what moves a window to draw itself, where it has not
         window.run(1.5)
     assert sizes[2:5] == [(WIDTH, HEIGHT + STRIP), (WIDTH, HEIGHT + STRIP + 1), (WIDTH, HEIGHT + STRIP)]
+
+
+def test_no_key_is_lost_while_something_is_drawn(monkeypatch: pytest.MonkeyPatch, play: Play) -> None:
+    """OpenCV gives the last key since it was asked: four that are pressed one after the other in one slow drawing."""
+    typed = list("vvv[")
+    drawing = threading.Event()
+
+    def slow(viewer: Viewer, *_: object) -> np.ndarray[Any, Any]:
+        drawing.set()
+        time.sleep(0.3)
+        drawing.clear()
+        return np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+
+    def key(_: int) -> int:
+        time.sleep(0.01)
+        return ord(typed.pop(0)) if drawing.is_set() and typed else -1
+
+    for name in ("namedWindow", "setMouseCallback", "imshow", "resizeWindow", "destroyAllWindows", "waitKey"):
+        monkeypatch.setattr(cv2, name, lambda *_: None)
+    monkeypatch.setattr(cv2, "waitKeyEx", key)
+    monkeypatch.setattr(cv2, "getWindowProperty", lambda *_: 1.0)
+    monkeypatch.setattr(Viewer, "draw", slow)
+    window = Window(play(paused=True), Path())
+    while typed or not window._viewer.loupe:
+        window.run(0.5)
+    assert window._viewer.view == VIEWS[3]
 
 
 def test_what_there_is_no_time_to_draw_is_counted(monkeypatch: pytest.MonkeyPatch, play: Play) -> None:

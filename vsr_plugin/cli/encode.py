@@ -231,6 +231,7 @@ def encode(
         for target in [Path(target) for _, target in jobs]:
             if skip_existing or fresh or not is_finished(target):  # else it is said when the settings are known
                 remove_finished(target)
+    several = len(jobs) > 1
     if skip_existing:
         jobs = skip_finished(jobs, quiet=quiet)
     with ExitStack() as cleanup:
@@ -248,6 +249,7 @@ def encode(
             executor=executor,
             quiet=quiet,
             as_json=as_json,
+            several=several,
         )
         run.check(jobs)
         if executor is not None and jobs:

@@ -90,9 +90,10 @@ def list_models(
     quantized = [f"{row['model']} ×{row['scale']}" for row in rows if row["int8"]]
     if quantized:
         typer.echo(f"--precision int8: {', '.join(quantized)}", err=True)
-    hidden = len(rows) - len(shown)
+    hidden = [f"{row['model']} ×{row['scale']}" for row in rows if row not in shown]
     if hidden:
-        typer.echo(f"--all lists {hidden} more without weights.", err=True)
+        which = f": {', '.join(hidden)}" if name else ""
+        typer.echo(f"--all lists {len(hidden)} more without weights{which}.", err=True)
 
 
 @models.command()

@@ -41,6 +41,7 @@ class Run:
         executor: Makes the segments elsewhere; None for this process.
         quiet: Say nothing but errors.
         as_json: Print a line for programs for each file.
+        several: Whether one file that cannot be done leaves others, which may be done already.
     """
 
     networks: Networks
@@ -54,6 +55,7 @@ class Run:
     executor: Cluster | None
     quiet: bool
     as_json: bool
+    several: bool
     _unsuitable: dict[str, VsrError] = field(default_factory=dict, init=False)
     _kept: set[tuple[int, int]] = field(default_factory=set, init=False)  # files that no job may replace
 
@@ -70,7 +72,7 @@ class Run:
         for source, target in jobs:
             if target != "-" and self._kept & identities([target]):
                 raise UsageError(f"{target} is an input, too: name another output for {source}")
-        if len(jobs) == 1:
+        if jobs and not self.several:
             self._check_names(*jobs[0])
             check_input(jobs[0][0], *self.networks.size)
 
@@ -94,7 +96,7 @@ class Run:
                 place = f"{number} of {len(jobs)}: " if len(jobs) > 1 else ""
                 report = self._encode(source, target, label=place + _name(source))
             except Exception as error:
-                if len(jobs) == 1:
+                if not self.several:
                     raise
                 failed += 1
                 say_error(error, of=source)
@@ -106,7 +108,7 @@ class Run:
             done += 1
             damaged += report.damaged > 0
             self._say(report, source, target)
-        if len(jobs) > 1 and not self.quiet:
+        if self.several and jobs and not self.quiet:
             console().print(closing_line(len(jobs), done, failed, damaged), markup=False)
         return not failed and not damaged
 

@@ -112,6 +112,13 @@ def add_loupe(image: Image, shown: DisplayedFrame, at: tuple[int, int], mouse: t
     image[y : y + high, x : x + wide] = loupe
 
 
+def add_time(image: Image, x: int, seconds: float) -> None:
+    """Draw the time above the time bar, at the mouse and inside the image."""
+    text = clock(seconds)
+    room = image.shape[1] - _length(text, 15, 600) - 4
+    _words(image, text, max(4, min(x - _length(text, 15, 600) // 2, room)), image.shape[0] - 8)
+
+
 def strip(status: Status, times: Sequence[tuple[float, float]], width: int, now: float) -> Image:
     """The part below the image, (STRIP, width, 3): time bar, figures, and a graph of what frames took.
 

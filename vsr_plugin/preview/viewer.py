@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from . import VIEWS
-from .canvas import BAR, GROUND, HANDLE, LEAST_WIDTH, STRIP, add_keys, add_labels, add_loupe, compose, strip
+from .canvas import BAR, GROUND, HANDLE, LEAST_WIDTH, STRIP, add_keys, add_labels, add_loupe, add_time, compose, strip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,6 +78,11 @@ class Viewer:
         """Of the time bar and the figures below it, as far as they are wanted."""
         return STRIP if self.figures else BAR
 
+    @property
+    def points_at_bar(self) -> bool:
+        """Whether the mouse is on the time bar."""
+        return self._mouse is not None and 0 <= self._mouse[1] - (self._size[1] - self.rows) <= BAR
+
     def natural_size(self, shown: DisplayedFrame, most: tuple[int, int]) -> tuple[int, int]:
         """(width, height) in which all is seen as large as it is, or as large as there is room."""
         height, width = shown.network.shape[:2]
@@ -126,6 +131,8 @@ class Viewer:
             add_loupe(area, shown, layout.pixel(*mouse), mouse, self.zoom)
         if self.keys:
             add_keys(area, status.models)
+        if self._mouse and self.points_at_bar and status.duration:
+            add_time(area, self._mouse[0], min(self._mouse[0] / size[0], 1.0) * status.duration)
         below = strip(status, times, area.shape[1], now)[: self.rows]
         return np.concatenate([area, below])[: size[1], : size[0]]
 

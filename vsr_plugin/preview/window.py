@@ -7,8 +7,10 @@ import os
 import sys
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +103,8 @@ class Window:
         self._asked_at = 0.0
         self._size = (0, 0)  # of what is drawn
         self._said = ""  # what came of the last key, until the next one
+        self._drawing = self._stale = False
+        self._events: deque[Callable[[], object]] = deque()  # what keys and mouse did while something was drawn
         self._actions: dict[int, Callable[[], object]] = {
             ord(" "): player.pause,
             ord(","): lambda: player.step(-1),
@@ -138,9 +142,10 @@ class Window:
             drawn, mended, opened = 0.0, False, time.monotonic()
             while not self._closed and (end is None or time.monotonic() < end):
                 before = self._shown.number if self._shown else 0
-                shown = self._player.wait(before, _TICK)
+                shown = self._player.wait(before, 0.0 if self._stale else _TICK)
                 self._shown = shown or self._shown
-                if shown is not None or time.monotonic() - drawn > _REFRESH or self._window_size() != self._size:
+                due = shown is not None or self._stale
+                if due or time.monotonic() - drawn > _REFRESH or self._window_size() != self._size:
                     began = time.monotonic()
                     self._draw()
                     drawn = time.monotonic()
@@ -149,6 +154,8 @@ class Window:
                     if not mended and not self._full and self._shown is not None and drawn - opened > _SETTLED:
                         mended = True
                         self._mend()
+                while self._events:
+                    self._events.popleft()()
                 self._press(cv2.waitKeyEx(1))
                 if not self._visible():
                     return
@@ -186,10 +193,19 @@ class Window:
             if not self._full:
                 cv2.resizeWindow(self._name, *natural)
         self._size = self._window_size()
-        cv2.imshow(
-            self._name,
-            self._viewer.draw(self._shown, self._status(), self._player.times, time.monotonic(), self._size),
-        )
+        self._drawing, self._stale = True, False
+        try:
+            # OpenCV keeps one key, the last: those that come while this takes its time must be asked for meanwhile.
+            with ThreadPoolExecutor(1) as other:
+                image = other.submit(
+                    self._viewer.draw, self._shown, self._status(), self._player.times, time.monotonic(), self._size
+                )
+                while not image.done():
+                    if (key := cv2.waitKeyEx(1)) >= 0:
+                        self._events.append(partial(self._press, key))
+        finally:
+            self._drawing = False
+        cv2.imshow(self._name, image.result())
 
     def _window_size(self) -> tuple[int, int]:
         """(width, height) of what is to be drawn: as large as the window is, or will be as soon as it obeys."""
@@ -227,6 +243,9 @@ class Window:
         )
 
     def _on_mouse(self, event: int, x: int, y: int, flags: int, _: Any) -> None:
+        if self._drawing:  # from the viewer, who must not change meanwhile
+            self._events.append(partial(self._on_mouse, event, x, y, flags, _))
+            return
         if self._shown is None:
             return
         part = None
@@ -238,8 +257,13 @@ class Window:
             part = self._viewer.move(x, y, held=bool(flags & cv2.EVENT_FLAG_LBUTTON))
         if part is not None:
             self._player.seek(part * self._player.status().duration)
-        if flags & cv2.EVENT_FLAG_LBUTTON or event == cv2.EVENT_MOUSEWHEEL or self._viewer.loupe:
-            self._draw()
+        if (
+            flags & cv2.EVENT_FLAG_LBUTTON
+            or event == cv2.EVENT_MOUSEWHEEL
+            or self._viewer.loupe
+            or self._viewer.points_at_bar
+        ):
+            self._stale = True
 
     def _press(self, key: int) -> None:
         if key < 0:
@@ -253,7 +277,7 @@ class Window:
                 self._said = f"no model {chr(key)}: ? has the keys"
         elif key in self._actions:
             self._actions[key]()
-        self._draw()
+        self._stale = True
 
     def _rescale(self, by: int) -> None:
         status = self._player.status()

@@ -377,6 +377,15 @@ function seek() {
 $("time").oninput = () => { seeking = true; if (performance.now() > sought + 150) seek(); };
 $("time").onchange = () => { seek(); leave($("time")); };
 for (const name of ["change", "pointerup", "pointercancel", "blur"]) $("time").addEventListener(name, () => { seeking = false; });
+// The time at the mouse, beside the one that is displayed; of a range, half its handle is beyond either end.
+$("time").onpointermove = (event) => {
+  const { left, width, height } = $("time").getBoundingClientRect(), handle = Math.min(16, height);
+  const part = Math.min(1, Math.max(0, (event.clientX - left - handle / 2) / (width - handle)));
+  $("at").textContent = clock(part * $("time").max);
+  $("at").style.left = `${event.clientX - $("bar").getBoundingClientRect().left}px`;
+  $("at").hidden = !status?.duration;
+};
+$("time").onpointerleave = () => { $("at").hidden = true; };
 $("model").onchange = () => { ask("model", $("model").value, { do: "model", to: $("model").value }); leave($("model")); };
 $("scale").onchange = () => { ask("scale", $("scale").value, { do: "scale", to: +$("scale").value }); leave($("scale")); };
 $("baseline").onchange = () => { setBaseline($("baseline").value); leave($("baseline")); };
