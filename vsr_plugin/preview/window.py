@@ -154,9 +154,9 @@ class Window:
                     if not mended and not self._full and self._shown is not None and drawn - opened > _SETTLED:
                         mended = True
                         self._mend()
+                self._listen()
                 while self._events:
                     self._events.popleft()()
-                self._press(cv2.waitKeyEx(1))
                 if not self._visible():
                     return
         except cv2.error:
@@ -195,14 +195,12 @@ class Window:
         self._size = self._window_size()
         self._drawing, self._stale = True, False
         try:
-            # OpenCV keeps one key, the last: those that come while this takes its time must be asked for meanwhile.
             with ThreadPoolExecutor(1) as other:
                 image = other.submit(
                     self._viewer.draw, self._shown, self._status(), self._player.times, time.monotonic(), self._size
                 )
                 while not image.done():
-                    if (key := cv2.waitKeyEx(1)) >= 0:
-                        self._events.append(partial(self._press, key))
+                    self._listen()
         finally:
             self._drawing = False
         cv2.imshow(self._name, image.result())
@@ -227,7 +225,7 @@ class Window:
             if top + height > self._screen[1]:
                 cv2.moveWindow(self._name, left, max(0, (self._screen[1] - height) // 2 - _TITLE))
         cv2.resizeWindow(self._name, width, height + 1)
-        cv2.waitKey(1)
+        self._listen()
         cv2.resizeWindow(self._name, width, height)
         self._asked_at = time.monotonic()
 
@@ -265,9 +263,13 @@ class Window:
         ):
             self._stale = True
 
+    def _listen(self) -> None:
+        """Hear of keys and the mouse; of keys that have come since the last time, OpenCV keeps one."""
+        key = cv2.waitKeyEx(1)
+        if key >= 0:
+            self._events.append(partial(self._press, key))
+
     def _press(self, key: int) -> None:
-        if key < 0:
-            return
         self._said = ""
         status = self._player.status()
         if ord("1") <= key <= ord("9"):

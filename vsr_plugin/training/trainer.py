@@ -46,9 +46,7 @@ if TYPE_CHECKING:
 VALIDATIONS = 20  # per run, at most
 _HELD_OUT = 8  # images per folder
 _VALIDATION_SHARE = 0.05  # of the time, at most
-_MEASURING = (
-    2  # times the work of its network is what a validation costs, at most: images are rounded and compared, too
-)
+_MEASURING = 3  # times the work of the network is what a validation costs, at most: images are compared, too
 
 
 @dataclass(slots=True)
