@@ -212,6 +212,8 @@ def test_the_time_bar_follows_again_after_a_drag_that_goes_nowhere(browser: Any,
     page.until("document.getElementById('clock').textContent.startsWith('0:01.0')")
     x = box["x"] + 8 + (box["width"] - 16) / 3  # where the handle is
     page.page.mouse.move(x, y)
+    assert page.page.inner_text("#at") == "0:01.00", "the time at the mouse"
+    assert abs(_middle(page.page.locator("#at").bounding_box()) - x) < 1
     page.page.mouse.down()
     page.page.mouse.move(x + 50, y)
     page.page.mouse.move(x, y)
@@ -219,6 +221,10 @@ def test_the_time_bar_follows_again_after_a_drag_that_goes_nowhere(browser: Any,
     page.page.keyboard.press("ArrowRight")  # five seconds on, which is the end
     page.until("+document.getElementById('time').value > 2.5")
     page.close()
+
+
+def _middle(box: dict[str, float]) -> float:
+    return box["x"] + box["width"] / 2
 
 
 def test_everything_can_be_done_by_keyboard(browser: Any, address: str) -> None:
