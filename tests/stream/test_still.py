@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin, features
 
 from vsr_plugin.errors import OutputError
 from vsr_plugin.stream import Encoding
@@ -415,3 +415,21 @@ def test_short_headers_of_images_are_no_crash() -> None:
     chunk = (1).to_bytes(4, "big") + b"pHYs" + b"\0" + bytes(4)
     assert read_still(b"\x89PNG\r\n\x1a\n" + chunk) == {}
     assert read_still(b"\xff\xd8\xff\xe0\x00\x07JFIF\x00\xff\xda\x00\x00") == {}
+
+
+def test_exif_of_the_heif_family_is_carried_or_named(
+    enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """AVIF and HEIC have it in the same place (ISO/IEC 23008-12, annex A)."""
+    if not features.check("avif"):
+        pytest.skip("this Pillow writes no AVIF")
+    exif = Image.Exif()
+    exif[0x010E], exif[0x0112] = "A film", 6
+    before = tmp_path / "in.avif"
+    Image.new("RGB", (64, 48), (200, 30, 30)).save(before, exif=exif)
+    after = Image.open(enlarge(before, "out.png", encoding=Encoding(), strict=True))
+    assert (after.size, after.getexif()[0x010E]) == ((96, 128), "A film")
+    enlarge(before, "out.mkv")
+    assert caplog.text.count("dropping EXIF: ") == 1
+    with pytest.raises(OutputError, match="EXIF would be lost"):
+        enlarge(before, "strict.mkv", strict=True)
