@@ -27,6 +27,7 @@ from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
 from vsr_plugin.models import NetworkSpec
 from vsr_plugin.stream import Encoding, Progress, Selection, Source, default_output, upscale_file
+from vsr_plugin.stream.containers.loop import read_plays
 from vsr_plugin.stream.encode import encode
 from vsr_plugin.stream.encoder import check_encoding
 from vsr_plugin.stream.encoding import DEFAULTS, encoder_options
@@ -808,3 +809,18 @@ def test_no_encoder_makes_threads_real_time(media: Media, nearest: Upscaler, tmp
     upscale_file(media("plain.mp4"), tmp_path / "out.mkv", nearest, encoding=Encoding("libsvtav1"), on_progress=look)
     assert seen == {os.SCHED_OTHER}
     assert os.sched_getscheduler(0) == os.SCHED_OTHER
+
+
+@pytest.mark.parametrize("plays", [0, 1, 5])
+@pytest.mark.parametrize("kind", ["gif", "apng"])
+def test_an_animation_is_played_as_often_as_before(
+    make: Make, enlarge: Enlarge, caplog: pytest.LogCaptureFixture, kind: str, plays: int
+) -> None:
+    option = f"-plays {plays}" if kind == "apng" else f"-loop {({0: 0, 1: -1, 5: 4})[plays]}"
+    before = make(f"-f lavfi -i testsrc2=s=32x32:r=10:d=0.3 {option}", f"in.{kind}")
+    assert read_plays(str(before)) == plays
+    for output in ("gif", "apng"):
+        assert read_plays(str(enlarge(before, f"out.{output}", encoding=Encoding(output)))) == plays
+    with caplog.at_level(logging.INFO, "vsr_plugin"):
+        enlarge(before, "out.mkv", strict=True)
+    assert (f"in.{kind} plays " in caplog.text) == (plays != 1)

@@ -167,7 +167,7 @@ def _of_stream(chance: random.Random, stream: str) -> list[str]:
 
 _STALE = re.compile(
     "encoder|software|duration.*|_statistics.*|bps.*|number_of.*|handler_name|vendor_id|major_brand|minor_version|compatible_brands"
-    "|filename|mimetype|deviceconformancetemplate|wmfsdk.*|isvbr|program_.*"
+    "|filename|mimetype|deviceconformancetemplate|wmfsdk.*|isvbr|program_.*|stereo_mode"
 )
 _UNSAID = {("language", "und"), ("service_name", "Service01"), ("service_provider", "FFmpeg")}
 _IMAGES = ("y4m", "png")
@@ -337,7 +337,7 @@ def judged(chance: random.Random, parts: Parts, enlarge: Enlarge, folder: Path, 
     return [f"{film.name} to {name}: {mistake}" for mistake in mistakes]
 
 
-_SEEDS = (0, 10, 38, 46, 51, 66, 69, 80)
+_SEEDS = (10, 38, 46, 51, 69, 80, 102, 111)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 MP4_KINDS = ("ipod", "mov", "mp4")
 # A codec of each type that PyAV lets every container add that can hold more than PyAV's list says.
 _HOLDERS = {"audio": "aac", "video": "mpeg4", "subtitle": "subrip"}
+# Encoders for containers that do not hold MPEG-4.
+_FILMS = {"flv": "libx264", "mxf": "mpeg2video"}
 # How muxers say that they write what no reader knows.
 _DOUBT = re.compile(r"may not be recognized|may be unplayable")
 _NO_TAG = "\0\0\0\0"
@@ -214,6 +216,8 @@ def unheld(output: OutputContainer, streams: Sequence[Any]) -> list[str]:
         tags = {key: value for key, value in stream.metadata.items() if key.lower() not in told}
         if held and index < len(held.streams):
             kept: Mapping[str, str] = held.streams[index].metadata
+        elif held:  # FLV shows no more than its first packets
+            kept = {}
         else:
             kept = {"language": _untold_language(tags.get("language", ""), stream.type, kind)}
         if not holds_all and (missing := _missing(tags, kept)):
@@ -264,9 +268,8 @@ def _held(output: OutputContainer, streams: Sequence[Any]) -> tuple[InputContain
             attempt.metadata.update(output.metadata)
             attempt.set_chapters(output.chapters())
             for stream in streams:
-                with suppress(ValueError):  # its place is another codec's
-                    film = stream.type == "video" and not stream.disposition & _OF_FRAMES and bool(options)
-                    added = _stand_in(attempt) if film else add_copy(attempt, stream)
+                with suppress(ValueError):  # it has no place
+                    added = _stand_in(attempt, stream)
                     added.metadata.update(kept_tags(stream.metadata, output.format.name))
                     added.disposition = Disposition(stream.disposition)
                     placed.append(stream)
@@ -280,11 +283,24 @@ def _held(output: OutputContainer, streams: Sequence[Any]) -> tuple[InputContain
         return _held(output, early) if 0 < len(early) < len(streams) else (None, list(streams))
 
 
-def _stand_in(output: OutputContainer) -> Any:
-    """A film in the place of one that is encoded anew, whose codec MP4 may not hold."""
-    stream: Any = output.add_stream("mpeg4", rate=25)
-    stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-    return stream
+def _stand_in(output: OutputContainer, stream: Any) -> Any:
+    """A stream in ``output`` for one that comes in another codec: a film that is encoded anew, or converted text.
+
+    Raises:
+        ValueError: nothing of this type has a place in ``output``.
+    """
+    if stream.type == "video" and not stream.disposition & _OF_FRAMES:
+        with suppress(ValueError):
+            film: Any = output.add_stream(_FILMS.get(output.format.name, "mpeg4"), rate=25)
+            film.width, film.height, film.pix_fmt = 64, 64, "yuv420p"
+            return film
+    try:
+        return add_copy(output, stream)
+    except ValueError:
+        if stream.type != "subtitle":
+            raise
+        with trial(output) as place:
+            return output.add_stream_from_template(place.add_stream("mov_text"), opaque=True)
 
 
 def _missing(tags: Mapping[str, str], held: Mapping[str, str]) -> list[str]:

@@ -16,6 +16,7 @@ from av.error import ArgumentError, FFmpegError
 from ..device import torch_threads
 from ..errors import OutputError, UsageError
 from .clock import OutputClock
+from .containers.loop import loop_options, read_plays
 from .containers.matroska_header import state_aspect
 from .containers.mov_header import hide_tracks
 from .copies import MP4_KINDS, add_copy, told_tags
@@ -322,6 +323,13 @@ class Writer:
         elif self._suffix in (".avi", ".mxf"):
             # They count frames: a shift, because sound is primed before 0, would round to a whole one.
             options = {"avoid_negative_ts": "disabled"}
+        plays = read_plays(self._source.path)
+        if plays is not None:
+            looped = loop_options(self._suffix, plays)
+            options |= looped
+            if plays != 1 and not looped and self._suffix not in STILL_IMAGES:
+                often = f"{plays} times" if plays else "again and again"
+                log.info("%s plays %s: %s files do not say so", self._source.name, often, self._suffix)
         output = open_container(self._target(), self.name, kind, options)
         self._closing.callback(output.close)
         return output

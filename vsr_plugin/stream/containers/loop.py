@@ -1,0 +1,37 @@
+"""How often an animation is played, which FFmpeg's demuxers do not tell (GIF89a; PNG, third edition, 11.3.6.1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_HEAD = 1 << 16  # bytes in which it stands
+_GIF = b"\x21\xff\x0bNETSCAPE2.0\x03\x01"
+_PNG, _ANIMATION = b"\x89PNG\r\n\x1a\n", b"acTL"
+
+
+def read_plays(path: str) -> int | None:
+    """How often the GIF or PNG of this name is to be played, 0 for without end; None if it is no animation.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if not Path(path).is_file():
+        return None
+    with Path(path).open("rb") as file:
+        head = file.read(_HEAD)
+    if head.startswith(b"GIF8"):
+        at = head.find(_GIF) + len(_GIF)
+        if at < len(_GIF):
+            return 1
+        again = int.from_bytes(head[at : at + 2], "little")
+        return again + 1 if again else 0
+    if head.startswith(_PNG) and (at := head.find(_ANIMATION)) > 0:
+        return int.from_bytes(head[at + 8 : at + 12])
+    return None
+
+
+def loop_options(suffix: str, plays: int) -> dict[str, str]:
+    """Options of the muxer for files of this suffix that let them be played so often; none if they do not say it."""
+    if suffix == ".gif":
+        return {"loop": str(plays - 1 or -1) if plays else "0"}
+    return {"plays": str(plays)} if suffix == ".apng" else {}
