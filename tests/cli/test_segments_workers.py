@@ -119,6 +119,8 @@ def test_killed_with_workers_the_same_command_goes_on(whole_tree: bool, film: Pa
     assert len(workers) == 2
     own = os.getpriority(os.PRIO_PROCESS, 0)
     assert {os.getpriority(os.PRIO_PROCESS, pid) for pid in workers} == {own}, "no less of the processor than one go"
+    told = [Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") for pid in workers]
+    assert all(b"MALLOC_ARENA_MAX=2" in each for each in told), "they do not grow with the threads of every codec"
     for pid in processes if whole_tree else [process.pid]:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

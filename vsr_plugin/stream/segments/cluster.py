@@ -50,6 +50,7 @@ _ENVIRONMENT = {
     "RAY_DEDUP_LOGS": "0",  # what is held back is printed at the end, by our thread
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of several segments that fail, one is raised, and the others are not printed
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # `uv run`: workers start as ever, not through uv in a copy of the folder
+    "MALLOC_ARENA_MAX": "2",  # else glibc keeps memory of every codec's threads, and workers grow by a fifth
     "RAY_worker_niceness": "0",  # workers give way as little as the command itself, and not to all that runs beside
     "RAY_gcs_server_port_wait_time_s": "60",  # a busy machine may need more than 30 to start a server
 }
