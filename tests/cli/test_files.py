@@ -130,6 +130,20 @@ def test_the_longest_names(media: Media, run: Run, tmp_path: Path, letter: str) 
     assert run("all/z.mkv", "-o", "n" * 300 + ".mkv", "-n", 1) == 1
 
 
+def test_names_that_are_too_long_for_a_file(media: Media, run: Run, tmp_path: Path, capfd: Say) -> None:
+    shutil.copy(media("lossless.mkv"), "a.mkv")
+    name = f"{'x' * 300}.mkv"
+    assert run("a.mkv", "-o", name) == 1
+    assert capfd.readouterr().err == f"Error: Cannot write {name}: File name too long\n"
+    assert run(name) == 1
+    assert capfd.readouterr().err == f"Error: No such file: {name}\n"
+    assert run(name, "a.mkv", "-o", "results/") == 1, "and the other one is done"
+    assert f"No such file: {name}" in capfd.readouterr().err
+    assert _there(tmp_path / "results") == ["a_espcn_x2.mkv"]
+    assert run("a.mkv", "-o", f"{'x' * 300}/") == 1
+    assert capfd.readouterr().err == f"Error: Cannot make the folder {'x' * 300}: File name too long\n"
+
+
 def test_the_unexpected_does_not_stop_a_batch(
     media: Media, run: Run, tmp_path: Path, capfd: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:

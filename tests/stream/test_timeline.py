@@ -304,9 +304,12 @@ def test_a_time_code_goes_on_where_the_cut_begins(
     assert video(after)["tags"]["timecode"] == code
 
 
-def test_a_drop_frame_time_code_leaves_out_two_numbers(made: Made, enlarge: Enlarge) -> None:
+def test_a_drop_frame_time_code_leaves_out_two_numbers(
+    made: Made, enlarge: Enlarge, caplog: pytest.LogCaptureFixture
+) -> None:
     after = enlarge(made("drop.mov"), "out.mov", start=Fraction(1, 2))
     assert video(after)["tags"]["timecode"] == "00:01:00;06"
+    assert "dropping" not in caplog.text, "the rate is that of the film, at which there is such a code"
 
 
 @pytest.mark.parametrize(

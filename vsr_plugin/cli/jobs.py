@@ -39,7 +39,7 @@ def find_jobs(
     from ..stream.output import default_output, identities, tag
     from ..stream.sequence import ImageSequence
 
-    if output is None and (folders := [name for name in inputs if Path(name).is_dir()]):
+    if output is None and (folders := [name for name in inputs if _is_folder(name)]):
         raise UsageError(f"{folders[0]} is a folder: say where its results go with -o FOLDER")
     if output is None and len(inputs) == 2:
         second = inputs[1]
@@ -50,12 +50,12 @@ def find_jobs(
                 f"{second} exists. To overwrite it, use -o {second} -y; to enlarge both files, use -o FOLDER"
             )
         return [(inputs[0], second)]
-    folder = output is not None and output != "-" and (Path(output).is_dir() or output.endswith(("/", "\\")))
+    folder = output is not None and output != "-" and (_is_folder(output) or output.endswith(("/", "\\")))
     found = [each for name in inputs for each in _files(name, f"_{tag(model, scale, marks)}")]
     sources = [source for source, _ in found]
     if output is not None and not folder:
-        several = len(sources) > 1 or any(Path(name).is_dir() for name in inputs)
-        if several and not Path(output).exists() and not Path(output).suffix and output != "-":
+        several = len(sources) > 1 or any(_is_folder(name) for name in inputs)
+        if several and not os.path.lexists(output) and not Path(output).suffix and output != "-":
             folder = True
         elif len(sources) > 1:
             raise UsageError(f"Expected a folder for {len(sources)} inputs, got -o {output}")
@@ -73,6 +73,10 @@ def find_jobs(
         (source, str(default_output(source, model, scale, place, marks=marks)))
         for source, place in zip(sources, places, strict=True)
     ]
+
+
+def _is_folder(name: str) -> bool:
+    return os.path.isdir(name)  # noqa: PTH112 - a name may be too long
 
 
 def check_stdout(jobs: list[tuple[str, str]], *, as_json: bool) -> None:
@@ -114,7 +118,7 @@ def _files(name: str, ours: str) -> list[tuple[str, Path]]:
     from ..stream.encoder import STILL_IMAGES
 
     folder = Path(name)
-    if name == "-" or not folder.is_dir():
+    if name == "-" or not _is_folder(name):
         return [(name, Path())]
     known = _VIDEOS | STILL_IMAGES.keys()
     files = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.suffix.lower() in known)

@@ -290,8 +290,11 @@ def _stand_in(output: OutputContainer, stream: Any) -> Any:
         ValueError: nothing of this type has a place in ``output``.
     """
     if stream.type == "video" and not stream.disposition & _OF_FRAMES:
+        rate = stream.average_rate  # by which time codes count
+        if rate is None or max(rate.numerator, rate.denominator) >= 1 << 16:  # MPEG-4 has 16 bits for each
+            rate = 25
         with suppress(ValueError):
-            film: Any = output.add_stream(_FILMS.get(output.format.name, "mpeg4"), rate=25)
+            film: Any = output.add_stream(_FILMS.get(output.format.name, "mpeg4"), rate=rate)
             film.width, film.height, film.pix_fmt = 64, 64, "yuv420p"
             return film
     try:
