@@ -45,7 +45,8 @@ def works(architectures: list[int], *, everything: bool) -> Iterator[tuple[Any, 
 def small_works(architecture: int, names: str = "") -> Iterator[tuple[str, Any]]:
     """(key, work) of small cases, of odd sizes: all in float16; in every dtype the first one of every kernel.
 
-    What is for some GPUs alone has no other test, and is there in all its dtypes.
+    What is for Hopper alone has no other test, and is there in all its dtypes. `…_ampere` differs from it in products
+    only, and is the same for all GPUs: of other scales than the first, one format is enough.
 
     Args:
         architecture: Those that run on it.
@@ -55,7 +56,9 @@ def small_works(architecture: int, names: str = "") -> Iterator[tuple[str, Any]]
     for case in import_module("vsr_plugin.kernels.cases").CASES:
         for dtype in (torch.float16, torch.bfloat16, torch.float32):
             key = f"{case.kernel}: {case.name}, {str(dtype).removeprefix('torch.')}"
-            wanted = dtype == torch.float16 or case.kernel not in seen or case.gpus is not None
+            wanted = dtype == torch.float16 or case.kernel not in seen or case.kernel.endswith("_hopper")
+            if case.kernel.endswith("_ampere"):
+                wanted &= architecture != 90 and ("×3" in case.name or "8 bits" in case.name)
             if wanted and case.runs_on(architecture, dtype) and re.search(names, key):
                 yield key, case.prepare(*_small_size(case.kernel, dtype), dtype, torch.device("cpu"))
         seen.add(case.kernel)
