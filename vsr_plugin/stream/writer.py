@@ -377,11 +377,9 @@ class Writer:
         self._closing.callback(stating.close)
         stream = add_copy(self._output, stating.streams.video[0])
         stated, made = stream.codec_context, self._context
-        stated.extradata, stated.codec_tag, stated.pix_fmt = made.extradata, made.codec_tag, made.pix_fmt
-        stated.width, stated.height = (
-            made.width,
-            made.height,
-        )  # which no header tells of MPEG-4, as little as VP9's format
+        stated.extradata, stated.codec_tag = made.extradata, made.codec_tag
+        # Not every header tells these: of MPEG-4 no size, of VP9 no format.
+        stated.width, stated.height, stated.pix_fmt = made.width, made.height, made.pix_fmt
         stream.time_base = self._clock.ticks
         return stream  # type: ignore[no-any-return]
 
