@@ -174,6 +174,7 @@ def _head() -> Iterator[tuple[Path, str, str]]:
         place = Path(folder)
         environment = {**os.environ, "RAY_TMPDIR": folder, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
         environment["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+        environment["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # by which a forked server of clients may abort
         for _ in range(3):  # on a busy machine Ray may not come up within its minute
             with socket.socket() as one, socket.socket() as other:
                 for free in (one, other):

@@ -174,8 +174,9 @@ class Cluster:
                     break
                 except Exception as error:  # Ray raises that itself
                     ray.shutdown()  # else it stays in the state of a client, and would not start here any more
-                    # Its servers may fail to start on a busy machine, and do the next time; on a cluster, one for us.
-                    if not pauses or (self._address and "server failed" not in str(error)):
+                    # Its servers may fail to start on a busy machine, and do the next time; on a cluster, the one for
+                    # us, whose process is forked among gRPC's threads and may abort there.
+                    if not pauses or (self._address and not isinstance(error, ConnectionAbortedError)):
                         raise self._no_ray(error) from error
                     log.debug("Ray does not start, and is started again: %s", error)
                     time.sleep(pauses.pop(0))
