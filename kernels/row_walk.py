@@ -9,6 +9,7 @@ import torch
 
 from .convolution import peak_of
 from .launch import check_offsets, processors
+from .products import PIXELS
 from .strip import segment_rows
 from .whole import WholeKernel
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from .launch import Tuned
     from .reference import Layer, SampleFormat
     from .whole import PackedNetwork, Run
-
-
-_COLUMNS = 64  # of a strip, the halo's among them
 
 
 def whole_kernels(
@@ -79,7 +77,7 @@ def _walk(tuned: Tuned, config: dict[str, Any], resident: int, lag: int) -> Run:
         n, _, height, width = x.shape
         check_offsets(x)
         out = network.empty(x, target, dtype) if out is None else out
-        strips = n * -(-width // (_COLUMNS - 2 * network.halo))
+        strips = n * -(-width // (PIXELS.value - 2 * network.halo))
         segment = segment_rows(strips, height, 2 * network.halo + lag, processors(x.device), resident)
         tuned(
             lambda _: (strips * -(-height // segment),),

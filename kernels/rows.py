@@ -2,8 +2,8 @@
 
 A row lies as [channels / 8][pixels][8 channels], so that the row moved by a pixel is the same matrix, 16 bytes
 further: taps to the side cost no copy. Taps down are in N, the columns of the product: a row adds to the sums of three
-rows at once, which stay in registers and move up by one when the row is done. So every activation is stored once and
-read three times, not nine. See `products` for how a row is multiplied.
+rows at once (of five, where there are 5 × 5 taps), which stay in registers and move up by one when the row is done. So
+every activation is stored once and read three times, not nine. See `products` for how a row is multiplied.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Films with anything in them into any container: all comes out as it went in, or just the difference is said.
 
-Streams, tags, chapters, dispositions, side data and cropping are drawn at random. Judged by ffprobe.
+Streams, tags, chapters, dispositions, side data and cropping are drawn at random. ffprobe judges streams and chapters,
+PyAV tags, dispositions and what frames say, for Debian's ffprobe does not know all of them.
 """
 
 from __future__ import annotations
@@ -174,17 +175,10 @@ _IMAGES = ("y4m", "png")
 
 
 def _shown(path: Path) -> dict[str, Any]:
-    """What ffprobe finds in a file, and what the first frame says."""
+    """What a file says of its streams, and its first frame of itself."""
     found = probe(path, "-show_streams", "-show_chapters", "-show_format", "-show_programs")
     for program in found["programs"]:
         found["format"]["tags"] = found["format"].get("tags", {}) | program.get("tags", {})
-    with av.open(path) as container:  # whose FFmpeg reads more of a stream's tags and marks than an older ffprobe
-        for one, stream in zip(found["streams"], container.streams, strict=False):
-            one["tags"] = dict(stream.metadata)
-            if isinstance(stream, av.VideoStream):  # an older ffprobe does not know of cropping
-                one["sample_aspect_ratio"] = stream.sample_aspect_ratio or None
-            marks = Disposition(stream.disposition)
-            one["disposition"] |= {mark: int(bool(marks & Disposition[mark])) for mark in _MARKS}
     with av.open(path) as container:  # whose FFmpeg reads more of a stream's tags and marks than an older ffprobe
         for one, stream in zip(found["streams"], container.streams, strict=False):
             one["tags"] = dict(stream.metadata)
