@@ -65,7 +65,7 @@ ROOMS = {
     "stream": {*_BELOW_ENGINE, "engine"},
     "vsvsr": {"vapoursynth"},
     "vapoursynth": {*_BELOW_ENGINE, "engine"},
-    "preview": _BELOW_FRONT_ENDS,
+    "preview": {*_BELOW_FRONT_ENDS, "interruption"},
     "interpolation": {"engine", "execution", "models"},
     "bench": {*_BELOW_FRONT_ENDS, *_MEASURING, "compare", "figure", "interpolation", "preview"},
     "compare": {*_BELOW_FRONT_ENDS, "figure", "interpolation"},

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import _thread
+import _weakrefset
+import signal
 import threading
+import weakref
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,21 +17,48 @@ if TYPE_CHECKING:
 leave: Callable[[], None] | None = None
 """What ends a program that is interrupted while it loads torch, which takes seconds; by default it is loaded first."""
 
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
+_LATER = 0.05  # seconds
+_LOCKING = {threading.Condition.__enter__.__code__, threading.Condition.__exit__.__code__}
+_IGNORING = {weakref.__file__, _weakrefset.__file__}
+
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """A signal handler like `signal.default_int_handler`, but an import is finished first.
+    """A signal handler like `signal.default_int_handler`, but what must not be cut short is finished first.
 
-    torch imports numpy from C, and drops what is raised there: the program would go on, with half of numpy.
+    That is an import: torch imports numpy from C, and drops what is raised there, and the program would go on with half
+    of numpy. It is what has just taken a lock and has not yet entered the block that gives it back: other threads would
+    wait for it for ever. And it is what runs when an object is freed, where Python drops what is raised.
     """
     frames = list(_callers(frame))
     if leave is not None and any(
         each.f_code.co_name == "<module>" and each.f_globals.get("__name__") == "torch" for each in frames
     ):
         leave()
-    if any(each.f_code.co_filename.startswith("<frozen importlib.") for each in frames):
-        threading.Timer(0.05, _thread.interrupt_main, (number,)).start()
+    if (frames and frames[0].f_code in _LOCKING) or any(_drops(each) for each in frames):
+        threading.Timer(_LATER, _thread.interrupt_main, (number,)).start()
     else:
         raise KeyboardInterrupt
+
+
+@contextmanager
+def interrupting(stop: Callable[[], object]) -> Iterator[None]:
+    """While it lasts, signals that would raise KeyboardInterrupt call ``stop`` instead; in the main thread only.
+
+    For what must not be left at any line, as a loop of asyncio and a library that calls back.
+    """
+    with ExitStack() as after:
+        if threading.current_thread() is threading.main_thread():
+            for number in (getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)):
+                if signal.getsignal(number) in (signal.default_int_handler, interrupt):
+                    after.callback(signal.signal, number, signal.signal(number, lambda *_: stop()))
+        yield
+
+
+def _drops(frame: FrameType) -> bool:
+    """Whether an exception that is raised in what it calls may get lost."""
+    name, file = frame.f_code.co_name, frame.f_code.co_filename
+    return file.startswith("<frozen importlib.") or name == "__del__" or file in _IGNORING
 
 
 def _callers(frame: FrameType | None) -> Iterator[FrameType]:

@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import json
 import resource
+import signal
 import struct
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +21,7 @@ from yarl import URL
 from tests.stream.conftest import Media
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import InputError, UsageError
+from vsr_plugin.interruption import interrupt
 from vsr_plugin.preview import connections
 from vsr_plugin.preview import server as module
 from vsr_plugin.preview.player import Player
@@ -505,3 +508,37 @@ def number(player: Player) -> int:
 def resident() -> float:
     """Bytes of this process in memory."""
     return float(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_between_two_steps_of_its_loop(play: Play, number: signal.Signals) -> None:
+    """Raised within one, it could leave a lock behind that the player's threads wait for."""
+    player = play(paused=True)
+    status = player.status
+    finished: list[bool] = []
+
+    def interrupted() -> Any:
+        if not finished:
+            signal.raise_signal(number)
+            finished.append(True)
+        return status()
+
+    async def look(url: str) -> None:
+        async with aiohttp.ClientSession() as session, session.ws_connect(f"{url}ws", origin=url.rstrip("/")) as socket:
+            async for _ in socket:
+                pass
+
+    def say(url: str) -> None:
+        player.status = interrupted  # type: ignore[method-assign]
+        viewer.append(threading.Thread(target=asyncio.run, args=(look(url),), daemon=True))
+        viewer[0].start()
+
+    viewer: list[threading.Thread] = []
+    before = signal.signal(number, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            serve(player, "127.0.0.1", 0, say)
+    finally:
+        signal.signal(number, before)
+    viewer[0].join(20)
+    assert finished

@@ -21,6 +21,7 @@ import cv2
 
 from ..errors import BackendError
 from ..installation import install
+from ..interruption import interrupting
 from . import BASELINES, KEYS, VIEWS
 from .addresses import is_loopback, not_listening, public_name
 
@@ -322,6 +323,7 @@ def serve(player: Player, host: str, port: int, say: Callable[[str], None]) -> N
     Raises:
         UsageError: as `Server.start`.
         VsrError: the clip cannot be played, or not any further.
+        KeyboardInterrupt: a signal stopped it.
     """
 
     async def run() -> None:
@@ -334,7 +336,14 @@ def serve(player: Player, host: str, port: int, say: Callable[[str], None]) -> N
         finally:
             await server.stop()
 
-    asyncio.run(run())
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        serving = loop.create_task(run())
+        with interrupting(lambda: loop.call_soon_threadsafe(serving.cancel)):
+            try:
+                loop.run_until_complete(serving)
+            except asyncio.CancelledError:
+                raise KeyboardInterrupt from None
 
 
 def _page(name: str) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import atexit
 import logging
-import signal
 import threading
 from contextlib import ExitStack, contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ...interruption import interrupt
+from ...interruption import interrupting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +75,7 @@ def watched(what: str) -> Iterator[Watch]:
     """
     watch, ended = Watch(what), threading.Event()
 
-    def stop(*_: Any) -> None:
+    def stop() -> None:
         watch.stopped = True
 
     def stop_and_wait() -> None:
@@ -85,11 +84,8 @@ def watched(what: str) -> Iterator[Watch]:
 
     _log.warning("building %s, this first time only", what)
     with ExitStack() as after:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) in (signal.default_int_handler, interrupt):
-                    after.callback(signal.signal, number, signal.signal(number, stop))
-        else:
+        after.enter_context(interrupting(stop))
+        if threading.current_thread() is not threading.main_thread():
             atexit.register(stop_and_wait)
             after.callback(ended.set)
             after.callback(atexit.unregister, stop_and_wait)
