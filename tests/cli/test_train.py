@@ -7,7 +7,7 @@ import json
 import shutil
 import tomllib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import av
 import numpy as np
@@ -17,15 +17,17 @@ import typer
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from vsr_plugin.cli import progress
+from vsr_plugin.cli import progress, stop
 from vsr_plugin.cli.models import models
 from vsr_plugin.cli.train import train
 from vsr_plugin.errors import InputError, OutputError, UsageError
 from vsr_plugin.models import MODELS
 from vsr_plugin.training import adversarial
 from vsr_plugin.training.recipes import RECIPES
+from vsr_plugin.training.trainer import Trainer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -172,6 +174,29 @@ def test_a_training_that_loses_says_so(app: typer.Typer, folder: Path, tmp_path:
     result = CliRunner().invoke(app, [*words, "--lr", "0.3"], catch_exceptions=False)
     assert "Warning: " in result.stderr
     assert "is no better than bicubic enlargement" in result.stderr
+
+
+def test_a_training_that_is_stopped_says_what_it_keeps(
+    app: typer.Typer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes: list[Callable[[], str]] = []
+    monkeypatch.setattr(stop, "tell_if_stopped", outcomes.append)
+    out = tmp_path / "run"
+    words = ["train", "espcn", "-x", "2", "--data", str(folder), "--steps", "4", "--out", str(out)]
+
+    def press(self: Trainer, *_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "validate", press)
+        CliRunner().invoke(app, words)
+    assert outcomes[-1]() == "nothing was trained yet"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", press)
+        CliRunner().invoke(app, words)
+    assert outcomes[-1]() == f"{out} holds the run up to step 0, and the same command with --resume goes on from there"
+    assert CliRunner().invoke(app, [*words, "--resume"]).exit_code == 0
+    assert outcomes[-1]() == f"{out} holds the run up to step 4, and the same command goes on from there"
 
 
 def test_every_step_is_shown(app: typer.Typer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

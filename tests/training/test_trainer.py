@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from vsr_plugin.errors import InputError, OutputError, UsageError, WeightsError
 from vsr_plugin.models import MODELS, build_model, load_model, set_scale
-from vsr_plugin.training.curve import Progress
+from vsr_plugin.training.export import export
 from vsr_plugin.training.losses import LOSSES
+from vsr_plugin.training.progress import Progress
 from vsr_plugin.training.recipes import RECIPES
 from vsr_plugin.training.settings import Settings
 from vsr_plugin.training.trainer import VALIDATIONS, Trainer
@@ -115,6 +116,66 @@ def test_a_resumed_run_gives_the_numbers_of_an_uninterrupted_one(
     assert [(p.step, p.loss, p.psnr) for p in resumed.history] == [(p.step, p.loss, p.psnr) for p in whole]
     first, second = (load_file(s.out / "best.safetensors") for s in (settings, interrupted))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def stop_at(trainer: Trainer, step: int) -> None:
+    """Train as far as a step, where Ctrl-C is pressed."""
+
+    def press(now: int, *_: float) -> None:
+        if now == step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        for _ in trainer.run(on_step=press):
+            pass
+
+
+@pytest.mark.parametrize(("step", "kept"), [(1, 0), (7, 6)])
+def test_a_long_run_is_saved_between_its_validations(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, step: int, kept: int
+) -> None:
+    monkeypatch.setattr("vsr_plugin.training.trainer.VALIDATIONS", 1)
+    settings = replace(settings, steps=10)
+    whole = finish(Trainer(settings))
+    assert [progress.step for progress in whole] == [10]
+    monkeypatch.setattr("vsr_plugin.training.trainer._SAVING", (0.0, 0))  # always time for it
+    interrupted = Trainer(replace(settings, out=settings.out.with_name("interrupted")))
+    stop_at(interrupted, step)
+    assert interrupted.kept == kept
+    resumed = Trainer(interrupted.settings, resume=True)
+    assert resumed.kept == kept
+    assert [(p.loss, p.psnr, p.best) for p in finish(resumed)] == [(p.loss, p.psnr, p.best) for p in whole]
+
+
+def test_saving_takes_little_of_the_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = (2.0 * index for index in count())
+    monkeypatch.setattr("vsr_plugin.training.trainer.time.perf_counter", lambda: next(ticks))  # 2 s for each save
+    trainer = Trainer(settings)
+    stop_at(trainer, 1)
+    assert trainer._next_save == pytest.approx(trainer._at.seconds + 100, abs=10)
+
+
+def test_a_run_of_which_only_the_start_is_there_cannot_be_exported(settings: Settings) -> None:
+    stop_at(Trainer(settings), 1)
+    with pytest.raises(InputError, match="Expected the folder of a run"):
+        export(settings.out, settings.out / "weights", {}, "")
+
+
+@pytest.mark.parametrize("start", [False, True])
+def test_what_a_run_leaves_is_no_worse_than_its_start(settings: Settings, start: bool) -> None:
+    if start:
+        finish(Trainer(settings))
+        settings = replace(settings, start=settings.best, out=settings.out.with_name("b"))
+    trainer = Trainer(replace(settings, steps=3, lr=0.3))
+    first = trainer.validate()
+    history = finish(trainer)
+    assert history[-1].psnr < first - 1
+    assert history[-1].best == first
+    left = load_model("espcn", 2, settings.best)
+    assert trainer._validation.psnr(left) == pytest.approx(first, abs=1e-6)
+    rival = "the weights they started from" if start else "bicubic enlargement"
+    assert f"is no better than {rival}: {first:.2f} dB, and {trainer.baseline:.2f} dB. It holds" in trainer.verdict()
+    assert trainer.verdict().endswith("before the first step: 3 steps were too few, or the learning rate too high")
 
 
 def test_settings_that_an_older_run_did_not_know_are_the_defaults(settings: Settings) -> None:

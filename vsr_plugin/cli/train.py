@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .terminal import printable
+
 if TYPE_CHECKING:
+    from ..training.trainer import Trainer
     from .progress import Wait
 
 
@@ -122,7 +125,7 @@ def train(
             typer.echo(f"{run.out.name}:", err=True)
         with waiting("reading images") as wait:
             trainer = Trainer(run, resume=again, say=wait.update)
-        tell_if_stopped(lambda: "what was trained is kept; the same command with --resume goes on")
+        tell_if_stopped(partial(_kept, trainer, resume=resume))
         with waiting(f"training {run.out.name}") as wait:
             show = partial(_show, wait, run.out.name)
             for now in trainer.run(on_step=show):
@@ -132,6 +135,15 @@ def train(
             typer.echo(f"Warning: {trainer.verdict()}", err=True)
         typer.echo(trainer.draw_curve(), err=True)
         typer.echo(run.best)
+
+
+def _kept(trainer: Trainer, *, resume: bool) -> str:
+    """What there is of a run that is stopped, and how it goes on."""
+    if trainer.kept is None:
+        return "nothing was trained yet"
+    how = "the same command" if resume else "the same command with --resume"
+    where = printable(str(trainer.settings.out))
+    return f"{where} holds the run up to step {trainer.kept}, and {how} goes on from there"
 
 
 def _show(wait: Wait, name: str, step: int, part: float, seconds: float) -> None:

@@ -1,8 +1,7 @@
-"""The loss curve: its points, and a drawing of them."""
+"""The loss curve of a run, drawn."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..figure import chart
@@ -11,25 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run stands after a validation.
-
-    Attributes:
-        step: Steps done.
-        part: Of the whole run, 0 to 1.
-        loss: Mean over the steps since the last validation.
-        psnr: In dB on the held-out images; ``best`` the highest so far.
-        seconds: Wall time of training so far.
-    """
-
-    step: int
-    part: float
-    loss: float
-    psnr: float
-    best: float
-    seconds: float
+    from .progress import Progress
 
 
 def draw_curve(history: Sequence[Progress], title: str, path: Path) -> None:

@@ -108,7 +108,7 @@ def export(
     if scores and max(scores[key].psnr - half_scores[key].psnr for key in scores) < _FREE:
         content, scores = half, half_scores
     # Against a discriminator, the last weights are kept.
-    kept = history[-1:] if find_recipe(model, settings["recipe"]).content else history
+    validated = history[-1]["psnr" if find_recipe(model, settings["recipe"]).content else "best"]
     rows = {}
     for scale in only or scales:
         rows[weights_key(model, scale, tuned_for)] = {
@@ -120,7 +120,7 @@ def export(
             "trained_on": _data(training),
             "notice": notice,
             "training": training,
-            "validation_psnr": round(max(progress["psnr"] for progress in kept), 3),
+            "validation_psnr": round(validated, 3),
         } | {
             benchmark: {"psnr": round(found.psnr, 3), "ssim": round(found.ssim, 4)}
             for (benchmark, measured), found in scores.items()

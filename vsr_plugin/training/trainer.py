@@ -1,7 +1,8 @@
 """The training itself: seeded, resumable to the same numbers, validated on images it never sees.
 
-A run is a folder: ``best.safetensors`` (the average of the weights that validated best), ``run.json`` (what was asked
-for and what came out), ``checkpoint.pt`` (everything needed to go on), and ``curve.png`` if asked for.
+A run is a folder: ``best.safetensors`` (the average of the weights that validated best; those it began with, until
+training has made better ones), ``run.json`` (what was asked for and what came out), ``checkpoint.pt`` (everything
+needed to go on), and ``curve.png`` if asked for.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import math
 import time
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import cached_property
 from pickle import UnpicklingError
 from statistics import mean
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 from ..errors import BackendError, InputError, OutputError, UsageError
 from ..models import find_model, set_scale
 from .adversarial import Adversary, open_features
-from .curve import Progress, draw_curve
+from .curve import draw_curve
 from .data import Patches, shrunk_pairs, split
 from .films import read_training_images
 from .flat import emphasize, flatten_some
@@ -32,6 +33,7 @@ from .growth import Forms
 from .losses import LOSSES, VIEWS
 from .matches import refuse_matches
 from .optimization import learning_rate, make_optimizer
+from .progress import Position, Progress
 from .recipes import find_recipe
 from .settings import CHECKPOINT
 from .transfer import ancestors, load_start
@@ -46,32 +48,15 @@ if TYPE_CHECKING:
 VALIDATIONS = 20  # per run, at most
 _HELD_OUT = 8  # images per folder
 _VALIDATION_SHARE = 0.05  # of the time, at most
+_SAVING = 30.0, 50  # seconds between two saves, at least; and how many times as long as a save takes
 _MEASURING = 3  # times the work of the network is what a validation costs, at most: images are compared, too
-
-
-@dataclass(slots=True)
-class _Position:
-    """Where a run stands between two steps.
-
-    Attributes:
-        step: Steps done.
-        part: Of the whole run, 0 to 1.
-        seconds: Wall time of training so far.
-        validating: What of it validation took.
-        entered: Step at which the network took its present form.
-        losses: Of the steps since the last validation.
-    """
-
-    step: int = 0
-    part: float = 0.0
-    seconds: float = 0.0
-    validating: float = 0.0
-    entered: int = 0
-    losses: list[float] = field(default_factory=list)
 
 
 class Trainer:
     """One run; `run` trains it to its end.
+
+    Attributes:
+        kept: The step that an interrupted run would go on from; None if its folder does not hold any yet.
 
     Args:
         settings: What to train, on what.
@@ -142,7 +127,9 @@ class Trainer:
         elif settings.vgg is not None:
             raise UsageError(f"Expected no weights of VGG19 for the recipe {settings.recipe!r}", vgg=None)
         self._optimizer = self._open_optimizer()
-        self._at = _Position()
+        self._at = Position()
+        self.kept: int | None = None
+        self._next_save = 0.0  # after so many seconds of the run, if it is not validated before
         self.history: list[Progress] = []
         if resume:
             self._restore()
@@ -170,6 +157,10 @@ class Trainer:
         """
         at = self._at
         begun = time.monotonic() - at.seconds
+        if not at.step:
+            at.start = self.validate()
+            at.seconds = at.validating = time.monotonic() - begun
+            self._save(improved=True)
         losses = self._losses()
         while at.part < 1.0:
             losses.append(self._step(at.step, at.part))
@@ -178,7 +169,8 @@ class Trainer:
             before, at.part = at.part, self._part(at.step, at.seconds)
             if on_step is not None:
                 on_step(at.step, at.part, at.seconds)
-            if at.part < 1.0 and int(at.part * VALIDATIONS) == int(before * VALIDATIONS):
+            due = at.part == 1.0 or int(at.part * VALIDATIONS) > int(before * VALIDATIONS)
+            if not due and at.seconds < self._next_save:
                 continue
             at.losses = torch.stack(losses).tolist()
             losses = self._losses()
@@ -186,13 +178,13 @@ class Trainer:
                 lower = float(f"{(self.settings.lr or self.recipe.lr) / 3:.1g}")
                 raise UsageError(f"Expected a finite loss, got {at.losses[-1]} by step {at.step}", lr=lower)
             validated = self.history[-1].step if self.history else 0
-            if at.part < 1.0 and at.step - validated < self._rarely:
+            if not due or (at.part < 1.0 and at.step - validated < self._rarely):
                 self._save(improved=False)
                 continue
             loss, at.losses = math.fsum(at.losses) / len(at.losses), []
             losses.clear()
             psnr = self.validate()
-            best = max([psnr, *(progress.best for progress in self.history)])
+            best = max([at.start, psnr, *(progress.best for progress in self.history)])
             before_it, at.seconds = at.seconds, time.monotonic() - begun
             at.validating += at.seconds - before_it
             self.history.append(Progress(at.step, at.part, loss, psnr, best, at.seconds))
@@ -207,12 +199,16 @@ class Trainer:
     def verdict(self) -> str:
         """In one line, what is wrong with the weights that a finished run has made; empty if they are of use."""
         best = self.history[-1].best
-        if self._adversary is not None or best > self.baseline:
+        if self._adversary is not None or best > max(self.baseline, self._at.start):
             return ""
-        start = "bicubic enlargement" if self.settings.start is None else "the weights they started from"
+        rival = "bicubic enlargement" if self.settings.start is None else "the weights they started from"
+        if self.baseline < self._at.start:
+            rival = "before the first step"
+        kept = "It holds the weights from before the first step: " if best == self._at.start else ""
         return (
-            f"{self.settings.best} is no better than {start}: {best:.2f} dB, and {self.baseline:.2f} dB. "
-            f"{self.history[-1].step} steps were too few, or the learning rate too high"
+            f"{self.settings.best} is no better than {rival}: {best:.2f} dB, and "
+            f"{max(self.baseline, self._at.start):.2f} dB. {kept}{self.history[-1].step} steps were too few, "
+            "or the learning rate too high"
         )
 
     def draw_curve(self) -> str:
@@ -325,10 +321,13 @@ class Trainer:
         return loss.detach()
 
     def _save(self, *, improved: bool) -> None:
+        begun = time.perf_counter()
         try:
             self._write(improved=improved)
         except (OSError, SafetensorError, RuntimeError) as error:  # torch's files raise RuntimeError on a full disk
             raise OutputError(f"Cannot write the run into {str(self.settings.out)!r}: {error}") from error
+        least, times = _SAVING
+        self._next_save = self._at.seconds + max(least, times * (time.perf_counter() - begun))
 
     def _write(self, *, improved: bool) -> None:
         out, settings = self.settings.out, self.settings
@@ -355,6 +354,9 @@ class Trainer:
         partial = self._checkpoint_path.with_suffix(".part")
         torch.save(state, partial)
         partial.replace(self._checkpoint_path)
+        self.kept = self._at.step
+        if not history:
+            return
         report = {
             "settings": settings.identity(),
             "ancestors": self._ancestors,
@@ -374,7 +376,7 @@ class Trainer:
         changed = ", ".join(f"{key}: {begun[key]} → {value}" for key, value in asked.items() if begun[key] != value)
         if changed:
             raise UsageError(f"Expected the settings that the run began with, got others ({changed})", out=...)
-        self._at = _Position(**state["at"])
+        self._at = Position(**state["at"])
         entered = self._at.entered
         if state["stage"]:
             self._enter(state["stage"], entered)
@@ -386,3 +388,4 @@ class Trainer:
             self._adversary.load_state_dict(state["adversary"])
         self._generator.set_state(state["generator"].cpu())
         self.history = [Progress(**progress) for progress in state["history"]]
+        self.kept = self._at.step
