@@ -261,7 +261,7 @@ def test_a_killed_run_leaves_nothing_after_the_next(
         code, said = command.wait(), command.stderr
     if number != signal.SIGKILL:
         assert code == 130
-        assert said.endswith("out.mp4 was not finished, and nothing of it is left\n")
+        assert said.endswith("nothing of it is left; with --resume, what is done of a film is kept\n")
         assert _there(tmp_path / "there") == ["other.mkv"]
     foreign = tmp_path / "there/.vsr-00000000-abcdefgh.part"
     foreign.mkdir()

@@ -89,9 +89,13 @@ def test_loading_torch_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     ("steps", "line"),
     [
         # seconds, frames of 144,000, fps, packets of 10 kB
-        ([(0, 1, 0, 0), (12, 300, 20.0, 260)], "a.mkv: about 2 h 0 min at 20.0 fps; 1.4 GB of video, if all is like"),
-        ([(0, 1, 0, 0), (12, 30, 2.0, 0), (31, 60, 2.0, 9)], "a.mkv: about 20 h 0 min at 2.0 fps\n"),
-        ([(0, 1, 0, 0), (9, 9000, 1e3, 9000)], ""),  # not yet
+        (
+            [(0, 1, 0, 0), (12, 300, 20.0, 260)],
+            "a.mkv: about 2 h 0 min at 20.0 fps; about 1.4 GB of video, if",
+        ),
+        ([(0, 1, 0, 0), (5, 99, 20.0, 60)], "a.mkv: about 2 h 0 min at 20.0 fps; about 1.4 GB of video, if"),
+        ([(0, 1, 0, 0), (5, 30, 2.0, 0), (13, 60, 2.0, 9)], "a.mkv: about 20 h 0 min at 2.0 fps\n"),
+        ([(0, 1, 0, 0), (3, 3000, 1e3, 3000)], ""),  # not yet
         ([(0, 1, 0, 0), (12, 120_000, 1e4, 120_000)], ""),  # not long
     ],
 )
@@ -121,4 +125,4 @@ def test_a_long_name_leaves_room_for_the_bar(monkeypatch: pytest.MonkeyPatch, na
     assert name[-4:] in line
     assert "━━━" in line
     assert "11.5 fps" in line
-    assert "1.0 GB" in line
+    assert "1.0/~2.1 GB" in line

@@ -86,12 +86,42 @@ def test_a_stopped_command_says_what_there_is(media: Media, tmp_path: Path, numb
         assert command.wait() == 130, command.stderr
         said = command.stderr
     assert "Traceback" not in said
-    rest = "stays as it was" if older else "was not finished, and nothing of it is left"
+    rest = (
+        "stays as it was"
+        if older
+        else "was not finished, and nothing of it is left; with --skip-existing, the same command goes on"
+    )
     assert said.splitlines()[-1] == f"Stopped: 1 of 2 files are done; all/b_srresnet_x4.mkv {rest}"
     assert len(frame_times(tmp_path / "all/a_srresnet_x4.mkv")) == 6
     assert {file.name for file in (tmp_path / "all").iterdir()} == {"a_srresnet_x4.mkv"} | (
         {"b_srresnet_x4.mkv"} if older else set()
     )
+
+
+def test_what_is_not_there_is_told_with_how_to_keep_it(tmp_path: Path) -> None:
+    target = str(tmp_path / "out.mkv")
+    nothing = f"{target} was not finished, and nothing of it is left; with "
+    assert if_stopped(target, 0, 1, older=set(), kept=False) == f"{nothing}--resume, what is done of a film is kept"
+    rest = f"{nothing}--skip-existing, the same command goes on"
+    assert if_stopped(target, 2, 3, older=set(), kept=False) == f"2 of 3 files are done; {rest}"
+    assert if_stopped(target, 0, 1, older=set(), kept=True) == f"{target} was not finished"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("export", "espcn", "--to", "onnx"),
+        ("eval", "espcn", "-x", "3", "--data", "."),
+        ("bench", "job"),
+        ("models", "quantize", "espcn", "out.safetensors", "-x", "2", "--data", "."),
+    ],
+)
+def test_a_command_that_keeps_nothing_says_so(tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text("import os, time; os.kill(os.getpid(), 2); time.sleep(5)")
+    command = [sys.executable, "-c", "from vsr_plugin.cli import main; main()", *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Stopped: nothing was written\n")
 
 
 def test_a_result_that_is_placed_when_the_command_is_stopped_is_finished(tmp_path: Path) -> None:
@@ -182,7 +212,7 @@ def test_a_comparison_that_is_stopped_says_what_is_not_finished(media: Media, tm
             time.sleep(0.05)
         command.send(signal.SIGINT)
         assert command.wait() == 130, command.stderr
-        assert command.stderr.splitlines()[-1] == f"Stopped: {name} was not finished"
+        assert command.stderr.splitlines()[-1] == f"Stopped: {name} was not finished, and nothing of it is left"
     assert not list(tmp_path.iterdir())
 
 

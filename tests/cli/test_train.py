@@ -190,7 +190,7 @@ def test_a_training_that_is_stopped_says_what_it_keeps(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "validate", press)
         CliRunner().invoke(app, words)
-    assert outcomes[-1]() == "nothing was trained yet"
+    assert outcomes[-1]() == "nothing was trained"
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", press)
         CliRunner().invoke(app, words)

@@ -373,10 +373,10 @@ def test_the_same_call_goes_on_where_the_last_one_ended(
     done = {file.name: file.stat().st_mtime_ns for file in parts.glob("*.part")}
     assert done
     assert not (tmp_path / "out.mkv").exists()
-    seen: list[int] = []
-    report = resume(on_progress=lambda at: seen.append(at.written.frames))
-    assert seen[0] > 25, "what was done counts from the beginning"
-    assert seen[-1] == report.frames == 100
+    seen: list[Progress] = []
+    report = resume(on_progress=seen.append)
+    assert seen[0].frame > 25, "what was done counts from the beginning"
+    assert seen[-1].frame == seen[-1].written.encoded == report.frames == 100
     assert not parts.exists()
     upscale_file(film, tmp_path / "whole.mkv", nearest, encoding=FFV1)
     assert frames(tmp_path / "out.mkv") == frames(tmp_path / "whole.mkv")

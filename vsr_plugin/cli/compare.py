@@ -88,7 +88,7 @@ def compare(
     if not still:
         check_encoding(suffix, Encoding())
 
-    tell_if_stopped(lambda: f"{printable(str(target))} was not finished")
+    tell_if_stopped(lambda: f"{printable(str(target))} was not finished, and nothing of it is left")
     load_torch()
     from ..compare import Candidate, Crop, compare_on_a_page
     from ..compare import compare as write

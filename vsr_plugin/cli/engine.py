@@ -14,6 +14,7 @@ from ..backends import check_precision
 from ..errors import InputError, OutputError, UsageError
 from ..installation import install
 from ..models import CLEAN, find_model
+from .stop import tell_if_stopped
 from .values import TunedFor, complete_model, split_model
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ def clear_cache(cache_dir: Annotated[Path | None, _CACHE_DIR] = None) -> None:
     """Remove what `vsr cache ls` lists; it is made again when it is needed."""
     from ..backends.tensorrt.cache import clear
 
+    tell_if_stopped(str)
     folder = _cache(cache_dir)
     typer.echo(f"Removed {_count(*clear(folder))} from {folder}", err=True)
 

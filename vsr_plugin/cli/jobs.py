@@ -229,5 +229,6 @@ def if_stopped(target: str, done: int, jobs: int, *, older: set[tuple[int, int]]
     elif kept:
         what = f"{name} was not finished"  # how much is kept, the log says
     else:
-        what = f"{name} was not finished, and nothing of it is left"
+        how = "--resume, what is done of a film is kept" if jobs == 1 else "--skip-existing, the same command goes on"
+        what = f"{name} was not finished, and nothing of it is left; with {how}"
     return what if jobs == 1 else f"{done} of {jobs} files are done; {what}"

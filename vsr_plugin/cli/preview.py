@@ -21,6 +21,7 @@ from ..sizes import Size
 from ..stream.selection import Selection
 from . import values
 from .jobs import check_input
+from .stop import tell_if_stopped
 from .values import TunedFor  # noqa: TC001 - typer reads the annotations when the command is registered
 
 if TYPE_CHECKING:
@@ -168,6 +169,7 @@ def preview(
             },
         )
 
+    tell_if_stopped(str)
     with Player(source, networks, model, times, position=moment, paused=serve, loop=loop, command=command) as player:
         if serve:
             serve_page(player, host, port, lambda url: print(url, file=sys.stderr))  # noqa: T201 - for a human to open

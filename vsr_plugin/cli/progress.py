@@ -28,8 +28,9 @@ _SECONDS_BETWEEN_LINES = 5.0
 _LABEL = 28  # columns of a label beside a bar
 _PATIENCE = 2.0  # seconds that something may take without a word where nobody sees a spinner
 _LONG = 60.0  # seconds: what takes longer is estimated beforehand
-_SETTLED = 10.0, 30.0  # seconds after which the speed is known; and after which the size is waited for no longer
-_TYPICAL = 250  # packets that say how large the others will be: a group of pictures of x264
+_SETTLED = 4.0, 12.0  # seconds after which the speed is known; and after which the size is waited for no longer
+_BYTES = {"MB": 1e6, "GB": 1e9}
+_TYPICAL = 50  # packets that say about how large the others will be; encoders look as far ahead
 
 
 class Wait:
@@ -120,7 +121,7 @@ def progress(label: str, first: str, *, quiet: bool) -> Iterator[Callable[[Progr
                     completed=now.frame,
                     total=now.total,
                     fps=f"{now.fps:.1f} fps" if now.fps else "",
-                    size=_size(now.written.size),
+                    size=_sizes(now),
                     workers=_workers(now),
                 )
                 estimate.show(now)
@@ -144,15 +145,13 @@ class _Estimate:
         """Take how far the work is."""
         self._began = self._began or self._clock()
         passed = self._clock() - self._began
-        encoded = now.written.encoded
-        if self._said or passed < _SETTLED[0] or (encoded < _TYPICAL and passed < _SETTLED[1]):
+        expected = _expected_size(now)
+        if self._said or passed < _SETTLED[0] or (expected is None and passed < _SETTLED[1]):
             return
         self._said = True
-        if now.eta is None or now.eta < _LONG or now.total is None:
+        if now.eta is None or now.eta < _LONG:
             return
-        size = ""
-        if encoded >= _TYPICAL:
-            size = f"; {_size(now.written.size * now.total / encoded)} of video, if all is like the beginning"
+        size = "" if expected is None else f"; about {_size(expected)} of video, if all is like the beginning"
         text = f"{self._label}: about {duration(now.eta)} at {now.fps:.1f} fps{size}"
         terminal.console().print(text, markup=False)
 
@@ -177,7 +176,7 @@ class _Lines:
         of = f"{progress.frame} of {progress.total}" if progress.total else f"{progress.frame}"
         others = f", {_workers(progress)}" if _workers(progress) else ""
         speed = f", {progress.fps:.1f} fps" if progress.fps else ""  # none is known at the first frame
-        text = f"{self._label}: {of} frames{left}{speed}, {_size(progress.written.size)}{others}"
+        text = f"{self._label}: {of} frames{left}{speed}, {_sizes(progress)}{others}"
         terminal.console().print(text, markup=False)
 
 
@@ -217,8 +216,24 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
 
 
+def _expected_size(now: Progress) -> float | None:
+    """Bytes of all of the video, if the rest is like what there is; None if that is too little, or the end unknown."""
+    encoded = now.written.encoded
+    return None if encoded < _TYPICAL or now.total is None else now.written.size * now.total / encoded
+
+
+def _sizes(now: Progress) -> str:
+    """How much is written, and of about how much."""
+    expected = _expected_size(now)
+    if expected is None:
+        return _size(now.written.size)
+    number, unit = _size(expected).split()
+    return f"{now.written.size / _BYTES[unit]:.1f}/~{number} {unit}"
+
+
 def _size(size: float) -> str:
-    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
+    unit = "MB" if size < 1e9 else "GB"
+    return f"{size / _BYTES[unit]:.1f} {unit}"
 
 
 def _workers(now: Progress) -> str:

@@ -42,6 +42,7 @@ def segments(
     from ..stream.selection import Selection
     from ..stream.sequence import ImageSequence
     from .jobs import check_input
+    from .stop import tell_if_stopped
     from .terminal import speak
 
     speak(quiet=False, verbose=False, once=True)  # the film is opened twice
@@ -64,6 +65,7 @@ def segments(
     if output is not None and not output.is_dir():
         jobs = [job for job in jobs if job.path == parts_folder(output)]
     if clear:
+        tell_if_stopped(str)
         left: list[str] = []
         for job in jobs:
             why = job.remove()

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
-_outcome: Callable[[], str] = str
+
+def _nothing() -> str:
+    return "nothing was written"
+
+
+_outcome: Callable[[], str] = _nothing
 _clear: Callable[[], object] = str
 
 
@@ -42,7 +47,7 @@ def _handle(handler: Callable[[int, FrameType | None], None] | signal.Handlers) 
 
 
 def tell_if_stopped(outcome: Callable[[], str]) -> None:
-    """Set what is said of the work if the command is stopped from now on; it is called then."""
+    """Set what is said of the work if the command is stopped from now on, in place of that nothing was written."""
     global _outcome
     _outcome = outcome
 

@@ -113,6 +113,7 @@ def train(
     for file in (start if start != SHIPPED else None, vgg):
         if file is not None:
             check_weights_file(file)
+    tell_if_stopped(lambda: "nothing was trained")
     with waiting("loading torch"):
         common.check()
     begun = [run.begun for run in runs]
@@ -140,7 +141,7 @@ def train(
 def _kept(trainer: Trainer, *, resume: bool) -> str:
     """What there is of a run that is stopped, and how it goes on."""
     if trainer.kept is None:
-        return "nothing was trained yet"
+        return "nothing was trained"
     how = "the same command" if resume else "the same command with --resume"
     where = printable(str(trainer.settings.out))
     return f"{where} holds the run up to step {trainer.kept}, and {how} goes on from there"

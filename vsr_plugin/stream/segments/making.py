@@ -281,6 +281,7 @@ class Job:
         written = Written(
             frames=self._done.frames + sum(step.frames for step in running),
             size=self._done.size + sum(step.size for step in running),
+            encoded=self._done.frames + sum(step.encoded for step in running),
             position=self._reached,
         )
         self._on_written(written, max(self._expected, written.frames), self._executor.workers, self._kept_frames)

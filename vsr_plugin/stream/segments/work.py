@@ -76,14 +76,16 @@ class Step:
 
     Attributes:
         number: Of its segment.
-        frames: How many of the segment are encoded.
+        frames: How many of the segment went into the encoder.
         size: Bytes that came out.
+        encoded: How many frames these are.
         position: Its time in seconds of the output.
     """
 
     number: int
     frames: int
     size: int
+    encoded: int
     position: float
 
 
@@ -173,7 +175,7 @@ class _Encoder:
 
     def step(self) -> Step:
         written = self._writer.written
-        return Step(self._segment.number, written.frames, written.size, written.position)
+        return Step(self._segment.number, written.frames, written.size, written.encoded, written.position)
 
     def finish(self, reused: float) -> Part:
         """Write what the encoder still holds, and put the part in its place."""
