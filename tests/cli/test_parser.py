@@ -45,6 +45,8 @@ def run(monkeypatch: pytest.MonkeyPatch, line: str) -> int:
         ("export espcn", "Missing --to. `vsr export --help` says more"),
         ("compare", "Missing CLIP. `vsr compare --help` says more"),
         ("benc", "No such command 'benc'. Did you mean 'bench', 'encode'?"),
+        ("in.mp4", "No such command 'in.mp4'. `vsr --help` lists them"),
+        ("bench in.mp4", "No such command 'in.mp4'. `vsr bench --help` lists them"),
     ],
 )
 def test_what_is_wrong_is_said_with_what_is_meant(

@@ -103,7 +103,7 @@ def test_a_killed_command_goes_on_where_it_was(film: Path) -> None:
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(film: Path) -> None:
     said = _run_until_parts(film.parent, 1, signal.SIGINT).splitlines()
     assert "of 3 segments are kept in out.mkv.parts: run it again to go on" in said[-2]
-    assert said[-1] == "Stopped: out.mkv was not finished"
+    assert said[-1] == "Stopped: out.mkv was not finished, and the same command goes on"
     say("vsr", "segments", "film.mkv", "--clear", folder=film.parent)
     assert [file.name for file in film.parent.iterdir()] == ["film.mkv"]
 

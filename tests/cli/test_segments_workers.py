@@ -144,7 +144,7 @@ def test_stopped_with_workers_all_processes_end(number: signal.Signals, film: Pa
     said = process.communicate(timeout=60)[1].splitlines()
     assert process.returncode == 130
     assert "of 12 segments are kept in out.mkv.parts: run it again to go on" in said[-2]
-    assert said[-1] == "Stopped: out.mkv was not finished"
+    assert said[-1] == "Stopped: out.mkv was not finished, and the same command goes on"
     assert _are_gone(processes, 5)
     assert _shared_memory() <= before
     assert not list((place / "tmp").iterdir())

@@ -101,10 +101,14 @@ def test_a_stopped_command_says_what_there_is(media: Media, tmp_path: Path, numb
 def test_what_is_not_there_is_told_with_how_to_keep_it(tmp_path: Path) -> None:
     target = str(tmp_path / "out.mkv")
     nothing = f"{target} was not finished, and nothing of it is left; with "
-    assert if_stopped(target, 0, 1, older=set(), kept=False) == f"{nothing}--resume, what is done of a film is kept"
+    assert if_stopped(target, 0, 1, older=set()) == f"{nothing}--resume, what is done of a film is kept"
     rest = f"{nothing}--skip-existing, the same command goes on"
-    assert if_stopped(target, 2, 3, older=set(), kept=False) == f"2 of 3 files are done; {rest}"
-    assert if_stopped(target, 0, 1, older=set(), kept=True) == f"{target} was not finished"
+    assert if_stopped(target, 2, 3, older=set()) == f"2 of 3 files are done; {rest}"
+    again = "the same command"
+    nothing = f"{target} was not finished, and nothing was done yet that could be kept"
+    assert if_stopped(target, 0, 1, older=set(), again=again) == nothing
+    (tmp_path / "out.mkv.parts").mkdir()
+    assert if_stopped(target, 0, 1, older=set(), again=again) == f"{target} was not finished, and {again} goes on"
 
 
 @pytest.mark.parametrize(
@@ -128,10 +132,10 @@ def test_a_result_that_is_placed_when_the_command_is_stopped_is_finished(tmp_pat
     target = tmp_path / "out.mkv"
     target.write_text("older")
     older = identities([target])
-    assert if_stopped(str(target), 0, 2, older=older, kept=False).endswith("out.mkv stays as it was")
+    assert if_stopped(str(target), 0, 2, older=older).endswith("out.mkv stays as it was")
     (tmp_path / "new").write_text("newer")
     (tmp_path / "new").replace(target)
-    said = if_stopped(str(target), 0, 2, older=older, kept=False)
+    said = if_stopped(str(target), 0, 2, older=older)
     assert said.startswith("1 of 2 files are done; ")
     assert said.endswith("out.mkv is finished")
 

@@ -214,9 +214,18 @@ def full_path(name: str) -> str:
     return name if name == "-" or "://" in name else str(Path(name).absolute())
 
 
-def if_stopped(target: str, done: int, jobs: int, *, older: set[tuple[int, int]], kept: bool) -> str:
-    """What there is when a command of so many jobs is stopped at ``target``, where ``older`` was before."""
+def if_stopped(target: str, done: int, jobs: int, *, older: set[tuple[int, int]], again: str = "") -> str:
+    """What there is when a command of so many jobs is stopped, and how to go on.
+
+    Args:
+        target: What was in work.
+        done: How many jobs are.
+        jobs: How many there are.
+        older: The file that was there before.
+        again: The command that goes on with what is kept of it; empty if nothing is kept.
+    """
     from ..stream.output import identities
+    from ..stream.segments.manifest import parts_folder
     from .terminal import printable
 
     name, now = printable(target), identities([target])
@@ -226,8 +235,10 @@ def if_stopped(target: str, done: int, jobs: int, *, older: set[tuple[int, int]]
         done, what = done + 1, f"{name} is finished"
     elif older:
         what = f"{name} stays as it was"
-    elif kept:
-        what = f"{name} was not finished"  # how much is kept, the log says
+    elif again and parts_folder(Path(target)).exists():  # the log says how much is kept
+        what = f"{name} was not finished, and {again} goes on"
+    elif again:
+        what = f"{name} was not finished, and nothing was done yet that could be kept"
     else:
         how = "--resume, what is done of a film is kept" if jobs == 1 else "--skip-existing, the same command goes on"
         what = f"{name} was not finished, and nothing of it is left; with {how}"

@@ -132,6 +132,8 @@ def _of_parser(error: TyperException) -> str:
         if expected != found["msg"]:
             return f"Expected {max(option.opts, key=len)} to be {expected}, got {found['input']!r}"
     line = error.format_message() if hasattr(error, "format_message") else str(error)
+    if line.startswith("No such command") and line.endswith("'."):  # and none is like it
+        return f"{line} `{context.command_path} --help` lists them"
     if option is not None and line.startswith("Missing "):
         longest = max(option.opts, key=len)
         name = longest if longest.startswith("-") else (option.metavar or longest.upper()).rstrip(".")

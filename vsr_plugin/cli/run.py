@@ -92,7 +92,8 @@ class Run:
                 self._check_names(source, target)
                 check_input(source)
                 older = identities([target])
-                tell_if_stopped(partial(if_stopped, target, done, len(jobs), older=older, kept=self.resume))
+                again = f"the same command{' without --fresh' * self.fresh}" if self.resume else ""
+                tell_if_stopped(partial(if_stopped, target, done, len(jobs), older=older, again=again))
                 place = f"{number} of {len(jobs)}: " if len(jobs) > 1 else ""
                 report = self._encode(source, target, label=place + _name(source))
             except Exception as error:
