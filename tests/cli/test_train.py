@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 import tomllib
 from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
@@ -24,6 +26,7 @@ from vsr_plugin.errors import InputError, OutputError, UsageError
 from vsr_plugin.models import MODELS
 from vsr_plugin.training import adversarial
 from vsr_plugin.training.recipes import RECIPES
+from vsr_plugin.training.settings import Settings
 from vsr_plugin.training.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -197,6 +200,38 @@ def test_a_training_that_is_stopped_says_what_it_keeps(
     assert outcomes[-1]() == f"{out} holds the run up to step 0, and the same command with --resume goes on from there"
     assert CliRunner().invoke(app, [*words, "--resume"]).exit_code == 0
     assert outcomes[-1]() == f"{out} holds the run up to step 4, and the same command goes on from there"
+
+
+def test_what_takes_seconds_to_load_is_loaded_where_ctrl_c_is_heard(tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").touch()
+    slow = "import os, time; os.kill(os.getpid(), 2); time.sleep(60)"
+    (tmp_path / "torch/_dynamo.py").write_text(slow)
+    code = (
+        "from vsr_plugin.cli.stop import leave, listen; from vsr_plugin.cli.progress import load_optimizers; listen()"
+    )
+    code += "\ntry: load_optimizers()\nexcept KeyboardInterrupt: leave()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (130, "Stopped: nothing was written\n")
+
+
+def test_an_optimizer_finds_all_that_it_needs_loaded(
+    app: typer.Typer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(progress, "load_optimizers", lambda: order.append("load"))
+    monkeypatch.setattr(Trainer, "_open_optimizer", lambda self: order.append("make"))
+    words = ["train", "espcn", "-x", "2", "--data", str(folder), "--steps", "1", "--out", str(tmp_path / "run")]
+    CliRunner().invoke(app, words)
+    assert order == ["load", "make"]
+
+
+def test_nothing_to_resume_is_said_before_torch_is_loaded(
+    app: typer.Typer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Settings, "check", lambda self: pytest.fail("torch is loaded"))
+    words = ["train", "espcn", "-x", "2", "--data", str(folder), "--out", str(tmp_path / "run"), "--resume"]
+    assert "Nothing to resume in" in str(CliRunner().invoke(app, words).exception)
 
 
 def test_every_step_is_shown(app: typer.Typer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

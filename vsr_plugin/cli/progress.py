@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -91,6 +91,22 @@ def load_torch() -> None:
     if "torch" not in sys.modules:
         with waiting("loading torch"):
             import_module("torch")
+
+
+def load_optimizers() -> None:
+    """Load what torch's optimizers load when the first one is made, which takes seconds, and say so.
+
+    In a thread: in the main one, Ctrl-C would not be heard before the import has ended.
+    """
+    with waiting("loading torch"):
+        thread = threading.Thread(target=_load, args=("torch._dynamo",), daemon=True)
+        thread.start()
+        thread.join()
+
+
+def _load(name: str) -> None:
+    with suppress(Exception):  # what needs it loads it again, and says what is wrong
+        import_module(name)
 
 
 @contextmanager

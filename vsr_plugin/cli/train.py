@@ -77,7 +77,7 @@ def train(
     from ..models import check_weights_file
     from ..training.plan import SHIPPED, plan_runs
     from ..training.settings import Settings
-    from .progress import waiting
+    from .progress import load_optimizers, waiting
     from .stop import tell_if_stopped
     from .terminal import console
 
@@ -101,6 +101,9 @@ def train(
         degradation=degradation,
     )
     runs = plan_runs(models, scales or (), common, named=out is None)
+    begun = [run.begun for run in runs]
+    if resume and not any(begun):
+        raise InputError(f"Nothing to resume in {str(runs[0].out)!r}: start the run without --resume")
     if not resume:
         for run in runs:
             run.check_folder(resume=False)
@@ -116,9 +119,7 @@ def train(
     tell_if_stopped(lambda: "nothing was trained")
     with waiting("loading torch"):
         common.check()
-    begun = [run.begun for run in runs]
-    if resume and not any(begun):
-        raise InputError(f"Nothing to resume in {str(runs[0].out)!r}: start the run without --resume")
+    load_optimizers()
     from ..training.trainer import Trainer
 
     for run, again in zip(runs, begun, strict=True):
