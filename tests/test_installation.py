@@ -59,6 +59,23 @@ def test_a_tool_of_uv_is_installed_again(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert installation.reinstall() == f"uv tool install --force {wheel}"
 
 
+def test_a_torch_for_cpus_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`uv sync` would install what GPUs need, 4 GB, and so would a tool that is made anew."""
+    _pretend(monkeypatch, {"url": tmp_path.as_uri(), "dir_info": {"editable": True}}, pip=False)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / ".venv"))
+    monkeypatch.setattr(metadata, "version", lambda name: "2.15.0+cpu")
+    installer = ["uv", "pip", "install", "--python", str(tmp_path / ".venv")]
+    assert shlex.split(installation.install("preview")) == [*installer, "-e", f"{tmp_path}[preview]"]
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv/uv-receipt.toml").touch()
+    _pretend(monkeypatch, WHEEL, pip=False)
+    wheel = "/dist/vsr_plugin-1-py3-none-any.whl"
+    tool = "uv tool install --torch-backend=cpu"
+    assert installation.install("preview") == f"{tool} --force '{wheel}[preview]'"
+    assert installation.install_package("triton") == f"{tool} --with triton {wheel}"
+    assert installation.reinstall() == f"{tool} --force {wheel}"
+
+
 def test_an_environment_that_is_not_active_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("VIRTUAL_ENV", raising=False)
     monkeypatch.setattr(sys, "prefix", str(tmp_path))

@@ -16,11 +16,21 @@ def install(extra: str) -> str:
     """The command that adds an extra, such as ``tensorrt``, to this installation."""
     origin = _origin()
     source = _folder(origin)
-    if source is not None and _is_editable(origin) and _is_project(source):
+    if source is not None and _is_editable(origin) and _is_project(source) and not is_for_cpus():
         where = "" if Path.cwd() == source else f" --directory {_quoted(str(source))}"
         return f"uv sync{where} --inexact --extra {extra}"
     flag = "-e " if _is_editable(origin) else ""
     return f"{_installer()} {flag}{_quoted(_requirement(origin, f'[{extra}]'), always=True)}"
+
+
+def is_for_cpus() -> bool:
+    """Whether torch is its build for CPUs, which `uv sync` would replace by the one for GPUs, of 4 GB."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("torch").endswith("+cpu")
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def install_package(name: str) -> str:
@@ -86,7 +96,8 @@ def _requirement(origin: dict[str, object], extras: str = "") -> str:
 
 def _installer(beside: str = "") -> str:
     if _is_tool():
-        return f"uv tool install --with {beside} {_requirement(_origin())}" if beside else "uv tool install --force"
+        command = "uv tool install --torch-backend=cpu" if is_for_cpus() else "uv tool install"
+        return f"{command} --with {beside} {_requirement(_origin())}" if beside else f"{command} --force"
     active = sys.prefix == sys.base_prefix or os.environ.get("VIRTUAL_ENV") == sys.prefix
     if _has_pip():
         return "pip install" if active else f"{_quoted(sys.executable)} -m pip install"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ..installation import install, install_package, reinstall
+from ..installation import install, install_package, is_for_cpus, reinstall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,8 +35,9 @@ _PACKAGES = (
     ("tensorrt", "tensorrt", "install TensorRT from NVIDIA", False),
     ("tensorrt_rtx", "tensorrt_rtx", "[tensorrt]", False),
     ("vapoursynth", "vapoursynth", "[vapoursynth]", False),
-    ("opencv-python", "cv2", "[bench]", False),
-    ("onnx", "onnx", "[bench]", False),
+    ("opencv-python", "cv2", "[preview]", False),
+    ("aiohttp", "aiohttp", "[preview]", False),
+    ("onnx", "onnx", "[export]", False),
     ("matplotlib", "matplotlib", "[bench]", False),
     ("ray", "ray", "[cluster]", False),
 )
@@ -127,6 +128,8 @@ def _versions() -> Iterator[Finding]:
 
 
 def _command(what: str) -> str:
+    if what == "triton" and is_for_cpus():
+        return ""  # without CUDA it is of no use
     if " " in what:
         return what
     return install(what.strip("[]")) if what[0] == "[" else install_package(what)
