@@ -510,6 +510,19 @@ def resident() -> float:
     return float(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
+def test_viewers_are_let_go_at_the_end(play: Play) -> None:
+    """Else it would wait for them."""
+    player = play(paused=True)
+
+    async def work() -> None:
+        async with serving(player) as (server, session), session.ws_connect(f"{server.url}ws") as socket:
+            await received(socket)
+            await asyncio.gather(server.stop(), socket.receive())
+            assert socket.close_code == aiohttp.WSCloseCode.GOING_AWAY
+
+    run(work)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_between_two_steps_of_its_loop(play: Play, number: signal.Signals) -> None:
     """Raised within one, it could leave a lock behind that the player's threads wait for."""

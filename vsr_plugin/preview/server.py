@@ -26,7 +26,7 @@ from . import BASELINES, KEYS, VIEWS
 from .addresses import is_loopback, not_listening, public_name
 
 try:
-    from aiohttp import WSMsgType, web
+    from aiohttp import WSCloseCode, WSMsgType, web
 
     from .connections import Connections
 except ImportError as error:
@@ -53,7 +53,7 @@ _COOKIE = "vsr_preview_token"  # and the port, which cookies do not know
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 _STALLED = 60.0  # seconds without an answer after which a viewer is disconnected
 _POLL = 0.25  # seconds between figures while no new frame comes
-_FAREWELL = 1.0  # seconds to tell viewers why it ends
+_FAREWELL = 1.0  # seconds to tell viewers that it ends
 _LARGEST_MESSAGE = 4096  # bytes of a command
 _OK = 200
 _HEADERS = {
@@ -89,7 +89,7 @@ class Server:
         self._cookie = ""
         self._latest: DisplayedFrame | None = None
         self._failure: Exception | None = None
-        self._senders: set[asyncio.Task[None]] = set()
+        self._senders: dict[asyncio.Task[None], web.WebSocketResponse] = {}
         self._news = asyncio.Condition()
         self._watcher: asyncio.Task[None] | None = None
         self._runner: web.AppRunner | None = None
@@ -160,6 +160,11 @@ class Server:
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
+        if self._senders:  # else aiohttp waits for them to leave
+            closing = [
+                asyncio.create_task(socket.close(code=WSCloseCode.GOING_AWAY)) for socket in self._senders.values()
+            ]
+            await asyncio.wait(closing, timeout=_FAREWELL)
         if self._listener is not None:
             self._listener.close()
         if self._runner is not None:
@@ -231,7 +236,7 @@ class Server:
         wanted = asyncio.Event()
         wanted.set()
         sender = asyncio.create_task(self._send(socket, wanted))
-        self._senders.add(sender)
+        self._senders[sender] = socket
         sender.add_done_callback(partial(_let_go, request))
         try:
             async for message in socket:
@@ -243,7 +248,7 @@ class Server:
                 else:
                     self._obey(command)
         finally:
-            self._senders.discard(sender)
+            del self._senders[sender]
             sender.cancel()
         return socket
 
