@@ -19,6 +19,7 @@ import pytest
 import torch
 import vapoursynth as vs
 
+from tests import PATIENCE
 from vsr_plugin.errors import BackendError
 from vsr_plugin.frames import Frame
 from vsr_plugin.sizes import Target
@@ -133,7 +134,7 @@ def test_what_is_played_again_is_computed_in_blocks_again() -> None:
 
 
 def test_blocks_are_computed_side_by_side() -> None:
-    together = threading.Barrier(2, timeout=20)
+    together = threading.Barrier(2, timeout=PATIENCE)
 
     class Pair(Counter):
         def __call__(self, frames: Any) -> Any:
@@ -159,7 +160,7 @@ def test_the_next_block_is_on_its_way_before_this_one_is_awaited() -> None:
     clip = enlarged(numbered(32), [Waits()], 4)
     for number in range(5):  # the frames of one block and the first of the next; the third follows unasked
         clip.get_frame(number)
-    assert begun.wait(20)
+    assert begun.wait(PATIENCE)
 
 
 def test_frames_live_as_long_as_they_are_computed() -> None:
@@ -169,7 +170,7 @@ def test_frames_live_as_long_as_they_are_computed() -> None:
     class Late(Counter):
         def __call__(self, frames: Any) -> Any:
             if len(frames) == 8:
-                assert go.wait(20)
+                assert go.wait(PATIENCE)
             seen.extend((frame.pts, frame.planes[0].unique().tolist()) for frame in frames)
             return super().__call__(frames)
 
@@ -309,7 +310,7 @@ def test_closed_in_one_of_their_own_threads_blocks_wait_for_the_others() -> None
 
     blocks = Blocks([Closes()], 1, 10)
     assert blocks.get(0, picture).pts == 0
-    assert closed.wait(20)
+    assert closed.wait(PATIENCE)
 
 
 # What the filter asks of the clip before it.

@@ -10,6 +10,7 @@ from contextlib import redirect_stdout
 
 import pytest
 
+from tests import PATIENCE
 from vsr_plugin.vapoursynth.quiet import quiet_descriptor, quiet_python
 
 
@@ -24,11 +25,11 @@ class Inside:
         with quiet_python():
             print("from inside")
             self._printed.set()
-            assert self._go.wait(20)
+            assert self._go.wait(PATIENCE)
 
     def start(self) -> None:
         self._thread.start()
-        assert self._printed.wait(20)
+        assert self._printed.wait(PATIENCE)
 
     def leave(self) -> None:
         self._go.set()

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests import PATIENCE
 from tests.stream.test_segments import frames
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.execution import Execution
@@ -141,7 +142,7 @@ def test_stopped_with_workers_all_processes_end(number: signal.Signals, film: Pa
     before = _shared_memory()
     process, processes = _run_until_parts(film.parent)
     process.send_signal(number)
-    said = process.communicate(timeout=60)[1].splitlines()
+    said = process.communicate(timeout=PATIENCE)[1].splitlines()
     assert process.returncode == 130
     assert "of 12 segments are kept in out.mkv.parts: run it again to go on" in said[-2]
     assert said[-1] == "Stopped: out.mkv was not finished, and the same command goes on"
@@ -194,8 +195,8 @@ def _head() -> Iterator[tuple[Path, str, str]]:
         finally:
             processes = _tree(process.pid)
             process.terminate()
-            process.wait(60)
-            assert _are_gone(processes, 60)
+            process.wait(PATIENCE)
+            assert _are_gone(processes, PATIENCE)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from unittest import mock
 import pytest
 from torch import Tensor
 
+from tests import PATIENCE
 from tests.cli.test_encode import ENCODE, Run, run
 from tests.cli.warm import Command
 from tests.stream.conftest import Media, frame_times
@@ -58,7 +59,7 @@ def test_runs_that_are_killed_at_any_moment_leave_nothing_after_the_next(
         ) as process:
             time.sleep(chance.uniform(0.1, 4))
             process.send_signal(_SIGNALS[number % len(_SIGNALS)])
-            codes.add(process.wait(60))
+            codes.add(process.wait(PATIENCE))
     assert codes <= {0, 130, *(-number for number in _SIGNALS)}  # it may be done, or not listen yet
     assert run(film, "-o", "there/other.mkv", "-n", 1) == 0
     assert {file.name for file in (tmp_path / "there").iterdir()} <= {"other.mkv", "out.mp4"}
@@ -124,7 +125,7 @@ def test_a_command_that_keeps_nothing_says_so(tmp_path: Path, words: tuple[str, 
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch/__init__.py").write_text("import os, time; os.kill(os.getpid(), 2); time.sleep(5)")
     command = [sys.executable, "-c", "from vsr_plugin.cli import main; main()", *words]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "Stopped: nothing was written\n")
 
 
@@ -162,7 +163,7 @@ def test_a_hidden_folder_is_removed_however_early_the_command_stops(tmp_path: Pa
             process.stdout.readline()
             time.sleep(chance.uniform(0, 0.02))
             process.send_signal(signal.SIGINT)
-            process.wait(60)
+            process.wait(PATIENCE)
         assert [file for file in (tmp_path / "there").iterdir() if file.name != "out.mkv"] == []
 
 
@@ -187,7 +188,7 @@ except KeyboardInterrupt:
 def test_an_import_is_finished_before_a_command_stops(tmp_path: Path, number: int) -> None:
     (tmp_path / "slow.py").write_text(f"import os, time; os.kill(os.getpid(), {number}); time.sleep(0.3); whole = True")
     command = [sys.executable, "-c", _IMPORTING]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (done.stdout, done.stderr) == ("after True\n", "")
 
 
@@ -226,7 +227,7 @@ def test_torch_is_not_loaded_to_its_end_for_a_command_that_stops(tmp_path: Path,
     (tmp_path / "torch/__init__.py").write_text("import torch.part")
     (tmp_path / "torch/part.py").write_text(f"import os, time; os.kill(os.getpid(), {number}); time.sleep(5)")
     command = [sys.executable, "-c", _LOADING]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "Stopped: nothing was begun\n")
 
 
@@ -246,7 +247,7 @@ main()
 def test_a_command_that_is_stopped_while_it_starts_says_so(tmp_path: Path) -> None:
     for moment in (0.0, 0.02, 0.1):
         command = [sys.executable, "-c", _STARTING.format(moment=moment), "encode", "none.mkv"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE)
         assert "Traceback" not in done.stderr
         assert done.returncode in (1, 130)
 
@@ -295,7 +296,7 @@ leave()
 
 def test_a_second_ctrl_c_disturbs_nothing() -> None:
     command = [sys.executable, "-c", _LEAVING]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE)
     assert (done.returncode, done.stderr) == (130, "Stopped: it is put away\n")
 
 
@@ -315,7 +316,7 @@ with av.logging.Capture():
 @pytest.mark.parametrize("verbose", [False, True])
 def test_lines_of_ffmpeg_from_other_threads_are_heard_when_asked_for(*, verbose: bool) -> None:
     command = [sys.executable, "-c", _LOGGING.format(verbose=verbose)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE)
     assert done.stderr == ("said elsewhere\n" if verbose else "")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import PATIENCE
 from vsr_plugin import cli
 from vsr_plugin.errors import BackendError, OutputError
 from vsr_plugin.export import export_file
@@ -107,7 +108,7 @@ def test_mistakes_are_told_before_torch_is_loaded(tmp_path: Path) -> None:
         "print('torch' in sys.modules)"
     )
     command = [sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout == "False\n"
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests import PATIENCE
 from vsr_plugin.execution import Execution
 
 pytest.importorskip("cv2", reason="no OpenCV")
@@ -33,7 +34,7 @@ Play = Callable[..., Player]
 
 def network_frame(player: Player, after: int = 0) -> DisplayedFrame:
     """The next frame that is there by the network."""
-    while (found := player.wait(after, 20.0)) is not None and not found.model:
+    while (found := player.wait(after, PATIENCE)) is not None and not found.model:
         after = found.number
     assert found is not None
     return found
@@ -69,11 +70,11 @@ class Gate(_Single):
     def __call__(self, _: float) -> None:
         """What a network does in place of its work."""
         self._arrived.release()
-        self._free.acquire(timeout=60)
+        self._free.acquire(timeout=PATIENCE)
 
     def wait(self) -> None:
         """Until the next image is being made."""
-        assert self._arrived.acquire(timeout=20)
+        assert self._arrived.acquire(timeout=PATIENCE)
 
     def open(self, images: int = 1) -> None:
         self._free.release(images)

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import PATIENCE
 from tests.test_readme import README
 
 from .conftest import CLIP
@@ -49,7 +50,7 @@ def serving(*words: str, code: int = 130) -> Iterator[str]:
         yield next(line.strip() for line in server.stderr if line.startswith("http"))
         if code == 130:
             server.terminate()
-        assert server.wait(60) == code
+        assert server.wait(PATIENCE) == code
     finally:
         server.kill()
 
@@ -62,7 +63,7 @@ def address() -> Iterator[str]:
 
 def until(page: Any, condition: str) -> None:
     """Wait for it; Playwright's own way evaluates strings in the page, which our pages forbid."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + PATIENCE
     while not page.evaluate(condition):
         assert time.monotonic() < end, f"it never came true: {condition}"
         page.wait_for_timeout(50)
@@ -85,7 +86,7 @@ class Page:
     def __init__(self, browser: Any, address: str, width: int = 1280, height: int = 900, **how: Any) -> None:
         self.context = browser.new_context(viewport={"width": width, "height": height}, **how)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(1000 * PATIENCE)
         self.complaints: list[str] = []
         self.page.on("console", self._hear)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -106,14 +107,14 @@ class Page:
 
     def until_moved(self) -> None:
         """Wait for another moment of the clip."""
-        before, end = self.position(), time.monotonic() + 30
+        before, end = self.position(), time.monotonic() + PATIENCE
         while self.position() == before:
             assert time.monotonic() < end, "it stands still"
             self.page.wait_for_timeout(50)
 
     def until_still(self) -> None:
         """Wait until nothing comes any more, however late it does."""
-        end, before = time.monotonic() + 30, -1.0
+        end, before = time.monotonic() + PATIENCE, -1.0
         while self.position() != before:
             assert time.monotonic() < end, "it never stands still"
             before = self.position()
@@ -381,7 +382,7 @@ def test_what_ends_it_is_said_and_stays(browser: Any, tmp_path: Path) -> None:
     for size, seconds in (("320x180", 6), ("160x90", 1)):
         part = tmp_path / f"{size}.h264"
         source = ("-f", "lavfi", "-i", f"testsrc2=s={size}:r=25:d={seconds}", "-c:v", "libx264", "-preset", "ultrafast")
-        subprocess.run(("ffmpeg", "-v", "error", *source, str(part)), check=True, timeout=60)
+        subprocess.run(("ffmpeg", "-v", "error", *source, str(part)), check=True, timeout=PATIENCE)
         with film.open("ab") as whole:
             whole.write(part.read_bytes())
     with serving(str(film), "-x", "2", code=1) as url:
@@ -396,7 +397,7 @@ def test_a_tall_image_is_split_where_the_line_stands(browser: Any, tmp_path: Pat
     """Pixels are not square, and the image is higher than the screen."""
     film = tmp_path / "film.mkv"
     source = ("-f", "lavfi", "-i", "testsrc2=s=240x320:r=25:d=2,setsar=4/5", "-c:v", "ffv1")
-    subprocess.run(("ffmpeg", "-v", "error", *source, str(film)), check=True, timeout=60)
+    subprocess.run(("ffmpeg", "-v", "error", *source, str(film)), check=True, timeout=PATIENCE)
     with serving(str(film), "-x", "2", "--loop") as url:
         page = Page(browser, url)
         box = page.page.locator("#canvas").bounding_box()

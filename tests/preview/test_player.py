@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests import PATIENCE
 from tests.stream.conftest import Media, frame_times, rotated
 from vsr_plugin.errors import BackendError, InputError, UsageError
 from vsr_plugin.execution import Execution
@@ -28,7 +29,7 @@ from .conftest import CLIP, FakeNetworks, Gate, Play, Time, network_frame
 
 
 def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20.0
+    end = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.01)
@@ -166,7 +167,7 @@ class Camera(Slides):
         for index in indices:
             self.sent.put(index)
         self.idle.clear()
-        assert self.idle.wait(20)
+        assert self.idle.wait(PATIENCE)
 
     def frames(self, position: float, cancelled: Callable[[], bool] = never) -> Generator[tuple[Frame, float]]:
         while not cancelled():
@@ -186,7 +187,7 @@ class Silent(Slides):
 
     def frames(self, position: float, cancelled: Callable[[], bool] = never) -> Generator[tuple[Frame, float]]:
         yield slide(0), 0.0
-        self.over.wait(60)
+        self.over.wait(PATIENCE)
 
 
 def test_a_camera_shows_what_is_now_also_after_a_pause() -> None:

@@ -18,6 +18,7 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
+from tests import PATIENCE
 from tests.stream.conftest import Media
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import InputError, UsageError
@@ -32,7 +33,7 @@ from .conftest import CLIP, Play, network_frame
 
 def run(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     async def in_time() -> None:
-        await asyncio.wait_for(work(), 60)
+        await asyncio.wait_for(work(), PATIENCE)
 
     asyncio.run(in_time())
 

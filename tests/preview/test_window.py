@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests import PATIENCE
 from tests.stream.conftest import Media
 from vsr_plugin.errors import BackendError, OutputError
 from vsr_plugin.preview import VIEWS, DisplayedFrame, Status
@@ -61,7 +62,7 @@ def display(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     yield name
     for process in (manager, server):
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE)
 
 
 def read(file: Path) -> np.ndarray[Any, Any]:
@@ -93,7 +94,7 @@ class Screen:
 
     def do(self, *words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ("xdotool", *words), env=self.environment, capture_output=True, text=True, check=False, timeout=30
+            ("xdotool", *words), env=self.environment, capture_output=True, text=True, check=False, timeout=PATIENCE
         )
 
     def key(self, name: str) -> None:
@@ -105,7 +106,7 @@ class Screen:
         grab = ("ffmpeg", "-v", "error", "-f", "x11grab", "-draw_mouse", "0", "-video_size", "1280x1024")
         output = ("-i", self.display, "-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "bgr24", "-")
         data = subprocess.run(
-            (*grab, *output), stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=30
+            (*grab, *output), stdin=subprocess.DEVNULL, capture_output=True, check=True, timeout=PATIENCE
         ).stdout
         return np.frombuffer(data, np.uint8).reshape(1024, 1280, 3)
 
@@ -199,7 +200,7 @@ def test_what_is_seen_is_bicubic_and_the_network_and_everything_obeys(screen: Sc
     screen.until(lambda: position() == pytest.approx(2.0, abs=0.04))
 
     screen.key("q")
-    assert screen.process.wait(60) == 0
+    assert screen.process.wait(PATIENCE) == 0
     screen.ended()
 
 
@@ -250,7 +251,7 @@ def test_every_other_key_does_what_is_said_of_it(screen: Screen) -> None:
 
 def test_closing_by_ctrl_c_leaves_nothing(screen: Screen) -> None:
     screen.process.send_signal(signal.SIGINT)
-    assert screen.process.wait(60) == 130
+    assert screen.process.wait(PATIENCE) == 130
     screen.ended()
 
 
@@ -260,7 +261,7 @@ def test_closing_the_window_is_quitting(screen: Screen) -> None:
     while screen.process.poll() is None and time.monotonic() < end:
         screen.do("key", "alt+F4")
         time.sleep(0.5)
-    _, said = screen.process.communicate(timeout=60)
+    _, said = screen.process.communicate(timeout=PATIENCE)
     assert screen.process.returncode == 0, said
     assert "Error" not in said
 
@@ -317,7 +318,7 @@ def test_what_cannot_be_saved_is_said_below_the_image(screen: Screen, tmp_path: 
     screen.key("s")
     screen.until(lambda: bool((screen.image()[strip, :600] != before).any()))
     screen.key("q")
-    _, said = screen.process.communicate(timeout=60)
+    _, said = screen.process.communicate(timeout=PATIENCE)
     assert screen.process.returncode == 0
     assert f"Cannot write {tmp_path}" in said
 
@@ -426,7 +427,7 @@ def test_a_display_that_does_not_let_us_in_is_none(tmp_path: Path) -> None:
         done = subprocess.run((*COMMAND, str(CLIP)), env=environment, capture_output=True, text=True, check=False)
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(PATIENCE)
     assert done.returncode == 1
     assert done.stderr == ("Error: Expected a display for the window, got none: use --serve\n")
 

@@ -6,6 +6,7 @@ from contextlib import closing
 
 import pytest
 
+from tests import PATIENCE
 from vsr_plugin.stream.buffered import buffered
 
 
@@ -105,4 +106,4 @@ def test_ctrl_c_does_not_wait_for_the_item_in_hand() -> None:
         raise KeyboardInterrupt
     assert not closed.is_set()
     answer.set()
-    assert closed.wait(10)
+    assert closed.wait(PATIENCE)

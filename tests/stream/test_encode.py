@@ -21,6 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests import PATIENCE
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import InputError, OutputError, UsageError
 from vsr_plugin.execution import Execution
@@ -695,7 +696,7 @@ def test_an_error_does_not_wait_for_a_pipe_that_is_silent(
         with pipe.open("wb") as file:
             file.write(frames)
             file.flush()
-            over.wait(60)
+            over.wait(PATIENCE)
 
     def fail(done: Progress) -> None:
         if done.written.frames == 22:  # of 25: the others wait for the network, and the reader for more

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import PATIENCE
 from tests.networks import seeded
 from vsr_plugin.backends.tensorrt import builds
 from vsr_plugin.backends.tensorrt.builds import Watch, watched
@@ -111,7 +112,9 @@ at_it.wait()
 
 def test_the_end_of_the_program_stops_a_build_in_a_thread_and_waits_for_it() -> None:
     """Else the library would call a Python that is no more."""
-    done = subprocess.run([sys.executable, "-c", IN_A_THREAD], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_THREAD], capture_output=True, text=True, check=True, timeout=PATIENCE
+    )
     assert done.stdout.startswith("stopped\n")
 
 
