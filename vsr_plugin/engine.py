@@ -358,7 +358,7 @@ class Upscaler:
         assert batch is not None
         target = self.target(first)
         conversion = Conversion(first.color, len(first.planes), self.spec.channels, target.scale, target)
-        if self.device.type != "cpu" or self._backend.reads_samples or not self.spec.exact_in_windows:
+        if self.device.type != "cpu" or not self.spec.exact_in_windows:
             reuse = None
         whole = len(target.scales) == 1 and target.window is None
         reads = self._backend.reads_samples and self.spec.multiple_of == 1 and not self.self_ensemble

@@ -103,20 +103,22 @@ class Pass:
             large = self._run(network, x, grid, batch, native)
             return tiling.crop(large, grid, self.scale).contiguous()
 
+        finished = native if isinstance(network, SamplesNetwork) else None  # what the network itself makes samples of
+
         def compile_for(size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
             windows = tiling.plan(size[0], size[1], tile, overlap, spec.multiple_of, margin=0)
             compiled = self._compile((1, x.shape[1], *windows.size))
-            return lambda part: self._run(compiled, unit(part), windows, 1)
+            return lambda part: self._run(compiled, unit(part), windows, 1, finished)
 
         def unit(x: Tensor) -> Tensor:
-            return x if native is None else to_unit(x, native.peak)
+            return x if native is None or finished else to_unit(x, native.peak)
 
         def store(large: Tensor) -> Tensor:
-            return large if native is None else to_samples(large, native.depth, peak=native.peak)
+            return large if native is None or finished else to_samples(large, native.depth, peak=native.peak)
 
         cover = partial(Cover, grid.extended, overlap, spec.multiple_of)
         place = reuse((self, grid, native), cover, self.scale)
-        large = place.enlarge(x, lambda x: self._run(network, unit(x), grid, batch), compile_for, store)
+        large = place.enlarge(x, lambda x: self._run(network, unit(x), grid, batch, finished), compile_for, store)
         return tiling.crop(large, grid, self.scale).clone(memory_format=torch.contiguous_format)
 
     def _run(self, network: Network, x: Tensor, grid: Grid, batch: int, native: SampleFormat | None = None) -> Tensor:

@@ -15,19 +15,21 @@ from torch import nn
 
 from ..errors import BackendError
 from ..installation import install_package
+from ..kernels import to_unit
 from ..models.deconvolution import with_subpixel_deconvolutions
 from ..models.layers import BicubicUpsample
-from ..models.own import check_results
+from ..models.own import check_finite, check_results
 from ..models.quantized import QuantizedNetwork
 from .memory import translated_errors
 from .packing import with_packed_shuffle
 from .rounding import for_bfloat16, stays_flat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from torch import Tensor
 
+    from ..kernels import SampleFormat
     from ..models import NetworkSpec
     from . import Precision
 
@@ -43,7 +45,7 @@ class OpenVINOBackend:
     devices = ("cpu",)
     own_threads = True
     has_cache = True
-    reads_samples = False
+    reads_samples = True
     largest_batch = 16
 
     def __init__(self, cache_dir: Path | None = None, threads: int | None = None) -> None:
@@ -60,7 +62,8 @@ class OpenVINOBackend:
             self._threads["INFERENCE_NUM_THREADS"] = threads
         self._core = openvino.Core()
         self._traced: tuple[nn.Module, Precision] | None = None  # what was traced last
-        self._traces: dict[tuple[int, int], tuple[Any, Any, nn.Module]] = {}  # of it, by how lengths divide by two
+        # Of it, by how lengths divide by two, and by what it makes.
+        self._traces: dict[tuple[int, int, SampleFormat | None], tuple[Any, Any, nn.Module]] = {}
         if cache_dir is not None:
             with translated_errors("openvino: opening its cache"):
                 self._core.set_property({"CACHE_DIR": str(cache_dir)})
@@ -92,7 +95,7 @@ class OpenVINOBackend:
         precision: Precision,
         device: torch.device,
     ) -> OpenVINONetwork:
-        """Compile the module for this shape; it is traced for the first one.
+        """Compile the module for this shape, when the network is first called; it is traced for the first shape.
 
         Tracing runs the module, so it is done on a small frame; the module must not decide by its input's shape.
         """
@@ -104,25 +107,34 @@ class OpenVINOBackend:
                     "Precision int8 needs a processor that multiplies bytes (AVX-VNNI, AVX-512 VNNI or AMX), "
                     "which this one does not: others add them up with too few bits"
                 )
-        with translated_errors(f"openvino: compiling {spec.name}"), torch.no_grad():
-            if self._traced != (module, precision):
-                self._traced, self._traces = (module, precision), {}
-            odd = shape[2] % 2, shape[3] % 2
-            if odd not in self._traces:
-                self._traces[odd] = self._trace(module, spec, precision, odd)
-            graph, _decoder, enlarge = self._traces[odd]
-            graph.reshape(list(enlarge(torch.empty(shape, device="meta")).shape))
-            hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision], **self._threads}
-            compiled = self._core.compile_model(graph, "CPU", hints)
-            check_results([port.get_element_type().to_string() for port in compiled.outputs], spec.name)
-        return OpenVINONetwork(compiled, enlarge, self._tensor, spec.name)
+
+        def make(samples: SampleFormat | None) -> tuple[Any, nn.Module]:
+            with translated_errors(f"openvino: compiling {spec.name}"), torch.no_grad():
+                if self._traced != (module, precision):
+                    self._traced, self._traces = (module, precision), {}
+                kind = shape[2] % 2, shape[3] % 2, samples
+                if kind not in self._traces:
+                    self._traces[kind] = self._trace(module, spec, precision, kind)
+                graph, _decoder, enlarge = self._traces[kind]
+                graph.reshape(list(enlarge(torch.empty(shape, device="meta")).shape))
+                hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision], **self._threads}
+                compiled = self._core.compile_model(graph, "CPU", hints)
+                if samples is None:
+                    check_results([port.get_element_type().to_string() for port in compiled.outputs], spec.name)
+                return compiled, enlarge
+
+        return OpenVINONetwork(make, self._tensor, spec.name)
 
     def _trace(
-        self, module: nn.Module, spec: NetworkSpec, precision: Precision, odd: tuple[int, int]
+        self,
+        module: nn.Module,
+        spec: NetworkSpec,
+        precision: Precision,
+        kind: tuple[int, int, SampleFormat | None],
     ) -> tuple[Any, Any, nn.Module]:
         """The graph, what it reads from as long as it lives, and what is done to its input first.
 
-        For inputs of an even (0) or ``odd`` (1) number of rows and columns.
+        For inputs of an even (0) or odd (1) number of rows and columns, and for what it makes: `_Stored` or as it is.
         """
         module = _plain(module)
         enlarge: nn.Module = nn.Identity()
@@ -132,9 +144,11 @@ class OpenVINOBackend:
             if isinstance(upsample, BicubicUpsample):
                 # Inside the graph the enlargement would be rounded before the first layer sees it.
                 enlarge, module.upsample = upsample, enlarge
-        height, width = ((_EXAMPLE + length) * spec.multiple_of for length in odd)
+        height, width = ((_EXAMPLE + length) * spec.multiple_of for length in kind[:2])
         example = enlarge(torch.zeros(1, spec.channels, height, width))
-        graph, decoder = self._graph(with_packed_shuffle(module, example), example)
+        packed = with_packed_shuffle(module, example)
+        samples = kind[2]
+        graph, decoder = self._graph(packed if samples is None else _Stored(packed, samples), example)
         if precision == "int8":
             from openvino._offline_transformations import apply_moc_transformations
 
@@ -196,33 +210,80 @@ def _plain(module: nn.Module) -> nn.Module:
     return with_subpixel_deconvolutions(module).to("cpu", torch.float32).eval()
 
 
-class OpenVINONetwork:
-    """One infer request, which reads its input and writes its output where torch keeps them."""
+class _Stored(nn.Module):
+    """A module whose result is stored as samples, as `to_samples` does it, within the graph, where it costs nothing.
 
-    def __init__(self, compiled: Any, enlarge: nn.Module, tensor: Any, name: str) -> None:
-        self._request = compiled.create_infer_request()
-        self._shape = tuple(compiled.output(0).shape)
-        self._enlarge = enlarge
+    With them comes the sum of what the module made, which is not finite if one of them is no number.
+    """
+
+    def __init__(self, module: nn.Module, samples: SampleFormat) -> None:
+        super().__init__()
+        self._module = module
+        self._peak = float(samples.peak)
+        self._bytes = samples.depth == 8
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, 1, H, W) → (N, 1, H·scale, W·scale) of bytes, or of whole numbers in float32; and the sum."""
+        large = self._module(x)
+        codes = torch.round(large.clamp(0, 1) * self._peak)
+        return codes.to(torch.uint8) if self._bytes else codes, large.sum()
+
+
+class OpenVINONetwork:
+    """Infer requests, one for each kind of result, that read and write where torch keeps their input and result.
+
+    Args:
+        make: Compiles for samples of a format, or for float32: the compiled model, and what is done to its input first.
+        tensor: OpenVINO's.
+        name: Of the model.
+    """
+
+    def __init__(self, make: Callable[[SampleFormat | None], tuple[Any, nn.Module]], tensor: Any, name: str) -> None:
+        self._make = make
+        self._requests: dict[SampleFormat | None, tuple[Any, nn.Module, tuple[int, ...]]] = {}
         self._tensor = tensor
         self._name = name
 
     @torch.inference_mode()
     def __call__(self, x: Tensor) -> Tensor:
         """Run one batch."""
-        with translated_errors(f"openvino: running {self._name}"):
-            x = self._enlarge(x).contiguous()  # referenced here until the request is done
-            result = torch.empty(self._shape)
-            self._request.set_input_tensor(self._tensor(x.numpy(), shared_memory=True))
-            self._request.set_output_tensor(self._tensor(result.numpy(), shared_memory=True))
-            # Not infer(), which computes in the calling thread: when that thread has ended, and another one closes the
-            # request, the heap is corrupted (OpenVINO 2026.4).
-            self._request.start_async()
-            self._request.wait()
-            return result
+        request, enlarge, shape = self._request(None)
+        return self._run(request, enlarge(x), torch.empty(shape))
+
+    @torch.inference_mode()
+    def upscale_samples(self, x: Tensor, samples: SampleFormat) -> Tensor:
+        """Run one batch of samples.
+
+        Raises:
+            UsageError: what the network makes is not a number.
+        """
+        request, enlarge, shape = self._request(samples)
+        dtype = samples.dtype if samples.depth == 8 else torch.float32
+        x = to_unit(x, samples.peak)
+        result = self._run(request, enlarge(x), torch.empty(shape, dtype=dtype))
+        check_finite(torch.from_numpy(request.get_output_tensor(1).data), x, self._name)
+        return result.to(samples.dtype)
 
     def close(self) -> None:
-        """Free the request, and with it the compiled model."""
-        del self._request
+        """Free the requests, and with them the compiled models."""
+        self._requests.clear()
+
+    def _request(self, samples: SampleFormat | None) -> tuple[Any, nn.Module, tuple[int, ...]]:
+        if samples not in self._requests:
+            compiled, enlarge = self._make(samples)
+            self._requests[samples] = compiled.create_infer_request(), enlarge, tuple(compiled.output(0).shape)
+        return self._requests[samples]
+
+    def _run(self, request: Any, x: Tensor, result: Tensor) -> Tensor:
+        with translated_errors(f"openvino: running {self._name}"):
+            x = x.contiguous()  # referenced here until the request is done
+            request.set_input_tensor(self._tensor(x.numpy(), shared_memory=True))
+            request.set_output_tensor(0, self._tensor(result.numpy(), shared_memory=True))
+            # Not infer(), which computes in the calling thread: when that thread has ended, and another one closes the
+            # request, the heap is corrupted (OpenVINO 2026.4).
+            request.start_async()
+            request.wait()
+            return result
 
 
 @contextmanager
