@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.networks import CHOSEN, seeded, small
-from vsr_plugin.backends import BACKEND_NAMES, Precision, open_backend, precisions
+from vsr_plugin.backends import BACKEND_NAMES, Precision, SamplesNetwork, open_backend, precisions
 from vsr_plugin.backends.memory import translated_errors
 from vsr_plugin.errors import BackendError, OutOfMemoryError, UsageError
+from vsr_plugin.kernels import SampleFormat, to_samples, to_unit
 from vsr_plugin.models import MODELS
 
 if TYPE_CHECKING:
@@ -53,6 +54,24 @@ def test_float32_is_as_near_the_truth_as_plain_torch(backend: str, name: str, sc
     tolerance = max(2 * float((plain - truth).abs().max()), 2**-18)
     assert float((result - truth).abs().max()) <= tolerance
     network.close()
+
+
+@pytest.mark.parametrize("precision", of_floats("openvino"))
+@pytest.mark.parametrize("samples", [SampleFormat(255, 8), SampleFormat(1020, 10), SampleFormat(65535, 16)])
+def test_openvino_makes_the_samples_that_its_numbers_are_rounded_to(
+    precision: Precision, samples: SampleFormat
+) -> None:
+    for name, scale in (("espcn", 2), ("fsrcnn", 3), ("srcnn", 2), ("vdsr", 2)):
+        spec = small(name, scale)
+        network = open_backend("openvino").compile(seeded(spec, scale), spec, (2, 1, 21, 34), precision, CPU)
+        assert isinstance(network, SamplesNetwork)
+        highest = (1 << samples.depth) - 1  # above the peak of limited range, too
+        x = torch.randint(0, highest + 1, (2, 1, 21, 34)).to(samples.dtype)
+        result = network.upscale_samples(x, samples)
+        expected = to_samples(network(to_unit(x, samples.peak)), samples.depth, peak=samples.peak)
+        assert result.dtype == samples.dtype
+        assert torch.equal(result, expected)
+        network.close()
 
 
 @pytest.mark.parametrize("backend", ON_CPU)

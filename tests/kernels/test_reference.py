@@ -69,6 +69,16 @@ def test_enlarge_samples_is_enlarge_rounded(scale: int, depth: int) -> None:
         assert float((result.double() - truth).abs().max()) <= 0.5 + 16 * 2.0 ** (depth - 24)
 
 
+@pytest.mark.parametrize("scale", [2, 3])
+def test_samples_are_enlarged_the_same_in_strips(scale: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = torch.randint(0, 256, (2, 23, 11), dtype=torch.uint8)
+    arguments = (samples, scale, 8, (23 * scale - 1, 11 * scale), (0.0, 0.125))
+    whole = REFERENCE.enlarge_samples(*arguments)
+    for strip in (1, 2 * 11 * 5):  # of one row; of five, where the last is shorter
+        monkeypatch.setattr(import_module("vsr_plugin.kernels.reference.cubic"), "_STRIP", strip)
+        assert torch.equal(REFERENCE.enlarge_samples(*arguments), whole)
+
+
 def test_an_image_of_one_sample_is_flat() -> None:
     for edges in ("replicate", "symmetric"):
         x = torch.full((1, 1, 1, 1), 0.25, dtype=torch.float64)

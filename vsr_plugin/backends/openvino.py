@@ -18,7 +18,7 @@ from ..installation import install_package
 from ..kernels import to_unit
 from ..models.deconvolution import with_subpixel_deconvolutions
 from ..models.layers import BicubicUpsample
-from ..models.own import check_finite, check_results
+from ..models.own import check_finite, check_result, check_results
 from ..models.quantized import QuantizedNetwork
 from .memory import translated_errors
 from .packing import with_packed_shuffle
@@ -148,7 +148,7 @@ class OpenVINOBackend:
         example = enlarge(torch.zeros(1, spec.channels, height, width))
         packed = with_packed_shuffle(module, example)
         samples = kind[2]
-        graph, decoder = self._graph(packed if samples is None else _Stored(packed, samples), example)
+        graph, decoder = self._graph(packed if samples is None else _Stored(packed, samples, spec.name), example)
         if precision == "int8":
             from openvino._offline_transformations import apply_moc_transformations
 
@@ -216,15 +216,16 @@ class _Stored(nn.Module):
     With them comes the sum of what the module made, which is not finite if one of them is no number.
     """
 
-    def __init__(self, module: nn.Module, samples: SampleFormat) -> None:
+    def __init__(self, module: nn.Module, samples: SampleFormat, name: str) -> None:
         super().__init__()
         self._module = module
+        self._name = name
         self._peak = float(samples.peak)
         self._bytes = samples.depth == 8
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(N, 1, H, W) → (N, 1, H·scale, W·scale) of bytes, or of whole numbers in float32; and the sum."""
-        large = self._module(x)
+        large = check_result(self._module(x), self._name)
         codes = torch.round(large.clamp(0, 1) * self._peak)
         return codes.to(torch.uint8) if self._bytes else codes, large.sum()
 
