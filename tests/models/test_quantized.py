@@ -100,7 +100,9 @@ def test_openvino_computes_the_same_in_integers(name: str, scale: int) -> None:
         result, again = network(x), network(x)
         with torch.inference_mode():
             error = 255 * (result - module(x)).abs()
-        layers = [op.get_rt_info() for op in network._request.get_compiled_model().get_runtime_model().get_ops()]
+        layers = [
+            op.get_rt_info() for op in network._request(None)[0].get_compiled_model().get_runtime_model().get_ops()
+        ]
     finally:
         network.close()
     assert torch.equal(result, again)
