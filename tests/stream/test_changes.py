@@ -100,3 +100,70 @@ def test_a_change_that_no_conversion_undoes_is_refused(
 def test_tags_that_appear_later_and_change_nothing_are_no_change(joined: Callable[..., Path], enlarge: Enlarge) -> None:
     silent = _TV709.replace("primaries=1", "primaries=2").replace("characteristics=1", "characteristics=2")
     assert len(streams(enlarge(joined("", silent, "", ""), "out.mkv", strict=True))) == 1
+
+
+_SAYS = {
+    "full": ("scale=out_range=full", "-color_range pc"),
+    "silent": ("scale=out_range=tv", ""),
+    "hdr": ("null", "-color_primaries bt2020 -color_trc smpte2084 -colorspace bt2020nc"),
+}
+_X264 = "-c:v libx264 -preset ultrafast -crf 1 -bf 2 -f h264"
+
+
+def _encoded(says: str, pixel_format: str = "yuv420p", encoder: str = _X264) -> bytes:
+    """A stream of 10 frames in another order than they are shown in, whose header says what ``says`` has."""
+    picture, tags = _SAYS[says]
+    source = "-f lavfi -i testsrc2=s=64x64:r=25:d=0.4"
+    filters = f"gblur=6,hue=s=0.4,{picture},format={pixel_format}"
+    command = ["ffmpeg", "-v", "error", *f"{source} -vf {filters} {tags} {encoder} -".split()]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+@pytest.mark.parametrize(("first", "second"), [("full", "silent"), ("silent", "full")])
+@pytest.mark.parametrize(
+    ("pixel_format", "options"), [("yuv420p", ""), ("yuv444p", "-x264-params cqm=jvt "), ("yuv420p10le", "")]
+)
+@pytest.mark.usefixtures("media")
+def test_a_header_that_says_nothing_of_colors_does_not_mean_what_another_says(
+    enlarge: Enlarge,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    first: str,
+    second: str,
+    pixel_format: str,
+    options: str,
+) -> None:
+    one, other = (_encoded(says, pixel_format, options + _X264) for says in (first, second))
+    file = tmp_path / "joined.h264"
+    file.write_bytes(one + one)
+    same = _frames(enlarge(file, "same.y4m", encoding=Encoding()))
+    file.write_bytes(one + other)
+    joined = _frames(enlarge(file, "out.y4m", encoding=Encoding()))
+    ranges = {"full": "full", "silent": "limited"}
+    assert f"its range from {ranges[first]} to {ranges[second]} at 0.400 s: converted" in caplog.text
+    assert caplog.text.count("changes its") == 1
+    assert len(joined) == len(same) == 20
+    steps = 4 if "10" in pixel_format else 1
+    for before, after in zip(same, joined, strict=True):
+        assert np.abs(before.astype(int) - after).mean() < 0.6 * steps
+
+
+@pytest.mark.parametrize("order", [("hdr", "silent"), ("silent", "hdr")])
+@pytest.mark.usefixtures("media")
+def test_hdr_beside_a_header_that_says_nothing_is_refused(
+    enlarge: Enlarge, tmp_path: Path, order: tuple[str, str]
+) -> None:
+    file = tmp_path / "joined.h264"
+    file.write_bytes(b"".join(map(_encoded, order)))
+    with pytest.raises(InputError, match=r"changes its .*transfer .* at 0\.400 s: cut the file there"):
+        enlarge(file, "out.mkv")
+
+
+@pytest.mark.usefixtures("media")
+def test_frames_that_say_nothing_are_not_read_as_those_that_come_later(enlarge: Enlarge, tmp_path: Path) -> None:
+    if b"libsvtav1" not in subprocess.run(["ffmpeg", "-v", "error", "-encoders"], capture_output=True).stdout:
+        pytest.skip("this ffmpeg has no SVT-AV1")
+    file = tmp_path / "joined.obu"
+    file.write_bytes(b"".join(_encoded(says, encoder="-c:v libsvtav1 -preset 12 -f obu") for says in ("silent", "hdr")))
+    with pytest.raises(InputError, match=r"changes its .*transfer .* at 0\.400 s: cut the file there"):
+        enlarge(file, "out.mkv")

@@ -26,7 +26,7 @@ from vsr_plugin.stream.packets import PacketQueue
 from vsr_plugin.stream.rate import ConstantRate
 from vsr_plugin.stream.timecode import later
 
-from .conftest import FAST, Make, Media, packets, probe, streams, video
+from .conftest import FAST, HDR10, Make, Media, packets, probe, streams, video
 
 Enlarge = Callable[..., Path]
 
@@ -56,6 +56,8 @@ _RECIPES = {
     "begins_late.mkv": "-i begins_late.mp4 -c copy",
     "sounds_late.mp4": "-i b.mp4 -itsoffset 0.5 -i b.mp4 -map 0:v -map 1:a -c copy",
     "code.mov": "-i b.mp4 -c copy -timecode 01:02:03:04",
+    "hdr_code.mov": "-f lavfi -i testsrc2=s=64x64:r=25:d=0.2 -pix_fmt yuv420p10le -c:v libx265 -preset ultrafast "
+    f"-x265-params {HDR10} -timecode 01:02:03:04",
     "drop.mov": "-i ntsc.mp4 -c copy -timecode 00:00:59;20",
     "cues.mkv": "-i b.mp4 -i s.srt -map 0 -map 1 -c copy -c:s srt",
 }
@@ -302,6 +304,15 @@ def test_a_time_code_goes_on_where_the_cut_begins(
     assert [stream["codec_type"] for stream in found] == ["video", "audio", "data"]
     assert {stream["tags"].get("timecode") for stream in found} == {code, None}
     assert video(after)["tags"]["timecode"] == code
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"), [("out.mp4", Encoding(codec="libsvtav1")), ("out.mov", Encoding(codec="prores_ks"))]
+)
+def test_a_time_code_stays_beside_hdr_metadata(made: Made, enlarge: Enlarge, name: str, encoding: Encoding) -> None:
+    after = enlarge(made("hdr_code.mov"), name, encoding=encoding)
+    assert video(after)["tags"]["timecode"] == "01:02:03:04"
+    assert [stream["codec_type"] for stream in streams(after)] == ["video", "data"]
 
 
 def test_a_drop_frame_time_code_leaves_out_two_numbers(

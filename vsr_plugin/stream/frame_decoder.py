@@ -19,6 +19,7 @@ from .ffmpeg_log import Errors
 from .input import has_no_clock
 from .planes import read_planes, readable
 from .side_data import LASTING, NAMES, read_side_data
+from .silent_colors import SilentColors
 from .stills.still import READ, read_still
 from .timeline import FrameClock, spread
 
@@ -115,6 +116,7 @@ class FrameDecoder:
     def _open(self) -> tuple[av.VideoCodecContext, Errors]:
         file = self._file
         self._context = context = open_decoder(file.stream, file.selection.hwaccel)
+        self._silent = SilentColors(file, context)
         decoder = context.name  # once it could not be opened, PyAV must not be asked
         try:
             context.open(strict=False)
@@ -149,6 +151,7 @@ class FrameDecoder:
                 if packet.pts is not None and not later:
                     latest = packet.pts
             clock.feed(packet)
+            self._silent.feed(packet)
             fed = packet.pts if packet.size else fed
             try:
                 frames = context.decode(packet if packet.size else None)
@@ -161,6 +164,7 @@ class FrameDecoder:
                 known = file.damaged
                 continue
             for frame in frames:
+                self._silent.clear(frame)
                 if self._tally is not None:
                     self._tally.frame(None if frame.pts is None else frame.pts // file.ticks)
                 yield frame

@@ -378,8 +378,9 @@ class Writer:
         stream = add_copy(self._output, stating.streams.video[0])
         stated, made = stream.codec_context, self._context
         stated.extradata, stated.codec_tag = made.extradata, made.codec_tag
-        # Not every header tells these: of MPEG-4 no size, of VP9 no format.
+        # Not every header tells these: of MPEG-4 no size, of VP9 no format, of AV1 no rate, which a time code needs.
         stated.width, stated.height, stated.pix_fmt = made.width, made.height, made.pix_fmt
+        stated.framerate = made.framerate
         stream.time_base = self._clock.ticks
         return stream  # type: ignore[no-any-return]
 
