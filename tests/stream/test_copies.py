@@ -104,6 +104,23 @@ def test_sound_that_the_container_does_not_hold_is_said(
         enlarge(before, f"strict{Path(output).suffix}", strict=True)
 
 
+@pytest.mark.parametrize(("channels", "layout"), [(1, "1 channels"), (2, "stereo"), (6, "5.1"), (9, None)])
+@pytest.mark.usefixtures("media")
+def test_mp4_names_the_channels_of_sound_whose_container_does_not(
+    enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture, channels: int, layout: str | None
+) -> None:
+    film = "-f lavfi -i testsrc2=s=64x48:r=25:d=0.2 -c:v libx264 -preset ultrafast"
+    sound = f"-f s16le -ar 48000 -ac {channels} -t 0.2 -i /dev/zero -c:a pcm_s16le"
+    before = _ffmpeg(f"{film.replace(' -c:v', f' {sound} -c:v')}", tmp_path / "in.mkv")
+    after = enlarge(before, "out.mp4")
+    with av.open(after) as container:
+        assert [stream.codec_context.layout.name for stream in container.streams.audio] == [layout] * (channels < 9)
+    dropped = [] if layout else ["audio stream 1 (pcm_s16le): mp4 cannot hold it"]
+    assert _dropped(caplog) == dropped
+    if layout:
+        assert _md5(after, "a") == _md5(before, "a")
+
+
 @pytest.mark.parametrize(
     ("change", "output"),
     [

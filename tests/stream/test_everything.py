@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ Enlarge = Callable[..., Path]
 _PICTURE = "-f lavfi -i testsrc2=s=64x48:r=25:d=0.4"
 _X264 = "-c:v libx264 -preset ultrafast -bf 0 -x264-params aud=1:keyint=5:scenecut=0"
 _BT709 = "-color_primaries bt709 -color_trc bt709 -colorspace bt709 -color_range tv"
-_CAPTIONS = b"\0\0\0\1\x06\x04\x10\xb5\x00\x31GA94\x03\x41\xff\xfc\x94\x2c\xff\x80"
+_CAPTIONS = b"\0\0\0\1\x06\x04\x0e\xb5\x00\x31GA94\x03\x41\xff\xfc\x94\x2c\xff\x80"
 _VIDEO = {
     "plain.mkv": f"{_PICTURE} {_X264} {_BT709}",
     "wide.mkv": f"{_PICTURE} -vf setsar=4/3 {_X264}",
@@ -95,6 +96,7 @@ def parts(media: Media, tmp_path_factory: pytest.TempPathFactory) -> Callable[[s
             bare = folder / "bare.h264"
             _ffmpeg(folder, *_VIDEO["plain.mkv"].split(), bare)
             with_units(bare, _CAPTIONS, range(10), file)
+            assert "A53_CC" in _shown(file)["said"]
         elif name == "cover.png":
             _ffmpeg(folder, *_COVER.split(), name)
         elif file.suffix == ".mka":
@@ -184,6 +186,8 @@ def _shown(path: Path) -> dict[str, Any]:
             one["tags"] = dict(stream.metadata)
             if isinstance(stream, av.VideoStream):  # an older ffprobe does not know of cropping
                 one["sample_aspect_ratio"] = stream.sample_aspect_ratio or None
+            if isinstance(stream, av.AudioStream):  # nor of FLAC in FLV
+                one["codec_name"] = stream.codec_context.codec.canonical_name
             marks = Disposition(stream.disposition)
             one["disposition"] |= {mark: int(bool(marks & Disposition[mark])) for mark in _MARKS}
         frame = next(container.decode(video=0))
@@ -280,7 +284,10 @@ def _differences(before: dict[str, Any], after: dict[str, Any], kind: str) -> di
                 )
     if left:
         found["streams"] = "nothing says this"
-    if (_film(before)["sample_aspect_ratio"] or 1) != (film["sample_aspect_ratio"] or 1):
+    ratios = [Fraction(one["sample_aspect_ratio"] or 1) for one in (_film(before), film)]
+    if (_film(before)["width"] > _film(before)["height"]) != (film["width"] > film["height"]):
+        ratios[0] = 1 / ratios[0]  # the frames were turned
+    if ratios[0] != ratios[1]:
         found["shape"] = "dropping the pixel aspect ratio "
     for name, words in _SIDES.items():
         if name in before["said"] and not _same_side(name, before["said"][name], after["said"].get(name)):

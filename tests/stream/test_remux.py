@@ -12,7 +12,7 @@ import pytest
 
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import DamagedInputError, OutputError
-from vsr_plugin.stream import Selection, upscale_file
+from vsr_plugin.stream import Encoding, Selection, upscale_file
 
 from .conftest import FAST, Make, Media, frame_times, packets, probe, rotated, streams, video
 
@@ -99,6 +99,20 @@ def test_strict_refuses_what_would_be_dropped(media: Media, enlarge: Enlarge, tm
     with pytest.raises(OutputError, match=r"styles of subtitle stream 4 \((ssa|ass)\) would be lost: mov_text holds"):
         enlarge(media("all.mkv"), "out.mp4", strict=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_chapters_that_end_before_the_film_begins_are_named(
+    media: Media, enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    marks = tmp_path / "marks.txt"
+    marks.write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1000\nSTART=0\nEND=300\ntitle=One\n")
+    late = tmp_path / "late.mov"
+    command = f"-itsoffset 0.5 -i {media('plain.mp4')} -i {marks} -map 0 -map_chapters 1 -c copy {late}"
+    subprocess.run(["ffmpeg", "-v", "error", *command.split()], check=True)
+    enlarge(late, "out.avi", encoding=Encoding(codec="mpeg4"))
+    assert "late.mov: dropping the chapters: they end before the film begins" in caplog.text
+    with pytest.raises(OutputError, match="the chapters would be lost"):
+        enlarge(late, "strict.avi", encoding=Encoding(codec="mpeg4"), strict=True)
 
 
 def test_a_part_takes_its_sound_and_chapters_along(media: Media, enlarge: Enlarge) -> None:

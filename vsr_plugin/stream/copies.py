@@ -101,18 +101,37 @@ def add_copy(output: OutputContainer, stream: Any) -> Any:
     Raises:
         ValueError: nothing of this type has a place in ``output``.
     """
+    channels = _usual_layout(output, stream)
     try:
-        return output.add_stream_from_template(stream, opaque=True)
+        added: Any = output.add_stream_from_template(stream, opaque=True)
     except ValueError:
         holder = _HOLDERS.get(stream.type)
         if holder is None:
             raise
-    with trial(output) as place:
-        added: Any = output.add_stream_from_template(place.add_stream(holder), opaque=True)
-    BitStreamFilterContext("null", stream, added)
-    added.codec_context.codec_tag = _NO_TAG  # that of another container; the muxer finds its own
-    added.time_base = stream.time_base
+        with trial(output) as place:
+            added = output.add_stream_from_template(place.add_stream(holder), opaque=True)
+        BitStreamFilterContext("null", stream, added)
+        added.codec_context.codec_tag = _NO_TAG  # that of another container; the muxer finds its own
+        added.time_base = stream.time_base
+    if channels:
+        added.codec_context.layout = channels
     return added
+
+
+def _usual_layout(output: OutputContainer, stream: Any) -> str | None:
+    """The layout that FFmpeg takes for PCM's number of channels; None if ``output`` needs none, or knows it.
+
+    Matroska does not say which channels they are. MP4 has to, in its index, which is written when all else is.
+
+    Raises:
+        ValueError: none is usual for so many channels.
+    """
+    if stream.type != "audio" or output.format.name not in ("ipod", "mp4"):
+        return None
+    context = stream.codec_context
+    if not context.name.startswith("pcm_") or not context.layout.name.endswith(" channels"):
+        return None
+    return str(av.AudioLayout(f"{context.layout.nb_channels}c").name)
 
 
 def refusal(output: OutputContainer, stream: Any, others: Sequence[Any] = ()) -> str | None:

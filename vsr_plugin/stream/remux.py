@@ -204,6 +204,8 @@ class Remux:
             if last > first:
                 chapter["start"], chapter["end"] = first, last
                 kept.append(chapter)
+        if chapters and not kept and self._source.timeline.start is None and end is None:
+            self._drop("the chapters", "they end before the film begins")
         self._output.set_chapters(kept)
 
     def _add(self, stream: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import av.codec.context
+from av.codec.context import Flags
 
 if TYPE_CHECKING:
     import av
@@ -48,7 +48,7 @@ class SilentColors:
         self._said: dict[int, _Said] = {}  # by the number of a sequence parameter set
         self._sets: dict[int, int] = {}  # a picture parameter set's number → that of its sequence's
         if self._reads:
-            context.flags |= av.codec.context.Flags.copy_opaque
+            context.flags |= Flags.copy_opaque
         if plain:
             context.color_primaries = context.color_trc = context.colorspace = _UNSPECIFIED
             context.color_range = 0
