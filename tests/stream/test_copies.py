@@ -83,6 +83,9 @@ def test_matroska_holds_sound_that_has_a_tag_of_windows(
         ("in.mov", "-c:a adpcm_ima_qt", "out.mkv", "audio stream 1 (adpcm_ima_qt): matroska cannot hold it"),
         ("in.mkv", "-c:a wmav2", "out.mp4", "audio stream 1 (wmav2): mp4 cannot hold it"),
         ("in.mkv", "-c:a wmav2", "out.ts", "audio stream 1 (wmav2): mpegts could hold it, but players could not"),
+        ("in.asf", "-c:a wmav2", "out.nut", "audio stream 1 (wmav2): nut could hold it, but players could not"),
+        ("in.mkv", "-c:a truehd -strict -2", "out.ts", "(truehd): mpegts could hold it, but players could not"),
+        ("in.mkv", "-c:a adpcm_g726 -ar 8000", "out.nut", "(g726): nut could hold it, but players could not"),
         ("in.avi", "-c:a adpcm_ima_wav", "out.mov", "(adpcm_ima_wav): mov could hold it, but players could not"),
     ],
 )

@@ -179,9 +179,10 @@ _IMAGES = ("y4m", "png")
 def _shown(path: Path) -> dict[str, Any]:
     """What a file says of its streams, and its first frame of itself."""
     found = probe(path, "-show_streams", "-show_chapters", "-show_format", "-show_programs")
-    for program in found["programs"]:
-        found["format"]["tags"] = found["format"].get("tags", {}) | program.get("tags", {})
-    with av.open(path) as container:  # whose FFmpeg reads more of a stream's tags and marks than an older ffprobe
+    with av.open(path) as container:  # whose FFmpeg reads more of tags and marks than an older ffprobe
+        found["format"]["tags"] = dict(container.metadata)
+        for program in found["programs"]:
+            found["format"]["tags"] |= program.get("tags", {})
         for one, stream in zip(found["streams"], container.streams, strict=False):
             one["tags"] = dict(stream.metadata)
             if isinstance(stream, av.VideoStream):  # an older ffprobe does not know of cropping

@@ -27,6 +27,8 @@ _HOLDERS = {"audio": "aac", "video": "mpeg4", "subtitle": "subrip"}
 _FILMS = {"flv": "libx264", "mxf": "mpeg2video"}
 # How muxers say that they write what no reader knows.
 _DOUBT = re.compile(r"may not be recognized|may be unplayable")
+# Decoders that have to be told the size of a packet or the bits of a sample, which NUT does not say.
+_SIZED = re.compile(r"wma|g726|adpcm_g726|cook|sipr|atrac")
 _NO_TAG = "\0\0\0\0"
 _STATING_AAC = ("flv", "matroska", "mov")  # in the others each packet says it
 # Written by the muxer itself, or true of the old file only.
@@ -129,7 +131,7 @@ def _usual_layout(output: OutputContainer, stream: Any) -> str | None:
     if stream.type != "audio" or output.format.name not in ("ipod", "mp4"):
         return None
     context = stream.codec_context
-    if not context.name.startswith("pcm_") or not context.layout.name.endswith(" channels"):
+    if context is None or not context.name.startswith("pcm_") or not context.layout.name.endswith(" channels"):
         return None
     return str(av.AudioLayout(f"{context.layout.nb_channels}c").name)
 
@@ -168,9 +170,21 @@ def refusal(output: OutputContainer, stream: Any, others: Sequence[Any] = ()) ->
         return f"{kind} cannot hold it" if known else f"FFmpeg has no decoder for it, and {kind} does not take it so"
     if not together and _holds_all(output, others):
         return f"{kind} cannot hold it beside the other streams"
-    if stream.container.format.name != kind and any(_DOUBT.search(line) for _, _, line in said):
+    doubted = any(_DOUBT.search(line) for _, _, line in said) or _is_taken_for_another(output, stream)
+    if stream.container.format.name != kind and doubted:
         return f"{kind} could hold it, but players could not read it there"
     return None
+
+
+def _is_taken_for_another(output: OutputContainer, stream: Any) -> bool:
+    """Whether the muxer writes sound that nothing decodes again, and does not say so."""
+    if stream.type != "audio" or stream.codec_context is None:
+        return False
+    codec: str = stream.codec_context.name
+    if output.format.name == "nut":
+        return bool(_SIZED.match(codec))
+    # In a transport stream that is not of a Blu-ray, the number that stands for TrueHD means nothing.
+    return codec == "truehd" and output.format.name == "mpegts" and not output.name.lower().endswith(".m2ts")
 
 
 def lacks_parameters(stream: Any) -> bool:
