@@ -34,6 +34,9 @@ class _Said(NamedTuple):
     description: bool  # primaries, transfer and matrix
 
 
+_ALL = _Said(range=True, description=True)
+
+
 class SilentColors:
     """Notes what the headers in the packets of a stream say, and clears what its frames have from elsewhere.
 
@@ -72,7 +75,9 @@ class SilentColors:
                 elif kind in _SLICES:
                     bits = _Bits(unit[:64])
                     bits.skip_numbers(2)
-                    packet.opaque = self._said.get(self._sets.get(bits.number(), -1))
+                    said = self._said.get(self._sets.get(bits.number(), -1), _ALL)
+                    if said != _ALL:
+                        packet.opaque = said
                     return
             except EOFError:  # damage, of which the decoder tells
                 continue
