@@ -96,6 +96,7 @@ def _convolution(
     stored: torch.dtype | None = None,
     residual: bool = False,
     depth: int | None = None,
+    rows: bool = False,
 ) -> Work:
     out, channels, size, _ = layer.weight.shape
     target = None if depth is None else SampleFormat((1 << depth) - 1, depth)
@@ -116,6 +117,11 @@ def _convolution(
     moved += 0 if added is None else added.numel() * added.element_size()
     pixels = n * shape[2] * shape[3] // layer.shuffle**2
     kernel = partial(convolution, x, packed, residual=added, source=source, target=target)
+    if rows:
+        from .convolution_rows import convolution_rows
+        from .convolution_rows import pack as pack_rows
+
+        kernel = partial(convolution_rows, x, packed, pack_rows(packed), residual=added)
     return Work(kernel, plain, shape, target is not None, moved, 2 * pixels * out * channels * size**2)
 
 
@@ -277,8 +283,22 @@ def _rows() -> tuple[Case, ...]:
     """Of the kernels in Gluon, where that is there."""
     if not gluon.AVAILABLE:
         return ()
-    from . import espcn_rows, fsrcnn_rows
+    from . import convolution_rows, espcn_rows, fsrcnn_rows
 
+    layers: dict[str, dict[str, Any]] = {
+        "VDSR 64→64 3×3, ReLU": {"activation": "relu"}, "EDSR 64→64 3×3, × 0.1, residual": {"scale": 0.1},
+        "SRResNet 64→64 3×3, PReLU": {"activation": "prelu"}, "64→64 3×3, residual, then ReLU": {"after": "relu"},
+    }  # fmt: skip
+    one_by_one = tuple(
+        Case(
+            "convolution_hopper",
+            name,
+            partial(_convolution, random_layer(64, 64, 3, **how), residual="residual" in name, rows=True),
+            timed="VDSR" in name,
+            gpus=convolution_rows.is_for,
+        )
+        for name, how in layers.items()
+    )
     formats: dict[str, dict[str, Any]] = {
         "8 bits": {"stored": torch.uint8}, "10 bits": {"stored": torch.uint16},
         "16 bits": {"stored": torch.uint16, "depth": 16}, "float32": {},
@@ -287,15 +307,15 @@ def _rows() -> tuple[Case, ...]:
         (espcn_rows.HOPPER, espcn_layers, (3, 2, 4)), (fsrcnn_rows.HOPPER, fsrcnn_layers, (3, 2, 4)),
         (espcn_rows.AMPERE, espcn_layers, (3, 2, 4)), (fsrcnn_rows.AMPERE, fsrcnn_layers, (3, 2, 4)),
     )  # fmt: skip
-    return tuple(
+    return one_by_one + tuple(
         Case(
             kernel.name,
             f"×{scale}, {name}",
-            partial(_chain, kernel, layers(scale), **how),
+            partial(_chain, kernel, layers_of(scale), **how),
             timed=(scale, name) == (3, "8 bits"),
             gpus=kernel.is_for,
         )
-        for kernel, layers, scales in kernels
+        for kernel, layers_of, scales in kernels
         for scale in scales
         for name, how in formats.items()
     )

@@ -13,15 +13,16 @@ try:
     from triton.experimental.gluon import jit as jit
     from triton.experimental.gluon import language as language
     from triton.experimental.gluon._runtime import GluonASTSource as GluonASTSource
+    from triton.experimental.gluon.language.nvidia.ampere import async_copy as async_copy
     from triton.experimental.gluon.language.nvidia.hopper import fence_async_shared as fence_async_shared
 except ImportError:
     AVAILABLE = False
 else:
     _NEEDED = (
         "BlockedLayout", "DistributedLinearLayout", "NVMMADistributedLayout", "SharedLinearLayout", "SliceLayout",
-        "SwizzledSharedLayout", "allocate_shared_memory", "barrier", "inline_asm",
+        "SwizzledSharedLayout", "allocate_shared_memory", "barrier", "convert_layout", "inline_asm",
     )  # fmt: skip
-    AVAILABLE = all(hasattr(language, name) for name in _NEEDED)
+    AVAILABLE = all(hasattr(language, name) for name in _NEEDED) and hasattr(async_copy, "async_load")
 """Whether Gluon is there, with all that is used of it."""
 
 

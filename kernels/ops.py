@@ -2,6 +2,9 @@
 
 # No postponed annotations here: torch reads the types.
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -10,7 +13,7 @@ from .color import enlarge_samples as enlarge_samples
 from .color import planes_to_rgb as planes_to_rgb
 from .color import rgb_to_planes as rgb_to_planes
 from .convolution import Form as Form
-from .convolution import convolution as convolution
+from .convolution import Packed, convolution
 from .convolution import pack as pack
 from .launch import INTERPRETED as INTERPRETED
 from .launch import LOCK as LOCK
@@ -24,9 +27,19 @@ WHOLE: tuple[WholeKernel, ...] = (espcn.KERNEL, fsrcnn.KERNEL)
 """The kernels that compute a whole network, those that are made for some GPUs first."""
 
 if gluon.AVAILABLE:
-    from . import espcn_rows, fsrcnn_rows
+    from . import convolution_rows, espcn_rows, fsrcnn_rows
 
     WHOLE = (espcn_rows.HOPPER, espcn_rows.AMPERE, fsrcnn_rows.HOPPER, fsrcnn_rows.AMPERE, *WHOLE)
+
+
+def layer(packed: Packed) -> Callable[..., Tensor]:
+    """What computes a layer where its weights are: a kernel made for it and for that GPU, else `convolution`.
+
+    It takes all that `convolution` does but ``packed`` and ``out``.
+    """
+    if gluon.AVAILABLE and convolution_rows.supports(packed):
+        return convolution_rows.layer(packed)
+    return partial(convolution, packed=packed)
 
 
 @torch.library.custom_op("vsr_plugin::enlarge", mutates_args=())

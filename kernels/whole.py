@@ -101,7 +101,7 @@ class WholeKernel:
 
     def supports(self, device: torch.device, dtype: torch.dtype) -> bool:
         """Whether it is to run on a device, with weights of this type."""
-        here = _architecture(device)
+        here = architecture_of(device)
         if here in self.slower_on and dtype != torch.float32:
             return False
         if not self.is_for(here, dtype):
@@ -109,8 +109,8 @@ class WholeKernel:
         return self.example is None or proves_itself(self, device, dtype)
 
 
-def _architecture(device: torch.device) -> int:
-    """Compute capability; 0 where kernels are interpreted."""
+def architecture_of(device: torch.device) -> int:
+    """Compute capability, such as 90 for 9.0; 0 where kernels are interpreted."""
     if device.type != "cuda":
         return 0
     major, minor = torch.cuda.get_device_capability(device)
@@ -128,16 +128,32 @@ def proves_itself(kernel: WholeKernel, device: torch.device, dtype: torch.dtype)
         reference.chain(x, tuple(in_dtype(layer, kind, device) for layer in layers), source=samples, target=samples)
         for kind in (dtype, torch.float64)
     )
-    try:
+
+    def compute() -> Tensor:
         packed = kernel.pack([convolution.pack(layer, dtype, device) for layer in layers])
-        found = kernel.run(x, packed, source=samples, target=samples)
-        away, allowed = (int((y.int() - truth.int()).abs().max()) for y in (found, plain))
+        return kernel.run(x, packed, source=samples, target=samples)
+
+    return is_right(kernel.name, compute, plain, truth, least=1.0)
+
+
+def is_right(name: str, compute: Callable[[], Tensor], plain: Tensor, truth: Tensor, least: float = 0.0) -> bool:
+    """Whether a kernel is at most twice as far from the truth as torch is, or not more than ``least``; logged if not.
+
+    Args:
+        name: Of the kernel.
+        compute: Calls it.
+        plain: The same by torch, in the kernel's type.
+        truth: ″, in float64 or from it.
+        least: A distance that is always allowed.
+    """
+    try:
+        away, allowed = (float((y.double() - truth.double()).abs().max()) for y in (compute(), plain))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, another kernel does the same
-        _log.warning("The kernel %s does not run, others do instead: %s", kernel.name, error)
+        _log.warning("The kernel %s does not run, others do instead: %s", name, error)
         return False
-    if away > max(1, 2 * allowed):
-        _log.warning("The kernel %s computes wrong samples, others run instead", kernel.name)
+    if not away <= max(least, 2 * allowed):  # also of what is no number
+        _log.warning("The kernel %s computes wrong numbers, others run instead", name)
         return False
     return True

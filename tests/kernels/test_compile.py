@@ -19,7 +19,7 @@ SHARED = {75: 65_536, 80: 166_912, 86: 101_376, 89: 101_376, 90: 232_448, 100: 2
 MATRIX_KERNELS = {"_convolution_kernel", "_espcn_kernel", "_fsrcnn_kernel"}
 GLUON = import_module("vsr_plugin.kernels.gluon").AVAILABLE
 if GLUON:
-    MATRIX_KERNELS |= {"_espcn_rows_kernel", "_fsrcnn_rows_kernel"}
+    MATRIX_KERNELS |= {"_convolution_rows_kernel", "_espcn_rows_kernel", "_fsrcnn_rows_kernel"}
 
 
 def compiled(architectures: list[int], how: str) -> list[dict[str, Any]]:

@@ -91,6 +91,10 @@ def without(compiled: Compiled, name: str) -> Compiled:
     ("name", "orders"),
     [
         ("convolution: ESPCN 32→9", ("bar.sync", "fence.proxy", "cp.async.wait_group", "wgmma.wait_group")),
+        (
+            "convolution_hopper: VDSR 64→64 3×3, ReLU, float16",
+            ("bar.sync", "fence.proxy", "cp.async.wait_group", "wgmma.fence", "wgmma.wait_group"),
+        ),
         ("espcn_hopper: ×3, 8 bits, float16", ("bar.sync", "fence.proxy", "wgmma.fence", "wgmma.wait_group")),
         pytest.param(
             "fsrcnn_hopper: ×3, 8 bits, float16", ("bar.sync", "fence.proxy", "wgmma.fence"), marks=pytest.mark.slow

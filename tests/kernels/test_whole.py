@@ -130,7 +130,7 @@ def proves_itself(kernel: Any, run: Any) -> bool:
     ("make", "said"),
     [
         (right, ""),
-        (shifted, "computes wrong samples"),
+        (shifted, "computes wrong numbers"),
         (broken, "does not run, others do instead: no such instruction"),
     ],
 )

@@ -222,6 +222,7 @@ class _Programs:
         self._packed = {node: ops.pack(part.layer, dtype, device) for node, part in plan.fused.items()}
         self.whole = _find_whole(plan, dtype, device)
         self._network = None if self.whole is None else self.whole.pack(list(self._packed.values()))
+        self._layers = {} if self.whole else {node: ops.layer(packed) for node, packed in self._packed.items()}
         self.launches = 1 if self.whole else len(plan.nodes) - len(plan.swallowed)
 
     def make(self, samples: SampleFormat | None) -> Program:
@@ -269,12 +270,12 @@ class _Programs:
         return [*steps, _Step(_RESULT, (floating(plan.result),), store)]
 
     def _layer(self, node: fx.Node, source: SampleFormat | None, target: SampleFormat | None) -> Callable[..., Tensor]:
-        packed, convolution = self._packed[node], self._ops.convolution
-        channels = packed.form.outputs // packed.form.shuffle**2
+        form, layer = self._packed[node].form, self._layers[node]
+        channels = form.outputs // form.shuffle**2
         dtype = torch.float32 if channels <= _FRAME_CHANNELS else self._dtype
 
         def compute(x: Tensor, residual: Tensor | None = None) -> Tensor:
-            result: Tensor = convolution(x, packed, residual=residual, source=source, target=target, dtype=dtype)
+            result: Tensor = layer(x, residual=residual, source=source, target=target, dtype=dtype)
             return result
 
         return compute

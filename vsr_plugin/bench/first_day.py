@@ -33,7 +33,7 @@ _GRACE = 15.0  # for what is told to end
 _TESTS = Path(__file__).parents[2] / "tests" / "kernels"  # in a checkout
 _PROFILED = (
     *("espcn_hopper: ", "espcn_ampere: ", "espcn: ", "fsrcnn_hopper: ", "fsrcnn_ampere: ", "fsrcnn: "),
-    "convolution: VDSR 64→64",
+    *("convolution_hopper: VDSR", "convolution: VDSR 64→64"),
 )
 _SECTIONS = ("SpeedOfLight", "Occupancy", "WarpStateStats", "MemoryWorkloadAnalysis", "LaunchStats")
 
