@@ -249,6 +249,28 @@ def test_every_other_key_does_what_is_said_of_it(screen: Screen) -> None:
     screen.until(lambda: read(screen.saved("*_espcn*.png")).shape == (HEIGHT, WIDTH, 3))
 
 
+def test_the_wheel_turns_the_loupe_and_nothing_else(screen: Screen) -> None:
+    """OpenCV would zoom the whole window, too, until nothing is left of the bar below."""
+    screen.key("space")
+    screen.saved("*_espcn*.png")
+    screen.do("mousemove", "--window", screen.window, "900", "60")
+
+    def loupe() -> np.ndarray[Any, Any]:
+        return screen.image()[HEIGHT - 175 : HEIGHT - 20, 20:470].copy()
+
+    corner = loupe()
+    screen.key("l")
+    screen.until(lambda: bool((loupe() != corner).mean() > 0.5))
+    small, beside = loupe(), screen.image()[100:300, 500:950].copy()
+    screen.do("click", "4")
+    screen.do("click", "4")
+    screen.until(lambda: bool((loupe() != small).mean() > 0.3))
+    screen.until(lambda: np.array_equal(screen.image()[100:300, 500:950], beside))
+    screen.do("click", "5")
+    screen.do("click", "5")
+    screen.until(lambda: np.array_equal(loupe(), small))
+
+
 def test_closing_by_ctrl_c_leaves_nothing(screen: Screen) -> None:
     screen.process.send_signal(signal.SIGINT)
     assert screen.process.wait(PATIENCE) == 130

@@ -21,6 +21,7 @@ from . import BASELINES
 from .canvas import BAR
 from .display import answers, lets_in, screen_size
 from .viewer import Viewer
+from .zoom import find_reset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +104,7 @@ class Window:
         self._asked_at = 0.0
         self._size = (0, 0)  # of what is drawn
         self._said = ""  # what came of the last key, until the next one
-        self._drawing = self._stale = False
+        self._drawing = self._stale = self._turned = False
         self._events: deque[Callable[[], object]] = deque()  # what keys and mouse did while something was drawn
         self._actions: dict[int, Callable[[], object]] = {
             ord(" "): player.pause,
@@ -241,6 +242,7 @@ class Window:
         )
 
     def _on_mouse(self, event: int, x: int, y: int, flags: int, _: Any) -> None:
+        self._turned |= event == cv2.EVENT_MOUSEWHEEL
         if self._drawing:  # from the viewer, who must not change meanwhile
             self._events.append(partial(self._on_mouse, event, x, y, flags, _))
             return
@@ -266,6 +268,10 @@ class Window:
     def _listen(self) -> None:
         """Hear of keys and the mouse; of keys that have come since the last time, OpenCV keeps one."""
         key = cv2.waitKeyEx(1)
+        if self._turned:  # the wheel, which is for the loupe
+            self._turned = False
+            if reset := find_reset():
+                reset()
         if key >= 0:
             self._events.append(partial(self._press, key))
 
