@@ -142,9 +142,20 @@ def test_what_cannot_be_built_here_says_what_can(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     full = SimpleNamespace(name="tensorrt", target=lambda _: Target("tensorrt", "10.9", "8.9"))
     monkeypatch.setattr(backend, "find_flavor", lambda **_: full)
+    monkeypatch.setitem(sys.modules, "tensorrt", full)
     words = ["espcn", "-x", "3", "--size", "64x48", "--cache-dir", str(tmp_path), *more]
     assert vsr(monkeypatch, "engine", "build", *words) == 2
     assert capsys.readouterr().err.startswith(f"Error: {message}")
+
+
+def test_that_there_is_no_tensorrt_is_said_before_torch_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr("vsr_plugin.cli.progress.load_torch", lambda: pytest.fail("torch is loaded"))
+    assert vsr(monkeypatch, "engine", "build", "espcn", "-x", "3", "--size", "64x48") == 1
+    assert capsys.readouterr().err.startswith("Error: Backend 'tensorrt' is not installed: ")
 
 
 def test_an_empty_cache_is_said(

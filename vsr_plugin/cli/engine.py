@@ -73,8 +73,10 @@ def build(
         raise UsageError(f"Expected --compute-capability as 8.9, got {compute_capability!r}")
     chosen = check_precision("tensorrt", precision or "float16")
 
+    from ..backends.tensorrt import check_installed
     from .progress import load_torch, waiting
 
+    check_installed()
     load_torch()
     from .. import tiling
     from ..backends.tensorrt.backend import TensorRTBackend, fixed, ranged

@@ -7,11 +7,34 @@ files, `run` runs an engine on memory and streams of torch; only `flavor` knows 
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
-from typing import Literal
+from importlib.util import find_spec
+from typing import Literal, get_args
+
+from ...errors import BackendError
+from ...installation import install
 
 FlavorName = Literal["tensorrt", "tensorrt_rtx"]
 Shape = tuple[int, int, int, int]
+
+
+def check_installed() -> None:
+    """Say that neither library is there, without loading one, or torch.
+
+    Raises:
+        BackendError: neither is.
+    """
+    if not any(sys.modules.get(name) or find_spec(name) for name in get_args(FlavorName)):
+        raise absent()
+
+
+def absent() -> BackendError:
+    """That neither library is installed, and how to install one."""
+    return BackendError(
+        f"Backend 'tensorrt' is not installed: {install('tensorrt')} (TensorRT-RTX, for RTX GPUs), "
+        "or install TensorRT from NVIDIA (all NVIDIA GPUs)"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ...errors import BackendError, UsageError
-from ...installation import install
 from ..graph import INPUT, OUTPUT
 from ..memory import means_no_room
-from . import Target
+from . import Target, absent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,10 +57,7 @@ def find_flavor(*, ahead: bool = False) -> Flavor:
             return flavor
     if broken:
         raise BackendError(f"Backend 'tensorrt' cannot be used: {broken[0]}; install it again")
-    raise BackendError(
-        f"Backend 'tensorrt' is not installed: {install('tensorrt')} (TensorRT-RTX, for RTX GPUs), "
-        f"or {_VENDORS} (all NVIDIA GPUs)"
-    )
+    raise absent()
 
 
 class Flavor:
