@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import PATIENCE
 from vsr_plugin import cli, tiling
 from vsr_plugin.backends.tensorrt.cache import Cache
 from vsr_plugin.models import MODELS
@@ -85,11 +86,11 @@ def test_two_at_once_build_once(tmp_path: Path) -> None:
     said = [tmp_path.parent / f"{tmp_path.name}_{number}.txt" for number in range(2)]
     with Cache(tmp_path).lock():
         both = [subprocess.Popen(command, stderr=file.open("w"), stdout=subprocess.DEVNULL) for file in said]
-        end = time.monotonic() + 120
+        end = time.monotonic() + PATIENCE
         while not all("another process builds an engine" in file.read_text() for file in said):
             assert time.monotonic() < end
             time.sleep(0.1)
-    assert [process.wait(120) for process in both] == [0, 0]
+    assert [process.wait(PATIENCE) for process in both] == [0, 0]
     endings = sorted(file.read_text().splitlines()[-1] for file in said)
     assert endings[0] == "It was there already."
     assert "building the engine" in " ".join(file.read_text() for file in said)
