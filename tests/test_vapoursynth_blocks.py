@@ -202,6 +202,23 @@ def test_an_error_is_that_of_its_frame_and_the_others_of_its_block_are_computed(
     assert clip.get_frame(9).props["number"] == 9
 
 
+def test_a_frame_that_cannot_be_read_fails_those_that_fetch_it_and_no_others() -> None:
+    def fail(n: int, f: vs.VideoFrame) -> vs.VideoFrame:
+        if n == 9:
+            raise vs.Error("this one is damaged")
+        return f
+
+    source = numbered(40)
+    clip = enlarged(source.std.ModifyFrame(source, fail), [Counter()], 4)
+    failed = []
+    for number in range(40):
+        try:
+            assert clip.get_frame(number).props["number"] == number
+        except vs.Error:
+            failed.append(number)
+    assert failed == list(range(4, 12))  # as the docstring says: (num_streams + 1) * batch
+
+
 # Orders that VapourSynth's caches and threads would make a little other every time: the blocks alone.
 
 
