@@ -98,7 +98,7 @@ def assemble(launch: Launch, choice: dict[str, Any], architecture: int, *, only_
 
 
 def _source(launch: Launch, choice: dict[str, Any]) -> tuple[ASTSource, dict[str, Any]]:
-    """What Triton compiles at a launch: of most numbers it is known whether they are 1 or a multiple of 16."""
+    """What Triton compiles at a launch: most integers are specialized by whether they are 1 or a multiple of 16."""
     kernel = launch.kernel
     signature: dict[str, str] = {}
     constants, attributes = {}, {}

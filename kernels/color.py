@@ -44,7 +44,7 @@ def _inside(index, length, SYMMETRIC: tl.constexpr):
 
 @triton.jit
 def _place(index, RATIO: tl.constexpr, place):
-    """Whole part and fraction of the input position of output samples: index / RATIO, moved by ``place``."""
+    """Integer and fractional part of the input position of output samples: index / RATIO + ``place``."""
     fraction = (index % RATIO).to(tl.float32) / RATIO + place
     whole = tl.floor(fraction)
     return index // RATIO + whole.to(tl.int32), fraction - whole

@@ -1,7 +1,7 @@
-"""All that is used of Gluon, the language below Triton in which layouts and shared memory are the program's own.
+"""Everything used from Gluon, the language below Triton in which a program manages layouts and shared memory itself.
 
-Gluon's interface is experimental, and changes between versions of Triton: this is that of 3.9. Where it is another one,
-`AVAILABLE` is false, and what is written in Gluon must not be imported.
+Gluon's interface is experimental, and changes between versions of Triton: this is the one of 3.9. With another one,
+`AVAILABLE` is false, and modules written in Gluon must not be imported.
 """
 
 from __future__ import annotations

@@ -188,7 +188,7 @@ def pack_columns(unit: str, weight: Tensor) -> Tensor:
     """A matrix (K, N) of 16 bits as the right operand of products, in words.
 
     For wgmma it is [K / 8][N][8 of K]. For mma it is [K / 16][N / 16][32 lanes][8], what each lane has in registers for
-    two products; columns that are not there are zeros.
+    two products; missing columns are zeros.
     """
     k, n = weight.shape
     if unit == "wgmma":

@@ -45,7 +45,7 @@ def resize(x: Tensor, shape: tuple[int, int], ratio: tuple[float, float], shift:
 
 def _rows(x: Tensor, size: int, bands: tuple[_Band, ...]) -> Tensor:
     out = x.new_empty(*x.shape[:-2], size, x.shape[-1])
-    # Plane by plane, so that no plane's numbers depend on how many there are.
+    # Plane by plane, so that a plane's result does not depend on how many planes there are.
     for target, plane in zip(out.reshape(-1, *out.shape[-2:]), x.reshape(-1, *x.shape[-2:]), strict=True):
         for band in bands:
             torch.mm(band.weights, plane[band.low : band.high], out=target[band.begin : band.begin + len(band.weights)])

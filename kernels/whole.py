@@ -96,11 +96,11 @@ class WholeKernel:
     example: Callable[[], tuple[Layer, ...]] | None = None
 
     def is_for(self, architecture: int, dtype: torch.dtype) -> bool:
-        """Whether it is made for GPUs of this compute capability, with weights of this type."""
+        """Whether the kernel supports GPUs of this compute capability, with weights of this type."""
         return self.gpus is None or (dtype in (torch.float16, torch.bfloat16) and self.gpus(architecture))
 
     def supports(self, device: torch.device, dtype: torch.dtype) -> bool:
-        """Whether it is to run on a device, with weights of this type."""
+        """Whether the kernel should run on a device, with weights of this type."""
         here = architecture_of(device)
         if here in self.slower_on and dtype != torch.float32:
             return False

@@ -326,7 +326,7 @@ class Upscaler:
             )
             if self._asked.tile == "auto":
                 self.tile = None if need * self.batch <= budget else _AUTO_TILE
-            # Nobody says that a CPU's memory is full: the program would be killed.
+            # When a CPU's memory is full, nothing is raised: the process would be killed.
             one = need if self.tile is None else min(need, (self.tile * self.scale) ** 2 * _BYTES_PER_PIXEL)
             if on_cpu and self.batch > (fits := max(1, memory() // 2 // one)):
                 _log.warning("no room in memory for a batch of %d: going on with %d", self.batch, fits)

@@ -41,17 +41,17 @@ class Rectangle:
 
     @property
     def inside(self) -> tuple[slice, slice]:
-        """What of the frame it is."""
+        """The part of the frame that is computed."""
         (height, width), top, left = self.size, self.rows.start, self.columns.start
         return slice(top, top + height), slice(left, left + width)
 
     def taken(self, scale: int) -> tuple[slice, slice]:
-        """What is taken of its result."""
+        """The part of its result that is used."""
         rows, columns = self.rows, self.columns
         return slice(rows.first * scale, rows.last * scale), slice(columns.first * scale, columns.last * scale)
 
     def placed(self, scale: int) -> tuple[slice, slice]:
-        """Where that is in the result of the frame."""
+        """Where that part lies in the frame's result."""
         top, left = self.rows.start * scale, self.columns.start * scale
         rows, columns = self.taken(scale)
         return slice(top + rows.start, top + rows.stop), slice(left + columns.start, left + columns.stop)

@@ -271,7 +271,7 @@ def test_a_run_in_the_way_is_found_before_anything_is_trained(app: typer.Typer, 
     words = ["train", "espcn", "fsrcnn-s", "-x", "2", "--data", str(folder), "--steps", "1", "--out", str(out)]
     error = CliRunner().invoke(app, words).exception
     assert isinstance(error, OutputError)
-    assert "fsrcnn-s_x2' holds a run already" in str(error)
+    assert "fsrcnn-s_x2' already holds a run" in str(error)
     assert not (out / "espcn_x2").exists()
 
 

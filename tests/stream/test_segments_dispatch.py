@@ -152,7 +152,7 @@ def test_a_worker_that_gives_no_sign_of_life_is_replaced(
     work.notice(hung)
     work.notice(other)
     assert caplog.messages == [
-        "A worker has given no sign of life for 150 s: it makes segment 0",
+        "A worker has not responded for 150 s while processing segment 0",
         "A worker seems to hang: segment 0 is made by another",
     ]
     assert hung.actor is not before

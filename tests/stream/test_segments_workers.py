@@ -169,7 +169,7 @@ def test_the_segment_of_a_worker_that_hangs_is_made_by_another(
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
     assert stopped
-    assert "A worker has given no sign of life for" in caplog.text
+    assert "A worker has not responded for" in caplog.text
     assert "A worker seems to hang: segment" in caplog.text
 
 

@@ -248,7 +248,7 @@ def test_a_folder_holds_one_run(settings: Settings) -> None:
     with pytest.raises(InputError, match="Nothing to resume"):
         Trainer(settings, resume=True)
     finish(Trainer(replace(settings, steps=1)))
-    with pytest.raises(OutputError, match="holds a run already: use resume=True, or use another out"):
+    with pytest.raises(OutputError, match="already holds a run: use resume=True, or use another out"):
         Trainer(replace(settings, steps=1))
     with pytest.raises(UsageError, match="seed: 0 → 1"):
         Trainer(replace(settings, steps=1, seed=1), resume=True)

@@ -177,7 +177,7 @@ _CONVOLUTION = ("input", "weight", "bias", "stride", "padding", "dilation", "gro
 
 
 def _grow(fused: Fused, user: fx.Node, last: fx.Node, constants: dict[fx.Node, Tensor]) -> Fused | None:
-    """A layer with one more operation in it, or None if that must stay outside."""
+    """The layer with one more operation fused into it, or None if the operation cannot be fused."""
     layer, target = fused.layer, user.target
     linear = layer.activation == "none" and layer.scale == 1.0 and fused.residual is None
     if target in _ACTIVATIONS:

@@ -129,7 +129,7 @@ class TritonNetwork:
 
 
 class _Recording:
-    """A program of many launches, which becomes one launch once it has run often enough to be worth a recording."""
+    """A program of many launches, recorded as a single launch once it has run often enough to be worth it."""
 
     def __init__(self, program: Program) -> None:
         self._program = program

@@ -65,7 +65,7 @@ class Timing:
 
     @property
     def median(self) -> float:
-        """The middle of the runs, in seconds."""
+        """The median of the runs, in seconds."""
         return median(self.seconds)
 
     @property

@@ -139,7 +139,7 @@ class DnnNetworks:
         return ()
 
     def scales(self, model: str) -> tuple[int, ...]:
-        """As of the weights."""
+        """The scales of the catalogue."""
         return tuple(find_model(model).scales)
 
     def open(self, model: str, scale: int | Size) -> Upscaler:

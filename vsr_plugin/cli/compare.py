@@ -128,7 +128,7 @@ def compare(
             on_progress=show,
         )
     if part is None:
-        typer.echo(f"Shown is the part with most detail: --crop {shown}", err=True)
+        typer.echo(f"Cropped to the part with the most detail: --crop {shown}", err=True)
     typer.echo(target)
 
 

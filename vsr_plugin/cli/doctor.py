@@ -140,7 +140,7 @@ def _import_error(module: str) -> str:
     from ..backends import open_backend
 
     try:
-        if module == "openvino":  # imported by itself it reports to its makers; the backend sees to that
+        if module == "openvino":  # imported directly, it sends telemetry; the backend prevents that
             open_backend(module)
         import_module(module)
     except ModuleNotFoundError as error:

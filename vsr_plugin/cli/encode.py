@@ -174,7 +174,7 @@ def encode(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse damaged input, and refuse to drop any stream.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Verbose log; errors with traceback.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="A summary for programs on standard output: an object for each file.")

@@ -57,7 +57,7 @@ def build(
     cache_size: Annotated[
         int, typer.Option(min=1, metavar="MB", help="Keep at most this much: what was not used for longest is removed.")
     ] = 2000,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say everything; errors with traceback.")] = False,
 ) -> None:
     """Build the engine file that `--backend tensorrt` will look for, and print its name."""
@@ -168,7 +168,7 @@ def clear_cache(cache_dir: Annotated[Path | None, _CACHE_DIR] = None) -> None:
 
 
 def _cache(path: Path | None) -> Path:
-    """The folder that is named, or the user's, which need not be there before the first engine."""
+    """The given folder, or the user's cache folder, which need not exist before the first engine is built."""
     from ..backends.tensorrt.cache import default_folder
 
     if path is None:

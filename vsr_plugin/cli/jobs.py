@@ -215,14 +215,14 @@ def full_path(name: str) -> str:
 
 
 def if_stopped(target: str, done: int, jobs: int, *, older: set[tuple[int, int]], again: str = "") -> str:
-    """What there is when a command of so many jobs is stopped, and how to go on.
+    """What is left when a command of several jobs is stopped, and how to continue.
 
     Args:
-        target: What was in work.
-        done: How many jobs are.
-        jobs: How many there are.
-        older: The file that was there before.
-        again: The command that goes on with what is kept of it; empty if nothing is kept.
+        target: The output that was being written.
+        done: Number of finished jobs.
+        jobs: Number of jobs.
+        older: The file that existed before.
+        again: The command that continues from what was kept of it; empty if nothing was kept.
     """
     from ..stream.output import identities
     from ..stream.segments.manifest import parts_folder

@@ -94,9 +94,9 @@ def load_torch() -> None:
 
 
 def load_optimizers() -> None:
-    """Load what torch's optimizers load when the first one is made, which takes seconds, and say so.
+    """Load what torch's optimizers load when the first one is created, which takes seconds, and show a message.
 
-    In a thread: in the main one, Ctrl-C would not be heard before the import has ended.
+    In a thread: in the main one, Ctrl-C would have no effect until the import ends.
     """
     with waiting("loading torch"):
         thread = threading.Thread(target=_load, args=("torch._dynamo",), daemon=True)

@@ -39,7 +39,7 @@ class Run:
         fresh: Drop segments that an earlier run has left.
         segment_length: In seconds.
         executor: Makes the segments elsewhere; None for this process.
-        quiet: Say nothing but errors.
+        quiet: Print only errors.
         as_json: Print a line for programs for each file.
         several: Whether one file that cannot be done leaves others, which may be done already.
     """
@@ -114,7 +114,7 @@ class Run:
         return not failed and not damaged
 
     def _check_names(self, source: str, target: str) -> None:
-        """As `check_names`; what is whole, though an interrupted run has left its segments, may be there."""
+        """As `check_names`; a complete output may exist if an interrupted run has left its segments."""
         finished = False
         if self.resume and not self.fresh:
             from ..stream.segments.manifest import is_finished

@@ -1,4 +1,4 @@
-"""What the first weights of networks are made of.
+"""How the weights of networks are initialized.
 
 A tiny network that starts from noise spends most of its training becoming a linear filter, and a tanh network stays one
 for a very long time. From bicubic, a few channels carry the bicubic enlargement through the network from the first

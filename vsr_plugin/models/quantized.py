@@ -31,14 +31,14 @@ _FINE = 16  # parts of an input's unit that the first convolution tells apart
 class QuantizedConvolution(nn.Module):
     """A convolution whose inputs are rounded to 0 … 255 and whose weights are whole numbers in ±127.
 
-    The first one of a network takes every sample as two: whole code values of 8 bits, and sixteenths of one, so that
+    The first one of a network splits every sample in two: whole code values of 8 bits, and sixteenths of one, so that
     samples of 10 bits are not rounded.
 
     Attributes:
         gain: (1, in, 1, 1) what an input channel is multiplied by before it is rounded.
         zero: What 0.0 becomes: 0 for inputs of one sign, 128 for others.
         weight: (out, in, K, K) int8; twice as many inputs in the first convolution.
-        step: (out, 1, 1, 1) what a whole number of the weights stands for.
+        step: (out, 1, 1, 1) the value of a weight of 1.
         bias: (out,) in the output's units.
         beside: What is added to the outputs, of the last one of a network.
 

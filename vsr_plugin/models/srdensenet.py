@@ -71,7 +71,7 @@ class SRDenseNet(nn.Module):
         assert isinstance(first, nn.Conv2d)
         first.weight[0] = 0
         pass_through(first, 1)
-        if self.skip == "high":  # no way past the blocks
+        if self.skip == "high":  # no skip connection around the blocks
             return
         for bottleneck in (part for part in self.bottleneck if isinstance(part, nn.Conv2d)):
             bottleneck.weight[0] = 0

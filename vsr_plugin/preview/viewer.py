@@ -84,7 +84,7 @@ class Viewer:
         return self._mouse is not None and 0 <= self._mouse[1] - (self._size[1] - self.rows) <= BAR
 
     def natural_size(self, shown: DisplayedFrame, most: tuple[int, int]) -> tuple[int, int]:
-        """(width, height) in which all is seen as large as it is, or as large as there is room."""
+        """(width, height) at which everything is shown at its own size, or as large as fits."""
         height, width = shown.network.shape[:2]
         wide = width * self._aspect * self._count
         part = min(1.0, most[0] / wide, (most[1] - STRIP) / height)

@@ -123,7 +123,7 @@ class Trial:
         return cls(tuple(sorted(models, key=lambda name: _work(name, common))), common, tuned_for, quantized)
 
     def psnr(self, model: str) -> float:
-        """What a model's weights measure on Set5, in dB, at the first of the scales."""
+        """PSNR of a model's weights on Set5, in dB, at the first of the scales."""
         return psnr(model, self.scales[0], self.tuned_for, quantized=self.quantized) or 0.0
 
 

@@ -131,11 +131,11 @@ class OutputClock:
         log.info("%s: times are rounded to %.3g ms, in which %s counts them", self._name, tick * 1000, self._kind)
 
     def finish(self, file: Path | None, index: int) -> None:
-        """Say what frames were repeated and dropped, and if the first is not shown when it was to be.
+        """Log repeated and dropped frames, and whether the first one is shown earlier or later than intended.
 
         Args:
-            file: The output, whole and closed; None if it cannot be read back.
-            index: Of its video stream.
+            file: The complete, closed output; None if it cannot be read back.
+            index: Index of its video stream.
         """
         if self._rate is not None:
             self._rate.finish()

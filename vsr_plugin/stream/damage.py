@@ -219,9 +219,9 @@ class Tally:
 
     def _unindexed(self) -> str | None:
         if self._packets < self._indexed:
-            return f"{self._indexed - self._packets} of the {self._indexed} frames in its index are not there"
+            return f"{self._indexed - self._packets} of the {self._indexed} frames in its index are missing"
         if self._last is not None and self._last_indexed is not None and self._last < self._last_indexed:
-            return f"the frames after {float(self._last * self._tick):.3f} s in its index are not there"
+            return f"the frames after {float(self._last * self._tick):.3f} s in its index are missing"
         return None
 
     def _early(self, reached: Fraction) -> str | None:

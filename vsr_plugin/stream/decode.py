@@ -123,9 +123,9 @@ class Source(InputFile, Iterator[Frame]):
             raise DamagedInputError(f"{self.name}: not one frame of the video stream decodes")
 
     def _before_zero(self, first: Frame) -> int:
-        """How many ticks before 0 the file begins, as after a wrap of its clock; negative, or 0.
+        """Start of the file in ticks if it is before 0, as after a wrap of its clock; otherwise 0.
 
-        Most containers hold no such times, and MP4 hides the frames.
+        Most containers cannot store negative times, and MP4 hides such frames.
         """
         earliest = min(self.begins, first.pts * self.time_base)
         if earliest >= 0:

@@ -258,7 +258,7 @@ def _start(output: OutputContainer, codec: str) -> None:
 
 
 def _refusal(codec: str, encoding: Encoding, formats: Sequence[str]) -> UsageError | None:
-    """Why the encoder takes these options with none of the pixel formats; None if it takes them with one."""
+    """Why the encoder rejects these options with every pixel format; None if it accepts them with at least one."""
     refusals = []
     for name in formats:
         refused = refusal(codec, name, encoder_options(codec, encoding, {}, name))

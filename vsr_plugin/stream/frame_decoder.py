@@ -65,7 +65,7 @@ class FrameDecoder:
     def close(self) -> None:
         """End decoding; the file stays open. Harmless when called again."""
         if self._errors is not None and self._context is not None:
-            self._context.flush_buffers()  # a thread that logs waits for Python, which would wait for it
+            self._context.flush_buffers()  # a thread that logs waits for the GIL, whose holder would wait for it
             self._errors.close()
             self._errors = None
         if self._tally is not None:
@@ -131,7 +131,7 @@ class FrameDecoder:
         return context, errors
 
     def _decoded(self, clock: FrameClock) -> Iterator[av.VideoFrame]:
-        """Frames as the decoder gives them; damage is counted, or raised if strict."""
+        """Frames as the decoder returns them; damage is counted, or raised if strict."""
         file = self._file
         context, errors = self._open()
         skips = not file.selection.deinterlace and context.codec.canonical_name in _TELLS_REFERENCES

@@ -57,7 +57,7 @@ def input_name(path: str | Path) -> str:
 
 
 def check_format(form: str) -> None:
-    """Raise UsageError for a format that FFmpeg does not have here."""
+    """Raise UsageError for a format that this build of FFmpeg lacks."""
     if form not in av.formats_available:
         raise UsageError(f"Expected a format that FFmpeg has here, got {form!r}")
 

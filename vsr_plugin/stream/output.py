@@ -300,16 +300,16 @@ def acquire(lock: filelock.BaseFileLock) -> None:
 
 
 def put_away(folder: Path, lock: filelock.BaseFileLock) -> None:
-    """Remove a folder that holds a few files, and its own lock: it is there as it was, or not at all.
+    """Remove a folder of a few files and its lock, completely or not at all.
 
-    What is left of it, as after a kill, `remove_stale` removes.
+    If the process is killed, `remove_stale` removes the rest.
 
     Args:
-        folder: Which.
-        lock: A file ``lock`` in it, which is held, and let go of.
+        folder: The folder.
+        lock: The held lock, a file ``lock`` in the folder; it is released.
 
     Raises:
-        OSError: it cannot be removed; it is still there.
+        OSError: the folder cannot be removed; it is unchanged.
     """
     hidden = _hidden(folder.parent)
     folder.rename(hidden)

@@ -100,13 +100,13 @@ class PacketQueue:
             return self._out(found)
 
     def clear(self) -> None:
-        """Forget all packets."""
+        """Discard all packets."""
         with self._lock:
             self._packets.clear()
             self._room, self._end, self._spilled = self._in_memory, 0, 0
 
     def close(self) -> None:
-        """Forget all packets, and those that are still put; harmless when called again."""
+        """Discard all packets, including those put later; harmless when called again."""
         self.clear()
         with self._lock:
             self._closed = True

@@ -1,4 +1,4 @@
-"""`ConstantRate`: frames of any times in an output that only counts them."""
+"""`ConstantRate`: frames with any timestamps, in an output of constant frame rate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Containers that know a rate, and no time of a frame.
+# Containers that store a frame rate, and not a timestamp for each frame.
 _PROGRAM_STREAMS = {"mpeg", "vob", "dvd", "svcd", "vcd"}
 CONSTANT_RATE = {"avi", "mxf", "mxf_opatom", "mxf_d10", "yuv4mpegpipe", *_PROGRAM_STREAMS}
 CONSTANT_RATE |= {

@@ -93,7 +93,7 @@ class SoundTally:
         for index, count in self._indexed.items():
             lost = count - self._counts.get(index, 0)
             if lost > self._told.get(index, 0):
-                self._damage(f"{lost} of the {count} packets of audio stream {index} in its index are not there")
+                self._damage(f"{lost} of the {count} packets of audio stream {index} in its index are missing")
         for index, end in self._ends.items() if timeline.may_leap and not timeline.jumps else ():
             stream = self._container.streams[index]
             if stream.start_time is not None and stream.duration:

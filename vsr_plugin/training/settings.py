@@ -100,12 +100,12 @@ class Settings:
 
         Raises:
             InputError: nothing to resume.
-            OutputError: the folder holds a run already.
+            OutputError: the folder already holds a run.
         """
         if resume and not self.begun:
             raise InputError(f"Nothing to resume in {str(self.out)!r}", resume=None)
         if self.begun and not resume:
-            raise OutputError(f"{str(self.out)!r} holds a run already", resume=True, out=...)
+            raise OutputError(f"{str(self.out)!r} already holds a run", resume=True, out=...)
 
     def check(self) -> torch.device:
         """The device, once the settings that are looked up in no table have been found to make sense.

@@ -44,7 +44,7 @@ class Computer(Protocol):
 
 
 class _Share(NamedTuple):
-    """Where a frame will be: in what is computed together."""
+    """Where to find a frame: its place in the result of a joint computation."""
 
     future: Future[list[Frame]]
     place: int

@@ -59,7 +59,7 @@ class EngineNetwork:
             self._run(x)
             frames = self._frames()
             own = frames.data_ptr() == self._y.data_ptr()
-            return frames.clone() if own else frames  # the next run writes over what the engine keeps
+            return frames.clone() if own else frames  # the next run overwrites the engine's own output
 
     @torch.inference_mode()
     def upscale_samples(self, x: Tensor, samples: SampleFormat) -> Tensor:

@@ -26,8 +26,8 @@ class TorchFile:
     """What a file holds, and how its numbers are read.
 
     Attributes:
-        content: As `pickles.load` gives it.
-        read: A storage, from which element and how many → its bytes.
+        content: As `pickles.load` returns it.
+        read: (storage, first element, number of elements) → their bytes.
     """
 
     content: Any

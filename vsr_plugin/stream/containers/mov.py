@@ -148,7 +148,7 @@ def _differ(one: float, other: float, rounded: float = 0.0) -> bool:
 
 
 def _tracks(movie: bytes) -> list[_Track]:
-    """Those of sound and video; none of a movie in fragments, or that is compressed."""
+    """The audio and video tracks; none if the movie is fragmented, or its header is compressed."""
     boxes = dict(_inside(movie))
     if b"mvex" in boxes or b"mvhd" not in boxes:
         return []
@@ -240,7 +240,7 @@ def _table(box: bytes, kind: str, columns: int) -> Integers:
 
 
 def _sizes(box: bytes) -> tuple[int, Integers | int]:
-    """How many samples there are, and the size in bytes of each, or of all; 0 where it is in other units, as of PCM."""
+    """Number of samples, and the size in bytes of each, or one for all; 0 if it has another unit, as with PCM."""
     size = int.from_bytes(box[4:8])
     if not size:
         sizes = _table(box[4:], "u4", 1)[:, 0]

@@ -126,7 +126,7 @@ class Walk:
         return None
 
     def passed(self, position: int | None, begin: int) -> int:
-        """How many of ``frames`` begin between two positions; they are forgotten."""
+        """Count the ``frames`` that begin between two positions, and remove them."""
         count = 0
         while self.frames and (position is None or self.frames[0] <= position):
             count += self.frames.popleft() >= begin

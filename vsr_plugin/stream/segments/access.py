@@ -65,7 +65,7 @@ def is_random_access(data: bytes, codec: str, header: bytes | None) -> bool:
 def _units(data: bytes, header: bytes | None, at: int) -> Iterator[int]:
     """The first byte of each NAL unit, behind a start code or its length.
 
-    How many bytes that has, byte ``at`` of the header says (ISO/IEC 14496-15).
+    Byte ``at`` of the header holds the size of that length field (ISO/IEC 14496-15).
     """
     if header and header[0] == 1 and len(header) > at:
         size = (header[at] & 3) + 1

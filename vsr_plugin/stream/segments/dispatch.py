@@ -35,11 +35,11 @@ log = logging.getLogger(__name__)
 
 _TRIES = 3  # of a segment, before the job ends with its error, and of a worker to load the network
 _PAUSES = (2.0, 15.0)  # seconds before the second try of a segment that failed, and before the third
-_IN_FLIGHT = 2  # segments that a worker has at a time: the next one waits where it is needed
-_POLL = 0.02  # seconds between two looks whether something has ended
-_STEP = 0.5  # seconds between two questions how far a worker is
-_PATIENCE = 30.0  # seconds without any worker, before it is said
-_SILENT = 120.0  # seconds without a sign of life from a worker, before it is said
+_IN_FLIGHT = 2  # segments assigned to a worker at a time: the next one is there when it is needed
+_POLL = 0.02  # seconds between checks for finished work
+_STEP = 0.5  # seconds between queries of a worker's progress
+_PATIENCE = 30.0  # seconds without any worker before a message is logged
+_SILENT = 120.0  # seconds without a response from a worker before a message is logged
 _HUNG = 600.0  # and before another one makes its segment, at least;
 _HUNG_FIRST = 3600.0  # so many while nobody knows how long a frame takes,
 _SLOW = 20  # and then so many times the longest that one has taken
@@ -261,10 +261,10 @@ class _Work:
         first = next(iter(handle.making.values()))
         if quiet > _SILENT and not handle.silent:
             handle.silent = True
-            log.warning("A worker has given no sign of life for %d s: it makes segment %d", quiet, first.number)
+            log.warning("A worker has not responded for %d s while processing segment %d", quiet, first.number)
         if quiet > (max(_HUNG, _SLOW * self.slowest) if self.slowest else _HUNG_FIRST):
             log.warning("A worker seems to hang: segment %d is made by another", first.number)
-            self._again(handle.lost(hung=True), BackendError("it gave no sign of life"))
+            self._again(handle.lost(hung=True), BackendError("it stopped responding"))
 
     def _failed(self, segment: Segment | None, error: BaseException, *, lasting: bool = False) -> None:
         """Let it be tried again; raise the error if the worker cannot work, or that was the last time."""

@@ -37,12 +37,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Cutting:
-    """How a film is cut, and who makes the parts.
+    """How a film is split into segments, and what processes them.
 
     Attributes:
         length: Of a segment in seconds, as near as key frames allow.
-        fresh: Begin anew, whatever there is of an earlier call.
-        executor: Who makes the parts; by default this process.
+        fresh: Start over, discarding what an earlier call has left.
+        executor: What processes the segments; by default this process.
     """
 
     length: Fraction = Fraction(20)

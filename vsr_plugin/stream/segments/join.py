@@ -1,4 +1,4 @@
-"""`join`: parts into the file, by the writer that writes a film in one go.
+"""`join`: write the segments into one file, with the writer that also writes a film in one go.
 
 MP4 and MOV of x265 and SVT-AV1 lack a table, ``sdtp``, that repeats which frames no other refers to: PyAV cannot set
 that flag of a packet. The frames say so themselves.

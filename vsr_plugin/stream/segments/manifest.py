@@ -148,12 +148,12 @@ class Result:
 
 
 def is_finished(output: Path) -> bool:
-    """Whether a file is whole, and a process was killed before it could say so, and remove its parts."""
+    """Whether a file is complete, but the process was killed before it could report that and remove the segments."""
     return PartsFolder(output).result(output) is not None
 
 
 def remove_finished(output: Path) -> None:
-    """Remove the parts of a file that is whole: a process was killed before it could."""
+    """Remove the segments of a complete file whose process was killed before it could."""
     folder = PartsFolder(output)
     remove_stale(output.parent)  # where it grew before it got its name, and what was put away
     if folder.result(output) is not None or folder.is_empty():
@@ -333,7 +333,7 @@ class PartsFolder:
             return None
 
     def _claim(self) -> None:
-        """Make the folder, or see that it is one that an earlier call has made."""
+        """Create the folder, or check that an earlier call created it."""
         if self.path.is_symlink():
             raise OutputError(f"{self.path} is a link: expected a folder of this program's own, or none")
         self.path.mkdir(exist_ok=True)

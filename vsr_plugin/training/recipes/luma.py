@@ -116,7 +116,7 @@ _VDSR_FAST = Recipe(
     stages=(Stage(0.4, {"layers": 6}), Stage(0.4, {"layers": 12}), Stage(0.2)),
 )
 
-# Kim et al., CVPR 2016 (DRCN), section 4.2: as VDSR, from a rate of 0.01 that there falls when validation stands still;
+# Kim et al., CVPR 2016 (DRCN), section 4.2: as VDSR, from a rate of 0.01, lowered there when validation stagnates;
 # the recursion starts as the identity. Without clipping, of which the paper says nothing, this rate diverges.
 _DRCN_PAPER = replace(_VDSR_PAPER, view="recursions", lr=0.01, clip=0.001, initial="bicubic", sizes=(1.0,))
 _DRCN_FAST = replace(

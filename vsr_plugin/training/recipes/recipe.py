@@ -1,4 +1,4 @@
-"""What a recipe says of a training."""
+"""The settings that make up a training recipe."""
 
 from __future__ import annotations
 
