@@ -1,6 +1,7 @@
 """The zoom that OpenCV's windows of Qt have of their own: the mouse wheel works it, whatever else it is wanted for.
 
 OpenCV's functions cannot stop or undo it. Its widget has a slot that does, `resetZoom()`, and Qt calls that by name.
+All versions 5 of Qt are binary compatible; with any other one nothing is done.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _VIEW, _SLOT = b"DefaultViewPort", b"resetZoom()"  # of modules/highgui/src/window_QT.h
 # Functions of Qt in the wheels of opencv-python, as compilers spell them.
 _QT = "14QtOpenCVPython"
+_VERSION = f"_ZN{_QT}8qVersionEv"
 _ALL_WIDGETS = f"_ZN{_QT}12QApplication10allWidgetsEv"
 _CLASS_NAME = f"_ZNK{_QT}11QMetaObject9classNameEv"
 _INDEX_OF_SLOT = f"_ZNK{_QT}11QMetaObject11indexOfSlotEPKc"
@@ -27,7 +29,7 @@ _INVOKE = 0  # QMetaObject::InvokeMetaMethod
 
 
 def find_reset() -> Callable[[], object] | None:
-    """What shows all of the windows that are open, to be called in their thread; None where none of them is Qt's."""
+    """What ends the zoom of all open windows, to be called in their thread; None where none of them is of Qt 5."""
     # Lists are returned in different ways by other processors; other systems have windows of their own.
     if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
         return None
@@ -35,8 +37,11 @@ def find_reset() -> Callable[[], object] | None:
         # A library finds what it is linked with, too.
         library = ctypes.CDLL(str(next(Path(cv2.__file__).parent.glob("cv2*.so"))))
         class_name, index_of_slot, metacall = (library[name] for name in (_CLASS_NAME, _INDEX_OF_SLOT, _METACALL))
-        all_widgets = library[_ALL_WIDGETS]
+        all_widgets, version = library[_ALL_WIDGETS], library[_VERSION]
     except (StopIteration, OSError, AttributeError):
+        return None
+    version.restype = ctypes.c_char_p
+    if not version().startswith(b"5."):
         return None
     class_name.argtypes, class_name.restype = [ctypes.c_void_p], ctypes.c_char_p
     index_of_slot.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
