@@ -8,22 +8,22 @@
 | name | what it is |
 |---|---|
 | `Upscaler` | frames in, larger frames out, through one network on one device |
-| `Size` | the size that frames are to have, in place of a scale |
+| `Size` | the requested size of frames, in place of a scale |
 | `Execution` | how and where an `Upscaler` runs: backend, device, precision, batch, tile |
-| `upscale_file` | a file in, a larger file out; all else in it stays as it is |
+| `upscale_file` | a file in, a larger file out; everything else in it is kept |
 | `best_model` | the best model that is fast enough for a file on this machine |
 | `Selection` | which frames of the file `upscale_file` takes, and how they are decoded |
 | `Encoding` | how `upscale_file` encodes |
-| `Progress`, `Report` | what `upscale_file` tells while it works, and at the end |
-| `Cluster` | processes here or on other machines that enlarge the segments of a film: an executor of `upscale_file` |
+| `Progress`, `Report` | what `upscale_file` reports while it runs, and when it ends |
+| `Cluster` | processes here or on other machines that enlarge the segments of a film: an executor for `upscale_file` |
 | `Frame` | one frame: native samples, and its time |
 | `ColorSpec` | how to read the samples of a frame |
-| `Matrix`, `Range`, `ChromaLocation` | of a `ColorSpec` |
+| `Matrix`, `Range`, `ChromaLocation` | the types of fields of `ColorSpec` |
 | `MODELS` | every model by name |
-| `NetworkSpec` | what must be known of a network to run it: its overlap at each scale, and its channels |
+| `NetworkSpec` | what is needed to run a network: its overlap at each scale, and its channels |
 | `ModelSpec` | a row of `MODELS`: a `NetworkSpec` with its paper and its weights |
-| `load_model` | a model with its weights, as a module of torch |
-| `VsrError` | the root of all errors that are raised on purpose; `vsr_plugin.errors` draws the tree |
+| `load_model` | a model with its weights, as a torch module |
+| `VsrError` | the base class of this package's errors; `vsr_plugin.errors` draws the tree |
 | `UsageError`, `InputError`, `DamagedInputError`, `OutputError` | its leaves |
 | `WeightsError`, `BackendError`, `OutOfMemoryError` | ″ |
 | `__version__` | the version of this package |

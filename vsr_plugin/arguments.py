@@ -1,8 +1,8 @@
-"""Arguments by names that are not ours, and of types that are not theirs.
+"""Checks of arguments: unknown names, and values of wrong types.
 
-Weights, device, batch and tile have one name each in Python, on the command line and in the filter; other programs have
-others. `checked_arguments` makes a call by a wrong name say the right one, and where it belongs; and a call with a
-value of another type than the signature has, which type it expects.
+Weights, device, batch and tile have one name each in Python, on the command line and in the filter; other programs use
+other names. With `checked_arguments`, the error for an unknown name says which one is meant and where it belongs, and
+the error for a value of a wrong type says which type is expected.
 """
 
 from __future__ import annotations
@@ -54,25 +54,25 @@ _OURS = {other: ours for ours, others in _ELSEWHERE.items() for other in others}
 
 
 def meant(name: str, known: Collection[str]) -> str | None:
-    """The one of the known arguments that a name most likely means; None where none is like it."""
+    """The known argument that a name most likely means; None if none is similar."""
     return _same(name, known) or next(iter(difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.7)), None)
 
 
 def _same(name: str, known: Collection[str]) -> str | None:
-    """The one of the known arguments that other programs call so, if not we ourselves."""
+    """The known argument that has this name, here or in other programs."""
     name = name.lower().replace("-", "_")
     return next((each for each in (name, _OURS.get(name, name)) if each in known), None)
 
 
 def checked_arguments[Target: Callable[..., Any]](*lenient: str, **parts: str) -> Callable[[Target], Target]:
-    """Decorate a class or a function: wrong names and values of wrong types are told in a sentence.
+    """Decorate a class or a function, so that calls with wrong names or types raise errors of one sentence.
 
-    A keyword that it does not have raises a TypeError that says which is meant; a value that its annotation does not
-    allow, a UsageError. Of a class, so are those of its public methods.
+    An unknown keyword raises a TypeError that says which one is meant; a value that its annotation does not allow
+    raises a UsageError. For a class, the calls of its public methods are checked, too.
 
     Args:
-        lenient: The arguments that may be of other types than they are annotated with; the target checks them itself.
-        parts: The arguments that have arguments of their own, and the public name of what makes one:
+        lenient: The arguments whose types are not checked here; the target checks them itself.
+        parts: The arguments that have arguments of their own, and the public name of their class:
             ``execution="Execution"``.
     """
 
@@ -112,7 +112,7 @@ def _checked(function: Any, name: str, lenient: Collection[str], parts: dict[str
 
 
 def _hint(wrong: str, function: Any) -> str:
-    """What a call says of a wrong name: the right one, or all there are."""
+    """The end of the message for a wrong name: the right one, or all there are."""
     there = dict(_reachable(function))
     found = _same(wrong, function.names) or _same(wrong, there) or meant(wrong, function.names) or meant(wrong, there)
     if found is not None:
@@ -121,7 +121,7 @@ def _hint(wrong: str, function: Any) -> str:
 
 
 def _reachable(function: Any) -> Iterator[tuple[str, str]]:
-    """(name, how a call has it) of a function's arguments and of those of its parts, those at hand last."""
+    """(name, how a call passes it) of the arguments of a function's parts, and then of its own."""
     for argument, kind in function.parts.items():
         made = getattr(import_module(__package__), kind)
         for name, form in _reachable(made.__init__):
@@ -131,7 +131,7 @@ def _reachable(function: Any) -> Iterator[tuple[str, str]]:
 
 
 class _Unknown:
-    """A name in an annotation that is imported for type checkers only: any value will do."""
+    """A name in an annotation that is imported for type checkers only: any value is allowed."""
 
     def __getattr__(self, name: str) -> _Unknown:
         return self
@@ -146,7 +146,7 @@ class _Unknown:
 
 
 class _Names(dict[str, Any]):
-    """What the names in annotations stand for; those of this package are public."""
+    """Looks up the names in annotations; those of this package among its public names."""
 
     def __missing__(self, name: str) -> object:
         for module in (builtins, collections.abc):
@@ -169,10 +169,10 @@ def check_type(what: str, value: object, kind: Any) -> None:
 
     Args:
         what: The name of the argument.
-        value: It.
-        kind: As in an annotation: a class, a union, a tuple or a mapping of other kinds. ``float`` takes whole numbers,
-            too, and ``Path`` strings; numbers of NumPy are numbers. Of a Literal only the type is looked at. What is
-            neither a class nor known allows anything.
+        value: Its value.
+        kind: As in an annotation: a class, a union, a tuple or a mapping of other kinds. ``float`` also allows whole
+            numbers, and ``Path`` strings; NumPy's numbers are numbers. For a Literal, only the type is checked. A kind
+            that is neither a class nor known allows every value.
     """
     if not _fits(value, kind):
         words = dict.fromkeys(_noun(one) for one in _kinds(kind) if one is not NoneType)
@@ -187,7 +187,7 @@ def _fits(value: object, kind: Any) -> bool:
 
 def _fits_one(value: object, kind: Any) -> bool:
     whole, parts = get_origin(kind) or kind, get_args(kind)
-    if isinstance(value, bool):  # which is an int to Python
+    if isinstance(value, bool):  # to Python it is an int
         return whole in (bool, object, Any)
     if whole is tuple and parts and isinstance(value, tuple):
         parts = parts[:1] * len(value) if Ellipsis in parts else parts
@@ -206,7 +206,7 @@ _TYPES: Mapping[Any, Any] = {Any: object, int: Integral, float: Real, Path: (str
 
 @cache
 def _kinds(kind: Any) -> tuple[Any, ...]:
-    """The kinds of a union; a string beside a path is one."""
+    """The kinds of a union; ``str`` beside ``Path`` is left out, as a ``Path`` may be given as a string."""
     kinds = tuple(_alternatives(kind))
     return tuple(one for one in kinds if not (one is str and Path in kinds))
 
@@ -236,7 +236,7 @@ _NOUNS = {
 
 
 def _noun(kind: Any) -> str:
-    """What a kind is called."""
+    """The name of a kind in messages."""
     whole, parts = get_origin(kind) or kind, get_args(kind)
     if whole is tuple and parts:
         return f"tuple of {'' if Ellipsis in parts else f'{len(parts)} '}{_noun(parts[0])}s"

@@ -1,4 +1,4 @@
-"""Images as arrays, as NumPy, Pillow and OpenCV have them, to frames and back."""
+"""Converts images in arrays, as NumPy, Pillow and OpenCV use them, to frames and back."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
     type Image = ndarray[Any, np.dtype[Any]]
 
-_BRIGHTEST = 4.0  # beyond white, but no 8 bits that were only given another type
+_BRIGHTEST = 4.0  # allows samples beyond white, but no 8-bit samples that were only cast
 _DEPTHS = {"uint8": 8, "uint16": 16, "float16": 16, "float32": 32, "float64": 32}
 
 
 def to_frame(image: Image) -> Frame:
-    """A frame of an image.
+    """Make a frame of an image.
 
     Args:
         image: (H, W) or (H, W, 1) gray, (H, W, 3) RGB or (H, W, 4) RGBA: full range, in uint8, uint16, or floating
             point from 0 (black) to 1 (white).
 
     Raises:
-        UsageError: another type or shape.
+        UsageError: the image has another type, shape or range.
     """
     if not isinstance(image, np.ndarray):
         raise UsageError(f"Expected an image as a NumPy array, got {type(image).__name__}: numpy.asarray makes one")
@@ -45,14 +45,14 @@ def to_frame(image: Image) -> Frame:
         )
     kept = np.float32 if image.dtype.name == "float64" else image.dtype.newbyteorder("=")
     samples = np.ascontiguousarray(image.astype(kept, copy=False))
-    samples = samples if samples.flags.writeable else samples.copy()  # PyTorch warns of those of Pillow
+    samples = samples if samples.flags.writeable else samples.copy()  # PyTorch warns of Pillow's: read-only
     planes = torch.from_numpy(samples.reshape(*image.shape[:2], count)).unbind(2)
     color = ColorSpec(Matrix.BT709 if count == 1 else Matrix.RGB, Range.FULL, depth, floating=floating)
     return Frame(planes, 0, Fraction(1), color=color)
 
 
 def to_image(frame: Frame, like: Image) -> Image:
-    """The image of a frame, in the layout and type of the one that it was made of."""
+    """Make an image of a frame, in the layout and type of ``like``, the image before."""
     planes = [plane.numpy() for plane in frame.planes]
     image = planes[0] if like.ndim == 2 else np.stack(planes, axis=2)
     return image.astype(like.dtype, copy=False)

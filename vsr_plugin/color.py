@@ -1,7 +1,7 @@
-"""Between native samples and what a network sees.
+"""Conversion between native samples and the input and output of a network.
 
-A network of luma gets Y as it is stored, and chroma waits to be enlarged bicubically; a network of RGB gets everything.
-The arithmetic is in `kernels`; here is what H.273 says about it.
+A luma network gets Y as it is stored, and chroma is enlarged bicubically; an RGB network gets all components. The
+arithmetic is in `kernels`; this module has the matrices and ranges of H.273.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from .sizes import Target, Window
 
-# Samples of chroma planes for which calling torch takes longer than what it does: both are enlarged at once.
+# Up to so many samples of a chroma plane, calling torch takes longer than its work: both planes are enlarged at once.
 _SMALL = 1 << 16
 # (Kr, Kb) of H.273, table 4.
 _LUMA_WEIGHTS = {
@@ -45,7 +45,7 @@ _LUMA_WEIGHTS = {
     Matrix.BT2020_NCL: (0.2627, 0.0593),
 }
 
-# MATLAB's rgb2ycbcr divided by 255: RGB in [0, 1] to studio-range Y, Cb, Cr, as networks of luma are trained.
+# MATLAB's rgb2ycbcr divided by 255: RGB in [0, 1] to studio-range Y, Cb, Cr, as luma networks are trained.
 _STUDIO_601 = (
     (65.481 / 255, 128.553 / 255, 24.966 / 255, 16 / 255),
     (-37.797 / 255, -74.203 / 255, 112.0 / 255, 128 / 255),
@@ -57,17 +57,17 @@ _STUDIO_LUMA = (219 / 255, 16 / 255)
 
 @dataclass(frozen=True)
 class Conversion:
-    """The way of one kind of frame through one network: `split` before it, `join` after it.
+    """Converts one kind of frame for one network: `split` before it, `join` after it.
 
     Attributes:
         color: How the frames are stored, before and after.
         count: Planes of a frame: 1 gray, 3 YUV or RGB, one more with alpha.
-        channels: 1 for a network of luma, 3 for a network of RGB.
-        scale: The network's, of all that a frame passes.
-        target: What becomes of frames, where that is not just ``scale``.
+        channels: 1 for a luma network, 3 for an RGB network.
+        scale: The product of the scales of all networks that a frame passes.
+        target: The size of the results and how it is reached, if not by ``scale`` alone.
 
     Raises:
-        UsageError: RGB is needed, and no matrix leads to it.
+        UsageError: the network needs RGB, and no matrix converts the frames to it.
     """
 
     color: ColorSpec
@@ -82,15 +82,15 @@ class Conversion:
 
     @property
     def native(self) -> SampleFormat | None:
-        """How Y is stored, where a network of luma sees just that, divided by its peak; None elsewhere."""
+        """The format of stored Y, if a luma network gets just Y divided by its peak; otherwise None."""
         as_stored = self.channels == 1 and self.color.matrix is not Matrix.RGB and not self.color.floating
         return SampleFormat(_luma_peak(self.color), self.color.depth) if as_stored else None
 
     def split(self, planes: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Make the input of the network, and set aside what does not pass through it.
+        """Make the input of the network, and set aside the planes that do not pass through it.
 
         Args:
-            planes: (N, H, W) native samples per component, chroma smaller by its subsampling.
+            planes: (N, H, W) native samples per component; chroma is smaller by its subsampling.
 
         Returns:
             float32 (N, channels, H, W) in [0, 1], and the rest for `join`.
@@ -116,14 +116,14 @@ class Conversion:
         return to_unit(planes[0], _luma_peak(color))[:, None], tuple(planes[1:])
 
     def join(self, x: Tensor, rest: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Make native samples of the network's output and of what `split` set aside.
+        """Make native samples of the network's output and of the planes that `split` set aside.
 
         Args:
-            x: (N, channels, H·scale, W·scale), floating point, not clamped; or native samples, finished.
-            rest: As `split` gave it for the same frames.
+            x: (N, channels, H·scale, W·scale), floating point, not clamped; or finished native samples.
+            rest: As `split` returned it for the same frames.
 
         Returns:
-            ``count`` planes, (N, H·scale, W·scale) or of the target's size, chroma subsampled as before.
+            ``count`` planes, (N, H·scale, W·scale) or of the target's size, with chroma subsampled as before.
         """
         color = self.color
         if self.window is not None and x.is_floating_point():
@@ -161,7 +161,7 @@ class Conversion:
 
     @property
     def window(self) -> Window | None:
-        """What of a frame is resampled to its target; None where the network's scale is all."""
+        """The part of a frame that is resampled to the target's size; None if only the networks enlarge."""
         return None if self.target is None else self.target.window
 
     def enlarge_plane(
@@ -171,13 +171,13 @@ class Conversion:
         spacing: tuple[int, int] = (1, 1),
         offset: tuple[float, float] = (0.0, 0.0),
     ) -> Tensor:
-        """A plane of native samples, enlarged without a network.
+        """Enlarge a plane of native samples without a network.
 
         Args:
             plane: (N, H, W).
             shape: (height, width) of the result.
             spacing: (vertical, horizontal) luma samples per sample.
-            offset: (vertical, horizontal) place of the first sample, in luma samples from the first one.
+            offset: (vertical, horizontal) position of the first sample, in luma samples from the first luma sample.
         """
         color = self.color
         if self.window is not None:
@@ -198,14 +198,14 @@ class Conversion:
         spacing: tuple[int, int] = (1, 1),
         offset: tuple[float, float] = (0.0, 0.0),
     ) -> Tensor:
-        """Resample the target's window of planes to its size; where samples sit among those of luma stays as it is.
+        """Resample the target's window of planes to its size; samples keep their position among luma samples.
 
-        An output sample is at luma sample p = f·k + o of the result, which is at (p + 0.5)·step − 0.5 + begin of the
-        frame, and so at the sample (that − o) / f of the plane.
+        Output sample k is at luma sample p = f·k + o of the result. In the frame that is luma sample
+        q = (p + 0.5)·step − 0.5 + begin, and in the plane sample (q − o) / f.
 
         Args:
             x: (…, H, W), floating point.
-            scale: How many times larger than the frame it is already.
+            scale: How many times larger than the frame ``x`` is already.
             shape: (height, width) of the result; by default the target's.
             spacing: As in `enlarge_plane`, and so is ``offset``.
             offset: ″
@@ -224,7 +224,7 @@ class Conversion:
 
 
 def convert(planes: Sequence[Tensor], color: ColorSpec, target: ColorSpec) -> tuple[Tensor, ...]:
-    """Store a frame in another way at the same size: matrix, range, depth, subsampling; sited, and rounded once.
+    """Convert a frame to another matrix, range, depth or subsampling at the same size; sited, and rounded once.
 
     Args:
         planes: Three (H, W) planes of native samples.
@@ -232,9 +232,9 @@ def convert(planes: Sequence[Tensor], color: ColorSpec, target: ColorSpec) -> tu
         target: How to write them.
 
     Raises:
-        UsageError: the matrices differ, and one of them is not linear.
+        UsageError: the matrices differ, and one of them is not linear or is unspecified.
     """
-    if color.matrix is target.matrix and color.matrix is not Matrix.RGB:  # any will do where it is undone again
+    if color.matrix is target.matrix and color.matrix is not Matrix.RGB:  # any matrix will do, as it is undone
         color, target = replace(color, matrix=Matrix.BT709), replace(target, matrix=Matrix.BT709)
     matrix = _compose(_rgb_to_codes(target), _invert(_rgb_to_codes(color)))
     y, cb, cr = (plane[None] for plane in planes)
@@ -244,19 +244,19 @@ def convert(planes: Sequence[Tensor], color: ColorSpec, target: ColorSpec) -> tu
 
 
 def _store(x: Tensor, matrix: Tensor, color: ColorSpec) -> tuple[Tensor, ...]:
-    """What a (P, 4) matrix makes of (N, 3, H, W), as P native planes; floating samples are not clamped."""
+    """Apply a (P, 4) matrix to (N, 3, H, W): P native planes; floating samples are not clamped."""
     if color.floating:
         return mix(x, matrix).to(color.dtype).unbind(1)
     return rgb_to_planes(x, matrix, color.depth, *chroma_grid(color))
 
 
 def _luma_peak(color: ColorSpec) -> int:
-    """The code value that a network of luma sees as 1: the same numbers for 8 and 10 bits, and as in training."""
+    """The code value that is 1 for a luma network: its input is the same for 8 and 10 bits, and as in training."""
     return 255 << (color.depth - 8) if color.range is Range.LIMITED else color.peak
 
 
 def chroma_grid(color: ColorSpec) -> tuple[tuple[int, int], tuple[float, float]]:
-    """(vertical, horizontal) luma samples per chroma sample, and where the first chroma sample sits among them."""
+    """(vertical, horizontal) luma samples per chroma sample, and the first chroma sample's position among them."""
     fx, fy = (1 << log2 for log2 in color.subsampling)
     x, y = color.chroma_location.value
     return (fy, fx), ((fy - 1) * (y + 1) / 2, (fx - 1) * (x + 1) / 2)
@@ -267,7 +267,7 @@ def _rgb_to_codes(color: ColorSpec) -> Tensor:
     """(3, 4) float64: RGB in [0, 1] to code values, before rounding and subsampling (H.273, section 8.3).
 
     Raises:
-        UsageError: a matrix that is unspecified, or not linear.
+        UsageError: the matrix is unspecified, or not linear.
     """
     if color.matrix is Matrix.RGB:
         rows = torch.eye(3, dtype=torch.float64)
@@ -302,18 +302,18 @@ def codes_to_rgb(color: ColorSpec) -> Tensor:
     """(3, 4) float64: code values at one place to RGB in [0, 1], the inverse of H.273, section 8.3.
 
     Raises:
-        UsageError: a matrix that is unspecified, or not linear.
+        UsageError: the matrix is unspecified, or not linear.
     """
     return _invert(_rgb_to_codes(color))
 
 
 def _invert(matrix: Tensor) -> Tensor:
-    """The (3, 4) that undoes a (3, 4)."""
+    """The inverse of a (3, 4) matrix."""
     inverse = torch.linalg.inv(matrix[:, :3])
     return torch.cat([inverse, -inverse @ matrix[:, 3:]], 1)
 
 
 def _compose(outer: Tensor, inner: Tensor) -> Tensor:
-    """The (3, 4) that does ``inner``, then ``outer``."""
+    """The (3, 4) matrix that applies ``inner``, then ``outer``."""
     constant = outer[:, :3] @ inner[:, 3:] + outer[:, 3:]
     return torch.cat([outer[:, :3] @ inner[:, :3], constant], 1)

@@ -1,4 +1,4 @@
-"""What a machine has to run networks on: the device and the way there, the backend that suits it, torch's threads."""
+"""The machine that networks run on: its devices, copies to and from them, default backends, memory and threads."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _log = logging.getLogger(__name__)
 
 
 def default_backend(device: torch.device) -> str:
-    """The name of the backend that runs networks on a device, if nothing else is asked for.
+    """The name of the default backend of a device.
 
-    On the CPU openvino, or where it does not load eager, with one warning that says why.
+    On the CPU openvino; eager if openvino does not load, with one warning that says why.
     """
     if device.type != "cuda":
         return "openvino" if _openvino_loads() else "eager"
@@ -47,10 +47,10 @@ def _openvino_loads() -> bool:
 
 
 def find_device(name: str | None) -> torch.device:
-    """The device of this name, or the one to use where none is named.
+    """The device of this name, or the default device for None.
 
     Raises:
-        UsageError: a name that is none, or a device that is not there.
+        UsageError: this is no name of a device, or the device does not exist.
     """
     if name is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -62,7 +62,7 @@ def find_device(name: str | None) -> torch.device:
 
 
 def upload(planes: Sequence[Tensor], device: torch.device) -> Tensor:
-    """(H, W) on the CPU → (N, H, W) on a device, as they are."""
+    """(H, W) planes on the CPU → (N, H, W) on a device, in the same type."""
     if device.type == "cpu":
         return torch.stack(list(planes))
     pinned = torch.empty((len(planes), *planes[0].shape), dtype=planes[0].dtype, pin_memory=True)
@@ -72,7 +72,7 @@ def upload(planes: Sequence[Tensor], device: torch.device) -> Tensor:
 
 
 def download(planes: Tensor) -> Tensor:
-    """To the CPU; not there before the device is synchronised."""
+    """Copy to the CPU; the samples are there only after the device is synchronized."""
     if planes.device.type == "cpu":
         return planes
     pinned = torch.empty(planes.shape, dtype=planes.dtype, pin_memory=True)
@@ -80,7 +80,7 @@ def download(planes: Tensor) -> Tensor:
 
 
 def memory() -> int:
-    """Bytes of memory that the machine has; where it does not tell, as many as there can be."""
+    """Bytes of memory that the machine has; `sys.maxsize` if the system does not say."""
     names: Mapping[str, int] = getattr(os, "sysconf_names", {})
     if not {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= names.keys():
         return sys.maxsize
@@ -94,15 +94,15 @@ def cpu_count() -> int:
 
 @contextmanager
 def torch_threads(number: int | None) -> Iterator[None]:
-    """Let torch compute on so many threads, in the calling thread alone; None changes nothing.
+    """Limit torch's number of threads, for the calling thread alone; None changes nothing.
 
-    OpenMP's threads go on spinning after their work, and slow others down. `torch.set_num_threads` would also be the
-    start of every thread that meets torch meanwhile, for good; OpenMP itself keeps the number for each thread.
+    OpenMP's threads keep spinning after their work, and slow others down. `torch.set_num_threads` would also set the
+    number, for good, for every thread that first uses torch meanwhile; OpenMP itself keeps a number for each thread.
     """
     if number is None:
         yield
         return
-    torch.get_num_threads()  # which sets this thread's number, the first time
+    torch.get_num_threads()  # the first call sets this thread's number
     with _openmp().limit(limits=number):
         yield
 

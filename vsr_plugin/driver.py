@@ -1,4 +1,4 @@
-"""Whether there is a GPU, as torch's own files and the NVIDIA driver say: torch itself takes seconds to load."""
+"""Checks for a GPU by torch's files and the NVIDIA driver, as torch itself takes seconds to load."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 
 
 def check_device_here(device: str | None, backend: str | None = None) -> None:
-    """Say that this machine cannot run a network so; what passes is checked again by torch.
+    """Check that this machine can run a network on a device, as far as is known without torch, which checks it again.
 
     Args:
-        device: A name of a device, as of `Execution`.
-        backend: Out of `BACKEND_NAMES`.
+        device: A name of a device, as in `Execution`.
+        backend: A name in `BACKEND_NAMES`.
 
     Raises:
-        UsageError: there is no such GPU, or none for a backend that needs one, or the backend does not run on it.
+        UsageError: there is no such GPU, none for a backend that needs one, or the backend does not run on the device.
     """
     kind, _, index = (device or "").partition(":")
     able = ("cpu", "cuda") if backend is None else devices(backend)
@@ -40,9 +40,9 @@ def check_device_here(device: str | None, backend: str | None = None) -> None:
 
 
 def why_no_gpu(index: int = 0) -> str | None:
-    """Why torch will find no GPU of this number, in words; None where it may find one."""
+    """Why torch will find no GPU of this number, in words; None if it may find one."""
     build = _build_of_torch()
-    if build == "rocm":  # asks another driver
+    if build == "rocm":  # uses another driver
         return None
     if build == "cpu":
         return "the torch that is installed is the build for CPUs"
@@ -54,7 +54,7 @@ def why_no_gpu(index: int = 0) -> str | None:
 
 @cache
 def _build_of_torch() -> str | None:
-    """cuda, rocm or cpu; None where the file that says so is not as it used to be."""
+    """cuda, rocm or cpu; None if torch's version.py is missing or has another form."""
     spec = find_spec("torch")
     if spec is None or spec.origin is None:
         return None
@@ -69,7 +69,7 @@ def _build_of_torch() -> str | None:
 
 
 def _count() -> int | str:
-    """How many GPUs the driver finds, those left out that CUDA_VISIBLE_DEVICES hides; or why none, in words."""
+    """How many GPUs the driver finds, without those that CUDA_VISIBLE_DEVICES hides; or why none, in words."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
         code = driver.cuInit(0)

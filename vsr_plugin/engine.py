@@ -1,7 +1,7 @@
 """The `Upscaler`: frames in, larger frames out, through one network on one device.
 
-Native samples go to the device as they are; conversion, tiling, the network and rounding happen there. What has to be
-known of a network is in its `NetworkSpec`, what has to be known of a frame in its `ColorSpec`.
+Native samples are copied to the device unconverted; conversion, tiling, the network and rounding run there. A
+`NetworkSpec` describes the network, a `ColorSpec` the samples of a frame.
 """
 
 from __future__ import annotations
@@ -43,44 +43,44 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Larger tiles gain nothing and smaller ones cost more than a few percent, on every CPU and network measured.
+# Larger tiles gain nothing, and smaller ones cost more than a few percent, on every CPU and network measured.
 _AUTO_TILE = 512
-# What a network is expected to hold per output pixel: two layers of 128 channels at high resolution. When it needs
-# more than that, or than there is, running out of memory makes the batch and the tile smaller.
+# The memory that a network is expected to need per output pixel: two layers of 128 channels at high resolution. If it
+# needs more than that, or than is free, the out-of-memory error makes the batch and the tile smaller.
 _BYTES_PER_PIXEL = 1024
-_CPU_BUDGET = 4 << 30  # not asked of the machine, so that the same frames take the same memory everywhere
+_CPU_BUDGET = 4 << 30  # a constant, so that the same frames take the same memory on every machine
 
 
 @checked_arguments(scale="Size", execution="Execution")
 class Upscaler:
     """Enlarges frames with one network on one device; a context manager.
 
-    Not for several threads at once.
+    Only one thread may use it at a time.
 
     Attributes:
-        spec: What is known of the model.
-        size: The size that frames get, in place of a scale; None if there is none.
-        scales: Of the networks that a frame passes, one after the other; with a size, those of the latest frames.
-        backend: The name of what runs the network.
-        device: Where it runs.
-        precision: In which arithmetic; samples enter and leave the network in float32.
-        batch: Frames (windows, of a tiled frame) that the network takes at once; None before the first batch.
-        tile: Input samples a side that are taken from a window; None when frames go through whole.
+        spec: The description of the network.
+        size: The requested size of frames; None if a scale was given.
+        scales: The scales of the networks that a frame passes in turn; with a size, those for the latest frames.
+        backend: The name of the backend that runs the network.
+        device: The device that it runs on.
+        precision: The arithmetic of the network; samples enter and leave it in float32.
+        batch: Frames (windows, if frames are tiled) per call of the network; None before the first batch.
+        tile: Side of a tile in input samples, without the overlap; None if frames are not tiled.
         self_ensemble: Whether the result is the mean over the eight flips and rotations of the frame.
-        tuned_for: The kind of input that its shipped weights are for; None with weights of the user's own.
+        tuned_for: The kind of input that the shipped weights are for; None with the user's own weights.
 
     Args:
-        model: A name out of `MODELS`.
-        scale: One that the model has, or the size that frames are to have: the network's next scale, or two in turn,
-            and then one bicubic resampling to the exact size, antialiased, and sited like the source.
-        execution: Backend, device, precision and the like; by default what is best for this machine.
-        weights: A file in place of the shipped weights, as `load_model` takes it.
+        model: A name in `MODELS`.
+        scale: A scale of the model, or a size. For a size, the smallest sufficient scale is used, or two in turn, and
+            then one bicubic resampling to the exact size, antialiased, and sited like the source.
+        execution: Backend, device, precision and the like; by default the best for this machine.
+        weights: A file to read in place of the shipped weights, as for `load_model`.
         tuned_for: Which of the shipped weights: ``clean``, or ``video`` for input that has been compressed.
 
     Raises:
-        UsageError: an argument out of its range; the message says what would do.
-        WeightsError: weights that are missing or do not fit.
-        BackendError: a backend that is not installed, or does not load.
+        UsageError: an argument is out of range; the message says what is allowed.
+        WeightsError: the weights are missing or do not fit the model.
+        BackendError: the backend is not installed, or does not load.
     """
 
     spec: NetworkSpec
@@ -120,19 +120,19 @@ class Upscaler:
         scale: int | Size,
         execution: Execution | None = None,
     ) -> Self:
-        """An upscaler for a network of the caller's own.
+        """Make an upscaler for a network of the caller's own.
 
         Args:
-            module: (N, C, H, W) → (N, C, H·scale, W·scale), samples in [0, 1]: a module of torch or a function; or one
-                for each of several scales.
-            spec: Its overlap at ``scale``, its channels, and what its input's size must be a multiple of.
-            scale: The enlargement, or the size that frames are to have.
+            module: (N, C, H, W) → (N, C, H·scale, W·scale), samples in [0, 1]: a torch module or a function; or a
+                mapping from each of several scales to one.
+            spec: Its overlap at ``scale``, its channels, and what its input's sides must be multiples of.
+            scale: The scale, or the requested size of frames.
             execution: As in the constructor.
 
         Raises:
-            UsageError: a scale that ``spec`` gives no overlap for, a module whose weights are NaN or infinite, or
-                another argument out of its range. Also from `upscale`, if what the module makes is not ``scale`` times
-                as large as what it gets, not of floating point, or not a number.
+            UsageError: ``spec`` has no overlap for a scale, a weight of the module is NaN or infinite, or another
+                argument is out of range. `upscale` raises it, too, if the module's output is not ``scale`` times as
+                large as its input, is not floating point, or is NaN or infinite.
         """
         self = cls.__new__(cls)
         self._configure(spec, scale, execution)
@@ -143,7 +143,7 @@ class Upscaler:
     def _take(self, modules: dict[int, nn.Module]) -> None:
         self._modules = modules
         default = self._backend.default_precision
-        with torch_threads(1 if self._backend.own_threads else None):  # to try small frames: more would only wait
+        with torch_threads(1 if self._backend.own_threads else None):  # it may run small frames: more would only wait
             self.precision: Precision = self._asked.precision or default(modules.values(), self.spec, self.device)
 
     def _configure(self, spec: NetworkSpec, scale: int | Size, execution: Execution | None) -> None:
@@ -179,14 +179,14 @@ class Upscaler:
 
     @property
     def scale(self) -> int:
-        """How many times the networks enlarge; with a size, 1 before the first frames."""
+        """The product of the networks' scales; with a size, 1 before the first frames."""
         return math.prod(self.scales)
 
     def target(self, frame: Frame) -> Target:
-        """What becomes of frames of this geometry.
+        """The size, scales and pixel shape of the results for frames of this geometry.
 
         Raises:
-            UsageError: they have the size already, or are beyond reach of it.
+            UsageError: the size is not larger than the frames, or larger than two networks in turn reach.
         """
         if self.size is None:
             return Target(frame.width * self.scale, frame.height * self.scale, self.scales, frame.sample_aspect_ratio)
@@ -197,21 +197,21 @@ class Upscaler:
         """Enlarge frames of one geometry.
 
         Args:
-            frames: Any number; what exceeds the batch is taken in turns.
+            frames: Any number of them; they are processed in batches.
 
         Returns:
-            As many frames in the same order, on the CPU; all but planes is as it was.
+            As many frames in the same order, on the CPU; everything but planes and pixel shape is kept.
 
         Raises:
-            UsageError: frames of different geometry; a matrix that a network of RGB cannot use; samples in floating
-                point that are NaN or infinite, on any device.
-            OutOfMemoryError: no room for the smallest tile.
-            BackendError: anything else that goes wrong in the backend.
+            UsageError: the frames differ in geometry; an RGB network cannot use their matrix; a floating-point sample
+                is NaN or infinite, on any device.
+            OutOfMemoryError: not even the smallest tile fits into memory.
+            BackendError: the backend fails for any other reason.
         """
         return self._begin(frames)()
 
     def _begin(self, frames: Sequence[Frame], reuse: Reuse | None = None) -> Results:
-        """Send frames to the device; gives what waits for the results."""
+        """Send frames to the device; return a function that waits for the results."""
         if self._closed:
             raise UsageError("Expected an open upscaler, got one that is closed: make another")
         if not isinstance(frames, Sequence) or not all(isinstance(frame, Frame) for frame in frames):
@@ -231,7 +231,7 @@ class Upscaler:
                 begun.append(self._begin_batch(group, reuse))
                 done += len(group)
             except OutOfMemoryError as error:
-                forget_frames(failure := error)  # which hold the tensors that are in the way
+                forget_frames(failure := error)  # its traceback holds tensors whose memory is needed
             if failure is not None and not self._in_flight.wait():
                 self._shrink(frames[0], failure)
         return lambda: [frame for results in begun for frame in results()]
@@ -242,13 +242,13 @@ class Upscaler:
 
         Args:
             image: (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGBA: full range, in uint8, uint16, or floating point from 0
-                (black) to 1 (white). OpenCV's BGR is turned around by ``image[..., ::-1]``.
+                (black) to 1 (white). ``image[..., ::-1]`` turns OpenCV's BGR into RGB.
 
         Returns:
-            An array of the same type, ``scale`` times as high and wide, or of the size.
+            An array of the same type, ``scale`` times as high and wide, or of the requested size.
 
         Raises:
-            UsageError: another type or shape; samples that are NaN or infinite.
+            UsageError: the image has another type or shape, or a sample is NaN or infinite.
             BackendError: as from `upscale`.
         """
         (large,) = self.upscale([to_frame(image)])
@@ -259,15 +259,15 @@ class Upscaler:
     def stage(self, frames: Iterable[Frame], reuse: Reuse | None = None) -> Iterator[Frame]:
         """Enlarge a stream of frames, in order.
 
-        Asks for input only when output is wanted, holds at most one batch and one frame before and as many after (three
-        batches on a GPU, where the next ones are sent before the first is waited for), and closes ``frames`` when it
-        ends or is closed. A change of geometry, the end, or an error of ``frames`` closes a batch; an error is raised
-        after the frames before it. Unless the execution says otherwise, what did not change since the frame before is
-        not enlarged again; a frame that repeats it as a whole shares the planes of its result.
+        Input is read only when output is requested. At most one batch and one frame are held, and as many results
+        (three batches on a GPU, which gets the next ones before the first is finished). ``frames`` is closed when the
+        stage ends or is closed. A change of geometry, the end, or an error of ``frames`` ends a batch; the error is
+        raised after the frames before it. Unless `Execution.reuse` is "off", unchanged parts of a frame are not
+        enlarged again, and a frame that repeats the one before it shares the planes of its result.
 
         Args:
             frames: The stream.
-            reuse: What frames before them have left behind, and takes what these do; nobody else's meanwhile.
+            reuse: State from earlier frames of the stream, updated by these; nothing else may use it meanwhile.
         """
         reuse = reuse or Reuse()
 
@@ -285,17 +285,17 @@ class Upscaler:
 
     @property
     def recipe(self) -> tuple[Mapping[int, nn.Module], NetworkSpec, int | Size, Execution]:
-        """What `from_module` takes to make another one of the same network."""
+        """The arguments of `from_module` that make another upscaler for the same network."""
         return self._modules, self.spec, self.size or self.scale, self._asked
 
     def checksum(self) -> str:
-        """Of the network's kind and its weights."""
+        """SHA-256, in hexadecimal, of the network's class and its weights."""
         return checksum(module for _, module in sorted(self._modules.items()))
 
     def close(self) -> None:
-        """Free the network, and the memory of its device for others; the upscaler must not be used afterwards."""
+        """Free the network and its memory on the device; the upscaler must not be used afterwards."""
         self._closed = True
-        with suppress(BackendError):  # a device that has failed has told it before
+        with suppress(BackendError):  # a failed device has raised its error before
             self._in_flight.wait()
         self._drop_networks()
         if self.device.type == "cuda":
@@ -312,7 +312,7 @@ class Upscaler:
             self._passes.popitem()[1].drop()
 
     def _fit(self, frame: Frame) -> int:
-        """Choose batch and tile for frames of this size, when it is new; give the batch in force."""
+        """Choose batch and tile for frames of this size, if it is new; return the current batch."""
         target = self.target(frame)
         if self.batch is None or target != self._fitted:
             self._fitted = target
@@ -320,13 +320,13 @@ class Upscaler:
             need = frame.height * frame.width * self.scale**2 * _BYTES_PER_PIXEL
             on_cpu = self.device.type == "cpu"
             budget = _CPU_BUDGET if on_cpu else torch.cuda.mem_get_info(self.device)[0] // 2
-            # On a CPU one frame keeps all cores busy, and more of them only take memory.
+            # On a CPU one frame keeps all cores busy; a larger batch only takes more memory.
             self.batch = self._asked.batch or (
                 1 if on_cpu else max(1, min(self._backend.largest_batch, budget // need))
             )
             if self._asked.tile == "auto":
                 self.tile = None if need * self.batch <= budget else _AUTO_TILE
-            # When a CPU's memory is full, nothing is raised: the process would be killed.
+            # When main memory is full, no error is raised: the process is killed.
             one = need if self.tile is None else min(need, (self.tile * self.scale) ** 2 * _BYTES_PER_PIXEL)
             if on_cpu and self.batch > (fits := max(1, memory() // 2 // one)):
                 _log.warning("no room in memory for a batch of %d: going on with %d", self.batch, fits)
@@ -334,7 +334,7 @@ class Upscaler:
         return self.batch
 
     def _shrink(self, frame: Frame, failure: OutOfMemoryError) -> None:
-        """Halve the batch, then the tile, and say so; raise where there is nothing to halve."""
+        """Halve the batch, then the tile, and log a warning; raise if neither can be halved."""
         self._drop_networks()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -9,10 +9,10 @@
     └── BackendError (RuntimeError)      a backend is missing, or failed to compile or to run
         └── OutOfMemoryError (MemoryError)   the device has no room: the engine halves its tiles and goes on
 
-A message is one line: what was expected, and what came. What would help is not in the message but beside it, as
-arguments of this library (``use``): Python reads ``overwrite=True``, the command line says ``-y``, and the VapourSynth
-filter has names of its own. Errors of other libraries are translated at the one module that imports them, with
-``from``; the command line catches ``VsrError`` once and prints it.
+A message is one line: what was expected, and what was given. The remedy is not in the message but beside it, as
+arguments of this library (``use``), and each front end words it: ``overwrite=True`` in Python, ``-y`` on the command
+line; the VapourSynth filter has names of its own. Errors of other libraries are translated in the one module that
+imports them, with ``from``; the command line catches ``VsrError`` once and prints it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 
 class VsrError(Exception):
-    """The root: catching it catches every error this package raises on purpose.
+    """The base class of every error that this package raises on purpose.
 
     Args:
-        message: What was expected, and what came.
-        use: Arguments of this library that would help, each on its own: ``overwrite=True``. ``...`` stands for another
-            value than the one given, None for leaving the argument out.
+        message: What was expected, and what was given.
+        use: Arguments of this library that would help, each by itself: ``overwrite=True``. ``...`` means another value
+            than the given one, None that the argument should be left out.
 
     Attributes:
         message: ″
@@ -46,10 +46,10 @@ class VsrError(Exception):
         return self.message_for(_in_python)
 
     def message_for(self, remedy: Callable[[str, object], str]) -> str:
-        """The message and what would help, in the words of a front end.
+        """The message and its remedies, as a front end words them.
 
         Args:
-            remedy: What to say of one argument, given its name and value: ("overwrite", True) → "use overwrite=True".
+            remedy: Words one argument, given its name and value: ("overwrite", True) → "use overwrite=True".
         """
         remedies = ", or ".join(remedy(name, value) for name, value in self.use.items())
         return f"{self.message}: {remedies}" if remedies else self.message
@@ -74,7 +74,7 @@ class DamagedInputError(InputError):
 
 
 class OutputError(VsrError, OSError):
-    """The output cannot be written, or would overwrite a file unasked."""
+    """The output cannot be written, or exists and may not be overwritten."""
 
 
 class WeightsError(VsrError, ValueError):

@@ -1,12 +1,12 @@
 """PSNR and SSIM exactly as the papers of these networks measure them.
 
-Networks of luma, as in SRCNN, FSRCNN, ESPCN and VDSR: the truth is BT.601 studio-range luma, rounded to 8 bits and
+Luma networks, as in SRCNN, FSRCNN, ESPCN and VDSR: the truth is BT.601 studio-range luma, rounded to 8 bits and
 cropped to a multiple of the scale; the input is the truth shrunk by MATLAB's imresize, not rounded; the output is
 rounded to 8 bits; ``scale`` samples are cropped from every side. Bicubic enlargement then has the literature's 33.66,
 30.39 and 28.42 dB on Set5.
 
-Networks of RGB, as in EDSR: the input is the RGB truth shrunk by imresize and rounded to 8 bits, the output is rounded
-to 8 bits; what is compared is the luma of both, rounded, within the same border. A gray image is compared as it is.
+RGB networks, as in EDSR: the input is the RGB truth shrunk by imresize and rounded to 8 bits; the output is rounded to
+8 bits; the luma of both, rounded, is compared within the same border. Gray images are compared without conversion.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What one image measures: PSNR in dB, SSIM in [−1, 1]."""
+    """The figures of one image: PSNR in dB, SSIM in [−1, 1]."""
 
     name: str
     psnr: float
@@ -43,7 +43,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a set of images measures; the figure of a set is the mean over its images."""
+    """The figures of a set of images; each is the mean over the images."""
 
     images: tuple[Score, ...]
 
@@ -60,10 +60,10 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
-    """What a network gets, and what it should make of it.
+    """The input of a network, and the correct output.
 
     Attributes:
-        name: Of the image.
+        name: The name of the image.
         small: (C, H, W) float32 in [0, 1].
         truth: (H·scale, W·scale) uint8 luma.
         gray: Whether the image has no color.
@@ -79,28 +79,28 @@ def evaluate(network: Callable[[Tensor], Tensor], scale: int, images: Iterable[I
     """Measure a network, or anything that enlarges like one, on whole images.
 
     Args:
-        network: Takes (1, C, H, W) float32 in [0, 1] on the CPU, gives (1, C, H·scale, W·scale) in [0, 1], unrounded.
+        network: (1, C, H, W) float32 in [0, 1] on the CPU → (1, C, H·scale, W·scale) in [0, 1], not rounded.
         scale: Whole number.
         images: The large images, of any size, read with ``channels``.
         channels: C: 1 for luma, 3 for RGB.
 
     Raises:
-        UsageError: no image, or a network whose output has another size.
+        UsageError: there is no image, or the network's output has another size.
     """
     return measure(network, scale, (shrunk_pair(image, scale, channels) for image in images))
 
 
 def shrunk_pair(image: Image, scale: int, channels: int) -> Pair:
-    """An image, cropped to a multiple of the scale, and the same shrunk."""
+    """Crop an image to a multiple of the scale, and shrink it."""
     small = shrink(crop_to_multiple(image.samples(channels), scale), scale)
     return Pair(image.name, small, crop_to_multiple(image.luma, scale), image.gray)
 
 
 def measure(network: Callable[[Tensor], Tensor], scale: int, pairs: Iterable[Pair]) -> Scores:
-    """`evaluate`, for images that were made small in another way.
+    """`evaluate`, for images that were shrunk in another way.
 
     Raises:
-        UsageError: no pair, or a network whose output has another size.
+        UsageError: there is no pair, or the network's output has another size.
     """
     scores = []
     for pair in pairs:
@@ -119,7 +119,7 @@ def measure(network: Callable[[Tensor], Tensor], scale: int, pairs: Iterable[Pai
 
 
 def _luma(rgb: NDArray[np.uint8], *, gray: bool) -> NDArray[np.uint8]:
-    """What an enlarged image is compared by: of a gray one the mean of its channels, without studio range."""
+    """The luma by which an enlarged image is compared; for a gray one the mean of its channels, in full range."""
     if gray:
         return np.floor(rgb.mean(2) + 0.5).astype(np.uint8)
     return rgb_to_luma(rgb)

@@ -1,4 +1,4 @@
-"""`Execution`: how and where a network runs. What can be checked without torch is checked when it is made."""
+"""`Execution`: how and where a network runs. Its constructor checks all that can be checked without torch."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ class Execution:
     """How and where a network runs; the same for every front end.
 
     Attributes:
-        backend: A name out of `BACKEND_NAMES`; by default openvino on the CPU (eager, with a warning, where it does not
+        backend: A name in `BACKEND_NAMES`; by default openvino on the CPU (eager, with a warning, if openvino does not
             load) and triton on CUDA.
-        device: "cpu", "cuda", "cuda:1"; by default CUDA where there is one.
-        precision: "float32", "float16", "bfloat16" or "int8"; by default the fastest that costs no more than 0.02 dB,
-            which int8 does not: it takes weights of its own. Samples enter and leave the network in float32.
-        batch: Frames (windows, of a tiled frame) that the network takes at once, 256 at most; by default chosen for the
-            device and the size of the frames. Fewer, where memory has no room for them.
-        tile: "auto", "off", or input samples a side, at least 32. Out of memory makes it smaller, but not with "off".
-        self_ensemble: Take the mean over the eight flips and rotations of the frame: a little better, eight times the
-            work.
-        cache_dir: A folder where a backend that compiles keeps the result for the next time; others keep nothing.
-            By default tensorrt keeps its engines in the user's cache folder, and openvino nothing.
+        device: "cpu", "cuda", "cuda:1"; by default CUDA if available.
+        precision: "float32", "float16", "bfloat16" or "int8"; by default the fastest that costs at most 0.02 dB, never
+            int8, which needs its own weights. Samples enter and leave the network in float32.
+        batch: Frames (windows, if frames are tiled) per call of the network, at most 256; by default chosen for the
+            device and the size of the frames. Reduced if memory is too small for it.
+        tile: "auto", "off", or input samples a side, at least 32. Out of memory makes it smaller, except with "off".
+        self_ensemble: Average the results of the eight flips and rotations of the frame: slightly better, eight times
+            the work.
+        cache_dir: A folder where a backend keeps compiled networks for later runs; backends that do not compile ignore
+            it. By default tensorrt keeps its engines in the user's cache folder, and openvino keeps nothing.
         threads: CPU threads for a backend with threads of its own; by default all.
-        reuse: "auto", or "off". Of a stream, what did not change from one frame to the next is not computed again, on
-            the CPU; frames are the same, bit for bit.
+        reuse: "auto" or "off". With "auto", parts of a stream that do not change from one frame to the next are not
+            computed again on the CPU; the frames are the same, bit for bit.
 
     Raises:
-        UsageError: a value out of its range, or a precision that the backend lacks. What depends on the machine, as a
-            device that is not there, is checked by `Upscaler`.
+        UsageError: a value is out of range, or the backend lacks the precision. `Upscaler` checks what depends on the
+            machine, such as whether the device exists.
     """
 
     backend: str | None = None
@@ -84,6 +84,6 @@ class Execution:
 
 
 def check_device(name: str) -> None:
-    """Raise UsageError for a name that is none of a device, whether it is there or not."""
+    """Raise UsageError unless a name is a device's; whether this machine has the device is not checked."""
     if not _DEVICE.fullmatch(name):
         raise UsageError(f"Unknown device {name!r}. Expected 'cpu', 'cuda' or 'cuda:1'")

@@ -1,4 +1,4 @@
-"""Figures of matplotlib: the one place that imports it."""
+"""Figures of matplotlib; no other module imports it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _FORMATS = (".jpeg", ".jpg", ".pdf", ".png", ".svg", ".webp")  # of those that m
 
 
 def check_chart(path: Path) -> None:
-    """See that a chart can be written here, before anything is measured for it.
+    """Check that a chart can be written to a path, before anything is measured for it.
 
     Raises:
         BackendError: matplotlib is not installed.
-        OutputError: there is no such folder, or no chart of this suffix.
+        OutputError: there is no such folder, or the suffix is unknown.
     """
     if find_spec("matplotlib") is None:
         raise _missing()
@@ -39,7 +39,7 @@ def _missing() -> BackendError:
 
 
 def blank(width: float, height: float) -> FigureCanvasAgg:
-    """An empty figure, and the canvas it is drawn on; its size is in inches.
+    """The canvas of a new, empty figure; its size is in inches.
 
     Raises:
         BackendError: matplotlib is not installed.
@@ -54,7 +54,7 @@ def blank(width: float, height: float) -> FigureCanvasAgg:
 
 @contextmanager
 def chart(path: Path, width: float, height: float) -> Iterator[Any]:
-    """A figure of matplotlib, which is written to a file when the block ends, in the format of the name's suffix.
+    """A matplotlib figure that is written to a file when the block ends, in the format of the file's suffix.
 
     Raises:
         BackendError: matplotlib is not installed.

@@ -1,7 +1,7 @@
-"""One frame, and all that is needed to read its samples.
+"""A frame, and all that is needed to read its samples.
 
-A `Frame` holds native samples: what the decoder gave, before any conversion. `ColorSpec` says what they mean. Both are
-immutable and check themselves; neither knows a file, a codec or a network.
+A `Frame` holds native samples: the decoder's output, before any conversion. `ColorSpec` says what they mean. Both are
+immutable and check their fields; neither depends on a file, a codec or a network.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Matrix(IntEnum):
     """MatrixCoefficients of H.273 (table 4), under FFmpeg's names; `RGB` is H.273's identity (GBR).
 
-    ``Matrix("bt709")`` finds one by its name, and by the short ones of people: bt601, bt2020.
+    ``Matrix("bt709")`` looks one up by its name, or by a common short one: bt601, bt2020.
     """
 
     RGB = 0
@@ -52,7 +52,7 @@ class Matrix(IntEnum):
 class Range(Enum):
     """How code values map to [0, 1]: ``LIMITED`` (16…235 at 8 bits, "tv", "studio") or ``FULL`` (0…255, "pc").
 
-    ``Range("tv")`` finds one by FFmpeg's names: tv, mpeg, pc, jpeg.
+    ``Range("tv")`` looks one up by FFmpeg's names: tv, mpeg, pc, jpeg.
     """
 
     LIMITED = "limited"
@@ -64,10 +64,10 @@ class Range(Enum):
 
 
 class ChromaLocation(Enum):
-    """Where a subsampled chroma sample sits, as (horizontal, vertical) in H.273's and FFmpeg's words.
+    """The position of a subsampled chroma sample, under H.273's and FFmpeg's names.
 
-    A value is the pair of offsets towards the first luma sample of the block: −1 on the first luma sample (left, top),
-    0 in the middle, +1 on the last one (bottom).
+    A value is the (horizontal, vertical) position in the block of luma samples: −1 on the first one (left, top), 0 in
+    the middle, +1 on the last one (bottom).
     """
 
     LEFT = (-1, 0)
@@ -81,21 +81,21 @@ class ChromaLocation(Enum):
 @checked_arguments()
 @dataclass(frozen=True, slots=True)
 class ColorSpec:
-    """All that is needed to read samples; nothing in it is left unresolved that a conversion needs.
+    """All that is needed to read samples; nothing that a conversion needs is left unresolved.
 
     Attributes:
         matrix: Matrix coefficients; `Matrix.RGB` for RGB planes. Gray keeps the matrix of its file.
         range: Limited or full.
         depth: Significant bits of a sample, 8 to 16, aligned to the least significant bit; 16 or 32 if ``floating``.
         subsampling: (log2 horizontal, log2 vertical) chroma subsampling; (1, 1) is 4:2:0, (1, 0) 4:2:2, (0, 0) 4:4:4.
-        chroma_location: Where subsampled chroma sits.
-        primaries: ColorPrimaries of H.273; carried, never interpreted. 2 is unspecified.
-        transfer: TransferCharacteristics of H.273; carried, never interpreted. 2 is unspecified.
+        chroma_location: The position of subsampled chroma.
+        primaries: ColorPrimaries of H.273; passed through, never interpreted. 2 is unspecified.
+        transfer: TransferCharacteristics of H.273; passed through, never interpreted. 2 is unspecified.
         floating: Samples are floating point, and not subsampled: gray, luma and RGB from 0 (black) to 1 (white),
-            chroma from −0.5 to 0.5, as zimg has them. ``range`` then says nothing.
+            chroma from −0.5 to 0.5, as in zimg. ``range`` then has no meaning.
 
     Raises:
-        UsageError: a depth or subsampling that no supported format has.
+        UsageError: no supported format has this depth or subsampling.
     """
 
     matrix: Matrix = Matrix.BT709
@@ -121,7 +121,7 @@ class ColorSpec:
     @property
     def dtype(self) -> torch.dtype:
         """The sample type: uint8 for 8 bits, uint16 above; float16 or float32."""
-        import torch  # takes seconds, and who only checks names needs none of it
+        import torch  # importing it takes seconds, and checking names does not need it
 
         if self.floating:
             return torch.float16 if self.depth == 16 else torch.float32
@@ -146,16 +146,16 @@ class Frame:
     Attributes:
         planes: One (H, W) tensor of native samples per component, in the order Y Cb Cr, R G B, or gray, each
             optionally followed by alpha. A plane may be a strided view (NV12's chroma, packed RGB). NumPy arrays are
-            taken, too, and kept as tensors.
+            accepted, too, and converted to tensors.
         pts: Presentation time in units of ``time_base``.
         time_base: Seconds per unit, exact.
         duration: Display time in units of ``time_base``; 0 if the file does not say.
         color: How to read the samples.
-        side_data: What travels with the frame untouched (HDR metadata): FFmpeg's name → its bytes.
-        sample_aspect_ratio: Width : height of a pixel as it is shown; None where nothing is stated, which is square.
+        side_data: Metadata passed through unchanged, such as HDR's: FFmpeg's name → bytes.
+        sample_aspect_ratio: Width : height of a pixel on display; None if not stated, which means square.
 
     Raises:
-        UsageError: planes whose number, shape or type contradicts ``color``.
+        UsageError: the number, a shape or a type of the planes contradicts ``color``.
     """
 
     planes: tuple[torch.Tensor, ...]
@@ -205,7 +205,7 @@ class Frame:
 
     @property
     def transposed(self) -> bool:
-        """Whether its display matrix (ISO/IEC 14496-12, section 8.3.2) shows its rows as columns."""
+        """Whether the display matrix (ISO/IEC 14496-12, section 8.3.2) turns rows into columns."""
         matrix = self.side_data.get("DISPLAYMATRIX")
         if matrix is None:
             return False
@@ -214,7 +214,7 @@ class Frame:
 
     @property
     def geometry(self) -> tuple[Any, ...]:
-        """What frames of one batch must share: the shapes of the planes, how to read them, and how they are shown."""
+        """What frames of a batch must have in common: the planes' shapes, color, pixel shape and transposition."""
         return (
             tuple(tuple(plane.shape) for plane in self.planes),
             self.color,
@@ -223,16 +223,16 @@ class Frame:
         )
 
     def check_numbers(self) -> None:
-        """Raise UsageError if a sample is NaN or infinite: a network would spread it as far as it sees."""
+        """Raise UsageError if a sample is NaN or infinite: a network would spread it over its receptive field."""
         import torch
 
         for index, plane in enumerate(self.planes if self.color.floating else ()):
-            # A sum is quick, and not finite if one sample is not; very large samples may make it so, too.
+            # The sum is quick, and not finite if any sample is not. Very large samples may overflow it, too.
             if not torch.isfinite(plane.sum(dtype=torch.float32)) and not torch.isfinite(plane).all():
                 raise UsageError(f"Expected numbers for samples, got NaN or infinity in plane {index} of {self}")
 
     def repeats(self, other: Frame) -> bool:
-        """Whether all samples are those of ``other``, and are read and shown alike."""
+        """Whether all samples equal those of ``other``, and `geometry` is the same."""
         import numpy as np
 
         # Not Tensor.equal, whose threads keep the processor busy for a while after the comparison.
@@ -256,12 +256,12 @@ def _tensor(index: int, plane: Any) -> torch.Tensor:
         if not plane.dtype.isnative:
             plane = plane.astype(plane.dtype.newbyteorder("="))
         if not plane.flags.writeable or min(plane.strides, default=0) < 0:
-            plane = plane.copy()  # PyTorch warns of the former, and takes no samples in reverse
+            plane = plane.copy()  # PyTorch warns about read-only arrays, and has no negative strides
         return torch.from_numpy(plane)
     except (
         AttributeError,
         TypeError,
         ValueError,
-    ) as error:  # no array, of a type that torch lacks, or of negative strides
+    ) as error:  # not an array, or a type that torch lacks
         kind = getattr(plane, "dtype", type(plane).__name__)
         raise UsageError(f"Expected plane {index} as a tensor or a NumPy array of samples, got {kind}") from error

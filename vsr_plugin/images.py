@@ -1,7 +1,7 @@
 """Still images with known truth: reading them, and shrinking them as the literature does, with MATLAB's imresize.
 
-The literature's low-resolution images were all made by it, and every published figure depends on it: a different
-cubic, no antialiasing, or another rounding costs 0.1 to 1 dB.
+It made all of the literature's low-resolution images, and every published figure depends on it: a different cubic, no
+antialiasing, or another rounding costs 0.1 to 1 dB.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Image:
     """A high-resolution image.
 
     Attributes:
-        name: Of its file.
-        luma: (H, W) uint8: studio-range BT.601 of a color image, the samples themselves of a gray one.
-        rgb: (H, W, 3) uint8, full range; None where nobody asked for it.
+        name: The name of its file.
+        luma: (H, W) uint8: studio-range BT.601 of a color image, the stored samples of a gray one.
+        rgb: (H, W, 3) uint8, full range; None if not requested.
         gray: Whether the file has no color; then ``rgb`` is ``luma`` three times.
     """
 
@@ -44,7 +44,7 @@ class Image:
     gray: bool = False
 
     def samples(self, channels: int) -> NDArray[np.uint8]:
-        """What a network of 1 or 3 channels is to make: (H, W, channels)."""
+        """The samples that a network of 1 or 3 channels should output: (H, W, channels)."""
         if channels == 1:
             return self.luma[..., None]
         assert self.rgb is not None
@@ -55,7 +55,7 @@ def list_images(folder: Path) -> list[Path]:
     """The image files directly in ``folder``, sorted by name.
 
     Raises:
-        InputError: no such folder, or no image in it.
+        InputError: there is no such folder, or no image in it.
     """
     if not folder.is_dir():
         raise InputError(f"Expected a folder of images, got {str(folder)!r}: no such folder")
@@ -94,12 +94,12 @@ def read_images(
     """All images of a folder, sorted by name.
 
     Args:
-        folder: Where they are.
-        channels: 3 for their RGB samples, too.
-        on_image: Called before each image with its number, from 1, and how many there are.
+        folder: The folder.
+        channels: 3 to read RGB samples, too.
+        on_image: Called before each image with its number, from 1, and the number of images.
 
     Raises:
-        InputError: no such folder, no image in it, or one that cannot be read.
+        InputError: there is no such folder, no image in it, or an image cannot be read.
     """
     paths = list_images(folder)
     images = []
@@ -110,7 +110,7 @@ def read_images(
 
 
 def crop_to_multiple(image: NDArray[np.uint8], multiple: int, largest: int | None = None) -> NDArray[np.uint8]:
-    """The top left part whose sides are multiples of ``multiple``; or the middle part, of at most ``largest``."""
+    """The top left part with sides of a multiple of ``multiple``; or the middle part, of at most ``largest`` a side."""
     height, width = (min(side, largest or side) // multiple * multiple for side in image.shape[:2])
     if largest is None:
         return image[:height, :width]
@@ -119,10 +119,10 @@ def crop_to_multiple(image: NDArray[np.uint8], multiple: int, largest: int | Non
 
 
 def shrink(image: NDArray[np.uint8], scale: int) -> Tensor:
-    """What a network gets to enlarge: (H, W, C) uint8 → (C, H/scale, W/scale) float32 in [0, 1].
+    """Make a network's input: (H, W, C) uint8 → (C, H/scale, W/scale) float32 in [0, 1].
 
-    As the papers have it: luma is shrunk in float64 and not rounded, RGB is rounded to 8 bits, as image files are. Both
-    sides must be multiples of ``scale``.
+    As in the papers, luma is shrunk in float64 and not rounded; RGB is rounded to 8 bits, as in image files. Both sides
+    must be multiples of ``scale``.
     """
     if image.shape[2] == 1:
         small = torch.from_numpy(imresize(image.astype(np.float64) / 255.0, 1 / scale)).float()
@@ -134,7 +134,7 @@ def shrink(image: NDArray[np.uint8], scale: int) -> Tensor:
 def imresize(image: NDArray[Any], scale: float) -> NDArray[Any]:
     """Resize like MATLAB's ``imresize(image, scale, "bicubic")`` of the years when the benchmarks were made.
 
-    Cubic with a = −0.5, widened by 1/scale when shrinking; edge samples repeated; rows (dimension 0) first. Of a uint8
+    Cubic with a = −0.5, widened by 1/scale when shrinking; edge samples repeated; rows (dimension 0) first. For a uint8
     image, each of the two passes is rounded half up to uint8; a floating one stays in float64 throughout.
 
     Args:
@@ -142,10 +142,10 @@ def imresize(image: NDArray[Any], scale: float) -> NDArray[Any]:
         scale: New size over old, e.g. ``1 / 3``; the result has ceil(H · scale) × ceil(W · scale) samples.
 
     Returns:
-        The same dtype for uint8, else float64.
+        uint8 for uint8, otherwise float64.
 
     Raises:
-        UsageError: another dtype, or a scale that is not positive.
+        UsageError: the image has another dtype, or the scale is not positive.
     """
     if scale <= 0:
         raise UsageError(f"Expected a positive scale, got {scale}")
@@ -160,7 +160,7 @@ def imresize(image: NDArray[Any], scale: float) -> NDArray[Any]:
 
 
 def rgb_to_luma(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """BT.601 studio-range luma (16…235) of an RGB image, as MATLAB's ``rgb2ycbcr`` gives it for uint8.
+    """BT.601 studio-range luma (16…235) of an RGB image, as MATLAB's ``rgb2ycbcr`` computes it for uint8.
 
     Args:
         image: (H, W, 3) full-range RGB.

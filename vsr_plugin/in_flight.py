@@ -1,7 +1,7 @@
-"""`InFlight`: batches of frames on their way through a device, several at a time.
+"""`InFlight`: several batches of frames on a device at a time.
 
-A GPU copies in, computes and copies out at the same time, each in a stream of its own. A batch is begun without waiting
-for the one before; whoever wants its frames waits for them.
+A GPU copies in, computes and copies out at the same time, each in a stream of its own. A batch is started without
+waiting for the one before; only the caller that takes its frames waits.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
     from .frames import Frame
 
-    type Results = Callable[[], list[Frame]]  # waits for them
+    type Results = Callable[[], list[Frame]]  # waits for the frames
 
-# One is copied in, one computed and one copied out: then the slowest of the three never waits for the others.
+# One is copied in, one computed and one copied out, so the slowest of the three never waits for the others.
 _MOST = 3
 
 
 class Batch:
-    """Frames on their way.
+    """Frames that a device is working on.
 
     Args:
         planes: (N, H, W) on the CPU, to be filled.
-        task: What is being done, for the message of an error.
-        filled: When they are; None if they are already.
+        task: The work being done, for error messages.
+        filled: The event after which they are filled; None if they are already.
         used: Tensors on the device that are in use until then.
     """
 
@@ -50,7 +50,7 @@ class Batch:
         self._used = used
 
     def wait(self) -> Sequence[Tensor]:
-        """Its planes, once they are there.
+        """Wait for the planes, and return them.
 
         Raises:
             BackendError: the device failed.
@@ -63,15 +63,15 @@ class Batch:
 
 
 class InFlight:
-    """Takes batches through one device, in order.
+    """Runs batches on one device, in order.
 
-    On the CPU a batch is done as soon as it is begun.
+    On the CPU, starting a batch also finishes it.
 
     Attributes:
-        most: How many may be begun before the first is waited for; a further one waits by itself.
+        most: How many batches may be unfinished at a time; starting another waits for the first.
 
     Args:
-        device: The CPU or a GPU of CUDA.
+        device: The CPU or a CUDA device.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -80,7 +80,7 @@ class InFlight:
         self.most = 1
         if device.type == "cuda":
             self.most = _MOST
-            make: Callable[..., torch.cuda.Stream] = torch.cuda.Stream  # which has no types
+            make: Callable[..., torch.cuda.Stream] = torch.cuda.Stream  # it is not typed
             self._inward, self._computing, self._outward = (make(device) for _ in range(3))
 
     def begin(
@@ -89,18 +89,18 @@ class InFlight:
         """Send a batch to the device.
 
         Args:
-            planes: Of each plane all frames', (H, W) on the CPU. They are read before this returns.
+            planes: For each plane, those of all frames, (H, W) on the CPU. They are read before this returns.
             compute: (N, H, W) planes on the device → the same; enqueues on the current stream.
-            task: What is being done, for the message of an error.
+            task: The work being done, for error messages.
 
         Raises:
-            Exception: what ``compute`` raises. The batches before go on.
+            Exception: any error of ``compute``. Earlier batches go on.
         """
         if self._device.type == "cpu":
             return Batch(compute([upload(stack, self._device) for stack in planes]), task)
         while len(self._batches) >= self.most:
             self._batches.popleft().wait()
-        self._computing.wait_stream(torch.cuda.current_stream(self._device))  # the caller's, which may make weights
+        self._computing.wait_stream(torch.cuda.current_stream(self._device))  # the caller may make weights there
         with torch.cuda.stream(self._inward):
             small = [upload(stack, self._device) for stack in planes]
         self._computing.wait_stream(self._inward)
@@ -110,16 +110,16 @@ class InFlight:
         with torch.cuda.stream(self._outward):
             results = [download(plane) for plane in large]
             filled = self._outward.record_event()
-        # A stream takes freed memory again in its own order, and does not know that another still reads it.
+        # A stream reuses freed memory in its own order, and does not know that another stream still reads it.
         self._batches.append(Batch(results, task, filled, (*small, *large)))
         return self._batches[-1]
 
     def run(self, batches: Iterable[list[Frame]], begin: Callable[[list[Frame]], Results]) -> Iterator[Frame]:
-        """Take a stream through the device; an error is raised after the frames before it.
+        """Run a stream of batches on the device; an error is raised after the frames before it.
 
         Args:
             batches: The stream.
-            begin: Begins a batch by `begin`.
+            begin: Starts a batch with `InFlight.begin`.
         """
         begun: deque[Results] = deque()
         failure: Exception | None = None
@@ -136,7 +136,7 @@ class InFlight:
             raise failure
 
     def wait(self) -> bool:
-        """Wait for all batches; gives whether there were any whose memory is free now."""
+        """Wait for all batches; return whether there were any, whose memory is now free."""
         there = bool(self._batches)
         while self._batches:
             self._batches.popleft().wait()
@@ -144,11 +144,11 @@ class InFlight:
 
 
 def batches(frames: Iterable[Frame], fit: Callable[[Frame], int]) -> Iterator[list[Frame]]:
-    """Put frames of one geometry together; an error is raised after the frames before it.
+    """Group frames of one geometry into batches; an error is raised after the frames before it.
 
     Args:
         frames: A stream.
-        fit: How many there may be of such a frame.
+        fit: The largest batch for a frame of this geometry.
     """
     held: list[Frame] = []
     failure: Exception | None = None

@@ -1,4 +1,4 @@
-"""How this package was installed, and so the command that installs more of it, or installs it again."""
+"""How this package was installed, and the commands that add to the installation or repeat it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def install(extra: str) -> str:
 
 
 def is_for_cpus() -> bool:
-    """Whether torch is its build for CPUs, which `uv sync` would replace by the one for GPUs, of 4 GB."""
+    """Whether torch is its build for CPUs, which `uv sync` would replace by the 4 GB build for GPUs."""
     from importlib import metadata
 
     try:
@@ -34,7 +34,7 @@ def is_for_cpus() -> bool:
 
 
 def install_package(name: str) -> str:
-    """The command that installs another package beside this one."""
+    """The command that installs another package into the same environment."""
     return f"{_installer(beside=name)}" if _is_tool() else f"{_installer()} {name}"
 
 
@@ -48,10 +48,10 @@ def reinstall() -> str:
 
 
 def _origin() -> dict[str, object]:
-    """Where the package came from (PEP 610); empty for an index."""
-    from importlib import metadata  # slow, and only needed where something is missing
+    """The origin of the package (PEP 610); empty if it came from an index."""
+    from importlib import metadata  # slow, and only needed if something is missing
 
-    # In a clone, what it was built from is found, too, and knows nothing of the installation.
+    # In a clone, the metadata of its build is found, too, which has no record of the installation.
     told = (one.read_text("direct_url.json") for one in metadata.distributions(name=_NAME))
     text = next((text for text in told if text), None)
     found = json.loads(text) if text else {}
@@ -105,6 +105,6 @@ def _installer(beside: str = "") -> str:
 
 
 def _quoted(text: str, *, always: bool = False) -> str:
-    """In quotes that shells and the prompt of Windows take."""
+    """Quote text for shells and for the Windows command prompt."""
     quote = '"' if os.name == "nt" else "'"
     return f"{quote}{text}{quote}" if always or " " in text else text

@@ -1,4 +1,4 @@
-"""Bicubic and Lanczos in place of a network: what networks are measured and shown beside."""
+"""Bicubic and Lanczos interpolation in place of a network, for comparison."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _BICUBIC_REACH = 3  # input samples
-_LOBES = 3  # of the Lanczos kernel, as FFmpeg has by default
+_LOBES = 3  # of the Lanczos kernel, FFmpeg's default
 
 
 class Lanczos(nn.Module):
@@ -45,7 +45,7 @@ class Lanczos(nn.Module):
 
 
 def interpolation(name: Literal["bicubic", "Lanczos"], scale: int, execution: Execution) -> Upscaler:
-    """An `Upscaler` that interpolates, in float32, on the device of ``execution``."""
+    """An `Upscaler` that interpolates in float32 on the device of ``execution``."""
     module, reach = {"bicubic": (BicubicUpsample, _BICUBIC_REACH), "Lanczos": (Lanczos, _LOBES)}[name]
     how = Execution(backend="eager", device=execution.device, precision="float32")
     return Upscaler.from_module(module(scale), NetworkSpec(name=name, overlap={scale: reach}), scale, how)

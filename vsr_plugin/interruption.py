@@ -1,4 +1,4 @@
-"""KeyboardInterrupt where it is safe."""
+"""Raises KeyboardInterrupt only where it is safe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 leave: Callable[[], None] | None = None
-"""What ends a program that is interrupted while it loads torch, which takes seconds; by default it is loaded first."""
+"""Ends a program that is interrupted while it imports torch, which takes seconds; by default the import ends first."""
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 _LATER = 0.05  # seconds
@@ -24,11 +24,11 @@ _IGNORING = {weakref.__file__, _weakrefset.__file__}
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """A signal handler like `signal.default_int_handler`, but what must not be cut short is finished first.
+    """A signal handler like `signal.default_int_handler`, which first lets code finish that must not be cut short.
 
-    That is an import: torch imports numpy from C, and drops what is raised there, and the program would go on with half
-    of numpy. It is what has just taken a lock and has not yet entered the block that gives it back: other threads would
-    wait for it for ever. And it is what runs when an object is freed, where Python drops what is raised.
+    An import: torch imports numpy from C and drops exceptions raised there, so the program would go on with half of
+    numpy. Code that has just taken a lock, and has not yet entered the block that releases it: other threads would wait
+    for ever. And code that runs when an object is freed, where Python drops exceptions.
     """
     frames = list(_callers(frame))
     if leave is not None and any(
@@ -43,9 +43,9 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def interrupting(stop: Callable[[], object]) -> Iterator[None]:
-    """While it lasts, signals that would raise KeyboardInterrupt call ``stop`` instead; in the main thread only.
+    """Inside the block, signals that would raise KeyboardInterrupt call ``stop`` instead; in the main thread only.
 
-    For what must not be left at any line, as a loop of asyncio and a library that calls back.
+    For code that an exception must not leave at any line, such as an asyncio loop or a library with callbacks.
     """
     with ExitStack() as after:
         if threading.current_thread() is threading.main_thread():
@@ -56,7 +56,7 @@ def interrupting(stop: Callable[[], object]) -> Iterator[None]:
 
 
 def _drops(frame: FrameType) -> bool:
-    """Whether an exception that is raised in what it calls may get lost."""
+    """Whether an exception that is raised below this stack frame may get lost."""
     name, file = frame.f_code.co_name, frame.f_code.co_filename
     return file.startswith("<frozen importlib.") or name == "__del__" or file in _IGNORING
 

@@ -1,4 +1,4 @@
-"""`Pass`: a frame through one network, whole or in windows, in groups of one compiled shape."""
+"""`Pass`: runs one network on frames, whole or in windows, in batches of one compiled shape."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 
 class Pass:
-    """One network on one device; compiled when it meets a shape, and again when it meets another.
+    """One network on one device; compiled for the shape of its input, and again when that changes.
 
     Attributes:
-        scale: The enlargement.
+        scale: The network's.
 
     Args:
         module: (N, C, H, W) → (N, C, H·scale, W·scale), samples in [0, 1].
-        spec: Its overlap at ``scale``, its channels, and what its input's size must be a multiple of.
+        spec: Its overlap at ``scale``, its channels, and what its input's sides must be multiples of.
         scale: ″
-        backend: What runs it.
-        device: Where.
-        precision: In which arithmetic.
+        backend: The backend that runs it.
+        device: The device that it runs on.
+        precision: The arithmetic of the network.
         self_ensemble: Whether the result is the mean over the eight flips and rotations.
     """
 
@@ -81,19 +81,18 @@ class Pass:
     ) -> Tensor:
         """(N, C, H, W) → (N, C, H·scale, W·scale), contiguous.
 
-        The frames are extended by their mirror image first, and the result is cropped, so that flat areas stay flat up
-        to the border (`tiling`). The papers' networks do without: `evaluation` measures those, not this.
+        The frames are first extended by their mirror image, and the result is cropped, so that flat areas stay flat up
+        to the border (`tiling`). The papers do not do this; `evaluation` measures networks as the papers do.
 
         Args:
-            x: float32; or with ``native`` samples of this format, and so is the result.
-            batch: Windows that the network takes at once.
-            tile: Input samples a side that are taken from a window; None when frames go through whole.
+            x: float32; or, with ``native``, samples of this format, like the result.
+            batch: Windows per call of the network.
+            tile: Side of a tile in input samples, without the overlap; None if frames are not tiled.
             native: ″
-            reuse: `Reuse.place` of the stream that the frames are of, for this pass: what did not change is not
-                computed.
+            reuse: `Reuse.place` of the frames' stream, for this pass: unchanged parts are not computed again.
 
         Raises:
-            UsageError: what the network makes is not ``scale`` times as large as what it gets, or not a number.
+            UsageError: the output is not ``scale`` times as large as the input, or is NaN or infinite.
         """
         spec, overlap = self._spec, self._spec.overlap[self.scale]
         grid = tiling.plan(x.shape[2], x.shape[3], tile, overlap, spec.multiple_of)
@@ -103,7 +102,7 @@ class Pass:
             large = self._run(network, x, grid, batch, native)
             return tiling.crop(large, grid, self.scale).contiguous()
 
-        finished = native if isinstance(network, SamplesNetwork) else None  # what the network itself makes samples of
+        finished = native if isinstance(network, SamplesNetwork) else None  # the network's own output format
 
         def compile_for(size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
             windows = tiling.plan(size[0], size[1], tile, overlap, spec.multiple_of, margin=0)
@@ -122,7 +121,7 @@ class Pass:
         return tiling.crop(large, grid, self.scale).clone(memory_format=torch.contiguous_format)
 
     def _run(self, network: Network, x: Tensor, grid: Grid, batch: int, native: SampleFormat | None = None) -> Tensor:
-        """Extended frames, or rectangles of them, through a network for their windows."""
+        """Run a network on extended frames, or rectangles of them, window by window."""
         scale = self.scale
         run: Callable[[Tensor], Tensor] = network
         if native is not None:
@@ -138,9 +137,7 @@ class Pass:
                     f"got {tuple(large.shape)}"
                 )
             if native is None and (large.device.type == "cpu" or not self._checked):
-                check_finite(
-                    large, x, self._spec.name
-                )  # on a GPU of the first batch alone, for it waits for the result
+                check_finite(large, x, self._spec.name)  # on a GPU only for the first batch, as it waits for the result
                 self._checked = True
             return large
 
@@ -156,7 +153,7 @@ class Pass:
         return out
 
     def _compiled(self, shape: tuple[int, int, int, int]) -> Network:
-        """The network for whole frames, or their windows."""
+        """The network, compiled for whole frames or for their windows."""
         if self._network is None or self._shape != shape:
             self.drop()
             self._network = self._compile(shape)

@@ -1,8 +1,8 @@
-"""Rectangles around what changed in a frame, so that little else of it is computed again.
+"""Rectangles around the changed parts of a frame, so that little else of it is computed again.
 
-They are windows of the frame (see `tiling`): they touch its border or keep the network's overlap away from what is
-taken of them. They have few sizes, because a network is compiled for each: their sides are an eighth, a quarter, half,
-three quarters or all of the frame's.
+They are windows of the frame (see `tiling`): an edge of a rectangle is on the frame's border, or the network's overlap
+away from the part whose result is used. There are few sizes, because a network is compiled for each: their sides are
+an eighth, a quarter, half, three quarters or all of the frame's.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
     type Size = tuple[int, int]  # height, width
     type Mask = NDArray[np.bool_]
-    type Boxes = NDArray[np.intp]  # (…, 4): the first row of squares, the one behind the last, and so the columns
+    type Boxes = NDArray[np.intp]  # (…, 4): the first row of squares, the one after the last; then the columns
 
-_SQUARE = 8  # samples a side of what changed or did not: a word of 64 bits of the comparison
-_CALL = 2500  # samples that ESPCN computes in the time that it takes to call it
+_SQUARE = 8  # samples a side of the compared squares: a 64-bit word of the comparison
+_CALL = 2500  # samples that ESPCN computes in the time that calling it takes
 _EIGHTHS = 1, 2, 4, 6  # of the frame's sides
-_MOST = 128  # rectangles of a frame: finding them takes a few milliseconds
+_MOST = 128  # rectangles in a frame: finding them takes a few milliseconds
 
 
 @dataclass(frozen=True, slots=True)
 class Rectangle:
-    """A part of a frame that is computed: in each dimension, where it begins, and what is taken of its result."""
+    """A part of a frame that is computed: in each dimension, its start, and the part of its result that is used."""
 
     size: tuple[int, int]
     rows: Window
@@ -51,14 +51,14 @@ class Rectangle:
         return slice(rows.first * scale, rows.last * scale), slice(columns.first * scale, columns.last * scale)
 
     def placed(self, scale: int) -> tuple[slice, slice]:
-        """Where that part lies in the frame's result."""
+        """The position of that part in the frame's result."""
         top, left = self.rows.start * scale, self.columns.start * scale
         rows, columns = self.taken(scale)
         return slice(top + rows.start, top + rows.stop), slice(left + columns.start, left + columns.stop)
 
 
 def changed_squares(x: Tensor, before: Tensor, side: int = _SQUARE) -> Mask:
-    """Which squares of a frame differ, bit for bit: (rows, columns) of squares of ``side`` samples.
+    """Which squares of a frame changed in any bit: (rows, columns) of squares of ``side`` samples.
 
     Args:
         x: (C, H, W) on the CPU.
@@ -76,11 +76,11 @@ def changed_squares(x: Tensor, before: Tensor, side: int = _SQUARE) -> Mask:
 
 
 class Prices(NamedTuple):
-    """For boxes, by which of the sides of rectangles would hold them: (rows, columns), or with two more.
+    """The costs of boxes, indexed by the smallest of the sides of rectangles that hold them, in rows and columns.
 
     Attributes:
-        costs: Of covering them.
-        sizes: (height, width) of the rectangles that do so at that cost.
+        costs: (rows, columns), the least cost of covering such a box.
+        sizes: (rows, columns, 2), the height and width of the rectangles that cover it at that cost.
     """
 
     costs: NDArray[np.intp]
@@ -88,16 +88,16 @@ class Prices(NamedTuple):
 
 
 class Cover:
-    """Finds rectangles around what changed in a frame.
+    """Finds rectangles around the changed parts of a frame.
 
     Args:
         shape: (height, width) of the frame, both multiples of ``multiple_of``.
-        overlap: Samples that a rectangle has to see on each side of what is taken.
+        overlap: Samples that a rectangle needs on each side of the part that is used.
         multiple_of: Rectangles begin and end at multiples of this.
 
     Attributes:
-        side: Of the squares that changed or did not, in samples.
-        whole: What the frame costs, in samples, as all costs here.
+        side: The side of the compared squares, in samples.
+        whole: The cost of the whole frame, in samples, as all costs here.
     """
 
     def __init__(self, shape: Size, overlap: int, multiple_of: int = 1) -> None:
@@ -113,21 +113,21 @@ class Cover:
         return np.unique([*(side for side in some if side < length), length])
 
     def cost(self, rectangles: Iterable[Rectangle]) -> int:
-        """What rectangles cost."""
+        """The cost of rectangles."""
         return sum(self._cost(one.size) for one in rectangles)
 
     def _cost(self, size: Size) -> int:
         return size[0] * size[1] + self._call
 
     def find(self, changed: Mask, prices: Prices | None = None) -> list[Rectangle]:
-        """Cover the changed squares, and all of the result that depends on them.
+        """Cover the changed squares, and every sample of the result that depends on them.
 
-        One rectangle around all of it is cut in two where that saves most, and so are its parts, as long as something
-        is saved.
+        One rectangle around all of them is cut in two where that saves most, and its parts likewise, as long as a cut
+        saves anything.
 
         Args:
             changed: (rows, columns) of squares.
-            prices: Of the sizes that rectangles may have; by default of all.
+            prices: The prices for the sizes that rectangles may have; by default for all sizes.
         """
         if not changed.any():
             return []
@@ -143,7 +143,7 @@ class Cover:
         return found
 
     def prices(self, sizes: Sequence[Size] = ()) -> Prices:
-        """What boxes cost in rectangles of these sizes, several for one where they are too small; by default of all."""
+        """The costs of boxes in rectangles of these sizes, several if one is too small; by default of all sizes."""
         rows, columns = self._sides
         seen = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1)
         if not sizes:
@@ -154,7 +154,7 @@ class Cover:
         return Prices(np.min(costs, 0), np.array(sizes)[np.argmin(costs, 0)])
 
     def _rectangles(self, box: Boxes, best: NDArray[np.intp]) -> list[Rectangle]:
-        """That cover a box."""
+        """The rectangles that cover a box."""
         height, width = best[self._classes(box)].tolist()
         rows, columns = (
             self._windows(first, last, length, side)
@@ -165,7 +165,7 @@ class Cover:
         return [Rectangle((height, width), row, column) for row in rows for column in columns]
 
     def _windows(self, first: int, last: int, length: int, side: int) -> list[Window]:
-        """Windows in one dimension, from which all is taken that depends on the squares from first to last."""
+        """The windows in one dimension whose results hold all that depends on the squares from first to last."""
         overlap, windows = self._overlap, []
         taken, end = max(first * self.side - overlap, 0), min(last * self.side + overlap, length)
         while taken < end:
@@ -176,7 +176,7 @@ class Cover:
         return windows
 
     def _classes(self, boxes: Boxes) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Which of the sides, in rows and columns, let the network see all that boxes need: the overlap twice."""
+        """Indices of the smallest sides, in rows and columns, that hold boxes with twice the overlap around them."""
         around = 2 * self._overlap
         starts = np.maximum(boxes[..., 0::2] * self.side - around, 0)
         lengths = np.minimum(boxes[..., 1::2] * self.side + around, self._shape) - starts
@@ -184,7 +184,7 @@ class Cover:
         return rows, columns
 
     def _cut(self, changed: Mask, box: Boxes, costs: NDArray[np.intp]) -> tuple[Boxes, ...]:
-        """The two boxes that replace one at the least cost; none where none cost less."""
+        """The two boxes that replace one at the least cost; none if no two cost less."""
         top, bottom, left, right = box
         inside = changed[top:bottom, left:right]
         corner = np.array([top, top, left, left])
@@ -204,14 +204,14 @@ def _box(changed: Mask) -> Boxes:
 
 
 def _halves(changed: Mask) -> tuple[Boxes, Boxes]:
-    """What lies above and below every line between rows: the box around what changed there, (rows − 1, 4) each."""
+    """The boxes around what changed above and below every line between rows, (rows − 1, 4) each."""
     below = _growing(changed[::-1])[::-1].copy()
     below[:, :2] = len(changed) - below[:, 1::-1]
     return _growing(changed), below
 
 
 def _growing(changed: Mask) -> Boxes:
-    """The boxes around what changed in the first row, in the first two, and so on, but for the last."""
+    """The boxes around what changed in the first row, the first two rows, and so on, up to all but the last."""
     count, width = changed.shape
     bottom = np.maximum.accumulate(np.where(changed.any(1), np.arange(1, count + 1), 0))[:-1]
     columns = np.logical_or.accumulate(changed, 0)[:-1]

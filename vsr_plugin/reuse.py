@@ -1,8 +1,8 @@
-"""What did not change from one frame to the next is not computed again.
+"""Reuse of results for the parts of a frame that did not change since the frame before.
 
-A frame is compared with the one before it. Rectangles around what changed go through the network; all else is copied
-from the result before. The result is the same, bit for bit: a network whose results depend on the size of its input is
-found out, as the first result of each size of rectangle is compared with that of the whole frame.
+A frame is compared with the one before it. The network computes rectangles around the changes; everything else is
+copied from the previous result. The result is the same, bit for bit: to find networks whose results depend on the size
+of their input, the first result of each size of rectangle is compared with that of the whole frame.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
     type Enlarge = Callable[[Tensor], Tensor]
 
-_WORTH = 0.6  # of the work of a whole frame: what saves less is not worth the search and the copies
+_WORTH = 0.6  # of a whole frame's work: more is not worth the search and the copies
 _COMPILING = 100_000  # samples that ESPCN computes in the time that it takes to compile it for one more size
-_LEARNING = 2  # of so many frames one shows whether other sizes would be better
-_SIZES = 3.0  # whole frames that the sizes in use are together, at most: a bound on the memory of their networks
-_LONGEST_REST = 16  # frames that are not compared, after some of which too much had changed
+_LEARNING = 2  # one in so many frames is searched for better sizes
+_SIZES = 3.0  # the sizes in use add up to so many whole frames at most: it bounds the memory of their networks
+_LONGEST_REST = 16  # frames that are not compared, at most, after frames with too many changes
 
 
 class Reuse:
-    """What a stream has left behind for its next frames: the last one and its result, also of every network.
+    """The state of a stream for its next frames: the last frame and its result, also those of every network.
 
     For one upscaler and one stream at a time; it is freed with the stream.
 
     Attributes:
-        share: Of the work that was not done, from 0 to 1.
+        share: The share of the work that was saved, from 0 to 1.
     """
 
     def __init__(self) -> None:
@@ -62,14 +62,14 @@ class Reuse:
 
         Args:
             frames: Of one geometry.
-            begin: Begins to enlarge frames; gives what waits for the results.
+            begin: Starts to enlarge frames; returns a function that waits for the results.
 
         Returns:
-            What waits for all results. It is called once, and after those of the frames before.
+            A function that waits for all results. Call it once, and after that of the frames before.
         """
         last, before = self._before or (None, None)
         changed: list[Frame] = []
-        places = []  # of each frame's result among those of the changed frames, after the one from before
+        places = []  # the index of each frame's result: the one from before, if any, then those of the changed frames
         for frame in frames:
             if last is None or not frame.repeats(last):
                 changed.append(frame)
@@ -82,12 +82,12 @@ class Reuse:
         return begun
 
     def place(self, number: int, kind: Hashable, cover: Callable[[], Cover], scale: int) -> Place:
-        """What there is at one of the networks that frames pass; nothing, if it is of another kind of frames.
+        """The state of one of the networks that frames pass; a new one if it was for another kind of frames.
 
         Args:
-            number: Of the network, in their order.
+            number: The network's, in their order.
             kind: What frames must have in common to be compared.
-            cover: Makes the cover of such frames.
+            cover: Makes the cover for such frames.
             scale: The network's.
         """
         if number not in self._places or self._places[number][0] != kind:
@@ -96,13 +96,13 @@ class Reuse:
 
 
 class _Begun:
-    """Frames that are being enlarged, and repeat others that are; a function of the kind `Results`.
+    """Frames that are being enlarged, and others that repeat them; a function of the type `Results`.
 
     Args:
-        frames: All of them.
-        places: Of each frame's result: the last one from before is the first, if there is one, and ``results`` follow.
-        before: What was begun before.
-        results: Of those that repeat no other.
+        frames: All frames.
+        places: The index of each frame's result: the last result of ``before`` is first, if any; ``results`` follow.
+        before: The frames that were begun before.
+        results: Waits for the results of the frames that repeat no other.
     """
 
     def __init__(self, frames: Sequence[Frame], places: Sequence[int], before: _Begun | None, results: Results) -> None:
@@ -118,7 +118,7 @@ class _Begun:
             for frame, place in self._places
         ]
         self._last = done[-1]
-        del self._places, self._before, self._results  # which hold many frames
+        del self._places, self._before, self._results  # they hold many frames
         return done
 
     def last(self) -> Frame:
@@ -128,19 +128,19 @@ class _Begun:
 
 @dataclass(slots=True)
 class Work:
-    """How many samples went through networks, and how many there were."""
+    """How many samples were computed by networks, and how many there were."""
 
     done: int = 0
     whole: int = 0
 
 
 class Place:
-    """The last frame that went into one network, and what came out.
+    """The last input frame of one network, and its result.
 
     Args:
-        cover: Of such frames.
-        scale: How many times larger they come out.
-        work: Is added to.
+        cover: The cover for such frames.
+        scale: The network's.
+        work: The counts that this one adds to.
     """
 
     def __init__(self, cover: Cover, scale: int, work: Work) -> None:
@@ -150,8 +150,8 @@ class Place:
         self._networks = _Networks(cover)
         self._before: tuple[Tensor, Tensor] | None = None
         self._exact = True
-        self._looked = 0  # at frames
-        self._rest = self._longest = 0  # frames that are not compared: yet to come, and how many they were
+        self._looked = 0  # frames compared
+        self._rest = self._longest = 0  # frames not to compare: those still to come, and all of this pause
 
     def enlarge(self, x: Tensor, network: Enlarge, compile_for: Callable[[Size], Enlarge], store: Enlarge) -> Tensor:
         """Enlarge the next frames.
@@ -159,8 +159,8 @@ class Place:
         Args:
             x: (N, C, H, W).
             network: (n, C, H, W) → (n, C, H·scale, W·scale), for any number of frames.
-            compile_for: Makes the same for one rectangle of a size.
-            store: What is kept of the network's result, sample by sample.
+            compile_for: Makes such a function for one rectangle of a size.
+            store: Converts the network's result, sample by sample, to what is kept.
 
         Returns:
             ``store(network(x))``, bit for bit; the next call may write to it.
@@ -205,7 +205,7 @@ class Place:
         return result
 
     def _plan(self, frame: Tensor, before: Tensor | None) -> tuple[list[Rectangle] | None, list[Rectangle]]:
-        """What of a frame is computed, None for all of it; and then, rectangles of sizes that are worth a network."""
+        """The rectangles to compute, None for the whole frame; and rectangles whose sizes are worth a new network."""
         if before is None or not self._exact:
             return None, []
         if self._rest:
@@ -229,34 +229,34 @@ class Place:
         return None if plan is None or cover.cost(plan) > enough else plan, []
 
     def _give_up(self) -> tuple[None, list[Rectangle]]:
-        """Compute the whole frame, and the next ones, without looking for longer each time."""
+        """Compute this frame and the next ones whole, without comparing; the pause grows each time."""
         self._rest = self._longest = min(2 * self._longest + 1, _LONGEST_REST)
         return None, []
 
 
 class _Networks:
-    """Networks for rectangles, by their sizes, and which others would be worth it.
+    """Networks for rectangles, by size, and what other sizes would have saved.
 
     Attributes:
-        prices: Of the sizes that there are networks for; None if there are none.
+        prices: For the sizes that have networks; None if there are none.
     """
 
     def __init__(self, cover: Cover) -> None:
         self.prices: Prices | None = None
         self._cover = cover
         self._networks: OrderedDict[Size, Enlarge] = OrderedDict()  # the last used last
-        self._missed: Counter[Size] = Counter()  # samples that others would have saved
+        self._missed: Counter[Size] = Counter()  # samples that other sizes would have saved
 
     def __getitem__(self, size: Size) -> Enlarge:
         self._networks.move_to_end(size)
         return self._networks[size]
 
     def miss(self, best: Sequence[Rectangle], cost: int) -> list[Rectangle]:
-        """Those whose sizes have now been missed for long enough, one of each.
+        """Record missing sizes; return one rectangle of each size that would have saved enough to be compiled.
 
         Args:
-            best: Rectangles that would be best for a frame.
-            cost: Of the frame as it is.
+            best: The rectangles that would be best for a frame.
+            cost: The frame's cost with the present sizes.
         """
         new = {rectangle.size: rectangle for rectangle in best if rectangle.size not in self._networks}
         frames = 1 if self.prices is None else _LEARNING
@@ -271,7 +271,7 @@ class _Networks:
         self.prices = self._cover.prices(tuple(self._networks))
 
     def trim(self) -> None:
-        """Free those that were not used for longest, where there are too many."""
+        """Free the networks not used for longest, if there are too many."""
         while len(self._networks) > 1 and sum(map(prod, self._networks)) > _SIZES * self._cover.whole:
             self._networks.popitem(last=False)
             self.prices = self._cover.prices(tuple(self._networks))

@@ -1,7 +1,7 @@
-"""The size that people want: a `Size` is asked for, and a `Target` is what it means for frames of one geometry.
+"""Output sizes: a `Size` is a request, and a `Target` is what it means for frames of one geometry.
 
-The networks enlarge by whole numbers. What reaches the size, one network or two, one after the other, is then resampled
-once to the exact size.
+The networks enlarge by whole numbers. One network, or two in turn, enlarge at least to the size, and the result is
+resampled once to the exact size.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _FINEST = 65535  # the largest number in a pixel aspect ratio of H.264 (ITU-T H.
 @checked_arguments()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """The size that frames are to have, as they are seen: of a film that is shown upright, it is the upright size.
+    """The requested size of frames as displayed: for a film that is rotated on display, the size after rotation.
 
     Attributes:
-        width: In pixels; by default what keeps the shape of the frame.
+        width: In pixels; by default the one that keeps the shape of the frame.
         height: ″
-        fit: What is done where frames have another shape than ``width`` × ``height``. "inside": all of the frame is
-            seen, as large as there is room, and one side is smaller than asked. "cover": the frame fills the size, and
-            what is too much of it is cut off, as much on either side. "stretch": the frame is pulled into shape. Pixels
-            are square after "cover" and "stretch".
-        square_pixels: Make pixels square. By default, "inside" leaves them their shape, and ``width`` and ``height``
-            count them as they are stored.
-        scale: Of the network; by default the least that reaches the size, of one network or of two in turn.
-        shift: (right, down) pixels of the frame by which what is seen of it begins later, and ends later.
+        fit: How frames of another shape than ``width`` × ``height`` are fitted. "inside": the whole frame is shown, as
+            large as possible, and one side is smaller than requested. "cover": the frame fills the size, and the excess
+            is cropped, equally on both sides. "stretch": the frame is stretched to the size. Pixels are square after
+            "cover" and "stretch".
+        square_pixels: Make pixels square. By default, "inside" keeps their shape, and ``width`` and ``height`` count
+            them as they are stored.
+        scale: The network's; by default the smallest that reaches the size, of one network or of two in turn.
+        shift: (right, down) shift of the visible part of the frame, in pixels of the frame.
 
     Raises:
-        UsageError: neither side, a side below 1, or another ``fit`` than "inside" with one side only.
+        UsageError: neither side is given, a side is below 1, or only one is given and ``fit`` is not "inside".
     """
 
     width: int | None = None
@@ -75,11 +75,11 @@ class Size:
 
     @property
     def squares(self) -> bool:
-        """Whether pixels become square."""
+        """Whether the result has square pixels."""
         return self.square_pixels or self.fit != "inside"
 
     def of(self, frame: Frame, scales: Iterable[int]) -> Target:
-        """`target`, of this frame."""
+        """`target` for this frame."""
         return self.target(
             frame.width,
             frame.height,
@@ -99,24 +99,24 @@ class Size:
         subsampling: tuple[int, int] = (0, 0),
         transposed: bool = False,
     ) -> Target:
-        """What becomes of frames.
+        """The size, scales and pixel shape of the results for frames.
 
         Args:
-            width: Of a frame, in pixels.
+            width: The width of a frame, in pixels.
             height: ″
-            scales: Those of the network.
+            scales: Those that the network has.
             ratio: Width : height of a pixel, or None.
-            subsampling: As in `ColorSpec`: a side that is computed is a multiple of the chroma samples.
-            transposed: Whether rows are shown as columns, so that the width that is asked for is the frames' height.
+            subsampling: As in `ColorSpec`: a side that was not requested is rounded to whole chroma samples.
+            transposed: Whether rows are displayed as columns, so that the requested width is for the frames' height.
 
         Raises:
-            UsageError: the size is not larger than the frames, or beyond what two networks reach.
+            UsageError: the size is not larger than the frames, or larger than two networks in turn reach.
         """
         if width < 1 or height < 1:
             raise UsageError(f"Expected a width and a height of 1 or more pixels, got {width}×{height}")
         asked = (self.height, self.width) if transposed else (self.width, self.height)
         shape = (ratio or Fraction(1)) if self.squares else Fraction(1)
-        full = (width * shape, Fraction(height))  # in pixels of the shape that the result has
+        full = (width * shape, Fraction(height))  # in pixels of the result's shape
         factors = [Fraction(side) / of for side, of in zip(asked, full, strict=True) if side is not None]
         if self.fit == "stretch":
             grown = (factors[0] * shape, factors[1])
@@ -149,7 +149,7 @@ class Size:
         return Target(size[0], size[1], passes, ratio, None if exact else window)
 
     def _passes(self, need: Fraction, scales: Iterable[int], frames: str) -> tuple[int, ...]:
-        """The least scale, or the least two in turn, that enlarge by ``need``."""
+        """The smallest scale, or pair of scales in turn, that enlarges at least by ``need``."""
         able = sorted(scales) if self.scale is None else [self.scale]
         for plans in ([(one,) for one in able], [(one, two) for one in able for two in able if one <= two]):
             reaching = [plan for plan in plans if math.prod(plan) >= need]
@@ -178,12 +178,12 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The part of a frame that is seen, in its pixels, whose edges are at whole numbers.
+    """The visible part of a frame, in pixels of the frame; the edges of pixels are at whole numbers.
 
     Attributes:
-        left: Of its left edge.
-        top: Of its upper edge.
-        width: How much it spans.
+        left: Position of the left edge.
+        top: Position of the upper edge.
+        width: Distance of the left and right edges.
         height: ″
     """
 
@@ -193,20 +193,20 @@ class Window:
     height: Fraction
 
     def is_all_of(self, width: int, height: int) -> bool:
-        """Whether it is the whole of a frame."""
+        """Whether it covers a whole frame of this size."""
         return self.left == self.top == 0 and self.width == width and self.height == height
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What becomes of frames of one geometry.
+    """The size, scales and pixel shape of the results for frames of one geometry.
 
     Attributes:
-        width: Of the result, in pixels.
+        width: The width of the result, in pixels.
         height: ″
-        scales: Of the networks that a frame passes, one after the other.
+        scales: The scales of the networks that a frame passes in turn.
         ratio: Width : height of a pixel of the result, or None.
-        window: What of a frame is resampled to the result; None where what the networks make is the result.
+        window: The part of a frame that is resampled to the result; None if the networks' output is the result.
     """
 
     width: int
@@ -217,12 +217,12 @@ class Target:
 
     @property
     def scale(self) -> int:
-        """How many times the networks enlarge."""
+        """The product of the networks' scales."""
         return math.prod(self.scales)
 
 
 def _whole(side: Fraction, step: int, most: int | None) -> int:
-    """The multiple of a step that is nearest to a side; a side that was asked for is kept."""
+    """The multiple of ``step`` nearest to a side; a requested side is kept."""
     if most is not None and side == most:
         return most
     nearest = max(1, round(side / step)) * step
@@ -230,12 +230,12 @@ def _whole(side: Fraction, step: int, most: int | None) -> int:
 
 
 def _squared(ratio: Fraction | None, *, square: bool) -> Fraction | None:
-    """What is stated of square pixels, where anything is stated."""
+    """The ratio to state: 1 if ``square`` and one was stated before; otherwise as before."""
     return Fraction(1) if square and ratio is not None else ratio
 
 
 def _stated(ratio: Fraction) -> Fraction:
-    """The nearest ratio of small numbers."""
+    """The nearest ratio of numbers that H.264 can store."""
     if ratio <= 1:
         return ratio.limit_denominator(_FINEST)
     return 1 / (1 / ratio).limit_denominator(_FINEST)

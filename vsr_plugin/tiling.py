@@ -1,14 +1,14 @@
-"""Cutting a frame into windows that a network can take one by one, and putting the results together.
+"""Cuts a frame into windows that a network computes one by one, and joins their results.
 
-Before that the frame is extended on all sides by its mirror image (`extend`), and afterwards the result is cropped
-(`crop`). The networks pad every layer with zeros, as in their papers: in the end that makes a dark or bright line, up
-to 20 code values off, along the border of a frame whose inside is right within half of one. With the mirror image in
-between it falls on samples that are cropped, so flat areas stay flat up to the border.
+First the frame is extended on all sides by its mirror image (`extend`), and at the end the result is cropped (`crop`).
+The networks pad every layer with zeros, as in their papers. That makes a dark or bright line, up to 20 code values
+off, along the border of a frame whose inside is right within half a code value. With the extension, the line falls on
+samples that are cropped, so flat areas stay flat up to the border.
 
-A window is a tile with the overlap that the network must see around it. All windows have one shape, so that one
-compiled network serves them all; the last ones are shifted inward. A window touches the border of the extended frame
-or keeps ``overlap`` away from what is taken of it, so the network pads where it would pad the whole, and the result is
-the same.
+A window is a tile with the overlap that the network needs around it. All windows have one shape, so that one compiled
+network serves them all; the last ones are shifted inward. An edge of a window is on the border of the extended frame,
+or ``overlap`` away from the part whose result is used. So the network pads only where it would pad the whole frame,
+and the result is the same.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-# Input samples by which a frame is extended: the least after which every shipped network has a border as flat as its
-# inside, within 0.05 code values. What is farther away weighs little, and every one costs time.
+# Input samples by which a frame is extended: the fewest with which every shipped network makes a border as flat as the
+# inside, within 0.05 code values. Samples farther away weigh little, and each costs time.
 _MARGIN = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A stretch of input samples in one dimension: it begins at ``start``, and [first, last) of its result is taken."""
+    """A window in one dimension: it begins at input sample ``start``, and [first, last) of its result is used."""
 
     start: int
     first: int
@@ -73,10 +73,10 @@ def plan(
     Args:
         height: Input rows.
         width: Input columns.
-        tile: At most so many samples a side are taken from a window; None is the whole frame in one window.
-        overlap: Samples that a window has to see on each side of what is taken.
+        tile: At most so many input samples a side are used of a window; None for the whole frame in one window.
+        overlap: Samples that a window needs on each side of the part that is used.
         multiple_of: The extended frame's sides are multiples of this, and windows begin and end at them.
-        margin: Samples by which the frame is extended on each side; by default what `margin_of` says.
+        margin: Samples by which the frame is extended on each side; by default `margin_of`.
     """
     margin = margin_of(overlap, multiple_of) if margin is None else margin
     extended = _round_up(height + 2 * margin, multiple_of), _round_up(width + 2 * margin, multiple_of)
@@ -85,13 +85,13 @@ def plan(
 
 
 def margin_of(overlap: int, multiple_of: int = 1) -> int:
-    """Samples by which a frame is extended for a network on each side: what lies beyond the overlap has no effect."""
+    """Samples by which a frame is extended on each side for a network: those beyond the overlap have no effect."""
     return _round_up(min(_MARGIN, overlap), multiple_of)
 
 
 def _windows(length: int, tile: int | None, overlap: int, multiple_of: int) -> tuple[int, tuple[Window, ...]]:
     overlap = _round_up(overlap, multiple_of)
-    inside = length - 2 * overlap  # the first and the last window take their overlap too: beyond it there is nothing
+    inside = length - 2 * overlap  # the first and last windows use their outer overlap, too: nothing is beyond it
     if tile is None or inside <= tile:
         return length, (Window(0, 0, length),)
     count = -(-inside // max(tile - tile % multiple_of, multiple_of))
@@ -113,13 +113,13 @@ def _round_up(length: int, multiple_of: int) -> int:
 def extend(x: Tensor, grid: Grid) -> Tensor:
     """Extend (N, C, H, W) by its mirror image, edge sample included (… b a | a b …), to the grid's extended frame.
 
-    Of the usual ways it is the one that costs no PSNR near the border: repeating the edge sample loses up to 0.8 dB in
+    Of the usual ways, only this one costs no PSNR near the border: repeating the edge sample loses up to 0.8 dB in
     the outermost 8 pixels, and mirroring without the edge sample is worse than with it. MATLAB's imresize and zimg
-    mirror in the same way. A frame that is smaller than the margin is mirrored again and again.
+    mirror in the same way. A frame that is smaller than the margin is mirrored repeatedly.
 
     Args:
         x: Samples of any type.
-        grid: Of frames of this size.
+        grid: The grid for frames of this size.
     """
     if grid.extended == grid.frame:
         return x
@@ -140,8 +140,8 @@ def extend(x: Tensor, grid: Grid) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _mirrored(length: int, before: int, after: int, device: torch.device) -> Tensor:
-    """Which of ``length`` samples stands at each place of their extension."""
-    import torch  # here, for `margin_of` is asked before torch is loaded
+    """For each position of the extension, the index among ``length`` samples."""
+    import torch  # here, as `margin_of` is called before torch is loaded
 
     with torch.inference_mode(mode=False):  # the cache must hold tensors that autograd may use as well
         index = torch.arange(-before, length + after) % (2 * length)
@@ -149,7 +149,7 @@ def _mirrored(length: int, before: int, after: int, device: torch.device) -> Ten
 
 
 def crop(large: Tensor, grid: Grid, scale: int) -> Tensor:
-    """What belongs to the frame in the network's answer to the extended one: (N, C, H·scale, W·scale), a view."""
+    """The frame's part of the network's result for the extended frame: (N, C, H·scale, W·scale), a view."""
     (height, width), m = grid.frame, grid.margin
     return large[..., m * scale : (m + height) * scale, m * scale : (m + width) * scale]
 
@@ -163,12 +163,12 @@ def cut(x: Tensor, grid: Grid) -> Iterator[Tensor]:
 
 
 def place(result: Tensor, index: int, out: Tensor, grid: Grid, scale: int) -> None:
-    """Copy what is taken of one window's result to where it belongs.
+    """Copy the used part of one window's result to its place.
 
     Args:
-        result: (C, h·scale, w·scale), the network's answer to a window.
-        index: Which window it was, in the order of `cut`.
-        out: (N, C, H·scale, W·scale) of the extended frames, written.
+        result: (C, h·scale, w·scale), the network's result for a window.
+        index: The window's index, in the order of `cut`.
+        out: (N, C, H·scale, W·scale) of the extended frames; written to.
         grid: As in `cut`.
         scale: The network's.
     """
