@@ -1,8 +1,8 @@
 """The command line: ``vsr …``, and ``vsr-encode`` and ``vsr-preview`` as names of their own. One file per command.
 
-Commands print their results to stdout and everything else to stderr, and import torch only when work starts. Every
-`VsrError` travels to `program`, the one place that turns it into a line and an exit code: 2 for usage, 1 for failure;
-Ctrl-C is 130, also while what is below this module is imported.
+Commands print their results to stdout and everything else to stderr, and import torch only when work starts. `program`
+alone turns a `VsrError` into a line and an exit code: 2 for usage, 1 for failure. Ctrl-C exits with 130, also while
+the modules below this one are imported.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def main_preview() -> None:
 
 def _run(name: str) -> None:
     listen()
-    # Read by OpenMP when torch is loaded. Its threads would spin while they wait for each other, and where other
-    # programs want the processors, a step of training takes ten times as long.
+    # OpenMP reads this when torch is loaded. By default, its threads spin while they wait for each other; where other
+    # programs want the processors, a training step then takes ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with lossy_stderr():
         try:
@@ -39,7 +39,7 @@ def _run(name: str) -> None:
 
             if (code := run(name)) != 130:
                 end_if_stopped(code)
-        except KeyboardInterrupt:  # before the parser runs, which catches it
+        except KeyboardInterrupt:  # before the parser runs; the parser catches later ones
             code = 130
         if code == 130:
             leave()

@@ -144,7 +144,7 @@ def preview(
     settings = _settings(model, scale, size, runs, weights, _execution(backend, device, precision))
     import tempfile
 
-    from ..bench.preview import DnnNetworks, measure  # first, for OpenCV opens no window once PyAV is loaded
+    from ..bench.preview import DnnNetworks, measure  # first: OpenCV opens no window once PyAV is loaded
     from ..preview.networks import Networks
 
     from ..bench.job import make_clip  # isort: skip
@@ -205,7 +205,7 @@ def layers(model: _Model = "espcn", scale: _Scale = 3, weights: _Weights = None,
 
     spec = MODELS[model]
     side = 16 * spec.multiple_of
-    # What runs a layer depends on its shape alone: a model without weights can be explained, too.
+    # Which kernel runs a layer depends on its shape alone: a model without weights can be explained, too.
     has_weights = weights is not None or spec.weights(scale) is not None
     module = load_model(model, scale, weights) if has_weights else build_model(spec, scale)
     steps = explain(module, (1, spec.channels, side, side))
@@ -243,7 +243,7 @@ def _execution(
 def _settings(
     model: str, scale: int, size: str, runs: int, weights: Path | None, execution: Execution, frames: int = 60
 ) -> Settings:
-    """What was asked for, checked before torch is loaded as far as that goes."""
+    """Make settings of the options, checked as far as possible before torch is loaded."""
     check_model(model, scale, weights, CLEAN, None, quantized=execution.precision == "int8")
     width, height = frame_size(size)
     from .progress import load_torch

@@ -1,4 +1,4 @@
-"""``vsr bench kernels``: what each of our kernels takes, or would take on a GPU that is not here."""
+"""``vsr bench kernels``: how long each of our kernels takes, or would take on a GPU that is not here."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _print_predictions(predictions: Sequence[Prediction], batch: int) -> None:
 
 
 def _range(*ends: str) -> str:
-    """Two numbers with a dash between them; one, if they are alike; nothing, if there are none."""
+    """Two numbers joined by a dash; one number if they are equal; empty if there are none."""
     return "–".join(dict.fromkeys(ends))
 
 
@@ -172,13 +172,13 @@ def _print_json(data: object) -> None:
 
 
 def bench_console() -> Console:
-    """Where a table goes: the terminal, or 160 columns."""
+    """A console as wide as the terminal, or of 160 columns if stdout is not a terminal."""
     from rich.console import Console
 
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
 def ceiling_line(ceiling: Ceiling) -> str:
-    """The machine's limit, in words."""
+    """The machine's limits as a line of text."""
     matrix = f"{ceiling.gflops:,.0f} GFLOP/s (matrix product in the same precision)"
     return f"this machine at best: {matrix}, {ceiling.gigabytes:.1f} GB/s (copy)"

@@ -1,4 +1,4 @@
-"""``vsr bench reuse``: what is gained where little changes from frame to frame."""
+"""``vsr bench reuse``: how much faster --reuse is where little changes from frame to frame."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def compare(
 
 
 def _candidate(word: str, scale: int) -> tuple[str, Path | None, bool, str]:
-    """What makes a `Candidate`, checked before torch is loaded."""
+    """The arguments of a `Candidate`, checked before torch is loaded."""
     name, equals, weights = word.strip().partition("=")
     model, _, tuned_for = name.removesuffix("+").partition(":")
     spec = find_model(model, scale)
@@ -147,7 +147,7 @@ def _candidate(word: str, scale: int) -> tuple[str, Path | None, bool, str]:
 
 
 def _crop(text: str | None) -> tuple[int, int, int, int] | None:
-    """What makes a `Crop`."""
+    """The arguments of a `Crop`."""
     if text is None:
         return None
     found = re.fullmatch(r"(\d+)[x×](\d+)\+(\d+)\+(\d+)", text)

@@ -41,7 +41,7 @@ _PACKAGES = (
     ("matplotlib", "matplotlib", "[bench]", False),
     ("ray", "ray", "[cluster]", False),
 )
-# Encoders of the formats that people ask for, and whether the defaults of `vsr encode` rest on them.
+# Encoders that people ask for, and whether the defaults of `vsr encode` need them.
 _ENCODERS = (
     ("libx264", True),
     ("libx265", True),
@@ -54,7 +54,7 @@ _ENCODERS = (
     ("av1_nvenc", False),
 )
 _CPU_FEATURES = ("avx2", "avx512_f", "avx_vnni", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
-# A smooth frame looks the same however it is enlarged: networks leave bicubic by less than this, on average.
+# A smooth frame looks the same however it is enlarged: a network's mean difference from bicubic is below this.
 _SMOOTH_DIFFERENCE = 4.0  # code values of 8 bits
 
 
@@ -64,8 +64,8 @@ class Finding:
 
     Attributes:
         part: What is examined: versions, devices, encoders, weights, backends, engines, vapoursynth.
-        name: Of the thing.
-        state: ``absent`` is no harm, ``broken`` is: something that is needed is missing or does not work.
+        name: Name of the thing examined.
+        state: ``broken`` if something needed is missing or does not work; ``absent`` does no harm.
         detail: Its version, its size, or what is wrong.
         remedy: The command that fixes it; empty if there is nothing to fix.
     """
@@ -94,10 +94,10 @@ def doctor(
 
 
 def examine() -> Iterator[Finding]:
-    """Examine everything, one finding after the other; nothing is raised for what is broken."""
+    """Examine everything and yield the findings; broken things are findings, not exceptions."""
     yield from _versions()
     if any(_import_error(module) for _, module, _, needed in _PACKAGES if needed):
-        return  # what follows would only fail for the same reason
+        return  # the other checks would fail for the same reason
     yield from _devices()
     yield from _encoders()
     yield from _weights()
@@ -129,7 +129,7 @@ def _versions() -> Iterator[Finding]:
 
 def _command(what: str) -> str:
     if what == "triton" and is_for_cpus():
-        return ""  # without CUDA it is of no use
+        return ""  # useless without CUDA
     if " " in what:
         return what
     return install(what.strip("[]")) if what[0] == "[" else install_package(what)
@@ -278,14 +278,14 @@ def _enlargement(name: str, model: str, scale: int, backend: str | None, device:
 
 
 def _engines() -> Iterator[Finding]:
-    """Say which of TensorRT's libraries is used, and what is kept of their engines."""
+    """Report which TensorRT library is used, and how many engine files are cached."""
     from ..backends.tensorrt.cache import default_folder, entries
     from ..backends.tensorrt.flavor import find_flavor
     from ..errors import BackendError, InputError
 
     try:
         flavor = find_flavor()
-    except BackendError as error:  # which says why a library that is there does not load
+    except BackendError as error:  # says why an installed library does not load
         yield Finding("engines", "tensorrt", "absent", str(error), install("tensorrt"))
         return
     try:
@@ -306,7 +306,7 @@ vsr.upscale(vs.core.std.BlankClip(width=48, height=32, length=2, format=vs.YUV42
 
 
 def _vapoursynth() -> Iterator[Finding]:
-    """Run a script of two frames through vspipe, which must be told where this Python is before it can."""
+    """Run a script of two frames through vspipe, which must have been told where this Python is."""
     part = "vapoursynth"
     from ..bench.vapoursynth import find_vspipe
 
@@ -340,7 +340,7 @@ def _print(findings: list[Finding]) -> None:
     from rich.markup import escape
 
     colors = {"ok": "green", "absent": "dim", "broken": "bold red"}
-    console = Console(highlight=False, soft_wrap=True)  # a command is for copying: never cut, nor broken into lines
+    console = Console(highlight=False, soft_wrap=True)  # users copy the commands: never cut or wrap them
     width = max(len(finding.name) for finding in findings)
     part = ""
     for finding in findings:

@@ -229,7 +229,7 @@ def encode(
         from ..stream.segments.manifest import is_finished, remove_finished
 
         for target in [Path(target) for _, target in jobs]:
-            if skip_existing or fresh or not is_finished(target):  # else it is said when the settings are known
+            if skip_existing or fresh or not is_finished(target):  # else reported once the settings are known
                 remove_finished(target)
     several = len(jobs) > 1
     if skip_existing:
@@ -260,7 +260,7 @@ def encode(
 
 
 def _executor(workers: str | None, cluster: str | None, device: str | None, *, ship: bool) -> Cluster | None:
-    """What ``--workers``, ``--cluster`` and ``--ship`` ask for, to run the network on a device."""
+    """The cluster that ``--workers``, ``--cluster`` and ``--ship`` ask for, checked against ``--device``."""
     if workers is None and cluster is None:
         if ship:
             raise UsageError("Expected --workers or --cluster with --ship, got neither")

@@ -1,4 +1,4 @@
-"""``vsr engine``: build TensorRT's engine files before they are needed; ``vsr cache``: what is kept of them."""
+"""``vsr engine``: build TensorRT engine files before they are needed; ``vsr cache``: list and remove them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CACHE_DIR = typer.Option(help="The folder. [default: vsr_plugin/engines in the 
 
 @engine.callback()
 def _engine() -> None:
-    """Keeps `build` a word of its own, though it is the only one."""
+    """Keep `build` a subcommand: typer would drop the name of an only command."""
 
 
 @engine.command(short_help="Build the engine of a network for one size of frames.")

@@ -267,7 +267,7 @@ def _video(
 
 
 def _qualities(text: str, codec: str, preset: str | None) -> list[float]:
-    """``18,23,28`` as numbers, which the encoder takes; as it takes the preset."""
+    """Parse ``18,23,28``, and check that the encoder accepts these values and the preset."""
     from ..stream.compression import ENCODERS
     from ..stream.encoder import check_encoding
     from ..stream.encoding import Encoding
@@ -286,7 +286,7 @@ def _qualities(text: str, codec: str, preset: str | None) -> list[float]:
 
 
 def _check_free(out: Path | None, files: Sequence[str], *, overwrite: bool) -> None:
-    """See that none of the files is in the folder, unless they may be replaced."""
+    """Raise `OutputError` if one of the files exists in the folder and may not be replaced."""
     there = [name for name in files if out is not None and (out / name).exists()]
     if out is not None and there and not overwrite:
         raise OutputError(f"{out / there[0]} exists", overwrite=True)

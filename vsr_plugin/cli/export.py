@@ -1,4 +1,4 @@
-"""``vsr export``: a network as a file for another program."""
+"""``vsr export``: write a network as a file for another program."""
 
 from __future__ import annotations
 

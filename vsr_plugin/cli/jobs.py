@@ -1,4 +1,4 @@
-"""Which files are enlarged, and what their results are called; said before torch is imported."""
+"""Find the inputs, name their outputs and check both, before torch is imported."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _VIDEOS = {
 def find_jobs(
     inputs: list[str], output: str | None, model: str, scale: int | Size, marks: Sequence[str] = ()
 ) -> list[tuple[str, str]]:
-    """What goes where: two names are an input and its output; with -o, or three and more, every name is an input.
+    """Pair inputs with outputs: two names without -o are an input and its output; otherwise every name is an input.
 
     Args:
         inputs: Files and folders.
-        output: Of ``-o``.
-        model: For the names of outputs that have none, as ``scale`` and ``marks``.
+        output: Value of ``-o``.
+        model: For the names of outputs that are not given, as are ``scale`` and ``marks``.
         scale: ″
         marks: As for `default_output`.
     """
@@ -80,7 +80,7 @@ def _is_folder(name: str) -> bool:
 
 
 def check_stdout(jobs: list[tuple[str, str]], *, as_json: bool) -> None:
-    """Raise UsageError where y4m would go to a terminal, or into the lines of ``--json``."""
+    """Raise UsageError if y4m would go to a terminal, or between the lines of ``--json``."""
     if any(target == "-" for _, target in jobs):
         if sys.stdout is not None and sys.stdout.isatty():
             raise UsageError("Standard output is a terminal: send the y4m to a pipe or a file, or name an output")
@@ -99,7 +99,7 @@ def skip_finished(jobs: list[tuple[str, str]], *, quiet: bool) -> list[tuple[str
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder for results, where there is none yet.
+    """Make a folder for results, unless it exists.
 
     Raises:
         OutputError: it cannot be made.
@@ -111,9 +111,9 @@ def make_folder(folder: Path) -> None:
 
 
 def _files(name: str, ours: str) -> list[tuple[str, Path]]:
-    """The name itself, or the videos and images in a folder and the folders in it; and where below the folder they are.
+    """The name itself, or the videos and images in a folder and its subfolders; each with the path of its subfolder.
 
-    Hidden files are left out, and those that end in ``ours``: earlier results.
+    Hidden files are left out, and earlier results, whose names end in ``ours``.
     """
     from ..stream.encoder import STILL_IMAGES
 
@@ -125,7 +125,7 @@ def _files(name: str, ours: str) -> list[tuple[str, Path]]:
     files = [file for file in files if not any(part[0] == "." for part in file.parts)]
     for file in files:
         if not (folder / file).is_file() and not (folder / file).is_dir():
-            _log.warning("%s is no regular file: skipped", folder / file)  # a pipe would be waited for
+            _log.warning("%s is no regular file: skipped", folder / file)  # reading a pipe would block
     files = [file for file in files if (folder / file).is_file()]
     found = [file for file in files if not file.stem.endswith(ours)]
     if earlier := len(files) - len(found):
@@ -136,10 +136,10 @@ def _files(name: str, ours: str) -> list[tuple[str, Path]]:
 
 
 def find_unsuitable(jobs: list[tuple[str, str]], encoding: Encoding, *, segments: bool) -> dict[str, VsrError]:
-    """The targets whose container does not take the encoder or its options, and why.
+    """The targets whose container does not take the encoder or its options, and the reason.
 
     Raises:
-        VsrError: it is so with all of them.
+        VsrError: no container takes them.
     """
     from ..stream.encoder import check_encoding
     from ..stream.segments.encoding import check_cuttable
@@ -167,7 +167,7 @@ def find_unsuitable(jobs: list[tuple[str, str]], encoding: Encoding, *, segments
 
 
 def check_names(source: str, target: str, kept: set[tuple[int, int]], *, overwrite: bool) -> None:
-    """Say what is wrong with the names before torch is loaded and a network compiled."""
+    """Check the names of an input and its output before torch is loaded and a network compiled."""
     from ..stream.output import check_output
     from ..stream.sequence import is_pattern
 
@@ -178,12 +178,12 @@ def check_names(source: str, target: str, kept: set[tuple[int, int]], *, overwri
 
 
 def check_input(source: str, size: Size | None = None, scales: Iterable[int] = ()) -> None:
-    """Say that a file holds nothing to enlarge before torch is loaded; what can be read only once is left alone.
+    """Check that a file holds video to enlarge, before torch is loaded; inputs that can be read only once are skipped.
 
     Args:
-        source: A name of a file.
-        size: What frames are to become, which must be larger.
-        scales: Of the network that makes it.
+        source: Name of the input.
+        size: Size of the output, which must be larger than the input.
+        scales: Scales that the network has.
     """
     from ..stream.input import find_video, first_shape, open_input
     from ..stream.sequence import ImageSequence
@@ -221,8 +221,8 @@ def if_stopped(target: str, done: int, jobs: int, *, older: set[tuple[int, int]]
         target: The output that was being written.
         done: Number of finished jobs.
         jobs: Number of jobs.
-        older: The file that existed before.
-        again: The command that continues from what was kept of it; empty if nothing was kept.
+        older: Identity of the file that existed before.
+        again: The command that continues from the segments that are kept; empty if none are kept.
     """
     from ..stream.output import identities
     from ..stream.segments.manifest import parts_folder
@@ -231,7 +231,7 @@ def if_stopped(target: str, done: int, jobs: int, *, older: set[tuple[int, int]]
     name, now = printable(target), identities([target])
     if target == "-":
         what = "the y4m on standard output ends early"
-    elif now and now != older:  # it was about to be counted
+    elif now and now != older:  # finished, but not counted yet
         done, what = done + 1, f"{name} is finished"
     elif older:
         what = f"{name} stays as it was"

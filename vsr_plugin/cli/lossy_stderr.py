@@ -1,4 +1,4 @@
-"""A standard error that is closed or full stops no work."""
+"""Keep working when standard error is closed or full."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def lossy_stderr() -> Iterator[None]:
-    """Within it, what cannot be written to standard error is dropped."""
+    """Within this context, text that cannot be written to standard error is dropped."""
     if sys.stderr is None:
         yield
         return
@@ -22,7 +22,7 @@ def lossy_stderr() -> Iterator[None]:
 
 
 class _Lossy:
-    """A text file in all but that writing and flushing never fail."""
+    """A text file whose writes and flushes never fail."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -41,7 +41,7 @@ class _Lossy:
         try:
             yield
         except OSError:
-            with suppress(OSError):  # Python flushes what is left at its end, and would call that a failure
+            with suppress(OSError):  # Python flushes the rest when it exits, and that would fail
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())
 
     def __getattr__(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""``vsr models``: the catalogue; ``vsr models convert`` and ``vsr models export``: how weights come into it."""
+"""``vsr models``: list the models, and convert, quantize and export weights for them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class _Names(TyperGroup):
-    """Words that are no command are names of models."""
+    """A group of commands that takes words which are no commands as names of models."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give every such word to ``--name``."""
+        """Pass every such word to ``--name``."""
         words: list[str] = []
         for before, word in zip(["", *args], args, strict=False):
             if word in self.commands:
@@ -236,7 +236,7 @@ def export(
 
 
 def _named_folders(words: Sequence[str]) -> dict[str, Path]:
-    """Folders of images by the benchmark's name, which the manifest has in small letters."""
+    """Folders of images by benchmark name, in lower case as in the manifest."""
     found = {name.lower(): folder for name, folder in _named_paths("--measure NAME=FOLDER", words).items()}
     _check_folders(found.values())
     return found
@@ -263,7 +263,7 @@ def _named_paths(option: str, words: Sequence[str]) -> dict[str, Path]:
 
 
 def _named_value(word: str) -> tuple[str, Any]:
-    """``units=9`` as a name and a number; a value that is no JSON is a word."""
+    """Split ``units=9`` into a name and a value, which is parsed as JSON or else kept as a string."""
     from ..errors import UsageError
 
     name, separator, value = word.partition("=")
@@ -276,7 +276,7 @@ def _named_value(word: str) -> tuple[str, Any]:
 
 
 def _rows(scale: int | None, names: Sequence[str]) -> list[dict[str, Any]]:
-    """One for each model and scale asked for: those with weights first, then by scale, the fastest first.
+    """One row for each model and scale asked for: those with weights first, then by scale, the fastest first.
 
     Raises:
         UsageError: no such model, or none with this scale.

@@ -1,4 +1,4 @@
-"""The network of each job of ``vsr encode``: the one that is named, or with ``auto`` the best that is fast enough."""
+"""The network of each job of ``vsr encode``: the named one, or with ``auto`` the best one that is fast enough."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ AUTO = "auto"
 def check_model(
     model: str, scale: int | Size, weights: Path | None, tuned_for: str, fps: float | None, *, quantized: bool
 ) -> None:
-    """Say what is wrong with a model before torch is loaded.
+    """Check the choice of a model before torch is loaded.
 
     Raises:
         UsageError: an unknown model, or one without this scale; options that contradict each other.
@@ -55,14 +55,14 @@ def check_model(
 
 
 class Networks:
-    """Opens the network of one job after another, one at a time; a context manager.
+    """Opens the network of one job after another, one at a time; `close` closes the last one.
 
     Args:
         model: A name, or auto.
-        scale: The enlargement, or the size.
+        scale: The scale, or the size of the output.
         execution: As for `Upscaler`.
         weights: ″
-        fps: Frames per second that auto has to make.
+        fps: Frames per second that the choice of auto must reach.
         tuned_for: As for `Upscaler`.
         quiet: Say nothing.
     """
@@ -86,20 +86,20 @@ class Networks:
 
     @property
     def size(self) -> tuple[Size | None, tuple[int, ...]]:
-        """The size that is asked for, and the scales that may reach it; None if a scale is asked for."""
+        """The requested size, and the scales available for it; ``(None, ())`` if a scale was requested."""
         specs = MODELS.values() if self._model == AUTO else [find_model(self._model)]
         scales = tuple({scale for spec in specs for scale in spec.scales})
         return (self._scale, scales) if isinstance(self._scale, Size) else (None, ())
 
     def open(self, source: str, target: str, selection: Selection, encoding: Encoding, *, kept: bool) -> Upscaler:
-        """The network for a job; it is closed when the next one is another.
+        """The network for a job; it is closed when a later job needs another one.
 
         Args:
             source: The input.
             target: The output.
             selection: As for `upscale_file`.
             encoding: ″
-            kept: Whether parts that an interrupted job has left are used: then by the same network.
+            kept: Whether the parts of an interrupted job are used, which needs the same network.
         """
         from ..stream.segments.manifest import model_of
         from .progress import waiting

@@ -1,4 +1,4 @@
-"""``vsr preview`` and ``vsr-preview``: a clip through a network while it plays, beside bicubic."""
+"""``vsr preview`` and ``vsr-preview``: play a clip enlarged by a network, next to bicubic."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def preview(
     _log.info("opening %s for %s …", Look(model, times), source.name)
 
     def command(model: str, scale: int | Size) -> str:
-        """What encodes the clip as it is seen; empty for what is live, and for FFmpeg's own sources."""
+        """The command that encodes the clip as shown; empty for live sources and with ``--format``."""
         if source.live or form is not None:
             return ""
         return encode_command(

@@ -1,4 +1,4 @@
-"""The programs: their commands, put together; what the parser refuses, in our words; the exit codes."""
+"""The programs: their commands, the parser's errors in our words, and the exit codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..arguments import meant
 from ..errors import UsageError
 from . import values
 
-# Help without boxes: it comes twice as fast, and brackets in it stay brackets.
+# Help without boxes prints twice as fast, and shows brackets as they are.
 _STYLE: dict[str, Any] = {
     "rich_markup_mode": None,
     "no_args_is_help": True,
@@ -20,7 +20,7 @@ _STYLE: dict[str, Any] = {
     "context_settings": {"help_option_names": ["-h", "--help"]},
 }
 
-# What people look for, and what there is in its place.
+# Options that people try, and what to use instead.
 _ELSEWHERE = {
     "--resolution": "Use --size 1920x1080, --height 1080 or --width 1920",
     "--res": "Use --size 1920x1080, --height 1080 or --width 1920",
@@ -30,7 +30,7 @@ _ELSEWHERE = {
 
 
 def run(name: str) -> int:
-    """Run a program, say what it raises, and give its exit code."""
+    """Run a program, print its error if any, and return its exit code."""
     return _code(_PROGRAMS[name]())
 
 
@@ -91,19 +91,19 @@ def _options(
 
 
 def _code(app: typer.Typer) -> int:
-    """Run a command, say what it raises, and give its exit code."""
+    """Run a command, print its error if any, and return its exit code."""
     try:
         code = app(standalone_mode=False) or 0
         if sys.stdout is not None:
             sys.stdout.flush()
-    except TyperException as error:  # the parser's own; without arguments, its message is the help
-        if _unknown_option(error) == "--version":  # every command answers it, and only programs list it
+    except TyperException as error:  # of the parser; without arguments, its message is the help
+        if _unknown_option(error) == "--version":  # every command takes it, but only the programs list it
             values.print_version()
             return 0
         line = _of_parser(error)
         print(line if "\n" in line else f"Error: {line}", file=sys.stderr)  # noqa: T201
         code = getattr(error, "exit_code", 1)
-    except Exception as error:  # noqa: BLE001 - the last stop: a bug, too, ends in one line
+    except Exception as error:  # noqa: BLE001 - the last handler: a bug, too, is one line
         from .terminal import say_error
 
         say_error(error)
@@ -112,19 +112,19 @@ def _code(app: typer.Typer) -> int:
 
 
 def _unknown_option(error: TyperException) -> str | None:
-    """The option that a command does not have, if that is the error."""
+    """The unknown option that an error is about; None for any other error."""
     unknown = getattr(error, "message", "").startswith("No such option")
     return getattr(error, "option_name", None) if unknown else None
 
 
 def _of_parser(error: TyperException) -> str:
-    """What the parser of the command line refuses, in our words: which option, what was expected, what came."""
+    """An error of the command line's parser in our words: which option, what was expected, what was given."""
     context: Any = getattr(error, "ctx", None)
     wrong = _unknown_option(error)
     if wrong is not None:
         return f"No such option: {wrong}. {_ELSEWHERE.get(wrong) or _instead(wrong, context)}"
     details, option = getattr(error.__cause__, "errors", None), getattr(error, "param", None)
-    if option is not None and details is not None:  # of pydantic, by which newer versions of typer check a value
+    if option is not None and details is not None:  # from pydantic, with which newer versions of typer check values
         found = details()[0]
         if found["type"].startswith("int_"):
             return f"Expected {max(option.opts, key=len)} to be a whole number, got {found['input']!r}"
@@ -132,7 +132,7 @@ def _of_parser(error: TyperException) -> str:
         if expected != found["msg"]:
             return f"Expected {max(option.opts, key=len)} to be {expected}, got {found['input']!r}"
     line = error.format_message() if hasattr(error, "format_message") else str(error)
-    if line.startswith("No such command") and line.endswith("'."):  # and none is like it
+    if line.startswith("No such command") and line.endswith("'."):  # and there is no similar command
         return f"{line} `{context.command_path} --help` lists them"
     if option is not None and line.startswith("Missing "):
         longest = max(option.opts, key=len)
@@ -142,7 +142,7 @@ def _of_parser(error: TyperException) -> str:
 
 
 def _instead(wrong: str, context: Any) -> str:
-    """The option that is meant by one that a command does not have, or where all of them are listed."""
+    """A hint for an unknown option: the option that was probably meant, or where all are listed."""
     options: dict[str, str] = {}
     for option in context.command.get_params(context):
         longest = max(option.opts, key=len)

@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_LINES = 5.0
 _LABEL = 28  # columns of a label beside a bar
-_PATIENCE = 2.0  # seconds that something may take without a word where nobody sees a spinner
-_LONG = 60.0  # seconds: what takes longer is estimated beforehand
-_SETTLED = 4.0, 12.0  # seconds after which the speed is known; and after which the size is waited for no longer
+_PATIENCE = 2.0  # seconds before a line is printed where there is no spinner
+_LONG = 60.0  # seconds; for longer jobs, an estimate is printed at the beginning
+_SETTLED = 4.0, 12.0  # seconds until the speed is known; and seconds to wait for an estimate of the size
 _BYTES = {"MB": 1e6, "GB": 1e9}
-_TYPICAL = 50  # packets that say about how large the others will be; encoders look as far ahead
+_TYPICAL = 50  # packets needed to estimate the size of the others; encoders look as far ahead
 
 
 class Wait:
-    """What is going on: a spinner on a terminal, elsewhere a line if it takes long."""
+    """Shows what is going on: as a spinner on a terminal, elsewhere as a line if it takes long."""
 
     def __init__(self, *, quiet: bool) -> None:
         console = terminal.console()
@@ -43,7 +43,7 @@ class Wait:
         self._timer: threading.Timer | None = None
 
     def say(self, what: str) -> None:
-        """Change what is said to be going on."""
+        """Show something else that is going on."""
         if self._quiet:
             return
         if self._status is not None:
@@ -58,12 +58,12 @@ class Wait:
         self._timer.start()
 
     def update(self, what: str) -> None:
-        """Say how far it is, at any rate: seen on a terminal; elsewhere, the first line is enough."""
+        """Change the text on a terminal; elsewhere, the first line is enough."""
         if self._status is not None and not self._quiet:
             self._status.update(escape(printable(what)))
 
     def end(self) -> None:
-        """Nothing is waited for any longer; harmless when called again."""
+        """Stop showing anything; harmless when called again."""
         if self._status is not None:
             self._status.stop()
         if self._timer is not None:
@@ -72,10 +72,10 @@ class Wait:
 
 @contextmanager
 def waiting(what: str, *, quiet: bool = False) -> Iterator[Wait]:
-    """Say what is going on: at once on a terminal, which shows that it goes on; elsewhere a line if it takes long.
+    """Show what is going on: at once as a spinner on a terminal, elsewhere as a line if it takes long.
 
     Args:
-        what: In words.
+        what: What is going on, in words.
         quiet: Say nothing.
     """
     wait = Wait(quiet=quiet)
@@ -87,14 +87,14 @@ def waiting(what: str, *, quiet: bool = False) -> Iterator[Wait]:
 
 
 def load_torch() -> None:
-    """Load torch, which takes seconds on a busy machine, and say so."""
+    """Load torch, which takes seconds on a busy machine, and show a message."""
     if "torch" not in sys.modules:
         with waiting("loading torch"):
             import_module("torch")
 
 
 def load_optimizers() -> None:
-    """Load what torch's optimizers load when the first one is created, which takes seconds, and show a message.
+    """Load what torch would load with its first optimizer, which takes seconds, and show a message.
 
     In a thread: in the main one, Ctrl-C would have no effect until the import ends.
     """
@@ -105,7 +105,7 @@ def load_optimizers() -> None:
 
 
 def _load(name: str) -> None:
-    with suppress(Exception):  # what needs it loads it again, and says what is wrong
+    with suppress(Exception):  # the code that needs it imports it again and reports the error
         import_module(name)
 
 
@@ -115,7 +115,7 @@ def progress(label: str, first: str, *, quiet: bool) -> Iterator[Callable[[Progr
 
     Args:
         label: What is worked on.
-        first: What goes on before there is a frame.
+        first: What is done before the first frame.
         quiet: Say nothing.
     """
     label = printable(label)
@@ -129,7 +129,7 @@ def progress(label: str, first: str, *, quiet: bool) -> Iterator[Callable[[Progr
             task = bar.add_task(escape(f"{short}: {first}"), total=None, fps="", size="", workers="")
 
             def show(now: Progress) -> None:
-                if not bar.tasks[0].completed and now.kept:  # what was there is no speed
+                if not bar.tasks[0].completed and now.kept:  # earlier frames do not count as speed
                     bar.reset(task, completed=now.kept)
                 bar.update(
                     task,
@@ -149,7 +149,7 @@ def progress(label: str, first: str, *, quiet: bool) -> Iterator[Callable[[Progr
 
 
 class _Estimate:
-    """Says once, when the speed is known, how long it will take: if it is long."""
+    """Prints once, when the speed is known, how long a job will take, if it is a long one."""
 
     def __init__(self, label: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._label = label
@@ -158,7 +158,7 @@ class _Estimate:
         self._said = False
 
     def show(self, now: Progress) -> None:
-        """Take how far the work is."""
+        """Take the progress so far."""
         self._began = self._began or self._clock()
         passed = self._clock() - self._began
         expected = _expected_size(now)
@@ -173,7 +173,7 @@ class _Estimate:
 
 
 class _Lines:
-    """Progress where nobody sees a bar move: a log file, a pipe."""
+    """Prints progress as lines where a bar cannot move: in a log file or a pipe."""
 
     def __init__(self, label: str, estimate: _Estimate, wait: Wait) -> None:
         self._label = label
@@ -233,13 +233,13 @@ def duration(seconds: float) -> str:
 
 
 def _expected_size(now: Progress) -> float | None:
-    """Bytes of all of the video, if the rest is like what there is; None if that is too little, or the end unknown."""
+    """Bytes of the whole video, judged by those so far; None if these are too few, or the number of frames unknown."""
     encoded = now.written.encoded
     return None if encoded < _TYPICAL or now.total is None else now.written.size * now.total / encoded
 
 
 def _sizes(now: Progress) -> str:
-    """How much is written, and of about how much."""
+    """The size written so far, and the expected size of the whole where it is known."""
     expected = _expected_size(now)
     if expected is None:
         return _size(now.written.size)

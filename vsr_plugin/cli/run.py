@@ -1,4 +1,4 @@
-"""`Run`: one file after another through a network, and what is said of each."""
+"""`Run`: enlarge one file after another, and report on each."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Run:
         executor: Makes the segments elsewhere; None for this process.
         quiet: Print only errors.
         as_json: Print a line for programs for each file.
-        several: Whether one file that cannot be done leaves others, which may be done already.
+        several: Whether the command names several files, even if only one is left: an error does not end the run.
     """
 
     networks: Networks
@@ -60,7 +60,7 @@ class Run:
     _kept: set[tuple[int, int]] = field(default_factory=set, init=False)  # files that no job may replace
 
     def check(self, jobs: list[tuple[str, str]]) -> None:
-        """Say what is wrong with the files before torch is loaded.
+        """Check the files before torch is loaded.
 
         Raises:
             VsrError: no job can be done, or one would replace the input of another.
@@ -77,10 +77,10 @@ class Run:
             check_input(jobs[0][0], *self.networks.size)
 
     def encode(self, jobs: list[tuple[str, str]]) -> bool:
-        """Encode the files that `check` has seen; whether all of them are whole.
+        """Encode the files that `check` has checked; False if one of them failed or is damaged.
 
         Raises:
-            VsrError: the only job cannot be done; of several, the error is printed, and the next one begins.
+            VsrError: the only job cannot be done; with several, the error is printed, and the next job begins.
         """
         from ..stream.output import identities
 
@@ -88,7 +88,7 @@ class Run:
         for number, (source, target) in enumerate(jobs, start=1):
             try:
                 if target in self._unsuitable:
-                    raise self._unsuitable[target]  # noqa: TRY301 - it is the first that can go wrong with this file
+                    raise self._unsuitable[target]  # noqa: TRY301 - handled as any error with this file
                 self._check_names(source, target)
                 check_input(source)
                 older = identities([target])
@@ -132,7 +132,7 @@ class Run:
 
         left = parts_folder(Path(target))
         there = False
-        with suppress(OutputError):  # nothing of it is used
+        with suppress(OutputError):  # it cannot be read, and is not used
             there = bool(read_manifest(left))
         if there and not self.resume and not self.quiet:
             text = "is left of an interrupted job: --resume goes on with it, `vsr segments INPUT --clear` removes it"
@@ -166,12 +166,12 @@ class Run:
 
 
 def _name(source: str) -> str:
-    """What a file is called beside a bar."""
+    """The name of a file beside a progress bar."""
     return "standard input" if source == "-" else Path(source).name
 
 
 def _summary(report: Report) -> str:
-    """What was made of a file, how, and how fast."""
+    """A line that says what was made of a file, how, and how fast."""
     count = f"{report.frames} frame{'s' * (report.frames != 1)}"
     if report.kept:
         count += f", {report.kept} of them from before"

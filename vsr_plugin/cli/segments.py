@@ -1,4 +1,4 @@
-"""``vsr segments``: where a film would be cut, and what is there of jobs that were interrupted."""
+"""``vsr segments``: show where a film would be cut, and what interrupted jobs have left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a command is stopped: by Ctrl-C, SIGTERM or SIGHUP everything is put away, and one line says so."""
+"""Stop a command on Ctrl-C, SIGTERM or SIGHUP: unfinished files are removed, and one line says so."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def listen() -> None:
 
 
 def end_if_stopped(code: int) -> None:
-    """Let the same signals end the process at once, with the code of its work, which is done."""
+    """Let the same signals end the process at once with ``code``, since its work is done."""
 
     def end(*_: object) -> None:
         _flush()
@@ -47,22 +47,21 @@ def _handle(handler: Callable[[int, FrameType | None], None] | signal.Handlers) 
 
 
 def tell_if_stopped(outcome: Callable[[], str]) -> None:
-    """Set what is said of the work if the command is stopped from now on, in place of that nothing was written."""
+    """Set the text to print if the command is stopped from now on, instead of ``nothing was written``."""
     global _outcome
     _outcome = outcome
 
 
 def clear_if_stopped(clear: Callable[[], object]) -> None:
-    """Set what takes a spinner from the terminal if the command is stopped from now on."""
+    """Set the function that removes a spinner from the terminal if the command is stopped from now on."""
     global _clear
     _clear = clear
 
 
 def leave() -> None:
-    """Say that the command was stopped, and end the process.
+    """Remove unfinished files, say that the command was stopped, and end the process.
 
-    Everything is put away, also if it is stopped a second time; saying goodbye to torch and OpenVINO would take longer
-    than Ctrl-C may.
+    A second signal is ignored meanwhile. Torch and OpenVINO are not shut down: it would take longer than Ctrl-C may.
     """
     _handle(signal.SIG_IGN)
     if output := sys.modules.get("vsr_plugin.stream.output"):
@@ -70,7 +69,7 @@ def leave() -> None:
     with suppress(OSError, AttributeError):
         _clear()
         outcome = _outcome()
-        print(f"Stopped{outcome and ': '}{outcome}", file=sys.stderr)  # noqa: T201 - the command line's own voice
+        print(f"Stopped{outcome and ': '}{outcome}", file=sys.stderr)  # noqa: T201 - output of the command line
     _flush()
     os._exit(130)
 

@@ -1,4 +1,4 @@
-"""What the commands say while they work: all of it on stderr, for stdout may be a video."""
+"""What the commands print while they work: on stderr, because stdout may be a video."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..errors import OutputError, VsrError
 if TYPE_CHECKING:
     from rich.console import Console
 
-# What the library calls otherwise; ``start`` is that of a training.
+# Options that are named unlike the library's arguments; ``start`` is an argument of training.
 _FLAGS = {"output": "-o", "pixel_format": "--pix-fmt", "start": "--from", "segment_length": "--segment"}
 
 _DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -24,19 +24,19 @@ _DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u206
 
 @cache
 def console() -> Console:
-    """The one console on stderr; made when there is something to say, for rich takes a tenth of a second to load."""
+    """The console on stderr; made when it is first needed, because rich takes a tenth of a second to load."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def speak(*, quiet: bool, verbose: bool, once: bool = False) -> None:
-    """Send the package's log to stderr: what was assumed and dropped. FFmpeg's own lines are among ``verbose`` ones.
+    """Send the package's log to stderr: what was assumed and dropped; with ``verbose``, FFmpeg's own lines, too.
 
     Args:
         quiet: Errors only.
         verbose: Everything.
-        once: Nothing twice, where a file is opened again and again.
+        once: Print no line twice, for commands that open a file several times.
     """
     level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.INFO
     logger = logging.getLogger("vsr_plugin")
@@ -46,13 +46,13 @@ def speak(*, quiet: bool, verbose: bool, once: bool = False) -> None:
         if once:
             handler.addFilter(_Once())
         logger.addHandler(handler)
-        theirs = logging.getLogger("libav")  # where PyAV sends what FFmpeg says while another thread listens to it
+        theirs = logging.getLogger("libav")  # gets FFmpeg's lines from PyAV while another thread captures them
         theirs.propagate = False
         theirs.addHandler(handler if verbose else logging.NullHandler())
 
 
 def printable(text: str) -> str:
-    """``text`` with what a terminal would obey written out: control characters, marks of direction, half characters."""
+    """``text`` with what a terminal would act on escaped: control characters, direction marks, lone surrogates."""
     return "".join(
         character.encode("unicode_escape").decode()
         if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _DIRECTIONS
@@ -62,11 +62,11 @@ def printable(text: str) -> str:
 
 
 def say_error(error: Exception, of: str = "") -> None:
-    """One line on stderr, and a traceback if everything is to be said.
+    """Print an error as one line on stderr, after a traceback if the log is verbose.
 
     Args:
         error: What happened.
-        of: The file that it happened to, of several; with its folder, which tells files of one name apart.
+        of: The file it happened to, if there are several; with its folder, which tells files of one name apart.
     """
     if isinstance(error, VsrError):
         line = error.message_for(remedy)
@@ -75,13 +75,13 @@ def say_error(error: Exception, of: str = "") -> None:
     if logging.getLogger("vsr_plugin").isEnabledFor(logging.DEBUG):
         traceback.print_exception(error)
     if of not in line:
-        name = os.path.basename(of)  # noqa: PTH119 - as the line has it, whose rest is kept
+        name = os.path.basename(of)  # noqa: PTH119 - as it stands in the line
         line = of + line.removeprefix(name) if line.startswith(name) else f"{of}: {line}"
-    print(f"Error: {printable(line)}", file=sys.stderr)  # noqa: T201 - the command line's own voice
+    print(f"Error: {printable(line)}", file=sys.stderr)  # noqa: T201 - output of the command line
 
 
 def remedy(name: str, value: object) -> str:
-    """What the command line calls an argument of the library that would help."""
+    """The advice of the command line for an argument of the library that would help, and its value."""
     if name == "overwrite":
         return "add -y to overwrite it"
     if name == "weights":
@@ -97,7 +97,7 @@ def remedy(name: str, value: object) -> str:
 
 
 def say_result(line: str) -> None:
-    """One line on stdout.
+    """Print one line on stdout.
 
     Raises:
         OutputError: stdout is closed, or takes no more.
@@ -107,7 +107,7 @@ def say_result(line: str) -> None:
     try:
         print(line, flush=True)  # noqa: T201
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left in the buffer is lost in silence
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # drop the rest of the buffer without an error
         raise OutputError(f"Cannot write to standard output: {error.strerror}") from error
 
 
@@ -126,7 +126,7 @@ class _Once(logging.Filter):
 
 
 class _AboveTheBar(logging.Handler):
-    """Log lines on the console, which keeps a progress bar below them."""
+    """Prints log lines on the console, above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         console().print(printable(self.format(record)), markup=False)

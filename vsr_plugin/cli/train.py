@@ -140,7 +140,7 @@ def train(
 
 
 def _kept(trainer: Trainer, *, resume: bool) -> str:
-    """What there is of a run that is stopped, and how it goes on."""
+    """What is kept of a run that is stopped, and how to continue it."""
     if trainer.kept is None:
         return "nothing was trained"
     how = "the same command" if resume else "the same command with --resume"
@@ -149,7 +149,7 @@ def _kept(trainer: Trainer, *, resume: bool) -> str:
 
 
 def _show(wait: Wait, name: str, step: int, part: float, seconds: float) -> None:
-    """Show how far a run is, and how long it will take if it goes on so."""
+    """Show how far a run is, and how much longer it will take at this speed."""
     from .progress import duration
 
     left = f", {duration(seconds / part - seconds)} left" if part else ""

@@ -1,4 +1,4 @@
-"""What the texts of options say: times, rates, sides of tiles."""
+"""Parse the values of options: times, rates, sizes, sides of tiles."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ VERSION = typer.Option("--version", help="Print the version.", callback=_stop_af
 
 
 def complete_model(begun: str) -> list[str]:
-    """The models that a shell offers for what is typed so far: those that have weights."""
+    """The models for a shell's completion: those that have weights and begin with what is typed."""
     from ..models.guide import usable
 
     return [name for name in usable() if name.startswith(begun)]
 
 
 def split_model(name: str, tuned_for: str) -> tuple[str, str]:
-    """A model, and what its weights are tuned for, of ``espcn:video``: the same as ``--tuned-for video``."""
+    """Split ``espcn:video`` into a model and what its weights are tuned for, as by ``--tuned-for video``."""
     model, colon, kind = name.partition(":")
     return (model, kind) if colon else (name, tuned_for)
 
 
 def encoder_options(pairs: list[str]) -> dict[str, str]:
-    """What ``--encoder-option`` says."""
+    """Parse the values of ``--encoder-option``."""
     options = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -73,7 +73,7 @@ def encoder_options(pairs: list[str]) -> dict[str, str]:
 
 
 def parse_time(name: str, text: str | None) -> Fraction | None:
-    """Seconds, MM:SS or HH:MM:SS, with decimals, exactly."""
+    """Parse seconds, MM:SS or HH:MM:SS, with decimals, exactly."""
     if text is None:
         return None
     try:
@@ -89,7 +89,7 @@ def parse_time(name: str, text: str | None) -> Fraction | None:
 
 
 def segment_seconds(text: str) -> Fraction:
-    """What ``--segment`` says."""
+    """Parse ``--segment``, in seconds."""
     found = parse_time("--segment", text)
     if not found:
         raise UsageError(f"Expected --segment above 0, got {text!r}")
@@ -97,7 +97,7 @@ def segment_seconds(text: str) -> Fraction:
 
 
 def frame_rate(text: str | None) -> Fraction | None:
-    """What ``--frame-rate`` says."""
+    """Parse ``--frame-rate``."""
     if text is None:
         return None
     try:
@@ -110,7 +110,7 @@ def frame_rate(text: str | None) -> Fraction | None:
 
 
 def tile_side(text: str) -> int | Literal["auto", "off"]:
-    """What ``--tile`` says."""
+    """Parse ``--tile``."""
     if text == "auto":
         return "auto"
     if text == "off":
@@ -121,7 +121,7 @@ def tile_side(text: str) -> int | Literal["auto", "off"]:
 
 
 def workers(text: str | None) -> int | Literal["gpus"] | None:
-    """What ``--workers`` says."""
+    """Parse ``--workers``."""
     if text is None:
         return None
     if text == "gpus":
@@ -132,14 +132,14 @@ def workers(text: str | None) -> int | Literal["gpus"] | None:
 
 
 def cluster(text: str | None) -> str | None:
-    """What ``--cluster`` says."""
+    """Check ``--cluster``."""
     if text is None or text == "auto" or re.fullmatch(r"(ray://)?[^/\s]+:\d+", text):
         return text
     raise UsageError(f"Expected --cluster auto, ray://HOST:10001 or HOST:6379, got {text!r}")
 
 
 def enlargement_flags(times: int | Size) -> dict[str, object]:
-    """What says the same on the command line."""
+    """The options of the command line for a scale or a size."""
     if isinstance(times, int):
         return {"-x": times}
     both = None not in (times.width, times.height)
@@ -155,7 +155,7 @@ def enlargement_flags(times: int | Size) -> dict[str, object]:
 def enlargement(
     scale: int | None, width: int | None, height: int | None, size: str | None, fit: str | None, *, square: bool
 ) -> int | Size:
-    """What ``--scale`` says, or what ``--width``, ``--height``, ``--size``, ``--fit`` and ``--square-pixels`` say."""
+    """The scale of ``--scale``, or the size of ``--width``, ``--height``, ``--size``, ``--fit`` etc."""
     sides = {"--width": width, "--height": height, "--size": size}
     given = [flag for flag, side in sides.items() if side is not None]
     extra = [flag for flag, told in (("--fit", fit is not None), ("--square-pixels", square)) if told]
@@ -176,7 +176,7 @@ def enlargement(
 
 
 def frame_size(text: str) -> tuple[int, int]:
-    """What ``--size`` of a bench says, in pixels."""
+    """Parse ``--size`` of a benchmark, in pixels."""
     found = re.fullmatch(r"(\d+)[x×](\d+)", text)
     if found is None:
         raise UsageError(f"Expected --size as 480x270, got {text!r}")
