@@ -1,10 +1,10 @@
-"""A clip as a network enlarges it, while it plays: in a window on this machine, and on a page for another one.
+"""Play a clip through a network: in a window on this machine, or on a web page for another one.
 
     decode ─▶ is there time? ─▶ network, bicubic ─▶ when? ─▶ DisplayedFrame ─▶ window, page
 
-`playback` decides what is done next with a frame (`stages`), by `clock` which frames and when; `player` does it, with
-frames that `reader` decodes ahead. `pixels` turns frames into images for a screen, `canvas` draws what a `viewer` wants
-to see, `window` and `server` show it, `display` knows the screen. Here is what goes between them.
+`playback` decides what to do next with a frame (`stages`), and by `clock` which frames to show and when. `player` does
+it, with frames that `reader` decodes ahead. `pixels` makes images for a screen, `canvas` draws what a `viewer` wants to
+see, `window` and `server` show it, `display` knows the screen. This module has the types that they share.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _LONGEST_NAME = 200  # bytes of a clip's name in the names of its images
 # What the network is compared with.
 BASELINES = ("bicubic", "Lanczos")
 
-# What is seen: a split that moves, the network alone, what it changes times eight, both beside each other.
+# A movable split, the network alone, its difference from the baseline times eight, both side by side.
 VIEWS = ("split", "network", "difference", "side by side")
 
-# Key → what it does; the window, the page and --help have them from here.
+# Key → what it does; for the window, the page and --help.
 KEYS = {
     "space": "pause, and play",
     "← →": "five seconds back, and on",
@@ -61,33 +61,33 @@ class Status:
     """What is playing, and how well.
 
     Attributes:
-        name: Of the clip.
-        model: The network that is chosen; while it is opened, another may still be seen.
-        models: What else could be chosen at this scale, in the order of their keys.
-        scale: The enlargement that is chosen; 0 if it is a size.
-        scales: The model's, as far as there are weights; none if a size is chosen.
+        name: Name of the clip.
+        model: The chosen network; while it is opened, another may still be displayed.
+        models: The models that can be chosen at this scale, in the order of their keys.
+        scale: The chosen scale; 0 if a size is chosen.
+        scales: Scales of the model that have weights; empty if a size is chosen.
         baseline: What the network is compared with.
-        seen: What is displayed where the network should be: its name, or the baseline's until it is there.
-        seen_scale: The enlargement that is displayed; 0 if it is a size.
-        seen_width: Of what is displayed, in pixels.
+        seen: What is displayed in the network's place: its name, or the baseline's until its frame is ready.
+        seen_scale: Scale of what is displayed; 0 for a size.
+        seen_width: Width of what is displayed, in pixels.
         seen_height: ″
-        width: Of the clip, in pixels.
+        width: Width of the clip, in pixels.
         height: ″
         pixel_aspect: Width of a pixel over its height, as it is shown.
         runs_on: Backend, device and precision, in words.
-        source_fps: Frames per second of the clip, 0 if there is no knowing.
+        source_fps: Frames per second of the clip, 0 if unknown.
         shown_fps: Frames displayed per second, in the last two seconds.
-        dropped: Frames so far that there was no time for.
-        decode_ms: Milliseconds that a frame takes, by stage; the latest. What a window or a page then does with it
-            is theirs to add.
+        dropped: Frames dropped so far for lack of time.
+        decode_ms: Milliseconds that the latest frame took, by stage. A window or a page adds the time that it takes
+            itself.
         network_ms: ″
         display_ms: ″
-        position: Of what is displayed, in seconds from the beginning.
-        target: Of what is displayed or about to be, after a seek.
-        duration: ″ of the whole, 0 if there is no knowing.
-        paused: Whether time stands still.
-        notice: What is waited for, or the last thing that did not work; empty if all is well.
-        command: What encodes the clip as it is seen; empty if nothing does.
+        position: Position of what is displayed, in seconds from the beginning.
+        target: ″ of what is displayed or, after a seek, about to be.
+        duration: Seconds of the whole clip, 0 if unknown.
+        paused: Whether playback is paused or at the end.
+        notice: What is being waited for, or the last failure; empty if there is none.
+        command: The command that encodes the clip as displayed; empty if there is none.
     """
 
     name: str
@@ -129,7 +129,7 @@ class DisplayedFrame:
     Attributes:
         number: Counts up with every frame that is displayed.
         position: Seconds from the beginning of the clip.
-        baseline: Out of `BASELINES`.
+        baseline: One of `BASELINES`.
         model: The network's name; empty as long as ``network`` is the baseline, too.
         plain: Enlarged by the baseline.
         network: Enlarged by the network; of the same size.
@@ -143,10 +143,10 @@ class DisplayedFrame:
     network: Image
 
     def files(self, clip: str) -> dict[str, Image]:
-        """What is saved as PNG, and under which names: the baseline, and the network as soon as it is there.
+        """The images to save as PNG, by file name: the baseline's, and the network's if there is one.
 
         Args:
-            clip: Its name.
+            clip: Name of the clip.
         """
         name = Path(clip).stem.encode()[:_LONGEST_NAME].decode(errors="ignore")
         stem = f"{name}_{self.position:08.3f}"
@@ -155,17 +155,17 @@ class DisplayedFrame:
 
 
 class Clip(Protocol):
-    """What is played: a file, a camera, an image.
+    """A clip to play: a file, a camera, an image.
 
     Attributes:
-        name: What it is called.
-        width: Pixels, as it is shown.
+        name: Name to display.
+        width: Pixels, as displayed.
         height: ″
         turns: Quarter turns to the left that a frame needs before it is shown.
         pixel_aspect: Width of a pixel over its height, as it is shown.
-        frame_rate: Average, in frames per second; 0 if there is no knowing.
-        duration: Seconds; 0 if there is no knowing, and no jumping.
-        live: Whether frames come as time passes, so that the newest is shown as soon as it is made.
+        frame_rate: Average, in frames per second; 0 if unknown.
+        duration: Seconds; 0 if unknown, and then there is no seeking.
+        live: Whether frames come in real time, so that the newest is shown as soon as it is ready.
     """
 
     name: str
@@ -178,11 +178,11 @@ class Clip(Protocol):
     live: bool
 
     def frames(self, position: float, cancelled: Callable[[], bool] = ...) -> Generator[tuple[Frame, float]]:
-        """Frames from the one that is seen at ``position`` on, each with its position in seconds.
+        """Frames from the one displayed at ``position`` on, each with its position in seconds.
 
         Args:
             position: In seconds.
-            cancelled: Asked now and then: once it is true, nobody waits for more.
+            cancelled: Called now and then; once it returns True, no more frames are wanted.
         """
         ...
 
@@ -191,15 +191,15 @@ class Choice(Protocol):
     """The networks to choose from."""
 
     def models(self, scale: int | Size) -> tuple[str, ...]:
-        """Names of those that can be opened at this scale, in the order of their keys."""
+        """Names of the models that can be opened at this scale, in the order of their keys."""
         ...
 
     def scales(self, model: str) -> tuple[int | Size, ...]:
-        """What a model can be opened at."""
+        """The scales that a model can be opened at, or the size."""
         ...
 
     def open(self, model: str, scale: int | Size) -> Upscaler:
-        """Open one.
+        """Open a network.
 
         Raises:
             VsrError: as `Upscaler` does.

@@ -1,4 +1,4 @@
-"""Addresses: which are of this machine alone, and what other machines call it."""
+"""Addresses: which are reached from this machine alone, and what other machines call it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_address(host: str, port: int) -> None:
-    """See that one can listen there, before anything is loaded that takes long.
+    """Check that an address can be listened at, before anything slow is loaded.
 
     Raises:
         UsageError: the address is not of this machine, or taken.
@@ -45,16 +45,16 @@ def check_address(host: str, port: int) -> None:
 
 
 def not_listening(host: str, port: int, error: Exception) -> UsageError:
-    """What to raise where one cannot listen."""
+    """The error to raise if an address cannot be listened at."""
     number = getattr(error, "errno", None)
     reason = os.strerror(number) if number and number > 0 else error
     return UsageError(f"Cannot listen at {host}:{port} ({reason})", port=..., host=...)
 
 
 def public_name(host: str) -> str:
-    """What other machines call ``host``: of all addresses, the one that leads out."""
+    """What other machines call ``host``; if it means all addresses, the one that leads out."""
     try:
-        address = ip_address(host or "0.0.0.0")  # noqa: S104 - what no name means
+        address = ip_address(host or "0.0.0.0")  # noqa: S104 - what an empty name means
     except ValueError:
         return host
     if not address.is_unspecified:

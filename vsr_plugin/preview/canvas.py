@@ -1,6 +1,6 @@
-"""Drawing: two images in one, a loupe over them, and the strip below with time bar, figures and graph.
+"""Draw two images in one, a loupe over them, and the strip below with time bar, figures and graph.
 
-Pure functions of arrays, for the window and the files it saves; the page draws by itself.
+Pure functions of arrays, for the window and the files it saves; the page has its own drawing.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from . import DisplayedFrame, Image, Status
 
 STRIP = 84  # rows below the image
-BAR = 14  # of them, the topmost, are the time bar
-LEAST_WIDTH = 640  # columns that the words there need
-HANDLE = 16  # radius of what the split line is held by
+BAR = 14  # the topmost of them, for the time bar
+LEAST_WIDTH = 640  # columns that their text needs
+HANDLE = 16  # radius of the handle of the split line
 LOUPE = (400, 280)  # columns and rows of each half of the loupe
 _EDGE = 12
 _TITLE = 22  # rows above each half of the loupe
 GROUND, _FAINT, _TEXT, _DIM, _ACCENT = (28, 24, 22), (58, 50, 46), (240, 238, 236), (170, 160, 152), (255, 170, 60)
 _GRAPH_WIDTH, _GRAPH_SECONDS = 220, 10.0
 _TEXT_WIDTH = 620
-_SMALLEST = 10  # letters, in rows; a line that is too long even so is cut
+_SMALLEST = 10  # height of letters, in rows; a line that is still too long is cut
 
 
 def compose(shown: DisplayedFrame, view: str, split: float) -> Image:
-    """Show both images in one.
+    """Combine both images in one.
 
     Args:
         shown: The images.
-        view: Out of `VIEWS`.
+        view: One of `VIEWS`.
         split: Where the baseline ends, 0 to 1 of the width.
 
     Returns:
@@ -55,12 +55,12 @@ def compose(shown: DisplayedFrame, view: str, split: float) -> Image:
 
 
 def add_labels(image: Image, shown: DisplayedFrame, view: str, column: int) -> None:
-    """Draw the line between both images, its handle, and what is what.
+    """Draw the line between both images, its handle, and the names of both.
 
     Args:
-        image: As large as it is displayed; drawn into.
+        image: The image at the size of display; drawn into.
         shown: The frame.
-        view: Out of `VIEWS`.
+        view: One of `VIEWS`.
         column: Where the second image begins, in views that have two.
     """
     height, width = image.shape[:2]
@@ -81,13 +81,13 @@ def add_labels(image: Image, shown: DisplayedFrame, view: str, column: int) -> N
 
 
 def add_loupe(image: Image, shown: DisplayedFrame, at: tuple[int, int], mouse: tuple[int, int], zoom: int) -> None:
-    """Draw the neighborhood of a pixel of both images, magnified, away from the mouse.
+    """Draw the neighborhood of a pixel in both images, magnified, away from the mouse.
 
     Args:
-        image: As large as it is displayed; drawn into.
+        image: The image at the size of display; drawn into.
         shown: Where the pixels come from.
         at: (x, y) of the pixel in one of the two images; the loupe stays inside of it.
-        mouse: (x, y) in what is drawn into.
+        mouse: (x, y) in ``image``.
         zoom: Columns and rows that a pixel takes.
     """
     rows, columns = shown.network.shape[:2]
@@ -120,10 +120,10 @@ def add_time(image: Image, x: int, seconds: float) -> None:
 
 
 def strip(status: Status, times: Sequence[tuple[float, float]], width: int, now: float) -> Image:
-    """The part below the image, (STRIP, width, 3): time bar, figures, and a graph of what frames took.
+    """The part below the image, (STRIP, width, 3): time bar, figures, and a graph of the time that frames took.
 
     Args:
-        status: What is said.
+        status: The figures.
         times: (when, milliseconds) of every frame of the last ten seconds.
         width: In pixels.
         now: On the clock of ``times``.
@@ -164,7 +164,7 @@ def clock(seconds: float) -> str:
 
 
 def add_keys(image: Image, models: Sequence[str]) -> None:
-    """Draw what the keys do over the image; the numbers are those of the models."""
+    """Draw the list of keys over the image; the number keys choose ``models``."""
     numbers = [(f"{number}", name) for number, name in enumerate(models[:9], 1)]
     rest = [line for line in KEYS.items() if line[0] != "1 … 9"]
     columns = [rest, numbers] if image.shape[1] > 760 else [rest + numbers]
@@ -180,7 +180,7 @@ def add_keys(image: Image, models: Sequence[str]) -> None:
 
 
 def _graph(area: Any, times: Sequence[tuple[float, float]], now: float, limit: float) -> None:
-    """Draw milliseconds over time; a line where the next frame is due."""
+    """Draw milliseconds over time, and a line at ``limit`` milliseconds, when the next frame is due."""
     height, width = area.shape[:2]
     area[:] = _FAINT
     top = max(1.5 * limit, 1.1 * max((value for _, value in times), default=0.0), 1.0)
@@ -197,7 +197,7 @@ def _graph(area: Any, times: Sequence[tuple[float, float]], now: float, limit: f
 
 
 def _words(image: Any, text: str, x: int, y: int, *, right: bool = False) -> None:
-    """White words with a dark edge, on any image."""
+    """Draw white text with a dark edge, readable on any image."""
     if right:
         x -= _length(text, 15, 600)
     cv2.putText(image, text, (x + 1, y + 1), (0, 0, 0), _face(), 15, 600)
@@ -205,7 +205,7 @@ def _words(image: Any, text: str, x: int, y: int, *, right: bool = False) -> Non
 
 
 def _line(image: Any, text: str, x: int, y: int, color: tuple[int, int, int], size: int) -> None:
-    """Words up to the right edge: smaller where there is no room for them, then cut, which is marked."""
+    """Draw text up to the right edge: smaller if there is too little room, then cut, with an ellipsis."""
     room = image.shape[1] - x
     while size > _SMALLEST and _length(text, size) > room:
         size -= 1
@@ -217,7 +217,7 @@ def _line(image: Any, text: str, x: int, y: int, color: tuple[int, int, int], si
 
 
 def _length(text: str, size: int, weight: int = 400) -> int:
-    """Columns that it takes."""
+    """Columns that a text takes."""
     return round(cv2.getTextSize((0, 0), text, (0, 0), _face(), size, weight)[2])
 
 

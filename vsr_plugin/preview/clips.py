@@ -1,4 +1,4 @@
-"""What can be played: files by PyAV, cameras by OpenCV."""
+"""The clips that can be played: files with PyAV, cameras with OpenCV."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from . import Clip
 
 _MICROSECONDS = Fraction(1, 1_000_000)
-_DEVICES = ("x11grab", "gdigrab", "avfoundation", "dshow", "fbdev", "kmsgrab")  # FFmpeg's, that grab as time passes
-_BACK = 0.5  # seconds before the end of the sound where the last frame is looked for first
+_DEVICES = ("x11grab", "gdigrab", "avfoundation", "dshow", "fbdev", "kmsgrab")  # FFmpeg's, which capture in real time
+_BACK = 0.5  # seconds before a position without video, where the last frame is looked for first
 
 
 def open_clip(path: str, form: str | None = None, selection: Selection | None = None) -> Clip:
-    """Find out what ``path`` is.
+    """Open ``path`` as a file or as a camera.
 
     Args:
         path: A file, a pattern of images, an address, or a camera such as ``/dev/video0``.
         form: FFmpeg's name of the format, where the path does not tell (``lavfi``, ``x11grab``); ``v4l2`` is a camera.
-        selection: How a file is decoded; where it begins is of no account.
+        selection: How a file is decoded; its start is ignored.
 
     Raises:
         InputError: it cannot be opened.
@@ -70,7 +70,7 @@ class FileClip:
             source.close()
 
     def frames(self, position: float, cancelled: Callable[[], bool] = lambda: False) -> Generator[tuple[Frame, float]]:
-        """From the frame that is seen at ``position`` on: the last one, where only sound goes on."""
+        """Frames from the one displayed at ``position`` on; the last frame if only sound goes on there."""
         found = False
         try:
             for item in self._from(position, cancelled):
@@ -105,7 +105,7 @@ class FileClip:
 
 
 class CameraClip:
-    """A capture device, with the time as it passes; see `preview.Clip`."""
+    """A capture device, in real time; see `preview.Clip`."""
 
     duration = 0.0
     turns = 0
@@ -121,7 +121,7 @@ class CameraClip:
         self._camera: cv2.VideoCapture | None = camera
 
     def frames(self, position: float, cancelled: Callable[[], bool] = lambda: False) -> Generator[tuple[Frame, float]]:
-        """What the camera sees from now on."""
+        """The camera's frames from now on."""
         color = ColorSpec(Matrix.RGB, Range.FULL)
         step = round(1e6 / self.frame_rate) if self.frame_rate > 0 else 0
         camera, self._camera = self._camera or self._opened(), None
@@ -156,7 +156,7 @@ def _is_device(path: Path) -> bool:
 
 
 def _quarter_turns(matrix: bytes | None) -> int:
-    """Quarter turns to the left before a frame is displayed, of FFmpeg's nine numbers; mirroring is ignored."""
+    """Quarter turns to the left before display, from FFmpeg's matrix of nine numbers; mirroring is ignored."""
     if matrix is None:
         return 0
     a, b, *_ = struct.unpack("=9i", matrix)

@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _REQUEST_TIMEOUT = 10.0  # seconds from the connection to its first valid request
-_MOST_PENDING = 64  # connections without one; the oldest is closed when another comes
+_MOST_PENDING = 64  # connections without one; another one closes the oldest
 _KEEP_ALIVE = 75.0  # seconds between two requests of one connection
 
 
 class Connections:
-    """Makes a protocol for every connection, as `asyncio.loop.create_server` asks for it.
+    """Creates the protocol of every connection, for `asyncio.loop.create_server`.
 
     A connection is pending until its first valid request. Half-sent requests can neither use up the sockets of this
     process nor keep others out.
 
     Args:
         server: Answers the requests.
-        headers: Are sent with answers to what is not a valid request.
+        headers: Sent with answers to invalid requests.
     """
 
     def __init__(self, server: web.Server, headers: Mapping[str, str]) -> None:
@@ -61,7 +61,7 @@ class _Connection(web.RequestHandler):
             server,
             loop=asyncio.get_running_loop(),
             keepalive_timeout=_KEEP_ALIVE,
-            lingering_time=0.0,  # nothing here reads what a request carries
+            lingering_time=0.0,  # no body of a request is read
             access_log=None,  # type: ignore[arg-type] # as `AppRunner` takes it
         )
         self._connections = connections
@@ -81,7 +81,7 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Answer what is not a request, without the traceback that aiohttp logs for it, and what breaks an answer."""
+        """Answer invalid requests, without aiohttp's traceback, and requests whose handler failed."""
         if status == 500:
             _log.error("a request failed: %s", exc, exc_info=exc)
         if request.writer.output_size > 0:

@@ -1,4 +1,4 @@
-"""The screen, of which OpenCV tells nothing: how large it is, and for X11 whether a window can be opened on it."""
+"""What OpenCV does not say of the screen: its size, and for X11 whether a window can be opened on it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PATIENCE = 5.0  # seconds for an X server elsewhere to answer
 
 
 def screen_size() -> tuple[int, int]:
-    """(width, height) in pixels of all screens together; a usual one if nothing tells."""
+    """(width, height) in pixels of the main screen, or with X11 of all together; a usual size if it is unknown."""
     with suppress(OSError, AttributeError):
         if sys.platform == "win32":
             user = ctypes.windll.user32
@@ -31,7 +31,7 @@ def screen_size() -> tuple[int, int]:
 
 
 def answers(display: str) -> bool:
-    """Whether an X server is there.
+    """Whether an X server answers.
 
     Args:
         display: ``:0``, ``host:10.0``.
@@ -52,13 +52,13 @@ def answers(display: str) -> bool:
 
 
 def lets_in() -> bool:
-    """Whether the X server that is there takes us, with the cookie that we have; True where nobody can be asked."""
+    """Whether the X server accepts a connection with our cookie; True if that cannot be tried."""
     try:
         stderr = os.dup(2)
-    except OSError:  # there is none to keep quiet
+    except OSError:  # there is no stderr to silence
         return True
     silent = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 2)  # the library says by itself what we say
+    os.dup2(silent, 2)  # the library would print the error that we report
     try:
         x11 = _x11()
         display = x11.XOpenDisplay(None)

@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from ..stream.choice import Chosen
     from . import Clip
 
-_SHARE = 0.8  # of the time until the next frame that a frame may take; the rest is for decoding and drawing
+_SHARE = 0.8  # part of the time between frames that a frame may take; the rest is for decoding and drawing
 
 
 class Networks:
     """The models that have weights; see `preview.Choice`.
 
     Attributes:
-        own: The model that has weights of the user's own; empty if there are none.
+        own: The model with the user's own weights; empty if there are none.
 
     Args:
         weights: A file of weights for the model ``own``.
         own: ″
-        tuned_for: The kind of input that shipped weights are for; models that have none for it are left out,
-            as with precision int8 are those that have none in 8 bits.
+        tuned_for: The kind of input that shipped weights are for; models without such weights are left out, and
+            with precision int8 those without weights in 8 bits.
         execution: As for `Upscaler`; the batch is one frame.
-        size: That frames get, in place of any scale.
+        size: Size of the output, in place of any scale.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class Networks:
         self._quantized = self._execution.precision == "int8"
 
     def models(self, scale: int | Size) -> tuple[str, ...]:
-        """Names, in the order of the catalogue."""
+        """Names of the models with this scale, in the order of `MODELS`."""
         return tuple(name for name in MODELS if scale in self.scales(name))
 
     def scales(self, model: str) -> tuple[int | Size, ...]:
-        """What a model can be opened at."""
+        """The scales that a model can be opened at, or the size."""
         spec = find_model(model)
         own = model == self.own
         shipped = usable(self._tuned_for, quantized=self._quantized).get(model, ())
@@ -67,7 +67,7 @@ class Networks:
         return scales if self._size is None else (self._size,) * bool(scales)
 
     def open(self, model: str, scale: int | Size) -> Upscaler:
-        """Open one, for one frame at a time.
+        """Open a network for one frame at a time.
 
         Raises:
             VsrError: as `Upscaler` does.
@@ -79,7 +79,7 @@ class Networks:
     def best(self, clip: Clip, scale: int | Size) -> Chosen:
         """The model of the highest PSNR that keeps up with the clip here; the one with the least work if none does.
 
-        What counts is a frame as the player makes it.
+        The time measured is that of a frame as the player makes it.
 
         Raises:
             UsageError: no model has weights at this scale, or none reaches the size.

@@ -1,7 +1,7 @@
-"""Frames to images for a screen: 8 bits of blue, green and red, fast enough for every frame of a film.
+"""Turn frames into images for a screen: 8 bits of blue, green and red, fast enough for every frame of a film.
 
-Matrix, range, depth and chroma siting are the file's; chroma is interpolated linearly, as players do. Samples of HDR
-are shown as they are, without transparency.
+Matrix, range, depth and chroma siting are the file's; chroma is interpolated linearly, as players do. HDR is shown
+without tone mapping; transparency is ignored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..sizes import Size
     from . import Image
 
-_ANY_SCALE = range(1, 257)  # of a draft, which no network limits
+_ANY_SCALE = range(1, 257)  # for a draft, which no network limits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,8 +40,8 @@ class Enlarged:
     Attributes:
         plain: Enlarged by the baseline.
         network: Enlarged by the network.
-        network_seconds: What the network took.
-        display_seconds: What all else took.
+        network_seconds: Seconds that the network took.
+        display_seconds: Seconds that the rest took.
     """
 
     plain: Image
@@ -59,8 +59,8 @@ def enlarge(
         frame: Integer samples.
         upscaler: The network.
         turns: Quarter turns to the left.
-        baseline: Out of `BASELINES`.
-        reuse: What frames before it have left behind in this network.
+        baseline: One of `BASELINES`.
+        reuse: State that earlier frames have left for this network.
 
     Raises:
         VsrError: as `Upscaler.upscale` does.
@@ -76,7 +76,7 @@ def enlarge(
 
 
 def draft(frame: Frame, scale: int | Size, turns: int, baseline: str) -> Image:
-    """Enlarge a frame by a baseline alone; see `enlarge`. Where a size is out of reach, the frame is left as it is."""
+    """Enlarge a frame by a baseline alone; see `enlarge`. If the size cannot be reached, the frame keeps its own."""
     try:
         target = scale if isinstance(scale, int) else scale.of(frame, _ANY_SCALE)
     except UsageError:
@@ -95,9 +95,9 @@ def interpolate(frame: Frame, target: int | Target, baseline: str = "bicubic", c
 
     Args:
         frame: Integer samples.
-        target: How many times larger, or what becomes of the frame.
+        target: How many times larger, or the size and window of the output.
         baseline: "bicubic" (MATLAB's imresize), or "Lanczos" (OpenCV's, of radius 4).
-        chroma_of: The same frame, enlarged by a network of luma, whose chroma is bicubic already.
+        chroma_of: The same frame enlarged by a network of luma, whose bicubic chroma is taken.
     """
     color = frame.color
     if isinstance(target, int):
@@ -130,7 +130,7 @@ def interpolate(frame: Frame, target: int | Target, baseline: str = "bicubic", c
 
 
 def images(*frames: Frame) -> list[Image]:
-    """What a screen shows of frames of one geometry; chroma planes that they share are looked at once.
+    """Images for a screen from frames of one geometry; chroma planes that they share are converted once.
 
     Raises:
         UsageError: a matrix that is not linear.

@@ -1,8 +1,8 @@
-"""What is played, as a value: every event gives the next one. Nothing here waits, and nothing knows of threads.
+"""The state of playback as a value: every event returns the next one. Nothing here waits or uses threads.
 
     seek ─▶ READ ─▶ TAKE ─▶ pending ─▶ ENLARGE ─▶ queue ─▶ displayed
 
-Where the network is slow, a DRAFT of the pending frame is displayed until it is there.
+If the network is slow, a DRAFT of the pending frame is displayed until the network's frame is ready.
 """
 
 from __future__ import annotations
@@ -14,51 +14,51 @@ from .clock import Clock
 from .stages import DecodedFrame, EnlargedFrame, Look, PendingFrame, Seek
 
 AHEAD = 2  # enlarged frames that wait until they are due
-_GRACE = 0.1  # seconds in which a network may still be there before its draft is
-_INSIDE = 1e-4  # seconds added to the position of a frame that is looked for, so that rounding does not miss it
-_USUAL = 1 / 25  # seconds of a frame, where neither it nor the clip says
+_GRACE = 0.1  # seconds that a draft waits for the network's frame
+_INSIDE = 1e-4  # seconds added to the position of a wanted frame, so that rounding does not miss it
+_USUAL = 1 / 25  # seconds of a frame, if neither it nor the clip states any
 
 
 class Task(Enum):
-    """What is to be done next."""
+    """What to do next."""
 
     READ = auto()  # begin to decode at `Playback.seeking`
-    TAKE = auto()  # the next decoded frame
+    TAKE = auto()  # take the next decoded frame
     DRAFT = auto()  # enlarge the first pending frame without the network
-    OPEN = auto()  # the network that is wanted
-    ENLARGE = auto()  # the first pending frame
+    OPEN = auto()  # open the wanted network
+    ENLARGE = auto()  # enlarge the first pending frame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Playback:
-    """What is played; every method gives what is played after an event.
+    """The state of playback; the methods for events return the state after them.
 
     Attributes:
-        wanted: How the clip is to be seen.
+        wanted: How the clip should be shown.
         opened: The network that is open, and the baseline.
-        duration: Of the clip in seconds; 0 if there is no knowing, and no seeking.
-        live: Whether frames come as time passes.
+        duration: Seconds of the clip; 0 if unknown, and then there is no seeking.
+        live: Whether frames come in real time.
         loop: Whether to begin again at the end.
-        frame_rate: Of the clip, in frames per second; 0 if there is no knowing.
+        frame_rate: Frames per second of the clip; 0 if unknown.
         seeking: Where to read from next.
-        target: Where the last seek goes, until its frame is displayed.
-        session: Counts up with every seek and every choice: what was made for another is not displayed.
+        target: Position of the last seek, until its frame is displayed.
+        session: Counts up with every seek and every choice; frames of an earlier session are not displayed.
         pending: Frames to be enlarged, the next one first.
-        draft: The next frame by the baseline alone, until it is there by the network.
+        draft: The next frame by the baseline alone, until the network's is ready.
         queue: Frames to be displayed, the next one first.
-        displayed: The one on the screen.
-        paused: Whether time stands still.
-        steps: Frames that are wanted although it does.
+        displayed: The frame on the screen.
+        paused: Whether playback is paused.
+        steps: Frames to display although it is paused.
         ended: Whether the last frame is decoded.
-        dropped: Frames so far that there was no time for.
-        notice: The last thing that did not work; empty if all is well.
+        dropped: Frames dropped so far for lack of time.
+        notice: The last failure; empty if there is none.
         clock: When frames are due.
         first: The seek whose first frame is not decoded yet.
-        begun: When the clip began on the clock, later with every loop.
-        reached: Where the frame before ended.
-        left_out: The frame before, if it was dropped.
-        gap: Whether frames were dropped since the last one that was not.
-        slow: Whether the network takes longer than the grace; None as long as that is not known.
+        begun: Seconds on the clock at which the clip began; grows with every loop.
+        reached: Position at which the last decoded frame ends.
+        left_out: The last decoded frame, if it was dropped.
+        gap: Whether frames were dropped since the last one that was kept.
+        slow: Whether the network takes longer than the grace; None until that is known.
     """
 
     wanted: Look
@@ -87,7 +87,7 @@ class Playback:
     gap: bool = False
     slow: bool | None = None
 
-    # What is asked of it.
+    # Queries.
 
     @property
     def over(self) -> bool:
@@ -96,21 +96,21 @@ class Playback:
 
     @property
     def settled(self) -> bool:
-        """Whether the network that is wanted is open."""
+        """Whether the wanted network is open."""
         return self.wanted.network == self.opened.network
 
     @property
     def position(self) -> float:
-        """Seconds of the clip that are displayed, or about to be."""
+        """Position in seconds of what is displayed, or about to be."""
         if self.target is not None:
             return self.target
         return self.displayed.pending.decoded.position if self.displayed else 0.0
 
     def to_prepare(self, *, at_end: bool = False) -> Task | None:
-        """What is to be done before the network.
+        """What to do next before the network.
 
         Args:
-            at_end: Whether there is no further frame, which is found out also while time stands still.
+            at_end: Whether there is no further frame; that is taken also while paused.
         """
         if self.seeking is not None:
             return Task.READ
@@ -122,7 +122,7 @@ class Playback:
         return Task.TAKE if self.first is not None or self._goes_on or at_end else None
 
     def to_enlarge(self) -> Task | None:
-        """What is to be done with the network."""
+        """What to do next with the network."""
         if not self.settled:
             return Task.OPEN
         if self.seeking is not None or not self.pending or len(self.queue) >= AHEAD:
@@ -130,7 +130,7 @@ class Playback:
         return Task.ENLARGE if self.pending[0].at_once or self._goes_on else None
 
     def display_at(self, now: float) -> float | None:
-        """When the next frame is to be displayed; None if none is."""
+        """When to display the next frame; None if there is none to display."""
         if self.draft is not None:
             return self.draft.not_before
         if not self.queue:
@@ -148,10 +148,10 @@ class Playback:
     def _may_be_slow(self) -> bool:
         return self.slow is not False or not self.settled
 
-    # What the user does.
+    # Events: what the user does.
 
     def pause(self, paused: bool | None = None) -> Playback:
-        """Stop time, or let it go on; by default the other of the two. At the end, play from the beginning."""
+        """Pause, or go on; toggle by default. At the end, play from the beginning."""
         after = self
         if not paused and self.over:
             after, paused = self._go_to(Seek(0.0)), False
@@ -164,7 +164,7 @@ class Playback:
         )
 
     def seek(self, position: float, *, after: bool = False) -> Playback:
-        """Go to what is seen at ``position`` seconds, as far as the clip goes, or to the frame after that."""
+        """Go to the frame displayed at ``position`` seconds, limited to the clip, or to the frame after it."""
         if not self.duration:
             return self
         return self._go_to(Seek(min(max(0.0, position), self.duration), after))
@@ -173,7 +173,7 @@ class Playback:
         return replace(self._reset(), seeking=seek, target=seek.position, ended=False, steps=0, first=None, gap=False)
 
     def skip(self, seconds: float) -> Playback:
-        """Go so many seconds on from what is displayed, or about to be."""
+        """Go this many seconds forward from what is displayed, or about to be."""
         return self.seek(self.position + seconds)
 
     def step(self, frames: int) -> Playback:
@@ -189,11 +189,11 @@ class Playback:
         return after.seek(self.position - back)
 
     def _step_on(self) -> Playback:
-        """What comes next may have been dropped for lack of time; then it is read again."""
+        """Go to the next frame; if it was dropped for lack of time, it is read again."""
         assert self.displayed is not None
-        if self.live:  # what is now comes next
+        if self.live:  # the newest frame is the next one
             return replace(self, queue=(), steps=self.steps + 1)
-        coming = self.steps + sum(each.pending.at_once for each in self.queue)  # what will be displayed already
+        coming = self.steps + sum(each.pending.at_once for each in self.queue)  # will be displayed anyway
         waiting = [*(each.pending for each in self.queue), *self.pending]
         follows = waiting[coming].follows if coming < len(waiting) else not self.gap
         if self.seeking is None and not follows and self.duration:
@@ -202,7 +202,7 @@ class Playback:
         return replace(self, steps=self.steps + (not self.ended or coming < len(waiting)))
 
     def choose(self, look: Look) -> Playback:
-        """See what is displayed and what follows in another way."""
+        """Show the displayed frame and those that follow in another way."""
         again = [each.pending for each in self.queue]
         shown = self.displayed.pending if self.displayed is not None else None
         if shown is not None and self.target is None and all(p.decoded is not shown.decoded for p in self.pending):
@@ -213,13 +213,13 @@ class Playback:
         return replace(self._reset(), wanted=look, pending=tuple(pending), notice="")
 
     def _reset(self) -> Playback:
-        """Nothing that is being made is waited for."""
+        """Drop all frames in progress."""
         return replace(self, session=self.session + 1, pending=(), draft=None, queue=(), clock=Clock())
 
-    # What has been done.
+    # Events: what has been done.
 
     def read(self) -> Playback:
-        """Reading begins where it was wanted."""
+        """Reading begins at the wanted position."""
         seek = self.seeking
         assert seek is not None
         if seek.loop:
@@ -241,7 +241,7 @@ class Playback:
         return replace(after, pending=(*self.pending, pending), left_out=None, gap=False)
 
     def end(self) -> Playback:
-        """There is no further frame: begin again, or stop at the last one, whether there was time for it or not."""
+        """There is no further frame: begin again, or stop at the last one, even if it was dropped."""
         if self.seeking is not None:
             return self
         if self.loop and self.duration and self.reached > 0:
@@ -253,17 +253,17 @@ class Playback:
         return replace(self, ended=True, first=None, target=None, steps=steps)
 
     def miss(self, frames: int) -> Playback:
-        """Newer frames of a camera took the place of so many; while time stands still, that is no loss."""
+        """Newer frames of a camera have replaced this many; while paused, they do not count as dropped."""
         return self if self.paused else replace(self, dropped=self.dropped + frames)
 
     def enlarge(self, session: int, enlarged: EnlargedFrame, seconds: float | None, now: float) -> Playback:
-        """A frame is there, by the network or as a draft.
+        """A frame is ready, by the network or as a draft.
 
         Args:
-            session: For which it was made; of another one, it is not displayed.
+            session: The session for which it was made; a frame of an earlier one is not displayed.
             enlarged: The frame.
-            seconds: That it took; None for a draft, and for the first one of a network, which may have compiled it.
-            now: When it is there.
+            seconds: Seconds it took; None for a draft, and for a network's first frame, which may have compiled it.
+            now: When it is ready.
         """
         if session != self.session or not self.pending or enlarged.pending.decoded is not self.pending[0].decoded:
             return self
@@ -282,7 +282,7 @@ class Playback:
         )
 
     def open(self, look: Look, failure: str = "") -> Playback:
-        """A network is open, in place of the one before; or it is not, and the one before stays."""
+        """A network was opened and replaces the one before; or it failed, and the one before stays."""
         if not failure:
             return replace(self, opened=look, slow=None)
         if self.wanted.network != look.network:
@@ -295,7 +295,7 @@ class Playback:
             and shown.pending.decoded is self.pending[0].decoded
             and shown.shown.model
         ):
-            return replace(after, pending=self.pending[1:], draft=None)  # what is displayed is the old one's already
+            return replace(after, pending=self.pending[1:], draft=None)  # the frame displayed is the old network's
         return after
 
     def display(self, now: float) -> Playback:

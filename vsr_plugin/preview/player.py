@@ -27,22 +27,22 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _GRAPH = 10.0  # seconds of `Player.times`
-_FPS = 2.0  # seconds that shown_fps looks back
+_FPS = 2.0  # seconds over which shown_fps is measured
 _PATIENCE = 2.0  # seconds to wait for the threads at the end
 
 
 class Player:
-    """Plays a clip for any number of viewers; a context manager. All methods are for any thread.
+    """Plays a clip for any number of viewers; a context manager. All methods may be called from any thread.
 
     Args:
         clip: What is played.
         choice: The networks.
         model: The first one.
-        scale: Its enlargement, or the size that frames get.
+        scale: Its scale, or the size of the output.
         position: Where to begin, in seconds.
-        paused: Whether to wait there.
+        paused: Whether to begin paused.
         loop: Whether to begin again at the end.
-        command: What encodes the clip by a model at a scale; empty if nothing does.
+        command: Returns the command that encodes the clip by a model at a scale; empty if there is none.
         now: Seconds of a clock that only moves forward.
 
     Raises:
@@ -99,7 +99,7 @@ class Player:
     def close(self) -> None:
         """End the threads, close the clip and free the network; harmless when called again.
 
-        A network that takes long for what it is at, or is being built, is not waited for: it ends with its thread.
+        A network that is busy for long, or being built, is not waited for: its thread frees it when it ends.
         """
         with self._changed:
             self._closing = True
@@ -114,7 +114,7 @@ class Player:
             return _recent(self._times, self._now() - _GRAPH)
 
     def wait(self, number: int = 0, timeout: float | None = None) -> DisplayedFrame | None:
-        """Wait for a frame later than ``number``, and give the latest; None if there is none in time.
+        """Wait for a frame later than ``number``, and return the latest; None if there is none in time.
 
         Raises:
             VsrError: the clip cannot be played any further.
@@ -166,18 +166,18 @@ class Player:
             )
 
     def pause(self, paused: bool | None = None) -> None:
-        """Stop time, or let it go on; by default the other of the two. At the end, play from the beginning."""
+        """Pause, or go on; toggle by default. At the end, play from the beginning."""
         with self._changed:
             self._count_missed()
             self._go_on(self._playback.pause(paused))
 
     def seek(self, position: float) -> None:
-        """Go to what is seen at ``position`` seconds, as far as the clip goes."""
+        """Go to the frame displayed at ``position`` seconds, limited to the clip."""
         with self._changed:
             self._go_on(self._playback.seek(position))
 
     def skip(self, seconds: float) -> None:
-        """Go so many seconds on from what is displayed, or about to be."""
+        """Go this many seconds forward from what is displayed, or about to be."""
         with self._changed:
             self._go_on(self._playback.skip(seconds))
 
@@ -188,7 +188,7 @@ class Player:
                 self._go_on(self._playback.step(each))
 
     def choose(self, model: str | None = None, scale: int | None = None, baseline: str | None = None) -> None:
-        """See what is displayed and what follows by another network; what cannot be opened becomes a notice."""
+        """Show the displayed frame and those that follow in another way; a network that fails becomes a notice."""
         with self._changed:
             look = self._playback.wanted
             look = Look(model or look.model, scale or look.scale, baseline or look.baseline)
@@ -204,13 +204,13 @@ class Player:
     def _guard(self, work: Callable[[], None]) -> None:
         try:
             work()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to those who wait
+        except BaseException as error:  # noqa: BLE001 - `wait` raises it
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
 
     def _next(self, ask: Callable[[], Task | None]) -> tuple[Task, Playback] | None:
-        """Wait for something to do; None at the end."""
+        """Wait for the next task; None when the player is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closing or ask())
             task = None if self._closing else ask()
@@ -281,14 +281,14 @@ class Player:
     def _plain(
         self, playback: Playback, scale: int | Size, *, is_draft: bool = False, notice: str = ""
     ) -> EnlargedFrame:
-        """The first pending frame by the baseline alone."""
+        """Enlarge the first pending frame by the baseline alone."""
         pending, baseline = playback.pending[0], playback.wanted.baseline
         plain = draft(pending.decoded.frame, scale, self._clip.turns, baseline)
         shown = DisplayedFrame(0, pending.decoded.position, baseline, "", plain, plain)
         return EnlargedFrame(pending, shown, scale, is_draft=is_draft, notice=notice)
 
     def _made(self, playback: Playback, upscaler: Upscaler, reuse: Reuse) -> EnlargedFrame:
-        """The first pending frame by a network."""
+        """Enlarge the first pending frame by a network."""
         pending, baseline = playback.pending[0], playback.wanted.baseline
         made = enlarge(pending.decoded.frame, upscaler, self._clip.turns, baseline, reuse)
         shown = DisplayedFrame(0, pending.decoded.position, baseline, upscaler.spec.name, made.plain, made.network)
@@ -304,13 +304,13 @@ class Player:
             self._go_on(self._playback.enlarge(playback.session, made, seconds, now))
 
     def _open(self, playback: Playback) -> None:
-        """Open what is wanted, and try it on the next frame, which compiles it; on failure keep what is there."""
+        """Open the wanted network, and try it on the next frame, which compiles it; on failure keep the old one."""
         look, upscaler, reuse = playback.wanted, None, Reuse()
         began = self._now()
         try:
             upscaler = self._choice.open(look.model, look.scale)
             made = self._made(playback, upscaler, reuse) if playback.pending else None
-        except Exception as error:  # noqa: BLE001 - whatever it is, the one that is there works
+        except Exception as error:  # noqa: BLE001 - whatever it is, the old one works
             if not isinstance(error, VsrError):
                 _log.debug("opening %s", look, exc_info=error)
             if upscaler is not None:
@@ -335,14 +335,14 @@ class Player:
                 if self._closing:
                     return
                 if due is not None and due > now:
-                    self._changed.wait(due - now)  # whatever is asked for meanwhile comes first
+                    self._changed.wait(due - now)  # until then, or until anything changes
                 elif due is not None:
                     self._displayed_at.append((now, 0.0))
                     self._go_on(self._playback.display(now))
 
 
 def _recent(times: deque[tuple[float, float]], since: float) -> list[tuple[float, float]]:
-    """What happened since then; the rest is forgotten."""
+    """The entries since then; earlier ones are removed."""
     while times and times[0][0] < since:
         times.popleft()
     return list(times)

@@ -1,7 +1,6 @@
-"""Decoding ahead of what is shown.
+"""Decode ahead of what is shown.
 
-Unlike `stream.buffered`, it stops what is being decoded when the viewer seeks, and keeps only the newest frame of a
-camera.
+Unlike `stream.buffered`, `Reader` stops decoding when the viewer seeks, and keeps only the newest frame of a camera.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ class Reader:
     """Decodes ahead in a thread of its own; of a camera, only the newest frame is kept.
 
     Attributes:
-        missed: Frames that a newer one took the place of.
+        missed: Frames that were replaced by a newer one.
 
     Args:
         clip: What is read.
-        position: From the frame on that is seen there, in seconds.
-        changed: Guards everything here, and is notified of it.
+        position: Where to begin, in seconds: at the frame displayed there.
+        changed: Guards the reader's state, and is notified when it changes.
     """
 
     def __init__(self, clip: Clip, position: float, changed: threading.Condition) -> None:
@@ -45,7 +44,7 @@ class Reader:
 
     @property
     def ready(self) -> bool:
-        """Whether `take` need not wait."""
+        """Whether there is something to take: a frame, an error or the end."""
         return bool(self._decoded) or self._done
 
     @property
@@ -64,7 +63,7 @@ class Reader:
             return None
 
     def close(self) -> None:
-        """Close what is read, unless it is silent: its thread ends with its next frame."""
+        """Close the clip; if no frame comes for now, the thread ends with the next one."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -78,7 +77,7 @@ class Reader:
                     if not self._keep(DecodedFrame(frame, position, time.perf_counter() - began)):
                         return
                     began = time.perf_counter()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to who takes
+        except BaseException as error:  # noqa: BLE001 - `take` raises it
             self._error = error
         finally:
             with self._changed:

@@ -1,7 +1,7 @@
 """The preview as a web page, for machines without a screen: a few files, and one WebSocket with frames and commands.
 
-A viewer gets a frame, acknowledges it, and then gets the latest one: a slow viewer sees fewer frames, a stalled one
-none, and none has more than one of them in memory. All share one player.
+A viewer gets a frame, acknowledges it, and then gets the latest one. A slow viewer sees fewer frames, a stalled one
+none, and each has at most one frame in memory. All share one player.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ _STYLE = "/style.css"
 _FILES = {
     "/": ("index.html", "text/html"),
     "/app.js": ("app.js", "text/javascript"),
-    _STYLE: ("style.css", "text/css"),  # also of the page that refuses
+    _STYLE: ("style.css", "text/css"),  # also for refused.html
 }
 _KEYS = {key: what for key, what in KEYS.items() if key != "q"}  # a tab is closed by its browser
-_COOKIE = "vsr_preview_token"  # and the port, which cookies do not know
+_COOKIE = "vsr_preview_token"  # and the port, since all ports share cookies
 _QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 _STALLED = 60.0  # seconds without an answer after which a viewer is disconnected
-_POLL = 0.25  # seconds between figures while no new frame comes
-_FAREWELL = 1.0  # seconds to tell viewers that it ends
+_POLL = 0.25  # seconds between updates of figures while no new frame comes
+_FAREWELL = 1.0  # seconds to tell viewers that the server ends
 _LARGEST_MESSAGE = 4096  # bytes of a command
 _OK = 200
 _HEADERS = {
@@ -75,7 +75,7 @@ class Server:
         port: 0 for any that is free.
 
     Attributes:
-        url: What to open, token included; after `start`.
+        url: The URL to open, token included; empty before `start`.
     """
 
     def __init__(self, player: Player, host: str = "127.0.0.1", port: int = 8470) -> None:
@@ -100,7 +100,7 @@ class Server:
         """Listen.
 
         Raises:
-            UsageError: the address is not ours, or taken.
+            UsageError: the address is not of this machine, or taken.
         """
         app = web.Application(middlewares=[self._guarded])
         app.router.add_get("/ws", self._talk)
@@ -115,7 +115,7 @@ class Server:
         try:
             loop = asyncio.get_running_loop()
             self._listener = await loop.create_server(self._connections, self._host, self._port)
-        except (OSError, UnicodeError) as error:  # of a name that is none
+        except (OSError, UnicodeError) as error:  # UnicodeError: the name is not valid
             await self._runner.cleanup()
             raise not_listening(self._host, self._port, error) from error
         self._watcher = asyncio.create_task(self._watch())
@@ -128,7 +128,7 @@ class Server:
 
     @property
     def viewers(self) -> int:
-        """How many look at once."""
+        """Number of viewers at present."""
         return len(self._senders)
 
     async def until_shown(self) -> None:
@@ -143,7 +143,7 @@ class Server:
             raise self._failure
 
     async def until_failed(self) -> None:
-        """Wait until the clip cannot be played any further, if ever, and tell everyone why.
+        """Wait until the clip cannot be played any further, if ever, and the viewers have been told why.
 
         Raises:
             VsrError: always.
@@ -156,7 +156,7 @@ class Server:
         raise self._failure
 
     async def stop(self) -> None:
-        """Let everyone go, and close the port."""
+        """Disconnect all viewers, and close the port."""
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
@@ -172,14 +172,14 @@ class Server:
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Whoever has no token, or comes by another site's name, gets nothing."""
+        """Refuse requests without the token, or by another site's name."""
         response = self._refusal(request)
         if response is None:
             assert self._connections is not None
             self._connections.admit(request.protocol)
             try:
                 response = await handler(request)
-            except web.HTTPException as error:  # a path that is none
+            except web.HTTPException as error:  # an unknown path
                 response = web.Response(status=error.status, text=error.text)
         if self._token and request.path == "/" and response.status == _OK:
             response.set_cookie(self._cookie, self._token, httponly=True, samesite="Strict")
@@ -200,7 +200,7 @@ class Server:
         return web.Response(text=_page(name), content_type=kind)
 
     async def _moment(self, request: web.Request) -> web.Response:
-        """What is shown now, without loss: laid out as on the WebSocket, with PNGs, and what to call them."""
+        """What is shown now, without loss: packed as on the WebSocket, as PNGs with their file names."""
         shown = self._latest
         if shown is None:
             return web.Response(status=404, text="Nothing is shown yet.")
@@ -209,12 +209,12 @@ class Server:
         return web.Response(body=body, content_type="application/octet-stream")
 
     async def _watch(self) -> None:
-        """Wait for frames, once for all viewers, who would take a thread each."""
+        """Wait for frames, once for all viewers, who would need a thread each."""
         while self._failure is None:
             number = self._latest.number if self._latest else 0
             try:
                 shown = await asyncio.to_thread(self._player.wait, number, _POLL)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is told to those who look
+            except Exception as error:  # noqa: BLE001 - viewers are told of it
                 self._failure = error
             else:
                 self._latest = shown or self._latest
@@ -222,10 +222,10 @@ class Server:
                 self._news.notify_all()
 
     async def _talk(self, request: web.Request) -> web.StreamResponse:
-        """Send frames to one viewer, and do what they want."""
+        """Send frames to one viewer, and obey its commands."""
         origin = request.headers.get("Origin")
         own = f"{request.scheme}://{request.host}"
-        known = origin is None and self._token  # a program, not a browser; it has shown the token
+        known = origin is None and self._token  # a program, not a browser; it has sent the token
         if origin != own and not known:
             return web.Response(status=403, text="Expected a page of this server.")
         socket = web.WebSocketResponse(max_msg_size=_LARGEST_MESSAGE, heartbeat=20.0, compress=False)
@@ -297,7 +297,7 @@ class Server:
             return self._encoded[1]
 
     def _obey(self, command: dict[str, Any]) -> None:
-        """Do what a viewer wants; what makes no sense is left alone."""
+        """Obey a viewer's command; invalid commands are ignored."""
         player, status = self._player, self._player.status()
         match command:
             case {"do": "pause"}:
@@ -323,7 +323,7 @@ def serve(player: Player, host: str, port: int, say: Callable[[str], None]) -> N
         player: What is played.
         host: As for `Server`.
         port: ″
-        say: Is told the address.
+        say: Called with the URL.
 
     Raises:
         UsageError: as `Server.start`.
@@ -356,7 +356,7 @@ def _page(name: str) -> str:
 
 
 def _refused(request: web.Request, reason: str) -> web.Response:
-    """For a browser, a page; for its scripts, and for other programs, one line."""
+    """A refusal: a page for a browser, one line for its scripts and for other programs."""
     if "text/html" not in request.headers.get("Accept", ""):
         return web.Response(status=403, text=reason)
     return web.Response(status=403, text=_page("refused.html").replace("REASON", reason), content_type="text/html")
@@ -367,7 +367,7 @@ async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
 
 
 def _let_go(request: web.Request, sender: asyncio.Task[None]) -> None:
-    """Cut off a viewer who has stalled, or for whom something broke."""
+    """Disconnect a viewer who has stalled, or whose connection failed."""
     if sender.cancelled() or sender.exception() is None:
         return
     error = sender.exception()
@@ -378,7 +378,7 @@ def _let_go(request: web.Request, sender: asyncio.Task[None]) -> None:
 
 
 def _host(request: web.Request) -> str:
-    """The name that it came by; empty if it is none."""
+    """The host name of a request; empty if it is not valid."""
     try:
         return request.url.host or ""
     except ValueError:
@@ -386,7 +386,7 @@ def _host(request: web.Request) -> str:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """A command, in which every number is a float; empty if it is none."""
+    """Parse a command, with every number as a float; empty if it is not valid."""
     try:
         command = json.loads(text, parse_int=float)
     except (ValueError, RecursionError):
@@ -399,5 +399,5 @@ def _encoded(images: Iterable[Image], kind: str, options: list[int]) -> list[byt
 
 
 def _packed(words: dict[str, Any], files: list[bytes]) -> bytes:
-    """Words as JSON, and files, each with its length in four bytes before it."""
+    """``words`` as JSON, and the files, each preceded by its length in four bytes."""
     return b"".join(struct.pack(">I", len(part)) + part for part in (json.dumps(words).encode(), *files))

@@ -1,4 +1,4 @@
-"""A frame on its way through the player: decoded, pending, enlarged; and how it is to be seen."""
+"""A frame on its way through the player: decoded, pending, enlarged; and how it should be shown."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a clip is seen through.
+    """How a clip is enlarged for display.
 
     Attributes:
         model: The network.
-        scale: Its enlargement, or the size that frames get.
-        baseline: What it is compared with, out of `BASELINES`.
+        scale: Its scale, or the size of the output.
+        baseline: What it is compared with, one of `BASELINES`.
     """
 
     model: str
@@ -30,23 +30,23 @@ class Look:
 
     @property
     def times(self) -> str:
-        """The enlargement or the size, in words."""
+        """The scale or the size, in words."""
         return f"×{self.scale}" if isinstance(self.scale, int) else f"to {self.scale}"
 
     @property
     def network(self) -> tuple[str, int | Size]:
-        """What must be opened for it."""
+        """The network to open."""
         return self.model, self.scale
 
 
 @dataclass(frozen=True, slots=True)
 class Seek:
-    """A place to go to.
+    """A position to go to.
 
     Attributes:
         position: Seconds of the clip.
-        after: Whether the frame after the one that is seen there is meant.
-        loop: Whether the clip begins again, while time goes on.
+        after: Whether to go to the frame after the one displayed there.
+        loop: Whether the clip begins again, while the clock goes on.
     """
 
     position: float
@@ -56,12 +56,12 @@ class Seek:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DecodedFrame:
-    """A frame as it is decoded.
+    """A decoded frame.
 
     Attributes:
         frame: Its samples.
         position: Seconds from the beginning of the clip.
-        seconds: That decoding took.
+        seconds: Seconds that decoding took.
     """
 
     frame: Frame
@@ -75,8 +75,8 @@ class PendingFrame:
 
     Attributes:
         decoded: The frame.
-        due: When, in seconds of the clock; they go on where a loop begins again.
-        at_once: Whether it is displayed as soon as it is there: after a seek, and by another network.
+        due: When to display it, in seconds of the clip, which go on counting when a loop begins again.
+        at_once: Whether it is displayed as soon as it is ready: after a seek, and by another network.
         follows: Whether no frame was dropped before it.
         drafted: Whether it was enlarged without the network.
     """
@@ -90,16 +90,16 @@ class PendingFrame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EnlargedFrame:
-    """A frame that is displayed, or waits for it.
+    """A frame that is displayed, or waits to be.
 
     Attributes:
         pending: The frame.
-        shown: What the viewers get of it.
+        shown: The images for the viewers.
         scale: How many times larger it is, or the size that it has.
-        is_draft: Whether the network's own is to follow.
-        network_ms: What the network took.
-        display_ms: What all else took.
-        notice: Why the network's is missing; empty if it is not.
+        is_draft: Whether the network's frame will follow.
+        network_ms: Milliseconds that the network took.
+        display_ms: Milliseconds that the rest took.
+        notice: Why the network's image is missing; empty if it is not.
         not_before: When it may be displayed.
     """
 

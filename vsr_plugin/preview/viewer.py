@@ -1,4 +1,4 @@
-"""How one viewer sees the frames: which view, where the line is, what of a large frame; and the mouse that moves it."""
+"""How one viewer sees the frames: the view, the split line, the part of a large frame; and how the mouse moves them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from . import DisplayedFrame, Image, Status
 
 _ZOOMS = (2, 4, 8, 16)  # of the loupe
-_NARROWEST = 16  # columns that are drawn, even if a window has less
+_NARROWEST = 16  # columns that are drawn, even if a window has fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +25,9 @@ class Layout:
     """Where an image is on the screen.
 
     Attributes:
-        place: (left, top, width, height) of each of the two images, or the one that is both, on the screen.
-        crop: (left, top, width, height) of what is displayed of an image, in its pixels.
-        count: Images beside each other.
+        place: (left, top, width, height) on the screen, of each of two images side by side or of a single one.
+        crop: (left, top, width, height) of the visible part of an image, in its pixels.
+        count: Number of images side by side.
     """
 
     place: tuple[int, int, int, int]
@@ -49,13 +49,13 @@ class Viewer:
     """What one viewer sees of a frame, and how the mouse changes it.
 
     Attributes:
-        view: Out of `VIEWS`.
+        view: One of `VIEWS`.
         split: Where the baseline ends, 0 to 1 of the width.
-        actual: Whether a pixel of the image is a pixel of the screen; else all of the image is seen.
-        loupe: Whether there is one.
-        zoom: Of the loupe.
-        keys: Whether the keys are listed.
-        figures: Whether there are figures below the image.
+        actual: Whether a pixel of the image is a pixel of the screen; else the whole image is visible.
+        loupe: Whether the loupe is shown.
+        zoom: Magnification of the loupe.
+        keys: Whether the list of keys is shown.
+        figures: Whether the figures below the image are shown.
 
     Args:
         aspect: Width of a pixel of the image over its height.
@@ -66,16 +66,16 @@ class Viewer:
         self.actual = self.loupe = self.keys = False
         self.zoom, self.figures = _ZOOMS[1], True
         self._aspect = aspect
-        self._center = (0.5, 0.5)  # of what is seen of an image, in parts of it
+        self._center = (0.5, 0.5)  # of the visible part of an image, 0 to 1
         self._mouse: tuple[int, int] | None = None
-        self._held = ""  # what the mouse has hold of: the "line", the "bar", the "image"
+        self._held = ""  # what the mouse drags: the "line", the "bar", the "image"
         self._size = (1, 1)  # of all that is drawn
         self._image = (1, 1)  # (columns, rows) of the frame
         self._layout = Layout((0, 0, 1, 1), (0, 0, 1, 1), 1)
 
     @property
     def rows(self) -> int:
-        """Of the time bar and the figures below it, as far as they are wanted."""
+        """Rows of the time bar and, if they are shown, of the figures below it."""
         return STRIP if self.figures else BAR
 
     @property
@@ -102,7 +102,7 @@ class Viewer:
 
         Args:
             shown: The frame.
-            status: What is said of it.
+            status: The figures.
             times: As for `strip`.
             now: ″
             size: (W, H).
@@ -137,16 +137,16 @@ class Viewer:
         return np.concatenate([area, below])[: size[1], : size[0]]
 
     def magnify(self, steps: int) -> None:
-        """Let the loupe, which then is there, magnify more or less."""
+        """Show the loupe; if it is shown already, magnify more or less."""
         place = _ZOOMS.index(self.zoom) + (steps if self.loupe else 0)
         self.loupe, self.zoom = True, _ZOOMS[min(max(0, place), len(_ZOOMS) - 1)]
 
     def next_view(self) -> None:
-        """Take the next of `VIEWS`."""
+        """Change to the next of `VIEWS`."""
         self.view = VIEWS[(VIEWS.index(self.view) + 1) % len(VIEWS)]
 
     def press(self, x: int, y: int) -> float | None:
-        """Take hold of what is there; gives what part of the clip to go to, if any."""
+        """Begin to drag what is there; returns the part of the clip to seek to, 0 to 1, if any."""
         self._mouse = (x, y)
         left, _, width, _ = self._layout.place
         bottom = self._size[1] - self.rows
@@ -159,7 +159,7 @@ class Viewer:
         return self.move(x, y)
 
     def move(self, x: int, y: int, *, held: bool = True) -> float | None:
-        """Move what the mouse has hold of; gives what part of the clip to go to, if any."""
+        """Drag what the mouse holds; returns the part of the clip to seek to, 0 to 1, if any."""
         before, self._mouse = self._mouse or (x, y), (max(0, x), max(0, y))
         if not held:
             self._held = ""
@@ -196,5 +196,5 @@ class Viewer:
 
 
 def _inside(center: float, part: float) -> float:
-    """The center of a part of 0 to 1 that does not stick out."""
+    """Move the center of a part so that the part lies within 0 to 1."""
     return min(max(part / 2, center), 1 - part / 2)

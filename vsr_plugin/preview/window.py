@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_TICK = 0.01  # seconds between looks at keyboard and mouse
-_REFRESH = 0.1  # seconds between figures while no new frame comes
+_TICK = 0.01  # seconds between polls of keyboard and mouse
+_REFRESH = 0.1  # seconds between updates of figures while no new frame comes
 _SKIP = 5.0  # seconds
-_OPENING = 50  # milliseconds that a new window has to come up, before it is resized
-_SETTLED = 0.7  # seconds after which it should be there
-_FPS = 2.0  # seconds that the figures look back
-_OBEYS = 0.3  # seconds until a window has the size that it was given
-_MOST = 0.9  # of the screen that a window may take; the rest is for its frame, and for bars of the desktop
-_TITLE = 20  # rows of its title, about
+_OPENING = 50  # milliseconds that a new window has to open before it is resized
+_SETTLED = 0.7  # seconds after which it should be open
+_FPS = 2.0  # seconds over which the figures are measured
+_OBEYS = 0.3  # seconds until a window has the size that was asked for
+_MOST = 0.9  # part of the screen that a window may take; the rest is for its frame, and for bars of the desktop
+_TITLE = 20  # approximate rows of its title
 # Arrows as X11, Windows and macOS number them.
 _LEFT, _UP = (0xFF51, 0x250000, 63234), (0xFF52, 0x260000, 63232)
 _RIGHT, _DOWN = (0xFF53, 0x270000, 63235), (0xFF54, 0x280000, 63233)
@@ -51,7 +51,7 @@ def show(player: Player, *, folder: Path) -> None:
 
     Args:
         player: What is played.
-        folder: Where `s` saves.
+        folder: Where the key `s` saves.
 
     Raises:
         BackendError: there is no display.
@@ -62,31 +62,31 @@ def show(player: Player, *, folder: Path) -> None:
 
 
 def check_display() -> None:
-    """Find out whether a window can be opened, for OpenCV ends the whole program where it cannot.
+    """Check that a window can be opened, because OpenCV would end the whole program if not.
 
     Raises:
-        BackendError: it cannot.
+        BackendError: no window can be opened.
     """
     if not sys.platform.startswith("linux"):
         return
     if not answers(os.environ.get("DISPLAY", "")) or not lets_in():
         raise BackendError("Expected a display for the window, got none", serve=True)
-    # Both wheels bring an X library of the same name, the first one serves both, and with PyAV's OpenCV waits for ever.
+    # Both wheels bring an X library of the same name. The first one loaded serves both; with PyAV's, OpenCV hangs.
     imported = list(sys.modules)
     if "av" in imported and imported.index("av") < imported.index("cv2"):
         raise BackendError("Expected cv2 imported before av, got av first: import vsr_plugin.preview.window earlier")
 
 
 class Window:
-    """One window; what it shows of the player's frames is its own.
+    """One window, with its own view of the player's frames.
 
     Attributes:
         drawn: Frames that were drawn.
-        missed: Frames that the player displayed, but for which there was no time to draw them.
+        missed: Frames that the player displayed, but that were not drawn for lack of time.
 
     Args:
         player: What is played.
-        folder: Where `s` saves.
+        folder: Where the key `s` saves.
     """
 
     def __init__(self, player: Player, folder: Path) -> None:
@@ -98,14 +98,14 @@ class Window:
         self._screen = screen_size()
         self._full = self._closed = False
         self._shown: DisplayedFrame | None = None
-        self._drawn_at: deque[float] = deque()  # when frames that had not been drawn before were
-        self._draw_seconds = 0.0  # of the latest
-        self._asked = (0, 0)  # (width, height) of the window, as far as we say
+        self._drawn_at: deque[float] = deque()  # when new frames were drawn
+        self._draw_seconds = 0.0  # for the latest frame
+        self._asked = (0, 0)  # (width, height) that we asked for the window
         self._asked_at = 0.0
         self._size = (0, 0)  # of what is drawn
-        self._said = ""  # what came of the last key, until the next one
+        self._said = ""  # the result of the last key, until the next one
         self._drawing = self._stale = self._turned = False
-        self._events: deque[Callable[[], object]] = deque()  # what keys and mouse did while something was drawn
+        self._events: deque[Callable[[], object]] = deque()  # keys, and the mouse while something was drawn
         self._actions: dict[int, Callable[[], object]] = {
             ord(" "): player.pause,
             ord(","): lambda: player.step(-1),
@@ -133,7 +133,7 @@ class Window:
         }
 
     def run(self, seconds: float | None = None) -> None:
-        """Show, until closed, or for so long."""
+        """Show frames until the window is closed, or for this many seconds."""
         end = None if seconds is None else time.monotonic() + seconds
         self._asked = (0, 0)
         cv2.namedWindow(self._name, cv2.WINDOW_NORMAL | cv2.WINDOW_FREERATIO | cv2.WINDOW_GUI_NORMAL)
@@ -161,15 +161,15 @@ class Window:
                 if not self._visible():
                     return
         except cv2.error:
-            if self._visible():  # else its user has closed it in the middle of something
+            if self._visible():  # else the user has closed it meanwhile
                 raise
         finally:
-            with suppress(cv2.error):  # a window that its user has closed
+            with suppress(cv2.error):  # the user has closed the window
                 cv2.destroyAllWindows()
                 cv2.waitKey(1)
 
     def _count(self, passed: int, now: float, seconds: float) -> None:
-        """One of the frames that have passed was drawn."""
+        """Count a frame as drawn, and the others of the ``passed`` ones as missed."""
         self.drawn += 1
         self.missed += passed - 1
         self._draw_seconds = seconds
@@ -180,7 +180,7 @@ class Window:
     def _visible(self) -> bool:
         try:
             return bool(cv2.getWindowProperty(self._name, cv2.WND_PROP_VISIBLE) >= 1)
-        except cv2.error:  # where there is no window left at all
+        except cv2.error:  # there is no window left
             return False
 
     def _draw(self) -> None:
@@ -207,7 +207,7 @@ class Window:
         cv2.imshow(self._name, image.result())
 
     def _window_size(self) -> tuple[int, int]:
-        """(width, height) of what is to be drawn: as large as the window is, or will be as soon as it obeys."""
+        """(width, height) to draw: the size of the window, or the one asked for until the window has it."""
         if self._full or time.monotonic() - self._asked_at > _OBEYS:
             with suppress(cv2.error):
                 _, _, width, height = cv2.getWindowImageRect(self._name)
@@ -216,7 +216,7 @@ class Window:
         return self._asked
 
     def _mend(self) -> None:
-        """Make Qt draw the window, whose first event is now and then lost on a busy screen.
+        """Make Qt draw the window by resizing it: its first event is sometimes lost on a busy screen.
 
         A window that reaches below the edge of the screen is moved up.
         """
@@ -231,7 +231,7 @@ class Window:
         self._asked_at = time.monotonic()
 
     def _status(self) -> Status:
-        """What is said of the player, as far as this window has kept up with it."""
+        """The player's status, with the figures of this window: frames drawn and missed, time, notice."""
         status, now = self._player.status(), time.monotonic()
         return replace(
             status,
@@ -243,14 +243,14 @@ class Window:
 
     def _on_mouse(self, event: int, x: int, y: int, flags: int, _: Any) -> None:
         self._turned |= event == cv2.EVENT_MOUSEWHEEL
-        if self._drawing:  # from the viewer, who must not change meanwhile
+        if self._drawing:  # the viewer is in use and must not change
             self._events.append(partial(self._on_mouse, event, x, y, flags, _))
             return
         if self._shown is None:
             return
         part = None
         if event == cv2.EVENT_MOUSEWHEEL:
-            self._viewer.magnify(1 if flags > 0 else -1)  # the turn of the wheel is in the upper half
+            self._viewer.magnify(1 if flags > 0 else -1)  # the upper half is the turn of the wheel
         elif event == cv2.EVENT_LBUTTONDOWN:
             part = self._viewer.press(x, y)
         else:
@@ -266,9 +266,9 @@ class Window:
             self._stale = True
 
     def _listen(self) -> None:
-        """Hear of keys and the mouse; of keys that have come since the last time, OpenCV keeps one."""
+        """Poll keys and mouse; OpenCV keeps only one of the keys pressed since the last poll."""
         key = cv2.waitKeyEx(1)
-        if self._turned:  # the wheel, which is for the loupe
+        if self._turned:  # the wheel is for the loupe: undo OpenCV's zoom
             self._turned = False
             if reset := find_reset():
                 reset()
@@ -299,7 +299,7 @@ class Window:
         self._player.choose(baseline=BASELINES[place % len(BASELINES)])
 
     def _leave(self) -> None:
-        """Leave the list of keys, or else full screen."""
+        """Close the list of keys, or else leave full screen."""
         if self._viewer.keys:
             self._viewer.keys = False
         elif self._full:
@@ -337,8 +337,8 @@ def save(shown: DisplayedFrame, clip: str, folder: Path) -> list[Path]:
 
     Args:
         shown: The frame.
-        clip: Its name.
-        folder: Where.
+        clip: Name of the clip.
+        folder: Where to write them.
 
     Raises:
         OutputError: they cannot be written.

@@ -1,7 +1,7 @@
-"""The zoom that OpenCV's windows of Qt have of their own: the mouse wheel works it, whatever else it is wanted for.
+"""Undo the zoom of OpenCV's Qt windows: the mouse wheel zooms them, whatever else it is used for.
 
-OpenCV's functions cannot stop or undo it. Its widget has a slot that does, `resetZoom()`, and Qt calls that by name.
-All versions 5 of Qt are binary compatible; with any other one nothing is done.
+OpenCV's functions cannot stop or undo it. Its widget has a slot that does, `resetZoom()`, which Qt can call by name.
+All versions 5 of Qt are binary compatible; with any other version, nothing is done.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import cv2
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_VIEW, _SLOT = b"DefaultViewPort", b"resetZoom()"  # of modules/highgui/src/window_QT.h
+_VIEW, _SLOT = b"DefaultViewPort", b"resetZoom()"  # in modules/highgui/src/window_QT.h
 # Functions of Qt in the wheels of opencv-python, as compilers spell them.
 _QT = "14QtOpenCVPython"
 _VERSION = f"_ZN{_QT}8qVersionEv"
@@ -29,12 +29,12 @@ _INVOKE = 0  # QMetaObject::InvokeMetaMethod
 
 
 def find_reset() -> Callable[[], object] | None:
-    """What ends the zoom of all open windows, to be called in their thread; None where none of them is of Qt 5."""
-    # Lists are returned in different ways by other processors; other systems have windows of their own.
+    """A function that undoes the zoom of all open windows, to be called in their thread; None without Qt 5."""
+    # Other processors return lists in other ways; on other systems, OpenCV's windows do not use Qt.
     if not sys.platform.startswith("linux") or platform.machine() != "x86_64":
         return None
     try:
-        # A library finds what it is linked with, too.
+        # Symbols of the libraries that it is linked with are found, too.
         library = ctypes.CDLL(str(next(Path(cv2.__file__).parent.glob("cv2*.so"))))
         class_name, index_of_slot, metacall = (library[name] for name in (_CLASS_NAME, _INDEX_OF_SLOT, _METACALL))
         all_widgets, version = library[_ALL_WIDGETS], library[_VERSION]
@@ -63,7 +63,7 @@ def _widgets(all_widgets: Callable[[object], object]) -> Iterator[int]:
 
 
 def _meta_object(widget: int) -> int:
-    """What Qt knows of the class of an object, which is what the first of its virtual functions returns."""
+    """The QMetaObject of an object's class, which the first of its virtual functions returns."""
     table = ctypes.c_size_t.from_address(widget).value
     function = ctypes.c_size_t.from_address(table).value
     return int(ctypes.CFUNCTYPE(ctypes.c_size_t, ctypes.c_void_p)(function)(widget))
