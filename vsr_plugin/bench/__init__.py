@@ -1,6 +1,6 @@
-"""What this machine does with a model, beside the machine's own limit and beside what people use instead.
+"""How fast this machine runs a model, next to the machine's own limit and to what people use instead.
 
-`settings` say what to measure; `inference` measures the network and the machine's ceiling, `job` whole files, `peers`
+`Settings` say what to measure; `inference` measures the network and the machine's ceiling, `job` whole files, `peers`
 other programs at the same job; `report` puts all of it together, and `chart` draws it.
 """
 
@@ -25,10 +25,10 @@ class Settings:
     Attributes:
         model: Name.
         scale: Whole number.
-        width: Of the input, in pixels; even, for it is 4:2:0.
+        width: Width of the input, in pixels; even, because of 4:2:0.
         height: ″
         frames: Length of the clip.
-        runs: How often each thing is measured.
+        runs: Number of runs of each measurement.
         weights: A file in place of the shipped weights, as `load_model` takes it.
         execution: As for `Upscaler`.
     """
@@ -49,9 +49,9 @@ class Timing:
 
     Attributes:
         name: What was measured.
-        seconds: Per frame, one for each run.
+        seconds: Seconds per frame, one for each run.
         flops: Floating-point operations a frame needs; 0 if none are counted.
-        bytes: Samples that go in and come out per frame; 0 if not counted.
+        bytes: Bytes of samples read and written per frame; 0 if not counted.
         codec: The encoder at the end; empty if nothing is encoded.
         note: What else must be known to read the figure.
     """
@@ -70,17 +70,17 @@ class Timing:
 
     @property
     def fps(self) -> float:
-        """Frames per second, of the middle run."""
+        """Frames per second of the median run."""
         return 1 / self.median
 
     @property
     def gflops(self) -> float | None:
-        """10⁹ operations per second, of the middle run."""
+        """10⁹ operations per second of the median run."""
         return self.flops / self.median / 1e9 if self.flops else None
 
     @property
     def gigabytes(self) -> float | None:
-        """10⁹ bytes per second, of the middle run."""
+        """10⁹ bytes per second of the median run."""
         return self.bytes / self.median / 1e9 if self.bytes else None
 
 
@@ -89,7 +89,7 @@ class Absent:
     """Something that could not be measured here.
 
     Attributes:
-        name: What.
+        name: What was not measured.
         why: The reason, in a few words.
         remedy: The command that fixes it; empty if there is none.
     """
@@ -101,11 +101,11 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
-    """The most this machine does, measured in the same run.
+    """The most that this machine reaches, measured in the same run.
 
     Attributes:
-        gflops: Of a large matrix product in the network's precision.
-        gigabytes: Per second read and written by a large copy.
+        gflops: 10⁹ operations per second of a large matrix product in the network's precision.
+        gigabytes: 10⁹ bytes per second read and written by a large copy.
     """
 
     gflops: float

@@ -1,4 +1,4 @@
-"""One network through every backend that runs on a device, beside what torch.compile makes of it."""
+"""One network by every backend that runs on a device, and by torch.compile."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def measure_backends(settings: Settings) -> Iterator[Timing | Absent]:
     """Time the network alone, whole frames: the default backend first, plain torch and torch.compile last.
 
     Args:
-        settings: Model, scale, size, runs; device, precision and batch, if they are not to be chosen. A backend that
-            has not the precision takes its default, which is in its note.
+        settings: Model, scale, size, runs; device, precision and batch, unless they are to be chosen here. A backend
+            without the precision takes its default; the note names it.
     """
     device = find_device(settings.execution.device)
     spec, module = inference.load_network(settings)

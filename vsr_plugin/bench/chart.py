@@ -1,4 +1,4 @@
-"""A chart of a report: how many frames per second each way of doing the job makes."""
+"""A chart of a report: the frames per second of each way to do the job."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OURS, _THEIRS = "#2f6fb0", "#a8a8a8"
 
 
 def draw(report: Report, path: Path) -> None:
-    """Write a bar chart; its format is that of the name's suffix.
+    """Write a bar chart in the format of the file name's suffix.
 
     Raises:
         BackendError: matplotlib is not installed.

@@ -1,4 +1,4 @@
-"""Moving detail, made for the purpose: rings that grow finer outwards, and a texture that drifts."""
+"""A generated clip of moving detail: rings that grow finer outwards, and a texture that drifts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RATE = 30
 
 
 def frames(settings: Settings) -> list[Frame]:
-    """The clip as frames, where nothing can decode a file."""
+    """The clip as frames, for use without PyAV."""
     color = ColorSpec(Matrix.BT709, subsampling=(1, 1))
     base = Fraction(1, RATE)
     return [Frame(planes, index, base, color=color) for index, planes in enumerate(clip_planes(settings))]

@@ -1,4 +1,4 @@
-"""What networks make of compressed video: a clip shrunk, compressed, enlarged, and compared with what it was.
+"""How networks enlarge compressed video: a clip is shrunk, compressed, enlarged, and compared with the original.
 
 Beside PSNR and SSIM of every frame, as `evaluation` measures them on luma, and VMAF, *flicker* says how steady the
 result is: the mean difference between the change from one frame to the next in the result and the same change in the
@@ -45,11 +45,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_FORMAT = (8, (1, 1))  # bits and subsampling of what is compressed
+_FORMAT = (8, (1, 1))  # bits and subsampling of the compressed clip
 CRFS = (18, 23, 28, 32)
 _FRAMES = 30  # for the manifest
 _OWN = "own weights"  # in place of what shipped weights are tuned for
-SIGN = "none"  # in place of a CRF, of what is not compressed
+SIGN = "none"  # in place of a CRF, for the clip without compression
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,10 @@ class Row:
     """One way to enlarge the clip, compressed in one way.
 
     Attributes:
-        crf: Of the encoder; None where nothing is compressed.
-        kbps: Of the small clip in kilobits per second; None where nothing is compressed.
+        crf: CRF of the encoder; None if nothing is compressed.
+        kbps: Kilobits per second of the small clip; None if nothing is compressed.
         method: ``bicubic``, ``lanczos``, or the name of a model.
-        tuned_for: The kind of input that the model's weights are for, or that they are the user's own; None for all
-            else.
+        tuned_for: The kind of input that the model's weights are for, or ``own weights``; None for other methods.
         psnr: dB, of luma, a border of the scale cropped; the mean over the frames.
         ssim: ″
         vmaf: 0 to 100; None without libvmaf.
@@ -85,12 +84,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """All of them.
+    """All ways to enlarge a clip, for all ways to compress it.
 
     Attributes:
-        clip: Its name.
-        frames: How many.
-        width: Of the original, which the results are compared with.
+        clip: Name of the clip.
+        frames: Number of frames.
+        width: Width of the original, with which the results are compared.
         height: ″
         scale: Whole number.
         codec: The encoder.
@@ -162,16 +161,16 @@ def measure(
     frames: int = 60,
     execution: Execution | None = None,
 ) -> Study:
-    """Shrink a clip, compress it, enlarge it, and compare it with what it was.
+    """Shrink a clip, compress it, enlarge it, and compare it with the original.
 
     Args:
-        clip: Anything FFmpeg opens; the better it is, the more the figures say.
+        clip: Anything FFmpeg opens; the better its quality, the more the figures mean.
         scale: By how much it is shrunk and enlarged.
         chosen: The models, measured beside bicubic and Lanczos.
-        crfs: Of the encoder; the clip is measured without compression, too.
+        crfs: CRFs of the encoder; the clip is measured without compression, too.
         codec: One of `stream.compression.ENCODERS`.
         preset: Of x264 and x265; medium for None. VP9 has none.
-        frames: How many are taken, from the beginning.
+        frames: Number of frames to take, from the beginning.
         execution: How the networks run.
 
     Raises:
@@ -209,7 +208,7 @@ def figures(clip: Path, model: str, scale: int, weights: Path, tuned_for: str) -
         model: Name.
         scale: One that the model has.
         weights: A file, in place of the shipped weights of its kind.
-        tuned_for: Its kind.
+        tuned_for: The kind of input that it is for.
     """
     color, rate, truth = _read(clip, scale, _FRAMES)
     small = [_shrunk(planes, color, scale) for planes in truth]
@@ -232,7 +231,7 @@ def figures(clip: Path, model: str, scale: int, weights: Path, tuned_for: str) -
 
 
 def _read(clip: Path, scale: int, frames: int) -> tuple[ColorSpec, Fraction, list[Planes]]:
-    """The clip in 4:2:0 at 8 bits, cropped to a size whose small one is even; how to read it; frames per second."""
+    """How to read the clip, its frame rate, and its frames in 8-bit 4:2:0, cropped so that the small size is even."""
     unit = 2 * scale
     source = Source(clip, Selection(frames=frames))
     color, truth = ColorSpec(), []
@@ -258,7 +257,7 @@ def _read(clip: Path, scale: int, frames: int) -> tuple[ColorSpec, Fraction, lis
 
 
 def _shrunk(planes: Planes, color: ColorSpec, scale: int) -> Planes:
-    """Bicubic with antialiasing, and chroma where it belongs beside the smaller luma."""
+    """Shrink planes bicubically with antialiasing, chroma to its siting with the smaller luma."""
     (fy, fx), (oy, ox) = chroma_grid(color)
     # The first small chroma sample lies at (o + 0.5)·scale − 0.5 of large luma; resample puts it in the middle.
     shifts = [(0.0, 0.0)] + 2 * [
@@ -280,7 +279,7 @@ def _options(crf: float, preset: str | None) -> dict[str, str]:
 def _methods(
     chosen: Sequence[Candidate], scale: int, color: ColorSpec, execution: Execution, opened: ExitStack
 ) -> Iterator[tuple[str, str | None, Enlarge]]:
-    """Name, what the weights are tuned for, and what enlarges frames; closed by ``opened``."""
+    """Each method's name, what its weights are tuned for, and its function for frames; ``opened`` closes them."""
     bicubic = opened.enter_context(interpolation("bicubic", scale, execution))
     yield "bicubic", None, _through(bicubic, color)
     yield "lanczos", None, lambda frames: [lanczos(planes, scale) for planes in frames]
@@ -327,7 +326,7 @@ def _row(
 
 
 def _inner(truth: Sequence[Planes], result: Sequence[Planes], scale: int) -> list[tuple[Luma, Luma]]:
-    """Luma of both without a border of the scale."""
+    """Pairs of luma, without a border of ``scale`` samples."""
     inside = (slice(scale, -scale), slice(scale, -scale))
     return [(right[0][inside], made[0][inside]) for right, made in zip(truth, result, strict=True)]
 

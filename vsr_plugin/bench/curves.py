@@ -1,4 +1,4 @@
-"""A chart of a study of compressed video: what each way to enlarge is worth beside bicubic, and how steady it is."""
+"""A chart of a study of compressed video: the PSNR of each way to enlarge above bicubic's, and its flicker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def draw(study: Study, path: Path) -> None:
-    """Write it; its format is that of the name's suffix.
+    """Write the chart in the format of the file name's suffix.
 
     Raises:
         BackendError: matplotlib is not installed.

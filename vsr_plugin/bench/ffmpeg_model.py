@@ -1,4 +1,4 @@
-"""Our networks in the file format of FFmpeg's own inference, for its ``sr`` filter as FFmpeg 4.3 to 6.0 have it.
+"""Our networks in the file format of FFmpeg's own inference, for the ``sr`` filter of FFmpeg 4.3 to 6.0.
 
 A file is: ``FFMPEGDNNNATIVE``; two 32-bit numbers, the version; the layers; the operands; their two counts. A layer is
 its kind, its parameters, and the numbers of its input and output operand. All numbers are little-endian. Kernels lie as
@@ -32,7 +32,7 @@ _INPUT, _OUTPUT, _FLOAT = 1, 2, 1
 
 
 class _Layers(Tracer):
-    """Sees the calls of a module's ``forward``, and nothing inside of what it calls."""
+    """Traces the calls of a module's ``forward``, but not inside the modules that it calls."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""All that is worth knowing of the kernels on a GPU, in under eight minutes, the most telling first."""
+"""Measure, test and profile the kernels on a GPU in under eight minutes, the most useful first."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_SECONDS = 450.0  # of the eight minutes, for what has begun is finished
+_SECONDS = 450.0  # less than eight minutes, because what has begun is finished
 _TEST_SECONDS = 150.0
 _PROFILE_SECONDS = 60.0
-_GRACE = 15.0  # for what is told to end
+_GRACE = 15.0  # for a program to end after a signal
 _TESTS = Path(__file__).parents[2] / "tests" / "kernels"  # in a checkout
 _PROFILED = (
     *("espcn_hopper: ", "espcn_ampere: ", "espcn: ", "fsrcnn_hopper: ", "fsrcnn_ampere: ", "fsrcnn: "),
@@ -39,23 +39,23 @@ _SECTIONS = ("SpeedOfLight", "Occupancy", "WarpStateStats", "MemoryWorkloadAnaly
 
 
 def measure_all(device: torch.device, folder: Path, *, batch: int = 8, runs: int = 5) -> Iterator[KernelReport]:
-    """Measure everything; what is done is written at once, so that nothing is lost if the GPU is.
+    """Measure everything; each result is written at once, so that it is kept if the GPU is lost.
 
-    ``kernels.json`` has our kernels beside their floors and predictions, ``tests.txt`` what the tests on a GPU say,
+    ``kernels.json`` has our kernels beside their floors and predictions, ``tests.txt`` the output of tests on a GPU,
     ``profile-….txt`` what Nsight Compute counts, and ``beside-torch.json`` the kernels beside cuDNN and torch.compile,
     as many of them as there is time for.
 
     Args:
         device: A CUDA device.
-        folder: Where to; made if it is not there. Nothing in it is overwritten.
+        folder: Where to write, new or empty; made if it does not exist.
         batch: Frames of 1920×1080 at once.
-        runs: How often each thing is measured.
+        runs: Number of runs of each measurement.
 
     Yields:
         The two reports.
 
     Raises:
-        UsageError: no CUDA device; a folder that has something in it.
+        UsageError: no CUDA device; a folder that is not empty.
     """
     until = monotonic() + _SECONDS
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -80,7 +80,7 @@ def _test(path: Path, seconds: float) -> None:
         _log.info("the tests are left out: this is no checkout")
         return
     _log.info("tests on the GPU")
-    # Each test is named when it is over: of what is cut off, too, one must know what failed.
+    # Each test is printed when it ends, so that failures are known even if the run is cut off.
     how = ["-o", "addopts=", "-m", "cuda", "-n", "8", "-v", "--tb=short"]
     _run([sys.executable, "-m", "pytest", *how, str(_TESTS)], path, seconds)
 
@@ -105,7 +105,7 @@ def _profile(folder: Path, device: torch.device, until: float) -> None:
 
 
 def _run(command: Sequence[str], path: Path, seconds: float) -> None:
-    """Run a program for so long at most; what it says goes into a file."""
+    """Run a program for at most ``seconds``; its output goes into a file."""
     with (
         path.open("w", encoding="utf-8") as file,
         subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process,  # noqa: S603
@@ -113,7 +113,7 @@ def _run(command: Sequence[str], path: Path, seconds: float) -> None:
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)  # pytest then tells what it knows
+            process.send_signal(signal.SIGINT)  # pytest then prints its results so far
             try:
                 process.wait(_GRACE)
             except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""The network alone, frames through the `Upscaler`, and what the machine could do at best."""
+"""Measure the network alone, frames through the `Upscaler`, and the machine's limits."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from ..models import ModelSpec
     from . import Settings
 
-_REPEATS, _LONGEST = 7, 5.0  # of a frame, and seconds after which fewer are enough
+_REPEATS, _LONGEST = 7, 5.0  # repeats of a frame, and seconds after which fewer are enough
 _BUSY, _LARGEST = 0.02, 8192  # seconds and side of a matrix product that shows how fast the device is
 _LEAST_SECONDS = 0.25  # of a run: shorter ones measure the clock and the scheduler
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """How long ``work`` takes, until the device has nothing left to do."""
+    """Seconds that ``work`` takes, until the device is idle."""
     _finish(device)
     began = perf_counter()
     work()
@@ -41,14 +41,14 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def has_weights(settings: Settings) -> bool:
-    """Whether the model has weights to measure it with; no speed depends on what they are."""
+    """Whether there are weights for the model; speed does not depend on their values."""
     return (
         settings.weights is not None or find_model(settings.model, settings.scale).weights(settings.scale) is not None
     )
 
 
 def load_network(settings: Settings, precision: Precision = "float32") -> tuple[ModelSpec, nn.Module]:
-    """The network to measure: with its weights, or where it has none with random ones, the same each time."""
+    """The network to measure, with its weights; if it has none, with the same random ones each time."""
     quantized = precision == "int8"
     if quantized or has_weights(settings):
         return read_model(settings.model, settings.scale, settings.weights, quantized=quantized)
@@ -86,7 +86,7 @@ def network(settings: Settings, upscaler: Upscaler) -> Timing:
 
 
 def repeat(work: Callable[[], object], device: torch.device, batch: int, runs: int) -> tuple[float, ...]:
-    """Seconds per frame of ``work``, which takes ``batch`` of them: so often per run that the clock can tell."""
+    """Seconds per frame of ``work``, which takes ``batch`` frames and is repeated in each run for `_LEAST_SECONDS`."""
     with tuned_at_once():
         once = min(seconds(work, device) for _ in range(3))  # the first ones warm up
     calls = max(1, round(_LEAST_SECONDS / once))
@@ -121,12 +121,12 @@ def fps(upscaler: Upscaler, frame: Frame) -> float:
 
 
 def ceiling(precision: Precision, device: torch.device, runs: int) -> Ceiling:
-    """The best of several runs of a square matrix product, and of a copy that no cache holds.
+    """The best of several runs of a square matrix product, and of a copy larger than any cache.
 
     Args:
-        precision: Of the matrices.
-        device: Where.
-        runs: How often.
+        precision: Precision of the matrices.
+        device: The device to measure.
+        runs: Number of runs; at least three are made.
     """
 
     def product(n: int) -> Callable[[], object]:
@@ -146,7 +146,7 @@ def ceiling(precision: Precision, device: torch.device, runs: int) -> Ceiling:
         return min(seconds(work, device) for _ in range(max(3, runs)))
 
     with torch.inference_mode():
-        n = 256  # doubled until it keeps the device busy: what some do in a millisecond takes others minutes
+        n = 256  # doubled until it keeps the device busy: a millisecond's work for some takes others minutes
         while (multiply := best(product(n))) < _BUSY and n < _LARGEST:
             n *= 2
         copy = best(lambda: target.copy_(source))

@@ -1,4 +1,4 @@
-"""Whole files: a clip made for the purpose, the job as `vsr encode` does it, and the same job without a network."""
+"""Whole files: a generated clip, the job as `vsr encode` does it, and the same job without a network."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from . import Settings
 
 _AHEAD = 4
-# As `vsr encode` does it by default, and said aloud for the programs that are compared with it.
+# The defaults of `vsr encode`, spelled out for the programs that are compared with it.
 CODEC, CRF, PRESET = "libx264", 17, "medium"
 ENCODING = Encoding(CODEC, CRF, PRESET)
-# As OpenCV's VideoWriter does it, whose builds have no libx264.
+# The codec of OpenCV's VideoWriter, whose builds have no libx264.
 PLAIN_CODEC = "mpeg4"
 
 
@@ -67,12 +67,12 @@ def without_network(clip: Path, output: Path, scale: int) -> float:
 
 
 def plain_encoding(settings: Settings) -> Encoding:
-    """One bit for each pixel of the large frame, which is what VideoWriter asks for."""
+    """One bit for each pixel of the large frame, as VideoWriter requests."""
     return Encoding(PLAIN_CODEC, options={"b": str(settings.width * settings.height * settings.scale**2 * RATE)})
 
 
 def _bicubic(frames: buffered[Frame], scale: int) -> Iterator[Frame]:
-    """Enlarge every plane, with no thought of siting: the least that could stand where the network stands."""
+    """Enlarge every plane, ignoring chroma siting: the least work that could replace the network."""
     with closing(frames):
         for frame in frames:
             large = (F.interpolate(plane[None, None], scale_factor=scale, mode="bicubic") for plane in frame.planes)

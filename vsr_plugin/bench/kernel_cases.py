@@ -1,4 +1,4 @@
-"""Which uses of our kernels are worth a figure."""
+"""The uses of our kernels that are worth measuring."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def start(name: str) -> None:
 
 
 def timed_cases(only: str, device: torch.device | None = None, dtype: torch.dtype = torch.float16) -> list[Any]:
-    """The cases worth a line that have a text in their names.
+    """The cases worth measuring that have a text in their names.
 
     Args:
         only: The text.
-        device: Only those that run there, …
+        device: Only cases that run on this device, …
         dtype: … in this type.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such case.
     """
     timed = [case for case in import_module("vsr_plugin.kernels.cases").CASES if case.timed]
     if device is not None:

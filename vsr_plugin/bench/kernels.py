@@ -1,4 +1,4 @@
-"""Our kernels one by one, beside what the machine could do at best and what torch does, all in the same run."""
+"""Measure our kernels one by one, next to the machine's limits and to torch, all in the same run."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class KernelTiming:
     """One kernel on one kind of input.
 
     Attributes:
-        kernel: Its name.
+        kernel: Name of the kernel.
         case: What is special about this use.
-        seconds: Of a call; the middle of the runs.
-        bytes: What has to be read and written, each once.
-        flops: What has to be computed.
-        floor: Seconds that the machine needs for that at best: for the slower of the two.
-        rivals: Seconds of others for the same work, by name; what could not run is left out.
-        predicted: (least, most) seconds by machine code, if they were asked for and the GPU is one that is known.
+        seconds: Seconds of a call; the median of the runs.
+        bytes: Bytes that have to be read and written, each once.
+        flops: Operations that have to be computed.
+        floor: Seconds that the machine needs for these at best: for the slower of both.
+        rivals: Seconds of others for the same work, by name, without those that could not run.
+        predicted: (least, most) seconds by machine code, if requested and the GPU is a known one.
     """
 
     kernel: str
@@ -60,7 +60,7 @@ class KernelTiming:
 
     @property
     def speedup(self) -> float | None:
-        """How many times as fast as the best of torch's."""
+        """How many times as fast as the fastest rival of torch."""
         others = [seconds for name, seconds in self.rivals.items() if name != "our layers"]
         return min(others) / self.seconds if others else None
 
@@ -70,11 +70,11 @@ class KernelReport:
     """What was measured.
 
     Attributes:
-        device: Its name.
-        versions: Of torch, Triton, CUDA and the driver.
+        device: Name of the device.
+        versions: Versions of torch, Triton, CUDA and the driver.
         size: (batch, height, width) of the inputs.
         precision: Of the arithmetic.
-        ceiling: The machine's own, measured in the same run.
+        ceiling: The machine's limits, measured in the same run.
         timings: One for each case.
     """
 
@@ -107,20 +107,20 @@ def measure_kernels(
     predictions: bool = False,
     until: float = inf,
 ) -> KernelReport:
-    """Time every kernel that is worth it.
+    """Time every kernel that is worth measuring.
 
     Args:
         device: A CUDA device; the CPU where Triton interprets its kernels, which is for tests.
         precision: Of the arithmetic.
         batch: Frames at once.
-        height: Of a frame, before it is enlarged.
+        height: Height of a frame, before it is enlarged.
         width: ″
-        runs: How often each thing is measured.
+        runs: Number of runs of each measurement.
         others: Whether torch, and our layers one by one, are measured, too.
         compiled: Whether torch.compile is among them, which takes minutes.
         only: Part of a kernel's name or of a case's.
         predictions: Whether machine code is counted, too.
-        until: When to begin nothing more, as `time.monotonic` has it; what was not begun is left out.
+        until: Time of `time.monotonic` after which nothing more is begun; the rest is left out.
 
     Raises:
         UsageError: a device that the kernels do not run on; no such kernel.
@@ -147,7 +147,7 @@ def measure_kernels(
                     break
                 try:
                     rivals[name] = _time(rival, device, runs)
-                except Exception as error:  # noqa: BLE001 - whatever keeps another from running is its own affair
+                except Exception as error:  # noqa: BLE001 - a rival may fail in any way
                     _log.info("%s: %s does not run: %s", case.name, name, (str(error).splitlines() or [""])[0])
         floor = max(work.bytes / (ceiling.gigabytes * 1e9), work.flops / (ceiling.gflops * 1e9))
         predicted = _predict(case, work, device, ceiling) if predictions else None
@@ -194,7 +194,7 @@ def _tuned_cudnn() -> Iterator[None]:
 
 
 def _time(work: Callable[[], object], device: torch.device, runs: int) -> float:
-    """Seconds of a call, without the time that Python takes to launch it where a CUDA graph can record it."""
+    """Seconds of a call; on CUDA, by a recorded graph, so that Python's time to launch it does not count."""
     for _ in range(3):
         work()  # compiles, tunes, warms up
     once = inference.seconds(work, device)

@@ -1,4 +1,4 @@
-"""Machine code of NVIDIA's GPUs, disassembled: what each instruction asks of the parts of a multiprocessor."""
+"""Disassembled machine code of NVIDIA's GPUs: how much each instruction uses the parts of a multiprocessor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 _LINE = re.compile(r"\s+/\*([0-9a-f]{4,5})\*/\s+(?:@!?U?P\w+ +)?([A-Z][\w.]*)(.*?);")
 _TARGET = re.compile(r"0x([0-9a-f]+)")
 _PATH = 128  # bytes a clock between registers, shared memory and the level-1 cache
-_LANES = 16  # of special functions, a clock
+_LANES = 16  # lanes of special functions a clock
 _WARP = 32
 _ACCESSES = {"LDG", "STG", "LDS", "STS", "LDL", "STL", "LDGSTS"}
 _SPECIAL = {"MUFU", "I2F", "F2I"}
@@ -19,13 +19,13 @@ _FROM_REGISTERS = re.compile(r"\s*R\d+, R\d+, gdesc")
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What code asks of a multiprocessor.
+    """How much code uses the parts of a multiprocessor.
 
     Attributes:
-        instructions: Of warps.
-        data: Clocks of the path to shared memory and the level-1 cache, if no two lanes meet in a bank.
-        products: Multiplications with a sum, by the matrix units.
-        special: Clocks of the units of tanh, exp, division, and of conversions from and to integers.
+        instructions: Instructions of warps.
+        data: Clocks of the path to shared memory and the level-1 cache, without bank conflicts.
+        products: Multiply-accumulates by the matrix units.
+        special: Clocks of the units for tanh, exp, division, and conversions from and to integers.
     """
 
     instructions: float = 0
@@ -42,13 +42,13 @@ class Demand:
         )
 
     def times(self, count: float) -> Demand:
-        """The same, so many times."""
+        """The demand of ``count`` repetitions."""
         return Demand(self.instructions * count, self.data * count, self.products * count, self.special * count)
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """What a program of a kernel asks for, all of its warps together.
+    """The demand of a program of a kernel, all of its warps together.
 
     Attributes:
         outside: Outside of loops.
@@ -69,7 +69,7 @@ def read(listing: str, warps: int) -> Code:
 
     Args:
         listing: The text.
-        warps: Of a program.
+        warps: Warps of a program.
 
     Raises:
         ValueError: there is no instruction in it.
@@ -86,7 +86,7 @@ def read(listing: str, warps: int) -> Code:
 
 
 def _back(place: int, name: str, rest: str) -> list[int]:
-    """Where a branch goes to, if that is before it. The last one goes to itself: it fills the end of the code."""
+    """The target of a branch, if it is before it. The last branch goes to itself: it fills the end of the code."""
     found = _TARGET.search(rest) if name.split(".")[0] == "BRA" else None
     return [int(found[1], 16)] if found and int(found[1], 16) < place else []
 
@@ -108,5 +108,5 @@ def _demand(name: str, rest: str, warps: int) -> Demand:
 
 
 def _clocks(parts: list[str]) -> int:
-    """Of an access by a warp: one for 32 bits a lane or less, for a lane has a bank's width each clock."""
+    """Clocks of an access by a warp: one for up to 32 bits a lane, which is the width of a bank."""
     return 4 if "128" in parts else 2 if "64" in parts else 1

@@ -1,4 +1,4 @@
-"""How much memory this process and the workers below it have held at most, as Linux counts it."""
+"""The peak memory of this process and of Ray's workers, as Linux counts it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-_EVERY = 0.5  # seconds between two looks at the workers
+_EVERY = 0.5  # seconds between polls of the workers
 _PROCESSES = Path("/proc")
 
 
 class Peaks:
-    """The most memory since it was made.
+    """Peak memory since this object was made.
 
     Attributes:
-        of_worker: Bytes that the largest of Ray's workers has held when they were looked at; 0 without any.
+        of_worker: Peak bytes of the largest of Ray's workers, at the last poll; 0 without workers.
     """
 
     def __init__(self) -> None:
@@ -25,19 +25,19 @@ class Peaks:
             (_PROCESSES / "self/clear_refs").write_text("5")  # proc_pid_clear_refs(5): forget the peak
 
     def look(self, *_: object) -> None:
-        """Look at the workers, which end with their job; called often, it does so only now and then."""
+        """Poll the workers, which end with their job; however often it is called, at most twice a second."""
         if time.monotonic() >= self._due:
             self.of_worker = max(self.of_worker, *map(_held, _workers()), 0)
             self._due = time.monotonic() + _EVERY
 
     @property
     def of_this(self) -> int | None:
-        """Bytes that this process has held; None where the system does not say."""
+        """Peak bytes of this process; None if the system does not report them."""
         return _held("self") or None
 
 
 def _held(process: int | str) -> int:
-    """The peak of a process in bytes; 0 where it is not known."""
+    """The peak of a process in bytes; 0 if unknown."""
     try:
         found = re.search(r"^VmHWM:\s+(\d+) kB", (_PROCESSES / str(process) / "status").read_text(), re.MULTILINE)
     except OSError:

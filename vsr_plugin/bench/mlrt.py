@@ -1,7 +1,7 @@
-"""The filter beside vapoursynth-mlrt-ov, a plugin that runs ONNX files by an OpenVINO of its own.
+"""Compare the filter with vapoursynth-mlrt-ov, a plugin that runs ONNX files with an OpenVINO of its own.
 
-Both get the same network and the same 8-bit 4:2:0 frames, in turns, each in a process of its own: one process holds one
-OpenVINO.
+Both get the same network and the same 8-bit 4:2:0 frames, in turns, each in a process of its own, because a process
+can hold only one OpenVINO.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ..models import find_model, load_model
 from . import Absent, Timing
 
 _NAME = "vapoursynth-mlrt-ov"
-_SIZES = {(320, 180): 120, (960, 540): 24}  # frames that are counted, after those that fill the pipeline
+_SIZES = {(320, 180): 120, (960, 540): 24}  # size → frames to time, after those that fill the pipeline
 _FILLED = 8
-# Noise that moves: of frames that repeat, the filter would compute one.
+# Moving noise: of repeated frames, the filter would compute only one.
 _SOURCE = """
 import numpy as np
 import vapoursynth as vs
@@ -59,7 +59,7 @@ for _ in frames:
     pass
 print((time.perf_counter() - began) / count, (time.process_time() - used) / count)
 """
-# Where that plugin is installed, VapourSynth loads it: our OpenVINO has to be there before.
+# If that plugin is installed, VapourSynth loads it: our OpenVINO has to be loaded before.
 _OURS = _HEAD.format(
     source=_SOURCE,
     before="from vsr_plugin.backends import open_backend\nopen_backend('openvino')",
@@ -80,7 +80,7 @@ clip = core.std.ShufflePlanes([luma, *chroma], [0, 0, 0], vs.YUV)
 
 
 def find_plugin() -> Path | None:
-    """The plugin, where pip or `VSR_OTHER_OPENVINO` puts it."""
+    """The plugin's file, as named by `VSR_OTHER_OPENVINO` or installed by pip."""
     package = find_spec("vapoursynth")
     folders = [Path(place) / "plugins" / "ov" for place in (package and package.submodule_search_locations) or ()]
     named = os.environ.get("VSR_OTHER_OPENVINO")
@@ -89,7 +89,7 @@ def find_plugin() -> Path | None:
 
 
 def measure_beside(runs: int) -> tuple[Timing | Absent, ...]:
-    """Seconds per frame of ESPCN ×2, at each size of the filter and of the plugin; the notes say how busy it is.
+    """Seconds per frame of ESPCN ×2 by the filter and by the plugin, at each size; the notes give the processor time.
 
     Raises:
         BackendError: one of them does not run.
@@ -116,7 +116,7 @@ def measure_beside(runs: int) -> tuple[Timing | Absent, ...]:
 
 
 def _run(script: str, *words: str) -> tuple[float, float]:
-    """Seconds per frame: by the clock, and of the processor."""
+    """Seconds per frame: wall time, and processor time."""
     command = [sys.executable, "-c", script, *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our script
     if done.returncode:

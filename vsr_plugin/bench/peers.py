@@ -1,4 +1,4 @@
-"""What people use instead, at the same job on the same clip: run here and now, or named with what is missing."""
+"""What people use instead, at the same job on the same clip: run here, or listed with what is missing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def compare(clip: Path, settings: Settings, device: torch.device) -> Iterator[Ti
     """Run each of the others on ``clip``, one after the other.
 
     Args:
-        clip: Of ``settings.width`` × ``settings.height``, 8-bit 4:2:0.
+        clip: A clip of ``settings.width`` × ``settings.height``, 8-bit 4:2:0.
         settings: Model, scale, runs.
         device: Where torch runs.
     """
@@ -156,7 +156,7 @@ def _ffmpeg_sr(clip: Path, folder: Path, settings: Settings) -> Timing | Absent:
 
 
 def _intervals(clip: Path, folder: Path, filters: str, count: int) -> Iterator[float]:
-    """Seconds between each frame that leaves the filters and the next: for what takes seconds to a frame."""
+    """Seconds between frames that leave the filters, for filters that take seconds a frame."""
     words = _words(clip, folder, f"{filters},showinfo", "-frames:v", str(count + 1))
     before = None
     with subprocess.Popen([_program(), *words, "-v", "info"], stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
@@ -173,7 +173,7 @@ def _intervals(clip: Path, folder: Path, filters: str, count: int) -> Iterator[f
 
 
 def _convert(clip: Path, folder: Path, filters: str) -> float:
-    """Seconds for the whole of ``clip``."""
+    """Seconds to convert the whole of ``clip``."""
     began = perf_counter()
     _ffmpeg(*_words(clip, folder, filters))
     return perf_counter() - began
@@ -186,7 +186,7 @@ def _words(clip: Path, folder: Path, filters: str, *options: str) -> list[str]:
 
 
 def _ffmpeg_version() -> str | None:
-    """As ffmpeg says it, without the distribution's suffix; None if there is no ffmpeg."""
+    """The version of ffmpeg, without the distribution's suffix; None if there is no ffmpeg."""
     if shutil.which("ffmpeg") is None:
         return None
     found = re.match(r"ffmpeg version ([\w.]+)", _ffmpeg("-version"))
@@ -194,7 +194,7 @@ def _ffmpeg_version() -> str | None:
 
 
 def _ffmpeg(*words: str) -> str:
-    """What the program says; SubprocessError where it fails or takes too long."""
+    """The output of ffmpeg; SubprocessError if it fails or takes too long."""
     done = subprocess.run([_program(), *words], check=True, capture_output=True, text=True, timeout=_PATIENCE)  # noqa: S603
     return done.stdout
 

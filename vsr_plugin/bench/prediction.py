@@ -1,11 +1,11 @@
-"""How long our kernels would take on a GPU that is not here: their machine code, counted.
+"""Predict how long our kernels would take on a GPU that is not here, by counting their machine code.
 
 Every part of a multiprocessor is a queue: it issues four instructions of warps a clock, moves 128 bytes a clock from
 and to shared memory and the level-1 cache, and multiplies and computes special functions at fixed rates. The busiest
 part sets the least time. How much longer it takes depends on how well the programs that share a multiprocessor fill
 each other's pauses: at worst, a program's parts work one after another, and only other programs overlap with them
-(a closed queue of so many customers, solved by mean value analysis: Reiser and Lavenberg, JACM 27, 1980). What misses
-the level-1 cache costs bandwidth here, but no time of waiting; banks are not modelled.
+(a closed queue with a customer for each program, by mean value analysis: Reiser and Lavenberg, JACM 27, 1980). Misses
+of the level-1 cache cost bandwidth here, but no latency; bank conflicts are not modelled.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class Gpu:
     """A GPU by its published figures.
 
     Attributes:
-        name: As people know it.
+        name: Common name.
         architecture: Compute capability, such as 90 for 9.0.
         processors: Multiprocessors.
-        clock: In Hz, that it keeps under load.
-        products: Of float16 with float32 sums, by the matrix units of a multiprocessor, a clock.
+        clock: Clock in Hz that it keeps under load.
+        products: Products of float16 with float32 sums a clock, by the matrix units of a multiprocessor.
         bandwidth: Bytes a second that a copy reads and writes.
-        flops: That a large matrix product reaches, a second.
-        threads: That a multiprocessor holds.
+        flops: Operations a second that a large matrix product reaches.
+        threads: Threads that a multiprocessor holds.
         programs: ″
         shared: Bytes of shared memory of a multiprocessor.
     """
@@ -61,12 +61,12 @@ class Gpu:
 
     def resident(self, warps: int, registers: int, shared: int) -> int:
         """How many programs share a multiprocessor."""
-        # Registers are given out to warps in units of 256, and of shared memory the system keeps 1 KB a program.
+        # Warps get registers in units of 256; the system keeps 1 KB of shared memory for each program.
         by_registers = 65_536 // (-(-registers * 32 // 256) * 256 * warps)
         return min(self.programs, self.threads // 32 // warps, by_registers, self.shared // (shared + 1024))
 
     def clocks(self, demand: Demand) -> dict[str, float]:
-        """How long each part of a multiprocessor works: those that issue, move data, multiply, and compute tanh."""
+        """Clocks that each part of a multiprocessor works: issue, data, matrix units, special functions."""
         return {
             "issue": demand.instructions / _ISSUED,
             "data": demand.data,
@@ -75,7 +75,7 @@ class Gpu:
         }
 
 
-# Of the H200, bandwidth and flops are measured, by a copy and by cuBLAS; of the others they are nine tenths of the
+# For the H200, bandwidth and flops are measured, by a copy and by cuBLAS; for the others, they are nine tenths of the
 # published bandwidth, and the published flops.
 GPUS = (
     Gpu("H200", 90, 132, 1.755e9, 2048, 4.3e12, 790e12, 2048, 32, 233_472),
@@ -86,23 +86,23 @@ GPUS = (
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a kernel would take.
+    """How long a kernel would take, and why.
 
     Attributes:
-        kernel: Its name.
+        kernel: Name of the kernel.
         case: What is special about this use.
         gpu: The GPU's name.
         architecture: Its compute capability.
         steps: How often a program goes through its loop; 1 if it has none.
-        instructions: Of warps, of a program in a step; without a loop, of all of it.
+        instructions: Instructions of a program's warps in a step; without a loop, in all of it.
         clocks: How long a step of a program keeps each part of a multiprocessor busy, by the part's name.
-        registers: Of a thread.
+        registers: Registers of a thread.
         spilled: Bytes of a thread that registers do not hold.
-        shared: Bytes of a program.
+        shared: Bytes of shared memory of a program.
         resident: Programs that share a multiprocessor.
-        products: Multiplications with a sum that the matrix units do in the whole launch, those of padding among them.
+        products: Multiply-accumulates by the matrix units in the whole launch, including those of padding.
         least: Seconds of the whole launch, if the busiest part never waits.
-        most: ″, if parts wait for each other but for what other programs do.
+        most: ″, if a program's parts wait for each other, and only other programs overlap with them.
         floor: Seconds that the GPU needs at best for the same result.
     """
 
@@ -140,9 +140,9 @@ def predict_kernels(
     Args:
         only: Part of a kernel's name or of a case's.
         batch: Frames at once.
-        height: Of a frame, before it is enlarged.
+        height: Height of a frame, before it is enlarged.
         width: ″
-        gpus: For which.
+        gpus: The GPUs to predict for.
 
     Raises:
         BackendError: Triton is not installed.
@@ -169,13 +169,13 @@ def predict_kernels(
 
 
 def predict(case: Any, work: Any, launch: Any, gpu: Gpu) -> Prediction:
-    """What one launch would take.
+    """Predict how long one launch would take.
 
     Args:
         case: The `Case`.
         work: Its `Work`.
-        launch: What it starts: a `Launch`.
-        gpu: On which GPU.
+        launch: The `Launch` that it starts.
+        gpu: The GPU to predict for.
     """
     choice = launch.choices[0]
     compiled = import_module("vsr_plugin.kernels.assembly").assemble(launch, choice, gpu.architecture)
@@ -211,7 +211,7 @@ def predict(case: Any, work: Any, launch: Any, gpu: Gpu) -> Prediction:
 
 
 def _clocks_of_a_program(busiest: float, others: float, programs: int) -> float:
-    """Between the ends of two programs, where so many take turns at the busiest part, by mean value analysis."""
+    """Clocks between the ends of two programs, if ``programs`` take turns at the busiest part; see the module."""
     queue = 0.0
     for count in range(1, programs + 1):
         there = busiest * (1 + queue)

@@ -1,4 +1,4 @@
-"""Whether this machine keeps up: a clip played as in the window, by a network of ours and by OpenCV's dnn."""
+"""Whether the preview keeps up on this machine: a clip is played by a network of ours, and by OpenCV's dnn."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Played:
     """How well a clip was played.
 
     Attributes:
-        name: By what.
-        seconds: That were looked at.
+        name: What played it: backend, device and precision.
+        seconds: Seconds that were measured.
         source_fps: Frames per second of the clip.
         shown_fps: Frames per second that were drawn.
-        dropped: Frames that there was no time to enlarge, or to draw.
+        dropped: Frames that were not enlarged, or not drawn, for lack of time.
         frame_ms: Milliseconds of a frame, from decoded to displayed: the median of the last ten seconds.
         seek_ms: Milliseconds from a seek to its frame: the median of several.
         where: A window, or memory where there is no display.
@@ -61,7 +61,7 @@ class Played:
 
 
 def measure(path: Path, choice: Choice, model: str, scale: int, seconds: float) -> Played:
-    """Play a clip again and again for so long, in a window where there is a display; then seek in it.
+    """Play a clip in a loop for ``seconds``, in a window if there is a display; then seek in it.
 
     Raises:
         VsrError: as `Player` does.
@@ -90,14 +90,14 @@ def measure(path: Path, choice: Choice, model: str, scale: int, seconds: float) 
 
 
 class _Viewer:
-    """Draws everything that is shown, where there is no window."""
+    """Draws all displayed frames in memory, if there is no window."""
 
     def __init__(self, player: Player) -> None:
         self.drawn = self.missed = self._number = 0
         self._player = player
 
     def run(self, seconds: float) -> None:
-        """Draw, for so long."""
+        """Draw for this many seconds."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             shown = self._player.wait(self._number, left)
@@ -122,7 +122,7 @@ def _seek(player: Player, part: float) -> float:
 
 
 def _frame(player: Player, after: int = 0) -> DisplayedFrame:
-    """The next frame that is there by the network."""
+    """The next frame enlarged by the network."""
     while True:
         found = player.wait(after)
         assert found is not None
@@ -135,18 +135,18 @@ class DnnNetworks:
     """Models of luma as OpenCV's dnn module runs them; see `preview.Choice`."""
 
     def models(self, scale: int | Size) -> tuple[str, ...]:
-        """None to switch to."""
+        """No models to switch to."""
         return ()
 
     def scales(self, model: str) -> tuple[int, ...]:
-        """The scales of the catalogue."""
+        """The scales of the model."""
         return tuple(find_model(model).scales)
 
     def open(self, model: str, scale: int | Size) -> Upscaler:
         """Export a model, and read it with OpenCV; at a scale."""
         assert isinstance(scale, int)
         network: Any = _DnnUpscaler(model, scale)
-        return network  # type: ignore[no-any-return] # what a player asks of an upscaler is there
+        return network  # type: ignore[no-any-return] # it has all that a player uses of an upscaler
 
 
 class _DnnUpscaler:
@@ -158,11 +158,11 @@ class _DnnUpscaler:
         self._net = cv2.dnn.readNetFromONNX(np.frombuffer(graph.SerializeToString(), np.uint8))
 
     def target(self, frame: Frame) -> Target:
-        """What becomes of frames of this geometry."""
+        """The output's size for frames of this geometry."""
         return Target(frame.width * self.scale, frame.height * self.scale, (self.scale,))
 
     def stage(self, frames: Iterator[Frame], _: Reuse | None = None) -> Iterator[Frame]:
-        """As that of `Upscaler`; every frame is enlarged."""
+        """As `Upscaler.stage`; every frame is enlarged."""
         return map(self._enlarge, frames)
 
     def _enlarge(self, frame: Frame) -> Frame:
@@ -174,4 +174,4 @@ class _DnnUpscaler:
         return replace(large, planes=(luma, *large.planes[1:]))
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to close."""

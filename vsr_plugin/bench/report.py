@@ -31,13 +31,13 @@ class Report:
 
     Attributes:
         settings: What was asked for.
-        processor: Name of what ran the network.
+        processor: Name of the CPU or GPU that ran the network.
         upscaler: What ran, in words: backend, device, precision, batch, tile.
-        ceiling: The machine's own.
+        ceiling: The machine's limits.
         network: The network alone.
         upscale: Preloaded frames through the `Upscaler`.
-        plain: Decode, bicubic enlargement, encode; None where there is no PyAV, like the next.
-        whole: The whole job.
+        plain: Decode, bicubic enlargement, encode; None without PyAV.
+        whole: The whole job; None without PyAV.
         plain_whole: The whole job with the encoder that OpenCV has; None without ``others``.
         others: What people use instead.
     """
@@ -55,7 +55,7 @@ class Report:
 
     @property
     def own(self) -> tuple[Timing, ...]:
-        """Our own measurements, from the inside outwards."""
+        """Our own measurements, from the network to the whole job."""
         own = (self.network, self.upscale, self.plain, self.whole, self.plain_whole)
         return tuple(timing for timing in own if timing is not None)
 
@@ -131,7 +131,7 @@ def _with_files(settings: Settings, upscaler: Upscaler, *, others: bool) -> Repo
         frames = job.load(clip)
         inference.warm_up(upscaler, frames)
         rounds = []
-        for index in range(settings.runs):  # in turns, so that whatever else the machine does falls on all alike
+        for index in range(settings.runs):  # in turns, so that other work on the machine affects all alike
             _log.info("round %d of %d", index + 1, settings.runs)
             rounds.append(
                 (
@@ -153,7 +153,7 @@ def _with_files(settings: Settings, upscaler: Upscaler, *, others: bool) -> Repo
 
 
 def _report(settings: Settings, upscaler: Upscaler, upscale: tuple[float, ...], frames: list[Frame]) -> Report:
-    """What can be said without files."""
+    """The measurements that need no files."""
     _log.info("the network alone, and the machine's ceiling")
     network = inference.network(settings, upscaler)
     ceiling = inference.ceiling(upscaler.precision, upscaler.device, settings.runs)
@@ -182,14 +182,14 @@ def _others(clip: Path, settings: Settings, device: torch.device) -> Iterator[Ti
 
 
 def warn_if_busy() -> None:
-    """Say so where more programs want to run, averaged over a minute, than there are processors."""
+    """Log a warning if more programs want to run, averaged over a minute, than there are processors."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > (os.cpu_count() or 1):
         _log.warning("this machine is busy with other work (load %.1f): every figure will be worse than it is", load)
 
 
 def processor_name(device: torch.device) -> str:
-    """Of the CPU with its threads, or of the GPU."""
+    """Name of the CPU and its number of threads, or name of the GPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     able = torch.cpu.get_capabilities()

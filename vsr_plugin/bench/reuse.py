@@ -1,4 +1,4 @@
-"""What is gained where little changes from frame to frame: a clip with and without, in turns."""
+"""What `Reuse` gains where little changes from frame to frame: a clip with and without it, in turns."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """One clip, with frames that are decoded before.
+    """The gain on one clip, whose frames are decoded beforehand.
 
     Attributes:
-        frames: How many.
-        width: Of the clip.
+        frames: Number of frames.
+        width: Width of the clip.
         height: ″
-        precision: In what numbers the network ran.
-        share: Of the network's work that was not done.
-        seconds: That each run took.
-        without: That the run without took which came before each.
+        precision: Precision of the network.
+        share: Part of the network's work that was saved.
+        seconds: Seconds of each run.
+        without: Seconds of the run without reuse before each.
     """
 
     frames: int
@@ -57,8 +57,8 @@ def measure_reuse(clip: str, model: str, scale: int, execution: Execution, frame
         model: Name.
         scale: One that it has.
         execution: How it runs.
-        frames: To take at most.
-        runs: How often, after one that is not counted.
+        frames: Number of frames to take at most.
+        runs: Number of runs, after one that is not counted.
 
     Raises:
         UsageError: a clip without frames.

@@ -1,4 +1,4 @@
-"""A chart of a survey: what each model is worth against what it costs, a panel for each scale."""
+"""A chart of a survey: the PSNR of each model against its speed, a panel for each scale."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from .survey import Row, Survey
 
 _MODEL, _ORIGIN, _TEXT = "#2f6fb0", "#a8a8a8", "#303030"
-_APART = 0.055  # of the height of a panel, between one label and the next
+_APART = 0.055  # part of a panel's height between one label and the next
 
 
 def draw(survey: Survey, path: Path) -> None:
-    """Write it; its format is that of the name's suffix.
+    """Write the chart in the format of the file name's suffix.
 
     Raises:
         BackendError: matplotlib is not installed.

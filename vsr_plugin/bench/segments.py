@@ -30,12 +30,12 @@ class Way:
     """One way to make a film, next to the film in one go.
 
     Attributes:
-        name: In words.
-        seconds: That each run took, after one that is not counted.
-        alone: That the run in one go took which came before each.
-        processor: Processor time of each run, over that of the one before; None with workers, which have their own.
+        name: Name of the way.
+        seconds: Seconds of each run, after one that is not counted.
+        alone: Seconds of the run in one go before each.
+        processor: Processor time of each run, over that of the run before; None with workers, whose time is theirs.
             Other work on the machine changes it less than the seconds.
-        memory: Bytes that this process held at most in any run; None where the system does not say.
+        memory: Peak bytes of this process in any run; None if the system does not report them.
         memory_alone: The same, in one go.
         memory_of_worker: The same of the largest worker; 0 without any.
     """
@@ -72,9 +72,9 @@ def measure_segments(
     Args:
         film: The input.
         folder: Where outputs go.
-        settings: The network, and how often.
-        length: Of a segment in seconds.
-        workers: Numbers of them; each needs Ray.
+        settings: The network, and the number of runs.
+        length: Length of a segment in seconds.
+        workers: Numbers of workers; each needs Ray.
 
     Raises:
         UsageError: the film is one segment.

@@ -40,7 +40,7 @@ class Row:
     """One model at one scale.
 
     Attributes:
-        model: Name; bicubic is one.
+        model: Name of the model, or bicubic.
         scale: Whole number.
         psnr: dB, mean over the images.
         ssim: Mean over the images.
@@ -59,18 +59,18 @@ class Row:
 
     @property
     def difference(self) -> float | None:
-        """What it measures above its paper, in dB."""
+        """PSNR measured here minus the paper's, in dB."""
         return None if self.published is None else self.psnr - self.published
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All of them.
+    """All models at all scales.
 
     Attributes:
         benchmark: Name of the images: Set5, Set14, or that of their folder.
-        images: How many.
-        processor: Name of what ran the networks.
+        images: Number of images.
+        processor: Name of the CPU or GPU that ran the networks.
         self_ensemble: Whether each ran eight times, for PSNR and for fps.
         rows: By scale, bicubic first.
     """
@@ -83,7 +83,7 @@ class Survey:
 
     @property
     def scales(self) -> tuple[int, ...]:
-        """Those measured."""
+        """The scales that were measured."""
         return tuple(sorted({row.scale for row in self.rows}))
 
     def as_dict(self) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def measure(data: Path, scales: Sequence[int] = (), *, self_ensemble: bool = Fal
     Args:
         data: Folder of large images.
         scales: Those wanted; all if empty.
-        self_ensemble: Measure with it.
+        self_ensemble: Measure with the self-ensemble.
 
     Raises:
         UsageError: a scale that no model has weights for.

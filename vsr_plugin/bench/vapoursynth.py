@@ -1,7 +1,7 @@
 """What the VapourSynth filter costs beside its network, through vspipe, and what the usual pattern costs.
 
-Every measurement is a script of a few lines that vspipe runs; they find here what stands in for a network, and the
-pattern of filters that call one frame at a time.
+Every measurement is a script of a few lines that vspipe runs. This module has the stand-ins for a network that the
+scripts use, and the usual pattern of filters: one frame in each call.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from ..frames import Frame
 
 BATCH = 8
-PER_FRAME, PER_CALL = 0.001, 0.004  # seconds, of the network that is made of waiting
+PER_FRAME, PER_CALL = 0.001, 0.004  # seconds that the waiting network takes
 _FLOOR = PER_FRAME + PER_CALL / BATCH
 _PATTERN = "one RGBS frame at a time"
-_RGBS = 555745280  # VapourSynth's number, which is imported by the scripts alone
+_RGBS = 555745280  # VapourSynth's number; only the scripts import VapourSynth
 _HEAD = """
 import vapoursynth as vs
 from vsr_plugin.bench import vapoursynth as bench
@@ -82,24 +82,24 @@ _SCRIPTS = {
 
 
 class Idle:
-    """A computer that does nothing at all."""
+    """A `Computer` that does nothing."""
 
     def __call__(self, frames: Sequence[Frame]) -> list[Frame]:
-        """Give back what came."""
+        """Return the same frames."""
         return list(frames)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to free."""
 
 
 class Waiting(Idle):
-    """A computer that takes its time, and so do others on the same device."""
+    """A `Computer` that waits; the frames of all those on one device wait in turn."""
 
     def __init__(self, device: threading.Lock) -> None:
         self._device = device
 
     def __call__(self, frames: Sequence[Frame]) -> list[Frame]:
-        """Wait for what a call takes, and then, alone on the device, for what the frames take."""
+        """Wait for the time of a call and then, alone on the device, for that of the frames."""
         time.sleep(PER_CALL)
         with self._device:
             time.sleep(PER_FRAME * len(frames))
@@ -107,7 +107,7 @@ class Waiting(Idle):
 
 
 def waiting(count: int) -> list[Waiting]:
-    """So many computers on one device."""
+    """This many computers on one device."""
     device = threading.Lock()
     return [Waiting(device) for _ in range(count)]
 
@@ -142,7 +142,7 @@ def one_by_one(clip: Any) -> Any:
 
 
 def measure(runs: int) -> tuple[Timing, ...]:
-    """Seconds per frame of everything, in turns.
+    """Measure the seconds per frame of every script, in turns.
 
     Raises:
         BackendError: there is no vspipe, or it does not find this Python.

@@ -1,7 +1,7 @@
 """`compare`: the same parts of an image or a video through several models, to choose by eye.
 
-`versions` are what is compared, `crop` finds a part and cuts it out, with as much around it as a network sees. `page`
-lays results out as an image, side by side, and `html` writes a web page with a slider.
+`versions` has the models to compare, `crop` finds a part and cuts it out, with as much around it as a network sees.
+`page` lays results out as an image, side by side, and `html` writes a web page with a slider.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ def compare(
         at: The moment, or the first one, in seconds; by default the middle of a video.
         duration: Of a video, in seconds; to the end for None.
         crop: The part, in pixels of the source; by default the one with most detail in the first frame.
-        selection: How frames are decoded and read; which ones is said by ``at`` and ``duration``.
+        selection: How frames are decoded and read; ``at`` and ``duration`` choose them.
         execution: As for `Upscaler`; bicubic runs on its device, too.
         overwrite: Replace an existing output.
         on_progress: Called after each frame.
 
     Returns:
-        What was shown.
+        The part that was shown.
 
     Raises:
         UsageError: a crop that is not inside the image, or a model that lacks the scale.

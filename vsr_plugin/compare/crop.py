@@ -1,4 +1,4 @@
-"""Which part of an image is compared, and cutting it out."""
+"""Choose the part of an image to compare, and cut it out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Crop:
 
     @property
     def right(self) -> int:
-        """The first column behind it."""
+        """The first column to the right of it."""
         return self.x + self.width
 
     @property
@@ -36,7 +36,7 @@ class Crop:
         return self.y + self.height
 
     def check(self, frame: Frame) -> None:
-        """Raise UsageError where it reaches beyond a frame."""
+        """Raise UsageError if it reaches beyond a frame."""
         if self.right > frame.width or self.bottom > frame.height:
             raise UsageError(f"Expected a crop inside of {frame.width}×{frame.height}, got {self}")
 
@@ -49,9 +49,9 @@ def busiest(frame: Frame, width: int, height: int, count: int = 1) -> list[Crop]
 
     Args:
         frame: Any.
-        width: Of each part, in pixels; all of a frame that has fewer.
+        width: Width of each part in pixels, at most that of the frame.
         height: ″
-        count: How many; there are fewer where the frame has no room for them.
+        count: Number of parts; fewer if the frame has no room for them.
     """
     width, height = min(width, frame.width), min(height, frame.height)
     luma = frame.planes[0].to(torch.float32)
@@ -73,8 +73,8 @@ def cut(frame: Frame, crop: Crop, margin: int) -> tuple[Frame, int, int]:
 
     Args:
         frame: What is cut.
-        crop: Inside of it.
-        margin: How far around the crop the window reaches, at least, where the frame does.
+        crop: The part, inside of the frame.
+        margin: Samples around the crop that the window has at least, as far as the frame reaches.
 
     Returns:
         The window; x and y of the crop in it.

@@ -1,4 +1,4 @@
-"""The comparison as one web page that needs nothing else: crops under a slider, and what each version costs."""
+"""The comparison as one web page without other files: crops under a slider, and the time that each version takes."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from .crop import Crop
 
 _CROPS = 4
-_RUNS, _PATIENCE = 5, 0.5  # a model is timed so many times, or seconds
+_RUNS, _PATIENCE = 5, 0.5  # a model is timed this many times, or seconds
 _SHOWN = (640, 400)  # width and height of an enlarged crop, unless another is asked for
 _BASELINES: tuple[Literal["bicubic", "Lanczos"], ...] = ("bicubic", "Lanczos")
-_PLACE = "{}"  # of the data, in the page's script element
+_PLACE = "{}"  # place of the data, in the page's script element
 _MATRICES = {
     Matrix.SMPTE170M: "BT.601",
     Matrix.BT470BG: "BT.601",
@@ -62,16 +62,16 @@ def compare_on_a_page(
 
     Args:
         source: Anything FFmpeg opens.
-        output: What `check_output` found to be right.
+        output: The file to write, checked by `check_output`.
         candidates: In the order in which they are listed.
         scale: One that all of them have.
         at: The moment, in seconds; by default four of a video, spread evenly.
         crop: The part, in pixels of the source; by default the busiest one of every moment, or the four busiest of one.
-        selection: How frames are decoded and read; which ones is said by ``at``.
+        selection: How frames are decoded and read; ``at`` chooses them.
         execution: As for `Upscaler`.
         overwrite: Replace an existing output.
         on_step: Called with what is done next, in words.
-        now: Seconds, by which models are timed.
+        now: Seconds of a clock, to time models with.
 
     Returns:
         The file.
@@ -117,7 +117,7 @@ def compare_on_a_page(
 
 
 def _model(frame: Frame, crop: Crop, upscaler: Upscaler, now: Callable[[], float]) -> dict[str, Any]:
-    """What a model takes for a whole frame, from what it takes for the window around a crop that it has seen before."""
+    """A model's seconds for a whole frame, estimated from those for the window of a crop that it has seen before."""
     window, _, _ = cut(frame, crop, upscaler.spec.overlap[upscaler.scale])
     times: list[float] = []
     while len(times) < _RUNS and sum(times) < _PATIENCE:
@@ -130,7 +130,7 @@ def _model(frame: Frame, crop: Crop, upscaler: Upscaler, now: Callable[[], float
 
 
 def _colors(frame: Frame, assumed: Sequence[str], selection: Selection) -> list[tuple[str, str, str]]:
-    """How samples were read: what, as what, and who says so."""
+    """How samples were read: rows of what, as what, and by which source."""
     color, guessed = frame.color, " ".join(assumed)
 
     def who(asked: object, word: str) -> str:

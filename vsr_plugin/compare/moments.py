@@ -1,4 +1,4 @@
-"""Moments of a video, and how they are called."""
+"""Moments of a video, and their names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def moments(source: str | Path, count: int) -> list[Fraction | None]:
-    """So many moments spread evenly over a video, in seconds; [None] of an image, or where the file does not say."""
+    """``count`` moments spread evenly over a video, in seconds; [None] for an image, or if the length is unknown."""
     probe = Source(source)
     duration, frames = probe.container.duration, probe.expected_frames
     probe.close()
@@ -25,7 +25,7 @@ def moments(source: str | Path, count: int) -> list[Fraction | None]:
 
 
 def clock(source: Source, frame: Frame) -> str:
-    """0:01:02.345 of the source, from its beginning."""
+    """The time of a frame from the beginning of the source, as 0:01:02.345."""
     time = frame.pts * frame.time_base + source.shift - Fraction(source.container.start_time or 0, 1_000_000)
     minutes, seconds = divmod(max(Fraction(0), time), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{float(seconds):06.3f}"

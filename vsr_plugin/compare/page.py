@@ -1,4 +1,4 @@
-"""The page: a title, and panels with their labels, on a dark ground that leaves the eye to the images."""
+"""The page: a title, and panels with their labels, on a dark background."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Page:
     """Lays out panels of one size.
 
     Args:
-        labels: What stands above each panel.
-        width: Of a panel, in pixels, before it is magnified.
+        labels: Text above each panel.
+        width: Width of a panel, in pixels, before it is magnified.
         height: ″
 
     Attributes:
-        zoom: How many pixels of the page a pixel of a panel takes, across and down.
+        zoom: Pixels of the page, across and down, for a pixel of a panel.
         shape: (height, width) of the page, even.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The versions that are compared, and what each makes of a part of a frame."""
+"""The versions to compare, and a part of a frame enlarged by one of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One of those to choose from.
+    """A version to compare.
 
     Attributes:
         model: A name out of `MODELS`.
@@ -40,12 +40,12 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """What stands above its image."""
+        """The text above its image."""
         own = f" ({self.weights.name})" if self.weights else "" if self.tuned_for == CLEAN else f" ({self.tuned_for})"
         return f"{self.model}{'+' if self.self_ensemble else ''}{own}"
 
     def open(self, scale: int, execution: Execution) -> Upscaler:
-        """The model at a scale that it has; whether with the self-ensemble, ``execution`` does not say."""
+        """Open the model at a scale that it has; `self_ensemble` counts, not that of ``execution``."""
         how = replace(execution, self_ensemble=self.self_ensemble)
         return Upscaler(self.model, scale, how, weights=self.weights, tuned_for=self.tuned_for)
 

@@ -1,7 +1,7 @@
 """Networks as files for other programs: `export_file` writes one.
 
-`onnx` and `openvino` write whole networks, `facts` what such a file says of itself; `chain` takes a network apart into
-convolutions, and `glsl` writes them as a shader for mpv and libplacebo.
+`onnx` and `openvino` write whole networks, with metadata from `facts`; `chain` takes a network apart into convolutions,
+and `glsl` writes them as a shader for mpv and libplacebo.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Kind:
     """A kind of file.
 
     Attributes:
-        name: As people write it.
-        module: Of this package; its ``write(network)`` gives the content of each file, by suffix.
-        suffixes: Of its files; the first is the one that programs open.
-        needs: Packages that are no dependencies of ours.
-        whole: Whether it holds any network, in any precision and for one size; else it has one form.
+        name: Name for messages.
+        module: Module of this package, whose ``write(network)`` returns the content of each file, by suffix.
+        suffixes: Suffixes of its files; the first is the one that programs open.
+        needs: Packages it needs that are no dependencies of ours.
+        whole: Whether it holds any network, in any precision or for one size; else only luma in float32, for all sizes.
     """
 
     name: str
@@ -75,8 +75,8 @@ def export_file(
         target: The file to write, or a folder; by default ``espcn_x2.onnx`` in the current folder.
         weights: As for `load_model`.
         tuned_for: ″
-        precision: Of weights: float16 makes a file half as large. ONNX then says that features are float16, too, and
-            only frames float32; in OpenVINO's files, whoever runs the network decides. Not for glsl.
+        precision: Precision of weights: float16 halves the file. In ONNX, features are then float16, too, and only
+            frames float32; with OpenVINO, the program that runs the network decides. Not for glsl.
         size: (width, height) of the only frames that the network takes, one at a time; by default any. Not for glsl.
         overwrite: Replace existing files.
 
@@ -131,7 +131,7 @@ def _checked(
     precision: str,
     size: tuple[int, int] | None,
 ) -> tuple[ModelSpec, Path]:
-    """What is known of the model, and the file to write."""
+    """Check the arguments; return the model's specification, and the file to write."""
     spec = find_model(model, scale)
     if kind not in KINDS:
         raise UsageError(f"Unknown kind of file {kind!r}. Known kinds: {', '.join(KINDS)}")

@@ -1,4 +1,4 @@
-"""A network as a chain of convolutions: what a shader can run."""
+"""A network as a chain of convolutions, which a shader can run."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ class Chain:
         return sum(layer.weight.numel() for layer in self.layers)
 
     def trends(self) -> list[tuple[Tensor, Tensor]]:
-        """Of each layer, how its channels follow the luma of their pixel where the frame is flat: (slopes, offsets).
+        """For each layer, its channels as lines over the luma of their pixel in a flat frame: (slopes, offsets).
 
-        Straight lines, fitted over limited range; the sub-pixels, which are the result, follow it exactly.
+        The lines are fitted over limited range; the sub-pixels, which are the result, follow luma exactly.
         """
         radius = sum(layer.weight.shape[-1] // 2 for layer in self.layers)
         luma = torch.linspace(16 / 255, 235 / 255, 64)
@@ -89,7 +89,7 @@ def chain(name: str, module: nn.Module) -> Chain:
     """Take a network apart; deconvolutions become convolutions to sub-pixels (`SubpixelDeconvolution`).
 
     Args:
-        name: Of the model, for messages.
+        name: Name of the model, for messages.
         module: (N, 1, H, W) luma in [0, 1] → (N, 1, H·scale, W·scale).
 
     Raises:
@@ -115,7 +115,7 @@ def chain(name: str, module: nn.Module) -> Chain:
 
 
 def _add(layers: list[Layer], part: Any) -> bool:
-    """Add a step of the network to the layers; False if a shader has nothing for it."""
+    """Add a step of the network to the layers; False if a shader cannot run it."""
     if isinstance(part, SubpixelDeconvolution):
         part = part.convolution
     if isinstance(part, nn.Conv2d):

@@ -1,4 +1,4 @@
-"""A network that is being exported, and what its file says of it."""
+"""A network to export, and the metadata of its file."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _OUTPUT = "as the input, scale times as high and wide; not clipped"
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A network on its way into a file.
+    """A network to export.
 
     Attributes:
         spec: Of the network.
         module: (N, C, H, W) in [0, 1] → (N, C, H·scale, W·scale), float32 on the CPU.
         scale: ″
-        precision: Of its weights in the file.
+        precision: Precision of its weights in the file.
         size: (width, height) of the only frames that it will take; None for any.
-        tuned_for: The kind of input that its weights, if they are ours, are for; None for others.
+        tuned_for: The kind of input that shipped weights are for; None for other weights.
     """
 
     spec: ModelSpec

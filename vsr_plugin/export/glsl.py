@@ -8,8 +8,8 @@ As in the `Upscaler`, the frame is extended by its mirror image, and the result 
 larger than the frame by a margin on each side, the first layer reads mirrored luma, and the last pass leaves the margin
 out.
 
-Players keep the textures in half floats. So that these round little, a texture holds how far its channels are from what
-they would be where the frame is flat, which is a straight line over the luma of the pixel (`Chain.trends`).
+Players keep the textures in half floats. To keep rounding small, a texture holds the difference of its channels from
+their values in a flat frame, which are a straight line over the luma of the pixel (`Chain.trends`).
 
 The format is described in mpv's manual, under ``--glsl-shaders``; libplacebo reads the same.
 """
@@ -97,12 +97,12 @@ def shader(name: str, chain: Chain, margin: int, about: Sequence[str] = ()) -> s
 
 @dataclass(frozen=True, slots=True)
 class _Textures:
-    """What a layer gives, four channels in each texture, or in each half of one: the left, and then the right.
+    """The output of a layer: four channels in each texture, or in each half of one, the left half first.
 
     Attributes:
         names: Of the textures.
         across: Parts of a texture, 1 or 2.
-        slopes: (channels,) the textures lack slopes · luma + offsets; None where they lack nothing.
+        slopes: (channels,) slopes · luma + offsets is left out of the textures; None if nothing is.
         offsets: (channels,)
     """
 
@@ -113,11 +113,11 @@ class _Textures:
 
     @property
     def bound(self) -> list[str]:
-        """The textures that must be read to know the channels."""
+        """The textures that must be read to get the channels."""
         return [*self.names, *(["LUMA"] if self.slopes is not None else [])]
 
     def texel(self, group: int, at: str) -> str:
-        """Four of the channels, of a pixel of the extended frame that is ``size`` large; ``at`` is its center."""
+        """Four of the channels at a pixel of the extended frame, of size ``size``; ``at`` is the pixel's center."""
         name, part = self.names[group // self.across], group % self.across
         return f"{name}_tex(({at}{f' + vec2(size.x * {part}.0, 0.0)' if part else ''}) * {name}_pt)"
 
@@ -131,7 +131,7 @@ def _header(description: str, textures: Iterable[str], *more: str) -> list[str]:
 def _convolution(
     description: str, layer: Layer, texture: int, source: _Textures, target: _Textures, margin: int
 ) -> str:
-    """The channels of one texture of a layer."""
+    """The pass that computes one texture of a layer."""
     bound = list(dict.fromkeys([*source.bound, "LUMA"]))
     size = (f"WIDTH LUMA.w {2 * margin} + {target.across} *", f"HEIGHT LUMA.h {2 * margin} +")
     lines = _header(description, bound, f"SAVE {target.names[texture]}", *size, "COMPONENTS 4")
@@ -186,7 +186,7 @@ def _products(weight: Tensor, source: _Textures, dx: int, dy: int) -> Iterator[s
 
 
 def _inside(dx: int, dy: int) -> str:
-    """Whether the tap is inside of the extended frame: there are zeros around it."""
+    """The condition that a tap is inside of the extended frame; outside there are zeros."""
     sides = []
     for offset, axis in ((dx, "x"), (dy, "y")):
         if offset < 0:
@@ -238,6 +238,6 @@ def _vector(values: Tensor) -> str:
 
 
 def _numbers(values: Tensor) -> str:
-    """Four literals; what is missing is 0."""
+    """Four literals; missing values are 0."""
     numbers = [*values.tolist(), *[0.0] * (4 - len(values))]
     return ", ".join(repr(float(f"{number:.7g}")) for number in numbers)

@@ -1,4 +1,4 @@
-"""A network with what the `Upscaler` does around it: frames extended by their mirror image, and the result cropped."""
+"""A network with the borders of the `Upscaler`: frames are extended by their mirror image, and the result cropped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Mirrored(nn.Module):
 
     Args:
         network: (N, C, H, W) → (N, C, H·scale, W·scale).
-        margin: By how many samples the frame is extended on each side; it must have as many.
+        margin: Samples by which the frame is extended on each side; it must have as many.
         scale: Of the network.
     """
 

@@ -1,11 +1,11 @@
 """A network as an ONNX file, for ONNX Runtime, OpenCV's dnn, vs-mlrt, chaiNNer and others.
 
 One input and one output of float32 frames, (batch, channels, height, width), as vs-mlrt and OpenVINO's plugin want them
-whatever the precision between; open lengths have names. What a network needs before its first layer, as SRCNN the
-bicubic enlargement, is in the graph, made of convolution and pixel shuffle: OpenCV has no cubic resize as the papers'.
-So is what the `Upscaler` does around it (`Mirrored`).
+in any precision; open lengths have names. Steps before the first layer, such as the bicubic enlargement of SRCNN, are
+in the graph as convolution and pixel shuffle, because OpenCV has no cubic resize like the papers'. The borders of the
+`Upscaler` are in it, too (`Mirrored`).
 
-chaiNNer was not tried: by its source it takes such files, but makes gray images with networks of luma.
+chaiNNer was not tried: according to its source, it takes such files, but makes gray images with networks of luma.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def write(network: Exported) -> dict[str, bytes]:
     """The content of the file; the same bytes for the same network.
 
     Raises:
-        BackendError: a package is not there, or the network cannot be exported.
+        BackendError: a package is missing, or the network cannot be exported.
     """
     import onnx
 
@@ -32,7 +32,7 @@ def write(network: Exported) -> dict[str, bytes]:
     proto, _ = onnx_graph(network.mirrored, spec, network.precision)
     graph = proto.graph
     graph.name = f"{spec.name}_x{scale}"
-    graph.ClearField("value_info")  # others work them out for the shape at hand
+    graph.ClearField("value_info")  # programs infer them for the shape at hand
     _give_float32(graph)
     batch, height, width = ("batch", "height", "width") if network.size is None else (1, *network.size[::-1])
     _shape(graph.input[0], INPUT, [batch, spec.channels, height, width])

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def write(network: Exported) -> dict[str, bytes]:
-    """The content of both files. Weights in float16 say nothing of how the network is computed.
+    """The content of both files. Weights in float16 do not set the precision in which the network is computed.
 
     Raises:
-        BackendError: OpenVINO does not load, or refuses.
+        BackendError: OpenVINO does not load, or refuses the network.
     """
     size = (-1, -1, -1) if network.size is None else (1, *network.size[::-1])
     with tempfile.TemporaryDirectory() as folder:

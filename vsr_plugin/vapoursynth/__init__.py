@@ -6,9 +6,9 @@
     clip = vsr.upscale(clip, model="espcn", scale=3)
     clip.set_output()
 
-Planes go to the network as they are, in blocks of as many frames as it takes at once, and every frame comes back with
-all its properties. Where vapoursynth-mlrt-ov is installed, VapourSynth loads another OpenVINO, and ours cannot be
-loaded: a line says so, and plain torch runs the network.
+Planes go to the network as they are, in blocks of as many frames as it takes at once, and every frame keeps all its
+properties. If vapoursynth-mlrt-ov is installed, VapourSynth loads another OpenVINO, and ours cannot be loaded: a line
+says so, and plain torch runs the network.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ def upscale(
 ) -> vs.VideoNode:
     """Enlarge a clip with a network.
 
-    The network is compiled and tried here, so that what is wrong is said when the script is loaded. When the core is
-    freed, or the last clip that needs it is gone, it is kept for the next clip of the process that asks for the same,
-    as players load a script again for every seek; a clip that asks for another one frees it.
+    The network is compiled and tried here, so that errors are reported when the script is loaded. When the core is
+    freed, or the last clip that needs the network is gone, it is kept for the next clip of the process that asks for
+    it, because players reload a script for every seek; a clip that asks for another network frees it.
 
     Args:
         clip: Progressive, of constant size and format: GRAY, YUV or RGB in integers of 8 to 16 bits; GRAY, YUV444 or
@@ -81,20 +81,20 @@ def upscale(
             `_Range` and `_ChromaLocation` are read from every frame.
             Untagged YUV is BT.709 if at least 1280 wide or more than 576 high, else BT.601; untagged chroma sits left,
             and untagged samples have limited range, but RGB's full, as in VapourSynth's own filters (where
-            ``vsr encode`` takes untagged gray for full). A frame that is asked for out of order is computed alone, but
-            VapourSynth fetches what would follow it, too. Where a frame before this filter fails, the frames that
-            fetch it fail with it: up to ``(num_streams + 1) * batch`` of them, as VapourSynth gives a filter all
-            of its frames or none.
+            ``vsr encode`` takes untagged gray for full). A frame requested out of order is computed alone, but
+            VapourSynth fetches the frames after it, too. If a frame before this filter fails, the frames that
+            fetch it fail with it: up to ``(num_streams + 1) * batch`` of them, because VapourSynth gives a filter
+            all of its frames or none.
         model: A name that ``vsr models`` lists.
         scale: One that the model has; by default 2, or with ``width`` or ``height`` the first that reaches them, or two
             in turn.
-        width: Of the result, larger than the clip unless there is a ``scale``. What the network makes is resampled once
-            before it is rounded, by an antialiased bicubic, and chroma by itself.
-        height: Of the result. If only one of both is given, the other keeps the clip's shape.
-        fit: What is done where ``width`` × ``height`` is another shape than the clip's: "stretch" it, "cover" the size
-            and cut off what is too much, or keep it "inside", where one side may be smaller. The shape of pixels in
-            `_SARNum` and `_SARDen` is adjusted, as by VapourSynth's resizers.
-        src_left: Samples of the clip by which the result begins later, and ends later, as in VapourSynth's resizers.
+        width: Width of the result, larger than the clip unless there is a ``scale``. The network's output is resampled
+            once before it is rounded, by an antialiased bicubic, and chroma by itself.
+        height: Height of the result. If only one of both is given, the other keeps the clip's shape.
+        fit: What to do if ``width`` × ``height`` has another shape than the clip: "stretch" it, "cover" the size and
+            cut off the excess, or keep it "inside", where one side may be smaller. The shape of pixels in `_SARNum`
+            and `_SARDen` is adjusted, as by VapourSynth's resizers.
+        src_left: Samples of the clip by which the result begins and ends later, as in VapourSynth's resizers.
         src_top: ″
         weights: A file of weights in place of the shipped ones.
         tuned_for: Which of the shipped weights: "clean", or "video" for clips that have been compressed.
@@ -102,15 +102,15 @@ def upscale(
         precision: "float32", "float16", "bfloat16" or "int8"; by default the fastest that costs no more than 0.02 dB.
             Clips in single precision are computed in float32, those in half precision in float16 where the backend has
             it.
-        device: "cpu", "cuda" or "cuda:1", or a number: of a CUDA device, or −1 for the CPU. By default the first CUDA
-            device where there is one and the backend uses it, else the CPU; and so is 0.
+        device: "cpu", "cuda" or "cuda:1", or a number: of a CUDA device, or −1 for the CPU. By default, and for 0, the
+            first CUDA device if there is one and the backend uses it, else the CPU.
         num_streams: Blocks that are computed side by side, each with a copy of the network; by default 2: on CUDA one
             is computed while another is copied, and on the CPU, with openvino, each has half of the cores.
         batch: Frames that the network takes at once; by default chosen for the device and the size of the clip.
             "latency" is for previews: one frame at a time on all cores, and nothing is fetched or computed ahead.
-        tile: Input samples a side that the network takes at once, 32 or more; "off" or 0 for whole frames; "auto", the
-            default, for what fits.
-        cache_dir: Where a backend that compiles keeps the result for the next time; others have nothing to keep.
+        tile: Side of a tile in input samples, 32 or more; "off" or 0 for whole frames; "auto", the default, for what
+            fits.
+        cache_dir: Where a backend that compiles keeps the result for the next time; other backends keep nothing.
             By default tensorrt keeps its engines in the user's cache folder, and openvino nothing.
         others: ``model_path``, ``device_index`` and ``batch_size`` are further names of ``weights``, ``device`` and
             ``batch``, as other filters have them.
@@ -120,7 +120,7 @@ def upscale(
         × ``height``; `_Alpha` is enlarged with it.
 
     Raises:
-        vapoursynth.Error: an argument is wrong, or the network does not run; the message says what would do.
+        vapoursynth.Error: an argument is wrong, or the network does not run; the message says what to do.
     """
     try:
         check_clip(clip)
@@ -145,7 +145,7 @@ def upscale(
         with quiet_descriptor(), ExitStack() as opened:
             workers: list[Worker] = []
             for _ in range(count):
-                if workers:  # the others find less memory free, but blocks are of one size
+                if workers:  # later ones find less free memory, but all blocks have one size
                     frames = workers[0].batch
                 frames = frames and min(frames, clip.num_frames)
                 execution = replace(execution, batch=frames)

@@ -1,4 +1,4 @@
-"""The arguments that only the filter has, and those that it has other names or defaults for."""
+"""The arguments that only the filter has, and those with other names or defaults than the library's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..backends import Precision
     from ..sizes import Fit
 
-# What other filters call our arguments: taken here, too.
+# Names that other filters have for our arguments, accepted here, too.
 _ALIASES = {"model_path": "weights", "device_index": "device", "batch_size": "batch"}
 _KNOWN = (
     "model", "scale", "width", "height", "fit", "src_left", "src_top", "weights", "tuned_for", "backend", "precision",
@@ -31,14 +31,14 @@ _PRECISION_OF_FLOATS: dict[int, Precision] = {16: "float16", 32: "float32"}
 
 
 def resolve_aliases(given: dict[str, Any], others: dict[str, object]) -> dict[str, Any]:
-    """The arguments of ours that were given by our names or by others.
+    """The arguments by our names, whether they were given by these or by others.
 
     Args:
         given: Name → value, None if it was not given.
-        others: What was given by names that are not ours.
+        others: Arguments that were given by names that are not ours.
 
     Raises:
-        UsageError: a name that nobody knows, or one thing given twice.
+        UsageError: an unknown name, or an argument given twice.
     """
     for name, value in others.items():
         ours = _ALIASES.get(name)
@@ -60,7 +60,7 @@ def enlargement(
     fit: Fit,
     shift: tuple[float, float],
 ) -> int | Size:
-    """The scale that is asked for, or the size."""
+    """The requested scale, or the size."""
     width, height = size
     if width is None and height is None:
         scale = 2 if scale is None else scale
@@ -99,7 +99,7 @@ def streams(device: str, backend: str, asked: int | None, *, latency: bool) -> t
 
 
 def weights(asked: object) -> Path | None:
-    """The file of weights; None for those that are shipped."""
+    """The file of weights; None for the shipped ones."""
     if asked is None:
         return None
     if not isinstance(asked, str | PathLike) or not Path(asked).is_file():

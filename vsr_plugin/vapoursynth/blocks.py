@@ -1,6 +1,6 @@
 """Which frames are computed together, and when: blocks ahead of a clip that is played, single frames elsewhere.
 
-Nothing here knows VapourSynth: it asks for one frame after the other, mostly in order, and hands in the frames that lie
+Nothing here imports VapourSynth, which requests one frame after the other, mostly in order, and hands in the frames
 around it. Frames are computed by threads of our own, which never wait for VapourSynth.
 """
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
     type Read = Callable[[int], Frame]
 
-# A block that nobody asked for, or came near to, for so many requests is done with: four times the requests of a
-# machine with 16 threads, which come in any order, and more than the places at which a clip is played at once.
+# A block is dropped if so many requests in a row were neither for it nor near it: four times the requests of a machine
+# with 16 threads, which come in any order, and more than the places at which a clip is played at once.
 _MEMORY = 64
-_PLACES = 6  # at which a clip may be played at once, each with all its blocks ahead
-_KEPT = 4  # frames that were handed out, for a filter that asks for them again
+_PLACES = 6  # places at which a clip may be played at once, each with all its blocks ahead
+_KEPT = 4  # the last frames handed out, for a filter that requests them again
 
 
 class Computer(Protocol):
     """Enlarges frames, for one thread at a time."""
 
     def __call__(self, frames: Sequence[Frame]) -> list[Frame]:
-        """Enlarge; as many, in the same order."""
+        """Enlarge frames; return as many, in the same order."""
         ...
 
     def close(self) -> None:
@@ -53,13 +53,13 @@ class _Share(NamedTuple):
 
 @dataclass(slots=True)
 class _Block:
-    """What is known of the frames of a block.
+    """The state of the frames of a block.
 
     Attributes:
-        touched: The last request that was for one of them, or for one of a block shortly before.
-        ahead: Those that are computed, or will be, and were not handed out.
-        given: Those that were.
-        begun: No others are to be computed together.
+        touched: Number of the last request for one of them, or for one of a block shortly before.
+        ahead: Frames that are computed, or will be, and were not handed out.
+        given: Frames that were handed out.
+        begun: Whether the block was computed as a whole; any further frame of it is computed alone.
     """
 
     touched: int = 0
@@ -69,28 +69,28 @@ class _Block:
 
 
 class Blocks:
-    """Hands out enlarged frames by their number, each computed once as long as they are asked for in about their order.
+    """Hands out enlarged frames by their number, each computed once if they are requested roughly in order.
 
-    A frame is part of a playback if its neighbor was asked for shortly before, or the block before its own: its block
-    is computed as a whole, and before anyone waits for it, the following blocks, as many as there are computers, are on
-    their way. Any other frame is computed alone. Blocks are aligned, and leave out what was computed or handed out
-    before. Where a block cannot be computed, its frames are computed alone, so that the error is that of its frame.
+    A frame is part of a playback if its neighbor, or the block before its own, was requested shortly before. Its block
+    is then computed as a whole, and the following blocks, as many as there are computers, are begun before they are
+    requested. Any other frame is computed alone. Blocks are aligned, and leave out frames computed or handed out
+    before. If a block cannot be computed, its frames are computed alone, so that the error is that of its frame.
 
-    Of a block whose frames were all handed out no frame is held, but for a few of the last that were. Other blocks
-    are held until nobody came near to them for a while, or until there are too many: those of six places at which the
-    clip is played, and a few for requests that are late.
+    If all frames of a block were handed out, none of them is held, except for the last few. Other blocks are held until
+    no request came near them for a while, or until there are too many: those of six places at which the clip is played,
+    and a few for requests that are late.
 
     `get` is for one thread at a time.
 
     Attributes:
-        close: Waits for what is being computed, drops the rest, ends the threads and closes the computers. Called from
-            any thread, and by itself when nobody has these blocks any more.
+        close: Waits for frames being computed, drops the rest, ends the threads and closes the computers. May be called
+            from any thread; called by itself when these blocks are garbage-collected.
 
     Args:
-        computers: As many blocks are computed side by side.
+        computers: As many as blocks are to be computed side by side.
         block: Frames in a block.
         length: Frames in the clip.
-        ahead: Blocks that are begun before they are asked for; by default as many as there are computers.
+        ahead: Blocks that are begun before they are requested; by default as many as there are computers.
     """
 
     def __init__(self, computers: Sequence[Computer], block: int, length: int, ahead: int | None = None) -> None:
@@ -109,18 +109,18 @@ class Blocks:
 
     @property
     def window(self) -> int:
-        """How many frames, from the first of its block on, `get` may read."""
+        """Number of frames that `get` may read, from the first of its block on."""
         return (self._ahead + 1) * self._block
 
     def get(self, number: int, read: Read) -> Frame:
-        """Give a frame, enlarged.
+        """Return a frame, enlarged.
 
         Args:
-            number: Of the frame.
-            read: Gives a frame of the block and of the `window` that begins with it; called here and now.
+            number: Number of the frame.
+            read: Returns a frame of the `window` that begins with the block; called only during this call.
 
         Raises:
-            VsrError: this frame cannot be read or computed; another attempt is made when it is asked for again.
+            VsrError: this frame cannot be read or computed; another attempt is made when it is requested again.
         """
         self._requests += 1
         first = number - number % self._block
@@ -132,7 +132,7 @@ class Blocks:
         block = self._touch(first)
         if number in self._kept:
             return self._kept[number]
-        if number in block.given:  # asked for again: so is, probably, what comes after it
+        if number in block.given:  # requested again: so, probably, are the next ones
             self._forget_given(first)
         if number not in block.ahead:
             self._begin(first, block, read, number, together=playing)
@@ -150,7 +150,7 @@ class Blocks:
         return block is not None and number in block.given
 
     def _touch(self, first: int) -> _Block:
-        """The block that begins there, now the last to be dropped; drops those that nobody came near to."""
+        """The block that begins at ``first``, now the last to be dropped; drops blocks without recent requests."""
         block = self._blocks.setdefault(first, _Block())
         block.touched = self._requests
         self._blocks.move_to_end(first)
@@ -159,7 +159,7 @@ class Blocks:
         return block
 
     def _held(self) -> list[int]:
-        """The first frames of the blocks that hold frames; that of the next to be dropped is the first."""
+        """The first frames of the blocks that hold frames, in the order in which they are dropped."""
         return [begin for begin, block in self._blocks.items() if block.ahead]
 
     def _forget_given(self, first: int) -> None:
@@ -171,20 +171,20 @@ class Blocks:
     def _look_ahead(self, first: int, read: Read) -> None:
         for begin in range(first + self._block, min(first + self.window, self._length), self._block):
             if begin not in self._blocks and len(self._held()) >= self._limit:
-                return  # what is waited for at other places is worth more
+                return  # frames awaited at other places are worth more
             self._begin(begin, self._touch(begin), read)
 
     def _begin(
         self, first: int, block: _Block, read: Read, wanted: int | None = None, *, together: bool = True
     ) -> None:
-        """Have the frames of a block computed that are not yet, or ``wanted`` alone, which only must be readable."""
+        """Begin to compute the missing frames of a block, or ``wanted`` alone; only ``wanted`` must be readable."""
         if wanted is not None and (block.begun or not together):
             self._submit(block, {wanted: read(wanted)})
         elif not block.begun:
             frames = {} if wanted is None else {wanted: read(wanted)}
             for number in range(first, min(first + self._block, self._length)):
                 if number not in block.ahead and number not in block.given and number != wanted:
-                    with suppress(VsrError):  # said when it is asked for
+                    with suppress(VsrError):  # reported when it is requested
                         frames[number] = read(number)
             self._submit(block, dict(sorted(frames.items())))
             block.begun = True
@@ -201,7 +201,7 @@ class Blocks:
         block.ahead.update((number, _Share(future, place, alone)) for place, number in enumerate(frames))
 
     def _result(self, number: int, block: _Block, read: Read) -> Frame:
-        """Wait for a frame that is ahead, and take it out."""
+        """Wait for a frame of ``ahead``, and take it out."""
         share = block.ahead.pop(number)
         try:
             return share.future.result()[share.place]
@@ -211,7 +211,7 @@ class Blocks:
             block.ahead = {other: its for other, its in block.ahead.items() if its.future is not share.future}
             if share.alone or not isinstance(error, VsrError):
                 raise
-        self._submit(block, {number: read(number)})  # and so will those that were to be computed with it
+        self._submit(block, {number: read(number)})  # alone, as later those that were to be computed with it
         return self._result(number, block, read)
 
 
@@ -226,7 +226,7 @@ def _compute(idle: SimpleQueue[Computer], frames: list[Frame]) -> list[Frame]:
 def _close(pool: ThreadPoolExecutor, computers: Sequence[Computer]) -> None:
     try:
         pool.shutdown(wait=True, cancel_futures=True)
-    except RuntimeError:  # a thread of the pool cannot wait for itself, if that is where garbage is collected
+    except RuntimeError:  # a thread of the pool in which garbage is collected cannot wait for itself
         threading.Thread(target=_close, args=(pool, computers)).start()
         return
     for computer in computers:

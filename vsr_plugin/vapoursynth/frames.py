@@ -1,4 +1,4 @@
-"""Between VapourSynth's frames and ours: formats, the tags that say how to read them, planes, alpha."""
+"""Convert between VapourSynth's frames and ours: formats, the tags that say how to read them, planes, alpha."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _FORMATS = "8 to 16 bits, or GRAY, YUV444 and RGB in half or single precision"
 
 
 def check_clip(clip: object) -> None:
-    """Refuse what is not a clip of a constant format that we read.
+    """Check that something is a clip of a constant format that we read.
 
     Raises:
-        UsageError: the clip, its format or its size.
+        UsageError: it is not a clip, or its format or size is wrong.
     """
     if not isinstance(clip, vs.VideoNode):
         raise UsageError(f"Expected a video clip, got {type(clip).__name__}: pass what a source filter gives")
@@ -41,7 +41,7 @@ def check_clip(clip: object) -> None:
         known = 8 <= form.bits_per_sample <= 16
     if form.color_family not in (vs.GRAY, vs.YUV, vs.RGB) or not known:
         raise UsageError(f"Expected a clip of {_FORMATS}, got {form.name}: convert it with resize.Bicubic")
-    if getattr(clip, "gpu_resident", False):  # which R80 brought
+    if getattr(clip, "gpu_resident", False):  # since R80
         raise UsageError("Expected a clip in main memory, got one on a GPU: download it first")
 
 
@@ -54,10 +54,10 @@ def blank(clip: vs.VideoNode) -> Frame:
 
 
 def read(frame: vs.VideoFrame, number: int) -> Frame:
-    """See a frame of VapourSynth as ours: the planes are its memory, and keep it.
+    """Make a frame of ours from one of VapourSynth: the planes are views of its memory, and keep it alive.
 
     Raises:
-        UsageError: the frame holds two fields, or an `_Alpha` that does not go with it.
+        UsageError: the frame holds two fields, or an `_Alpha` that does not match it.
     """
     props = frame.props
     fields = _tag(props, "_FieldBased") or 0
@@ -87,7 +87,7 @@ def write(large: Frame, source: vs.VideoFrame, pixels: Fraction = Fraction(1)) -
     Args:
         large: The enlarged frame.
         source: The frame that it comes from.
-        pixels: By how much a pixel has become wider than high, for `_SARNum` and `_SARDen`.
+        pixels: Change of a pixel's width over its height, for `_SARNum` and `_SARDen`.
     """
     frame = vs.core.create_video_frame(source.format, large.width, large.height)
     for index in range(source.format.num_planes):
@@ -107,7 +107,7 @@ def write(large: Frame, source: vs.VideoFrame, pixels: Fraction = Fraction(1)) -
 
 
 def _tag(props: vs.FrameProps, name: str) -> int | None:
-    """What a frame says, in a number; None if in none, or in several, which no filter of VapourSynth writes."""
+    """A property that is one number; None for none, or for several, which no filter of VapourSynth writes."""
     value = props.get(name)
     return value if isinstance(value, int) else None
 
@@ -142,5 +142,5 @@ def _plane(frame: vs.VideoFrame, index: int, dtype: torch.dtype) -> torch.Tensor
     stride = frame.get_stride(index)
     height, width = frame[index].shape
     memory = (ctypes.c_uint8 * (stride * height)).from_address(frame.get_read_ptr(index).value)
-    memory.frame = frame  # which must live as long as the tensor does
+    memory.frame = frame  # must live as long as the tensor does
     return torch.frombuffer(memory, dtype=dtype).view(height, -1)[:, :width]

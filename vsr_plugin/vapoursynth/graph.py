@@ -1,4 +1,4 @@
-"""The nodes of the filter, and what runs behind them."""
+"""The nodes of the filter, and their callback."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _LONGEST = 2**31 - 1  # frames in a clip
 
 
 class Error(vs.Error):  # type: ignore[misc] # VapourSynth's types are not known to mypy
-    """A sentence for the user of vspipe from a callback: to an error with a traceback VapourSynth adds it."""
+    """An error of a callback, without a traceback, which VapourSynth would add to the message for the user."""
 
     __module__ = "vapoursynth"
     __traceback__ = property(lambda _: None, lambda *_: None)
 
 
 def sentence(error: VsrError) -> str:
-    """The same in the words of VapourSynth's filters."""
+    """The message of an error in the style of VapourSynth's filters."""
     text = str(error)
     return f"vsr.upscale: {text[0].lower()}{text[1:]}"
 
@@ -39,10 +39,10 @@ def enlarged(
 ) -> vs.VideoNode:
     """The clip that ``computers`` make of ``clip``, in blocks of ``block`` frames; they are closed with the core.
 
-    ``ahead`` blocks are begun before they are asked for; by default as many as there are computers.
+    ``ahead`` blocks are begun before they are requested; by default as many as there are computers.
 
     A callback may not request frames, so VapourSynth hands it all it may need: those of its block, and of the blocks
-    that follow. It calls one at a time.
+    that follow. VapourSynth runs one callback at a time.
     """
     seen = (clip.width, clip.height) if target.window is None else (target.window.width, target.window.height)
     pixels = Fraction(seen[0]) / target.width / (Fraction(seen[1]) / target.height)  # width : height, of before
@@ -64,15 +64,15 @@ def enlarged(
 
 
 def _windows(clip: vs.VideoNode, block: int, window: int) -> list[vs.VideoNode]:
-    """For each of the ``window`` places from the begin of a block on: a clip whose frame n is there, for n's block.
+    """For each of the ``window`` places from a block's start on, a clip whose frame n is at that place of n's block.
 
-    The last frame of ``clip`` stands for those beyond its end.
+    Beyond the end of ``clip``, its last frame is repeated.
     """
-    # A clip that is repeated for ever is as long as clips may be: beyond this its last frames stand still.
+    # A clip that is repeated for ever is as long as clips may be: beyond this length, one frame is repeated.
     clip = clip[: _LONGEST - window - 2 * block]
     padded = clip + clip[-1] * (window + block)
-    # All the places ask this one node for the same frames, more than VapourSynth keeps by itself: a window for each of
-    # several parts that are played at once, and what many requests, out of their order, are apart.
+    # All places request the same frames from this one node, more than VapourSynth keeps by itself: a window for each of
+    # several parts that are played at once, and the distance between many requests out of order.
     padded.std.SetVideoCache(mode=1, maxsize=4 * window + 64)
     if block == 1:
         return [padded[place:] for place in range(window)]

@@ -1,4 +1,4 @@
-"""A scaler for vs-jetpack: for whatever takes a `vskernels.Scaler`, such as supersampling and antialiasing.
+"""A scaler for vs-jetpack: for anything that takes a `vskernels.Scaler`, such as supersampling and antialiasing.
 
 from vsr_plugin.vapoursynth.jetpack import VSR
 
@@ -27,11 +27,11 @@ __all__ = ["VSR"]
 
 
 class VSR(Scaler):
-    """Scales by the network's next scale, and resamples what it makes once, to the size and shift.
+    """Scales by the network's next scale, and resamples the result once, to the size and shift.
 
     Args:
         model: As in `upscale`.
-        options: Its other arguments, but sizes and scale.
+        options: Other arguments of `upscale`, except sizes and scale.
     """
 
     def __init__(self, model: str = "espcn", **options: Any) -> None:
@@ -56,10 +56,10 @@ class VSR(Scaler):
 
         Args:
             clip: As in `upscale`.
-            width: Of the result; by default the clip's.
+            width: Width of the result; by default the clip's.
             height: ″
             shift: (top, left) in samples of the clip, as the ``src_top`` and ``src_left`` of VapourSynth's resizers.
-            options: In place of those that the scaler was made with.
+            options: Arguments that replace those the scaler was made with.
 
         Raises:
             vapoursynth.Error: as from `upscale`.
@@ -67,6 +67,6 @@ class VSR(Scaler):
         size = (clip.width if width is None else width, clip.height if height is None else height)
         options = self.options | options
         if size[0] <= clip.width and size[1] <= clip.height and self.model in MODELS:
-            spec = MODELS[self.model]  # enlarged as little as it can be, and shrunk
+            spec = MODELS[self.model]  # enlarge as little as possible, then shrink
             options = {"scale": min(filter(spec.weights, spec.scales), default=min(spec.scales)), **options}
         return upscale(clip, self.model, width=size[0], height=size[1], src_top=shift[0], src_left=shift[1], **options)

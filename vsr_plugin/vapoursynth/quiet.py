@@ -1,6 +1,6 @@
-"""Keeping stdout for the video: what a backend says goes to stderr.
+"""Keep stdout for the video: the output of backends goes to stderr.
 
-Any number of threads may be inside at once, in any order.
+Any number of threads may use these contexts at once, in any order.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _lock = threading.Lock()
-_here = threading.local()  # `depth`: how often this thread is inside
+_here = threading.local()  # `depth`: how many of the contexts this thread is in
 _inside = 0  # threads that keep quiet
-_loading = 0  # those for which the descriptor is turned, too
+_loading = 0  # those for which the descriptor is redirected, too
 _saved: int | None = None  # where descriptor 1 went before
 
 
 class _Stdout:
-    """In place of a stdout: stderr for threads that keep quiet, and for others what it stands for.
+    """Replaces stdout: stderr for threads that keep quiet, and the real stdout for others.
 
-    `contextlib.redirect_stdout` of another thread may put it back when nobody is inside: it changes nothing then.
+    `contextlib.redirect_stdout` in another thread may restore it when no thread keeps quiet; it is then harmless.
     """
 
     def __init__(self, real: Any) -> None:
@@ -58,7 +58,7 @@ def quiet_python() -> Iterator[None]:
 def quiet_descriptor() -> Iterator[None]:
     """Send what any code of the process writes to file descriptor 1 to stderr.
 
-    For while a script is loaded, before there is video: the last to leave gives it back.
+    Used while a script is loaded, before there is video; the last thread to leave restores the descriptor.
     """
     global _loading, _saved
     with quiet_python():
@@ -80,7 +80,7 @@ def quiet_descriptor() -> Iterator[None]:
 
 
 def _turned() -> int | None:
-    """Make descriptor 1 another name of stderr; gives what it was, or None in a program that lacks one of both."""
+    """Redirect descriptor 1 to stderr; return a duplicate of the old one, or None if either descriptor is closed."""
     try:
         saved = os.dup(1)
     except OSError:

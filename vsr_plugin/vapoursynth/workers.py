@@ -1,7 +1,7 @@
-"""Upscalers at work behind a clip, and those that wait for the next clip of the same kind.
+"""The upscalers that clips use, and those that are kept for the next clip of the same kind.
 
-A player loads its script again for every seek. What a clip has compiled is therefore kept when it is closed, until a
-clip asks for something else.
+A player reloads its script for every seek. The compiled network of a clip is therefore kept when the clip is closed,
+until a clip asks for another one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..engine import Upscaler
     from ..frames import Frame
 
-_lock = threading.RLock()  # as garbage may be collected, and clips with it, while it is held
+_lock = threading.RLock()  # reentrant: garbage collection may close clips while it is held
 _kept: list[Worker] = []  # in use by no clip
 _keeping = False  # from the first clip until the program ends
 
@@ -30,12 +30,12 @@ class Worker:
 
     Attributes:
         batch: Frames that the network takes at once.
-        target: What becomes of frames.
+        target: Size of the enlarged frames.
 
     Args:
-        upscaler: Nobody else's; closed if this fails.
+        upscaler: Owned by the worker; closed if this fails.
         example: A frame like those to come: it is enlarged here, which compiles the network.
-        kind: What `open_worker` knows it by when it is closed; by default it is not kept.
+        kind: The key by which `open_worker` finds it again after it is closed; by default it is not kept.
 
     Raises:
         VsrError: the network does not run.
@@ -55,14 +55,14 @@ class Worker:
         self.batch = upscaler.batch
 
     def __call__(self, frames: Sequence[Frame]) -> list[Frame]:
-        """Enlarge frames, each as its own tags say."""
+        """Enlarge frames, each by its own tags."""
         try:
             with quiet_python():
                 return list(self._upscaler.stage(iter(frames), self._reuse))
-        except UsageError:  # of a frame
+        except UsageError:  # an error of a frame
             raise
         except BaseException:
-            self.kind = None  # who knows what state it is in
+            self.kind = None  # its state is unknown
             raise
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class Worker:
 
 
 def open_worker(kind: Hashable, make: Callable[[], Worker]) -> Worker:
-    """One that was kept, or else a new one, for which what was kept is freed.
+    """A worker of this kind that was kept, or else a new one, after all that were kept are freed.
 
     Args:
         kind: All that the network depends on, and the size of the frames.

@@ -1,10 +1,10 @@
-"""vsr_plugin's filter under the kind of name that VapourSynth scripts use.
+"""vsr_plugin's filter under a name in the style of VapourSynth scripts.
 
     from vsvsr import upscale
 
     clip = upscale(clip, "espcn", 2)
 
-`VSR` is the scaler for vs-jetpack, which it needs.
+`VSR` is the scaler for vs-jetpack, which must be installed.
 """
 
 from __future__ import annotations

@@ -10,11 +10,11 @@ let bicubic = null, network = null; // ImageBitmaps of the moment that is shown
 let shown = { baseline: "", model: "" }; // what they were enlarged by
 let split = 0.5, view = "split", mouse = null, held = "", seeking = false, sought = 0, zoom = 4;
 let shift = { x: 0, y: 0 }; // of the frame at 100 %, from the middle
-const asked = {}; // control → what it was set to, until the player says the same
-let pointed = false; // whether the last thing that was used was not the keyboard
+const asked = {}; // control → what it was set to, until the player reports the same
+let pointed = false; // whether the last input was not by keyboard
 const arrivals = []; // when frames came, for "this page"
 
-// Set a control for good: what the player said before it heard of it does not set it back.
+// Set a control for good: a report that the player sent before it got the command does not reset it.
 function ask(id, value, command) {
   asked[id] = { value, until: performance.now() + 1500 };
   send(command);
@@ -63,7 +63,7 @@ function words(message) {
   if (message.status) { status = message.status; times = message.times; figures(message.viewers); }
 }
 
-// Words and two files, each with its length in four bytes before it.
+// JSON and two files, each preceded by its length in four bytes.
 function unpacked(buffer) {
   const parts = [], bytes = new DataView(buffer);
   for (let at = 0; at < buffer.byteLength; at += 4 + bytes.getUint32(at)) {
