@@ -64,7 +64,7 @@ class Row:
         psnr: dB, of luma, a border of the scale cropped; the mean over the frames.
         ssim: ″
         vmaf: 0 to 100; None without libvmaf.
-        flicker: In code values of luma: see the module.
+        flicker: Code values of luma: see the module.
     """
 
     crf: float | None
@@ -94,7 +94,7 @@ class Study:
         scale: Whole number.
         codec: The encoder.
         preset: ″
-        rows: By CRF, uncompressed first.
+        rows: Ordered by CRF, uncompressed first.
     """
 
     clip: str
@@ -165,11 +165,11 @@ def measure(
 
     Args:
         clip: Anything FFmpeg opens; the better its quality, the more the figures mean.
-        scale: By how much it is shrunk and enlarged.
+        scale: Factor by which it is shrunk and enlarged.
         chosen: The models, measured beside bicubic and Lanczos.
         crfs: CRFs of the encoder; the clip is measured without compression, too.
         codec: One of `stream.compression.ENCODERS`.
-        preset: Of x264 and x265; medium for None. VP9 has none.
+        preset: Preset of x264 and x265; medium for None. VP9 has none.
         frames: Number of frames to take, from the beginning.
         execution: How the networks run.
 

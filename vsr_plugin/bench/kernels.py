@@ -73,7 +73,7 @@ class KernelReport:
         device: Name of the device.
         versions: Versions of torch, Triton, CUDA and the driver.
         size: (batch, height, width) of the inputs.
-        precision: Of the arithmetic.
+        precision: Precision of the arithmetic.
         ceiling: The machine's limits, measured in the same run.
         timings: One for each case.
     """
@@ -111,7 +111,7 @@ def measure_kernels(
 
     Args:
         device: A CUDA device; the CPU where Triton interprets its kernels, which is for tests.
-        precision: Of the arithmetic.
+        precision: Precision of the arithmetic.
         batch: Frames at once.
         height: Height of a frame, before it is enlarged.
         width: ″

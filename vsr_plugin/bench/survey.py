@@ -72,7 +72,7 @@ class Survey:
         images: Number of images.
         processor: Name of the CPU or GPU that ran the networks.
         self_ensemble: Whether each ran eight times, for PSNR and for fps.
-        rows: By scale, bicubic first.
+        rows: Ordered by scale, bicubic first.
     """
 
     benchmark: str

@@ -37,7 +37,7 @@ class Run:
         strict: Refuse damaged input, and refuse to drop any stream.
         resume: Make the files in segments, which are kept until the file is whole.
         fresh: Drop segments that an earlier run has left.
-        segment_length: In seconds.
+        segment_length: Length of a segment in seconds.
         executor: Makes the segments elsewhere; None for this process.
         quiet: Print only errors.
         as_json: Print a line for programs for each file.

@@ -155,7 +155,7 @@ def enlargement_flags(times: int | Size) -> dict[str, object]:
 def enlargement(
     scale: int | None, width: int | None, height: int | None, size: str | None, fit: str | None, *, square: bool
 ) -> int | Size:
-    """The scale of ``--scale``, or the size of ``--width``, ``--height``, ``--size``, ``--fit`` etc."""
+    """Scale by ``--scale``, or size by ``--width``, ``--height``, ``--size``, ``--fit`` and ``--square-pixels``."""
     sides = {"--width": width, "--height": height, "--size": size}
     given = [flag for flag, side in sides.items() if side is not None]
     extra = [flag for flag, told in (("--fit", fit is not None), ("--square-pixels", square)) if told]

@@ -62,7 +62,7 @@ def compare(
         candidates: In the order in which they are shown.
         scale: One that all of them have.
         at: The moment, or the first one, in seconds; by default the middle of a video.
-        duration: Of a video, in seconds; to the end for None.
+        duration: Length of a video in seconds; to the end for None.
         crop: The part, in pixels of the source; by default the one with most detail in the first frame.
         selection: How frames are decoded and read; ``at`` and ``duration`` choose them.
         execution: As for `Upscaler`; bicubic runs on its device, too.

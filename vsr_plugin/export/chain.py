@@ -51,7 +51,7 @@ class Chain:
 
     Attributes:
         layers: From one luma channel to scale² channels.
-        scale: Of the pixel shuffle.
+        scale: Scale of the pixel shuffle.
     """
 
     layers: tuple[Layer, ...]

@@ -30,7 +30,7 @@ class Exported:
     """A network to export.
 
     Attributes:
-        spec: Of the network.
+        spec: Specification of the network.
         module: (N, C, H, W) in [0, 1] → (N, C, H·scale, W·scale), float32 on the CPU.
         scale: ″
         precision: Precision of its weights in the file.

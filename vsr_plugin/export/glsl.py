@@ -68,7 +68,7 @@ def shader(name: str, chain: Chain, margin: int, about: Sequence[str] = ()) -> s
 
     Args:
         name: Shown by the player for each pass, such as ``espcn x2``.
-        chain: Of `chain.chain`.
+        chain: The network, from `chain.chain`.
         margin: Samples by which the frame is extended on each side.
         about: Lines for the comment at the top.
 
@@ -100,7 +100,7 @@ class _Textures:
     """The output of a layer: four channels in each texture, or in each half of one, the left half first.
 
     Attributes:
-        names: Of the textures.
+        names: Names of the textures.
         across: Parts of a texture, 1 or 2.
         slopes: (channels,) slopes · luma + offsets is left out of the textures; None if nothing is.
         offsets: (channels,)

@@ -18,7 +18,7 @@ class Mirrored(nn.Module):
     Args:
         network: (N, C, H, W) → (N, C, H·scale, W·scale).
         margin: Samples by which the frame is extended on each side; it must have as many.
-        scale: Of the network.
+        scale: Scale of the network.
     """
 
     def __init__(self, network: nn.Module, margin: int, scale: int) -> None:

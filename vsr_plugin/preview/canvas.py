@@ -85,7 +85,7 @@ def add_loupe(image: Image, shown: DisplayedFrame, at: tuple[int, int], mouse: t
 
     Args:
         image: The image at the size of display; drawn into.
-        shown: Where the pixels come from.
+        shown: The frame that the pixels come from.
         at: (x, y) of the pixel in one of the two images; the loupe stays inside of it.
         mouse: (x, y) in ``image``.
         zoom: Columns and rows that a pixel takes.
@@ -125,8 +125,8 @@ def strip(status: Status, times: Sequence[tuple[float, float]], width: int, now:
     Args:
         status: The figures.
         times: (when, milliseconds) of every frame of the last ten seconds.
-        width: In pixels.
-        now: On the clock of ``times``.
+        width: Columns of the strip.
+        now: Time on the clock of ``times``.
     """
     image = np.full((STRIP, width, 3), GROUND, np.uint8)
     cv2.rectangle(image, (0, 4), (width, 9), _FAINT, cv2.FILLED)
