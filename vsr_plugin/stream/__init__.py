@@ -3,17 +3,17 @@
 | name | what it is |
 |---|---|
 | `upscale_file` | the whole pipeline |
-| `best_model` | which model is the best that is fast enough |
+| `best_model` | finds the best model that is fast enough |
 | `Source` | a file as an iterator of frames |
-| `Selection` | which frames of it |
-| `Encoding` | how they are encoded |
-| `Progress`, `Report` | what `upscale_file` tells while it works, and at the end |
-| `default_output` | what a result is called |
+| `Selection` | which frames of it to take |
+| `Encoding` | how to encode them |
+| `Progress`, `Report` | what `upscale_file` reports while it works, and at the end |
+| `default_output` | the default name of an output |
 | `buffered.buffered` | reads ahead in a thread |
-| `encode.encode` | frames into a file, with everything else that the source holds |
+| `encode.encode` | writes frames into a file, with everything else that the source contains |
 
-Names are imported when they are first used, for most modules here need torch, which takes seconds: who checks names and
-options before any work imports `encoder`, `output` and `sequence`, which do without.
+Names are imported when they are first used, because most modules here need torch, which takes seconds to import. Code
+that checks names and options before any work imports `encoder`, `output` and `sequence`, which do not need it.
 """
 
 from __future__ import annotations

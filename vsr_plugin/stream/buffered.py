@@ -1,4 +1,4 @@
-"""`buffered`: the only thread of the pipeline, and the only clever stage."""
+"""`buffered`: the only stage of the pipeline with a thread."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any, Self
 
 
 class buffered[T](Iterator[T]):  # noqa: N801 - a stage is called like a function
-    """Run ``source`` in a thread of its own, at most ``depth`` items ahead of the consumer.
+    """Run ``source`` in its own thread, at most ``depth`` items ahead of the consumer.
 
-    The items, their order and the end are the source's. An exception of the source is raised here, once, after the
-    items that came before it. `close` (and the end, and an error) stops the thread, which closes the source, and joins
-    it. Only whoever pressed Ctrl-C does not wait: the thread then ends by itself, when the item in its hands is done.
+    The items, their order and the end are those of the source. An exception of the source is raised here, once, after
+    the items that came before it. `close` (and the end, and an error) stops the thread, which closes the source, and
+    joins it. After Ctrl-C, `close` does not wait: the thread ends by itself when its current item is done.
     """
 
     def __init__(self, source: Iterator[T], depth: int) -> None:
@@ -46,7 +46,7 @@ class buffered[T](Iterator[T]):  # noqa: N801 - a stage is called like a functio
         raise StopIteration
 
     def close(self) -> None:
-        """Stop reading, and wait until the source is closed; harmless when called again."""
+        """Stop reading, and wait until the source is closed; may be called again."""
         with self._changed:
             self._stopping = True
             self._items.clear()
@@ -65,7 +65,7 @@ class buffered[T](Iterator[T]):  # noqa: N801 - a stage is called like a functio
                             return
                         self._items.append(item)
                         self._changed.notify_all()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the consumer
+        except BaseException as error:  # noqa: BLE001 - every error is raised at the consumer
             self._error = error
         finally:
             with self._changed:

@@ -1,6 +1,6 @@
-"""`best_model`: the best network that is fast enough here, found by trying them on a few frames.
+"""`best_model`: finds the best network that is fast enough here by trying them on a few frames.
 
-`choose` is the trial, for any way of making a frame; the preview has its own.
+`choose` runs the trial with any function that makes a frame; the preview passes its own.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-LEAST_FPS = 4.0  # two hours of film in twelve
-_TRIAL = 1.0  # seconds for all models that are tried, besides the first frame of each
-_HOPELESS = 3.0  # times too slow, after which what has more work to do is not tried
-_SAMPLE = 12  # frames that tell what decoding and encoding cost
+LEAST_FPS = 4.0  # two hours of film in twelve hours
+_TRIAL = 1.0  # seconds for all models that are tried, without the first frame of each
+_HOPELESS = 3.0  # if a model is this many times too slow, models with more work are not tried
+_SAMPLE = 12  # frames from which the cost of decoding and encoding is measured
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """A model, and why.
+    """The chosen model, and the reason.
 
     Attributes:
-        model: Its name.
-        fps: Frames per second that it was measured to make here; None if it does not run.
-        enough: Whether that is as fast as it had to be; if not, the model is the one with the least work.
-        psnr: What its weights measure on Set5, in dB, at the first of the scales.
-        scales: Of the networks that a frame passes, one after the other.
+        model: Name of the model.
+        fps: Measured speed here, in frames per second; None if the model does not run.
+        enough: Whether that is fast enough; if not, the model is the one with the least work.
+        psnr: PSNR of its weights on Set5, in dB, at the first of the scales.
+        scales: Scales of the networks that a frame passes through, in order.
     """
 
     model: str
@@ -63,7 +63,7 @@ class Chosen:
     scales: tuple[int, ...]
 
     def reason(self, fps: float) -> str:
-        """Why it is this one, in a sentence, where ``fps`` frames per second were asked for."""
+        """The reason for the choice, in one sentence; ``fps`` is the requested number of frames per second."""
         name = f"{self.model} {' '.join(f'×{scale}' for scale in self.scales)}"
         speed = "" if self.fps is None else f", about {self.fps:.3g} fps"
         if self.enough:
@@ -74,13 +74,13 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The models that are tried, by their names, the one with the least work first.
+    """The models to try.
 
     Attributes:
-        models: One or more.
-        scales: Of the networks that a frame passes, one after the other.
-        tuned_for: The kind of input that their weights are for.
-        quantized: Whether those are in 8 bits.
+        models: Names of one or more models, the one with the least work first.
+        scales: Scales of the networks that a frame passes through, in order.
+        tuned_for: Kind of input that their weights are for.
+        quantized: Whether their weights are in 8 bits.
     """
 
     models: tuple[str, ...]
@@ -90,16 +90,16 @@ class Trial:
 
     @classmethod
     def of(cls, times: int | Size, frame: Frame, tuned_for: str = CLEAN, *, quantized: bool = False) -> Self:
-        """Those that can be compared: of models that reach a size by different scales, those of the commonest ones.
+        """Select models that can be compared: if they need different scales to reach a size, take the commonest ones.
 
         Args:
             times: The enlargement, or the size.
-            frame: One of those that are enlarged.
+            frame: One of the frames to enlarge.
             tuned_for: As for `Upscaler`.
-            quantized: Only those that have weights in 8 bits.
+            quantized: Select only models that have weights in 8 bits.
 
         Raises:
-            UsageError: a scale that no model has weights for, or a size that the frame has already or none reaches.
+            UsageError: no model has weights for the scale, the frame has the size already, or no model reaches it.
         """
         able = usable(tuned_for, quantized=quantized)
         fixed = times.scale if isinstance(times, Size) else times
@@ -133,16 +133,16 @@ def choose(
     open_model: Callable[[str], AbstractContextManager[Upscaler]],
     make_frame: Callable[[Upscaler], float],
 ) -> Chosen:
-    """The model of the highest PSNR that makes a frame within ``limit`` seconds; if none does, the one with least work.
+    """Choose the model with the highest PSNR that makes a frame within ``limit`` seconds, or else the least work.
 
-    From the least work on, each is tried for its share of a second, up to the first that is far too slow. What is no
-    better than one that is fast enough is left out.
+    Models are tried in order of their work, each for an equal share of a second, up to the first that is far too slow.
+    A model whose PSNR is no higher than that of one that is fast enough is skipped.
 
     Args:
         trial: The models.
-        limit: Seconds.
-        open_model: Opens one by its name.
-        make_frame: Makes one frame, and says how many seconds that took; the first time, it may compile.
+        limit: Seconds per frame.
+        open_model: Opens a model by its name.
+        make_frame: Makes one frame, and returns the seconds it took; the first call may compile.
     """
     taken: dict[str, float] = {}
     best: str | None = None
@@ -182,24 +182,24 @@ def best_model(
     execution: Execution | None = None,
     tuned_for: str = CLEAN,
 ) -> Chosen:
-    """The model of the highest PSNR that enlarges a file at so many frames per second here.
+    """Choose the model with the highest PSNR that enlarges a file at ``fps`` frames per second or faster here.
 
-    Decoding and encoding are included: some frames from within the file are enlarged and encoded in a temporary folder,
-    which takes seconds.
+    The speed includes decoding and encoding: some frames from inside the file are enlarged and encoded in a temporary
+    folder, which takes seconds.
 
     Args:
         source: A file, or a pattern of images; it is read twice.
-        scale: The enlargement, or the size that frames are to have.
+        scale: The enlargement, or the size of the enlarged frames.
         fps: Frames per second.
-        output: What it would be encoded into; it is not written.
+        output: Name of the output, which determines the encoding; it is not written.
         selection: As for `upscale_file`.
         encoding: ″
         execution: As for `Upscaler`.
         tuned_for: ″
 
     Raises:
-        UsageError: a source that can be read only once, a scale that no model has weights for, or a size out of reach.
-        VsrError: as `upscale_file` raises it.
+        UsageError: the source can be read only once, no model has weights for the scale, or none reaches the size.
+        VsrError: as for `upscale_file`.
     """
     if not fps > 0:
         raise UsageError(f"Expected fps above 0, got {fps:g}")
@@ -227,7 +227,7 @@ def best_model(
         report = upscale_file(source, place, upscaler, sample, encoding=encoding)
         on_cpu = upscaler.device.type == "cpu"
     whole = report.seconds / report.frames
-    # What shares the cores with the network adds to its time; what runs beside it on a GPU does not.
+    # Decoding and encoding share the cores with a network on the CPU, so their time is added; beside a GPU it is not.
     rest = max(whole - one, 0.0) if on_cpu else whole
 
     def make_frame(upscaler: Upscaler) -> float:
@@ -238,7 +238,7 @@ def best_model(
 
 
 def _work(model: str, scales: tuple[int, ...]) -> float:
-    """Multiplications per pixel of the original of one network after the other."""
+    """Multiplications per pixel of the original, summed over the networks that run one after the other."""
     work, pixels = 0.0, 1
     for scale in scales:
         work += pixels * MODELS[model].cost[scale][1]
@@ -247,7 +247,7 @@ def _work(model: str, scales: tuple[int, ...]) -> float:
 
 
 def _sample(source: str | Path, selection: Selection) -> Selection:
-    """Some frames from within what is selected: films begin with titles, which cost little."""
+    """Select some frames from inside the selection: films begin with titles, which are cheap to encode."""
     with closing(Source(source, selection)) as probe:
         length = probe.container.duration
         count = probe.expected_frames

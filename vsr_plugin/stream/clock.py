@@ -1,4 +1,4 @@
-"""`OutputClock`: from the frames' timestamps to the encoder's, and from its packets' to those of the output."""
+"""`OutputClock`: converts the frames' timestamps to the encoder's, and its packets' to those of the output."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FINE = Fraction(1, 50_000)  # seconds: a clock that ticks faster is as good as exact
+_FINE = Fraction(1, 50_000)  # seconds: rounding to a tick this short is not worth a message
 _NOTICED = Fraction(1, 400)  # seconds: more than a container's rounding
 
 
 class OutputClock:
-    """How an output tells time: by the frames' own timestamps, or by counting frames of a constant rate.
+    """Times the frames of an output: by their own timestamps, or by counting frames of a constant rate.
 
     Args:
         source: The open input.
         first: Its first frame.
-        codec: The encoder: some count frames, whatever the container does.
+        codec: The encoder; some count frames, whatever the container does.
         kind: FFmpeg's name of the output's format.
-        name: Of the output, for what is said.
+        name: Name of the output, for messages.
         stills: Whether the output is images.
         strict: Raise where a frame would be repeated or dropped.
 
     Attributes:
-        time_base: Of the encoder.
-        ticks: Of the packets.
-        frame_rate: For the encoder; None if it is not known.
+        time_base: Time base of the encoder.
+        ticks: Time base of the packets.
+        frame_rate: Frame rate for the encoder; None if unknown.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class OutputClock:
         return len(self._times)
 
     def repeats(self, frame: Frame) -> int:
-        """How often what is on show is encoded again before this frame; −1 to drop this one."""
+        """How often to repeat the previous frame before this one; −1 to drop this one."""
         time = frame.pts * frame.time_base
         if self._rate is not None:
             return self._rate.repeats(time - self._origin)
@@ -101,14 +101,14 @@ class OutputClock:
         return 0
 
     def stamp(self, video_frame: av.VideoFrame, frame: Frame) -> None:
-        """Give ``video_frame`` the encoder's timestamp: that of ``frame``, or the next place."""
+        """Set the timestamp of ``video_frame`` for the encoder: that of ``frame``, or the number of the frame."""
         video_frame.pts, video_frame.duration = (self.count, 1) if self._counts else (frame.pts, frame.duration)
         video_frame.time_base = self.time_base
         self._times.append(frame.pts if self._holds_times else self.count)
         self._durations[video_frame.pts] = frame.duration if self._holds_times else 1
 
     def restore(self, packet: Packet[Any]) -> None:
-        """Give a packet of the encoder its times in ``ticks``."""
+        """Set the times of a packet from the encoder, in ``ticks``."""
         if packet.pts is not None:
             packet.duration = self._durations.pop(packet.pts, packet.duration)
         if self._counts:
@@ -117,13 +117,13 @@ class OutputClock:
         packet.time_base = self.ticks
 
     def _time(self, count: int) -> int:
-        """When the frame of this number is shown, in ticks; before the first, as if at the usual rate."""
+        """Time of the frame with this number, in ticks; for negative numbers, counted back at the constant rate."""
         if count >= 0:
             return self._times[count]
         return self._times[0] + round(count * self.time_base / self.ticks)
 
     def say_rounding(self, pts: int | None, time_base: Any) -> None:
-        """Say once if a packet's time in ``ticks`` is none of the container's ``time_base``."""
+        """Log once if a packet's time in ``ticks`` has to be rounded to the container's ``time_base``."""
         tick = seconds(1, time_base)
         if pts is None or self._rounds or tick <= _FINE or (pts * self.ticks / tick).denominator == 1:
             return

@@ -1,4 +1,4 @@
-"""What a frame's tags say of its samples, the one rule for what they do not say, and what happens when they change."""
+"""How a frame's samples are read: from its tags, by one rule where tags are missing, and when tags change midway."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .layout import layout
 if TYPE_CHECKING:
     import av
 
-# Codes of H.273 that leave SDR video looking the same where nothing says otherwise: unspecified is one of them.
+# Codes of H.273, 2 (unspecified) among them, that may be exchanged without a visible change of SDR video.
 _SDR_PRIMARIES = {1, 2, 5, 6, 7}
 _SDR_TRANSFERS = {1, 2, 6, 7, 14, 15}
 _CHROMA_LOCATIONS = dict(enumerate(ChromaLocation, 1))  # AVChromaLocation counts in the order of our enumeration
@@ -24,18 +24,18 @@ _CHROMA_LOCATIONS = dict(enumerate(ChromaLocation, 1))  # AVChromaLocation count
 def read_color(
     frame: av.VideoFrame, matrix: Matrix | None = None, color_range: Range | None = None
 ) -> tuple[ColorSpec, list[str]]:
-    """How to read the frame's samples, and what had to be assumed because nothing in the file says it.
+    """Return how to read the frame's samples, and what was assumed because the file has no tag for it.
 
-    Untagged YUV is BT.709 when at least 1280 wide or more than 576 high, else BT.601; its range is limited, RGB's and
-    gray's full; its chroma sits left, as MPEG's does.
+    Untagged YUV is BT.709 if it is at least 1280 wide or more than 576 high, else BT.601; its range is limited, that of
+    RGB and gray full; its chroma location is left, as in MPEG.
 
     Args:
-        frame: As decoded.
-        matrix: Of YUV, whatever the file says.
-        color_range: ″
+        frame: The decoded frame.
+        matrix: YUV matrix to use instead of the file's.
+        color_range: Range to use instead of the file's.
 
     Raises:
-        UsageError: ``matrix`` for RGB.
+        UsageError: ``matrix`` is given for RGB.
     """
     form = layout(frame.format.name)
     assert form is not None
@@ -75,18 +75,18 @@ def read_color(
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How the first frame of a film is read, which is all that a header can state: later frames are stored so, too.
+    """How the first frame of a film is read. A header can state only this, so later frames are converted to it.
 
     Attributes:
-        color: Of the first frame.
-        planes: How many it has.
+        color: Color of the first frame.
+        planes: Number of its planes.
     """
 
     color: ColorSpec
     planes: int
 
     def changes(self, frame: Frame) -> list[str]:
-        """What is read in another way in ``frame``, in words; empty if nothing is."""
+        """Describe how ``frame`` differs from the first one; empty if it does not."""
         old, new = self.color, frame.color
         if old == new and self.planes == len(frame.planes):
             return []
@@ -103,10 +103,10 @@ class Reading:
         return [f"{what} from {before} to {after}" for what, (before, after) in pairs.items() if before != after]
 
     def store(self, frame: Frame) -> Frame:
-        """``frame``, stored as the first one is: converted where its colors stay what they are.
+        """Convert ``frame`` to the format of the first one, which must not change its colors.
 
         Raises:
-            UsageError: the primaries or the transfer are others, or there is alpha or color where there was none.
+            UsageError: the primaries, the transfer or the components differ, or the depth of a frame with alpha.
         """
         old, new = self.color, frame.color
         if len(frame.planes) != self.planes or (self.planes in (2, 4) and old.depth != new.depth):

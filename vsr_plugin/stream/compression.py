@@ -1,4 +1,4 @@
-"""Frames through an encoder and a decoder, in memory: what a compressed video leaves of them."""
+"""`Compression`: encodes and decodes frames in memory, to get them with the losses of compressed video."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
 
 type Planes = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]
 
-# Encoder → its decoder, and what it needs to make the same bits on every machine: one thread.
+# Encoder → its decoder, and the options for one thread, so that the encoder writes the same bits on every machine.
 _CODECS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "libx264": ("h264", {}),
     "libx265": ("hevc", {"x265-params": "pools=none:frame-threads=1:log-level=error"}),
     "libvpx-vp9": ("vp9", {"b": "0", "row-mt": "0"}),
 }
 ENCODERS = tuple(_CODECS)
-# Sides are padded to whole macroblocks, at the edge of which x264 is not the same each time. Where a side is smaller
-# than the least, what x264's mbtree reads is not the same each time either, and x265 writes past its buffers.
+# Sides are padded to whole macroblocks: at the edge of incomplete ones, x264's result varies from run to run. If a side
+# is smaller than the least, the data that x264's mbtree reads varies, too, and x265 writes past its buffers.
 _BLOCK = 16
 _LEAST: Mapping[str, int] = {"libx264": 128, "libx265": 128}
 
 
 class Compression(Iterator[Planes]):
-    """An iterator of the decoded frames, in the order in which they came.
+    """An iterator of the decoded frames, in the order of ``frames``.
 
     Args:
         frames: Y, Cb and Cr of 4:2:0 at 8 bits, (H, W) and twice (H/2, W/2), all of one size.
         encoder: One of `ENCODERS`.
-        options: Of the encoder, such as ``crf`` and ``preset``.
+        options: Options of the encoder, such as ``crf`` and ``preset``.
         rate: Frames per second.
 
     Attributes:
         size: Bytes of the compressed stream, so far.
 
     Raises:
-        UsageError: an encoder that is not known, or not in this build of FFmpeg. While iterating: an option that the
-            encoder does not take, or frames of odd or different sizes.
+        UsageError: the encoder is unknown, or this build of FFmpeg lacks it. While iterating: the encoder does not take
+            an option, or frames have odd or different sizes.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Compression(Iterator[Planes]):
         yield from self._pass_on(None)
 
     def _pass_on(self, frame: VideoFrame | None) -> Iterator[Planes]:
-        """What comes out when a frame, or None at the end, goes in."""
+        """Encode a frame, or None at the end, and return the frames that are decoded then."""
         decoded: list[VideoFrame] = []
         for packet in self._coder.encode(frame):
             self.size += packet.size
@@ -128,14 +128,14 @@ def _pad(planes: Planes, least: int) -> Planes:
 
 
 def to_video_frame(planes: Planes) -> VideoFrame:
-    """PyAV's frame of three planes, whose arrays have the rows of Y, then those of Cb and of Cr."""
+    """Convert planes to PyAV's frame, whose array has the rows of Y, then those of Cb and of Cr."""
     height, width = planes[0].shape
     stacked = np.concatenate([plane.reshape(-1) for plane in planes]).reshape(height * 3 // 2, width)
     return VideoFrame.from_ndarray(stacked, format="yuv420p")
 
 
 def to_planes(frame: VideoFrame) -> Planes:
-    """The planes of PyAV's frame."""
+    """Return the planes of PyAV's frame."""
     height, width = frame.height, frame.width
     flat = np.asarray(frame.to_ndarray(format="yuv420p"), np.uint8).reshape(-1)
     luma, chroma = height * width, height * width // 4

@@ -1,4 +1,4 @@
-"""Streams copied packet for packet: which of them an output holds, and with which tags, asked of its muxer."""
+"""Streams copied packet for packet: asks the output's muxer which of them it can store, and with which tags."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
 
 MP4_KINDS = ("ipod", "mov", "mp4")
-# A codec of each type that PyAV lets every container add that can hold more than PyAV's list says.
+# For each type, a codec that PyAV accepts for all containers that can store more codecs than PyAV lists.
 _HOLDERS = {"audio": "aac", "video": "mpeg4", "subtitle": "subrip"}
-# Encoders for containers that do not hold MPEG-4.
+# Encoders for containers that cannot store MPEG-4.
 _FILMS = {"flv": "libx264", "mxf": "mpeg2video"}
-# How muxers say that they write what no reader knows.
+# What muxers log when they write something that no reader knows.
 _DOUBT = re.compile(r"may not be recognized|may be unplayable")
-# Decoders that have to be told the size of a packet or the bits of a sample, which NUT does not say.
+# Decoders that need the size of a packet or the bits of a sample, which NUT does not store.
 _SIZED = re.compile(r"wma|g726|adpcm_g726|cook|sipr|atrac")
 _NO_TAG = "\0\0\0\0"
-_STATING_AAC = ("flv", "matroska", "mov")  # in the others each packet says it
-# Written by the muxer itself, or true of the old file only.
+_STATING_AAC = ("flv", "matroska", "mov")  # in other formats, each packet states it
+# Tags that the muxer writes itself, or that apply to the old file only.
 _STALE_TAGS = re.compile(
     r"major_brand|minor_version|compatible_brands|encoder|software|alpha_mode|(_statistics_|bps|duration|number_of_|source_id).*",
     re.IGNORECASE,
 )
-# What muxers and cameras write by themselves in every file: nobody misses it.
+# Tags that muxers and cameras write by themselves in every file: their loss is not reported.
 _TRIVIAL_TAGS = {"handler_name", "vendor_id"}
-_NO_TIME = "1970-01-01T00:00:00.000000Z"  # what MP4 says where nobody set the clock
-# Languages that have two codes: the one without a number of QuickTime's in FFmpeg, and the one with it.
+_NO_TIME = "1970-01-01T00:00:00.000000Z"  # MP4's time if the clock was not set
+# Languages with two codes: the one that FFmpeg has no QuickTime number for → the one that it has.
 _QUICKTIME_LANGUAGES = {
     "bod": "tib", "cze": "ces", "cym": "wel", "deu": "ger", "ell": "gre", "eus": "baq", "fas": "per",
     "fre": "fra", "hye": "arm", "isl": "ice", "kat": "geo", "mkd": "mac", "msa": "may", "mya": "bur",
     "nld": "dut", "nob": "nor", "rum": "ron", "slo": "slk", "sqi": "alb", "swe": "sve", "zho": "chi",
 }  # fmt: skip
-_ISO_LANGUAGES = re.compile(r"\w{3}(,\w{3})*")  # of a transport stream: ISO 639-2 (ISO/IEC 13818-1, section 2.6.18)
-_OF_FILES = {"creation_time", "filename", "mimetype"}  # said of a stream, too, where it is one file of several
-# What is said of frames, and not of how a stream is to be used.
+_ISO_LANGUAGES = re.compile(r"\w{3}(,\w{3})*")  # in a transport stream: ISO 639-2 (ISO/IEC 13818-1, section 2.6.18)
+_OF_FILES = {"creation_time", "filename", "mimetype"}  # tags of files, and of streams that are files within a file
+# Dispositions that describe the frames, and not the use of the stream.
 _OF_FRAMES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 _SAID_TWICE = {
     Disposition.hearing_impaired: Disposition.captions,
@@ -55,16 +55,16 @@ _SAID_TWICE = {
 }
 _IMPAIRED = Disposition.hearing_impaired | Disposition.visual_impaired
 _USES = Disposition.dub | Disposition.original | Disposition.comment
-# What a file states of how a stream is to be used, where no header in memory tells. Transport streams state it in
-# tables (ETSI EN 300 468, section 6.2.39), which only the first packet writes.
+# Dispositions that containers store, for those where a header in memory does not show them. Transport streams store
+# them in tables (ETSI EN 300 468, section 6.2.39), which are written with the first packet.
 _DISPOSITIONS = {
     "matroska": Disposition.default | Disposition.forced | _USES | _IMPAIRED,
     "mpegts": _IMPAIRED | Disposition.clean_effects,
     "nut": Disposition.default | _USES | Disposition.lyrics | Disposition.karaoke,
     "webm": Disposition.default | Disposition.forced,
 }
-_3D = "stereo_mode"  # Matroska's, which FFmpeg has as side data, too
-_NOT_IN_WEBM = {"anaglyph_green_magenta", "block_lr", "block_rl"}  # values of it for which its muxer fails
+_3D = "stereo_mode"  # Matroska's tag, which FFmpeg also reads as side data
+_NOT_IN_WEBM = {"anaglyph_green_magenta", "block_lr", "block_rl"}  # values of the tag with which WebM's muxer fails
 _HOLDS_ALL_TAGS = ("matroska", "nut", "webm")
 _ITUNES_TAGS = {
     "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping",
@@ -74,7 +74,7 @@ _ITUNES_TAGS = {
 
 
 class MemoryFile(io.BytesIO):
-    """A file in memory with a name: some muxers look at how it ends."""
+    """A file in memory with a name: some muxers check its suffix."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -83,25 +83,25 @@ class MemoryFile(io.BytesIO):
 
 @contextmanager
 def trial(output: OutputContainer, **options: str) -> Iterator[OutputContainer]:
-    """A container of the same kind, name and options in memory, to see what its muxer does."""
+    """Open a container of the same kind, name and options in memory, to try what its muxer does."""
     options = {**output.container_options, **options}
     attempt = av.open(MemoryFile(output.name), "w", format=output.format.name, container_options=options)
     try:
         yield attempt
     finally:
-        with suppress(FFmpegError):  # MXF has no trailer without frames
+        with suppress(FFmpegError):  # MXF cannot write its trailer without frames
             attempt.close()
 
 
 def add_copy(output: OutputContainer, stream: Any) -> Any:
-    """Add a stream to ``output`` that has the codec, the parameters and the time base of ``stream``.
+    """Add a stream to ``output`` with the codec, the parameters and the time base of ``stream``.
 
-    PyAV asks FFmpeg for the codecs that a container holds under its own names. Matroska also holds any that has a tag
-    in Windows' lists (WMA, ADPCM, A-law, …), and a codec needs no decoder to be copied. Such a stream is added as one
-    that PyAV accepts, and then given the parameters of ``stream``; the muxer refuses it with its header if it must.
+    PyAV accepts the codecs that FFmpeg lists for a container. Matroska can also store any codec with a tag in Windows'
+    lists (WMA, ADPCM, A-law, …), and a codec without a decoder can be copied, too. Such a stream is added with a codec
+    that PyAV accepts, and then gets the parameters of ``stream``; the muxer may refuse it when it writes the header.
 
     Raises:
-        ValueError: nothing of this type has a place in ``output``.
+        ValueError: ``output`` cannot store streams of this type.
     """
     channels = _usual_layout(output, stream)
     try:
@@ -113,7 +113,7 @@ def add_copy(output: OutputContainer, stream: Any) -> Any:
         with trial(output) as place:
             added = output.add_stream_from_template(place.add_stream(holder), opaque=True)
         BitStreamFilterContext("null", stream, added)
-        added.codec_context.codec_tag = _NO_TAG  # that of another container; the muxer finds its own
+        added.codec_context.codec_tag = _NO_TAG  # it is another container's; the muxer finds its own
         added.time_base = stream.time_base
     if channels:
         added.codec_context.layout = channels
@@ -121,12 +121,12 @@ def add_copy(output: OutputContainer, stream: Any) -> Any:
 
 
 def _usual_layout(output: OutputContainer, stream: Any) -> str | None:
-    """The layout that FFmpeg takes for PCM's number of channels; None if ``output`` needs none, or knows it.
+    """Return FFmpeg's usual layout for PCM's number of channels; None if ``output`` needs none, or the layout is known.
 
-    Matroska does not say which channels they are. MP4 has to, in its index, which is written when all else is.
+    Matroska does not store which channels they are. MP4 must, in its index, which is written last.
 
     Raises:
-        ValueError: none is usual for so many channels.
+        ValueError: there is no usual layout for this number of channels.
     """
     if stream.type != "audio" or output.format.name not in ("ipod", "mp4"):
         return None
@@ -137,19 +137,19 @@ def _usual_layout(output: OutputContainer, stream: Any) -> str | None:
 
 
 def refusal(output: OutputContainer, stream: Any, others: Sequence[Any] = ()) -> str | None:
-    """Why ``output`` does not take this stream, or None if it does.
+    """Why ``output`` does not take this stream; None if it does.
 
     Args:
-        output: Before its header is written.
-        stream: One of the input's.
-        others: Streams of the input that go into ``output`` in any case.
+        output: The output, before its header is written.
+        stream: A stream of the input.
+        others: Streams of the input that are added to ``output`` in any case.
     """
     kind = output.format.name
     if stream.disposition & Disposition.attached_pic and kind not in ("matroska", "mp4", "ipod"):
         return f"{kind} has no place for a cover"
     if stream.type == "data" and kind not in (*MP4_KINDS, "mpegts"):
         return f"{kind} cannot hold it"
-    if stream.type == "attachment" and kind != "matroska":  # a transport stream would take it, without its bytes
+    if stream.type == "attachment" and kind != "matroska":  # a transport stream would take it, but drop its bytes
         return f"{kind} cannot hold it"
     alone = True
     with captured() as said:
@@ -165,7 +165,7 @@ def refusal(output: OutputContainer, stream: Any, others: Sequence[Any] = ()) ->
         except (FFmpegError, ValueError):
             alone = False
     together = _holds_all(output, [*others, stream]) if others else alone
-    if not alone and not together:  # MXF holds sound beside frames only
+    if not alone and not together:  # MXF stores sound only together with frames
         known = stream.codec_context is not None or stream.type in ("attachment", "data")
         return f"{kind} cannot hold it" if known else f"FFmpeg has no decoder for it, and {kind} does not take it so"
     if not together and _holds_all(output, others):
@@ -177,18 +177,18 @@ def refusal(output: OutputContainer, stream: Any, others: Sequence[Any] = ()) ->
 
 
 def _is_taken_for_another(output: OutputContainer, stream: Any) -> bool:
-    """Whether the muxer writes sound that nothing decodes again, and does not say so."""
+    """Whether the muxer would write, without a warning, sound that cannot be decoded from the file."""
     if stream.type != "audio" or stream.codec_context is None:
         return False
     codec: str = stream.codec_context.name
     if output.format.name == "nut":
         return bool(_SIZED.match(codec))
-    # In a transport stream that is not of a Blu-ray, the number that stands for TrueHD means nothing.
+    # Only in a Blu-ray's transport stream does TrueHD's number have a meaning.
     return codec == "truehd" and output.format.name == "mpegts" and not output.name.lower().endswith(".m2ts")
 
 
 def lacks_parameters(stream: Any) -> bool:
-    """Whether nothing says how sound is decoded: FFmpeg found no frame of it, or damage has made the stream up."""
+    """Whether the parameters to decode sound are unknown: FFmpeg found no frame, or the stream is only damage."""
     if stream.type == "audio" and not stream.codec_context.sample_rate:
         return True
     aac = stream.codec_context.name == "aac" and not stream.codec_context.extradata
@@ -196,7 +196,7 @@ def lacks_parameters(stream: Any) -> bool:
 
 
 def _holds_all(output: OutputContainer, streams: Sequence[Any]) -> bool:
-    """Whether the muxer writes a header for these streams together."""
+    """Whether the muxer can write a header for these streams together."""
     try:
         with captured(), trial(output) as attempt:
             for stream in streams:
@@ -208,9 +208,9 @@ def _holds_all(output: OutputContainer, streams: Sequence[Any]) -> bool:
 
 
 def kept_tags(tags: Mapping[str, str], kind: str = "") -> dict[str, str]:
-    """The tags that are as true of the new file as of the old one, in the form that a container of ``kind`` takes."""
+    """Select the tags that also apply to the new file, in the form that a container of ``kind`` takes."""
     kept = {key: value for key, value in tags.items() if not _STALE_TAGS.fullmatch(key)}
-    if kind in (*MP4_KINDS, "matroska", "webm") and "name" in kept:  # as the title of an MP4's track is read
+    if kind in (*MP4_KINDS, "matroska", "webm") and "name" in kept:  # FFmpeg's name of an MP4 track's title
         kept.setdefault("title", kept.pop("name"))
     if kind == "webm" and kept.get(_3D) in _NOT_IN_WEBM:
         del kept[_3D]
@@ -220,22 +220,22 @@ def kept_tags(tags: Mapping[str, str], kind: str = "") -> dict[str, str]:
 
 
 def custom_tags(tags: Mapping[str, str]) -> list[str]:
-    """The names of those tags of a file that are not on iTunes' list, which is all that MP4 holds by itself."""
+    """Names of a file's tags that are not on iTunes' list, the only ones that MP4 stores without an option."""
     return sorted(key for key in kept_tags(tags) if key.partition("-")[0].lower() not in _ITUNES_TAGS)
 
 
 def told_tags(tags: Mapping[str, str]) -> str | None:
-    """The tags of a file that somebody would miss, in words; None if there are none."""
+    """Describe the tags of a file whose loss is to be reported; None if there are none."""
     missing = _missing(tags, {})
     return _named(missing) if missing else None
 
 
 def unheld(output: OutputContainer, streams: Sequence[Any]) -> list[str]:
-    """What of tags and chapters would not come back from the file, in words; a header in memory tells.
+    """Describe the tags, dispositions and chapters that the file would lose, found by writing a header in memory.
 
     Args:
-        output: With the tags and chapters it is to have, before its header is written.
-        streams: Those of the input that go into it.
+        output: The output with all its tags and chapters, before its header is written.
+        streams: The streams of the input that are written to it.
     """
     kind = output.format.name
     holds_all = kind in _HOLDS_ALL_TAGS
@@ -249,7 +249,7 @@ def unheld(output: OutputContainer, streams: Sequence[Any]) -> list[str]:
         tags = {key: value for key, value in stream.metadata.items() if key.lower() not in told}
         if held and index < len(held.streams):
             kept: Mapping[str, str] = held.streams[index].metadata
-        elif held:  # FLV shows no more than its first packets
+        elif held:  # FLV's streams are found by their first packets
             kept = {}
         else:
             kept = {"language": _untold_language(tags.get("language", ""), stream.type, kind)}
@@ -259,13 +259,13 @@ def unheld(output: OutputContainer, streams: Sequence[Any]) -> list[str]:
             kept_marks = Disposition(held.streams[index].disposition)
         else:
             kept_marks = _DISPOSITIONS.get(kind, Disposition(0))
-            if kind == "mpegts" and stream.type == "video":  # of sound and subtitles only
+            if kind == "mpegts" and stream.type == "video":  # it stores those of sound and subtitles only
                 kept_marks = Disposition(0)
-        first = all(other.type != stream.type for other in placed[:index])  # what players take by default
+        first = all(other.type != stream.type for other in placed[:index])  # players choose it by default
         marks = (
             Disposition(stream.disposition) & ~kept_marks & ~(_OF_FRAMES | Disposition.default if first else _OF_FRAMES)
         )
-        for one, other in _SAID_TWICE.items():  # by FFmpeg, of one word in a file
+        for one, other in _SAID_TWICE.items():  # FFmpeg sets both for one entry in the file
             if stream.disposition & one and stream.disposition & other:
                 marks &= ~other
         if marks:
@@ -284,16 +284,16 @@ def _is_3d(stream: Any) -> bool:
 
 
 def _untold_language(language: str, kind: str, container: str) -> str:
-    """What is kept of a stream's language where no header in memory tells."""
+    """The language that a stream keeps, for containers where a header in memory does not show it."""
     if container != "mpegts" or (kind in ("audio", "subtitle") and _ISO_LANGUAGES.fullmatch(language)):
         return language
     return ""
 
 
 def _held(output: OutputContainer, streams: Sequence[Any]) -> tuple[InputContainer | None, list[Any]]:
-    """The header that ``output`` would get, opened for reading, and whose streams it has; None if it cannot be read."""
+    """Write the header of ``output`` in memory and open it; also return the streams in it. None if it is unreadable."""
     options = {}
-    if output.format.name in MP4_KINDS:  # the header then comes before the packets
+    if output.format.name in MP4_KINDS:  # makes the muxer write the header before the packets
         options["movflags"] = f"{output.container_options.get('movflags', '')}+empty_moov+default_base_moof"
     placed = []
     try:
@@ -301,7 +301,7 @@ def _held(output: OutputContainer, streams: Sequence[Any]) -> tuple[InputContain
             attempt.metadata.update(output.metadata)
             attempt.set_chapters(output.chapters())
             for stream in streams:
-                with suppress(ValueError):  # it has no place
+                with suppress(ValueError):  # the output cannot store it
                     added = _stand_in(attempt, stream)
                     added.metadata.update(kept_tags(stream.metadata, output.format.name))
                     added.disposition = Disposition(stream.disposition)
@@ -311,19 +311,19 @@ def _held(output: OutputContainer, streams: Sequence[Any]) -> tuple[InputContain
             attempt.close()
         return av.open(io.BytesIO(memory.getvalue()), "r"), placed
     except FFmpegError:
-        # MP4 can write the headers of some codecs (AC-3) only after their first packet: the others are looked at.
+        # MP4 can write the headers of some codecs (AC-3) only after their first packet: check the others.
         early = [stream for stream in streams if _held(output, [stream])[0]] if len(streams) > 1 and options else []
         return _held(output, early) if 0 < len(early) < len(streams) else (None, list(streams))
 
 
 def _stand_in(output: OutputContainer, stream: Any) -> Any:
-    """A stream in ``output`` for one that comes in another codec: a film that is encoded anew, or converted text.
+    """Add a stand-in to ``output`` for a stream that changes its codec: an encoded film, or converted subtitles.
 
     Raises:
-        ValueError: nothing of this type has a place in ``output``.
+        ValueError: ``output`` cannot store streams of this type.
     """
     if stream.type == "video" and not stream.disposition & _OF_FRAMES:
-        rate = stream.average_rate  # by which time codes count
+        rate = stream.average_rate  # the rate of time codes
         if rate is None or max(rate.numerator, rate.denominator) >= 1 << 16:  # MPEG-4 has 16 bits for each
             rate = 25
         with suppress(ValueError):
@@ -340,13 +340,13 @@ def _stand_in(output: OutputContainer, stream: Any) -> Any:
 
 
 def _missing(tags: Mapping[str, str], held: Mapping[str, str]) -> list[str]:
-    """Names of tags that are not among the held ones under their name or another; for languages the value counts."""
+    """Names of tags that ``held`` has neither by name nor by value; languages are compared by value."""
     names, values = {key.lower(): value for key, value in held.items()}, set(held.values())
     missing = []
     for key, value in kept_tags(tags).items():
         name = key.lower()
         if name == "language":
-            other_form = len(value) == len(names.get(name, "")) == 3  # deu and ger are one
+            other_form = len(value) == len(names.get(name, "")) == 3  # deu and ger are the same
             if value not in ("und", names.get(name)) and not other_form:
                 missing.append(f"{key}={value}")
         elif name not in _TRIVIAL_TAGS and name not in names and value not in values and value != _NO_TIME:

@@ -1,4 +1,4 @@
-"""`Crop`: the part of its frames that a container says is to be seen (Matroska's PixelCrop…, the clap box of MP4)."""
+"""`Crop`: the part of the frames that the container says to display (Matroska's PixelCrop…, the clap box of MP4)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """How many rows and columns of samples are cut off."""
+    """Number of rows and columns of samples to cut off at each side."""
 
     top: int = 0
     bottom: int = 0
@@ -24,16 +24,16 @@ class Crop:
 
     @classmethod
     def of(cls, stream: VideoStream) -> Crop:
-        """What a stream's container states; FFmpeg does not open one that leaves nothing of the frames."""
+        """The crop that a stream's container states; FFmpeg does not open a stream that is cropped to nothing."""
         stated = stream.codec_context.coded_side_data.get("frame_cropping")
         return cls(*struct.unpack("<4I", stated)) if stated else cls()
 
     def size(self, width: int, height: int) -> tuple[int, int]:
-        """What is left of a width and a height."""
+        """Width and height after cropping."""
         return width - self.left - self.right, height - self.top - self.bottom
 
     def __call__(self, frame: Frame) -> Frame:
-        """The frame without its borders; where they cut subsampled chroma in two, that is resampled."""
+        """Cut off the frame's borders; subsampled chroma is resampled if the cut is not at a chroma sample."""
         if self == Crop():
             return frame
         color = frame.color

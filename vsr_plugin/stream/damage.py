@@ -1,4 +1,4 @@
-"""`Damage` counts what an input lost; `Tally` finds what FFmpeg passes over without an error."""
+"""`Damage` counts the damaged places of an input; `Tally` finds losses that FFmpeg skips without an error."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _CHECKS_OF_A_STREAM = {"avi": avi_check, "matroska,webm": matroska_check, "mpegts": transport_check}
-_SAID = 3  # lines that are warnings
-_STEADY = ("mpeg1video", "mpeg2video")  # whose frames follow each other at one rate, or with a field more (telecine)
+_SAID = 3  # number of lines logged as warnings
+_STEADY = ("mpeg1video", "mpeg2video")  # codecs with a constant frame rate, but for a field more (telecine)
 _HOLE = Fraction(7, 4)  # frames
 
 
 class Damage:
-    """Counts damage, from any thread, and says it; or raises, if strict.
+    """Counts and logs damage, from any thread; or raises, if strict.
 
     Args:
-        name: Of the input.
-        strict: Raise at the first.
-        quiet: Log nothing: what is found will be found again.
+        name: Name of the input.
+        strict: Raise at the first damage.
+        quiet: Log nothing, because the same damage will be found again.
 
     Attributes:
-        count: Places so far.
+        count: Number of damaged places so far.
     """
 
     def __init__(self, name: str, *, strict: bool, quiet: bool = False) -> None:
@@ -51,12 +51,12 @@ class Damage:
         self._lock = threading.Lock()
 
     def add(self, what: str, pts: int | None = None, *, ends: bool = False) -> None:
-        """Count one place.
+        """Count one damaged place.
 
         Args:
-            what: In words.
-            pts: Of the frame or packet, in ticks of the file's clock, if it is one.
-            ends: Whether nothing comes after it.
+            what: Description of the damage.
+            pts: Timestamp of the damaged frame or packet, if any, in ticks of the file's clock.
+            ends: Whether reading ends there.
 
         Raises:
             DamagedInputError: if strict.
@@ -71,14 +71,14 @@ class Damage:
 
 
 class Tally:
-    """What an input says it holds, beside what comes of it while it is read from one place on.
+    """Compares the packets and frames read from an input, from one place on, with what the input states.
 
     Args:
-        path: Of the input.
-        container: Open, before its first packet or after a seek.
-        stream: The one that is decoded.
-        frame_rate: Average, if known.
-        start: Where it is read from, in seconds of its clock; None for its beginning.
+        path: Path of the input.
+        container: The open container, before its first packet is read or after a seek.
+        stream: The stream that is decoded.
+        frame_rate: Average frame rate, if known.
+        start: Where reading begins, in seconds of the file's clock; None for its beginning.
     """
 
     def __init__(
@@ -97,19 +97,19 @@ class Tally:
         self._step = 1 / frame_rate if frame_rate else None
         entries = stream.index_entries
         self._indexed = 0 if start is not None else len(entries)
-        exact = self._form.startswith("mov") and len(entries)  # the times of others are those of key frames, or guesses
+        exact = self._form.startswith("mov") and len(entries)  # others index key frames, or guess
         self._last_indexed = entries[len(entries) - 1].timestamp if exact else None
         self._last: int | None = None  # decoding time
         self._is_jpeg = stream.codec_context.name == "mjpeg" and self._form in ("image2", "jpeg_pipe")
         self._packets = 0
-        self._begin = 0  # in bytes: what comes before is nobody's loss
-        self._end = 0  # in bytes, of the last packet
-        self._frames = 0  # that the container states
-        self._waiting: set[int] = set()  # timestamps of packets whose frames have not come out
+        self._begin = 0  # position in bytes; damage before it is ignored
+        self._end = 0  # end of the last packet, in bytes
+        self._frames = 0  # number that the container states
+        self._waiting: set[int] = set()  # timestamps of packets whose frames have not come out yet
         self._missing: set[int] = set()
         self._first: int | None = None  # timestamp of the first key frame
-        self._steady = stream.codec_context.name in _STEADY and self._form != "avi"  # which states no times
-        self._shown: int | None = None  # timestamp of the last frame, each without one after it counted for a step
+        self._steady = stream.codec_context.name in _STEADY and self._form != "avi"  # AVI stores no times
+        self._shown: int | None = None  # timestamp of the last frame; one step is added for each frame without one
         self._file: BinaryIO | None = None  # opened here
         self._walk = self._follow(path)
 
@@ -125,10 +125,10 @@ class Tally:
             return walk
         if read is None and Path(path).is_file():
             read = self._file = Path(path).open("rb")  # noqa: SIM115 - closed in `close`
-        return None if read is None else Walk(check, read)  # an address is read by FFmpeg alone
+        return None if read is None else Walk(check, read)  # only FFmpeg can read a URL
 
     def packet(self, packet: Packet[Any]) -> str | None:
-        """Note a packet of the stream, before it is decoded; what was lost before it, if something was."""
+        """Count a packet of the stream before it is decoded; return a description of damage up to it, or None."""
         if not packet.size:
             return None
         self._packets += 1
@@ -148,7 +148,7 @@ class Tally:
         return self._broken(packet.pos)
 
     def frame(self, pts: int | None) -> None:
-        """Note the timestamp of a frame as the decoder gave it."""
+        """Record the timestamp of a frame as the decoder returned it."""
         if self._step is None:
             return
         step = self._step / self._tick
@@ -162,25 +162,25 @@ class Tally:
             seen = self._start is None or shown * self._tick >= self._start
             if seen and pts > shown + _HOLE * step:
                 self._missing |= {round(shown + index * step) for index in range(1, round((pts - shown) / step))}
-        reach = step / 2  # beside a frame its second field, or one that is only referred to, may lie
+        reach = step / 2  # its second field, or a frame used only as a reference, may have a time this near
         past = {waiting for waiting in self._waiting if waiting <= pts + reach}
         self._waiting -= past
         self._missing |= {waiting for waiting in past if waiting < pts - reach}
-        if not late:  # as a frame is that holds half of the next one
+        if not late:  # a late frame may contain half of the next one
             self._missing.discard(pts)
 
     def _is_due(self, pts: int) -> bool:
-        """Whether a frame has to come: not so what leads to the first key frame, which may need frames before it."""
+        """Whether a packet's frame must come out; before the first key frame, its references may be missing."""
         after_start = self._start is None or pts * self._tick >= self._start
         return after_start and self._first is not None and pts >= self._first
 
     def lost(self, reached: Fraction, end: Fraction | None, *, joined: bool) -> str | None:
-        """What did not come, when reading is over; None if nothing is known to be lost.
+        """Describe what was lost, when reading is over; None if no loss is known.
 
         Args:
             reached: Where the last frame ends, in seconds of the file's clock.
-            joined: Whether that clock has jumped: its header then says nothing of the end.
-            end: Where the part asked for ends, if that was reached: what comes behind is not missed; None for all.
+            joined: Whether the clock has jumped, so that the header's end does not apply.
+            end: Where the selected part ends, if that was reached: later losses are ignored; None for all.
         """
         if end is None:
             broken = self._broken(None) or self._cut_within_a_frame() or self._unindexed()
@@ -196,12 +196,12 @@ class Tally:
         return self._early(reached) if end is None and not joined else None
 
     def close(self) -> None:
-        """Close what is open; harmless when called again."""
+        """Close the file; may be called again."""
         if self._file is not None:
             self._file.close()
 
     def _broken(self, position: int | None) -> str | None:
-        """What does not fit among the bytes up to a position, or to the end."""
+        """Describe the damage in the bytes up to a position, or to the end; None if there is none."""
         if self._walk is None:
             return None
         said = self._walk.until(position, self._begin)
@@ -225,14 +225,14 @@ class Tally:
         return None
 
     def _early(self, reached: Fraction) -> str | None:
-        """Whether the frames end before the file's header says they do."""
+        """Describe the loss if the frames end before the end that the file's header states."""
         tag = self._stream.metadata.get("DURATION", "") if self._form == "matroska,webm" else ""  # elsewhere a copy
         clock = re.fullmatch(r"(\d+):(\d+):(\d+\.\d+)", tag)
         allowed = Fraction(1, 2)
         if clock:  # Matroska states the end of each stream
             end = int(clock[1]) * 3600 + int(clock[2]) * 60 + Fraction(clock[3])
             allowed = self._step or allowed
-        elif self._stream.duration and self._form not in ("asf", "avi"):  # the file's; written before it is known
+        elif self._stream.duration and self._form not in ("asf", "avi"):  # theirs is the file's, stored in advance
             end = seconds((self._stream.start_time or 0) + self._stream.duration, self._stream.time_base)
         else:
             return None

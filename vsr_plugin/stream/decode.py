@@ -1,4 +1,4 @@
-"""`decode`: the source of the pipeline. A file, images or standard input become frames in presentation order."""
+"""`Source`: the source of the pipeline. A file, images or standard input become frames in presentation order."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class Source(InputFile, Iterator[Frame]):
 
     Args:
         path: What `open_input` takes.
-        selection: Which frames, and how they are decoded.
+        selection: Which frames to take, and how to decode them.
         strict: Raise at the first damaged packet instead of counting it.
-        form: FFmpeg's name of the format, where neither name nor content tells.
-        keep_packets: Keep those of the other streams for `encode`, which copies them. The file then stays open until
-            `release`, too, is called.
-        cancelled: Asked before each packet, by the thread that reads: once it is true, there are no more frames.
+        form: FFmpeg's name of the format, if neither name nor content shows it.
+        keep_packets: Keep the packets of the other streams for `encode`, which copies them. The file then stays open
+            until `release` is called, too.
+        cancelled: Called before each packet by the thread that reads; once it returns True, there are no more frames.
 
     Attributes: those of `InputFile`.
 
     Raises:
-        InputError: nothing to decode here, or the video is interlaced, or changes its size midway.
+        InputError: there is nothing to decode, or the video is interlaced, or changes its size midway.
         DamagedInputError: with ``strict``, as soon as something does not decode.
     """
 
@@ -76,7 +76,7 @@ class Source(InputFile, Iterator[Frame]):
         return next(self._frames)
 
     def close(self) -> None:
-        """Close the file, unless its packets are still to be copied; harmless when called again."""
+        """Close the file, unless its packets are still to be copied; may be called again."""
         self._frames.close()
         super().close()
 
@@ -85,7 +85,7 @@ class Source(InputFile, Iterator[Frame]):
         count = 0
         reached = Fraction(0)
         shift: int | None = None
-        end: Fraction | None = None  # once it is reached
+        end: Fraction | None = None  # set when it is reached
         try:
             for frame in self._from_start():
                 time = frame.pts * self.time_base
@@ -123,7 +123,7 @@ class Source(InputFile, Iterator[Frame]):
             raise DamagedInputError(f"{self.name}: not one frame of the video stream decodes")
 
     def _before_zero(self, first: Frame) -> int:
-        """Start of the file in ticks if it is before 0, as after a wrap of its clock; otherwise 0.
+        """Start of the file in ticks if it is negative, as after its clock wrapped; otherwise 0.
 
         Most containers cannot store negative times, and MP4 hides such frames.
         """
@@ -134,7 +134,7 @@ class Source(InputFile, Iterator[Frame]):
         return math.floor(earliest / self.time_base)
 
     def _from_start(self) -> Iterator[Frame]:
-        """Frames from the one that is seen at the start on."""
+        """Frames from the start on; the first is the one shown at that time."""
         start = self.timeline.start
         if start is None:
             decoder = self._decode()
@@ -147,15 +147,15 @@ class Source(InputFile, Iterator[Frame]):
             found = True
             yield frame
         if not found and self.timeline.may_leap and self.reader.seekable and not self.reader.cancelled():
-            # Seeking landed behind a jump of the clock, from where the start is never reached.
+            # Seeking landed after a jump of the clock, from where the start is never reached.
             self._stop_decoding()
             self.reader.read_to(start)
             yield from self._seen_from(start)
 
     def _seen_from(self, start: Fraction) -> Iterator[Frame]:
-        """Frames from the last that is not after ``start`` on, for durations may be wrong.
+        """Frames beginning with the last one that is not after ``start``; durations may be wrong.
 
-        MP4 tells how long a frame is in the order of decoding, which with B-frames and a variable rate is another's.
+        MP4 stores durations in decoding order: with B-frames and a variable rate, a frame gets that of another.
         """
         decoder = self._decode()
         seen: av.VideoFrame | None = None

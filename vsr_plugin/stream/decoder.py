@@ -1,4 +1,4 @@
-"""`open_decoder`: which decoder reads a video stream."""
+"""`open_decoder`: chooses and opens the decoder of a video stream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def open_decoder(stream: VideoStream, hwaccel: str | None) -> av.VideoCodecContext:
-    """The decoder on the device asked for, or the one that sees transparency, or the stream's own."""
+    """Return the decoder on the requested device, or the one that decodes transparency, or the stream's own."""
     return _hardware_decoder(stream, hwaccel) or _alpha_decoder(stream) or stream.codec_context
 
 
@@ -37,7 +37,7 @@ def _hardware_decoder(stream: VideoStream, hwaccel: str | None) -> av.VideoCodec
 
 
 def _alpha_decoder(stream: VideoStream) -> av.VideoCodecContext | None:
-    """The decoder that sees the transparency of WebM; FFmpeg's own does not."""
+    """Return the decoder that decodes the transparency of WebM; FFmpeg's own does not."""
     name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(stream.codec_context.codec.canonical_name)
     if name is None or stream.metadata.get("ALPHA_MODE", stream.metadata.get("alpha_mode")) != "1":
         return None
@@ -51,6 +51,6 @@ def _alpha_decoder(stream: VideoStream) -> av.VideoCodecContext | None:
 
 
 def _tag(context: Any, stream: VideoStream) -> None:
-    """Tell a decoder of our own what the container says of the colors, for frames that are silent."""
+    """Copy the container's color tags to a decoder opened here, for frames that have none themselves."""
     for name in ("color_primaries", "color_trc", "colorspace", "color_range", "chroma_sample_location"):
         setattr(context, name, getattr(stream.codec_context, name))

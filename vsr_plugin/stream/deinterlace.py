@@ -1,4 +1,4 @@
-"""`deinterlaced`: whole frames made of fields, by FFmpeg's bwdif."""
+"""`deinterlaced`: makes whole frames from fields, with FFmpeg's bwdif."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# AVFieldOrder → the field that is shown first. The names of the last two (TB, BT) say what is stored and what is shown
-# first the other way round than FFmpeg's decoders, its command line and RFC 9559 (FieldOrder) read them.
+# AVFieldOrder → the field that is shown first. FFmpeg's decoders, its command line and RFC 9559 (FieldOrder) read the
+# last two (TB, BT) the other way round than their names suggest (which field is stored, and which is shown first).
 _FIRST_FIELD = {2: "tff", 3: "bff", 4: "tff", 5: "bff"}
 _WORDS = {"tff": "top field first", "bff": "bottom field first"}
 
 
 def first_field(stream: VideoStream) -> str | None:
-    """``tff`` or ``bff``, where the file's header says that its frames are made of fields; else None."""
+    """``tff`` or ``bff`` if the file's header says that its frames consist of fields; else None."""
     return _FIRST_FIELD.get(stream.codec_context.field_order)
 
 
 def holds_one_field(frame: av.VideoFrame, stream: VideoStream) -> bool:
-    """Whether a decoded frame is one field of half the height: so HEVC codes fields, and it flags nothing else."""
+    """Whether a decoded frame is one field of half the height; HEVC codes fields so, and flags nothing else."""
     return bool(frame.interlaced_frame and stream.codec_context.codec.canonical_name == "hevc")
 
 
 def deinterlaced(
     frames: Iterator[av.VideoFrame], time_base: Fraction, order: str | None, *, flagged: bool = False
 ) -> Iterator[av.VideoFrame]:
-    """Whole frames made of fields, one for each coded frame, on the same clock.
+    """Make whole frames from fields, one for each coded frame, in the same time base.
 
-    From the first frame on that is flagged as interlaced, flags are believed: frames without one pass untouched. Where
-    there has been none yet, all are deinterlaced, for many codecs have no such flag.
+    From the first frame flagged as interlaced on, only flagged frames are deinterlaced; the others pass unchanged.
+    Before it, all frames are deinterlaced, because many codecs have no such flag.
 
     Args:
-        frames: As decoded.
-        time_base: Of their timestamps, in seconds.
+        frames: The decoded frames.
+        time_base: Time base of their timestamps, in seconds.
         order: ``tff`` or ``bff``: which field of a frame without a flag is shown first; None is the top field, as in
             FFmpeg.
-        flagged: Whether a frame before these was flagged as interlaced.
+        flagged: Whether an earlier frame was flagged as interlaced.
 
     Raises:
-        InputError: a size or pixel format that bwdif cannot take.
+        InputError: bwdif cannot take the size or pixel format.
     """
     graph: Graph | None = None
     for frame in frames:

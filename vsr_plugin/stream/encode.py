@@ -1,6 +1,6 @@
-"""`encode`: the sink of the pipeline. It leaves a whole valid file, or none.
+"""`encode`: the sink of the pipeline. It leaves a complete, valid file, or none.
 
-The file is written in a hidden folder beside its place and moved there when it is whole (output.py).
+The file is written in a hidden folder next to its final place, and moved there when it is complete (output.py).
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ def encode(
     strict: bool = False,
     on_frame: Callable[[Written], None] | None = None,
 ) -> Written:
-    """Consume the frames into a file, together with everything else that ``source`` holds.
+    """Write the frames into a file, together with everything else that ``source`` contains.
 
     Args:
         frames: In presentation order; closed on any exit.
         output: A file, a pattern of images (``frame_%04d.png``), or ``-`` for y4m on standard output.
-        source: Where the frames come from: its other streams, chapters and metadata cross over.
+        source: Where the frames come from: its other streams, chapters and metadata are copied.
         encoding: How to encode.
         overwrite: Replace an existing file.
-        strict: Refuse what would drop something instead of saying so.
+        strict: Raise, instead of warning, if something would be lost.
         on_frame: Called after each frame.
 
     Raises:
-        OutputError: the file exists, cannot be written, or cannot hold what it should.
+        OutputError: the file exists, cannot be written, or cannot store what it should.
         UsageError: the encoder is unknown, or does not know an option or a value.
     """
     with ExitStack() as cleanup:
         cleanup.callback(source.release)
         cleanup.callback(getattr(frames, "close", lambda: None))
-        cleanup.callback(source.stop)  # else, after an error, `frames` would wait for a pipe that is silent
+        cleanup.callback(source.stop)  # otherwise, after an error, `frames` could wait for a pipe that sends nothing
         if str(output) == "-":
             if sys.stdout is None:
                 raise OutputError("Standard output is closed: expected somewhere to write y4m to")
@@ -100,7 +100,7 @@ def _write(frames: Iterator[Frame], writer: Writer, source: str, on_frame: Calla
 
 @contextmanager
 def writing(writer: Writer) -> Iterator[None]:
-    """Tell the errors of the output from those of the source and of callbacks."""
+    """Turn errors of the output into `OutputError`; those of the source and of callbacks are raised elsewhere."""
     try:
         yield
     except VsrError:

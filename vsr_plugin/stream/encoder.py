@@ -1,4 +1,4 @@
-"""Which encoder, which pixel format, which options; and an encoder opened with them, or one clear error."""
+"""Chooses the encoder and the pixel format, and opens the encoder with its options or raises one clear error."""
 
 from __future__ import annotations
 
@@ -41,34 +41,34 @@ STILL_IMAGES = {
     ".tiff": "tiff",
     ".webp": "libwebp",
 }
-_ONLY = {**STILL_IMAGES, ".y4m": "rawvideo"}  # files that hold nothing else
+_ONLY = {**STILL_IMAGES, ".y4m": "rawvideo"}  # files that can contain no other codec
 _CODECS = {**_ONLY, ".avif": "libsvtav1", ".webm": "libvpx-vp9"}
-_DEEP_CODECS = {".webm": "libsvtav1"}  # above 8 bits, which PyAV's libvpx-vp9 does not take
+_DEEP_CODECS = {".webm": "libsvtav1"}  # for more than 8 bits, which PyAV's libvpx-vp9 does not take
 _Y4M = (
     "gray", "gray9le", "gray10le", "gray12le", "gray16le", "yuv411p", "yuv420p", "yuv422p", "yuv444p", "yuva444p",
     *(f"yuv{kind}p{depth}le" for kind in (420, 422, 444) for depth in (9, 10, 12, 14, 16)),
 )  # fmt: skip
 _MEANT = {"h265": "libx265", "x265": "libx265", "x264": "libx264", "avc": "h264", "avc1": "h264", "mpeg2": "mpeg2video"}
-# One of these is tried where no frame says yet which it will be.
+# Formats to try before the first frame determines the real one.
 _TRIED_FORMATS = ("yuvj420p", "yuv420p", "yuv422p", "yuv420p10le", "yuv422p10le", "yuv444p", "yuv444p10le")
-# The least side that an encoder takes: x265 refuses smaller ones, SVT-AV1 corrupts its memory and ends the process.
+# The smallest side that an encoder takes: below, x265 fails, and SVT-AV1 corrupts its memory and ends the process.
 _SMALLEST = {"libsvtav1": 16, "libx265": 16}
-_LEAST_CUTREE = 64  # a side: of smaller frames, x265's cutree writes beyond its buffers
-# The greatest width and height, of those encoders that say so only at the first frame, or on stderr by themselves.
+_LEAST_CUTREE = 64  # pixels of a side: with smaller frames, x265's cutree writes beyond its buffers
+# The largest width and height, for encoders that refuse more only at the first frame, or write to stderr by themselves.
 _LARGEST = {"libsvtav1": (16384, 8704), "libvpx": (16383, 16383), "libwebp": (16383, 16383)}
-# Encoders that take odd sizes of subsampled frames; the others want whole chroma samples, some only in width.
+# Encoders that take odd sizes of subsampled frames; the others need whole chroma samples, some only in width.
 _ANY_SIZE = {"bmp", "ffv1", "libvpx", "libvpx-vp9", "libwebp", "mjpeg", "png", "rawvideo", "tiff"}
 _ANY_HEIGHT = {"ffvhuff", "huffyuv"}
-# Codecs whose own bitstream states the shape of a pixel; of containers, MOV, MP4 and y4m do.
+# Codecs whose bitstream states the pixel aspect ratio; containers that do are listed in `states_aspect`.
 _STATING_ASPECT = {"h264", "hevc", "mjpeg", "mpeg1video", "mpeg2video", "mpeg4", "png", "tiff", "wmv2"}
 _CONSTANT_RATE = {"mpeg1video", "mpeg2video", "mpeg4"}
 
 
 def choose_codec(suffix: str, depth: int, asked: str | None) -> str:
-    """The encoder asked for, or the default for a file of this suffix and samples of this depth.
+    """Return the requested encoder, or the default one for files of this suffix and samples of this depth.
 
     Raises:
-        UsageError: PyAV's FFmpeg has no video encoder of this name, or files of this suffix hold no other codec.
+        UsageError: PyAV's FFmpeg has no video encoder of this name, or files of this suffix cannot contain its codec.
     """
     name = asked or (_DEEP_CODECS if depth > 8 else {}).get(suffix) or _CODECS.get(suffix)
     name = name or ("libx265" if depth > 8 else "libx264")
@@ -83,11 +83,11 @@ def choose_codec(suffix: str, depth: int, asked: str | None) -> str:
     only = _ONLY.get(suffix)
     if only is not None and codec.canonical_name != av.Codec(only, "w").canonical_name:
         raise UsageError(f"Expected encoder {only} for a {suffix} file, got {codec.name}", codec=None)
-    return str(codec.name)  # libx265 for hevc: defaults belong to the encoder that it is
+    return str(codec.name)  # libx265 for hevc: defaults are listed by the encoder's real name
 
 
 def _similar(name: str) -> str | None:
-    """The encoder that somebody meant who wrote this."""
+    """Guess which encoder a wrong name means; None if no name is similar."""
     encoders = set()
     for known in av.codecs_available:
         with suppress(ValueError):
@@ -103,20 +103,20 @@ def _similar(name: str) -> str | None:
 
 
 def choose_pixel_format(codec: str, frame: Frame, asked: str | None) -> str:
-    """The format asked for, or the frame's own layout if the encoder takes it, or the nearest that it takes.
+    """Return the requested format, or the frame's own if the encoder takes it, or else the nearest that it takes.
 
     Raises:
-        UsageError: the encoder does not take the format asked for.
+        UsageError: the encoder does not take the requested format.
     """
     supported = [fmt.name for fmt in av.Codec(codec, "w").video_formats or []]
     if asked is not None:
         _check_pixel_format(codec, asked)
         return asked
     native = native_format(frame)
-    if frame.has_alpha:  # x265 lists formats with alpha that it may be built without
+    if frame.has_alpha:  # x265 lists formats with alpha even if it was built without them
         supported = [name for name in supported if not _has_alpha(name) or _opens(codec, name)]
     readable = [name for name in supported if layout(name) is not None]
-    if codec == "mjpeg":  # JPEG is full range and 8 bits, whatever the film's
+    if codec == "mjpeg":  # JPEG has full range and 8 bits, whatever the film has
         native = re.sub(r"p\d+le$", "p", native).replace("yuv", "yuvj")
     if codec == "rawvideo":  # y4m's own formats; --pix-fmt names any other for other containers
         readable = supported = list(_Y4M)
@@ -161,10 +161,10 @@ def _check_pixel_format(codec: str, asked: str) -> None:
 
 
 def check_encoding(suffix: str, encoding: Encoding) -> None:
-    """Try the encoder with its options, before any input is read: it may be a pipe that stays silent.
+    """Try the encoder with its options before any input is read, because input from a pipe may take long to come.
 
-    Which encoder it will be may depend on the depth of the frames; it is enough that one of them takes the options. An
-    encoder that does not open with its defaults either, here and at this size, is left to the first frame.
+    The choice of the encoder may depend on the depth of the frames; it is enough if one candidate takes the options. An
+    encoder that does not open with its defaults either, here and at this size, is checked at the first frame.
 
     Raises:
         UsageError: the encoder is unknown, or does not know an option or a value.
@@ -195,10 +195,10 @@ def _try(codec: str, encoding: Encoding) -> None:
 
 @cache
 def check_container(suffix: str, codec: str, pixel_format: str | None = None) -> None:
-    """Write a file of one frame into memory and read it back; an encoder that takes none is left to the first frame.
+    """Write a file of one frame into memory and read it back; if encoding fails, it is checked at the first frame.
 
     Raises:
-        OutputError: FFmpeg writes no files of this suffix, or not with this encoder, or nothing reads them.
+        OutputError: FFmpeg cannot write files of this suffix, or not with this encoder, or cannot read them.
     """
     if suffix in _ONLY:
         return
@@ -225,7 +225,7 @@ def check_container(suffix: str, codec: str, pixel_format: str | None = None) ->
     except FFmpegError:
         return
     finally:
-        with suppress(FFmpegError):  # MXF has no trailer without frames
+        with suppress(FFmpegError):  # MXF cannot write its trailer without frames
             output.close()
     if not _is_readable(file.getvalue(), size):
         why = f"{output.format.name} could hold what {codec} makes, but players could not read it there"
@@ -233,7 +233,7 @@ def check_container(suffix: str, codec: str, pixel_format: str | None = None) ->
 
 
 def _is_readable(file: bytes, size: tuple[int, int]) -> bool:
-    """Whether a file has a video stream of this size, and tells how its samples lie."""
+    """Whether a file has a video stream of this size and with a known pixel format."""
     with captured(), suppress(FFmpegError, ValueError), av.open(BytesIO(file)) as container:
         found = [stream.codec_context for stream in container.streams.video]
         return any(one is not None and (one.width, one.height) == size and one.pix_fmt is not None for one in found)
@@ -241,7 +241,7 @@ def _is_readable(file: bytes, size: tuple[int, int]) -> bool:
 
 
 def holds(suffix: str, codec: str) -> bool:
-    """Whether FFmpeg writes files of this suffix with an encoder, and reads them."""
+    """Whether FFmpeg can write files of this suffix with an encoder, and read them."""
     try:
         check_container(suffix, codec)
     except OutputError:
@@ -269,10 +269,10 @@ def _refusal(codec: str, encoding: Encoding, formats: Sequence[str]) -> UsageErr
 
 
 def encoded_size(codec: str, pixel_format: str, width: int, height: int) -> tuple[int, int]:
-    """(width, height) as the encoder can take it: whole chroma samples, where it insists on them.
+    """Return (width, height) rounded up to whole chroma samples if the encoder needs them.
 
     Raises:
-        OutputError: the encoder takes no frames that small, or that large.
+        OutputError: the frames are too small or too large for the encoder.
     """
     least = _SMALLEST.get(codec, 1)
     if min(width, height) < least:
@@ -300,7 +300,7 @@ def counts_frames(codec: str) -> bool:
 
 
 def states_aspect(codec: str, container: str) -> bool:
-    """Whether a file of this codec in this container says how wide a pixel is."""
+    """Whether a file of this codec in this container states the pixel aspect ratio."""
     stated = av.Codec(codec, "w").canonical_name in _STATING_ASPECT
     return stated or container in ("ipod", "matroska", "mov", "mp4", "webm", "yuv4mpegpipe")
 
@@ -321,20 +321,20 @@ def add_encoder(
     """Add a video stream to ``output`` and open its encoder.
 
     Args:
-        output: Before its header is written.
-        codec: Of `choose_codec`.
-        frame: The first one: its size and color are the stream's.
-        pixel_format: Of `choose_pixel_format`.
-        encoding: The user's wishes.
-        time_base: Of the timestamps, which are the frames' own.
-        frame_rate: Average, for rate control only.
-        sample_aspect_ratio: Of a pixel, or None.
-        hdr: Parameters that make the encoder repeat HDR metadata.
-        b_frames: Whether frames may be encoded in another order than they are shown in.
+        output: The container; its header must not be written yet.
+        codec: Result of `choose_codec`.
+        frame: The first frame; the stream gets its size and color.
+        pixel_format: Result of `choose_pixel_format`.
+        encoding: The user's options.
+        time_base: Time base of the timestamps.
+        frame_rate: Average frame rate, for rate control only.
+        sample_aspect_ratio: Width : height of a pixel, or None.
+        hdr: Options that make the encoder write HDR metadata.
+        b_frames: Whether the encoder may reorder frames.
 
     Raises:
-        UsageError: an option or value the encoder does not know.
-        OutputError: the container does not hold this codec, or the encoder does not take this size.
+        UsageError: the encoder does not know an option or value.
+        OutputError: the container cannot contain this codec, or the encoder does not take this size.
     """
     options = encoder_options(codec, encoding, hdr, pixel_format)
     if codec == "libx265" and min(frame.width, frame.height) < _LEAST_CUTREE:
@@ -352,6 +352,6 @@ def add_encoder(
     assert form is not None
     tag(context, stored_color(frame.color, form))
     if codec in ("libx265", "hevc_nvenc") and output.format.name in ("mp4", "mov"):
-        context.codec_tag = "hvc1"  # the form that Apple's players take
+        context.codec_tag = "hvc1"  # the tag that Apple's players need
     open_encoder(context, codec, options)
     return stream  # type: ignore[no-any-return]

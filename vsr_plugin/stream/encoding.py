@@ -1,4 +1,4 @@
-"""`Encoding`: how to encode, and what an encoder is opened with for it: its defaults, and what is asked for instead."""
+"""`Encoding`: how to encode; and the options that an encoder is opened with: our defaults, then the user's."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..errors import UsageError
 
 log = logging.getLogger(__name__)
 
-# The family of MPEG-1: without a word about quality they make 200 kbit/s of everything.
+# The family of MPEG-1: without an option for quality, these encoders use 200 kbit/s for everything.
 _FIXED_QUANTIZER = (
     "flv", "h263", "h263p", "mpeg1video", "mpeg2video", "mpeg4", "msmpeg4", "msmpeg4v2", "rv20", "wmv1", "wmv2",
 )  # fmt: skip
-# Visually lossless; and quiet, for these libraries write to stderr by themselves.
+# Visually lossless; and quiet, because these libraries write to stderr by themselves.
 DEFAULTS: Mapping[str, Mapping[str, str]] = {
     **{name: {"crf": "17"} for name in ("libx264", "libx264rgb")},
     "libx265": {"crf": "18", "x265-params": "log-level=error"},
@@ -32,13 +32,13 @@ DEFAULTS: Mapping[str, Mapping[str, str]] = {
     **{name: {"quality": "95"} for name in ("libwebp", "libwebp_anim")},
     **{name: {"qmin": "2", "qmax": "2"} for name in _FIXED_QUANTIZER},
 }
-# What of it is left out where options ask for a bit rate, or for another quality: these contradict each other.
+# Defaults that are omitted if the options set a bit rate, or another quality: they would contradict each other.
 _FOR_A_RATE = {"cq", "crf", "qmax", "qmin", "rc"}
 _QUALITIES = {"cq", "crf", "global_quality", "qp"}
-# Of DNxHR, which takes frames of any size and rate, as DNxHD does not.
+# Profiles of DNxHR, which, unlike DNxHD, takes frames of any size and rate.
 _DNXHR = {"yuv422p": "dnxhr_hq", "yuv422p10le": "dnxhr_hqx", "yuv444p10le": "dnxhr_444", "gbrp10le": "dnxhr_444"}
 _REORDERING = {"libx264", "libx264rgb", "h264_nvenc", "hevc_nvenc"}  # use B-frames unless told otherwise
-# What x264 and x265 call things; they write a line of their own to stderr for anything else.
+# The names that x264 and x265 know; for any other, they write a line of their own to stderr.
 _PRESETS = ["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"]
 _X264: Mapping[str, Collection[str]] = {
     "preset": _PRESETS,
@@ -59,7 +59,7 @@ _NAMES: Mapping[str, Mapping[str, Collection[str]]] = {
         ),
     },
 }  # fmt: skip
-# Beyond, they cut it off; AV1 and VP9 take whole numbers, and round others in silence.
+# Encoders clip a higher CRF; those of AV1, VP8 and VP9 take whole numbers, and round others without a warning.
 _WHOLE_CRF = {"libaom-av1", "libsvtav1", "libvpx", "libvpx-vp9"}
 _WORST_CRF = {**dict.fromkeys(("libx264", "libx264rgb", "libx265"), 51), **dict.fromkeys(_WHOLE_CRF, 63)}
 
@@ -67,14 +67,14 @@ _WORST_CRF = {**dict.fromkeys(("libx264", "libx264rgb", "libx265"), 51), **dict.
 @checked_arguments("options")
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How to encode; what is None or absent is chosen from the output's name and the source's depth.
+    """How to encode. Values that are None or absent are chosen from the output's name and the source's depth.
 
     Attributes:
         codec: An encoder of PyAV's FFmpeg (libx264, libx265, libsvtav1, libvpx-vp9, ffv1, prores_ks, h264_nvenc, …).
-        crf: Constant rate factor (``cq`` for NVENC), in the encoder's own scale.
+        crf: Constant rate factor (``cq`` for NVENC), on the encoder's own scale.
         preset: Encoder preset, such as medium or slow.
-        options: Any further options of the encoder; numbers are taken, too.
-        pixel_format: FFmpeg's name; by default the source's own if the encoder takes it, else its nearest.
+        options: Further options of the encoder; values may be numbers, too.
+        pixel_format: FFmpeg's name; by default the source's, or the nearest one that the encoder takes.
     """
 
     codec: str | None = None
@@ -94,25 +94,25 @@ class Encoding:
     @classmethod
     @checked_arguments()
     def of(cls, encoding: Encoding | str | None) -> Encoding:
-        """An encoding as people name it: None is the default, and a string an encoder.
+        """Convert to an `Encoding`: None is the default one, and a string is the name of an encoder.
 
         Raises:
-            UsageError: anything else.
+            UsageError: the argument is anything else.
         """
         return encoding if isinstance(encoding, Encoding) else cls(codec=encoding)
 
 
 def encoder_options(codec: str, encoding: Encoding, hdr: Mapping[str, str], pixel_format: str) -> dict[str, str]:
-    """What an encoder is opened with: its defaults, as far as they do not contradict what is asked for, and that.
+    """Return the options to open an encoder with: the user's, and the defaults that do not contradict them.
 
     Args:
         codec: FFmpeg's name of the encoder.
         encoding: What the user asks for.
         hdr: Options that carry the HDR metadata of the frames.
-        pixel_format: Of what it gets.
+        pixel_format: Pixel format of the frames it gets.
 
     Raises:
-        UsageError: a CRF, a preset, a tune or a profile that the encoder does not have.
+        UsageError: the encoder does not have the CRF, preset, tune or profile.
     """
     options = dict(DEFAULTS.get(codec, {}))
     left_out = _FOR_A_RATE if "b" in encoding.options else _QUALITIES if _QUALITIES & encoding.options.keys() else set()
@@ -129,7 +129,7 @@ def encoder_options(codec: str, encoding: Encoding, hdr: Mapping[str, str], pixe
         if value is not None:
             _check_name(codec, name, value, known)
     for key, value in (*hdr.items(), *encoding.options.items()):
-        # One option carries all parameters of x264, x265 and SVT-AV1: what the user says comes last and wins.
+        # One option contains all parameters of x264, x265 and SVT-AV1: the user's come last and win.
         options[key] = f"{options[key]}:{value}" if key.endswith("-params") and key in options else value
     return options
 
@@ -148,7 +148,7 @@ def _plain(number: float) -> str:
 
 
 def _check_name(codec: str, name: str, value: str, known: Collection[str]) -> None:
-    """See that an encoder knows a name, of which a tune may have several; presets have numbers, too."""
+    """Check that an encoder knows a name. A tune may consist of several names; a preset may be a number."""
     found = re.split(r"[,./+]", value) if name == "tune" and codec != "libx265" else [value]
     for one in found:
         if one not in known and not (name == "preset" and one in map(str, range(10))):

@@ -1,4 +1,4 @@
-"""What FFmpeg logs: its log level is the process's, and PyAV has it off."""
+"""Reads FFmpeg's log. Its level applies to the whole process, and PyAV turns it off."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     Line = tuple[int, str, str]  # level, name, text
 
-# Said of healthy streams, too. Of those that were cut or joined: a frame refers to one that is not there; where one was
-# lost, its own packet is missed. Of NUT without an index: seeking finds nothing. Of cameras' files: there is something
-# beside the frame that FFmpeg cannot read.
+# FFmpeg logs these for healthy streams, too. For cut or joined ones: a frame refers to one that is not there; if it was
+# lost, its missing packet is noticed. For NUT without an index: seeking finds nothing. For files of cameras: there is
+# data next to the frame that FFmpeg cannot read.
 _HEALTHY = (
     "app: invalid len",
     "co located POCs unavailable",
@@ -33,25 +33,25 @@ _HEALTHY = (
 
 _lock = threading.RLock()
 _listeners: list[Errors] = []
-_listening = ExitStack()  # what is to be undone after the last of them
-_lines: list[Line] = []  # of all threads that capture none of their own, while anyone listens
+_listening = ExitStack()  # undone when the last of them is closed
+_lines: list[Line] = []  # from all threads that do not capture their own, while there are listeners
 
 
 @contextmanager
 def captured(level: int = av.logging.WARNING) -> Iterator[list[Line]]:
-    """The lines of this thread, as (level, name, text), up to a level; they are not shown. One thread at a time."""
+    """Capture this thread's lines up to a level, as (level, name, text), without showing them; one thread at a time."""
     with _lock, _logged(level), av.logging.Capture() as lines:
         yield lines
 
 
 class Errors:
-    """Errors that FFmpeg logs while a file is read, from any thread, until closed.
+    """Collects the errors that FFmpeg logs in any thread while a file is read, until closed.
 
-    It decodes in threads of its own, and tells of each line only the name of the decoder or demuxer: of two files of
-    one kind that are read at once, each is told the errors of both.
+    FFmpeg decodes in its own threads, and names only the decoder or demuxer in each line: if two files of the same kind
+    are read at once, each gets the errors of both.
 
     Args:
-        names: Those of the decoder and the demuxer.
+        names: Names of the decoder and the demuxer.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -61,17 +61,17 @@ class Errors:
             if not _listeners:
                 _listening.enter_context(_logged(max(av.logging.ERROR, av.logging.get_level() or 0)))
                 _listening.enter_context(_all_lines())
-            _deliver()  # what was logged before is not its own
+            _deliver()  # earlier lines do not belong to it
             _listeners.append(self)
 
     def take(self) -> str:
-        """The first line that was logged since; empty if none was."""
+        """The first line that was logged since the last call; empty if there was none."""
         _deliver()
         taken, self._texts = self._texts, []
         return " ".join(taken[0].split()) if taken else ""
 
     def close(self) -> None:
-        """Listen no more; harmless when called again."""
+        """Stop collecting; may be called again."""
         with _lock:
             if self in _listeners:
                 _listeners.remove(self)
@@ -80,7 +80,7 @@ class Errors:
 
 
 def _deliver() -> None:
-    """Give those who listen the lines since the last time."""
+    """Pass the lines since the last call to the listeners."""
     while _lines:
         level, name, text = _lines.pop(0)
         if level <= av.logging.ERROR and text.strip() and not text.startswith(_HEALTHY):

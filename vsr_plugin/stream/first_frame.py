@@ -1,4 +1,4 @@
-"""`FirstFrame`: what the first frame of a film decides for all others, for an output states it once."""
+"""`FirstFrame`: properties of the first frame that apply to the whole film, because an output states them once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class FirstFrame:
-    """What the first frame decides; None of each until there is one.
+    """Properties of the first frame; each is None until it is known.
 
     Attributes:
-        size: Width and height in pixels, whatever the header says.
-        ratio: Width : height of a pixel, as the decoder states it; the first one that it does state.
-        flagged: Whether it is flagged as interlaced.
+        size: Decoded width and height in pixels, which the header may state otherwise.
+        ratio: Width : height of a pixel; the first ratio that the decoder states.
+        flagged: Whether the frame is flagged as interlaced.
         reading: How its samples are read.
-        assumed: What of that nothing says, in words: ``BT.601``, ``limited range``.
+        assumed: What was assumed because the file has no tag for it: ``BT.601``, ``limited range``.
     """
 
     size: tuple[int, int] | None = None
@@ -32,11 +32,11 @@ class FirstFrame:
     assumed: tuple[str, ...] = ()
 
     def changes(self, frame: av.VideoFrame, ratio: Fraction | None) -> str | None:
-        """Take what is not decided yet from a decoded frame; what of it differs from what is, in words.
+        """Set unknown properties from a decoded frame, and describe a change of its size or ratio; None if none.
 
         Args:
             frame: The frame.
-            ratio: Of its pixels, as the decoder states it.
+            ratio: Width : height of its pixels, as the decoder states it.
         """
         size = (frame.width, frame.height)
         self.size = self.size or size

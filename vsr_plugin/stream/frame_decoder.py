@@ -1,4 +1,4 @@
-"""`FrameDecoder`: the frames of an open file."""
+"""`FrameDecoder`: decodes the frames of an open file."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Codecs in which a frame says for sure whether others refer to it; HEVC only says it of its own temporal layer.
+# Codecs in which a frame states reliably whether others refer to it; HEVC states it only for its own temporal layer.
 _TELLS_REFERENCES = ("h264", "mpeg1video", "mpeg2video", "mpeg4")
-# Codecs in which a frame is shown at the latest when the next that others refer to is decoded. So it is known of those
-# that are lost after a seek, as they refer to what came before it.
+# Codecs in which a frame is shown at the latest when the next reference frame is decoded. This delay identifies the
+# packets whose frames are lost after a seek, because they refer to frames before it.
 _HOLD_ONE = ("mpeg1video", "mpeg2video", "mpeg4")
 _DELAY = 2  # packets
-# A decoder that gives a frame only what its own packet says; by the standard that holds until the next key frame.
+# A decoder that attaches side data only to the frame of its packet; by the standard, it lasts until the next key frame.
 _TELLS_ONCE = "h264"
 
 
 class FrameDecoder:
-    """Decodes a file once, from where its reader stands.
+    """Decodes a file once, from the position of its reader.
 
     Args:
-        file: Which; damage is reported to it.
-        tally: Notes packets and frames; closed by `close`.
+        file: File to decode; damage is reported to it.
+        tally: Counts packets and frames; closed by `close`.
     """
 
     def __init__(self, file: InputFile, tally: Tally | None = None) -> None:
@@ -57,25 +57,25 @@ class FrameDecoder:
         self._tally = tally
         self._step = round(1 / (file.frame_rate * file.time_base)) if file.frame_rate else 0  # ticks between frames
         self._context: av.VideoCodecContext | None = None
-        self._errors: Errors | None = None  # that FFmpeg logs
+        self._errors: Errors | None = None  # logged by FFmpeg
         self._said_changes: list[str] = []
-        self._stills: dict[int | None, dict[str, bytes]] = {}  # pts → what the bytes of an image say
+        self._stills: dict[int | None, dict[str, bytes]] = {}  # pts → side data read from the bytes of an image
         self._lasting: list[tuple[int, dict[str, bytes]]] = []  # pts → side data of all frames from there on
 
     def close(self) -> None:
-        """End decoding; the file stays open. Harmless when called again."""
+        """Stop decoding; the file stays open. May be called again."""
         if self._errors is not None and self._context is not None:
-            self._context.flush_buffers()  # a thread that logs waits for the GIL, whose holder would wait for it
+            self._context.flush_buffers()  # avoids a deadlock: threads that log wait for the GIL
             self._errors.close()
             self._errors = None
         if self._tally is not None:
             self._tally.close()
 
     def frames(self) -> Iterator[av.VideoFrame]:
-        """Frames as they are stored, with timestamps that rise; deinterlaced, if that is asked for.
+        """Decode the frames, with increasing timestamps; deinterlaced, if the selection asks for it.
 
         Raises:
-            DamagedInputError: the decoder does not take the header; with ``strict``, the first damage.
+            DamagedInputError: the decoder does not take the header; with ``strict``, at the first damage.
             InputError: the frames change their size or pixel aspect ratio, or are single fields.
         """
         file = self._file
@@ -117,26 +117,26 @@ class FrameDecoder:
         file = self._file
         self._context = context = open_decoder(file.stream, file.selection.hwaccel)
         self._silent = SilentColors(file, context)
-        decoder = context.name  # once it could not be opened, PyAV must not be asked
+        decoder = context.name  # after a failed `open`, PyAV must not be asked for it
         try:
             context.open(strict=False)
         except FFmpegError as error:
             what = f"the decoder {decoder} does not take what the header says ({error.strerror})"
             raise DamagedInputError(f"{file.name}: {what}") from error
-        # The demuxer of image sequences reports files that are missing, which is known; that of a part of a film, what
-        # is told when the film is read as a whole.
+        # The demuxer's errors are left out for image sequences, where missing files are known, and for parts of a film,
+        # where they are reported when the film is read as a whole.
         part = file.sequence is not None or self._tally is None
         names = {decoder} if part else {decoder, file.container.format.name}
         self._errors = errors = Errors(names)
         return context, errors
 
     def _decoded(self, clock: FrameClock) -> Iterator[av.VideoFrame]:
-        """Frames as the decoder returns them; damage is counted, or raised if strict."""
+        """Yield the frames as the decoder returns them; damage is counted, or raised if strict."""
         file = self._file
         context, errors = self._open()
         skips = not file.selection.deinterlace and context.codec.canonical_name in _TELLS_REFERENCES
         start = file.timeline.start
-        latest: int | None = None  # of the packets so far
+        latest: int | None = None  # latest timestamp of the packets so far
         begun, known = False, 0
         fed: int | None = None  # timestamp of the last packet
         images = has_no_clock(file.container) and context.codec.canonical_name in READ
@@ -144,7 +144,7 @@ class FrameDecoder:
             if images and packet.size:
                 self._stills[packet.pts] = read_still(bytes(packet), context.codec.canonical_name)
             if skips and start is not None:
-                # Before a frame that is not after the start, nobody sees this one: it is decoded for others alone.
+                # A frame shown before another that is not after the start is not output: decode it only as a reference.
                 later = latest is not None and packet.pts is not None and packet.pts < latest
                 unseen = later and latest is not None and latest * file.time_base <= start
                 context.skip_frame = "NONREF" if unseen else "DEFAULT"
@@ -168,18 +168,18 @@ class FrameDecoder:
                 if self._tally is not None:
                     self._tally.frame(None if frame.pts is None else frame.pts // file.ticks)
                 yield frame
-            begun = begun or packet.is_keyframe  # what is before the first key frame was cut off from its own
+            begun = begun or packet.is_keyframe  # frames before the first key frame lack their references
             if (said := errors.take()) and begun and file.damaged == known:
                 near = f" near {file.clock(packet.pts)}" if packet.size else ""
                 file.damage(f"FFmpeg reports an error{near} ({said})", fed)
             known = file.damaged
 
-    @torch_threads(1)  # more would take the processor from the network, and spin
+    @torch_threads(1)  # more threads would spin, and take processor time from the network
     def read(self, decoded: av.VideoFrame) -> Frame:
-        """The samples of a frame, and what it says of them.
+        """Read a frame's samples, color and side data.
 
         Raises:
-            InputError: it is interlaced; its colors change to what cannot be converted.
+            InputError: the frame is interlaced, or its colors change and cannot be converted.
         """
         file, first = self._file, self._first
         if (decoded.interlaced_frame or file.field_order) and not file.selection.deinterlace:
@@ -206,10 +206,10 @@ class FrameDecoder:
         return frame
 
     def _stored_as_first(self, frame: Frame, reading: Reading, changes: list[str]) -> Frame:
-        """A frame whose tags differ from the first one's, converted to them.
+        """Convert a frame whose tags differ from those of the first one.
 
         Raises:
-            InputError: no conversion leaves the colors what they are.
+            InputError: no conversion preserves the colors.
         """
         what = f"changes its {', '.join(changes)} at {self._file.clock(frame.pts)}"
         try:
@@ -225,10 +225,10 @@ class FrameDecoder:
         return InputError(f"{self._file.name} {what}: cut the file there and enlarge the parts")
 
     def _check(self, frame: av.VideoFrame) -> None:
-        """Size and pixel aspect ratio stay those of the first frame.
+        """Check that size and pixel aspect ratio are those of the first frame.
 
         Raises:
-            InputError: they do not.
+            InputError: they are not.
         """
         assert self._context is not None
         ratio, size, sequence = self._context.sample_aspect_ratio, self._first.size, self._file.sequence

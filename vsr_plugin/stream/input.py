@@ -1,4 +1,4 @@
-"""Opening an input, and what its container tells of its streams before anything is decoded."""
+"""Opens an input, and reads what its container states about its streams before anything is decoded."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-_LOOK = 100  # milliseconds after which a reader of a silent pipe looks whether it is to stop
+_LOOK = 100  # milliseconds after which a reader that waits for a pipe checks whether to stop
 
 
 class Remote(PathLike[str]):
-    """A file that is not on a disk of this machine, for a subclass to open.
+    """A file on another machine, which a subclass opens.
 
     Args:
-        path: That it has elsewhere.
+        path: Its path there.
     """
 
     def __init__(self, path: str) -> None:
@@ -47,12 +47,12 @@ class Remote(PathLike[str]):
         return self.path
 
     def open(self) -> Any:
-        """A new object with ``read(size)``, ``seek(offset, whence)``, ``tell()`` and ``name``."""
+        """Return a new object with ``read(size)``, ``seek(offset, whence)``, ``tell()`` and ``name``."""
         raise NotImplementedError
 
 
 def input_name(path: str | Path) -> str:
-    """What messages call an input."""
+    """The name of an input in messages."""
     return "standard input" if str(path) == "-" else Path(path).name
 
 
@@ -68,13 +68,13 @@ def open_input(
     """Open a file, an image pattern (``frame_%04d.png``), a `Remote`, or ``-`` for standard input.
 
     Args:
-        path: ″; with ``form``, whatever that format takes for a name.
-        frame_rate: Of images and streams without timestamps.
-        form: FFmpeg's name of the format, where neither name nor content tells (``lavfi``, ``x11grab``).
+        path: One of these; with ``form``, any name that the format takes.
+        frame_rate: Frame rate of images and streams without timestamps.
+        form: FFmpeg's name of the format, if neither name nor content shows it (``lavfi``, ``x11grab``).
 
     Raises:
-        InputError: it does not exist, or FFmpeg cannot read it.
-        UsageError: a format that is not there.
+        InputError: the input does not exist, or FFmpeg cannot read it.
+        UsageError: this build of FFmpeg lacks the format.
     """
     options = {"framerate": str(frame_rate)} if frame_rate else {}
     if (sequence := ImageSequence.find(path)) is not None:
@@ -99,7 +99,7 @@ def open_input(
     except (FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{Path(name).name}: not a video or image that FFmpeg can read ({reason})") from error
-    guesses: Any = Flags.gen_pts.value  # one frame late for H.264 in AVI
+    guesses: Any = Flags.gen_pts.value  # its guesses are one frame late for H.264 in AVI
     container.flags &= ~guesses
     return container
 
@@ -121,7 +121,7 @@ def _open(name: str | Remote, form: str | None, options: dict[str, str]) -> Inpu
 
 
 class _Redirected:
-    """Standard input that is a file: what some demuxers try, to go to before its beginning, is no error of Python's."""
+    """Standard input that is a file: a seek to before its beginning, which some demuxers try, raises no exception."""
 
     name = "standard input"
 
@@ -130,7 +130,7 @@ class _Redirected:
         self.read, self.tell = file.read, file.tell
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As of files, or −1 where there is no such place."""
+        """Like ``file.seek``, but return −1 for an invalid position."""
         try:
             return self._file.seek(offset, whence)
         except OSError:
@@ -138,15 +138,15 @@ class _Redirected:
 
 
 class Pipe:
-    """An input that can be read only once, and who looks at its bytes as they pass.
+    """An input that can be read only once; a watcher may get its bytes as they are read.
 
     Args:
-        file: Open for reading in binary.
-        name: Of the input.
+        file: The file, opened for reading in binary mode.
+        name: Name of the input.
 
     Attributes:
-        count: Bytes so far.
-        head: What has been read before `watch`; then empty.
+        count: Number of bytes read so far.
+        head: Bytes read before `watch` was called; empty afterwards.
     """
 
     def __init__(self, file: Any, name: str) -> None:
@@ -154,15 +154,15 @@ class Pipe:
         self.head = b""
         self.name = name
         self._file = file
-        self._read = getattr(file, "read1", file.read)  # what is there, not all that was asked for
+        self._read = getattr(file, "read1", file.read)  # returns available bytes without waiting for all
         self._begun = False
         self._ended = False
         self._stopped = False
         self._watcher: Callable[[bytes], None] | None = None
 
     def read(self, size: int) -> bytes:
-        """At most ``size`` bytes; none at the end, and once it is stopped."""
-        if self._begun:  # before, bytes may wait in Python's buffer
+        """Read at most ``size`` bytes; none at the end, and after `stop`."""
+        if self._begun:  # before the first read, bytes may be in Python's buffer
             self._wait()
         self._begun = True
         data: bytes = b"" if self._stopped else self._read(size)
@@ -175,7 +175,7 @@ class Pipe:
         return data
 
     def watch(self, watcher: Callable[[bytes], None]) -> None:
-        """Let ``watcher`` have all bytes, those of the past first, and none at their end."""
+        """Call ``watcher`` with all bytes, those already read first, and with none at the end."""
         head, self.head = self.head, b""
         if head:
             watcher(head)
@@ -184,11 +184,11 @@ class Pipe:
         self._watcher = watcher
 
     def stop(self) -> None:
-        """Let a read that waits end; from any thread."""
+        """End a read that waits; may be called from any thread."""
         self._stopped = True
 
     def _wait(self) -> None:
-        """Until there is something to read, or it is stopped; not on Windows, which can only tell that of sockets."""
+        """Wait until there is something to read, or `stop` is called; not on Windows, which can poll only sockets."""
         if os.name == "nt":
             return
         waiting = select.poll()
@@ -197,40 +197,40 @@ class Pipe:
             pass
 
     def close(self) -> None:
-        """Let who writes into a named pipe know that nobody reads any more; harmless when called again."""
+        """Close a named pipe, so that its writer learns that nobody reads any more; may be called again."""
         if self.name != "standard input":
             self._file.close()
 
 
 def python_file(container: InputContainer) -> Any:
-    """What Python reads for the container: a `Pipe`, or standard input from a file; None if FFmpeg reads by itself."""
+    """The file that Python reads for the container, such as a `Pipe`; None if FFmpeg reads by itself."""
     return getattr(container.file, "file", None)
 
 
 def size_of(container: InputContainer) -> int | None:
-    """Bytes of an input that has been read to its end, if they can be known."""
+    """Size in bytes of an input that has been read to its end, if known."""
     file = python_file(container)
     return file.count if isinstance(file, Pipe) else container.size
 
 
 def can_seek(path: str | Path | Remote) -> bool:
-    """Whether the input can be read from any place, and twice: not so a pipe, a socket or a terminal."""
+    """Whether the input can be read from any position, and twice; a pipe, a socket or a terminal cannot."""
     if isinstance(path, Remote):
         return True
     if str(path) == "-":
         return sys.stdin is not None and sys.stdin.buffer.seekable()
     try:
         mode = Path(path).stat().st_mode
-    except OSError:  # a pattern, or an address
+    except OSError:  # a pattern, or a URL
         return True
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISBLK(mode)
 
 
 def find_video(container: InputContainer, name: str) -> VideoStream:
-    """The video stream to enlarge: FFmpeg's choice among those that are no cover.
+    """Return the video stream to enlarge: FFmpeg's choice among those that are not covers.
 
     Raises:
-        InputError: there is none, or none that can be decoded to whole frames.
+        InputError: there is no such stream, or it cannot be decoded to whole frames.
     """
     stream: Any = container.streams.best("video")
     if stream is not None and is_cover(stream):
@@ -253,7 +253,7 @@ def find_video(container: InputContainer, name: str) -> VideoStream:
 
 
 def first_shape(container: InputContainer, stream: VideoStream) -> tuple[int, int, bool, Fraction | None] | None:
-    """(width, height, whether rows are shown as columns, pixel shape) of the first frame; None if none decodes."""
+    """(width, height, whether rows are shown as columns, pixel aspect ratio) of the first frame; None without one."""
     shape = stream.sample_aspect_ratio
     try:
         frame = next(container.decode(stream), None)
@@ -267,7 +267,7 @@ def first_shape(container: InputContainer, stream: VideoStream) -> tuple[int, in
 
 
 def seconds(ticks: int, time_base: Any) -> Fraction:
-    """``ticks`` of a time base as exact seconds."""
+    """Convert ``ticks`` of a time base to exact seconds."""
     return ticks * Fraction(time_base.numerator, time_base.denominator)
 
 
@@ -277,12 +277,12 @@ def is_cover(stream: Any) -> bool:
 
 
 def has_no_clock(container: InputContainer) -> bool:
-    """Whether nothing in the file says when a frame is shown: images, and elementary streams."""
+    """Whether the file stores no presentation times, like images and elementary streams."""
     name = container.format.name
     return "image2" in name or name.endswith("_pipe") or name in ("h264", "hevc", "m4v", "mpegvideo", "rawvideo")
 
 
 def average_rate(stream: VideoStream) -> Fraction | None:
-    """The average rate; where that is a container's clock (1000 in FLV), the lowest that the timestamps allow."""
+    """The average frame rate; if that is the container's clock (1000 in FLV), the lowest rate for the timestamps."""
     rates = [Fraction(rate.numerator, rate.denominator) for rate in (stream.average_rate, stream.guessed_rate) if rate]
     return next((rate for rate in rates if rate <= 240), rates[0] if rates else None)

@@ -1,4 +1,4 @@
-"""`InputFile`: a file that is open for reading, what it says of itself, and what turns out to be damaged in it."""
+"""`InputFile`: a file open for reading, its properties, and the damage found in it."""
 
 from __future__ import annotations
 
@@ -39,48 +39,48 @@ _FINER = 16
 
 
 class InputFile:
-    """An open file, its facts, and the packets of the video stream that is decoded.
+    """An open file, its properties, and the packets of the video stream that is decoded.
 
     Args:
         path: What `open_input` takes.
-        selection: Which frames, and how they are decoded.
-        damage: Counts what is lost, and says or raises it.
-        form: FFmpeg's name of the format, where neither name nor content tells.
-        keep_packets: Keep those of the other streams in ``queue``. The file then stays open until `release`, too, is
-            called.
-        every_stream: Read the packets of all streams, which tell where the clock jumps, and drop what is not kept.
-        cancelled: Asked before each packet, by the thread that reads: once it is true, there are no more.
+        selection: Which frames to take, and how to decode them.
+        damage: Counts losses, and logs or raises them.
+        form: FFmpeg's name of the format, if neither name nor content shows it.
+        keep_packets: Keep the packets of the other streams in ``queue``. The file then stays open until `release` is
+            called, too.
+        every_stream: Read the packets of all streams, which show where the clock jumps, and drop those not kept.
+        cancelled: Called before each packet by the thread that reads; once it returns True, there are no more packets.
 
     Attributes:
-        path: As given.
-        name: What messages call it.
-        selection: As given.
-        reader: Its packets in the order of the file.
+        path: The given path.
+        name: Name of the input, for messages.
+        selection: The given selection.
+        reader: Reads the packets in the order of the file.
         sequence: The files of an image sequence; None for anything else.
-        limit: How many frames are asked for; None for all.
-        time_base: Of every frame, exact.
-        ticks: How many of them make one of the stream's.
-        frame_rate: Average, or None for a single image.
+        limit: Number of frames requested; None for all.
+        time_base: Exact time base of the frames.
+        ticks: Number of its ticks in one tick of the stream.
+        frame_rate: Average frame rate; None for a single image.
         sample_aspect_ratio: Width : height of a pixel, or None.
-        expected_frames: How many frames there will be, as far as the file tells; None if it does not.
-        crop: What the container cuts off the frames that are decoded.
-        side_data: What the stream says of its frames as a whole, FFmpeg's name → bytes (display_matrix, …).
-        field_order: ``tff`` or ``bff`` where the header says that its frames are made of fields; else None.
-        stream_index: Of the video stream among the file's streams.
-        companions: What other streams there are, in words; empty if none.
-        covers: How many of them are attached pictures.
-        disposition: Of the stream.
-        tags: Of the stream.
-        file_tags: Of the file, and of the stream's program.
+        expected_frames: Expected number of frames, as the file states it; None if unknown.
+        crop: What the container crops off the decoded frames.
+        side_data: Side data of the whole stream, FFmpeg's name → bytes (display_matrix, …).
+        field_order: ``tff`` or ``bff`` if the header says that its frames consist of fields; else None.
+        stream_index: Index of the video stream in the file.
+        companions: Description of the other streams; empty if there are none.
+        covers: Number of attached pictures among them.
+        disposition: Disposition of the video stream.
+        tags: Tags of the video stream.
+        file_tags: Tags of the file, and of the stream's program.
         has_chapters: Whether the file has chapters.
-        other_programs: Those that the stream is not in, of a transport stream.
-        unread: What the file says that FFmpeg does not read, in words; found with ``keep_packets`` only.
-        begins: When the first of the file's sound and frames begins, in seconds of its clock.
-        first: What the first frame decides, once it is decoded.
+        other_programs: Programs of a transport stream that do not contain the video stream.
+        unread: Descriptions of what FFmpeg does not read from the file; only with ``keep_packets``.
+        begins: Start of the file's earliest sound or frame, in seconds of its clock.
+        first: Properties of the first frame, set when it is decoded.
 
     Raises:
-        InputError: there is no video stream in it.
-        UsageError: a frame rate for a file that has timestamps.
+        InputError: the file has no video stream.
+        UsageError: a frame rate is given for a file with timestamps.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class InputFile:
         self.sequence = ImageSequence.find(path)
         self.first = FirstFrame()
         self._damage = damage
-        self._files = 0  # of the sequence, so far
+        self._files = 0  # number of files of the sequence so far
         self.reader = Reader(
             path,
             self.name,
@@ -126,7 +126,7 @@ class InputFile:
             )
         self.frame_rate = selection.frame_rate or average_rate(stream)
         self.time_base, self.ticks = _ticks(stream)
-        ratio = stream.sample_aspect_ratio  # of the container, or of the codec where that is silent
+        ratio = stream.sample_aspect_ratio  # the container's, or else the codec's
         self.sample_aspect_ratio = Fraction(ratio.numerator, ratio.denominator) if ratio else None
         self.crop = Crop.of(stream)
         self.side_data: dict[str, bytes] = {str(name): data for name, data in context.coded_side_data.items()}
@@ -175,7 +175,7 @@ class InputFile:
         if start is not None or duration is not None or count is None:
             if whole is None or self.frame_rate is None:
                 return self.limit
-            # From the frame that is seen at the start, as many as begin within the duration.
+            # From the frame shown at the start on, all frames that begin within the duration.
             count = max(round(whole * self.frame_rate) - math.floor((start or 0) * self.frame_rate), 0)
             if duration is not None:
                 count = min(count, math.ceil(duration * self.frame_rate))
@@ -183,12 +183,12 @@ class InputFile:
 
     @property
     def width(self) -> int:
-        """Of a frame, in pixels: as the header says until the first frame is decoded."""
+        """Width of a frame, in pixels; taken from the header until the first frame is decoded."""
         return self._size[0]
 
     @property
     def height(self) -> int:
-        """As `width`."""
+        """Height of a frame, like `width`."""
         return self._size[1]
 
     @property
@@ -208,7 +208,7 @@ class InputFile:
 
     @property
     def timeline(self) -> Timeline:
-        """Where the file's packets stand in time, and what is taken off their timestamps."""
+        """The times of the file's packets, and the shift subtracted from their timestamps."""
         return self.reader.timeline
 
     @property
@@ -218,7 +218,7 @@ class InputFile:
 
     @property
     def expected_end(self) -> Fraction | None:
-        """Where the output ends, in seconds of the file's clock, as far as it can be known now; None for the end."""
+        """Where the output ends, in seconds of the file's clock, as estimated so far; None for the end of the file."""
         if self.timeline.settled or self.limit is None or self.frame_rate is None:
             return self.timeline.end
         counted = self.timeline.shift + self.limit / self.frame_rate
@@ -226,21 +226,21 @@ class InputFile:
 
     @property
     def shift(self) -> Fraction:
-        """Seconds taken off every timestamp: 0, or the time of the first frame if ``start`` is given."""
+        """Seconds subtracted from every timestamp: 0, or the time of the first frame if ``start`` is given."""
         return self.timeline.shift
 
     def close(self) -> None:
-        """Close the file, unless its packets are still to be copied; harmless when called again."""
+        """Close the file, unless its packets are still to be copied; may be called again."""
         self.reader.close()
 
     def release(self) -> None:
-        """Drop what ``keep_packets`` kept; harmless when called again."""
+        """Drop the packets that ``keep_packets`` kept; may be called again."""
         self.reader.release()
 
     def begin(self, pts: int) -> None:
-        """Let the output begin with the frame of this timestamp, in ticks of ``time_base``.
+        """Make the output begin with the frame of this timestamp, in ticks of ``time_base``.
 
-        It ends as much earlier as that frame, which is seen at the start, begins before it: less than a frame.
+        If that frame begins before the selected start, by less than a frame, the output ends as much earlier.
         """
         timeline = self.timeline
         timeline.shift = pts * self.time_base
@@ -251,18 +251,18 @@ class InputFile:
             timeline.end -= early
 
     def new_tally(self) -> Tally:
-        """What the file says it holds, to be compared with what comes from here on."""
+        """Return a new tally, which compares what is read from here on with what the file states."""
         return Tally(self.path, self.container, self.stream, self.frame_rate, self.timeline.start)
 
     def packets(self, tally: Tally | None = None) -> Iterator[Packet[Any]]:
-        """Packets of the video stream in ticks of ``time_base``, an empty one at the end.
+        """Yield the packets of the video stream in ticks of ``time_base``, and an empty one at the end.
 
         Args:
-            tally: Notes them.
+            tally: Counts them.
         """
         for packet in self.reader.packets():
             if not packet.size and packet.dts is not None:
-                continue  # the frame before is shown on, as in Theora and AVI: an empty packet would end the decoder
+                continue  # repeats a frame, as in Theora and AVI; an empty packet would end the decoder
             if packet.has_sidedata("encryption_info"):
                 raise InputError(f"{self.name} is encrypted: decrypt it first")
             if packet.size and packet.pts is not None:
@@ -276,41 +276,41 @@ class InputFile:
                 packet.dts = None if packet.dts is None else packet.dts * self.ticks
                 packet.duration = (packet.duration or 0) * self.ticks
             yield packet
-        yield av.Packet()  # after an error, too, what the decoder still holds comes out
+        yield av.Packet()  # makes the decoder return its last frames, even after an error
 
     def stop(self) -> None:
-        """Let there be no more packets, also where a pipe is waited for; from any thread."""
+        """Stop reading packets, even while waiting for a pipe; may be called from any thread."""
         self.reader.stop()
 
     @property
     def damaged(self) -> int:
-        """In how many places something is lost or does not decode cleanly, so far."""
+        """Number of places so far where something is lost or does not decode cleanly."""
         return self._damage.count
 
     def _unread(self, what: str) -> None:
-        if self.sequence is None:  # which says it with the file's name
+        if self.sequence is None:  # a sequence reports it with the name of the file
             self._damage.add(what, ends=True)
 
     def damage(self, what: str, pts: int | None = None) -> None:
         """Count something that does not decode cleanly, or raise DamagedInputError if strict.
 
         Args:
-            what: In words.
-            pts: Of the frame or packet, in ticks of the file's clock, if it is one.
+            what: Description of the damage.
+            pts: Timestamp of the damaged frame or packet, if any, in ticks of the file's clock.
         """
         self._damage.add(what, pts)
 
     def clock(self, pts: int | None) -> str:
-        """A timestamp in ticks of ``time_base``, for messages."""
+        """Format a timestamp in ticks of ``time_base`` for messages."""
         return "an unknown time" if pts is None else f"{float(pts * self.time_base):.3f} s"
 
     def account(self, tally: Tally, reached: Fraction, end: Fraction | None) -> None:
-        """Count what did not come, when reading is over.
+        """Count what was lost, when reading is over.
 
         Args:
-            tally: What did come.
+            tally: Tally of what was read.
             reached: Where the last frame ends, in seconds of the file's clock.
-            end: Where the part asked for ends, if that was reached; None for the end of the file.
+            end: Where the selected part ends, if that was reached; None for the end of the file.
         """
         lost = None
         if self.sequence is not None:
@@ -322,9 +322,9 @@ class InputFile:
 
 
 def _ticks(stream: Any) -> tuple[Fraction, int]:
-    """The time base of the frames, and how many of its ticks make one of the stream's.
+    """Return the time base of the frames, and the number of its ticks in one tick of the stream.
 
-    That is several where frames may be closer than the container's clock can tell apart.
+    The number is above 1 if frames may follow each other faster than the container's clock ticks.
     """
     time_base = Fraction(stream.time_base.numerator, stream.time_base.denominator)
     rates = [rate for rate in (stream.average_rate, stream.guessed_rate) if rate]

@@ -1,4 +1,4 @@
-"""Where each component lies in FFmpeg's pixel formats, and which format holds a frame's samples."""
+"""Where each component is in FFmpeg's pixel formats, and which format can store a frame's samples."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _INTERLEAVED: dict[str, tuple[tuple[int, int, int], ...]] = {
     "uyvy422": ((0, 1, 2), (0, 0, 4), (0, 2, 4)),
     "yvyu422": ((0, 0, 2), (0, 3, 4), (0, 1, 4)),
 }
-# Formats whose samples sit in the most significant bits of 16.
+# Formats whose samples are in the most significant bits of 16.
 _MOST_SIGNIFICANT = ("p010", "p012", "p210", "p212", "p410", "p412")
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A pixel format taken apart.
+    """Memory layout of a pixel format.
 
     Attributes:
         name: FFmpeg's name.
@@ -52,9 +52,9 @@ class Layout:
         shift: Zero bits below them.
         subsampling: (log2 horizontal, log2 vertical).
         is_rgb: Whether the components are R G B.
-        full_range: Whether the name alone says full range (yuvj…).
+        full_range: Whether the format implies full range (yuvj…).
         components: (plane, offset, step) in samples, in the order of `Frame.planes`.
-        big_endian: Whether 16-bit samples are stored so.
+        big_endian: Whether 16-bit samples are big-endian.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Layout:
 
 @cache
 def layout(name: str) -> Layout | None:
-    """Take a pixel format apart; None if its samples are no integers of 8 to 16 bits, each at an address."""
+    """Return the layout of a pixel format; None unless its samples are addressable integers of 8 to 16 bits."""
     fmt = av.VideoFormat(name, 256, 256)
     depths = {component.bits for component in fmt.components}
     if len(depths) != 1 or fmt.has_palette or fmt.is_bit_stream or "f16" in name or "f32" in name or "msb" in name:
@@ -103,7 +103,7 @@ def layout(name: str) -> Layout | None:
 
 
 def tag(target: Any, color: ColorSpec) -> None:
-    """Say how to read the samples of a frame, or of all frames of a codec's context."""
+    """Set the color tags of a frame, or those of a codec context for all its frames."""
     target.colorspace = int(color.matrix)
     target.color_range = 1 if color.range is Range.LIMITED else 2
     target.color_primaries = color.primaries
@@ -114,7 +114,7 @@ def tag(target: Any, color: ColorSpec) -> None:
 
 
 def native_format(frame: Frame) -> str:
-    """FFmpeg's name of the planar format that holds the frame's samples as they are."""
+    """FFmpeg's name of the planar format that stores the frame's samples unchanged."""
     depth = f"{frame.color.depth}le" if frame.color.depth > 8 else ""
     if frame.is_gray:
         return ("ya16le" if depth else "ya8") if frame.has_alpha else f"gray{depth}"
@@ -125,7 +125,7 @@ def native_format(frame: Frame) -> str:
 
 
 def stored_color(color: ColorSpec, form: Layout) -> ColorSpec:
-    """How samples of ``color`` are to be read once they are laid out as ``form``; RGB becomes YUV by BT.709."""
+    """The color of samples of ``color`` after conversion to ``form``; RGB becomes YUV with the matrix of BT.709."""
     color = replace(color, depth=form.depth)
     if form.is_rgb:
         return (

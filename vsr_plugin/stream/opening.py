@@ -1,4 +1,4 @@
-"""Containers and encoders opened with their options, or one error that says what they refuse and why."""
+"""Opens containers and encoders with their options, or raises one error that says what they refuse and why."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _TRIED_SIZES = ((320, 192), (352, 288), (1920, 1080))
 _COMPLAINT = re.compile(r"(unknown|invalid|error parsing|bad).*(option|value|param)", re.IGNORECASE)
 _UNPARSED = re.compile(
     r"Unable to parse .* option|Error setting option"
-)  # FFmpeg's own words, before it opens anything
-_UNBOUNDED = 2**31 - 1  # a limit that is only that of an integer
+)  # FFmpeg's own messages, logged before it opens the encoder
+_UNBOUNDED = 2**31 - 1  # the limit of an integer, which is none of the option's own
 _THREADS = Path("/proc/self/task")
 _OF_SIZE = re.compile(r"width|height|\bsize|dimension|resolution", re.IGNORECASE)
 
 
 class WrongOptionError(UsageError):
-    """A value that an encoder does not even parse."""
+    """A value that an encoder cannot parse."""
 
 
 def open_container(
@@ -42,12 +42,12 @@ def open_container(
 
     Args:
         file: A name or a file, as PyAV takes it.
-        name: What messages call it.
+        name: Name of the output, for messages.
         kind: FFmpeg's name of the container. [default: by the file's name]
-        options: Of its muxer.
+        options: Options of its muxer.
 
     Raises:
-        OutputError: FFmpeg knows no container by this name.
+        OutputError: FFmpeg knows no container of this name.
     """
     try:
         return av.open(file, "w", format=kind, container_options=options or {})
@@ -61,7 +61,7 @@ def add_stream(output: OutputContainer, codec: str, rate: Fraction, options: dic
     """Add a video stream for an encoder that is not open yet.
 
     Raises:
-        OutputError: the container does not hold its codec.
+        OutputError: the container cannot contain its codec.
     """
     try:
         return output.add_stream(codec, rate=rate, options=options)
@@ -70,7 +70,7 @@ def add_stream(output: OutputContainer, codec: str, rate: Fraction, options: dic
 
 
 def not_listed(codec: str, output: OutputContainer) -> OutputError:
-    """The error of a container that does not hold an encoder's codec."""
+    """Return the error for a container that cannot contain an encoder's codec."""
     return OutputError(f"FFmpeg does not list {codec} for {output.format.name} files", output=..., codec=...)
 
 
@@ -80,11 +80,11 @@ def open_encoder(context: Any, codec: str, options: Mapping[str, str]) -> None:
     Args:
         context: Its codec context, with size, pixel format and time base.
         codec: Its name.
-        options: All of them; what it leaves over, or complains about, is an error.
+        options: All options; any that the encoder does not use, or complains about, is an error.
 
     Raises:
-        UsageError: an option or a value that it does not know or take.
-        OutputError: it takes the options, but no frames of this size.
+        UsageError: the encoder does not know or take an option or a value.
+        OutputError: the encoder takes the options, but not frames of this size.
     """
     said = _open(context, codec, options)
     if said is None:
@@ -104,14 +104,14 @@ def refusal(
     time_base: Fraction = Fraction(1, 25),
     frame_rate: Fraction | None = Fraction(25),
 ) -> UsageError | None:
-    """Why an encoder takes these options at none of several sizes; None if it takes them at one.
+    """Why an encoder refuses these options at each of several sizes; None if it takes them at one.
 
     Args:
-        codec: Its name.
+        codec: Name of the encoder.
         pixel_format: FFmpeg's name.
-        options: All of them.
-        time_base: Of its timestamps.
-        frame_rate: Average.
+        options: All options.
+        time_base: Time base of its timestamps.
+        frame_rate: Average frame rate.
     """
     refused = None
     for width, height in _TRIED_SIZES:
@@ -130,7 +130,7 @@ def refusal(
 
 
 def _open(context: Any, codec: str, options: Mapping[str, str]) -> list[str] | None:
-    """Open, or return the lines with which the encoder refuses to; an option that is wrong is a UsageError."""
+    """Open the encoder, or return the lines that it logs when it refuses; a wrong option raises UsageError."""
     with captured() as log, _quiet(codec), _usual_priority(codec):
         try:
             context.open()
@@ -149,7 +149,7 @@ def _open(context: Any, codec: str, options: Mapping[str, str]) -> list[str] | N
 
 
 def _expected(codec: str, options: Mapping[str, str], wrong: str) -> str:
-    """What an option may be, by what FFmpeg says of it; FFmpeg's own words where it says nothing."""
+    """Describe an option's valid values from FFmpeg's table of options; without an entry there, quote FFmpeg."""
     supported = av.CodecContext.create(codec, "w").supported_options
     named = re.search(r"option (\S+) to value|\"(\S+)\" option", wrong)
     name = next(filter(None, named.groups()), "") if named else ""
@@ -165,7 +165,7 @@ def _expected(codec: str, options: Mapping[str, str], wrong: str) -> str:
 
 @contextmanager
 def _quiet(codec: str) -> Iterator[None]:
-    """SVT-AV1 talks to stderr by itself, and asks the environment how much when it is opened; 1 is errors only."""
+    """Make SVT-AV1 write only errors (1) to stderr, through an environment variable that it reads when it is opened."""
     if codec != "libsvtav1" or "SVT_LOG" in os.environ:
         yield
         return
@@ -178,11 +178,11 @@ def _quiet(codec: str) -> Iterator[None]:
 
 @contextmanager
 def _usual_priority(codec: str) -> Iterator[None]:
-    """Where it may, as root, SVT-AV1 makes the thread that opens it real-time, and its own: then nothing else runs."""
+    """Undo the real-time priority that SVT-AV1, as root, gives its threads and the caller's: nothing else would run."""
     if codec != "libsvtav1" or not hasattr(os, "sched_setscheduler") or not _THREADS.is_dir():
         yield
         return
-    there = set(os.listdir(_THREADS))  # noqa: PTH208 - their names are all that is wanted
+    there = set(os.listdir(_THREADS))  # noqa: PTH208 - only the names are needed
     policy, priority = os.sched_getscheduler(0), os.sched_getparam(0)
     try:
         yield

@@ -1,4 +1,4 @@
-"""`Turn`: what a display matrix does to the pixels, for outputs that cannot state it."""
+"""`Turn`: applies a display matrix to the pixels, for outputs that cannot store it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Turn:
     """A rotation by right angles, with or without a flip.
 
     Attributes:
-        transposed: Whether rows become columns, before anything is flipped.
+        transposed: Whether rows become columns; this comes before any flip.
         mirrored: Whether left becomes right.
         upended: Whether top becomes bottom.
     """
@@ -40,7 +40,7 @@ class Turn:
 
     @classmethod
     def parse(cls, matrix: bytes) -> Turn | None:
-        """From the 9 numbers of a display matrix (ISO/IEC 14496-12, section 8.3.2); None if it is another transform."""
+        """Read the 9 numbers of a display matrix (ISO/IEC 14496-12, section 8.3.2); None if it is another transform."""
         a, b, _, c, d, *_ = struct.unpack("=9i", matrix)
         if (abs(a), b, c, abs(d)) == (_ONE, 0, 0, _ONE):
             return cls(transposed=False, mirrored=a < 0, upended=d < 0)
@@ -52,10 +52,10 @@ class Turn:
         return self.transposed or self.mirrored or self.upended
 
     def __call__(self, frame: Frame) -> Frame:
-        """The frame as it is to be seen.
+        """Turn and flip a frame for display.
 
-        Subsampled chroma is first resampled to the middle of its block, which stays the middle; to 4:4:4 where the last
-        block is cut, or where the turned subsampling has no name.
+        Subsampled chroma is first resampled to the center of its block, which stays the center; to 4:4:4 if the last
+        block is incomplete, or if the turned subsampling has no name.
         """
         color = frame.color
         if any(color.subsampling):
@@ -78,7 +78,7 @@ class Turn:
 
 
 def exif_matrix(orientation: int) -> bytes | None:
-    """The display matrix that says the same as an orientation of Exif; None for 1 (as stored) and for what is none."""
+    """The display matrix equivalent to an Exif orientation; None for 1 (as stored) and for invalid values."""
     if orientation not in _EXIF:
         return None
     a, b, c, d = (value * _ONE for value in _EXIF[orientation])
@@ -86,7 +86,7 @@ def exif_matrix(orientation: int) -> bytes | None:
 
 
 def scaled(matrix: bytes, scale: Fraction) -> bytes:
-    """A display matrix for a frame that is ``scale`` times as large: only its translation is in pixels."""
+    """Adapt a display matrix to a frame that is ``scale`` times as large: only its translation is in pixels."""
     numbers = list(struct.unpack("=9i", matrix))
     numbers[6:8] = [round(value * scale) for value in numbers[6:8]]
     return struct.pack("=9i", *numbers)

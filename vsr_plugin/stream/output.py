@@ -1,8 +1,8 @@
-"""Where a result goes: checked before any work, written in a hidden folder beside its place, moved there when whole.
+"""Output files: checked before any work, written in a hidden folder next to their place, moved there when complete.
 
-The hidden folder is called ``.vsr-MACHINE-XXXXXXXX.part`` and holds a lock as long as its process lives. Folders of
-processes that were killed are removed by the next one that writes beside them, on the same machine only: on a shared
-drive, the lock of another machine may not be seen.
+The hidden folder is called ``.vsr-MACHINE-XXXXXXXX.part`` and contains a lock that its process holds. Folders of killed
+processes are removed by the next process that writes next to them, but only on the same machine: on a shared drive, the
+lock of another machine may be invisible.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Containers that hold what comes out of any of them; all else becomes Matroska.
+# Suffixes that an output takes from its input, as these files can store the result; all others become Matroska.
 _KEPT_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", *STILL_IMAGES}
 _LONGEST = 255  # bytes of a name, on all common file systems
 _LOCK = "lock"
@@ -45,12 +45,12 @@ _own: set[Path] = set()  # folders of this process
 def default_output(
     source: str | Path, model: str, scale: int | Size, folder: str | Path | None = None, *, marks: Sequence[str] = ()
 ) -> Path:
-    """Where the enlarged ``source`` goes unless told otherwise: ``in_espcn_x3.mp4`` beside it, or in ``folder``.
+    """Return the default output of ``source``: ``in_espcn_x3.mp4`` next to it, or in ``folder``.
 
-    With a size in place of a scale, it is ``in_espcn_1080p.mp4``. ``marks`` are what else tells results apart:
+    With a size instead of a scale, it is ``in_espcn_1080p.mp4``. ``marks`` are added to distinguish results:
     ``in_espcn_x3_video.mp4``.
 
-    MP4, MOV, Matroska, WebM and still images keep their kind; everything else becomes Matroska.
+    MP4, MOV, Matroska, WebM and still images keep their format; everything else becomes Matroska.
 
     Raises:
         UsageError: the source is standard input, which has no name.
@@ -67,7 +67,7 @@ def default_output(
 
 
 def tag(model: str, scale: int | Size, marks: Sequence[str] = ()) -> str:
-    """What the name of a result says of how it was made: model, size, what is unusual of the size, and ``marks``."""
+    """Return the part of an output's name that describes it: model, size, the size's unusual options, and ``marks``."""
     parts = [model, f"x{scale}" if isinstance(scale, int) else str(scale)]
     if not isinstance(scale, int):
         parts += [f"x{scale.scale}"] * (scale.scale is not None) + [scale.fit] * (scale.fit != "inside")
@@ -78,7 +78,7 @@ def tag(model: str, scale: int | Size, marks: Sequence[str] = ()) -> str:
 def is_sequence(target: Path, source: str) -> bool:
     """Whether ``target`` is a pattern of images, one for each frame.
 
-    Where the source is a file that has the look of a pattern (``50%d off.png``), so is the result.
+    If the source is a file whose name looks like a pattern (``50%d off.png``), the output is a file, too.
     """
     if target.suffix.lower() not in STILL_IMAGES or not is_pattern(target):
         return False
@@ -86,7 +86,7 @@ def is_sequence(target: Path, source: str) -> bool:
 
 
 def identities(names: Iterable[str | Path]) -> set[tuple[int, int]]:
-    """What tells files apart whatever they are called: (device, inode) of each, and of all in a sequence."""
+    """Identify files regardless of their names: (device, inode) of each file, and of all files of a sequence."""
     found = set()
     for name in names:
         for file in _files(Path(name)):
@@ -99,17 +99,17 @@ def identities(names: Iterable[str | Path]) -> set[tuple[int, int]]:
 def check_output(
     target: Path, source: str | Path, *, overwrite: bool, taken: Container[tuple[int, int]] = frozenset()
 ) -> None:
-    """Say what is wrong with a place before any work.
+    """Check before any work that an output can be written.
 
     Args:
         target: A file, or a pattern of images.
-        source: What will be read.
+        source: The input.
         overwrite: Whether existing files may be replaced.
-        taken: `identities` of other files that must stay.
+        taken: `identities` of other files that must not be replaced.
 
     Raises:
         UsageError: the target is the source, or one of ``taken``.
-        OutputError: it exists, is no regular file, or its folder does not exist.
+        OutputError: the target exists, is not a regular file, or its folder does not exist.
     """
     try:
         _check(target, str(source), overwrite=overwrite, taken=taken)
@@ -141,18 +141,18 @@ def _check(target: Path, source: str, *, overwrite: bool, taken: Container[tuple
 
 
 class Part:
-    """The hidden folder in which a result grows; on exit it is gone, with all that was not placed.
+    """The hidden folder in which an output is written; on exit, it is removed with everything that was not placed.
 
     Args:
-        target: What `check_output` found to be right.
+        target: A target that `check_output` has accepted.
         sequence: Whether it is a pattern of images.
         overwrite: Whether existing files may be replaced.
 
     Attributes:
-        file: What to write to: a file, or a pattern of images that are numbered from 1.
+        file: Where to write: a file, or a pattern of images numbered from 1.
 
     Raises:
-        OutputError: nothing can be written there.
+        OutputError: the folder cannot be made or written to.
     """
 
     def __init__(self, target: Path, *, sequence: bool, overwrite: bool) -> None:
@@ -164,7 +164,7 @@ class Part:
             self._folder, self._lock = _make_folder(self._target.parent)
             self._parent = os.open(self._target.parent, os.O_RDONLY) if os.open in os.supports_dir_fd else None
         except (OSError, ValueError) as error:
-            # /proc has a folder, and no such file as the new one.
+            # /proc exists, but new files in it are "not found".
             missing = isinstance(error, FileNotFoundError) and self._target.parent.is_dir()
             reason = "it takes no new files" if missing else _reason(error)
             raise OutputError(f"Cannot write to {target.parent}: {reason}") from error
@@ -177,21 +177,21 @@ class Part:
         self._lock.release()
         if self._parent is None:
             shutil.rmtree(self._folder, ignore_errors=True)
-        else:  # wherever it was moved
+        else:  # also finds it if the parent was moved
             shutil.rmtree(self._folder.name, ignore_errors=True, dir_fd=self._parent)
             os.close(self._parent)
         _own.discard(self._folder)
 
     def check(self) -> None:
-        """Raise OutputError if somebody has moved or deleted the folder since it was made."""
+        """Raise OutputError if the folder was moved or deleted since it was made."""
         if not (self._folder / _LOCK).exists():
             raise OutputError(f"{self._target.parent} was moved or deleted while {self._target.name} was written to it")
 
     def place(self) -> Path:
-        """Give the whole result its name, or a free one beside it if that is taken and must not be replaced.
+        """Move the complete output to its place, or to a free name next to it if that exists and must not be replaced.
 
         Raises:
-            OutputError: it cannot be placed.
+            OutputError: the output cannot be moved there.
         """
         self.check()
         try:
@@ -213,7 +213,7 @@ class Part:
             return self._target
         for place in _names(self._target):
             try:
-                os.link(self.file, place)  # fails where a file of that name has come to exist
+                os.link(self.file, place)  # fails if a file with that name exists by now
             except FileExistsError:
                 continue
             except OSError:  # a file system without hard links
@@ -234,8 +234,8 @@ class Part:
 
 
 def sync(path: Path) -> None:
-    """Let a file, or what a folder says of its files, reach the disk, so that it outlasts a loss of power."""
-    with suppress(OSError):  # not every system can
+    """Flush a file, or a folder's entries, to the disk, so that they survive a loss of power."""
+    with suppress(OSError):  # not every system supports it
         opened = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
         try:
             os.fsync(opened)
@@ -244,14 +244,14 @@ def sync(path: Path) -> None:
 
 
 def _remove_following(sequence: ImageSequence) -> None:
-    """Remove older frames numbered without a gap after the new ones: a reader would take them for their end.
+    """Remove older frames numbered without a gap after the new ones: a reader would take them for part of the film.
 
-    Whatever lies beyond a gap, or before the new frames, stays.
+    Files after a gap, or before the new frames, stay.
     """
     there = ImageSequence.find(sequence.pattern)
     numbers = set(there.numbers if there else ())
     after = list(takewhile(numbers.__contains__, count(sequence.numbers[-1] + 1)))
-    for number in reversed(after):  # from the end, so that what a killed process leaves has no gap
+    for number in reversed(after):  # from the end, so that a killed process leaves no gap
         sequence.pattern.with_name(sequence.name(number)).unlink(missing_ok=True)
     if after:
         first, last = sequence.name(after[0]), sequence.name(after[-1])
@@ -259,11 +259,11 @@ def _remove_following(sequence: ImageSequence) -> None:
 
 
 def _make_folder(parent: Path) -> tuple[Path, filelock.BaseFileLock]:
-    import filelock  # here, for whoever only asks for names
+    import filelock  # here, because code that only needs names does without
 
     while True:
         folder = _hidden(parent)
-        _own.add(folder)  # before it is there: Ctrl-C may come as soon as it is
+        _own.add(folder)  # before it exists, because Ctrl-C may come right after
         try:
             folder.mkdir(mode=0o700)
         except FileExistsError:
@@ -272,9 +272,9 @@ def _make_folder(parent: Path) -> tuple[Path, filelock.BaseFileLock]:
         lock = filelock.FileLock(folder / _LOCK)
         try:
             acquire(lock)
-        except (filelock.Timeout, FileNotFoundError):  # another process took it for a stale one
+        except (filelock.Timeout, FileNotFoundError):  # another process removed it as stale
             continue
-        except NotImplementedError:  # a file system without locks: nobody will take it for a stale one
+        except NotImplementedError:  # a file system without locks, where nobody removes stale folders
             return folder, lock
         if (folder / _LOCK).exists():
             return folder, lock
@@ -282,17 +282,17 @@ def _make_folder(parent: Path) -> tuple[Path, filelock.BaseFileLock]:
 
 
 def _hidden(parent: Path) -> Path:
-    """The name of a folder that `remove_stale` removes once nobody holds its lock."""
+    """Return a new name for a folder that `remove_stale` removes when its lock is free."""
     return parent / f".vsr-{_machine()}-{secrets.token_hex(4)}.part"
 
 
 def acquire(lock: filelock.BaseFileLock) -> None:
-    """Take a lock that is free.
+    """Acquire a lock without waiting.
 
-    Where the disk has no locks, a file is one, which the library says; a user can do nothing about it.
+    On disks without locks, the library uses a file instead and warns; the warning is ignored, as users cannot help it.
 
     Raises:
-        filelock.Timeout: somebody has it.
+        filelock.Timeout: another process holds the lock.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -300,7 +300,7 @@ def acquire(lock: filelock.BaseFileLock) -> None:
 
 
 def put_away(folder: Path, lock: filelock.BaseFileLock) -> None:
-    """Remove a folder of a few files and its lock, completely or not at all.
+    """Remove a folder of a few files, including its lock, completely or not at all.
 
     If the process is killed, `remove_stale` removes the rest.
 
@@ -319,7 +319,7 @@ def put_away(folder: Path, lock: filelock.BaseFileLock) -> None:
     except OSError:
         hidden.rename(folder)
         raise
-    lock.release(force=True)  # NFS keeps a file that is removed while it is open, and with it the folder
+    lock.release(force=True)  # NFS keeps a file that is removed while open, and so its folder
     with suppress(OSError):  # another process that cleans up may be faster
         hidden.rmdir()
     sync(folder.parent)
@@ -327,13 +327,13 @@ def put_away(folder: Path, lock: filelock.BaseFileLock) -> None:
 
 @atexit.register
 def remove_own() -> None:
-    """Remove the folders of this process that nobody was there for yet when Ctrl-C came."""
+    """Remove the folders of this process that are left because Ctrl-C came before a `Part` took care of them."""
     for folder in _own:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_stale(parent: Path) -> None:
-    """Remove the folders of this machine's processes that were killed."""
+    """Remove the folders left by killed processes of this machine."""
     import filelock
 
     for folder in parent.glob(f".vsr-{_machine()}-*.part"):
@@ -352,7 +352,7 @@ def remove_stale(parent: Path) -> None:
 
 
 def _machine() -> str:
-    """Eight letters that other machines do not have."""
+    """Return eight hexadecimal digits that identify this machine."""
     try:
         identity = Path("/etc/machine-id").read_text()
     except OSError:
@@ -361,7 +361,7 @@ def _machine() -> str:
 
 
 def _names(target: Path) -> Iterator[Path]:
-    """The target, and then free names beside it, without end."""
+    """Yield the target, and then numbered names next to it, endlessly."""
     yield target
     number = 0
     while True:
@@ -370,7 +370,7 @@ def _names(target: Path) -> Iterator[Path]:
 
 
 def fitting(stem: str, ending: str) -> str:
-    """``stem + ending``, or a shorter stem and a checksum where that is too long for a file system."""
+    """Return ``stem + ending``; if that is too long for a file system, ``stem`` is shortened and gets a checksum."""
     room = _LONGEST - len(os.fsencode(ending))
     if len(os.fsencode(stem)) <= room:
         return stem + ending
@@ -381,7 +381,7 @@ def fitting(stem: str, ending: str) -> str:
 
 
 def _files(name: Path) -> list[Path]:
-    """The file itself, or all files of a pattern; empty if there is none."""
+    """Return the file itself, or all files of a pattern; empty if there is none."""
     if lexists(name):
         return [name]
     sequence = ImageSequence.find(name)

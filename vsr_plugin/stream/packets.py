@@ -1,4 +1,4 @@
-"""`PacketQueue`: copied packets on their way from the reader to the writer."""
+"""`PacketQueue`: passes copied packets from the reader to the writer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from av.packet import Packet
 if TYPE_CHECKING:
     from av.packet import PacketSideData
 
-_IN_MEMORY = 32 << 20  # bytes of packets, above which the rest waits in a temporary file
+_IN_MEMORY = 32 << 20  # bytes of packets; the rest goes to a temporary file
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,13 @@ class _Spilled:
 
 
 class PacketQueue:
-    """Packets in the order they were put, from one thread to another; neither ever waits.
+    """A queue of packets from one thread to another; neither ever waits.
 
-    A film whose sound lies far from its frames fills it: above ``in_memory`` bytes the payloads go to a temporary file,
-    which has no name and vanishes with the process.
+    A film whose sound is far from its frames fills it: above ``in_memory`` bytes, the payloads go to a temporary file,
+    which has no name and disappears with the process.
 
     Args:
-        in_memory: Bytes of payload that are kept in memory.
+        in_memory: Maximum bytes of payload kept in memory.
     """
 
     def __init__(self, in_memory: int = _IN_MEMORY) -> None:
@@ -52,10 +52,10 @@ class PacketQueue:
         self._closed = False
 
     def put(self, packet: Packet[Any]) -> None:
-        """Add a packet at the end; once the queue is closed, forget it.
+        """Add a packet at the end; if the queue is closed, drop it.
 
         Raises:
-            OSError: there is no room for the temporary file.
+            OSError: the temporary file cannot be written.
         """
         with self._lock:
             if self._closed:
@@ -91,7 +91,7 @@ class PacketQueue:
             return self._out(self._packets.popleft()) if self._packets else None
 
     def take(self, stream: int) -> Packet[Any] | None:
-        """Take the first packet of a stream out of its order; None if there is none now."""
+        """Take the first packet of a stream, out of order; None if there is none now."""
         with self._lock:
             found = next((packet for packet in self._packets if packet.stream_index == stream), None)
             if found is None:
@@ -106,7 +106,7 @@ class PacketQueue:
             self._room, self._end, self._spilled = self._in_memory, 0, 0
 
     def close(self) -> None:
-        """Discard all packets, including those put later; harmless when called again."""
+        """Discard all packets, including those put later; may be called again."""
         self.clear()
         with self._lock:
             self._closed = True
@@ -121,7 +121,7 @@ class PacketQueue:
         packet = self._read(first)
         self._spilled -= 1
         if not self._spilled:
-            self._end = 0  # the file is used from its beginning again
+            self._end = 0  # reuse the file from its beginning
         return packet
 
     def _read(self, spilled: _Spilled) -> Packet[Any]:

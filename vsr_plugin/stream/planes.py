@@ -1,7 +1,7 @@
 """`av.VideoFrame` ↔ planes of native samples.
 
-Reading is free of copies: a plane is a strided view into the decoder's buffer. Only samples that are not aligned to the
-least significant bit (P010 and its kin) or are stored in big-endian order are copied on the way.
+Reading does not copy: a plane is a strided view into the decoder's buffer. Only samples that are not aligned to the
+least significant bit (P010 and similar formats) or are big-endian are copied.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Samples = np.ndarray[Any, np.dtype[Any]]  # uint8, or uint16 in the byte order o
 
 
 def _component(frame: av.VideoFrame, form: Layout, index: int) -> Samples:
-    """The samples of one component as a (H, W) view into the frame's own memory."""
+    """Return the samples of one component as a (H, W) view into the frame's own memory."""
     number, offset, step = form.components[index]
     plane = frame.planes[number]
     height, width = frame.height, frame.width
@@ -39,7 +39,7 @@ def _component(frame: av.VideoFrame, form: Layout, index: int) -> Samples:
 
 
 def read_planes(frame: av.VideoFrame) -> tuple[torch.Tensor, ...]:
-    """One (H, W) uint8 or uint16 tensor of samples per component; they keep the frame's memory alive."""
+    """Return one (H, W) uint8 or uint16 tensor of samples per component; they keep the frame's memory alive."""
     form = layout(frame.format.name)
     if form is None:
         raise InputError(f"Expected a pixel format of 8- to 16-bit integers, got {frame.format.name}")
@@ -55,7 +55,7 @@ def read_planes(frame: av.VideoFrame) -> tuple[torch.Tensor, ...]:
 
 
 def readable(frame: av.VideoFrame) -> av.VideoFrame:
-    """The frame itself, or, if its format has no `Layout` (palettes, bit fields, floats), the nearest with one."""
+    """Return the frame, converted to the nearest format with a `Layout` if its own has none (palettes, floats, …)."""
     if layout(frame.format.name) is not None:
         return frame
     fmt = frame.format
@@ -71,11 +71,11 @@ def readable(frame: av.VideoFrame) -> av.VideoFrame:
 
 
 def write_planes(frame: Frame, name: str) -> av.VideoFrame:
-    """Lay a frame's samples out as the pixel format ``name``; the result is tagged with how to read them.
+    """Convert a frame to the pixel format ``name``; the result has the matching color tags.
 
-    The same components at the same depth are copied as they are, and a different depth is shifted up or rounded down.
-    Other subsampling, another range and RGB ↔ YUV are computed with exact siting; gray becomes color, and color
-    gray, through libswscale.
+    Components at the same depth are copied unchanged; those at a different depth are shifted up or rounded down.
+    Changes of subsampling or range and RGB ↔ YUV are computed with exact siting; gray ↔ color is converted by
+    libswscale.
 
     Raises:
         UsageError: ``name`` is not a pixel format of 8- to 16-bit integers.
@@ -109,7 +109,7 @@ def _laid_out(frame: Frame, form: Layout) -> av.VideoFrame:
 
 
 def _at_depth(samples: Samples, color: ColorSpec, depth: int) -> Samples:
-    """Samples at another depth: full range is rescaled, limited range is shifted (its code points are ×2 per bit)."""
+    """Convert samples to another depth: full range is rescaled, limited range is shifted (code values × 2 per bit)."""
     if depth == color.depth:
         return samples
     peak = (1 << depth) - 1
@@ -126,7 +126,7 @@ def _sample(form: Layout) -> np.dtype[np.uint8] | np.dtype[np.uint16]:
 
 
 def padded(frame: Frame, width: int, height: int) -> Frame:
-    """The frame with its last row and column repeated where the encoder wants an even size."""
+    """Repeat the frame's last row and column up to ``width`` and ``height``, for encoders that need an even size."""
     rows, columns = height - frame.height, width - frame.width
     if not rows and not columns:
         return frame

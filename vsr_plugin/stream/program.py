@@ -1,4 +1,4 @@
-"""What PyAV gives only in FFmpeg's description of a file: programs of a transport stream, streams that begin late."""
+"""Facts that PyAV provides only in FFmpeg's description of a file: programs of a transport stream, late streams."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from .ffmpeg_log import captured
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-SERVICE_TAGS = ("service_name", "service_provider")  # of DVB's table of services (ETSI EN 300 468, section 6.2.33)
+SERVICE_TAGS = ("service_name", "service_provider")  # from DVB's service descriptor (ETSI EN 300 468, section 6.2.33)
 _LINE = re.compile(r"  (?:(?:  )+(service_name|service_provider) *: (.*)|Stream #0:(\d+).*|(?:No )?(Program\b).*)")
 _STREAM = re.compile(r" +Stream #0:(\d+)\S*: (\w+): (\w+).*")
-_FROM_THE_MUXER = {"Service01", "FFmpeg"}  # what FFmpeg writes where nobody named them
+_FROM_THE_MUXER = {"Service01", "FFmpeg"}  # FFmpeg's defaults for unnamed services
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Program:
 
 
 def read_programs(container: InputContainer) -> list[Program]:
-    """All programs; empty where the container is no transport stream."""
+    """Return all programs; empty if the container is not a transport stream."""
     programs: list[Program] = []
     if container.format.name != "mpegts":
         return programs
@@ -43,7 +43,7 @@ def read_programs(container: InputContainer) -> list[Program]:
 
 
 def late_streams(container: InputContainer) -> list[str]:
-    """Streams, in words, that have begun since the file was opened, of which no packet was read."""
+    """Describe the streams that began after the file was opened; their packets are not read."""
     found = [match.groups() for match in map(_STREAM.fullmatch, _lines(container)) if match]
     return [
         f"{kind.lower()} stream {index} ({codec})"

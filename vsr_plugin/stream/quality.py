@@ -1,4 +1,4 @@
-"""What FFmpeg itself makes and measures of frames: Lanczos, and VMAF."""
+"""FFmpeg's own enlargement and measurement of frames: Lanczos, and VMAF."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _TIME_BASE = Fraction(1, 25)
 
 
 def lanczos(planes: Planes, scale: int) -> Planes:
-    """A frame of 4:2:0 at 8 bits enlarged as FFmpeg's ``scale`` filter does it with ``flags=lanczos``."""
+    """Enlarge a frame of 4:2:0 at 8 bits as FFmpeg's ``scale`` filter does with ``flags=lanczos``."""
     frame = to_video_frame(planes)
     large = frame.reformat(frame.width * scale, frame.height * scale, interpolation=Interpolation.LANCZOS)
     return to_planes(large)
@@ -38,16 +38,16 @@ def has_vmaf() -> bool:
 
 
 def vmaf(truth: Sequence[Planes], result: Sequence[Planes]) -> float:
-    """VMAF of libvmaf's default model, 0 to 100: the mean over the frames.
+    """Return the mean VMAF over the frames by libvmaf's default model, from 0 to 100.
 
     Args:
         truth: Frames of 4:2:0 at 8 bits.
-        result: As many of the same size.
+        result: The same number of frames, of the same size.
     """
     with TemporaryDirectory() as folder:
         log = Path(folder) / "vmaf.json"
         _run_vmaf(truth, result, log)
-        gc.collect()  # the filter writes its log when it is freed, and PyAV's graphs and filters hold each other
+        gc.collect()  # the filter writes its log when it is freed; PyAV's graphs and filters reference each other
         return float(json.loads(log.read_text(encoding="utf-8"))["pooled_metrics"]["vmaf"]["mean"])
 
 

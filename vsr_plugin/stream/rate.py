@@ -1,4 +1,4 @@
-"""`ConstantRate`: frames with any timestamps, in an output of constant frame rate."""
+"""`ConstantRate`: fits frames with any timestamps into an output of constant frame rate."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Containers that store a frame rate, and not a timestamp for each frame.
+# Containers that store a frame rate instead of a timestamp for each frame.
 _PROGRAM_STREAMS = {"mpeg", "vob", "dvd", "svcd", "vcd"}
 CONSTANT_RATE = {"avi", "mxf", "mxf_opatom", "mxf_d10", "yuv4mpegpipe", *_PROGRAM_STREAMS}
 CONSTANT_RATE |= {
     "h264", "hevc", "m4v", "mpeg1video", "mpeg2video", "rawvideo", "obu", "avs2", "avs3", "vvc", "vc1", "dnxhd",
 }  # fmt: skip
-# Those that state no order of presentation either, lose the last frames' times, or time one frame of several.
+# Containers that store no presentation order either, lose the times of the last frames, or time only some frames.
 NO_B_FRAMES = {"asf", "avi", "mxf", "mxf_opatom", "mxf_d10", *_PROGRAM_STREAMS}
-# What MPEG-2 (table 6-4), and MXF after it, can state.
+# The frame rates of MPEG-2 (table 6-4), which MXF adopts.
 _RATES = [
     Fraction(24000, 1001), Fraction(24), Fraction(25), Fraction(30000, 1001), Fraction(30), Fraction(50),
     Fraction(60000, 1001), Fraction(60),
 ]  # fmt: skip
-_UNHEARD = Fraction(45, 1000)  # seconds that frames may come after their sound (ITU-R BT.1359-1)
-_FASTEST = 240  # a container's clock, above it, not a rate of frames
+_UNHEARD = Fraction(45, 1000)  # seconds of delay behind the sound that nobody notices (ITU-R BT.1359-1)
+_FASTEST = 240  # fps; a higher rate is the container's clock, not a frame rate
 
 
 def constant_rate(source: InputFile, *, standard: bool) -> Fraction:
-    """The rate at which a constant-rate output shows the source's frames nearest to their times.
+    """Return the rate at which a constant-rate output shows the source's frames nearest to their times.
 
-    That is the lowest that has a place for each of them, where one is known, or else their average.
+    That is the lowest rate with a place for each frame, if one is known, or else the average rate.
 
     Args:
         source: The open input.
-        standard: Take one of those that MPEG-2 can state: the lowest that is not below, or 60.
+        standard: Take a rate of MPEG-2: the nearest one that is not lower, or 60.
     """
     rate = source.frame_rate or Fraction(25)
     guessed = source.stream.guessed_rate
@@ -53,10 +53,10 @@ def constant_rate(source: InputFile, *, standard: bool) -> Fraction:
 
 
 class ConstantRate:
-    """Says how often each frame is written so that all keep their times within half a frame.
+    """Computes how often each frame must be written so that all keep their times to within half a frame.
 
     Args:
-        output: Name of the output, for what is said.
+        output: Name of the output, for messages.
         rate: Frames per second of the output.
         strict: Raise where a frame would be repeated or dropped.
     """
@@ -68,18 +68,18 @@ class ConstantRate:
         self._rate = rate
         self._strict = strict
         self._next = 0
-        self._first: Fraction | None = None  # time of the first frame, and its place
-        self._place = 0
+        self._first: Fraction | None = None  # time of the first frame
+        self._place = 0  # its place in the output
         self._said = False
 
     def repeats(self, time: Fraction) -> int:
-        """How often what is on show must be written again before the frame of ``time`` seconds; −1 to drop this one.
+        """How often to repeat the last frame (or the first one itself) before that of ``time`` seconds; −1 to drop it.
 
         Raises:
-            OutputError: with ``strict``, unless it is 0.
+            OutputError: with ``strict``, if the result is not 0.
         """
         if self._first is None:
-            # Sound that begins a little earlier, as AAC does, is not heard to.
+            # Nobody notices sound that begins a little earlier, as AAC does.
             self._first = time
             place = max(0, math.floor(time * self._rate + Fraction(1, 2)))
             if place > 0 and time <= _UNHEARD:
@@ -102,7 +102,7 @@ class ConstantRate:
         return missing
 
     def finish(self) -> None:
-        """Say how many frames were repeated and dropped, if more than the first, which was said."""
+        """Log how many frames were repeated and dropped, if more than the first, which was logged."""
         if self.repeated + self.dropped > 1:
             log.warning(
                 "%s: %d frames repeated and %d dropped to keep the times", self._output, self.repeated, self.dropped

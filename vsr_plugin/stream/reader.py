@@ -1,4 +1,4 @@
-"""`Reader`: a file is read once; its packets stand on the timeline, and those to be copied wait in a queue."""
+"""`Reader`: reads a file once, corrects its packets' times, and keeps packets that are to be copied in a queue."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ if TYPE_CHECKING:
 
     from av.packet import Packet
 
-_INTERLEAVED = 10  # seconds by which a file's streams may lie apart in it
-_CLUSTER = 10  # seconds: more than the clusters of Matroska last that FFmpeg and mkvmerge write
-_MARKED_BEFORE = 2  # packets, the marked one included, that may lie before a jump
-_SEEK_BACK = (0, 1, 4, 16)  # seconds: where a container has no index, seeking lands where it likes
-_REORDERED = 2  # seconds: more than a frame is shown later than one behind it in the file
-_KEYS_BACK = 2  # key frames: the last may be a recovery point, from which not every frame is whole
-_SAMPLES = 512  # places of a file at which its clock is read, to know whether it jumps between them
+_INTERLEAVED = 10  # seconds by which a file's streams may be apart in it
+_CLUSTER = 10  # seconds: longer than the Matroska clusters that FFmpeg and mkvmerge write
+_MARKED_BEFORE = 2  # packets, the corrupt one included, that may come before a jump
+_SEEK_BACK = (0, 1, 4, 16)  # seconds: without an index in the container, seeking may land anywhere
+_REORDERED = 2  # seconds: more than reordering moves a frame
+_KEYS_BACK = 2  # key frames: the last may be a recovery point, after which some frames are incomplete
+_SAMPLES = 512  # places of a file where its clock is read, to find out whether it jumps between them
 
 
 class Reader:
-    """The packets of an input, in the order of the file.
+    """Reads the packets of an input, in the order of the file.
 
     Args:
         path: What `open_input` takes.
-        name: For what is said.
-        frame_rate: Of images and streams without timestamps.
-        form: FFmpeg's name of the format, where neither name nor content tells.
-        keep_packets: Keep those of the other streams in ``queue``; the file then stays open until `release`, too.
-        every_stream: Read those of the other streams, too, which tell where the clock jumps; they are dropped unless
-            they are kept.
-        damage: Called with what is lost; may raise.
-        cancelled: Asked before each packet: once it is true, there are no more.
+        name: Name of the input, for messages.
+        frame_rate: Frame rate of images and streams without timestamps.
+        form: FFmpeg's name of the format, if neither name nor content shows it.
+        keep_packets: Keep the packets of the other streams in ``queue``; the file then stays open until `release`, too.
+        every_stream: Read the packets of the other streams, too, because they show where the clock jumps; they are
+            dropped unless ``keep_packets``.
+        damage: Called with a description of each loss; may raise.
+        cancelled: Called before each packet; once it returns True, there are no more packets.
 
     Attributes:
         container: The open file.
-        stream: The one that is decoded.
-        timeline: Where the packets stand in time.
+        stream: The stream that is decoded.
+        timeline: Corrects the times of the packets.
         queue: Packets of the other streams that have been read; None if they are not kept.
-        seekable: Whether the file can be read from any place, and twice.
-        failed: Whether an error ended the reading of packets, before the end of the file as far as anybody knows.
+        seekable: Whether the file can be read from any position, and twice.
+        failed: Whether an error ended the reading of packets, probably before the end of the file.
 
     Raises:
-        InputError: it cannot be opened, or has no video stream.
+        InputError: the file cannot be opened, or has no video stream.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Reader:
         self._stopped = False
         self._users = {"reader", "writer"} if keep_packets else {"reader"}
         self._lock = threading.Lock()
-        self._entry: int | None = None  # timestamp of the key frame that `packets` has to begin with
+        self._entry: int | None = None  # timestamp of the key frame that `packets` must begin with
         self._open()
         flags = Flags(self.container.format.flags)
         self.timeline = Timeline(name, self.stream.index, may_leap=Flags.ts_discont in flags)
@@ -97,18 +97,18 @@ class Reader:
             self.stream.thread_type = "AUTO"
             self.stream.codec_context.flags |= (
                 CodecFlags.unaligned
-            )  # else less is cropped on the left than the header says
+            )  # otherwise, FFmpeg crops less on the left than the header states
         except BaseException:
             self._close()
             raise
 
     @property
     def _sparse(self) -> set[int]:
-        """Streams whose gaps say nothing of the clock."""
+        """Streams in which a gap is no sign of a jump of the clock."""
         return {stream.index for stream in self.container.streams if stream.type not in ("audio", "video")}
 
     def unread(self) -> list[str]:
-        """What the file says that FFmpeg does not read, in words, if packets are kept; asked before the first."""
+        """Describe what FFmpeg does not read from the file, if packets are kept; call this before the first packet."""
         if self.queue is None or "matroska" not in self.container.format.name:
             return []
         file = python_file(self.container)
@@ -120,7 +120,7 @@ class Reader:
             return unread(opened)
 
     def open_again(self) -> None:
-        """Read from the beginning; only where the file is seekable."""
+        """Read from the beginning; only for seekable files."""
         self.container.close()
         self._open()
         self.timeline.forget()
@@ -128,21 +128,21 @@ class Reader:
             self.queue.clear()
 
     def cancelled(self) -> bool:
-        """Whether there are to be no more packets."""
+        """Whether reading was cancelled or stopped."""
         return self._stopped or self._asked()
 
     def stop(self) -> None:
-        """Let there be no more packets, also where a pipe is waited for; from any thread."""
+        """Stop reading packets, even while waiting for a pipe; may be called from any thread."""
         self._stopped = True
         if isinstance(file := python_file(self.container), Pipe):
             file.stop()
 
     def close(self) -> None:
-        """End reading; the file closes unless its packets are still to be copied. Harmless when called again."""
+        """Stop reading, and close the file unless its packets are still to be copied; may be called again."""
         self._let_go("reader")
 
     def release(self) -> None:
-        """Let go of the packets that were kept; harmless when called again."""
+        """Release the kept packets; may be called again."""
         if self.queue is not None:
             self.queue.close()
         self._let_go("writer")
@@ -159,9 +159,9 @@ class Reader:
             file.close()
 
     def seek(self, start: Fraction) -> None:
-        """Go to where decoding has to begin for ``start`` to be seen; to the beginning if nothing else does.
+        """Seek to where decoding must begin to get the frame shown at ``start``; if that fails, to the beginning.
 
-        Where the clock of the file jumps, demuxers do not find a time: all before it is read, and dropped.
+        If the clock of the file jumps, demuxers cannot seek: the packets before ``start`` are read and dropped.
         """
         if self.timeline.may_leap and self._clock_jumps():
             self.read_to(start)
@@ -187,9 +187,9 @@ class Reader:
         self.open_again()
 
     def _clock_jumps(self) -> bool:
-        """Whether the clock goes back, or leaps ahead, between places all over the file."""
+        """Whether the clock goes back, or leaps ahead, between places spread over the file."""
         size = self.container.size or 0
-        if size <= 0 or not os.path.isfile(self._opening[0]):  # noqa: PTH113 - an address is not read everywhere
+        if size <= 0 or not os.path.isfile(self._opening[0]):  # noqa: PTH113 - this would be slow for a URL
             return False
         times = []
         for place in range(_SAMPLES):
@@ -206,7 +206,7 @@ class Reader:
         return leaps(times)
 
     def read_to(self, start: Fraction) -> None:
-        """Let `packets` begin with a key frame from which ``start`` is seen; all before it is read and dropped."""
+        """Make `packets` begin at a key frame early enough for ``start``; earlier packets are read and dropped."""
         self.open_again()
         scout = Timeline(self._name, self.stream.index, may_leap=self.timeline.may_leap, quiet=True)
         keys: deque[int] = deque(maxlen=_KEYS_BACK)
@@ -227,7 +227,7 @@ class Reader:
             self.open_again()
 
     def _first_time(self) -> Fraction | None:
-        """When the first frame from here on is shown."""
+        """Presentation time of the first frame that decodes from the current position on, in seconds."""
         demuxed: Any = self.container.demux(self.stream)
         while not self.cancelled():
             try:
@@ -245,11 +245,11 @@ class Reader:
         return None
 
     def enter(self, pts: int, *, seek: bool) -> None:
-        """Let `packets` begin with the key frame of this timestamp, in ticks of the stream.
+        """Make `packets` begin with a key frame.
 
         Args:
-            pts: ″
-            seek: Go there; else all before it is read and dropped, as must be where the clock of the file jumps.
+            pts: Timestamp of the key frame, in ticks of the stream.
+            seek: Seek there. Without it, earlier packets are read and dropped, as is needed if the clock jumps.
         """
         for back in _SEEK_BACK if seek else ():
             if self._go(pts, back) and self._leads_to(pts):
@@ -270,7 +270,7 @@ class Reader:
         return True
 
     def _leads_to(self, pts: int) -> bool:
-        """Whether the key frame of this timestamp comes from here on."""
+        """Whether the key frame with this timestamp comes after the current position."""
         for packet in self._demuxed():
             key = packet.stream_index == self.stream.index and packet.is_keyframe
             if key and packet.pts is not None and packet.pts >= pts:
@@ -278,17 +278,17 @@ class Reader:
         return False
 
     def packets(self) -> Iterator[Any]:
-        """The packets of the video stream; those of the others are kept, if that is asked for.
+        """Yield the packets of the video stream, and keep those of the others if requested.
 
         Raises:
-            InputError: the key frame that was to be the first did not come.
+            InputError: the key frame that `enter` asked for was not found.
         """
         for packet in self._marked():
             if packet.stream_index != self.stream.index:
                 self._keep(packet)
                 continue
             if not packet.size and packet.dts is None:
-                continue  # PyAV's sign that the file ends, which it may give twice: the sound is looked at first
+                continue  # PyAV's mark for the end of the file, which may come twice: the sound is checked first
             if self._entry is not None and not (packet.is_keyframe and packet.pts == self._entry):
                 continue
             self._entry = None
@@ -302,7 +302,7 @@ class Reader:
             )
 
     def read_rest(self, end: Fraction) -> None:
-        """Keep what the other streams have before ``end``, which may lie behind the last frame in the file."""
+        """Keep the other streams' packets before ``end``; in the file, they may come after the last frame."""
         if self.queue is None:
             return
         behind = {stream.index for stream in self.container.streams if stream.type in ("audio", "video")}
@@ -317,9 +317,9 @@ class Reader:
                 self._keep(packet)
 
     def look_behind(self, time: Fraction) -> None:
-        """Read on after a gap that ended at ``time``, as far as it takes to tell a damaged clock, which is reported.
+        """Read on after a gap that ended at ``time``, far enough to recognize and report a damaged clock.
 
-        Matroska states the time once for a group of frames, its cluster.
+        Matroska stores the time once for a group of frames, its cluster.
         """
         jumps = self.timeline.jumps
         for packet in self._marked():
@@ -343,16 +343,16 @@ class Reader:
             raise OutputError(f"Cannot keep the sound of {self._name} in a temporary file: {error.strerror}") from error
 
     def _is_before_entry(self, packet: Packet[Any]) -> bool:
-        """Whether sound or frames end before the key frame that is waited for."""
+        """Whether a packet of sound or video ends before the key frame that `packets` must begin with."""
         if self._entry is None or packet.pts is None or packet.stream_index in self._sparse:
             return False
         end = seconds(packet.pts + (packet.duration or 0), packet.time_base)
         return end < seconds(self._entry, self.stream.time_base) and not is_cover(packet.stream)
 
     def _marked(self) -> Iterator[Packet[Any]]:
-        """All packets on the timeline; where the clock jumps, those before it are not marked as corrupt.
+        """Yield all packets with corrected times; those right before a jump of the clock are not marked as corrupt.
 
-        MPEG-TS numbers its packets: where two files were joined, one of the last before seems to lack its end.
+        MPEG-TS numbers its packets: where two files were joined, one of the last before the jump seems incomplete.
         """
         waiting: dict[int, list[Packet[Any]]] = {}  # stream → a corrupt packet and what follows
         for packet in self._demuxed():

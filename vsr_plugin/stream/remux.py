@@ -1,7 +1,7 @@
-"""`Remux`: everything in the file but the video stream that is enlarged crosses over untouched, packet for packet.
+"""`Remux`: copies everything in the file except the enlarged video stream, packet for packet and unchanged.
 
-The source reads its packets along with the frames and keeps them in its queue. What the output container cannot hold is
-found by asking its muxer, and dropped with one line, or refused; text subtitles are converted to the kind it can hold.
+The source reads these packets along with the frames and keeps them in its queue. The output's muxer is asked which
+streams it can store; others are dropped with a warning, or refused. Text subtitles are converted to a format it takes.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ _TEXT_SUBTITLES = ("ass", "mov_text", "ssa", "subrip", "srt", "text", "webvtt")
 _STYLED = ("ass", "ssa")
 _SUBTITLE_CODEC = {"mp4": "mov_text", "mov": "mov_text", "ipod": "mov_text", "matroska": "subrip", "webm": "webvtt"}
 _COUNTING = {"avi", "mxf"}  # containers in which all streams begin at once
-_RATES = 13  # that AAC has numbers for
-_LATE = Fraction(1, 20)  # seconds that a stream may begin later without being heard
+_RATES = 13  # number of sample rates that AAC's header can state
+_LATE = Fraction(1, 20)  # seconds that a stream may begin later without anybody noticing
 
 
 @dataclass
 class _CopiedStream:
-    """One stream that crosses over."""
+    """One copied stream."""
 
     source: Any
     target: Any
     converter: Any = None  # a subtitle encoder's codec context
     last: int | None = None  # decoding time of its last packet
-    overlaps: bool = False  # whether that was moved
+    overlaps: bool = False  # whether that time was changed
 
     def loses_sync(self, packet: Packet[Any]) -> bool:
-        """Whether a packet of AAC lacks the header that tells how to decode it (ISO/IEC 14496-3, section 1.A.2.2.1)."""
+        """Whether a packet of AAC lacks the header needed to decode it (ISO/IEC 14496-3, section 1.A.2.2.1)."""
         context = self.source.codec_context
         if context is None or context.name != "aac" or context.extradata:
             return False
@@ -60,7 +60,7 @@ class _CopiedStream:
         return head[0] != 0xFF or head[1] & 0xF6 != 0xF0 or head[2] >> 2 & 0xF >= _RATES
 
     def follow(self, packet: Packet[Any]) -> None:
-        """Keep the decoding times rising, as muxers demand: where two parts of a file overlap, they do not."""
+        """Make the decoding times increase, as muxers require, where two parts of a file overlap."""
         if packet.dts is None:
             return
         step = max(1, math.ceil(seconds(1, self.target.time_base) / seconds(1, packet.time_base)))
@@ -75,7 +75,7 @@ class _CopiedStream:
 
 
 def drop(name: str, what: str, why: str, *, strict: bool) -> None:
-    """Say that something of an input does not cross over, or, if ``strict``, raise OutputError."""
+    """Warn that something of an input is not copied, or, if ``strict``, raise OutputError."""
     if strict:
         raise OutputError(f"{name}: {what} would be lost: {why}")
     log.warning("%s: dropping %s: %s", name, what, why)
@@ -87,10 +87,10 @@ class Remux:
     Args:
         source: The open input, which keeps the packets of its other streams.
         output: The open output, before its header is written; streams, chapters and metadata are added to it.
-        drop: Called with what does not cross over, and why; may raise.
+        drop: Called with what is not copied, and why; may raise.
 
     Attributes:
-        begun: Whether the output's header is written, which is with the first packet of any stream.
+        begun: Whether the output's header was written, which happens with the first packet of any stream.
     """
 
     def __init__(self, source: InputFile, output: OutputContainer, drop: Callable[[str, str], None]) -> None:
@@ -100,15 +100,15 @@ class Remux:
         self._copies: dict[int, _CopiedStream] = {}
         self._pending: Packet[Any] | None = None
         self._input = source.container
-        self._held: list[Packet[Any]] = []  # subtitles that may last beyond an end that is not known yet
-        self._undecodable: set[int] = set()  # film streams that wait for a key frame
+        self._held: list[Packet[Any]] = []  # subtitles that may last beyond an end that is still unknown
+        self._undecodable: set[int] = set()  # video streams whose next key frame has not come yet
         self.begun = False
 
     def lay_out(self, add_video: Callable[[], VideoStream]) -> VideoStream:
         """Add all streams in the input's order, with chapters and tags; ``add_video`` adds the new video stream.
 
         Raises:
-            OutputError: of ``drop``, at the first thing the output container cannot hold.
+            OutputError: raised by ``drop``, at the first thing that the output container cannot store.
         """
         self._carry_container()
         for what in self._source.unread:
@@ -125,12 +125,12 @@ class Remux:
         for what in unheld(self._output, [self._input.streams[self._source.stream_index], *carried]):
             self._drop(what, f"{self._output.format.name} has no place for it")
         if self._source.shift > 0:
-            # A cut begins where the enlarged film does, and a copied one decodes only from its next key frame on.
+            # The cut is at a frame of the enlarged film; a copied film decodes only from its next key frame on.
             self._undecodable = {i for i, one in self._copies.items() if one.source.type == "video"}
         return video
 
     def _set_timecode(self, video: VideoStream) -> None:
-        """Let the time code begin where the cut does; muxers take it from the tag, and refuse one they cannot read."""
+        """Move the time code to the start of the cut; muxers take it from the tag, and refuse one they cannot read."""
         for tags in (video.metadata, self._output.metadata):
             stated = tags.get("timecode")
             if stated is None:
@@ -148,13 +148,13 @@ class Remux:
 
     @property
     def hidden(self) -> list[int]:
-        """Which tracks of the output, from 0, are subtitles that nobody sees who does not ask for them."""
+        """Numbers, from 0, of the output's subtitle tracks that players show only on request."""
         tracks = [stream.index for stream in self._output.streams if not is_cover(stream)]
         copies = [copy for copy in self._copies.values() if copy.source.type == "subtitle"]
         return [tracks.index(copy.target.index) for copy in copies if not copy.source.disposition & Disposition.default]
 
     def until(self, time: Fraction | None) -> None:
-        """Write all packets that come before ``time`` (in seconds of the output), or all that are left."""
+        """Write all packets up to ``time``, in seconds of the output; None for all that are left."""
         while (packet := self._next()) is not None:
             if time is not None and self._time(packet) > time:
                 self._pending = packet
@@ -209,14 +209,14 @@ class Remux:
         self._output.set_chapters(kept)
 
     def _add(self, stream: Any) -> None:
-        """Find the stream its place in the output, or say why there is none."""
+        """Add a stream to the output, or drop it with the reason."""
         context = stream.codec_context
         what = f"{stream.type} stream {stream.index}" + (f" ({context.name})" if context is not None else "")
         if stream.type == "data" and "timecode" in stream.metadata:
             log.info("%s: %s is a time code: it goes on as the tag `timecode`", self._source.name, what)
-            return  # of which the muxers of MOV and MP4 make a track
+            return  # from this tag, the muxers of MOV and MP4 make a track
         if stream.type == "data" and stream.discard == Discard.all:
-            return  # QuickTime's chapter titles: the chapters themselves cross over
+            return  # QuickTime's chapter titles: the chapters themselves are copied
         kind = self._output.format.name
         others = [self._input.streams[self._source.stream_index], *(one.source for one in self._copies.values())]
         refused = refusal(self._output, stream, others)
@@ -236,7 +236,7 @@ class Remux:
             target: Any = self._output.add_stream(codec)
             target.time_base = stream.time_base
             copy = _CopiedStream(stream, target, target.codec_context)
-            # The decoder makes its header when it is opened; the encoder needs it before the file's header is written.
+            # The decoder makes this header when opened; the encoder needs it before the file's header is written.
             context.open(strict=False)
             copy.converter.subtitle_header = context.subtitle_header
         else:
@@ -247,7 +247,7 @@ class Remux:
         self._copies[stream.index] = copy
 
     def _attach_cover(self, stream: Stream) -> None:
-        """Matroska keeps cover art as an attachment."""
+        """Add a cover as an attachment, as Matroska stores it."""
         cover = self._source.queue.take(stream.index) if self._source.queue is not None else None
         if cover is None:
             return
@@ -273,7 +273,7 @@ class Remux:
         if copy.converter is not None:
             try:
                 converted = _converted(copy, packet)
-            except FFmpegError:  # as of text in another encoding than UTF-8
+            except FFmpegError:  # for example, text that is not UTF-8
                 self._source.damage(f"a subtitle at {float(time):.3f} s does not decode")
                 return
             if converted is None:
@@ -289,7 +289,7 @@ class Remux:
         written.stream = copy.target
         try:
             self._output.mux_one(written)
-        except InvalidDataError:  # its form is broken, though the demuxer did not see it
+        except InvalidDataError:  # a broken packet that the demuxer did not notice
             self._source.damage(f"{what} is damaged")
         except ArgumentError:
             if not self.begun:
@@ -303,7 +303,7 @@ class Remux:
             self._drop(what, f"{self._output.format.name} has no place for it")
 
     def _cut(self, packet: Packet[Any]) -> bool:
-        """Move a packet to the output's clock; of subtitles only what is seen in the part. False if nothing is."""
+        """Shift a packet to the output's times, and cut subtitles to the selected part; False if nothing is left."""
         timeline = self._source.timeline
         tick = seconds(1, packet.time_base)
         begin = packet.pts if packet.pts is not None else packet.dts
@@ -330,12 +330,12 @@ class Remux:
 
 
 def metadata_options(source: InputFile) -> dict[str, str]:
-    """Muxer options that let MP4 hold tags of any name; with them it holds no cover, which comes first."""
+    """Muxer options with which MP4 stores tags of any name; not used with a cover, which they would exclude."""
     return {"movflags": "use_metadata_tags"} if custom_tags(source.file_tags) and not source.covers else {}
 
 
 def _converted(copy: _CopiedStream, packet: Packet[Any]) -> Packet[Any] | None:
-    """One subtitle in the output's codec, at the same time."""
+    """Convert one subtitle to the output's codec, with the same time."""
     subtitles = copy.source.codec_context.decode2(packet)
     if subtitles is None or not len(subtitles):
         return None

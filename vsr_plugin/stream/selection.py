@@ -10,7 +10,7 @@ from ..arguments import checked_arguments
 from ..errors import UsageError
 from ..frames import Matrix, Range
 
-# What an error names: the short names first.
+# The names that an error message lists: the short ones first.
 _NAMES: dict[type, tuple[str, ...]] = {
     Matrix: (
         "bt709", "bt601", "bt2020",
@@ -36,17 +36,17 @@ class Selection:
 
     Attributes:
         start: Where to begin, in seconds from the beginning of the file; the output then counts time from 0.
-        duration: How many seconds to take.
-        frames: How many frames to take at most.
-        frame_rate: Of image sequences and of streams without timestamps.
-        deinterlace: Make one frame of every two fields (bwdif); without it interlaced input is refused.
-        hwaccel: Decode on this kind of device (``cuda``) where it can, in software where it cannot.
-        matrix: How YUV is read, whatever the file says: ``Matrix.BT709``, or "bt709", "bt601", "bt2020". The output is
-            tagged so, too.
-        range: Whether samples have limited or full range, whatever the file says: ``Range.FULL``, or "full", "limited".
+        duration: Number of seconds to take.
+        frames: Maximum number of frames to take.
+        frame_rate: Frame rate of image sequences and of streams without timestamps.
+        deinterlace: Make one frame of every two fields (bwdif); without it, interlaced input is refused.
+        hwaccel: Type of device to decode on (``cuda``); what it cannot decode is decoded in software.
+        matrix: YUV matrix to use instead of the file's: ``Matrix.BT709``, or "bt709", "bt601", "bt2020". The output is
+            tagged with it, too.
+        range: Sample range to use instead of the file's: ``Range.FULL``, or "full", "limited".
 
     Raises:
-        UsageError: a value out of its range.
+        UsageError: a value is out of range.
     """
 
     start: Fraction | None = None
@@ -79,10 +79,10 @@ class Selection:
 
 
 def exact(name: str, value: Any) -> Fraction:
-    """A number, or a string that says one, as a fraction; ``name`` is the argument's.
+    """Convert a number, or a string that contains one, to a fraction; ``name`` is the name of the argument.
 
     Raises:
-        UsageError: it is something else, or not finite.
+        UsageError: the value is something else, or not finite.
     """
     try:
         return Fraction(value)

@@ -15,12 +15,12 @@ _NUMBER = re.compile(r"%(?:%|(\d*)d)")  # as FFmpeg reads them: %% is a percent 
 
 
 def is_pattern(path: str | PathLike[str]) -> bool:
-    """Whether a name has the place of one number in it."""
+    """Whether a name contains exactly one placeholder for a number."""
     return len(_places(Path(path).name)) == 1
 
 
 def split_pattern(path: str | Path) -> tuple[str, str]:
-    """The parts of a pattern's name: before its number, and from there on."""
+    """Split a pattern's name into the part before its number and the rest."""
     name = Path(path).name
     start = _places(name)[0].start()
     return name[:start], name[start:]
@@ -32,11 +32,11 @@ def _places(name: str) -> list[re.Match[str]]:
 
 @dataclass(frozen=True, slots=True)
 class ImageSequence:
-    """What stands in the folder of a pattern.
+    """The files of a pattern.
 
     Attributes:
-        pattern: With one ``%d`` or ``%04d`` in the file's name.
-        numbers: Of the files that are there, in rising order; never empty.
+        pattern: Path with one ``%d`` or ``%04d`` in the file's name.
+        numbers: Numbers of the existing files, in ascending order; never empty.
     """
 
     pattern: Path
@@ -44,7 +44,7 @@ class ImageSequence:
 
     @classmethod
     def find(cls, path: str | PathLike[str]) -> Self | None:
-        """The sequence that ``path`` names, or None: it is a file, or no pattern, or there is no such file."""
+        """The sequence that ``path`` names; None if it is a file, or no pattern, or if no file matches it."""
         pattern = Path(path)
         if not is_pattern(pattern) or exists(pattern) or not exists(pattern.parent):  # noqa: PTH110
             return None
@@ -61,11 +61,11 @@ class ImageSequence:
         return cls(pattern, tuple(found)) if found else None
 
     def name(self, number: int) -> str:
-        """The name of the file of this number."""
+        """The name of the file with this number."""
         return _NUMBER.sub(lambda at: "%" if at[0] == "%%" else f"{number:0{int(at[1] or 1)}d}", self.pattern.name)
 
     def lost_after(self, count: int) -> str | None:
-        """Why the sequence ends after its first ``count`` files, or None if they are all."""
+        """Why the sequence ends after its first ``count`` files; None if there are no more."""
         left = len(self.numbers) - count
         if left <= 0:
             return None

@@ -1,7 +1,7 @@
-"""HDR10 metadata and display rotation: out of the input's side data, into the output's stream header and bitstream.
+"""HDR10 metadata and display rotation: from the input's side data to the output's stream header and bitstream.
 
-PyAV reads a stream's side data but cannot set it. An MP4 header can state all of it, and a stream made from a template
-takes it over, into any container: so `template` takes such a header, adds what must be there, and reads it back.
+PyAV can read a stream's side data but not set it. An MP4 header can state all of it, and a stream made from a template
+inherits it in any container: `template` takes such a header, adds the side data, and opens it for reading.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from ..frames import Frame
 
 
-# What a stream or a frame may say beside its samples, by FFmpeg's names for a stream and for a frame. Nobody misses
-# what stands in neither table: motion vectors, an encoder's settings, film grain (the decoder applies it), MPEG-2's
-# count of its frames, …
+# Side data of streams and frames, by FFmpeg's names for a stream and for a frame. The loss of side data in neither
+# table is not reported: motion vectors, an encoder's settings, film grain (the decoder applies it), MPEG-2's count of
+# its frames, …
 _HEADER = {
     "display_matrix": "the rotation",
     "DISPLAYMATRIX": "the rotation",
@@ -76,17 +76,17 @@ _OTHERS = {
 _COUNTS = {"PAGES": "pages", "IMAGES": "images"}
 NAMES = _HEADER | _OTHERS
 LASTING = frozenset(_HEADER)
-"""What is said once and holds for the frames that follow."""
+"""Side data that is stated once and applies to the frames that follow."""
 # Decoders that attach metadata to side data. PyAV frees that metadata twice, so the process crashes as soon as
-# `side_data` of such a frame is read, whichever entry is asked for.
+# `side_data` of such a frame is read, for any entry.
 _CRASHING = {"apng", "png"}
 
 
 def read_side_data(frame: VideoFrame, codec: str, names: Iterable[str]) -> dict[str, bytes]:
-    """FFmpeg's name → bytes, of the side data in ``names`` that a decoded frame has; nothing of PNG.
+    """Return the side data in ``names`` that a decoded frame has, FFmpeg's name → bytes; nothing for PNG.
 
     Args:
-        frame: From a decoder, or a copy of such a frame.
+        frame: A frame from a decoder, or a copy of one.
         codec: Canonical name of the decoder's codec.
         names: As in `av.sidedata.sidedata.Type`.
     """
@@ -112,7 +112,7 @@ class MasteringDisplay:
 
     @classmethod
     def parse(cls, data: bytes) -> MasteringDisplay | None:
-        """From FFmpeg's AVMasteringDisplayMetadata: ten fractions and two flags; None if it has no primaries."""
+        """Read FFmpeg's AVMasteringDisplayMetadata: ten fractions and two flags; None if it has no primaries."""
         numbers = struct.unpack("20i2i", data[:88])
         if not numbers[20]:
             return None
@@ -130,7 +130,7 @@ class MasteringDisplay:
 
 @dataclass(frozen=True, slots=True)
 class SideData:
-    """What a whole stream says beside its samples.
+    """Side data of a whole stream.
 
     Attributes:
         mastering: The mastering display, or None.
@@ -144,7 +144,7 @@ class SideData:
 
     @classmethod
     def collect(cls, stream: Mapping[str, bytes], frame: Frame) -> SideData:
-        """From a stream's side data and, where that is silent, its first frame's."""
+        """Take the side data of a stream, or else that of its first frame."""
         mastering = stream.get("mastering_display_metadata") or frame.side_data.get("MASTERING_DISPLAY_METADATA")
         light = stream.get("content_light_level") or frame.side_data.get("CONTENT_LIGHT_LEVEL")
         return cls(
@@ -157,7 +157,7 @@ class SideData:
         return bool(self.mastering or self.light_level or self.display_matrix)
 
     def encoder_options(self, codec: str) -> dict[str, str]:
-        """Options that make ``codec`` repeat the HDR metadata inside its bitstream, where players look first."""
+        """Options that make ``codec`` write the HDR metadata into its bitstream, too, where players look first."""
         parts = []
         if self.mastering:
             points, (high, low) = self.mastering.integers()
@@ -179,7 +179,7 @@ class SideData:
         return {option: ":".join(parts)} if option and parts else {}
 
     def _boxes(self) -> bytes:
-        """The mdcv and clli boxes of a visual sample entry."""
+        """Return the mdcv and clli boxes of a visual sample entry."""
         data = b""
         if self.mastering:
             points, luminance = self.mastering.integers()
@@ -190,13 +190,13 @@ class SideData:
 
 
 class Losses:
-    """Tells, once for each, what an output does not carry of all that a film's header and frames say.
+    """Finds, once for each kind, side data of a film's header and frames that an output cannot store.
 
     Args:
         stream: The stream's side data.
-        first: The first frame, whose side data the output's header states with the stream's.
-        stated: What the header states: "the rotation", "HDR metadata".
-        repeated: What is written with each frame: "EXIF", "the ICC profile".
+        first: The first frame; the output's header states its side data with the stream's.
+        stated: Kinds that the header states: "the rotation", "HDR metadata".
+        repeated: Kinds that are written with each frame: "EXIF", "the ICC profile".
     """
 
     def __init__(
@@ -211,7 +211,7 @@ class Losses:
         self._told: set[str] = set()
 
     def of(self, frame: Frame) -> list[str]:
-        """What is lost with this frame and has not been told, in words."""
+        """Describe what is lost of this frame and has not been returned before."""
         if not self._known and not frame.side_data:
             return []
         missing = self._of_frames - frame.side_data.keys()
@@ -235,16 +235,16 @@ class Losses:
 
 
 def _fold(kind: str) -> str:
-    """One key for FFmpeg's name of a stream's side data and of a frame's."""
+    """Convert FFmpeg's names of a stream's and a frame's side data to the same key."""
     return kind.replace("_", "").lower()
 
 
 def template(header: bytes, side_data: SideData) -> InputContainer:
-    """An MP4 header with ``side_data`` added to its one track, opened for reading: its video stream is the template.
+    """Add ``side_data`` to the one track of an MP4 header, and open it for reading: its video stream is the template.
 
     Args:
-        header: What the MP4 or MOV muxer writes with ``movflags=empty_moov``: one video track.
-        side_data: What to add.
+        header: Output of the MP4 or MOV muxer with ``movflags=empty_moov`` and one video track.
+        side_data: Side data to add.
     """
     data = bytearray(header)
     if side_data.display_matrix:
@@ -268,7 +268,7 @@ def _box(kind: bytes, payload: bytes) -> bytes:
 
 
 def _find(data: bytearray, *path: str) -> list[int]:
-    """Offsets of the boxes along a path, each the first of its kind inside the one before."""
+    """Return the offsets of the boxes along a path, each the first of its kind inside the previous one."""
     found: list[int] = []
     start, end = 0, len(data)
     for kind in path:

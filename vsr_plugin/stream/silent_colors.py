@@ -1,7 +1,7 @@
-"""`SilentColors`: frames of H.264 whose headers do not say how their colors are stored.
+"""`SilentColors`: frames of H.264 whose headers do not state their colors.
 
-FFmpeg's decoder gives them what other headers of the stream said, before or, where frames are reordered, after them. In
-streams that were joined that is the reading of another film.
+FFmpeg's decoder gives them the tags of other headers of the stream: earlier ones or, if frames are reordered, later
+ones. In streams that were joined, those tags belong to another film.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
     from .input_file import InputFile
 
-# Formats that say nothing of colors themselves, by FFmpeg's names: all that is known comes out of the bitstream.
+# Formats without color tags of their own, by FFmpeg's names: all tags come from the bitstream.
 _PLAIN = {"h264", "hevc", "obu", "mpegts", "mpeg", "mpegvideo"}
-_UNSPECIFIED = 2  # ITU-T H.273, of primaries, transfer and matrix
+_UNSPECIFIED = 2  # ITU-T H.273, for primaries, transfer and matrix
 _LIMITED, _FULL = 1, 2  # FFmpeg's ranges; 0 is unspecified
 _START = b"\0\0\1"
 _MOST = 4096  # bytes of a header that are read
 # ITU-T H.264, table 7-1
 _SLICES, _SPS, _PPS = (1, 5), 7, 8
-# Profiles whose headers say how chroma is stored (ITU-T H.264, 7.3.2.1.1)
+# Profiles whose headers state the chroma format (ITU-T H.264, 7.3.2.1.1)
 _HIGH = {44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244}
 _OWN_RATIO = 255  # the aspect ratio follows in 32 bits
 
@@ -38,18 +38,18 @@ _ALL = _Said(range=True, description=True)
 
 
 class SilentColors:
-    """Notes what the headers in the packets of a stream say, and clears what its frames have from elsewhere.
+    """Records the tags that the headers in a stream's packets contain, and clears all other tags of its frames.
 
     Args:
-        file: Whose packets these are.
-        context: Its decoder, before it is opened; what the stream said of its colors when it was found is taken off.
+        file: The file that the packets come from.
+        context: Its decoder, before it is opened; color tags that were found when the file was opened are cleared.
     """
 
     def __init__(self, file: InputFile, context: av.VideoCodecContext) -> None:
         plain = file.container.format.name in _PLAIN
         self._reads = plain and context.codec.canonical_name == "h264"
-        self._said: dict[int, _Said] = {}  # by the number of a sequence parameter set
-        self._sets: dict[int, int] = {}  # a picture parameter set's number → that of its sequence's
+        self._said: dict[int, _Said] = {}  # by the number of the sequence parameter set
+        self._sets: dict[int, int] = {}  # number of a picture parameter set → number of its sequence parameter set
         if self._reads:
             context.flags |= Flags.copy_opaque
         if plain:
@@ -57,7 +57,7 @@ class SilentColors:
             context.color_range = 0
 
     def feed(self, packet: Packet[av.VideoStream]) -> None:
-        """Note a packet that goes into the decoder."""
+        """Record a packet that is sent to the decoder."""
         if not self._reads or not packet.size:
             return
         data = bytes(packet)
@@ -79,59 +79,59 @@ class SilentColors:
                     if said != _ALL:
                         packet.opaque = said
                     return
-            except EOFError:  # damage, of which the decoder tells
+            except EOFError:  # damage, which the decoder reports
                 continue
 
     def clear(self, frame: av.VideoFrame) -> None:
-        """Take off a decoded frame what its own headers do not say."""
+        """Clear the tags of a decoded frame that its own headers do not contain."""
         said = frame.opaque
         if not isinstance(said, _Said):
             return
         if not said.range and frame.color_range == _FULL:
-            frame.color_range = _LIMITED  # what is meant then (E.2.1), while the pixel format may be that of another
+            frame.color_range = _LIMITED  # the inferred value (E.2.1), though the pixel format may say full range
         if not said.description:
             frame.color_primaries = frame.color_trc = frame.colorspace = _UNSPECIFIED
 
 
 class _Bits:
-    """Reads the bits of a NAL unit behind its first byte.
+    """Reads the bits of a NAL unit after its first byte.
 
     Raises:
-        EOFError: it has no more.
+        EOFError: there are no more bits.
     """
 
     def __init__(self, data: bytes) -> None:
-        data = data.replace(b"\0\0\3", b"\0\0")  # what keeps start codes out of it
+        data = data.replace(b"\0\0\3", b"\0\0")  # remove the emulation prevention bytes
         self._bits = int.from_bytes(data)
         self._left = 8 * len(data)
 
     def take(self, count: int) -> int:
-        """An unsigned number of ``count`` bits."""
+        """Read an unsigned number of ``count`` bits."""
         if count > self._left:
             raise EOFError
         self._left -= count
         return self._bits >> self._left & (1 << count) - 1
 
     def number(self) -> int:
-        """An Exp-Golomb code (ITU-T H.264, 9.1)."""
+        """Read an Exp-Golomb code (ITU-T H.264, 9.1)."""
         zeros = 0
         while not self.take(1):
             zeros += 1
         return (1 << zeros) - 1 + self.take(zeros)
 
     def skip_numbers(self, count: int) -> None:
-        """Pass over Exp-Golomb codes."""
+        """Skip ``count`` Exp-Golomb codes."""
         for _ in range(count):
             self.number()
 
     def signed(self) -> int:
-        """A signed Exp-Golomb code (ITU-T H.264, 9.1.1)."""
+        """Read a signed Exp-Golomb code (ITU-T H.264, 9.1.1)."""
         code = self.number()
         return (code + 1) // 2 if code % 2 else -(code // 2)
 
 
 def _sequence_header(unit: bytes) -> tuple[int, _Said]:
-    """The number of a sequence parameter set, and what it says (ITU-T H.264, 7.3.2.1.1 and E.1.1)."""
+    """Read the number of a sequence parameter set, and which tags it contains (ITU-T H.264, 7.3.2.1.1 and E.1.1)."""
     bits = _Bits(unit)
     profile = bits.take(8)
     bits.take(16)

@@ -1,4 +1,4 @@
-"""`SoundTally`: finds where copied sound is missing. Nothing decodes it, and FFmpeg passes over what it cannot read."""
+"""`SoundTally`: finds gaps in copied sound. It is not decoded, and FFmpeg silently skips what it cannot read."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from .timeline import Timeline
 
 _SHORTEST_HOLE = Fraction(3, 4)  # packets
-_JOINED = ("mpeg", "mpegts")  # formats whose packets of sound FFmpeg cuts out of a stream of bytes
-_CHECKED = ("opus",)  # codecs whose bytes in them are followed by `transport.py`: a gap says nothing
-_MARKED = ("ac3", "eac3", "mp1", "mp2", "mp3")  # codecs of which it does so in most formats, by a mark that begins each
+_JOINED = ("mpeg", "mpegts")  # formats in which FFmpeg splits a stream of bytes into packets of sound
+_CHECKED = ("opus",)  # codecs whose bytes in them `transport.py` checks: a gap is no sign of loss
+_MARKED = ("ac3", "eac3", "mp1", "mp2", "mp3")  # codecs that it splits so, at sync words, in most other formats, too
 # Thousands of bits per second: MPEG-1, layers I to III, and MPEG-2, layer I and the others (ISO/IEC 11172-3, 13818-3).
 _MPEG_RATES = {
     (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
@@ -30,16 +30,16 @@ _MPEG_RATES = {
 _MPEG_SAMPLES = {1: (44100, 48000, 32000), 2: (22050, 24000, 16000), 2.5: (11025, 12000, 8000)}
 _AC3_RATES = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)
 _AC3_SAMPLES = (48000, 44100, 32000)
-_AC3_LAST = 10  # stream identification of AC-3; those above are Enhanced AC-3
-_HEADER = 10  # bytes that tell how long a frame is
+_AC3_LAST = 10  # highest stream identification of AC-3; those above are Enhanced AC-3
+_HEADER = 10  # bytes that contain a frame's length
 
 
 class SoundTally:
-    """What is read of an input's sound, beside what its frames and its index say there is.
+    """Compares the sound read from an input with what its frames and its index state.
 
     Args:
-        container: Open, before its first packet.
-        damage: Called with what is lost, in words; may raise.
+        container: The open container, before its first packet is read.
+        damage: Called with a description of each loss; may raise.
     """
 
     def __init__(self, container: InputContainer, damage: Callable[[str], None]) -> None:
@@ -50,23 +50,23 @@ class SoundTally:
             stream.index: len(stream.index_entries) for stream in container.streams.audio if "mov" in self._form
         }
         self._counts: dict[int, int] = {}
-        self._ends: dict[int, Fraction] = {}  # of each stream, so far
-        self._framed: set[int] = set()  # streams of which a packet was exactly its frames
-        self._cut: int | None = None  # the stream whose last packet is the beginning of a frame
-        self._told: dict[int, int] = {}  # of each stream, the packets that were told to be damaged
-        self._odd: dict[int, str] = {}  # what does not fit in the last packet, unless the clock jumps behind it
+        self._ends: dict[int, Fraction] = {}  # stream → end of its sound so far, in seconds
+        self._framed: set[int] = set()  # streams that had a packet consisting of whole frames
+        self._cut: int | None = None  # the stream whose last packet ends within a frame
+        self._told: dict[int, int] = {}  # stream → number of packets reported as damaged
+        self._odd: dict[int, str] = {}  # stream → damage of its last packet; dropped if the clock jumps after it
 
     def begin_elsewhere(self) -> None:
-        """Reading does not begin at the first packet: how many there are says nothing."""
+        """Do not check the number of packets, because reading does not begin at the first one."""
         self._indexed.clear()
 
     def jumped(self, index: int) -> None:
-        """The clock of a stream jumps: where two files were joined, a frame may be cut."""
+        """Note that the clock of a stream jumps: where two files were joined, a frame may be cut."""
         self._ends.pop(index, None)
         self._odd.pop(index, None)
 
     def packet(self, packet: Packet[Any]) -> None:
-        """Note a packet of sound, in the order of the file."""
+        """Check a packet of sound; call this in the order of the file."""
         index, context = packet.stream_index, packet.stream.codec_context
         self._counts[index] = self._counts.get(index, 0) + 1
         self._say_odd(index)
@@ -82,11 +82,11 @@ class SoundTally:
         elif index in self._framed:
             self._odd[index] = f"sound is damaged at {float(begin):.3f} s of audio stream {index}"
             self._cut = index if lacking(codec, bytes(packet)) else None
-        elif codec not in _CHECKED and begin > end + _SHORTEST_HOLE * duration:  # nothing but its times tells
+        elif codec not in _CHECKED and begin > end + _SHORTEST_HOLE * duration:  # only the times show a loss
             self._damage(f"{float(begin - end):.3f} s of audio stream {index} are missing at {float(end):.3f} s")
 
     def end(self, timeline: Timeline) -> None:
-        """Tell what is missing when the file is read to its end."""
+        """Report what is missing after the file was read to its end."""
         for index in list(self._odd):
             if index != self._cut:  # a recording may end within a frame
                 self._say_odd(index)
@@ -108,12 +108,12 @@ class SoundTally:
 
 
 def fits(codec: str, data: bytes) -> bool:
-    """Whether a packet holds whole frames and nothing else, of codecs whose frames state their length."""
+    """Whether a packet consists of whole frames, of codecs whose frames state their length."""
     return lacking(codec, data) == 0
 
 
 def lacking(codec: str, data: bytes) -> int | None:
-    """How many bytes a packet's last frame lacks; None if it does not consist of frames that state their length."""
+    """Number of bytes missing from a packet's last frame; None if the packet's frames do not state their length."""
     length = _LENGTHS.get(codec)
     at = 0
     while length is not None and at < len(data):
@@ -159,7 +159,7 @@ def _mpeg(head: bytes) -> int:
 
 
 def _dts(head: bytes) -> int:
-    """ETSI TS 102 114, sections 5.3.1 and 7.4.1: a core frame, or one that extends it; each states its own length."""
+    """ETSI TS 102 114, sections 5.3.1 and 7.4.1: a core frame, or an extension frame; each states its own length."""
     if head.startswith(b"\x7f\xfe\x80\x01"):
         return (int.from_bytes(head[5:8]) >> 4 & 0x3FFF) + 1
     if head.startswith(b"\x64\x58\x20\x25"):

@@ -1,4 +1,4 @@
-"""SMPTE ST 12-1 time codes: ``01:02:03:04``, and ``01:02:03;04`` where two numbers are dropped in most minutes."""
+"""SMPTE ST 12-1 time codes: ``01:02:03:04``, and ``01:02:03;04`` if two numbers are dropped in most minutes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _FORM = re.compile(r"(\d\d):([0-5]\d):([0-5]\d)([:;.])(\d\d)")
 
 
 def later(timecode: str, seconds: Fraction, rate: Fraction) -> str | None:
-    """The time code ``seconds`` after this one, or None if it is none at this rate.
+    """Return the time code ``seconds`` after this one; None if it is invalid at this rate.
 
     Args:
-        timecode: Of the first frame.
-        seconds: How much later; rounded to whole frames.
+        timecode: Time code of the first frame.
+        seconds: Time to add; rounded to whole frames.
         rate: Frames per second.
     """
     match = _FORM.fullmatch(timecode)
@@ -26,7 +26,7 @@ def later(timecode: str, seconds: Fraction, rate: Fraction) -> str | None:
     drops = match[4] != ":"
     if drops and nominal not in (30, 60):
         return None
-    dropped = nominal // 15 if drops else 0  # numbers left out at the start of each minute but every tenth
+    dropped = nominal // 15 if drops else 0  # numbers skipped at the start of each minute except every tenth
     hours, minutes, whole, frames = int(match[1]), int(match[2]), int(match[3]), int(match[5])
     total = 60 * hours + minutes
     number = (60 * total + whole) * nominal + frames - dropped * (total - total // 10) + round(seconds * rate)

@@ -1,7 +1,7 @@
-"""`Timeline`: the one clock of a file, from the demuxer's timestamps to those of the output.
+"""`Timeline`: converts the timestamps of the demuxer to those of the output, for all streams of a file.
 
-It owns where the output begins and ends, what is taken off every timestamp, and the jumps of the file's own clock.
-Every stream is moved alike, so that sound and subtitles stay with the frames.
+It stores where the output begins and ends, what is subtracted from every timestamp, and the jumps of the file's clock.
+All streams are shifted by the same amount, so that sound and subtitles stay in sync with the frames.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _BACK = Fraction(1, 10)  # seconds that a decoding time may go back without being a jump, as in FFmpeg
-_UNEVEN = 10  # how many times the usual a part of a file lasts that is as long in bytes, as one of still frames
-_FORWARD = 10  # seconds that the clock may leap ahead, where the format lets it begin anew, as in FFmpeg
+_UNEVEN = 10  # of two parts with equally many bytes, one may last this many times as long: it may be still frames
+_FORWARD = 10  # seconds that the clock may leap ahead without being a jump, in formats that allow jumps, as in FFmpeg
 
 
 class Timeline:
-    """Where a file's packets and frames stand in time.
+    """The times of a file's packets and frames.
 
     Args:
-        name: Of the file, for what is said.
+        name: Name of the file, for messages.
         video: Index of the stream that is enlarged: others follow it where the clock jumps.
-        may_leap: Whether a leap ahead of the clock is a jump too, as in formats that are cut and joined (MPEG-TS).
-        quiet: Log nothing: the file is read again.
+        may_leap: Whether a leap ahead of the clock is a jump, too, as in formats that are cut and joined (MPEG-TS).
+        quiet: Log no warnings, because the file is read again.
 
     Attributes:
         start: Where the output begins, in seconds of the file's clock; None for its beginning.
         end: Where it ends; None for the end of the file.
-        settled: Whether ``end`` is known for good: not so while a number of frames is counted.
-        shift: Seconds taken off every timestamp of the file.
-        origin: Seconds taken off further, by an output that begins at 0.
+        settled: Whether ``end`` is final: it is not while a given number of frames is still being counted.
+        shift: Seconds subtracted from every timestamp of the file.
+        origin: Further seconds subtracted for an output that begins at 0.
     """
 
     def __init__(self, name: str, video: int, *, may_leap: bool, quiet: bool = False) -> None:
@@ -71,11 +71,11 @@ class Timeline:
         return self.shift + self.origin
 
     def place(self, packet: Packet[Any], *, sparse: bool = False) -> bool:
-        """Move a packet to where it stands when the jumps of the clock are closed; in the order of the file.
+        """Change a packet's timestamps so that jumps of the clock are removed; call it in the order of the file.
 
         Args:
-            packet: As it was demuxed; its timestamps change.
-            sparse: A packet of subtitles or data, whose gaps say nothing of the clock.
+            packet: The packet as demuxed; its timestamps are changed.
+            sparse: Whether it is a packet of subtitles or data, where a gap is no sign of a jump.
 
         Returns:
             Whether the clock jumped before it.
@@ -97,7 +97,7 @@ class Timeline:
         return before is not None and before != self._parts.get(index)
 
     def forget(self) -> None:
-        """Start anew after a seek: the clock may be anywhere."""
+        """Forget the jumps after a seek: the clock may be anywhere."""
         self._offsets = [Fraction(0)]
         self._parts.clear()
         self._last.clear()
@@ -134,25 +134,25 @@ class Timeline:
 
 
 def leaps(times: Sequence[Fraction]) -> bool:
-    """Whether a clock jumps between places evenly spread over a file, in their order; times are in seconds."""
+    """Whether the clock jumps between ``times``, in seconds, taken at places evenly spread over a file, in order."""
     steps = [after - before for before, after in itertools.pairwise(times)]
     usual = statistics.median(steps) if steps else 0
     return any(step < -_BACK or step > _FORWARD + _UNEVEN * usual for step in steps)
 
 
 class FrameClock:
-    """Gives decoded frames, in the order they are shown, timestamps that rise.
+    """Gives decoded frames, in presentation order, increasing timestamps.
 
-    A frame keeps the timestamp of its packet. Where a container states none (AVI), or one that goes back, the frames
-    take the decoding times of the packets in their order: that is what they are in a file without reordering, and as
-    many ticks from it as the frames before in any other. FFmpeg's `guess_correct_pts` decides alike.
+    A frame keeps the timestamp of its packet. If the container has none (AVI), or one that goes back, frames take the
+    decoding times of the packets in order: without reordering, these are the timestamps; with reordering, the
+    difference of the previous frame is added. FFmpeg's `guess_correct_pts` works alike.
 
     Args:
-        name: Of the file, for what is said.
-        time_base: Of the timestamps, in seconds.
+        name: Name of the file, for messages.
+        time_base: Time base of the timestamps, in seconds.
         step: Usual duration of a frame in ticks.
-        delay: How many packets the decoder needs, at most, before it gives a frame; None if that is not known.
-        stated: Whether the container may state when a frame is shown; without it, FFmpeg guesses it of some.
+        delay: Maximum number of packets that the decoder needs before it returns a frame; None if unknown.
+        stated: Whether the container can store presentation times; FFmpeg guesses those of some that cannot.
     """
 
     def __init__(
@@ -161,7 +161,7 @@ class FrameClock:
         self._name = name
         self._time_base = time_base
         self._step = step
-        self._decoding: deque[int] = deque()  # decoding times of packets whose frames have not come out
+        self._decoding: deque[int] = deque()  # decoding times of packets whose frames have not come out yet
         self._states_pts = None if stated else False
         self._ahead = 0  # ticks from the decoding time to the time of the last frame
         self._delay = delay
@@ -170,7 +170,7 @@ class FrameClock:
         self._said = False
 
     def feed(self, packet: Packet[Any]) -> None:
-        """Note a packet that goes into the decoder."""
+        """Record a packet that is sent to the decoder."""
         if not packet.size or packet.dts is None:
             return
         if self._states_pts is None:
@@ -178,7 +178,7 @@ class FrameClock:
         self._decoding.append(packet.dts)
 
     def give_up(self) -> None:
-        """The packet last noted has no frame."""
+        """Forget the last recorded packet: it has no frame."""
         if self._decoding:
             self._decoding.pop()
 
@@ -203,7 +203,7 @@ class FrameClock:
         self._following = pts + (frame.duration or self._step)
 
     def _decoding_time(self, latest: int | None) -> int | None:
-        """The decoding time in the frame's place; those of packets that had no frame are passed over."""
+        """The decoding time for the next frame; those of packets without a frame are skipped."""
         if not self._decoding:
             return None
         if latest is not None:
@@ -216,9 +216,9 @@ class FrameClock:
 
 
 def spread(frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    """The same frames, those of one timestamp spread evenly up to the next.
+    """Spread frames with the same timestamp evenly up to the next timestamp.
 
-    For rates near that of the container's clock: at 2000 fps two frames share each millisecond of Matroska.
+    This is for rates near that of the container's clock: at 2000 fps, two frames share each millisecond of Matroska.
     """
     same: list[av.VideoFrame] = []
     gap = 1

@@ -32,20 +32,20 @@ if TYPE_CHECKING:
     from .segments.job import Joined
     from .written import Written
 
-# Frames read ahead and enlarged ahead: enough to ride out a key frame, and a bound on memory.
+# Frames read ahead and enlarged ahead: enough to bridge a slow key frame, and few enough to bound the memory.
 _AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far the work is.
+    """Progress of `upscale_file`.
 
     Attributes:
-        written: What is written.
-        expected_frames: How many frames there will be, as far as it is known.
-        workers: How many processes enlarge.
-        kept: How many of the frames an earlier call has encoded.
-        fps: Frames per second since the first frame of this call; 0 at that one.
+        written: What has been written so far.
+        expected_frames: Expected number of frames in the output; None if unknown.
+        workers: Number of processes that enlarge frames.
+        kept: Number of frames that an earlier call has encoded.
+        fps: Frames per second since the first frame of this call; 0 at the first frame.
     """
 
     written: Written
@@ -56,25 +56,25 @@ class Progress:
 
     @property
     def frame(self) -> int:
-        """How many frames are done."""
+        """Number of frames done."""
         return self.written.frames
 
     @property
     def total(self) -> int | None:
-        """How many there will be, as far as the file tells; None if it does not."""
+        """Total number of frames, estimated from the file; None if unknown."""
         return None if self.expected_frames is None else max(self.expected_frames, self.frame)
 
     @property
     def eta(self) -> float | None:
-        """How many seconds are left at this speed; None where that is not known."""
+        """Seconds left at this speed; None if unknown."""
         return (self.total - self.frame) / self.fps if self.total is not None and self.fps else None
 
 
 class Meter:
-    """Measures the speed of frames that are written, and passes it on.
+    """Measures the speed at which frames are written, and reports it.
 
     Args:
-        show: Takes what there is to be told after each frame.
+        show: Called with the progress after each frame.
     """
 
     def __init__(self, show: Callable[[Progress], None]) -> None:
@@ -82,7 +82,7 @@ class Meter:
         self._first: tuple[int, float] | None = None
 
     def __call__(self, written: Written, expected: int | None, workers: int = 1, kept: int = 0) -> None:
-        """Take what is written after a frame; the arguments are those of `Progress`."""
+        """Report the progress after a frame; the arguments are those of `Progress`."""
         now = time.perf_counter()
         self._first = self._first or (written.frames, now)
         frames, began = self._first
@@ -92,14 +92,14 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class SegmentReport:
-    """What was done of one segment.
+    """Report on one segment.
 
     Attributes:
-        number: From 0.
-        start: Seconds of the output.
-        frames: How many.
+        number: Number of the segment, from 0.
+        start: Where it starts in the output, in seconds.
+        frames: Number of frames.
         size: Bytes that came out of the encoder.
-        damaged: Places in which the input does not decode cleanly.
+        damaged: Number of places where the input does not decode cleanly.
         seconds: Wall time.
         kept: Whether an earlier call has encoded it.
     """
@@ -115,32 +115,32 @@ class SegmentReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was done.
+    """Result of `upscale_file`.
 
     Attributes:
-        input: Its name.
-        output: Its name.
-        frames: How many were enlarged.
+        input: Name of the input.
+        output: Name of the output.
+        frames: Number of frames enlarged.
         seconds: Wall time.
-        width: Of the output, in pixels.
-        height: Of the output, in pixels.
-        codec: The encoder.
-        pixel_format: FFmpeg's name.
-        damaged: Places in which the input lacks something or does not decode cleanly.
-        model: Name.
-        scale: How many times the networks enlarge.
-        scales: Of the networks that a frame passes, one after the other.
-        tuned_for: The kind of input that the weights are for; None with weights of the user's own.
-        backend: What ran the network.
-        device: Where.
-        precision: In what numbers.
-        batch: Frames or tiles at a time; None where workers choose it.
+        width: Width of the output, in pixels.
+        height: Height of the output, in pixels.
+        codec: Name of the encoder.
+        pixel_format: FFmpeg's name of the output's pixel format.
+        damaged: Number of places where the input lacks something or does not decode cleanly.
+        model: Name of the model.
+        scale: Total enlargement by the networks.
+        scales: Scales of the networks that a frame passes through, in order.
+        tuned_for: Kind of input that the weights are for; None with the user's own weights.
+        backend: Backend that ran the network.
+        device: Device that it ran on.
+        precision: Precision that it ran in.
+        batch: Frames or tiles at a time; None if workers choose it.
         tile: Side of a tile in input pixels; None for whole frames.
-        kept: How many of the frames an earlier call has encoded.
-        segments: Of a film in segments.
-        transposed: Whether players show the rows of the output as columns, because its header says so.
-        reused: The share of the networks' work, from 0 to 1, that was not done because nothing had changed since the
-            frame before.
+        kept: Number of frames that an earlier call has encoded.
+        segments: Reports on the segments of a film in segments.
+        transposed: Whether the header tells players to show the rows of the output as columns.
+        reused: Share of the networks' work, from 0 to 1, that was skipped because nothing had changed since the
+            previous frame.
     """
 
     input: str
@@ -193,20 +193,20 @@ def upscale_file(
     Args:
         source: Anything FFmpeg opens, a pattern of images (``frame_%04d.png``), or ``-`` for standard input.
         output: A file, a pattern of images, or ``-`` for y4m on standard output.
-        upscaler: The network; it may serve many files.
+        upscaler: The network; it can be used for many files.
         selection: Which frames are taken; all by default.
         encoding: Encoder and options, or an encoder's name; visually lossless by default.
         overwrite: Replace an existing output.
-        strict: Refuse damaged input, and refuse what would drop a stream.
+        strict: Refuse damaged input, and outputs that would lose a stream.
         on_progress: Called after each frame, in the calling thread, with a `Progress`: frame, total, fps, eta.
-        resume: Work in segments, and keep those that are done in the folder ``OUTPUT.parts`` until the output is whole:
-            after a crash, the same call goes on with the others. An input that cannot be cut is enlarged as a whole.
-        fresh: As ``resume``, but begin anew, whatever an earlier call has left.
-        segment_length: Of a segment in seconds, as near as key frames allow.
-        executor: Who enlarges the segments; implies ``resume``. By default it is this process.
+        resume: Work in segments, and keep finished ones in the folder ``OUTPUT.parts`` until the output is complete:
+            after a crash, the same call continues with the others. Input that cannot be cut is enlarged as a whole.
+        fresh: Like ``resume``, but discard the segments of an earlier call.
+        segment_length: Length of a segment in seconds, as near as key frames allow.
+        executor: What enlarges the segments; implies ``resume``. By default, this process does.
 
     Raises:
-        InputError: the source cannot be read, is interlaced, or holds no frame.
+        InputError: the source cannot be read, is interlaced, or contains no frame.
         OutputError: the output exists, or cannot be written.
         UsageError: the encoder does not know an option.
         BackendError: the network cannot run.
@@ -255,7 +255,7 @@ def upscale_file(
 
 
 def _named(frames: Iterator[Frame], name: str) -> Iterator[Frame]:
-    """Say which of several files it is whose frames the network does not take."""
+    """Add the name of the file to the error if the network does not take its frames."""
     try:
         yield from frames
     except UsageError as error:

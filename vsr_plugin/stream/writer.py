@@ -1,4 +1,4 @@
-"""`Writer`: one open output, with the encoder's packets and everything else in the order of their time."""
+"""`Writer`: writes one output: the encoder's packets and everything else, in order of time."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STATING = {".m4v", ".mk3d", ".mkv", ".mov", ".mp4", ".qt", ".webm"}  # their headers state rotation and HDR metadata
-_HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # H.273, table 3: with another one, the frames look wrong
+_HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # H.273, table 3: without this tag, the frames look wrong
 
 
 class Writer:
-    """One open output: the encoder's packets and everything else, in the order of their time."""
+    """Writes one output: the encoder's packets and everything else, in order of time."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Writer:
         self._encoding = encoding
         self._strict = strict
         self._stills: StillWriter | None = None
-        self._shown: av.VideoFrame | None = None  # what a constant-rate output repeats
+        self._shown: av.VideoFrame | None = None  # the frame that a constant-rate output repeats
         self._closing = ExitStack()
         self._remux: Remux | None = None
         self._images_only = suffix in STILL_IMAGES or suffix == ".y4m"
@@ -91,16 +91,16 @@ class Writer:
 
     @property
     def header(self) -> bytes:
-        """The encoder's extradata, once it is open."""
+        """The encoder's extradata; only after `open`."""
         return bytes(self._context.extradata or b"")
 
     @property
     def ticks(self) -> Fraction:
-        """Of the packets' times, in seconds, once the encoder is open."""
+        """Time base of the packets, in seconds; only after `open`."""
         return self._clock.ticks
 
     def open(self, frame: Frame) -> None:
-        """Choose and open the encoder, and lay out the streams; the header is written with the first packet."""
+        """Choose and open the encoder, and add the streams; the header is written with the first packet."""
         codec = choose_codec(self._suffix, frame.color.depth, self._encoding.codec)
         self._ratio = frame.sample_aspect_ratio
         first, side_data = frame, SideData.collect(self._source.side_data, frame)
@@ -148,7 +148,7 @@ class Writer:
                 stated.add("HDR metadata")
             self._stream = self._lay_out(lambda: self._add_stating(side_data, frame))
             if keeps_alpha and codec.startswith("libvpx"):
-                self._stream.metadata["alpha_mode"] = "1"  # without it browsers do not look for transparency
+                self._stream.metadata["alpha_mode"] = "1"  # without it, browsers ignore transparency
             if "stereo_mode" in self._stream.metadata and self._output.format.name in ("matroska", "webm"):
                 stated.add("3D")
         repeated = {"the resolution"}
@@ -160,7 +160,7 @@ class Writer:
         self._tell(first)
 
     def _drop(self, what: str, why: str) -> None:
-        """Say that something does not cross over, or raise if strict."""
+        """Warn that something is not copied, or raise if strict."""
         drop(self._source.name, what, why, strict=self._strict)
 
     def _lay_out(self, add_video: Callable[[], VideoStream]) -> VideoStream:
@@ -171,7 +171,7 @@ class Writer:
         return self._remux.lay_out(add_video)
 
     def _oriented(self, side_data: SideData, matrix: bytes, codec: str, frame: Frame) -> SideData:
-        """Side data whose rotation the output's header can state; where it cannot, the frames are turned."""
+        """Adapt the rotation to the output's header; if the header cannot store it, the frames will be turned."""
         if not self._images_only and self._carrier(codec):
             return replace(side_data, display_matrix=scaled(matrix, Fraction(frame.height, self._source.height)))
         self._turn = Turn.parse(matrix)
@@ -185,7 +185,7 @@ class Writer:
         return replace(side_data, display_matrix=None)
 
     def _tell_all_but_images(self, frame: Frame) -> None:
-        """Name what a file has besides its frames, where only those are written, or raise if strict."""
+        """Warn of all that the source has besides its frames, if only those are written, or raise if strict."""
         chapters = "the chapters" if self._source.has_chapters else None
         for what in (self._source.companions, told_tags(self._source.file_tags), chapters):
             if what:
@@ -195,14 +195,14 @@ class Writer:
             self._drop(what, f"{self._suffix} has no place for it")
 
     def _tell_transparency(self, frame: Frame) -> None:
-        """Name it as lost at the first frame that has any: all frames of GIF, and of some films, have alpha."""
+        """Warn of lost transparency at the first frame that is not opaque: GIF and some films always have alpha."""
         if self._loses_alpha and bool((frame.planes[-1] != frame.color.peak).any()):
             self._loses_alpha = False
             why = f"{self.written.codec} takes none in {self.written.pixel_format}"
             self._drop("the transparency", why)
 
     def _tell(self, frame: Frame) -> None:
-        """Name what is lost of a frame's side data, or raise if strict."""
+        """Warn of side data of a frame that is lost, or raise if strict."""
         for name in self._losses.of(frame):
             if name.endswith((" pages", " images")):
                 why = "only the first is enlarged"
@@ -218,9 +218,9 @@ class Writer:
                 why = "no encoder here can write it"
             self._drop(name, why)
 
-    @torch_threads(1)  # more would take the processor from the network, and spin
+    @torch_threads(1)  # more threads would spin, and take processor time from the network
     def write(self, frame: Frame) -> None:
-        """Encode one frame, and write what comes out and what comes before it."""
+        """Encode one frame, and write the packets that come out, after those of other streams that come earlier."""
         if self.written.frames and self._suffix in STILL_IMAGES and not self._sequence:
             pattern = f"{Path(self.name).stem}_%04d{self._suffix}"
             raise UsageError(f"Expected one frame for {self.name}, got several", frames=1, output=pattern)
@@ -242,12 +242,12 @@ class Writer:
         self.written.position = float(frame.pts * frame.time_base)
 
     def _encode(self, video_frame: av.VideoFrame, frame: Frame) -> None:
-        """Encode one frame that is shown when ``frame`` is, or takes the next place."""
+        """Encode one frame with the time of ``frame``, or with the next number."""
         self._clock.stamp(video_frame, frame)
         self._mux(self._context.encode(video_frame))
 
     def finish(self) -> None:
-        """Write what the encoder still holds, what is left of the other streams, and the trailer."""
+        """Write the encoder's last packets, the rest of the other streams, and the trailer."""
         packets = self._context.encode(None)
         if self.written.frames <= 2:  # too few to reorder, and x265 then leaves dts uninitialised
             for packet in packets:
@@ -256,7 +256,7 @@ class Writer:
         self.complete()
 
     def complete(self) -> None:
-        """Write what is left of the other streams, and the trailer."""
+        """Write the rest of the other streams, and the trailer."""
         if self._remux is not None:
             self._remux.until(None)
         kind, codec, index = self._output.format.name, self.written.codec, self._stream.index
@@ -274,7 +274,7 @@ class Writer:
         self._clock.finish(self._file if read_back else None, index)
 
     def abandon(self) -> None:
-        """Close everything, whatever state it is in; after `finish` there is nothing left to do."""
+        """Close everything, in any state; after `finish`, this does nothing."""
         with suppress(FFmpegError, OSError, ValueError):
             self._closing.close()
 
@@ -286,7 +286,7 @@ class Writer:
             self.put(packet)
 
     def put(self, packet: Packet[Any]) -> None:
-        """Write an encoded packet, with its times in ticks of the output's clock, and what comes before it."""
+        """Write earlier packets of other streams, then an encoded one with its times in ticks of the output's clock."""
         time = None if packet.dts is None else packet.dts * self._clock.ticks
         if self._remux is not None and time is not None:
             self._remux.until(time)
@@ -302,7 +302,7 @@ class Writer:
             rises = decoding is not None and (self._latest is None or decoding > self._latest)
             if self._remux is None or self._latest is None or not rises:
                 raise OutputError(f"Cannot write {self.name}: {kind} does not take the frame at {at}") from error
-            # FFmpeg has kept the frame, and wrote a packet that was waiting for it.
+            # FFmpeg has queued this frame, and failed to write an earlier packet.
             self._source.damage(f"{kind} does not take a packet before {at}")
         self._latest = decoding if decoding is not None else self._latest
         if self._remux is not None:
@@ -316,12 +316,12 @@ class Writer:
         elif self._suffix == ".y4m":
             kind, options = "yuv4mpegpipe", {"strict": "-1"}  # its newer forms: more than 8 bits, gray, 4:1:1
         elif self._suffix in (".mp4", ".m4v", ".mov"):
-            # Start offsets are counted in the movie's time scale, by default only milliseconds.
+            # Start offsets are stored in the movie's time scale, by default only milliseconds.
             options = {"movie_timescale": "1000000", **metadata_options(self._source)}
             if self._source.time_base.numerator == 1:
                 options["video_track_timescale"] = str(self._source.time_base.denominator)
         elif self._suffix in (".avi", ".mxf"):
-            # They count frames: a shift, because sound is primed before 0, would round to a whole one.
+            # They count frames: a shift, made because encoded sound begins before 0, would round to a whole frame.
             options = {"avoid_negative_ts": "disabled"}
         plays = read_plays(self._source.path)
         if plays is not None:
@@ -335,7 +335,7 @@ class Writer:
         return output
 
     def _target(self) -> Any:
-        """What PyAV writes to: a name, or an open file."""
+        """Return what PyAV writes to: a name, or an open file."""
         ratio = self._ratio
         if self._suffix == ".y4m" and ratio:
             file = self._closing.enter_context(self._file.open("wb")) if isinstance(self._file, Path) else self._file
@@ -361,7 +361,7 @@ class Writer:
         return stream
 
     def _add_stating(self, side_data: SideData, frame: Frame) -> VideoStream:
-        """A video stream whose header states ``side_data``, made of a header in memory that does."""
+        """Add a video stream whose header states ``side_data``, by copying one from a header made in memory."""
         hdr = side_data.encoder_options(self.written.codec)
         kind = self._carrier(self.written.codec) if side_data else None
         if kind is None:
@@ -378,14 +378,14 @@ class Writer:
         stream = add_copy(self._output, stating.streams.video[0])
         stated, made = stream.codec_context, self._context
         stated.extradata, stated.codec_tag = made.extradata, made.codec_tag
-        # Not every header tells these: of MPEG-4 no size, of VP9 no format, of AV1 no rate, which a time code needs.
+        # Some headers lack these: MPEG-4's the size, VP9's the format, AV1's the rate, which a time code needs.
         stated.width, stated.height, stated.pix_fmt = made.width, made.height, made.pix_fmt
         stated.framerate = made.framerate
         stream.time_base = self._clock.ticks
         return stream  # type: ignore[no-any-return]
 
     def _carrier(self, codec: str) -> str | None:
-        """A kind of MP4 in whose header this codec's side data can be stated for the output; None if there is none."""
+        """The kind of MP4 whose header can state this codec's side data for the output; None if there is none."""
         if self._suffix not in _STATING:
             return None
         return next((kind for kind in ("mp4", "mov") if holds(f".{kind}", codec)), None)

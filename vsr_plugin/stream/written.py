@@ -1,4 +1,4 @@
-"""`Written`: what an output holds so far."""
+"""`Written`: what has been written to an output so far."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ class Written:
     """What has been written so far.
 
     Attributes:
-        frames: Given to the encoder.
+        frames: Number of frames given to the encoder.
         position: Time of the last one, in seconds.
-        size: Bytes of the encoded video.
-        encoded: Packets that these are, one for each frame; encoders look ahead.
-        codec: The encoder's name.
+        size: Bytes of encoded video.
+        encoded: Number of packets in ``size``, one for each frame; less than ``frames`` while the encoder looks ahead.
+        codec: Name of the encoder.
         pixel_format: FFmpeg's name.
-        width: Of an encoded frame, in pixels.
-        height: Of an encoded frame, in pixels.
-        transposed: Whether the header says that players show its rows as columns.
-        output: Where it went; another name than asked for if that was taken meanwhile.
+        width: Width of an encoded frame, in pixels.
+        height: Height of an encoded frame, in pixels.
+        transposed: Whether the header tells players to show the rows as columns.
+        output: Name of the output; not the requested one if that was taken meanwhile.
     """
 
     frames: int = 0

@@ -1,4 +1,4 @@
-"""`AspectWriter`: the shape of a pixel, stated in a y4m header."""
+"""`AspectWriter`: writes the sample aspect ratio into a y4m header."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 class AspectWriter:
-    """A binary file to mux y4m into, which states the sample aspect ratio in the header as it passes.
+    """A binary file to mux y4m into; it puts the sample aspect ratio into the header.
 
-    FFmpeg's muxer asks a field of the stream that PyAV cannot set, and writes A0:0, which is unknown.
+    FFmpeg's muxer reads the ratio from a field of the stream that PyAV cannot set, and writes A0:0, for unknown.
 
     Args:
-        file: What to write to; not closed here.
+        file: File to write to; not closed here.
         ratio: Width : height of a pixel.
     """
 
@@ -26,10 +26,10 @@ class AspectWriter:
         self._begun = False
 
     def write(self, data: bytes) -> int:
-        """Write all of ``data``; the first call brings the header.
+        """Write all of ``data``; in the first call it begins with the header.
 
         Raises:
-            BrokenPipeError: nobody reads any more.
+            BrokenPipeError: the reader has closed the pipe.
             OutputError: the file cannot be written.
         """
         written = bytes(data)

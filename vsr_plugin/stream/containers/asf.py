@@ -1,4 +1,4 @@
-"""`asf_check`: objects, packets and payloads of WMV, WMA and ASF (Advanced Systems Format, revision 1.20)."""
+"""`asf_check`: checks objects, packets and payloads of WMV, WMA and ASF (Advanced Systems Format, revision 1.20)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LARGEST_PACKET = 1 << 24  # bytes
 
 
 def asf_check(walk: Walk) -> Steps:
-    """Sections 3 and 5."""
+    """Check the objects of a file (sections 3 and 5)."""
     live, packet_size = False, 0
     while True:
         at = walk.at
@@ -52,9 +52,9 @@ def asf_check(walk: Walk) -> Steps:
 
 
 def _packets(walk: Walk, size: int, count: int) -> Steps:
-    """Each frame is an object with a number, in parts of which each states its offset."""
+    """Check packets: each frame is a numbered object, in parts that state their offsets."""
     due: dict[int, tuple[int, int, int]] = {}  # stream → number, bytes so far, and size of its last object
-    first = None  # byte of a packet: how much data there is to correct errors with
+    first = None  # first byte of a packet: the length of its error correction data
     for _ in range(count):
         at = walk.at
         packet = yield size
@@ -73,7 +73,7 @@ def _packets(walk: Walk, size: int, count: int) -> Steps:
 
 
 def _payloads(packet: bytes) -> Iterator[tuple[int, int, int, int, int]]:
-    """(stream, number, offset, length, size of the object) of each that holds no several objects; section 5.2."""
+    """(stream, number, offset, length, size of the object) of payloads with a single object each (section 5.2)."""
     place = 1 + (packet[0] & 15) if packet[0] & 0x80 else 0
     flags, kinds = packet[place], packet[place + 1]
     place += 2

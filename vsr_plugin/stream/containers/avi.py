@@ -1,6 +1,6 @@
-"""What an AVI file states of its own bytes, and how many frames it holds beside those that its index names.
+"""`avi_check`: checks the chunks of an AVI file, and counts its frames, also those that its index does not list.
 
-Microsoft's "AVI RIFF File Reference", and OpenDML's extensions for files of several parts.
+Sources: Microsoft's "AVI RIFF File Reference", and OpenDML's extensions for files of several parts.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
 
     from .walk import Check, Steps, Walk
 
-_PARTS = (b"movi", b"rec ")  # lists that hold frames, or lists of them
-_OPEN = (0, 0xFFFFFFFF)  # lengths of what was written to where nobody could go back
+_PARTS = (b"movi", b"rec ")  # lists that contain frames, or lists of them
+_OPEN = (0, 0xFFFFFFFF)  # lengths in files that were written without seeking back
 
 
 def avi_check(stream: VideoStream) -> Check:
-    """A check of an AVI file, which notes where the frames of the stream lie."""
+    """Return the check of an AVI file, which records the positions of the stream's frames."""
     kinds = (f"{stream.index:02d}dc".encode(), f"{stream.index:02d}db".encode())
     sound = {f"{other.index:02d}wb".encode() for other in stream.container.streams}
 
     def check(walk: Walk) -> Steps:
-        end = 0  # of the part, in bytes
+        end = 0  # end of the current part, in bytes
         while True:
             at = walk.at
             try:

@@ -1,4 +1,4 @@
-"""What a GIF states of its own bytes (GIF89a, sections 17 to 27 and appendix F)."""
+"""`gif_check`: checks the blocks and images of a GIF (GIF89a, sections 17 to 27 and appendix F)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
     Integers = NDArray[np.int64]
 
-_CODES = 4096  # that a table holds
+_CODES = 4096  # size of the table
 
 
 def gif_check(walk: Walk) -> Steps:
-    """Blocks up to the trailer, and images whose codes are all in their table."""
+    """Check the blocks up to the trailer, and that all codes of images are in their table."""
     head = yield 13
     while head.startswith(b"GIF8"):
         walk.unfinished = "its frames: the trailer after them is not there"
         yield from _blocks(walk, _palette(head[10]))
         walk.unfinished = None
-        head = yield from perhaps(13)  # of another that is joined to it
+        head = yield from perhaps(13)  # header of another file joined to this one
 
 
 def _blocks(walk: Walk, palette: int) -> Steps:
@@ -55,13 +55,13 @@ def _palette(flags: int) -> int:
 
 
 def fits(data: bytes, bits: int) -> bool:
-    """Whether every code is in the table that those before it make, and nothing follows the one that ends them.
+    """Whether every code is in the table that earlier codes define, and nothing follows the end code.
 
-    FFmpeg shows as much of an image as its codes tell, without an error.
+    FFmpeg decodes an image as far as its codes go, without an error.
 
     Args:
-        data: Codes of LZW.
-        bits: Of a sample: the first codes have one more.
+        data: LZW codes.
+        bits: Bits of a sample; the first codes have one more.
     """
     if not 1 <= bits <= 11:
         return False
@@ -87,12 +87,12 @@ def fits(data: bytes, bits: int) -> bool:
             start = int(here[-1] + widths[-1])
             full = True
         else:
-            return True  # some programs leave out the last code
+            return True  # some programs omit the end code
 
 
 @cache
 def _codes(bits: int, *, full: bool) -> tuple[Integers, Integers, Integers]:
-    """Of codes after one that clears the table, or once that is full: bits before each, bits of each, the highest."""
+    """For codes after a clear code, or with a full table: bits before each, bits of each, highest valid values."""
     index = np.arange(_CODES)
     free = np.full(_CODES, _CODES - 1) if full else np.minimum((1 << bits) + 2 + np.maximum(index - 1, 0), _CODES - 1)
     widths = np.floor(np.log2(free)).astype(np.int64) + 1

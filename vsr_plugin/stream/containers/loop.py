@@ -1,19 +1,19 @@
-"""How often an animation is played, which FFmpeg's demuxers do not tell (GIF89a; PNG, third edition, 11.3.6.1)."""
+"""How often an animation is played, which FFmpeg's demuxers do not report (GIF89a; PNG, third edition, 11.3.6.1)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-_HEAD = 1 << 16  # bytes in which it stands
+_HEAD = 1 << 16  # number of bytes searched
 _GIF = b"\x21\xff\x0bNETSCAPE2.0\x03\x01"
 _PNG, _ANIMATION = b"\x89PNG\r\n\x1a\n", b"acTL"
 
 
 def read_plays(path: str) -> int | None:
-    """How often the GIF or PNG of this name is to be played, 0 for without end; None if it is no animation.
+    """Read how often a GIF or PNG is to be played, 0 for endlessly; None if it is not an animation.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     if not Path(path).is_file():
         return None
@@ -31,7 +31,7 @@ def read_plays(path: str) -> int | None:
 
 
 def loop_options(suffix: str, plays: int) -> dict[str, str]:
-    """Options of the muxer for files of this suffix that let them be played so often; none if they do not say it."""
+    """Muxer options that store the number of plays in files of this suffix; empty if they cannot store it."""
     if suffix == ".gif":
         return {"loop": str(plays - 1 or -1) if plays else "0"}
     return {"plays": str(plays)} if suffix == ".apng" else {}

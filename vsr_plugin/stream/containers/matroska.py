@@ -1,8 +1,8 @@
-"""`matroska_check`: what Matroska and WebM state of their own bytes.
+"""`matroska_check`: checks the elements of Matroska and WebM files.
 
-FFmpeg's demuxer goes on after what it cannot read, and ends without an error where a file is cut. But the elements of
-such a file follow each other without a gap, each states its size, and there are few kinds of them between the frames
-(RFC 8794, EBML; RFC 9559, Matroska): one that does not fit is damage, and so is a block that no packet came of.
+FFmpeg's demuxer skips what it cannot read, and ends without an error where a file is cut. But the elements of such a
+file follow each other without a gap, each states its size, and few kinds occur between the frames (RFC 8794, EBML;
+RFC 9559, Matroska): an invalid element is damage, and so is a block without a packet.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _NO_END = 1 << 62
 
 
 def matroska_check(stream: VideoStream) -> Check:
-    """The check of a file; ``frames`` of its walk are the blocks of the stream."""
+    """Return the check of a file; it adds the blocks of the stream to ``frames`` of its walk."""
     return lambda walk: _Elements(walk, stream.index).check()
 
 
@@ -48,14 +48,14 @@ class _Elements:
             yield -(end - walk.at)
             kind, end = yield from self._element(_NO_END)
         segment = end
-        cluster = 0  # where the one ends that is being read
+        cluster = 0  # end of the current cluster
         while walk.at < segment:
             at = walk.at
             walk.unfinished = None if segment == _NO_END else "its frames and sound"
             known = at < cluster < _NO_END
             kind, end = yield from self._element(cluster if known else segment)
             walk.unfinished = walk.unfinished or (None if end == _NO_END else f"the element at byte {at}")
-            if kind == _EBML and not known:  # another film behind this one
+            if kind == _EBML and not known:  # another film after this one
                 break
             if at < cluster and kind in _IN_CLUSTER:
                 yield from self._in_cluster(kind, end)
@@ -65,7 +65,7 @@ class _Elements:
             elif kind == _CLUSTER:
                 cluster = end
                 if not self._tracks and walk.file is not None:
-                    self._read_tracks(find_tracks(walk.file))  # behind the frames, where editors put what has grown
+                    self._read_tracks(find_tracks(walk.file))  # after the frames, where editors move it when it grows
             elif end == _NO_END:
                 raise BrokenError(f"the element at byte {at} does not state its size")
             elif kind == _TRACKS and end - walk.at <= _LARGEST:
@@ -111,7 +111,7 @@ class _Elements:
         self._ours = streams[self._index] if self._index < len(streams) else None
 
     def _element(self, limit: int) -> Generator[int | None, Any, tuple[int, int]]:
-        """Identity of the next element, and where it ends; ``_NO_END`` if that is not known."""
+        """Read the next element's identity and its end, ``_NO_END`` if that is unknown."""
         at = self._walk.at
         identity, length = yield from self._number(marked=True)
         size, digits = yield from self._number()
@@ -122,7 +122,7 @@ class _Elements:
         return identity, end
 
     def _number(self, *, marked: bool = False) -> Generator[int | None, Any, tuple[int, int]]:
-        """A number of variable length, and its length in bytes; ``marked`` leaves the leading bit that tells it."""
+        """Read a variable-length number, and its length in bytes; ``marked`` keeps the leading bit that encodes it."""
         first = yield 1
         length = 9 - first[0].bit_length()
         if length > 8:

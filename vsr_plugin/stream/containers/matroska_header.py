@@ -1,7 +1,7 @@
-"""Matroska (RFC 9559) beyond FFmpeg's muxer and demuxer.
+"""Parts of Matroska (RFC 9559) that FFmpeg's muxer and demuxer do not handle.
 
-PyAV cannot give the muxer a pixel aspect ratio, and the demuxer reads neither languages of BCP 47 nor more than one
-flat list of chapters, nor tags that are binary or have the name of another.
+PyAV cannot set a pixel aspect ratio for the muxer; the demuxer reads neither BCP 47 languages nor more than one flat
+list of chapters, nor tags that are binary or have the same name as another.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 _SEGMENT, _TRACKS, _CHAPTERS, _TAGS = 0x18538067, 0x1654AE6B, 0x1043A770, 0x1254C367
 _CRC, _VOID = 0xBF, 0xEC
 _TRACK_NUMBER, _TRACK_TYPE = 0xD7, 0x83
-_STREAM_TYPES = {1, 2, 0x11, 0x21}  # video, audio, subtitles, metadata: of others FFmpeg makes no stream
+_STREAM_TYPES = {1, 2, 0x11, 0x21}  # video, audio, subtitles, metadata: FFmpeg makes streams of these only
 _TRACK, _VIDEO, _LANGUAGE_BCP47, _MAX_BLOCK_ADDITION_ID = 0xAE, 0xE0, 0x22B59D, 0x55EE
 _PIXEL_WIDTH, _PIXEL_HEIGHT, _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0xB0, 0xBA, 0x54B0, 0x54BA, 0x54B2
 _EDITION, _EDITION_DISPLAY, _EDITION_ORDERED = 0x45B9, 0x4520, 0x45DD
 _CHAPTER, _CHAPTER_START, _CHAPTER_HIDDEN, _CHAPTER_ENABLED, _CHAPTER_TITLE = 0xB6, 0x91, 0x98, 0x4598, 0x80
 _TAG, _TARGETS, _TARGET_VALUE, _SIMPLE_TAG = 0x7373, 0x63C0, 0x68CA, 0x67C8
 _TAG_NAME, _TAG_STRING, _TAG_BINARY, _TAG_LANGUAGE = 0x45A3, 0x4487, 0x4485, 0x447A
-_ASPECT_RATIO = 3  # the DisplayUnit that says so
-_HEADER = 1 << 20  # bytes in which the tracks of a file stand that FFmpeg wrote
-_LARGEST = 1 << 24  # bytes of chapters or tracks that are looked at
+_ASPECT_RATIO = 3  # DisplayUnit for an aspect ratio
+_HEADER = 1 << 20  # bytes at the beginning that contain the tracks, in files written by FFmpeg
+_LARGEST = 1 << 24  # maximum size in bytes of chapters, tracks or tags that are read
 
 
 def unread(file: BinaryIO) -> list[str]:
-    """What a Matroska file says that FFmpeg does not read, in words; nothing where the file is broken.
+    """Describe what FFmpeg does not read from a Matroska file; broken parts of the file are ignored.
 
     Args:
-        file: Open for reading in binary; or its beginning, where the rest cannot be read twice.
+        file: The file, opened for reading in binary mode; or its beginning if the rest cannot be read twice.
     """
     found: list[str] = []
     with suppress(OSError, IndexError, ValueError):
@@ -46,10 +46,10 @@ def unread(file: BinaryIO) -> list[str]:
 
 
 def find_tracks(file: BinaryIO) -> bytes:
-    """The body of the element of a file that lists its tracks, wherever it stands; empty if it is not found.
+    """Read the body of the element that lists a file's tracks, anywhere in the file; empty if it is not found.
 
     Args:
-        file: Open for reading in binary.
+        file: The file, opened for reading in binary mode.
     """
     with suppress(IndexError, ValueError):
         return next((body for kind, body in _masters(file) if kind == _TRACKS), b"")
@@ -57,13 +57,13 @@ def find_tracks(file: BinaryIO) -> bytes:
 
 
 def track_numbers(tracks: bytes) -> dict[int, bool]:
-    """The numbers of the tracks in their order, and whether FFmpeg makes a stream of each.
+    """Read the numbers of the tracks, in order, and whether FFmpeg makes a stream of each.
 
     Args:
-        tracks: The body of the element.
+        tracks: The body of the element that lists them.
 
     Raises:
-        IndexError, ValueError: it is damaged.
+        IndexError, ValueError: the element is damaged.
     """
     found = {}
     for kind, _, start, end in _elements(tracks):
@@ -76,15 +76,15 @@ def track_numbers(tracks: bytes) -> dict[int, bool]:
 
 
 def state_aspect(path: Path, ratio: Fraction, track: int) -> bool:
-    """Write a pixel aspect ratio into the header of a video track of a finished file; False if it has no room.
+    """Write a pixel aspect ratio into the header of a video track of a finished file; False if there is no room.
 
-    The muxer leaves room in each track, and states values that are the default: what is written takes their place, so
-    that nothing else in the file moves.
+    The muxer leaves room in each track, and writes some default values: the ratio takes their place, so that nothing
+    else in the file moves.
 
     Args:
         path: The file.
         ratio: Width : height of a pixel.
-        track: Which of its tracks, from 0.
+        track: Index of the track, from 0.
     """
     with path.open("r+b") as file:
         data = bytearray(file.read(_HEADER))
@@ -118,7 +118,7 @@ def _with_aspect(data: bytearray, ratio: Fraction, track: int) -> bool:
             return False
         data[start:end] = b"".join(others) + told + (_void(room) if room else b"")
         for crc in _elements(data, *tracks):
-            if crc[0] == _CRC:  # of all that follows it
+            if crc[0] == _CRC:  # checksum of all that follows it
                 data[crc[2] : crc[3]] = struct.pack("<I", zlib.crc32(data[crc[3] : tracks[1]]))
         return True
     return False
@@ -169,12 +169,12 @@ def _chapters(chapters: bytes) -> list[str]:
 
 
 def _tags(tags: bytes) -> list[str]:
-    """FFmpeg keeps one tag of a name, and none that are binary."""
+    """Describe tags that FFmpeg loses: it keeps one tag of each name, and no binary ones."""
     found = []
     known: dict[tuple[object, ...], bytes] = {}
     for _, _, start, end in (child for child in _elements(tags) if child[0] == _TAG):
         parts = list(_elements(tags, start, end))
-        # What they are of: the level that a number states makes no difference to FFmpeg, the one that a word does.
+        # The target of the tags: FFmpeg ignores the level as a number, but not as a word.
         of = tuple(
             (kind, tags[first:last])
             for _, _, begin, stop in (part for part in parts if part[0] == _TARGETS)
@@ -193,7 +193,7 @@ def _tags(tags: bytes) -> list[str]:
 def _simple_tags(
     tags: bytes, places: list[tuple[int, int]], above: bytes = b""
 ) -> Iterator[tuple[bytes, bytes, int, bytes]]:
-    """(name, with those above it; language; kind of its value; value) of tags and of those within them."""
+    """(name, after those of its parents; language; kind of the value; value) of tags and of those inside them."""
     for start, end in places:
         parts = list(_elements(tags, start, end))
         facts = {kind: tags[first:last] for kind, _, first, last in parts}
@@ -208,7 +208,7 @@ _READERS = {_TRACKS: _languages, _CHAPTERS: _chapters, _TAGS: _tags}
 
 
 def _masters(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """(kind, body) of the tracks, chapters and tags of an open file, wherever they stand in it."""
+    """(kind, body) of the tracks, chapters and tags of an open file, anywhere in it."""
     at = 0
     while head := _head(file, at):
         kind, start, size = head
@@ -216,7 +216,7 @@ def _masters(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
             at = start
             continue
         if size is None:
-            return  # a cluster of a live stream: nothing says where the next element begins
+            return  # a cluster of a live stream: the position of the next element is unknown
         if kind in _READERS and size <= _LARGEST:
             file.seek(start)
             yield kind, file.read(size)
@@ -224,7 +224,7 @@ def _masters(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def _head(file: BinaryIO, at: int) -> tuple[int, int, int | None] | None:
-    """(kind, where its body begins, size or None if unknown) of the element at ``at``, or None at the end."""
+    """(kind, start of the body, size or None if unknown) of the element at ``at``; None at the end of the file."""
     file.seek(at)
     data = file.read(12)
     if len(data) < 2:
@@ -236,7 +236,7 @@ def _head(file: BinaryIO, at: int) -> tuple[int, int, int | None] | None:
 
 
 def _elements(data: bytes | bytearray, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int, int, int]]:
-    """(kind, where it begins, where its body begins, where it ends) of the elements side by side in ``data``."""
+    """(kind, start, start of the body, end) of the consecutive elements in ``data``."""
     end = len(data) if end is None else end
     at = start
     while at < end:
@@ -248,7 +248,7 @@ def _elements(data: bytes | bytearray, start: int = 0, end: int | None = None) -
 
 
 def _number(data: bytes | bytearray, at: int, *, marked: bool) -> tuple[int, int]:
-    """A variable-size integer (RFC 8794, section 4) with or without its marker, and where it ends."""
+    """Read a variable-size integer (RFC 8794, section 4) with or without its marker, and where it ends."""
     first = data[at]
     if not first:
         raise ValueError("no element begins here")
@@ -267,5 +267,5 @@ def _uint(value: int) -> bytes:
 
 
 def _void(size: int) -> bytes:
-    """An element that says nothing, of 2 to 128 bytes in all."""
+    """Return an empty element with a total of 2 to 128 bytes."""
     return bytes((_VOID, 0x80 | size - 2)) + bytes(size - 2)

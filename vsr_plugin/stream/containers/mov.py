@@ -1,6 +1,6 @@
-"""What an MP4 or MOV file states of its own bytes and tracks, each of which says several times how much it holds.
+"""`mov_check`: checks the boxes and tracks of an MP4 or MOV file; each track states its length several times.
 
-ISO/IEC 14496-12, and Apple's QuickTime File Format.
+Sources: ISO/IEC 14496-12, and Apple's QuickTime File Format.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Integers = NDArray[np.int64]
 
-# Boxes that stand at the top of a file (23009-1, too).
+# Boxes at the top level of a file (also of ISO/IEC 23009-1).
 _BOXES = {
     b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"mfra", b"sidx", b"ssix", b"free", b"skip", b"wide", b"uuid", b"meta",
     b"emsg", b"prft", b"pdin", b"udta", b"junk", b"pnot", b"imda",
@@ -35,12 +35,12 @@ _LARGEST_INDEX = 1 << 26  # bytes
 _IN_TRACK = {b"mdia", b"minf", b"dinf", b"stbl", b"edts"}
 _KINDS = {b"soun": "sound", b"vide": "video"}
 _EMPTY = -1  # media time of an edit that shows nothing
-_ALLOWED = 0.25  # seconds between two statements of one duration, or
-_ALLOWED_SHARE = 0.02  # this share of it
+_ALLOWED = 0.25  # seconds by which two statements of a duration may differ, or
+_ALLOWED_SHARE = 0.02  # this share of the duration
 
 
 def mov_check(walk: Walk) -> Steps:
-    """The boxes at the top of a file, those of each fragment, and what the tracks say."""
+    """Check the boxes at the top level and in each fragment, and the consistency of the tracks."""
     fragments = False
     seen: set[bytes] = set()  # kinds of boxes
     tracks: list[_Track] = []
@@ -82,7 +82,7 @@ def mov_check(walk: Walk) -> Steps:
 
 
 def _in_fragment(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Where each box begins, and its kind, none if it does not fit; the tracks of a fragment are looked into."""
+    """(start, kind) of each box in a fragment and in its tracks; the kind is empty if the box does not fit."""
     at = 0
     while at < len(data):
         length, kind = struct.unpack_from(">I4s", data.ljust(at + 8, b"\0"), at)
@@ -92,17 +92,17 @@ def _in_fragment(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 @dataclass(frozen=True, slots=True)
 class _Track:
-    """A track of sound or video, as its boxes describe it.
+    """A track of sound or video, as described by its boxes.
 
     Attributes:
-        kind: In words.
-        counts: How many samples it has, by the sizes, the durations and the chunks: (least, most) of each.
-        seconds: How long all its samples last, and how long it says it is; None where it does not say.
-        stated: How long the movie shows it; None if not said.
-        edits: Of each edit: where it begins in the track, `_EMPTY` for nowhere, and how long it is; in seconds.
-        begins, ends: Of each chunk, in bytes of the file.
-        tick: How long one of the movie's is, in which edits and ``stated`` are rounded; in seconds.
-        is_pcm: Whether each sample lasts one tick: FFmpeg leaves gaps in PCM out of the samples.
+        kind: "sound" or "video".
+        counts: Number of samples by the tables of sizes, durations and chunks: (least, most) of each.
+        seconds: Total duration of the samples, and the duration that the track states; None if it states none.
+        stated: Duration of the track in the movie, in seconds; None if not stated.
+        edits: Start in the track (`_EMPTY` for nothing) and duration of each edit, in seconds.
+        begins, ends: Positions of each chunk, in bytes of the file.
+        tick: Seconds of one tick of the movie, to which edits and ``stated`` are rounded.
+        is_pcm: Whether each sample lasts one tick: FFmpeg omits gaps in PCM from the samples.
     """
 
     kind: str
@@ -116,7 +116,7 @@ class _Track:
     is_pcm: bool
 
     def contradiction(self) -> str | None:
-        """What does not fit, in words."""
+        """Describe a contradiction between the track's statements; None if there is none."""
         samples, durations, chunks = self.counts
         for name, (least, most) in (("durations", durations), ("chunks", chunks)):
             if not least <= samples[0] <= most:
@@ -124,7 +124,7 @@ class _Track:
         length, said = self.seconds
         if self.is_pcm and said is not None:
             length = max(length, said)
-        elif self.kind == "video" and said is not None:  # frames last as long as until the next that is decoded
+        elif self.kind == "video" and said is not None:  # a frame lasts until the next in decoding order
             length = min(length, said)
         if said is not None and _differ(length, said):
             return f"its packets last {length:.3f} s, and it says {said:.3f} s"
@@ -135,7 +135,7 @@ class _Track:
         taken = sum(duration for begin, duration in self.edits if begin != _EMPTY)
         if taken > length and _differ(taken, length, rounded):
             return f"its packets last {length:.3f} s, and {taken:.3f} s of them are shown"
-        if self.kind == "sound" and self.edits:  # of frames, those before the first key frame may be counted
+        if self.kind == "sound" and self.edits:  # video may include frames before the first key frame
             end = sum(self.edits[-1])
             if end > length and _differ(end, length, rounded):
                 return f"its packets last {length:.3f} s, and are shown up to {end:.3f} s"
@@ -148,7 +148,7 @@ def _differ(one: float, other: float, rounded: float = 0.0) -> bool:
 
 
 def _tracks(movie: bytes) -> list[_Track]:
-    """The audio and video tracks; none if the movie is fragmented, or its header is compressed."""
+    """Read the audio and video tracks; none if the movie is fragmented, or its header is compressed."""
     boxes = dict(_inside(movie))
     if b"mvex" in boxes or b"mvhd" not in boxes:
         return []
@@ -157,15 +157,15 @@ def _tracks(movie: bytes) -> list[_Track]:
         second = _header(boxes[b"mvhd"], 4)[0]
         for name, body in _inside(movie):
             if name == b"trak":
-                inner = dict(reversed(list(_inside(body))))  # QuickTime has a second handler, of the data
+                inner = dict(reversed(list(_inside(body))))  # QuickTime has a second handler, for data
                 found += _track(inner, second)
-    except (KeyError, IndexError, ValueError) as lack:  # or one is shorter than it can be
+    except (KeyError, IndexError, ValueError) as lack:  # a table is missing, or too short
         raise BrokenError("a track lacks one of its tables") from lack
     return found
 
 
 def _inside(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Name and contents of each box, and of those inside that describe a track."""
+    """Yield the name and contents of each box, and of the boxes inside that describe a track."""
     at = 0
     while at + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
@@ -179,10 +179,10 @@ def _inside(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _track(boxes: dict[bytes, bytes], movie_second: int) -> list[_Track]:
-    """The track that these boxes describe; none if it is of another kind, or is not described by them alone.
+    """Read the track that these boxes describe; empty if it is of another kind, or they do not describe all of it.
 
     Raises:
-        BrokenError: a table does not fit its box, or a clock stands still.
+        BrokenError: a table does not fit its box, or a clock has no ticks per second.
     """
     kind = _KINDS.get(boxes[b"hdlr"][8:12])
     references = boxes.get(b"dref", b"").ljust(20, b"\1")
@@ -193,12 +193,12 @@ def _track(boxes: dict[bytes, bytes], movie_second: int) -> list[_Track]:
     runs = _table(boxes[b"stts"], "u4", 2)
     begins = _table(boxes[b"co64"], "u8", 1)[:, 0] if b"co64" in boxes else _table(boxes[b"stco"], "u4", 1)[:, 0]
     if not count and not len(begins):
-        return []  # a track without samples may have a row of defaults
+        return []  # a track without samples may still have a row of defaults
     in_chunk = _samples_of_chunks(_table(boxes[b"stsc"], "u4", 3), len(begins))
     if not second or not movie_second:
         raise BrokenError("a second has no ticks")
     durations, chunks = int(runs[:, 0].sum()), int(in_chunk.sum())
-    last = int(in_chunk[-1]) if len(in_chunk) else 1  # some programs do not say that it is shorter than those before
+    last = int(in_chunk[-1]) if len(in_chunk) else 1  # in files of some programs, it is shorter than stated
     ends = begins
     if chunks >= count:
         edges = np.minimum(np.concatenate(([0], np.cumsum(in_chunk))), count)
@@ -224,7 +224,7 @@ def _track(boxes: dict[bytes, bytes], movie_second: int) -> list[_Track]:
 
 
 def _header(box: bytes, gap: int) -> tuple[int, int | None]:
-    """The field behind the times of creation and change, and the duration so many bytes on; None if it is not known."""
+    """Read the field after the times of creation and change, and the duration ``gap`` bytes on; None if unknown."""
     first, size = (20, 8) if box[0] == 1 else (12, 4)
     duration = int.from_bytes(box[first + gap : first + gap + size])
     unknown = duration in (0, (1 << 8 * size) - 1)
@@ -232,7 +232,7 @@ def _header(box: bytes, gap: int) -> tuple[int, int | None]:
 
 
 def _table(box: bytes, kind: str, columns: int) -> Integers:
-    """The rows of a box that begins with their number."""
+    """Read the rows of a box that begins with their number."""
     count = int.from_bytes(box[4:8])
     if count * columns * int(kind[1]) > len(box) - 8:
         raise BrokenError("a table is longer than its box")
@@ -240,7 +240,7 @@ def _table(box: bytes, kind: str, columns: int) -> Integers:
 
 
 def _sizes(box: bytes) -> tuple[int, Integers | int]:
-    """Number of samples, and the size in bytes of each, or one for all; 0 if it has another unit, as with PCM."""
+    """Number of samples, and the size in bytes of each, or one size for all; 0 if its unit differs, as for PCM."""
     size = int.from_bytes(box[4:8])
     if not size:
         sizes = _table(box[4:], "u4", 1)[:, 0]
@@ -251,7 +251,7 @@ def _sizes(box: bytes) -> tuple[int, Integers | int]:
 
 
 def _samples_of_chunks(runs: Integers, chunks: int) -> Integers:
-    """How many samples each chunk has; a run tells of all chunks from its first on, which are numbered from 1."""
+    """Number of samples in each chunk; a run applies to all chunks from its first on, which are numbered from 1."""
     firsts = runs[:, 0] - 1
     lengths = np.diff(firsts, append=chunks)
     if len(runs) and (firsts[0] != 0 or lengths.min() <= 0):
@@ -259,13 +259,13 @@ def _samples_of_chunks(runs: Integers, chunks: int) -> Integers:
     return np.repeat(runs[:, 1], lengths)
 
 
-_ITS_OWN = 1 << 16  # speed, in parts of 65,536
+_ITS_OWN = 1 << 16  # normal speed, in units of 1/65,536
 
 
 def _edits(box: bytes, movie_second: int, second: int) -> tuple[tuple[float, float], ...] | None:
-    """When each edit begins in the track, and how long it is; none if one has no length, as while it is recorded.
+    """Start of each edit in the track, and its duration; empty if one has no duration, as during a recording.
 
-    None if one is not shown at its own speed: it is longer or shorter than what it shows.
+    None if an edit is not shown at normal speed: its duration differs from that of what it shows.
     """
     form = ">Qqi" if box[0] == 1 else ">Iii"
     size = int.from_bytes(box[4:8]) * struct.calcsize(form)
@@ -280,13 +280,13 @@ def _edits(box: bytes, movie_second: int, second: int) -> tuple[tuple[float, flo
 
 
 def _misplaced(tracks: list[_Track], end: int | None) -> str | None:
-    """Which samples would lie behind the end of the file, or among those of another chunk."""
+    """Describe samples that would be after the end of the file, or inside another chunk; None if there are none."""
     begins = np.concatenate([track.begins for track in tracks]) if tracks else np.zeros(0, np.int64)
     ends = np.concatenate([track.ends for track in tracks]) if tracks else begins
     order = np.lexsort((ends, begins))
     begins, ends = begins[order], ends[order]
     if end is not None and len(ends) and ends.max() > end:
         return f"its index names bytes behind its end, at byte {ends.max()}"
-    same = (begins[1:] == begins[:-1]) & (ends[1:] == ends[:-1])  # two tracks may share them
+    same = (begins[1:] == begins[:-1]) & (ends[1:] == ends[:-1])  # two tracks may share samples
     wrong = np.flatnonzero((begins[1:] < ends[:-1]) & ~same)
     return f"its index names the bytes at {begins[1:][wrong[0]]} twice" if len(wrong) else None

@@ -1,4 +1,4 @@
-"""`hide_tracks`: tracks of MP4 and MOV that players show only when they are asked to."""
+"""`hide_tracks`: makes players show tracks of MP4 and MOV only on request."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-_ENABLED = 1  # of the flags of a track
+_ENABLED = 1  # flag of a track
 
 
 def hide_tracks(path: Path, tracks: Collection[int]) -> None:
-    """Let tracks of a finished file not be among those that are shown unasked (ISO/IEC 14496-12, section 8.3.2).
+    """Make players show tracks of a finished file only on request (ISO/IEC 14496-12, section 8.3.2).
 
-    FFmpeg's muxer has players show the first subtitles of a film where none are to be.
+    If no subtitles are to be shown by default, FFmpeg's muxer enables the first ones.
 
     Args:
         path: The file.
-        tracks: Which of its tracks, from 0.
+        tracks: Indices of the tracks, from 0.
     """
     with path.open("r+b") as file:
         movie = next(box for box in _boxes(file, 0, path.stat().st_size) if box[0] == b"moov")
@@ -34,7 +34,7 @@ def hide_tracks(path: Path, tracks: Collection[int]) -> None:
 
 
 def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Name of each box between two places, where its contents begin, and where it ends."""
+    """Yield name, start of the contents and end of each box between two positions."""
     while start + 8 <= end:
         file.seek(start)
         size, name = struct.unpack(">I4s", file.read(8))

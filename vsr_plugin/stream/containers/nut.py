@@ -1,4 +1,4 @@
-"""`nut_check`: the packets of a NUT file, each of which says where the next begins (NUT specification, 2013)."""
+"""`nut_check`: checks the packets of a NUT file, each of which states its length (NUT specification, 2013)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OTHERS = {
 }  # fmt: skip
 _LARGEST = 1 << 64  # number
 _CODES = 256
-_LONG = 4096  # bytes: longer packets have a checksum after their length, longer frames are whole
+_LONG = 4096  # bytes: longer packets have a checksum after their length, longer frames have no prefix removed
 
 # Flags of a frame.
 _CODED_PTS, _STREAM, _SIZE, _CHECKSUM, _RESERVED, _PREFIX, _MATCH, _CODED, _INVALID = (
@@ -30,7 +30,7 @@ _CODED_PTS, _STREAM, _SIZE, _CHECKSUM, _RESERVED, _PREFIX, _MATCH, _CODED, _INVA
 
 @dataclass(frozen=True, slots=True)
 class _FrameCode:
-    """What the first byte of a frame stands for."""
+    """Properties of a frame that its first byte encodes."""
 
     flags: int
     factor: int = 1
@@ -41,14 +41,14 @@ class _FrameCode:
 
 @dataclass(slots=True)
 class _Main:
-    """The main header: what each frame code stands for, and how many bytes of a frame each prefix replaces."""
+    """The main header: the meaning of each frame code, and how many bytes of a frame each prefix replaces."""
 
     codes: list[_FrameCode] = field(default_factory=list)
     prefixes: list[int] = field(default_factory=lambda: [0])
 
 
 def nut_check(walk: Walk) -> Steps:
-    """The file may end after any packet: an index is written only where the muxer was let."""
+    """Check the packets. The file may end after any of them, because an index is optional."""
     if (yield len(_FILE_ID)) != _FILE_ID:
         return
     main = None
@@ -77,7 +77,7 @@ def nut_check(walk: Walk) -> Steps:
 
 
 def _frame_size(main: _Main, code: _FrameCode, at: int) -> Generator[int | None, Any, int]:
-    """Bytes that follow a frame's header, which is passed."""
+    """Read a frame's header, and return the number of bytes that follow it."""
     flags, size, prefix, reserved = code.flags, code.size, code.prefix, code.reserved
     if flags & _CODED:
         flags ^= yield from _number()
@@ -115,7 +115,7 @@ def _read_main() -> Generator[int | None, Any, _Main]:
         flags = yield from _number()
         fields = []  # pts, factor, stream, size, reserved, count, match, prefix, …
         for _ in range((yield from _number())):
-            fields.append((yield from _number()))  # noqa: PERF401 - it waits for each
+            fields.append((yield from _number()))  # noqa: PERF401 - each one is awaited
         factor = fields[1] if len(fields) > 1 else factor
         size = fields[3] if len(fields) > 3 else 0
         reserved = fields[4] if len(fields) > 4 else 0
@@ -132,7 +132,7 @@ def _read_main() -> Generator[int | None, Any, _Main]:
 
 
 def _number() -> Generator[int | None, Any, int]:
-    """Seven bits of each byte; the eighth says that another follows."""
+    """Read a number: seven bits of each byte; the eighth is set if another byte follows."""
     value = 0
     while True:
         byte: int = (yield 1)[0]

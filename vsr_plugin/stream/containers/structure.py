@@ -1,6 +1,6 @@
-"""What containers state of their own bytes, which FFmpeg's demuxers pass over without an error where it does not fit.
+"""Checks of the structure of containers, where FFmpeg's demuxers silently skip damaged parts.
 
-Each check is one of those that `walk.Walk` runs. Where a container states nothing, nothing can be said.
+`walk.Walk` runs these checks. They find only damage that contradicts what the container states.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _FLASH_TAGS = (8, 9, 15, 18)  # sound, frames, data: Flash Video, annex E.4.1
 _MXF_KEY = bytes.fromhex("060e2b34")
-_MXF_PARTITION = bytes.fromhex("060e2b34020501010d0102010100")  # without its kind and status: SMPTE ST 377-1
+_MXF_PARTITION = bytes.fromhex("060e2b34020501010d0102010100")  # without kind and status: SMPTE ST 377-1
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
@@ -39,8 +39,8 @@ def _flash(walk: Walk) -> Steps:
 
 
 def _ogg(walk: Walk) -> Steps:
-    """Pages with a checksum and a number; the last of each stream says so (RFC 3533, section 6)."""
-    numbers: dict[int, int] = {}  # stream → of its last page, until its end
+    """Check the pages, which have a checksum and a number; the last of each stream is marked (RFC 3533, section 6)."""
+    numbers: dict[int, int] = {}  # stream → number of its latest page, until the stream ends
     while True:
         at = walk.at
         head = yield 27
@@ -60,19 +60,19 @@ def _ogg(walk: Walk) -> Steps:
 
 
 def _ogg_checksum(data: bytes) -> int:
-    """CRC-32 with the bits of each byte from the left, beginning at 0; zlib has them from the right."""
+    """CRC-32 with the most significant bit of each byte first, and initial value 0; zlib's has the least first."""
     value = zlib.crc32(data.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int(f"{value:032b}"[::-1], 2)
 
 
 def _mxf(walk: Walk) -> Steps:
-    """Keys, lengths and values from the header to the footer."""
+    """Check the keys, lengths and values from the header to the footer."""
     ended = False
     while True:
         at = walk.at
         key = (yield from perhaps(16)) if ended else (yield 16)
         if not key.startswith(_MXF_KEY):
-            if at == 0 or ended:  # anything may stand before it, and behind
+            if at == 0 or ended:  # other data may come before and after
                 return
             raise BrokenError(f"there is no key at byte {at}")
         length = (yield 1)[0]
@@ -105,7 +105,7 @@ def _ivf(walk: Walk) -> Steps:
 
 
 def _png(walk: Walk) -> Steps:
-    """Chunks with a checksum, of which IEND is the last (PNG, third edition, section 5)."""
+    """Check the chunks, which have a checksum; IEND is the last (PNG, third edition, section 5)."""
     walk.unfinished = "its chunks: the last of them is not there"
     yield 8
     kind = b""
@@ -124,7 +124,7 @@ def _png(walk: Walk) -> Steps:
 
 
 def _program_stream(walk: Walk) -> Steps:
-    """Packs and packets (ISO/IEC 11172-1, 13818-1); zeros may fill the space between some."""
+    """Check packs and packets (ISO/IEC 11172-1, 13818-1); there may be zeros between them."""
     while True:
         at = walk.at
         code = yield from perhaps(4)
@@ -147,7 +147,7 @@ def _program_stream(walk: Walk) -> Steps:
         walk.unfinished = None
 
 
-# By FFmpeg's name of the format; others, in damage.py, need the stream that is read, too.
+# By FFmpeg's name of the format; checks that also need the stream that is read are in damage.py.
 CHECKS: dict[str, Check] = {
     "apng": _png,
     "asf": asf_check,

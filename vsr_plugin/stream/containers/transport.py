@@ -1,4 +1,4 @@
-"""What a transport stream states of its own bytes (ISO/IEC 13818-1, section 2.4.3)."""
+"""`transport_check`: checks the packets of a transport stream (ISO/IEC 13818-1, section 2.4.3)."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
     from .walk import Check, Steps, Walk
 
 _SYNC = 0x47  # the first byte of every packet
-_HEAD = 2048  # bytes that tell how long a packet is
-_GROUP = 256  # packets looked at together
-# Bytes from one packet to the next, and of the clock that M2TS has before each.
+_HEAD = 2048  # bytes from which the length of a packet is determined
+_GROUP = 256  # packets that are checked together
+# Bytes from one packet to the next, and bytes of the clock that M2TS has before each.
 _FORMS = ((188, 0), (192, 4), (204, 0))
 _START_CODE = b"\0\0\1"
-_LENGTH_OF_HEADER = 8  # byte of a frame's header: how many follow in it
-_TIMES = 7  # byte of a frame's header: whether it states a time
-_STATED = ("h264", "hevc", "vvc")  # whose fields, too, are read one by one
+_LENGTH_OF_HEADER = 8  # index of the byte in a frame's header with the number of those that follow
+_TIMES = 7  # index of the byte in a frame's header that says whether it states a time
+_STATED = ("h264", "hevc", "vvc")  # codecs whose fields are also separate packets
 
 
 def transport_check(video: VideoStream) -> Check:
-    """Packets of one length, and at the beginning of each frame's first one a header.
+    """Return the check of a file: packets of one length, and a header at the start of each frame's first packet.
 
-    FFmpeg sees for itself where a packet is missing between others; it looks for the next one where there is none, and
-    passes over a frame whose header it does not know. Where a header states the time of a frame, that frame has to be
-    read: if its own first bytes are damaged, it is taken for a part of the one before.
+    FFmpeg itself notices a missing packet between others; but it searches for the next one where there is none, and
+    skips a frame whose header it does not know. If a header states the time of a frame, that frame must be read: a
+    frame whose first bytes are damaged is taken for a part of the previous one.
     """
     stated = video.id if video.codec_context.name in _STATED else None
     opus = [
@@ -84,10 +84,10 @@ def _packets(walk: Walk, stated: int | None, opus: list[int]) -> Steps:
 
 
 class _FrameHeaders:
-    """Knows the streams whose frames have headers of their own; the others carry tables.
+    """Checks the headers of frames, in streams that have them; the others contain tables.
 
     Args:
-        stated: The stream of which each header with a time is that of a frame; None for none.
+        stated: The stream in which each header with a time belongs to a frame; None for none.
     """
 
     def __init__(self, stated: int | None) -> None:
@@ -95,7 +95,7 @@ class _FrameHeaders:
         self._stated = stated
 
     def read(self, packets: NDArray[np.uint8], there: NDArray[np.bool_]) -> Iterator[tuple[int, bool]]:
-        """Of some packets, each 188 bytes: (index, True) of those with a stated frame, False where a header lacks."""
+        """For packets of 188 bytes: (index, True) for a stated frame, (index, False) for a missing frame header."""
         for index in np.flatnonzero(there & (packets[:, 1] & 0x40 != 0)).tolist():
             packet = packets[index, :188].tobytes()
             stream = int.from_bytes(packet[1:3]) & 0x1FFF
@@ -115,17 +115,17 @@ class _FrameHeaders:
 
 
 class _OpusUnits:
-    """Follows the packets of a stream of Opus, each of which has a header that tells how long it is.
+    """Checks the packets of an Opus stream, each of which has a header that states its length.
 
-    As in the draft ETSI TS "Opus in MPEG-TS", version 0.1.3. FFmpeg passes over what follows a header that it cannot
+    The source is the draft ETSI TS "Opus in MPEG-TS", version 0.1.3. FFmpeg skips what follows a header that it cannot
     read.
     """
 
     def __init__(self) -> None:
-        self._held: bytearray | None = None  # since the last header of MPEG's; None before the first
+        self._held: bytearray | None = None  # bytes since the last PES header; None before the first
 
     def take(self, packet: bytes) -> bool:
-        """Take 188 bytes that follow; whether those before, if they end here, fit each other."""
+        """Take the next 188 bytes; False if they begin a new unit and the one before is damaged."""
         control = packet[3] >> 4
         start = 5 + packet[4] if control & 2 else 4
         payload = packet[start:] if control & 1 else b""

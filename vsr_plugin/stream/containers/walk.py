@@ -1,4 +1,4 @@
-"""`Walk`: follows the bytes of a container while they are read, and notes where they do not fit each other."""
+"""`Walk`: checks the bytes of a container while they are read, and records where they are damaged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, BinaryIO
 
-# What a check asks for: so many bytes; so many to pass over, if negative; or whatever comes next, if None.
+# What a check yields: the number of bytes it needs; if negative, the number to skip; None for any that come next.
 Steps = Generator[int | None, Any, None]
 Check = Callable[["Walk"], Steps]
 
@@ -15,7 +15,7 @@ _CHUNK = 1 << 16
 
 
 def perhaps(count: int) -> Generator[int | None, Any, bytes]:
-    """So many bytes, or none if the file ends before them, which then is no damage."""
+    """Read ``count`` bytes, or none if the file ends before them, which is not damage here."""
     try:
         found: bytes = yield count
     except EOFError:
@@ -24,31 +24,31 @@ def perhaps(count: int) -> Generator[int | None, Any, bytes]:
 
 
 def another(at: int) -> str:
-    """What is said of a file that was joined to one of a format whose demuxers do not read on."""
+    """The message about a file that was appended to another, in formats whose demuxers stop at the first."""
     return f"another file begins at byte {at}, and is not read (FFmpeg's concat demuxer joins films)"
 
 
 class BrokenError(Exception):
-    """The bytes do not fit from here on."""
+    """The bytes are damaged from here on."""
 
 
 class Walk:
-    """Runs a check over the bytes of a container, in pieces as they come; each byte is looked at once.
+    """Runs a check over the bytes of a container, in pieces as they come; each byte is checked once.
 
-    A check yields what it wants next, and is sent the bytes; while it passes over some, none are read from a file. It
+    A check yields how many bytes it needs next, and is sent the bytes; those that it skips are not read from a file. It
     ends when there is nothing more to check.
 
     Args:
-        check: Raises `BrokenError` where it cannot go on, and EOFError comes out of it at the end of the bytes.
-        file: Where the bytes are taken from when `until` asks; it may be another's, too, and stays where it is. None if
-            they come by `feed`.
+        check: Raises `BrokenError` where it cannot continue; at the end of the bytes, EOFError is thrown into it.
+        file: Where `until` reads the bytes; it may be shared, and its position is restored. None if the bytes come
+            through `feed`.
 
     Attributes:
-        at: Bytes passed.
+        at: Number of bytes checked or skipped.
         file: The argument; a check may read it elsewhere.
-        size: Bytes there are; None if they come by `feed`.
-        unfinished: What would be cut if the file ended here, in words; None where it may end. Set by the check.
-        frames: Positions of frames of the stream that the container states, until `passed`. Filled by the check.
+        size: Size of the file in bytes; None if they come through `feed`.
+        unfinished: Description of what would be cut if the file ended here; None where it may end. Set by the check.
+        frames: Positions of the stream's frames that the container states, until `passed`. Filled by the check.
     """
 
     def __init__(self, check: Check, file: BinaryIO | None = None) -> None:
@@ -70,15 +70,15 @@ class Walk:
 
     @property
     def rest(self) -> bytes:
-        """What is left where a check asked for more bytes than there are."""
+        """The remaining bytes, if a check asked for more than there are."""
         return bytes(self._held)
 
     def note(self, at: int, what: str) -> None:
-        """Say what does not fit at a position in bytes."""
+        """Record damage at a position in bytes."""
         self._problems.append((at, what))
 
     def feed(self, data: bytes) -> None:
-        """Take the bytes that follow; none at their end."""
+        """Take the next bytes; none at the end."""
         if not data:
             self._end()
         self._held += data
@@ -108,14 +108,14 @@ class Walk:
             self._held.clear()
 
     def until(self, position: int | None, begin: int) -> str | None:
-        """Look at what lies before a position, or at all that is left.
+        """Check the bytes up to a position, or all that are left.
 
         Args:
-            position: In bytes; None for the end.
-            begin: Position from which on it counts.
+            position: Position in bytes; None for the end.
+            begin: Position from which damage counts.
 
         Returns:
-            What does not fit, each said once; None if nothing is known.
+            Description of the next damage, each returned once; None if there is none.
         """
         if self.file is not None:
             self._read(self.file, position)

@@ -1,26 +1,26 @@
-"""A film in segments: what is done is kept, and the rest may be done by others.
+"""A film in segments: finished ones are kept, and other processes may make the rest.
 
     plan ─▶ segments ─ work ─▶ parts ─ join ─▶ the file
 
-A segment is a pure function of the input, the settings and its bounds. Its part lies in a folder beside the output with
-a manifest that says what it belongs to. What is not in the parts (sound, subtitles, chapters, …) is copied once, when
-they are joined, by the same writer that writes a film in one go.
+A segment is a pure function of the input, the settings and its bounds. Its part is stored in a folder next to the
+output, with a manifest that identifies its film and settings. Everything else (sound, subtitles, chapters, …) is copied
+once, when the parts are joined, by the same writer that writes a film in one go.
 
-| module | what it is |
+| module | what it does |
 |---|---|
-| `plan` | where a film is cut |
-| `access` | which key frames decoding may begin at |
-| `section` | the frames of some segments, and the packets of the other streams |
-| `original` | whether the input is still the one that was planned |
-| `work` | segments into parts |
-| `parts` | encoded packets on the disk |
-| `manifest` | the folder of the parts, and whether they belong to this film |
-| `join` | parts into the file |
-| `executor` | who makes the parts: this process, |
-| `cluster`, `dispatch`, `worker`, `messages` | or others, through Ray |
-| `ship` | the input, for workers on machines that do not see it |
-| `making` | the parts of one film while they are made, and whether they fit together |
-| `job` | all of it |
+| `plan` | decides where a film is cut |
+| `access` | finds the key frames at which decoding may begin |
+| `section` | reads the frames of some segments, and the packets of the other streams |
+| `original` | checks that the input has not changed since it was planned |
+| `work` | makes parts from segments |
+| `parts` | stores encoded packets on the disk |
+| `manifest` | manages the folder of the parts, and checks that they belong to this film |
+| `join` | joins the parts into the file |
+| `executor` | makes the parts in this process, |
+| `cluster`, `dispatch`, `worker`, `messages` | or in others, through Ray |
+| `ship` | sends the input to workers on machines that cannot read it |
+| `making` | manages the parts of one film while they are made, and checks that they fit together |
+| `job` | does all of it |
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Segment:
     """Consecutive frames of a film. Times are ticks of the file's clock.
 
     Attributes:
-        number: From 0.
+        number: Number of the segment, from 0.
         first: Timestamp of the first frame.
-        end: Timestamp of the first frame behind it; None for the end of the film.
+        end: Timestamp of the first frame after the segment; None for the end of the film.
         entry: Timestamp of the key frame where decoding begins; None for the beginning of the file.
-        frames: How many there should be.
+        frames: Expected number of frames.
     """
 
     number: int
@@ -59,11 +59,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What the first frame of a film decides for all others.
+    """Properties of the first frame that apply to the whole film.
 
     Attributes:
-        frame: As decoded, without its samples.
-        first: What else it decides.
+        frame: The decoded frame, without its samples.
+        first: Its other properties.
     """
 
     frame: Frame
@@ -75,13 +75,13 @@ class Plan:
     """Where a film is cut.
 
     Attributes:
-        segments: At least one.
-        whole: Why there is only one, in words; None if there are more.
-        time_base: Of all times in ticks, in seconds.
+        segments: One or more segments.
+        whole: Why there is only one segment; None if there are more.
+        time_base: Time base of all times in ticks, in seconds.
         shift: Ticks between the file's clock and the output's.
-        seek: Whether a segment can be sought; else the file is read from its beginning.
-        every_stream: Whether the packets of all streams tell where the clock of the file jumps.
-        opening: What the first frame decides.
+        seek: Whether reading can seek to a segment; otherwise, the file is read from its beginning.
+        every_stream: Whether packets of all streams are needed to find where the clock of the file jumps.
+        opening: Properties of the first frame.
     """
 
     segments: tuple[Segment, ...]
@@ -95,18 +95,18 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """All that a segment is made of, beside the network.
+    """Everything that determines a segment, except the network.
 
     Attributes:
-        path: Of the input.
-        suffix: Of the output, such as ``.mkv``.
-        selection: Which frames, and how they are decoded.
+        path: Path of the input.
+        suffix: Suffix of the output, such as ``.mkv``.
+        selection: Which frames to take, and how to decode them.
         encoding: How to encode.
-        strict: Refuse damaged input, and what would drop something.
-        plan: Where it is cut.
-        identity: What tells the input from another, as it was when the film was planned.
-        job: What its parts belong to, a checksum: parts of two jobs may be made at the same time in one folder, if
-            workers of a command that was killed have not noticed yet.
+        strict: Refuse damaged input, and outputs that would lose something.
+        plan: Where the film is cut.
+        identity: The input's `identity` when the film was planned.
+        job: Checksum that identifies the job of the parts. Workers of a killed command may still write parts of another
+            job into the same folder.
     """
 
     path: str

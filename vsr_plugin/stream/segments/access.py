@@ -1,6 +1,6 @@
-"""Which key frames decoding may begin at.
+"""Finds the key frames at which decoding may begin.
 
-Containers call more frames key frames than a decoder can begin at: H.264's recovery points may still refer to frames
+Containers also mark key frames at which a decoder cannot begin: H.264's recovery points may still refer to frames
 before them, and some frames that are decoded after the first one of an open GOP are shown before it.
 """
 
@@ -21,7 +21,7 @@ class KeyFrame:
     """One key frame.
 
     Attributes:
-        pts: In ticks of the stream.
+        pts: Timestamp in ticks of the stream.
         closed: Whether it is a random access point, all frames before it in the file are shown before it, and all
             after it are shown after it.
     """
@@ -31,11 +31,11 @@ class KeyFrame:
 
 
 def key_frames(times: Sequence[int], access: dict[int, bool]) -> list[KeyFrame]:
-    """The key frames of a stream, in the order of the file.
+    """Return the key frames of a stream, in the order of the file.
 
     Args:
         times: Timestamps of all its packets, in the order of the file.
-        access: Place of a key frame among them → whether it is a random access point.
+        access: Index of a key frame in ``times`` → whether it is a random access point.
     """
     latest = list(accumulate(times, max))
     earliest = list(accumulate(reversed(times), min))[::-1]
@@ -46,10 +46,10 @@ def key_frames(times: Sequence[int], access: dict[int, bool]) -> list[KeyFrame]:
 
 
 def is_random_access(data: bytes, codec: str, header: bytes | None) -> bool:
-    """Whether a key frame needs nothing of what comes before it.
+    """Whether a key frame can be decoded without earlier frames.
 
     Args:
-        data: Of its packet.
+        data: Bytes of its packet.
         codec: FFmpeg's name.
         header: The stream's extradata.
     """
@@ -63,9 +63,9 @@ def is_random_access(data: bytes, codec: str, header: bytes | None) -> bool:
 
 
 def _units(data: bytes, header: bytes | None, at: int) -> Iterator[int]:
-    """The first byte of each NAL unit, behind a start code or its length.
+    """Yield the first byte of each NAL unit, after a start code or the unit's length.
 
-    Byte ``at`` of the header holds the size of that length field (ISO/IEC 14496-15).
+    Byte ``at`` of the header contains the size of that length field (ISO/IEC 14496-15).
     """
     if header and header[0] == 1 and len(header) > at:
         size = (header[at] & 3) + 1

@@ -1,7 +1,7 @@
-"""`Cluster`: other processes make the parts, on this machine, on its GPUs or on other machines, through Ray.
+"""`Cluster`: makes the parts in other processes, on this machine, its GPUs or other machines, through Ray.
 
-Where a worker runs, and that it is started again when it is lost, is Ray's work. Workers read the input and write the
-parts at the paths that they have here, on a folder that all machines share; or both travel through Ray's object store.
+Ray decides where a worker runs, and restarts it if it is lost. Workers read the input and write the parts at the same
+paths as here, in a folder that all machines share; or both are sent through Ray's object store.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Set before Ray is imported, unless the user has.
+# Set before Ray is imported, unless the user has set them.
 _ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is told to anybody unasked
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # no warning of how GPUs are hidden from workers without any
+    "RAY_USAGE_STATS_ENABLED": "0",  # sends no usage statistics
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # no warning about hiding GPUs from workers without one
     "GRPC_VERBOSITY": "ERROR",  # no line at every fork
-    "RAY_DEDUP_LOGS": "0",  # what is held back is printed at the end, by our thread
-    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # of several segments that fail, one is raised, and the others are not printed
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # `uv run`: workers start as ever, not through uv in a copy of the folder
-    "MALLOC_ARENA_MAX": "2",  # else glibc keeps memory of every codec's threads, and workers grow by a fifth
-    "RAY_worker_niceness": "0",  # workers give way as little as the command itself, and not to all that runs beside
+    "RAY_DEDUP_LOGS": "0",  # otherwise, lines that were held back are printed at the end, by our thread
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # if several segments fail, one error is raised, and the others not printed
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # `uv run`: start workers as usual, not through uv in a copy of the folder
+    "MALLOC_ARENA_MAX": "2",  # otherwise, glibc keeps memory of every codec's threads, and workers grow by a fifth
+    "RAY_worker_niceness": "0",  # workers get the priority of the command, not a lower one than other programs
     "RAY_gcs_server_port_wait_time_s": "60",  # a busy machine may need more than 30 to start a server
 }
 
@@ -60,22 +60,22 @@ _ENVIRONMENT = {
 class Cluster:
     """An `Executor` whose workers are processes of Ray; a context manager.
 
-    It may serve several films: the workers keep the network. A cluster that asks for a token takes it from
-    ``RAY_AUTH_TOKEN`` or ``~/.ray/auth_token``, where ``RAY_AUTH_MODE=token`` is set.
+    It can be used for several films: the workers keep the network. For a cluster that requires a token, set
+    ``RAY_AUTH_MODE=token``; the token is read from ``RAY_AUTH_TOKEN`` or ``~/.ray/auth_token``.
 
     Args:
-        workers: How many; "gpus" for one on each GPU that Ray knows. By default that, or one for each machine where the
-            network runs on the CPU.
-        address: Of a Ray cluster: "auto" for the one that this machine is part of, ``ray://HOST:10001`` for another.
-            None for this machine alone.
-        ship: Send the workers what they read of the input, and the parts back, through Ray's object store. By default
-            all machines read and write the same paths.
+        workers: Number of workers; "gpus" for one on each GPU that Ray knows. By default, one on each GPU, or one on
+            each machine if the network runs on the CPU.
+        address: Address of a Ray cluster: "auto" for the one that this machine is part of, ``ray://HOST:10001`` for
+            another. None for this machine alone.
+        ship: Send the workers the pieces of the input that they read, and the parts back, through Ray's object store.
+            By default, all machines read and write the same paths.
 
     Attributes:
-        workers: How many of them are ready.
+        workers: Number of workers that are ready.
 
     Raises:
-        UsageError: a number of workers below 1, or nothing that says where they are.
+        UsageError: the number of workers is below 1, or neither a number nor an address is given.
         BackendError: Ray is not installed.
     """
 
@@ -96,17 +96,17 @@ class Cluster:
         self._address = address
         self._ship = ship
         self._connected = False
-        self._session: Path | None = None  # where Ray has its logs and sockets, if it was started here
-        self._upscaler: Upscaler | None = None  # that the workers have a copy of
+        self._session: Path | None = None  # folder of Ray's logs and sockets, if it was started here
+        self._upscaler: Upscaler | None = None  # the workers have copies of it
         self._handles: list[Handle] = []
 
     @property
     def workers(self) -> int:
-        """See above."""
+        """Number of workers that are ready."""
         return max(1, sum(handle.starting is None for handle in self._handles))
 
     def close(self) -> None:
-        """Stop the workers, and Ray if it was started here; harmless when called again."""
+        """Stop the workers, and Ray if it was started here; may be called again."""
         with _quiet():
             self._stop_workers()
             if self._connected:
@@ -114,7 +114,7 @@ class Cluster:
 
                 ray.shutdown()
                 self._connected = False
-            if self._session is not None:  # Ray's logs, which nobody needs now
+            if self._session is not None:  # Ray's logs are no longer needed
                 shutil.rmtree(self._session, ignore_errors=True)
                 self._session = None
 
@@ -125,13 +125,13 @@ class Cluster:
         self.close()
 
     def run(self, task: Task) -> Generator[Part]:
-        """As `Executor.run`.
+        """See `Executor.run`.
 
         Raises:
-            UsageError: no GPU where one was asked for; an input that cannot be sent.
-            BackendError: no cluster at this address; a worker has other versions of FFmpeg's libraries; a segment was
-                lost with its worker three times, or every worker while it loaded the network.
-            VsrError: whatever a segment failed with three times, or once, if it is not of a kind that may pass.
+            UsageError: there is no GPU though one was requested; the input cannot be sent.
+            BackendError: there is no cluster at this address; a worker has other versions of FFmpeg's libraries; a
+                segment was lost with its worker three times, or every worker was lost while it loaded the network.
+            VsrError: the error with which a segment failed three times, or once if trying again would not help.
         """
         path = str(Path(task.film.path).absolute())
         if self._ship and not Path(path).is_file():
@@ -146,7 +146,7 @@ class Cluster:
                 check_unchanged(task.film, every_image=True)
                 kept = ray.put(replace(task.film, path=path if file is None else file))  # type: ignore[arg-type]
                 yield from dispatch(self._handles, replace(task, folder=task.folder.absolute()), kept, file)
-            except BaseException:  # they still work on what nobody waits for
+            except BaseException:  # the workers may still be busy
                 self._stop_workers()
                 raise
 
@@ -167,40 +167,40 @@ class Cluster:
             while True:
                 try:
                     with warnings.catch_warnings():
-                        warnings.simplefilter("ignore")  # of what the error says, too
+                        warnings.simplefilter("ignore")  # the error says the same
                         context = ray.init(
                             self._address or "local", log_to_driver=False, logging_level=logging.ERROR, **local
                         )
                     break
-                except Exception as error:  # Ray raises that itself
-                    ray.shutdown()  # else it stays in the state of a client, and would not start here any more
-                    # Its servers may fail to start on a busy machine, and do the next time; on a cluster, the one for
-                    # us, whose process is forked among gRPC's threads and may abort there.
+                except Exception as error:  # Ray raises plain exceptions
+                    ray.shutdown()  # otherwise, Ray stays in the state of a client, and would not start here any more
+                    # On a busy machine, its servers may fail to start, and succeed the next time. On a cluster, this
+                    # is the server for our client: its process is forked among gRPC's threads, and may abort.
                     if not pauses or (self._address and not isinstance(error, ConnectionAbortedError)):
                         raise self._no_ray(error) from error
                     log.debug("Ray does not start, and is started again: %s", error)
                     time.sleep(pauses.pop(0))
         finally:
             if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, before)  # which Ray has set to its own
+                signal.signal(signal.SIGTERM, before)  # Ray has replaced it
         self._connected = True
         if not self._address:
             self._session = Path(context.address_info["session_dir"])
 
     def _no_ray(self, error: Exception) -> BackendError:
-        """That it does not start, or is not found, in one line."""
+        """Return a one-line error that Ray does not start, or is not found."""
         where = f"No Ray cluster at {self._address}"
         if self._address in (None, "auto"):
             where = f"Ray does not {'run' if self._address else 'start'} on this machine"
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        reason = lines[-1] if lines[0].endswith(":") else lines[0]  # behind the colon is a traceback
-        # Ray itself sends its token to a cluster that it has found, but to no address.
+        reason = lines[-1] if lines[0].endswith(":") else lines[0]  # a traceback follows the colon
+        # Ray sends its token by itself to a cluster that it finds, but not to an address.
         asks = self._address not in (None, "auto") and "RAY_AUTH_MODE" not in os.environ
         token = "; if it asks for a token, set RAY_AUTH_MODE=token" if asks else ""
         return BackendError(f"{where} ({reason}){token}")
 
     def _start_workers(self, upscaler: Upscaler) -> None:
-        """Start the workers, unless they are there with this network."""
+        """Start the workers, unless they are running with this network."""
         import ray
 
         from ...device import cpu_count
@@ -231,7 +231,7 @@ class Cluster:
             num_cpus=1,
             num_gpus=_share(count, resources["GPU"]) if on_gpu else 0,
             max_restarts=-1,
-            max_task_retries=-1,  # else what is asked while it starts again fails at once
+            max_task_retries=-1,  # otherwise, calls to a worker that is restarting fail at once
             scheduling_strategy="SPREAD",
             concurrency_groups={"watch": 1, "wanted": 1},
         )(Worker)
@@ -239,31 +239,31 @@ class Cluster:
         self._handles = [Handle(kind, given) for _ in range(count)]
 
     def _stop_workers(self) -> None:
-        """Stop the workers, whatever they do."""
+        """Stop the workers, even busy ones."""
         for handle in self._handles:
             handle.stop()
         self._handles, self._upscaler = [], None
 
 
 def _check_port(address: str | None) -> None:
-    """Fail at once where nobody listens; Ray's client tries for half a minute."""
+    """Raise at once if nothing listens at the address; Ray's client would try for half a minute."""
     if not address or not address.startswith("ray://"):
         return
     try:
         where = urlsplit(address)
         socket.create_connection((where.hostname, where.port or 10001), timeout=30).close()
-    except (OSError, ValueError) as error:  # ValueError: no port has this number
+    except (OSError, ValueError) as error:  # ValueError: invalid port number
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise BackendError(f"No Ray cluster at {address} ({reason})") from error
 
 
 def _share(workers: int, gpus: float) -> float:
-    """How much of a GPU a worker asks for, so that all of them find a place; none is on two."""
+    """Return the share of a GPU that a worker requests, so that all workers fit and each is on one GPU."""
     return 1 / math.ceil(workers / gpus)
 
 
 def _for_workers(execution: Execution, upscaler: Upscaler, threads: int) -> Execution:
-    """How a worker runs the network: as here, on its own share of the machine."""
+    """Return how a worker runs the network: as here, but on its share of the machine."""
     return replace(
         execution,
         backend=upscaler.backend,
@@ -275,10 +275,10 @@ def _for_workers(execution: Execution, upscaler: Upscaler, threads: int) -> Exec
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep from the terminal what Ray, told to be quiet, still says.
+    """Keep Ray's remaining output off the terminal.
 
-    What it prints on standard output, such as that a worker ended, goes to the log. What a cluster behind an address
-    logs of a task that failed, with a traceback, is what `ray.get` raises here.
+    Its lines on standard output, for example about a worker that ended, go to the log. A remote cluster's log of a
+    failed task, with a traceback, is dropped: `ray.get` raises the same here.
     """
     remote = logging.getLogger("ray.util.client.logsclient")
     before, remote.disabled = remote.disabled, True
@@ -293,7 +293,7 @@ def _quiet() -> Iterator[None]:
 
 
 class _WithoutRay:
-    """Standard output, for all threads but those of Ray."""
+    """Standard output for all threads except Ray's."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file

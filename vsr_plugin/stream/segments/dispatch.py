@@ -1,8 +1,8 @@
-"""`dispatch`: segments to the workers, and what a lost one has had to the others.
+"""`dispatch`: distributes segments to the workers, and those of a lost worker to the others.
 
-A worker that gives no sign of life for long is named, and later counts as lost: after ten minutes, or twenty
-times as long as any has needed for a frame. A segment that fails is tried again after a pause, unless that would not
-help, as on a full disk.
+A worker that does not respond for long is logged, and later counts as lost: after ten minutes, or twenty times the
+longest time that any worker has needed for a frame, if that is more. A segment that fails is tried again after a pause,
+unless that would not help, as on a full disk.
 """
 
 from __future__ import annotations
@@ -33,34 +33,34 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TRIES = 3  # of a segment, before the job ends with its error, and of a worker to load the network
+_TRIES = 3  # tries of a segment before the job fails with its error, and of a worker to load the network
 _PAUSES = (2.0, 15.0)  # seconds before the second try of a segment that failed, and before the third
 _IN_FLIGHT = 2  # segments assigned to a worker at a time: the next one is there when it is needed
 _POLL = 0.02  # seconds between checks for finished work
 _STEP = 0.5  # seconds between queries of a worker's progress
 _PATIENCE = 30.0  # seconds without any worker before a message is logged
 _SILENT = 120.0  # seconds without a response from a worker before a message is logged
-_HUNG = 600.0  # and before another one makes its segment, at least;
-_HUNG_FIRST = 3600.0  # so many while nobody knows how long a frame takes,
-_SLOW = 20  # and then so many times the longest that one has taken
+_HUNG = 600.0  # minimum seconds without a response before another worker gets its segment;
+_HUNG_FIRST = 3600.0  # the same while the time for a frame is unknown;
+_SLOW = 20  # then this many times the longest time for a frame, if that is more
 
 
 @dataclass(eq=False)
 class Handle:
-    """One worker, as it is known here.
+    """The local state of one worker.
 
     Attributes:
-        kind: What makes Ray start one.
-        given: What it needs for the network; as long as it is here, Ray keeps it.
-        actor: Ray's.
-        starting: What tells that it has loaded the network; None when it has.
-        making: What it makes, and then what waits there.
-        watching: What tells how far it is, if it was asked.
-        asked: When that was, on the clock of `time.monotonic`.
-        sign: What it told last.
-        heard: When it last told something new.
-        silent: Whether it was said that it tells nothing.
-        reading: What tells which pieces of the input it waits for, if it was asked.
+        kind: Ray's actor class, which starts a worker.
+        given: What it needs for the network; Ray keeps that as long as it is referenced here.
+        actor: Ray's actor.
+        starting: Reference to the pending call that loads the network; None when it is loaded.
+        making: References to the calls that make parts, the current one first → their segments.
+        watching: Reference to the pending query of its progress, if any.
+        asked: When that was sent, on the clock of `time.monotonic`.
+        sign: Its last sign of life.
+        heard: When it last responded with something new, on the same clock.
+        silent: Whether its silence was logged.
+        reading: Reference to the pending query of which pieces of the input it waits for, if any.
     """
 
     kind: Any
@@ -83,22 +83,22 @@ class Handle:
         self.starting = self.actor.ready.options(max_task_retries=_TRIES - 1).remote(self.given)
 
     def make(self, film: Any, segment: Segment, folder: Path | None) -> None:
-        """Let it make a part."""
+        """Make the worker make a part."""
         if not self.making:
             self.heard = monotonic()
         make = self.actor.make.options(max_task_retries=0)
         self.making[make.remote(self.given, [film], segment, folder)] = segment
 
     def ends(self) -> list[Any]:
-        """What it was asked for that takes long."""
+        """References to pending calls that take long."""
         return [*self.making, *([] if self.starting is None else [self.starting])]
 
     def refs(self) -> list[Any]:
-        """All that it was asked for."""
+        """References to all pending calls."""
         return [*self.ends(), *(ref for ref in (self.watching, self.reading) if ref is not None)]
 
     def forget(self, ref: Any) -> None:
-        """That has ended."""
+        """Remove a call that has ended."""
         self.heard = monotonic()
         self.silent = False
         if ref == self.starting:
@@ -106,26 +106,26 @@ class Handle:
         self.making.pop(ref, None)
 
     def lost(self, *, hung: bool = False) -> list[Segment]:
-        """It is gone with these, or goes now; if it comes again, it will say that it is ready."""
+        """Reset the state of a lost worker, or replace one that hangs; return its segments."""
         segments = list(self.making.values())
         self.making.clear()
         self.watching = self.reading = self.sign = None
         self.silent = False
-        if hung:  # whatever it does, it may not notice that it is to end
+        if hung:  # a busy worker may not notice that it is to end
             self.stop()
             self.actor = self.kind.remote()
         self._start()
         return segments
 
     def stop(self) -> None:
-        """Stop it, whatever it does."""
+        """Stop the worker, even if it is busy."""
         import ray
 
-        with suppress(Exception):  # it, or the whole cluster, may be gone
+        with suppress(Exception):  # the worker, or the whole cluster, may be gone
             ray.kill(self.actor)
 
     def step(self, done: set[Any]) -> Step | None:
-        """How far it is, if that is another place than before; asked now, answered at a later call."""
+        """Return the worker's progress if it is new, and query it; the answer is returned by a later call."""
         import ray
 
         found: Step | None = None
@@ -143,7 +143,7 @@ class Handle:
         return found if found and any(found.number == segment.number for segment in self.making.values()) else None
 
     def serve(self, file: Shipped, done: set[Any]) -> None:
-        """Send the pieces of the input that it waits for."""
+        """Send the pieces of the input that the worker waits for."""
         import ray
 
         if self.reading in done:
@@ -157,18 +157,18 @@ class Handle:
 
 
 def dispatch(handles: list[Handle], task: Task, film: Any, file: Shipped | None) -> Iterator[Part]:
-    """Let workers make the parts of segments, and yield each when it is whole.
+    """Make workers make the parts of segments, and yield each part when it is complete.
 
     Args:
         handles: The workers; those that cannot be started are removed.
-        task: What is to be done.
-        film: Where Ray keeps what the segments are of.
-        file: The input, if workers get it from here, and send the parts; else they read and write the same paths.
+        task: The task.
+        film: Ray's reference to the film.
+        file: The input, if it is sent to the workers, and the parts back; None if they read and write the same paths.
 
     Raises:
         BackendError: every worker was lost three times while it loaded the network; a segment was lost with its worker
             three times.
-        VsrError: whatever a segment failed with three times, or once, if it is not of a kind that may pass.
+        VsrError: the error with which a segment failed three times, or once if trying again would not help.
     """
     import ray
 
@@ -184,7 +184,7 @@ def dispatch(handles: list[Handle], task: Task, film: Any, file: Shipped | None)
             if file is not None:
                 handle.serve(file, done)
             for ref in handle.ends():
-                if ref not in done or ref not in handle.ends():  # it may be lost with the one before
+                if ref not in done or ref not in handle.ends():  # lost together with an earlier one
                     continue
                 if (made := work.take(handle, ref)) is not None:
                     if file is not None:
@@ -202,14 +202,14 @@ def dispatch(handles: list[Handle], task: Task, film: Any, file: Shipped | None)
 
 @dataclass(eq=False)
 class _Work:
-    """What is to be done.
+    """The work that is left.
 
     Attributes:
-        handles: Who does it.
-        waiting: Segments that no worker has.
+        handles: The workers.
+        waiting: Segments that are not assigned to a worker.
         tries: Number of a segment → how often it failed, or was lost with its worker.
         pauses: Number of a segment → when it may be tried again, on the clock of `time.monotonic`.
-        slowest: The longest that a worker has needed for the next frame, in seconds; 0 before the first.
+        slowest: Longest time that a worker has needed for a frame, in seconds; 0 before the first.
     """
 
     handles: list[Handle]
@@ -219,9 +219,9 @@ class _Work:
     slowest: float = 0.0
 
     def give(self, film: Any, folder: Path | None) -> None:
-        """Give the workers what they can take."""
+        """Assign segments to workers that have room."""
         for handle in sorted(self.handles, key=lambda handle: len(handle.making)):
-            # At the end, a second one would wait behind the first while others have nothing to do.
+            # At the end, a second segment would wait for the first while other workers are idle.
             most = _IN_FLIGHT if len(self.waiting) > len(self.handles) else 1
             if handle.starting is not None or len(handle.making) >= most:
                 continue
@@ -232,7 +232,7 @@ class _Work:
                 del self.waiting[place]
 
     def take(self, handle: Handle, ref: Any) -> Made | None:
-        """What a worker has made; None if it is something else that has ended."""
+        """Return what a worker has made; None if the call failed, or was another one."""
         import ray
 
         segment = handle.making.get(ref)
@@ -252,7 +252,7 @@ class _Work:
         return made
 
     def notice(self, handle: Handle) -> None:
-        """Say that a worker gives no sign of life, and in the end let others make what it has."""
+        """Log that a worker does not respond, and in the end assign its segments to others."""
         if not handle.making:
             return
         if handle.sign is not None:
@@ -267,7 +267,7 @@ class _Work:
             self._again(handle.lost(hung=True), BackendError("it stopped responding"))
 
     def _failed(self, segment: Segment | None, error: BaseException, *, lasting: bool = False) -> None:
-        """Let it be tried again; raise the error if the worker cannot work, or that was the last time."""
+        """Have the segment tried again; raise the error if the worker cannot start, or this was the last try."""
         if segment is not None and not lasting:
             self.tries[segment.number] += 1
             if (tries := self.tries[segment.number]) < _TRIES:
@@ -281,7 +281,7 @@ class _Work:
         raise BackendError(f"{what} ({_last_line(error)})") from error
 
     def _lost(self, handle: Handle, segment: Segment | None, error: Exception) -> None:
-        """Let others make what a worker has had, which is gone."""
+        """Assign the segments of a lost worker to others."""
         if segment is None:
             self.handles.remove(handle)
             handle.stop()
@@ -295,7 +295,7 @@ class _Work:
         self._again(segments, error)
 
     def _again(self, segments: list[Segment], error: Exception) -> None:
-        """Let others make segments, the first of which was made when its worker was lost."""
+        """Put segments back, of which the first was being made when its worker was lost."""
         first = segments[0].number
         self.tries[first] += 1
         if self.tries[first] == _TRIES:
@@ -304,7 +304,7 @@ class _Work:
 
 
 def _keep(made: Made, folder: Path) -> Part:
-    """Put what a worker has made on the disk here, and log what was logged there."""
+    """Store on this disk what a worker has made and sent, and log here what was logged there."""
     for level, line in made.said:
         log.log(level, "%s", line)
     if made.payload is not None:
@@ -313,6 +313,6 @@ def _keep(made: Made, folder: Path) -> Part:
 
 
 def _last_line(error: BaseException) -> str:
-    """The last line of an error of others, which says most."""
+    """Return the last line of another library's error, which is the most informative one."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[-1].strip()}" if lines else type(error).__name__

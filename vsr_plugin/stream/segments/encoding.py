@@ -1,4 +1,4 @@
-"""Which encodings a film can be cut for."""
+"""Which encodings allow a film to be cut."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from ..encoding import Encoding
     from . import Opening
 
-# They are told a quality, and no rate: what they make of a frame does not depend on what came long before.
+# Encoders with constant quality and no bit rate: how they encode a frame does not depend on frames long before.
 _CONSTANT_QUALITY = re.compile(r"libx264|libx264rgb|libx265|libsvtav1|libaom-av1|librav1e|libvpx|libvpx-vp9|\w+_nvenc")
-# Options of encoders that need the film as a whole, and those within options that hold others (x264-params).
+# Options of encoders that need the film as a whole, and those inside options that contain others (x264-params).
 _WHOLE_FILM = {
     "a bit rate": {"b", "bit_rate", "cbr", "maxrate", "minrate"},
     "a rate buffer": {"bufsize"},
@@ -31,20 +31,20 @@ _WHOLE_FILM_WITHIN = {
     "a rate buffer": {"vbv-bufsize"},
     "several passes": {"pass", "passes", "stats"},
 }
-# Options that ask for the same with some of their values.
+# Options of which some values have the same meaning as one above.
 _SAID_OTHERWISE = {"flags": ("pass", "pass[12]"), "rc": ("cbr", "^cbr")}
 _OFF = {"", "0", "0k", "disabled", "q"}
 
 
 def check_cuttable(suffix: str, encoding: Encoding) -> None:
-    """Refuse what a film in segments cannot be.
+    """Refuse outputs that cannot be made in segments.
 
     Args:
-        suffix: Of the output; empty for standard output.
+        suffix: Suffix of the output; empty for standard output.
         encoding: How to encode.
 
     Raises:
-        UsageError: it is no video file, or the encoder needs the film as a whole.
+        UsageError: the output is not a video file, or the encoder needs the film as a whole.
     """
     if suffix in STILL_IMAGES or suffix in (".y4m", ""):
         raise UsageError(f"Expected a video file to make in segments, got {suffix or 'standard output'}", resume=None)
@@ -62,7 +62,7 @@ def check_cuttable(suffix: str, encoding: Encoding) -> None:
 
 
 def obstacle(suffix: str, encoding: Encoding, opening: Opening) -> str | None:
-    """Why a film can be encoded only as a whole, in words; None if it can be cut.
+    """Why a film can be encoded only as a whole; None if it can be cut.
 
     Raises:
         UsageError: the encoder is unknown.
@@ -80,7 +80,7 @@ def obstacle(suffix: str, encoding: Encoding, opening: Opening) -> str | None:
 
 
 class Nowhere(io.BytesIO):
-    """An output that nothing is written to; its name tells its kind."""
+    """An output to which nothing is written; its name determines the format."""
 
     def __init__(self, suffix: str) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Nowhere(io.BytesIO):
 
 
 def _container(suffix: str) -> str:
-    """FFmpeg's name of the format that files of this suffix have."""
+    """FFmpeg's name of the format of files with this suffix."""
     try:
         with av.open(Nowhere(suffix), "w") as output:
             return str(output.format.name)
@@ -97,7 +97,7 @@ def _container(suffix: str) -> str:
 
 
 def _reason(known: Mapping[str, set[str]], options: Sequence[tuple[str, str]]) -> str | None:
-    """What one of some options asks for that needs the film as a whole, in words; None if none does."""
+    """Describe what one of the options requires that needs the film as a whole; None if no option does."""
     return next(
         (why for name, value in options for why, names in known.items() if name in names and value not in _OFF), None
     )

@@ -1,4 +1,4 @@
-"""`Executor`: who makes the parts. `ThisProcess` is the one that needs nothing else."""
+"""`Executor`: makes the parts. `ThisProcess` is the one that needs nothing else."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What an executor has to do.
+    """The task of an executor.
 
     Attributes:
-        film: What the parts are of.
-        waiting: Segments that are to be made, the most urgent one first; whoever makes one takes it out. Between two
-            parts, others may be added.
+        film: The film of the parts.
+        waiting: Segments to make, the most urgent one first; an executor removes those that it makes. More may be added
+            after each part.
         upscaler: The network.
-        folder: Where the parts go.
-        on_step: To be called as the work goes on, in the calling thread.
+        folder: The folder for the parts.
+        on_step: To be called after each frame, in the calling thread.
     """
 
     film: Film
@@ -44,16 +44,16 @@ class Executor(Protocol):
     """Makes the parts of segments, in any order.
 
     Attributes:
-        workers: How many it makes at a time.
+        workers: Number of parts that it makes at a time.
     """
 
     @property
     def workers(self) -> int:
-        """See above."""
+        """Number of parts that it makes at a time."""
         ...
 
     def run(self, task: Task) -> Generator[Part]:
-        """Make the parts, until no segment is waiting, and yield each when it is whole; closed, stop."""
+        """Make parts until no segment is waiting, and yield each when it is complete; stop when closed."""
         ...
 
 
@@ -63,14 +63,14 @@ class ThisProcess:
     workers = 1
 
     def run(self, task: Task) -> Generator[Part]:
-        """As `Executor.run`."""
+        """See `Executor.run`."""
         while task.waiting:
             segments = take_run(task.waiting)
             yield from work(task.film, segments, task.upscaler, partial(PartFile, task.folder), task.on_step)
 
 
 def take_run(waiting: deque[Segment]) -> list[Segment]:
-    """Take the first of some segments, and those that follow it without a gap: they are decoded in one go."""
+    """Remove and return the first segment and those that follow it without a gap: they are decoded in one go."""
     segments = [waiting.popleft()]
     while waiting and waiting[0].number == segments[-1].number + 1:
         segments.append(waiting.popleft())

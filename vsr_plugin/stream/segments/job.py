@@ -1,4 +1,4 @@
-"""`upscale_segments`: a film into parts, and the parts into a file. What is done is kept."""
+"""`upscale_segments`: makes a film in parts, and joins them into a file. Finished parts are kept."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Cutting:
     """How a film is split into segments, and what processes them.
 
     Attributes:
-        length: Of a segment in seconds, as near as key frames allow.
-        fresh: Start over, discarding what an earlier call has left.
+        length: Length of a segment in seconds, as near as key frames allow.
+        fresh: Start over, and discard the segments of an earlier call.
         executor: What processes the segments; by default this process.
     """
 
@@ -56,15 +56,15 @@ class Cutting:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What came of it.
+    """Result of `upscale_segments`.
 
     Attributes:
-        written: The file.
-        damaged: Places in which the input lacks something or does not decode cleanly.
+        written: What was written.
+        damaged: Number of places where the input lacks something or does not decode cleanly.
         plan: Where the film is cut.
-        parts: Of all segments, in order.
-        kept: Numbers of those that were there before.
-        target: What has become of the film's frames.
+        parts: Parts of all segments, in order.
+        kept: Numbers of the parts that an earlier call has made.
+        target: Size of the enlarged frames.
     """
 
     written: Written
@@ -87,27 +87,27 @@ def upscale_segments(
     strict: bool,
     on_written: Callable[[Written, int, int, int], None],
 ) -> Joined | None:
-    """Enlarge a film in segments, going on where an earlier call ended.
+    """Enlarge a film in segments, continuing where an earlier call ended.
 
     Args:
-        path: Of the input.
-        output: The file.
+        path: Path of the input.
+        output: The file to write.
         upscaler: The network.
-        selection: Which frames.
+        selection: Which frames to take.
         encoding: How to encode.
-        cutting: How it is cut.
+        cutting: How the film is cut.
         overwrite: Replace an existing file.
-        strict: Refuse damaged input, and what would drop something.
-        on_written: Called with what has been encoded, the number of all frames, that of the workers, and that of the
-            frames that were there before.
+        strict: Refuse damaged input, and outputs that would lose something.
+        on_written: Called with what has been encoded, and the numbers of all frames, of workers, and of frames that an
+            earlier call has encoded.
 
     Returns:
-        What was done; None if the film cannot be cut, which is said.
+        The result; None if the film cannot be cut, which is logged.
 
     Raises:
-        UsageError: the output is no video file, or its encoder needs the film as a whole.
+        UsageError: the output is not a video file, or its encoder needs the film as a whole.
         InputError: the input cannot be read, or has changed.
-        OutputError: parts of other settings are there; something cannot be written.
+        OutputError: there are parts with other settings; something cannot be written.
         BackendError: the network cannot run.
     """
     suffix = output.suffix.lower()
@@ -123,7 +123,7 @@ def upscale_segments(
         plan = make_plan(path, selection, cutting.length, strict=strict)
         whole = plan.whole or obstacle(suffix, encoding, plan.opening)
     if whole is not None:
-        if finished is not None:  # made in another way
+        if finished is not None:  # it was made with other settings
             remove_finished(output)
             check_output(output, path, overwrite=overwrite)
         if cutting.fresh:
@@ -151,7 +151,7 @@ def upscale_segments(
     with closing(folder.open(str(Path(path).absolute()), manifest, fresh=cutting.fresh)):
         job = Job(film, folder, upscaler, cutting.executor or ThisProcess(), on_written)
         with job.leaving(output, fresh=cutting.fresh):
-            check_output(output, path, overwrite=overwrite)  # another process may have made it meanwhile
+            check_output(output, path, overwrite=overwrite)  # another process may have written it meanwhile
             written, damaged, parts = job.finish(output, target, overwrite=overwrite)
         if job.unread:
             job.keep_read(output)
@@ -161,7 +161,7 @@ def upscale_segments(
 
 
 def _read_once(path: str) -> str | None:
-    """Why an input cannot be planned first and then read, in words; None if it can."""
+    """Why an input cannot be planned first and then read; None if it can."""
     if path == "-" or not can_seek(path):
         return "it can be read only once"
     return "nothing tells whether an address has changed" if "://" in path else None
@@ -170,7 +170,7 @@ def _read_once(path: str) -> str | None:
 def settings(
     upscaler: Upscaler, target: Target, selection: Selection, encoding: Encoding, length: Fraction
 ) -> dict[str, Any]:
-    """All that changes the parts."""
+    """Return all settings on which the parts depend."""
     return {
         **network(upscaler, target),
         **{name.replace("_", " "): _told(value) for name, value in asdict(selection).items()},
@@ -180,7 +180,7 @@ def settings(
 
 
 def selection_of(settings: Mapping[str, Any]) -> Selection:
-    """Which frames a job takes, from its settings in the manifest."""
+    """Restore a job's selection from its settings in the manifest."""
     names = {field.name: field.name.replace("_", " ") for field in fields(Selection)}
     return Selection(**{name: settings[told] for name, told in names.items() if told in settings})
 

@@ -1,7 +1,7 @@
-"""`join`: write the segments into one file, with the writer that also writes a film in one go.
+"""`join`: writes the segments into one file, with the writer that also writes a film in one go.
 
-MP4 and MOV of x265 and SVT-AV1 lack a table, ``sdtp``, that repeats which frames no other refers to: PyAV cannot set
-that flag of a packet. The frames say so themselves.
+MP4 and MOV of x265 and SVT-AV1 lack the table ``sdtp``, which lists frames that no other refers to: PyAV cannot set
+that flag of a packet. The frames themselves contain it.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ Drop = Callable[[str, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the parts of a film have to have in common.
+    """What all parts of a film must have in common.
 
     Attributes:
-        output: The name of the file that they become.
+        output: Name of the file that they are joined into.
         codec: The encoder's name.
         data: The encoder's extradata.
     """
@@ -50,7 +50,7 @@ class Header:
     data: bytes
 
     def check(self, part: Part) -> None:
-        """Raise OutputError unless a part has it, too."""
+        """Raise OutputError if a part differs."""
         if part.codec != self.codec or not _alike(bytes.fromhex(part.header), self.data, part.codec):
             raise OutputError(
                 f"{self.output}: the encoder of segment {part.number} was not the same one as here: expected one "
@@ -60,17 +60,17 @@ class Header:
 
 
 def header(film: Film, output: Path, target: Target, drop: Drop) -> Header:
-    """What the file will have, before there is any part; whatever it cannot hold is said.
+    """Return the header of the file before any part is made, and report everything that the file cannot store.
 
     Args:
-        film: Which.
-        output: The file.
-        target: What becomes of the film's frames in the parts.
+        film: The film.
+        output: The file to write.
+        target: Size of the enlarged frames.
         drop: As for `join`.
 
     Raises:
         UsageError: the encoder does not know an option or a value.
-        OutputError: the file cannot hold what it should.
+        OutputError: the file cannot store what it should.
     """
     with ExitStack() as cleanup:
         copied = Copied(film)
@@ -96,21 +96,21 @@ def join(
     """Write the file.
 
     Args:
-        film: What the parts are of.
-        parts: Of all segments, in order.
-        folder: Where their packets lie.
-        output: The file.
-        target: What has become of the film's frames in the parts.
+        film: The film of the parts.
+        parts: Parts of all segments, in order.
+        folder: Folder of the parts.
+        output: The file to write.
+        target: Size of the enlarged frames.
         overwrite: Replace an existing file.
-        drop: Called with what does not cross over, and why; may raise.
-        before_placed: Called with the whole file, what was written, and in how many places the input is damaged,
+        drop: Called with what is not copied, and why; may raise.
+        before_placed: Called with the complete file, what was written, and the number of damaged places of the input,
             before the file gets its name.
 
     Returns:
-        What was written, and in how many places the input is damaged.
+        What was written, and the number of damaged places of the input.
 
     Raises:
-        OutputError: a part is damaged or of another encoder; the file cannot be written.
+        OutputError: a part is damaged, or from another encoder; the file cannot be written.
     """
     with ExitStack() as cleanup:
         copied = Copied(film)
@@ -141,13 +141,13 @@ def join(
 
 
 class PartsWriter(Writer):
-    """Writes what encoders have left in parts; its own encoder only makes the header.
+    """Writes the packets of parts; its own encoder only makes the header.
 
     Args:
-        file: What to write to.
-        film: What the parts are of.
-        copied: Where everything else comes from.
-        name: Of the output.
+        file: File to write to.
+        film: The film of the parts.
+        copied: Source of everything else.
+        name: Name of the output.
         drop: As for `join`.
     """
 
@@ -167,23 +167,23 @@ class PartsWriter(Writer):
 
 
 def _alike(one: bytes, other: bytes, codec: str) -> bool:
-    """Whether two headers say the same; x265 also writes down how many threads it has."""
+    """Whether two headers are equivalent; x265 also stores its number of threads in them."""
     if one == other:
         return True
     return codec == "libx265" and _without_notes(one) == _without_notes(other)
 
 
 def _without_notes(header: bytes) -> list[bytes]:
-    """The NAL units of a header of HEVC but those of type 39 (ITU-T H.265, table 7-1: prefix SEI)."""
+    """Return the NAL units of an HEVC header except those of type 39 (ITU-T H.265, table 7-1: prefix SEI)."""
     units = header.replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1")
     return [unit for unit in units if unit and unit[0] >> 1 & 0x3F != 39]
 
 
 def timed(parts: Sequence[Part], folder: Path) -> Iterator[Packet[Any]]:
-    """The packets of all parts in decoding order, with decoding times that rise over the seams.
+    """Yield the packets of all parts in decoding order, with decoding times that increase across the seams.
 
-    The n-th packet is decoded when the frame is shown that comes as many places before the n-th as any packet has to
-    come before its own.
+    The decoding time of packet n is the presentation time of frame n − d in display order, where d is the largest
+    `_delay` of the parts.
     """
     times = [pts for part in parts for pts in sorted(row[0] for row in part.packets)]
     delay = max((_delay(part) for part in parts), default=0)
@@ -196,7 +196,7 @@ def timed(parts: Sequence[Part], folder: Path) -> Iterator[Packet[Any]]:
 
 
 def _delay(part: Part) -> int:
-    """How many frames later than it is decoded a frame is shown, at most."""
+    """Largest number of places by which a frame comes later in decoding order than in display order."""
     places = {pts: place for place, pts in enumerate(sorted(row[0] for row in part.packets))}
     return max((count - places[row[0]] for count, row in enumerate(part.packets)), default=0)
 
@@ -204,6 +204,6 @@ def _delay(part: Part) -> int:
 def _decoding_time(times: Sequence[int], count: int, delay: int) -> int:
     if count >= delay:
         return times[count - delay]
-    if delay < len(times):  # before the first frame is shown, at the pace of the first frames
+    if delay < len(times):  # before the first frame is shown, at the rate of the first frames
         return times[count] - (times[delay] - times[0])
     return times[0] - (delay - count)

@@ -1,4 +1,4 @@
-"""`Job`: the parts of one film while they are made, and whether they fit together."""
+"""`Job`: manages the parts of one film while they are made, and checks that they fit together."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ log = logging.getLogger(__name__)
 
 
 def _fit(one: Seam | None, other: Seam | None) -> bool:
-    """Whether the same frames were decoded at a seam, as far as both sides have seen them.
+    """Whether both sides of a seam decoded the same frames, as far as both have them.
 
-    That of the frame before it shows whether decoding began early enough: the first frame of an open GOP is decoded by
-    itself, and those behind it may need what is before.
+    The frame before the seam shows whether decoding began early enough: the first frame of an open GOP decodes by
+    itself, but later ones may need earlier frames.
     """
     return one is None or other is None or all(a == b for a, b in zip(one, other, strict=True) if None not in (a, b))
 
 
 class Job:
-    """The parts of one film, while they are made.
+    """Manages the parts of one film while they are made.
 
     Attributes:
-        kept: Numbers of those that were there before.
-        unread: Numbers of those whose part of the input could not be read, twice.
+        kept: Numbers of the parts that an earlier call has made.
+        unread: Numbers of the parts for which reading the input failed twice.
     """
 
     def __init__(
@@ -67,31 +67,31 @@ class Job:
         self._segments = film.plan.segments
         self._expected = sum(segment.frames for segment in self._segments)
         self._parts: dict[int, Part] = {}
-        self._replaced: dict[int, Part] = {}  # those that are made again
-        self._again: set[int] = set()  # numbers of those that were made again, or will be, for they did not fit
+        self._replaced: dict[int, Part] = {}  # parts that are being made again
+        self._again: set[int] = set()  # numbers of parts that were or will be made again because they did not fit
         self._waiting: deque[Segment] = deque()
         self._running: dict[int, Step] = {}
-        self._done = Written()  # of all parts
+        self._done = Written()  # sum of all parts
         self._kept_frames = 0
         self._reached = 0.0  # seconds of the output
-        self._drop = cache(partial(drop, self._name, strict=film.strict))  # says everything once
+        self._drop = cache(partial(drop, self._name, strict=film.strict))  # reports each loss once
         self._task = Task(film, self._waiting, upscaler, folder.path, self._step)
         self.kept: frozenset[int] = frozenset()
         self.unread: list[int] = []
 
     def finish(self, output: Path, target: Target, *, overwrite: bool) -> tuple[Written, int, list[Part]]:
-        """Make the parts that are missing, and the file.
+        """Make the missing parts, and the file.
 
         Returns:
-            What was written, in how many places the input is damaged, and the parts.
+            What was written, the number of damaged places of the input, and the parts.
 
         Raises:
-            VsrError: as of `upscale_segments`.
+            VsrError: as for `upscale_segments`.
         """
 
         def before_placed(file: Path, written: Written, damaged: int) -> None:
             check_unchanged(self._film, every_image=True)
-            if not self.unread:  # else it is not what it will be
+            if not self.unread:  # otherwise, the file is not final
                 self._folder.note_result(file, Result(self._film.job, self._film.strict, written, damaged, parts))
 
         with self._telling_of_changes():
@@ -115,7 +115,7 @@ class Job:
 
     @contextmanager
     def _telling_of_changes(self) -> Iterator[None]:
-        """Where the input cannot be read as before, say that it has changed, if that is why."""
+        """If reading the input fails because it has changed, raise an error that says so."""
         try:
             yield
         except InputError:
@@ -123,10 +123,10 @@ class Job:
             raise
 
     def _find(self, wanted: Header) -> None:
-        """See what is there, and what has to be made.
+        """Find the existing parts, and the segments that are still to be made.
 
         Raises:
-            OutputError: a part is of another encoder; with ``strict``, one lacks something.
+            OutputError: a part is from another encoder; with ``strict``, a part lacks something.
         """
         damage = Damage(self._name, strict=False)
         for number, part in self._folder.kept(self._segments).items():
@@ -148,11 +148,11 @@ class Job:
             self._examine(number)
 
     def _make(self, wanted: Header) -> None:
-        """Make the parts that are missing, and those that turn out not to fit.
+        """Make the missing parts, and again those that do not fit.
 
         Raises:
             InputError: two segments do not fit together, though both were made twice.
-            OutputError: a part is of another encoder.
+            OutputError: a part is from another encoder.
         """
         if not self._waiting:
             return
@@ -162,7 +162,7 @@ class Job:
                 try:
                     wanted.check(part)
                 except OutputError:
-                    remove_part(place(self._folder.path, part))  # else it would be there the next time
+                    remove_part(place(self._folder.path, part))  # otherwise, the next call would find it
                     raise
                 for what, why in part.dropped:
                     self._drop(what, why)
@@ -177,7 +177,7 @@ class Job:
                     self._examine(part.number)
 
     def _keep(self, part: Part) -> None:
-        """Count a part that is there, and remove the one that it replaces."""
+        """Count an existing part, and remove the one that it replaces."""
         self._running.pop(part.number, None)
         self._parts[part.number] = part
         self._done.frames += part.frames
@@ -186,7 +186,7 @@ class Job:
             remove_part(place(self._folder.path, other))
 
     def _replace(self, number: int) -> None:
-        """Count a part no more, which is made again; it stays until the new one is there."""
+        """Stop counting a part that is made again; its file stays until the new one exists."""
         part = self._replaced[number] = self._parts.pop(number)
         self._done.frames -= part.frames
         self._done.size -= part.size
@@ -195,16 +195,16 @@ class Job:
             self._kept_frames -= part.frames
 
     def _examine(self, number: int) -> None:
-        """Let a part be made again, from the beginning of the film, if it does not fit to those beside it.
+        """Have a part made again, decoded from the beginning of the film, if it does not fit its neighbors.
 
-        That is one without a frame, or behind which nothing was read though there is more, unless it is known why; and
-        both sides of a seam where they have not seen the same frames, as soon as both are there. Each is made again
-        once; if the input is damaged, that is all: what a decoder makes up is not the same twice.
+        A part does not fit if it has no frame, or if no frame was read after it though there should be one, unless
+        reading failed; nor do two neighbors that decoded different frames at their seam. Each part is made again once.
+        In damaged input, parts may still differ then: what a decoder conceals is not the same twice.
 
         Raises:
-            InputError: it is not damaged, and they do not fit, though both were made twice.
+            InputError: the parts do not fit, though both were made twice and are not damaged.
         """
-        if (part := self._parts.get(number)) is None:  # it is made again already
+        if (part := self._parts.get(number)) is None:  # it is already being made again
             return
         last = number == len(self._segments) - 1
         wrong: set[int] = set()
@@ -237,14 +237,14 @@ class Job:
 
     @contextmanager
     def leaving(self, output: Path, *, fresh: bool) -> Iterator[None]:
-        """Where it fails, say that what is done is kept, unless it can only begin anew.
+        """If the job fails, log that finished segments are kept, unless it can only start over.
 
-        Nothing is left where nothing is done, or all of it.
+        The parts are removed if there are none that are finished, or if the file is complete.
         """
         try:
             yield
         except BaseException as error:
-            with suppress(OutputError):  # of a folder that cannot be read now, all is kept
+            with suppress(OutputError):  # a folder that cannot be read now is kept
                 done, count = self._folder.done()
                 anew = isinstance(error, VsrError) and error.use.get("fresh")
                 if not done or self._folder.result(output) is not None:
@@ -257,7 +257,7 @@ class Job:
             raise
 
     def keep_read(self, output: Path) -> None:
-        """Keep the parts of all that could be read, where something could not, and say so."""
+        """Keep the parts whose input could be read, and log that others are missing."""
         for number in self.unread:
             remove_part(place(self._folder.path, self._parts[number]))
         several = "s" * (len(self.unread) > 1)

@@ -1,7 +1,7 @@
-"""The folder ``OUTPUT.parts`` and its manifest: what its parts belong to.
+"""The folder ``OUTPUT.parts`` and its manifest, which identifies the job of its parts.
 
-The manifest says what the input was, which settings the parts were made with, and by which versions of what. Parts of
-anything else are never mixed in.
+The manifest states the input, the settings that the parts were made with, and the versions of the software. Parts of
+another job are never mixed in.
 """
 
 from __future__ import annotations
@@ -55,29 +55,29 @@ VERSION = 4
 _MANIFEST = "manifest.json"
 _RESULT = "result.json"
 _LOCK = "lock"
-# Fields of `Execution` that may change between two calls: the parts stay the same.
+# Fields of `Execution` that may change between two calls without changing the parts.
 SAME_RESULT = {"batch", "cache_dir", "reuse", "threads", "tile"}
-# All that is ever written into the folder; nothing else in it is touched.
-_EARLIER = r"\d{5,}\.(json|packets)"  # parts as they were before `VERSION` 4
+# All files that are ever written into the folder; no others in it are changed.
+_EARLIER = r"\d{5,}\.(json|packets)"  # parts before `VERSION` 4
 _OURS = re.compile(rf"lock|(manifest|result)\.json|{NAME.pattern}|{_EARLIER}|\.\S+\.[0-9a-f]{{8}}\.tmp")
-_UNFINISHED = re.compile(r"\.\S+\.tmp")  # what a process was killed at
+_UNFINISHED = re.compile(r"\.\S+\.tmp")  # left by a killed process
 _LIBRARIES = ("libavcodec", "libavformat", "libavfilter", "libavutil", "libswscale")
 
 
 def parts_folder(output: Path) -> Path:
-    """Where the parts of an output lie."""
+    """The folder for the parts of an output."""
     return output.with_name(f"{output.name}.parts")
 
 
 def versions(backend: str) -> dict[str, str]:
-    """Of what decodes, enlarges and encodes, with a backend of this name."""
+    """Versions of all software that decodes, enlarges and encodes, with a backend of this name."""
     libraries = {name: ".".join(map(str, av.library_versions[name])) for name in _LIBRARIES}
-    # PyAV's wheel has x264, x265 and SVT-AV1 in it.
+    # PyAV's wheel contains x264, x265 and SVT-AV1.
     return {"vsr_plugin": version("vsr-plugin"), "PyAV": av.__version__, **libraries, **backends.versions(backend)}
 
 
 def network(upscaler: Upscaler, target: Target) -> dict[str, Any]:
-    """What tells a network from another, what becomes of frames, and where it runs in other numbers."""
+    """Settings that identify the network, the size of its output, and how it is run, where that changes results."""
     *_, execution = upscaler.recipe
     asked = {name.replace("_", " "): value for name, value in asdict(execution).items() if name not in SAME_RESULT}
     return {
@@ -96,23 +96,23 @@ def network(upscaler: Upscaler, target: Target) -> dict[str, Any]:
 
 
 def jobs_of(file: Path, folder: Path) -> list[PartsFolder]:
-    """What interrupted jobs have left of a film in a folder, whether it had another path or has changed since."""
+    """Find what interrupted jobs of a film have left in a folder, even if it had another path or has changed since."""
     film, path = identity(str(file)), str(file.absolute())
     found = {}
     for place in sorted(folder.glob("*.parts")):
         try:
             found[place] = read_manifest(place)
-        except OutputError as error:  # it may be of another film
+        except OutputError as error:  # it may belong to another film
             log.warning("%s", error)
     ours = [place for place, there in found.items() if there and (there["film"] == path or there["input"] == film)]
     return [PartsFolder(place.with_suffix("")) for place in ours]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder of parts; empty if there is none that can be understood.
+    """Read the manifest of a folder of parts; empty if there is no valid one.
 
     Raises:
-        OutputError: it cannot be told, for the disk does not answer.
+        OutputError: the manifest exists but cannot be read.
     """
     try:
         found = json.loads(read_text(folder / _MANIFEST))
@@ -123,21 +123,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def model_of(output: Path) -> str | None:
-    """The model that the parts of an output were made with; None if there are none."""
+    """Name of the model that the parts of an output were made with; None if there are none."""
     found = read_manifest(parts_folder(output)).get("settings", {}).get("model")
     return found if isinstance(found, str) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the parts of a film have become.
+    """The file that the parts of a film were joined into.
 
     Attributes:
         job: As in `Film`.
         strict: ″
-        written: The file.
-        damaged: Places in which the input lacks something or does not decode cleanly.
-        parts: Of all segments, in order, without their packets.
+        written: What was written.
+        damaged: Number of places where the input lacks something or does not decode cleanly.
+        parts: Parts of all segments, in order, without their packets.
     """
 
     job: str
@@ -148,21 +148,21 @@ class Result:
 
 
 def is_finished(output: Path) -> bool:
-    """Whether a file is complete, but the process was killed before it could report that and remove the segments."""
+    """Whether a file is complete, but its process was killed before it could report that and remove the segments."""
     return PartsFolder(output).result(output) is not None
 
 
 def remove_finished(output: Path) -> None:
     """Remove the segments of a complete file whose process was killed before it could."""
     folder = PartsFolder(output)
-    remove_stale(output.parent)  # where it grew before it got its name, and what was put away
+    remove_stale(output.parent)  # of killed processes: unfinished files, and removed parts
     if folder.result(output) is not None or folder.is_empty():
-        with suppress(OutputError):  # it is in use: it will be removed
+        with suppress(OutputError):  # in use: another process will remove it
             folder.remove()
 
 
 def contents(belongs: Mapping[str, Mapping[str, Any]], plan: Plan) -> dict[str, Any]:
-    """What a manifest says: ``input``, ``settings`` and ``versions`` that parts belong to, and where a film is cut."""
+    """Contents of a manifest: ``input``, ``settings`` and ``versions`` of the parts, and where the film is cut."""
     rows = [asdict(segment) for segment in plan.segments]
     said = {"version": VERSION, **belongs, "time_base": str(plan.time_base), "segments": rows}
     found: dict[str, Any] = json.loads(json.dumps(said, default=str))
@@ -170,19 +170,19 @@ def contents(belongs: Mapping[str, Mapping[str, Any]], plan: Plan) -> dict[str, 
 
 
 def job_of(manifest: Mapping[str, Any]) -> str:
-    """What parts belong to, as a checksum."""
+    """Checksum of a manifest, which identifies the job of its parts."""
     return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:16]
 
 
 class PartsFolder:
-    """The parts of one output, held by one process at a time.
+    """The folder with the parts of one output, locked by one process at a time.
 
     Args:
-        output: The file that they become.
+        output: The file that they are joined into.
 
     Attributes:
         path: The folder.
-        job: Of its parts, as in `Film`, once it is open.
+        job: Job of its parts, as in `Film`; empty before `open`.
     """
 
     def __init__(self, output: Path) -> None:
@@ -192,16 +192,16 @@ class PartsFolder:
         self._manifest = self.path / _MANIFEST
 
     def open(self, film: str, manifest: Mapping[str, Any], *, fresh: bool) -> Self:
-        """Take the folder, which is made if it is not there.
+        """Lock the folder, and create it if it does not exist.
 
         Args:
-            film: Its path; it may be elsewhere later.
-            manifest: What its parts have to belong to, as of `contents`.
-            fresh: Remove all that is there.
+            film: Path of the film, which may change later.
+            manifest: Manifest that its parts must match, from `contents`.
+            fresh: Remove existing parts.
 
         Raises:
-            OutputError: another process has it; it cannot be written; its parts belong to something else, or it is
-                somebody else's folder.
+            OutputError: another process has locked it; it cannot be written; its parts belong to another job; or it is
+                not a folder of parts.
         """
         try:
             self._claim()
@@ -223,15 +223,15 @@ class PartsFolder:
         return self
 
     def close(self) -> None:
-        """Let go of the folder; harmless when called again."""
+        """Unlock the folder; may be called again."""
         with suppress(OSError):
             self._lock.release()
 
     def kept(self, segments: Iterable[Segment]) -> dict[int, Part]:
-        """The parts of segments that are there, and are what was written; of others, nothing is left.
+        """Return the existing, undamaged parts of segments; other parts are removed.
 
         Raises:
-            OutputError: one cannot be read, which does not mean that it is damaged; or it cannot be removed.
+            OutputError: a part cannot be read, which does not mean that it is damaged; or it cannot be removed.
         """
         there = find_parts(self.path)
         found: dict[int, Part] = {}
@@ -250,25 +250,25 @@ class PartsFolder:
     def remove(self) -> str | None:
         """Remove the parts, and the folder if nothing else is in it.
 
-        Interrupted, `result` still knows the file, or the folder is gone.
+        If this is interrupted, `result` still recognizes the file, or the folder is gone.
 
         Returns:
-            Why the folder is still there, in words; None if it is gone.
+            Why the folder still exists; None if it is gone.
 
         Raises:
-            OutputError: another process has it.
+            OutputError: another process has locked it.
         """
-        if self.path.is_symlink():  # none that this program has made
+        if self.path.is_symlink():  # not made by this program
             return os.strerror(errno.ENOTDIR)
         try:
             acquire(self._lock)
         except filelock.Timeout as error:
             raise OutputError(f"{self.path} is in use: another process makes the file") from error
-        except OSError as error:  # it cannot be written
+        except OSError as error:  # not writable
             return error.strerror
         try:
             self._empty(but=_RESULT)
-            if os.name == "nt":  # where no folder with an open file can be renamed
+            if os.name == "nt":  # a folder with an open file cannot be renamed there
                 self._lock.release(force=True)
             if all(_OURS.fullmatch(file.name) for file in self.path.iterdir()):
                 put_away(self.path, self._lock)
@@ -283,17 +283,17 @@ class PartsFolder:
         return None
 
     def is_empty(self) -> bool:
-        """Whether the folder is there, and nothing is in it: its removal was interrupted, or it has just been made."""
+        """Whether the folder exists and is empty: its removal was interrupted, or it has just been created."""
         try:
             return all(file.name == _LOCK for file in self.path.iterdir())
         except OSError:
             return False
 
     def done(self) -> tuple[list[Segment], int]:
-        """The segments that need not be made again, and how many there will be.
+        """Return the segments that need not be made again, and the total number of segments.
 
         Raises:
-            OutputError: it cannot be told, for the disk does not answer.
+            OutputError: the folder exists but cannot be read.
         """
         manifest = read_manifest(self.path)
         if manifest.get("version") != VERSION:
@@ -309,10 +309,10 @@ class PartsFolder:
         return list(filter(is_done, segments)), len(segments)
 
     def note_result(self, file: Path, result: Result) -> None:
-        """Write down which file the parts have become, before it gets its name.
+        """Store which file the parts were joined into, before it gets its name.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: this cannot be written.
         """
         with writing_to(self.path):
             status = file.stat()
@@ -321,7 +321,7 @@ class PartsFolder:
         write_atomically(self.path / _RESULT, json.dumps(said).encode())
 
     def result(self, output: Path) -> Result | None:
-        """What the parts have become, if that is this very file: a process was killed before it could remove them."""
+        """Return the stored result if ``output`` is that file: its process was killed before it removed the parts."""
         try:
             said = json.loads((self.path / _RESULT).read_text(encoding="utf-8"))
             status = output.stat()
@@ -344,17 +344,17 @@ class PartsFolder:
                     raise OutputError(f"{self.path} is in the way: it holds {file.name}, which is none of the parts")
 
     def _empty(self, names: re.Pattern[str] = _OURS, *, but: str = "") -> None:
-        """Remove all parts, or what has one of these names; not a file that is called ``but``.
+        """Remove all our files that match ``names``, except the file ``but``.
 
-        What is said of all parts goes last: where that is interrupted, nothing looks damaged.
+        Manifest and result are removed last: if this is interrupted, nothing looks damaged.
         """
         ours = [file for file in self.path.iterdir() if file.name != _LOCK and _OURS.fullmatch(file.name)]
         for file in sorted(ours, key=lambda file: (file.name == _RESULT, file.name == _MANIFEST)):
             if names.fullmatch(file.name) and file.name != but:
-                file.unlink(missing_ok=True)  # it may have been finished meanwhile
+                file.unlink(missing_ok=True)  # it may have been renamed meanwhile
 
     def _compare(self, now: Mapping[str, Any]) -> None:
-        """Raise OutputError unless the manifest that is there is the one that would be written now."""
+        """Raise OutputError unless the existing manifest equals the one that would be written now."""
         there = read_manifest(self.path)
         if not there and not self._manifest.exists():
             self._empty()
@@ -377,7 +377,7 @@ class PartsFolder:
 
 
 def _said(key: str, value: object) -> str:
-    """A value of a manifest in words."""
+    """Format a value of a manifest for messages."""
     if key == "mtime_ns" and isinstance(value, int):
         return f"{datetime.fromtimestamp(value // 10**9)}.{value % 10**9 // 10**6:03}"
     return "not set" if value is None else str(value)

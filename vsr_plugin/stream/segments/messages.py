@@ -1,4 +1,4 @@
-"""What goes to and fro between a job and its workers."""
+"""Messages between a job and its workers."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Given:
     """What a worker needs for the network.
 
     Attributes:
-        network: Where Ray keeps what `Upscaler.from_module` takes, in a list, so that it is not read before its time.
-        backend: Its name.
-        versions: That the worker must have.
+        network: Ray's reference to the arguments of `Upscaler.from_module`, in a list, so that Ray does not resolve it.
+        backend: Name of the backend.
+        versions: Versions that the worker must have.
     """
 
     network: list[Any]
@@ -35,12 +35,12 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A sign of life of a worker: while it works, it is another one each time.
+    """A sign of life of a worker, which changes each time while it works.
 
     Attributes:
-        step: How far the part is that it makes, if it has begun one.
-        packets: How many it has read.
-        slowest: The longest that it has needed for a frame, in seconds; 0 before the first.
+        step: Progress of its current part, if it has begun one.
+        packets: Number of packets that it has read.
+        slowest: Longest time that it has needed for a frame, in seconds; 0 before the first.
     """
 
     step: Step | None
@@ -50,12 +50,12 @@ class Sign:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What a worker sends.
+    """A part that a worker has made.
 
     Attributes:
-        part: What is known of the part.
-        payload: Its packets; None where they are in the folder that all share.
-        said: (level, line) of what was logged.
+        part: Properties of the part.
+        payload: Its packets; None if they are in the shared folder.
+        said: (level, line) of the lines that the worker logged.
     """
 
     part: Part
@@ -68,8 +68,8 @@ class Failed:
     """Why a worker has not made a part.
 
     Attributes:
-        error: What went wrong.
-        lasting: Whether it would go wrong again.
+        error: The error.
+        lasting: Whether the same would fail again.
     """
 
     error: VsrError
@@ -77,7 +77,7 @@ class Failed:
 
 
 def is_lasting(error: VsrError) -> bool:
-    """Whether the same would fail again: an argument is wrong, or another would help; or a disk is full or closed."""
+    """Whether it would fail again: an argument is wrong, or another would help; or a disk is full or not writable."""
     cause = error.__cause__
     full = isinstance(cause, OSError) and cause.errno in _CLOSED
     return isinstance(error, _LASTING) or bool(error.use) or full

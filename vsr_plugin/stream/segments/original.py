@@ -1,4 +1,4 @@
-"""Whether an input is still what it was when the film was planned: no part of another film is kept."""
+"""Checks that an input has not changed since the film was planned, so that no part of another film is kept."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
     from . import Film
 
-_EDGE = 1 << 20  # bytes at either end of the input that are looked at
+_EDGE = 1 << 20  # bytes at either end of the input that are checked
 
 
 def identity(path: str) -> dict[str, Any]:
-    """What tells an input from another: size, time of the last change, checksum of its first and last megabyte.
+    """Identify an input: size, time of the last change, checksum of its first and last megabyte.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the input cannot be read.
     """
     sequence = ImageSequence.find(path)
     files = [Path(path)] if sequence is None else [Path(path).with_name(sequence.name(n)) for n in sequence.numbers]
@@ -33,9 +33,9 @@ def identity(path: str) -> dict[str, Any]:
 
 
 def check_unchanged(film: Film, *, every_image: bool = False) -> None:
-    """Raise InputError unless the input is what it was when the film was planned; what was sent cannot change.
+    """Raise InputError if the input has changed since the film was planned; input that is sent is not checked.
 
-    ``every_image`` looks at an image sequence, too, all of it: that is too much to be done for each segment.
+    ``every_image`` also checks all files of an image sequence, which takes too long to do for each segment.
     """
     if isinstance(film.path, Remote) or not (every_image or Path(film.path).is_file()):
         return
@@ -44,7 +44,7 @@ def check_unchanged(film: Film, *, every_image: bool = False) -> None:
 
 
 def _edges(files: Sequence[Path], *, contents: bool) -> dict[str, Any]:
-    """Size and time of files, and a checksum: of the ends of their contents, or of each one's name, size and time."""
+    """Size and time of files, and a checksum: of both ends of their contents, or of each one's name, size and time."""
     checksum = hashlib.sha256()
     size, changed = 0, 0
     for file in files:

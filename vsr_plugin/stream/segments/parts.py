@@ -1,10 +1,9 @@
-"""A part: the encoded packets of one segment, and what is known of them, in one file.
+"""A part: the encoded packets of one segment, and their properties, in one file.
 
-``00007-TOKEN.part`` has the packets one after the other; then, as JSON, what is known of them, such as their times in
-the time base of the source, which no container holds as they are: NUT has no durations, Matroska has milliseconds; then
-the length of that, and its checksum. It is written under a temporary name, and one rename decides that it is there. The
-token is another one each time: who makes the same part a second time, such as a worker that outlives its command,
-replaces nothing.
+``00007-TOKEN.part`` contains the packets, one after the other; then their properties as JSON; then the length of that,
+and its checksum. The properties include the times in the time base of the source, which no container stores exactly:
+NUT has no durations, and Matroska has milliseconds. A part is written under a temporary name, and then renamed. The
+token is random: a process that makes the same part again, such as a worker that outlives its command, replaces nothing.
 """
 
 from __future__ import annotations
@@ -33,33 +32,33 @@ NOT_THERE = (FileNotFoundError, NotADirectoryError)
 NAME = re.compile(r"(\d{5,})-[0-9a-f]{8}\.part")
 _LENGTH, _DIGEST = 8, 32  # bytes at the end of a file
 _PIECE = 1 << 20  # bytes that are read at a time
-# Checksums of the frames before and behind a seam, as they were decoded; the former is None if decoding began there.
+# Checksums of the decoded frames before and after a seam; the former is None if decoding began there.
 Seam = tuple[str | None, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What is known of an encoded segment.
+    """Properties of an encoded segment.
 
     Attributes:
-        number: Of the segment.
+        number: Number of the segment.
         job: As in `Film`.
-        frames: How many it has.
-        damaged: Places in the input that did not decode.
-        told: What was said of some of them.
+        frames: Number of frames.
+        damaged: Number of places in the input that did not decode.
+        told: Descriptions of some of them.
         dropped: What of its frames is lost, and why.
-        unread: Whether an error ended the reading of the input; it may pass.
-        first: The seam that it begins with; None if there is no frame.
-        beyond: The seam behind its last frame; None at the end of the film.
+        unread: Whether an error ended the reading of the input; the next try may succeed.
+        first: The seam before its first frame; None if there is no frame.
+        beyond: The seam after its last frame; None at the end of the film.
         codec: The encoder's name.
         header: The encoder's extradata in hexadecimal.
         size: Bytes of all packets.
-        sha256: Of them.
+        sha256: Checksum of all packets.
         packets: (pts, duration, bytes, whether it is a key frame) of each, in decoding order, in ticks of the output.
-        seconds: That it took.
-        reused: How many frames' work of the networks was not done, for nothing had changed; where several segments are
-            made in one go, that of the frames read ahead counts for the one before.
-        token: What tells it from others of the same segment.
+        seconds: Time that it took, in seconds.
+        reused: The networks' work that was skipped because nothing had changed, in frames; if several segments are made
+            in one go, frames that are read ahead count for the previous one.
+        token: Distinguishes it from other parts of the same segment.
     """
 
     number: int
@@ -82,15 +81,15 @@ class Part:
 
 
 def place(folder: Path, part: Part) -> Path:
-    """Where a part lies."""
+    """The path of a part."""
     return folder / f"{part.number:05}-{part.token}.part"
 
 
 def find_parts(folder: Path) -> dict[int, list[Path]]:
-    """The files of all parts in a folder, whole or not, by the number of their segment; none if it is not there.
+    """Find the files of all parts in a folder, complete or not, by number of the segment; none without a folder.
 
     Raises:
-        OutputError: it cannot be told, for the disk does not answer.
+        OutputError: the folder exists but cannot be read.
     """
     found: dict[int, list[Path]] = {}
     with suppress(*NOT_THERE), reading(folder):
@@ -101,10 +100,10 @@ def find_parts(folder: Path) -> dict[int, list[Path]]:
 
 
 def read_part(file: Path) -> Part | None:
-    """What is known of a part, from its file; None if that is not whole.
+    """Read the properties of a part from its file; None if that is incomplete.
 
     Raises:
-        OutputError: it cannot be told, for the disk does not answer.
+        OutputError: the file exists but cannot be read.
     """
     try:
         with reading(file), file.open("rb") as opened:
@@ -127,10 +126,10 @@ def read_part(file: Path) -> Part | None:
 
 
 def part_of(found: dict[str, Any]) -> Part:
-    """A part as JSON has it.
+    """Convert a part from JSON.
 
     Raises:
-        TypeError, KeyError: it is none.
+        TypeError, KeyError: it is not a part.
     """
     pairs = {name: [tuple(row) for row in found[name]] for name in ("packets", "dropped")}
     seams = {name: found[name] and tuple(found[name]) for name in ("first", "beyond")}
@@ -138,20 +137,20 @@ def part_of(found: dict[str, Any]) -> Part:
 
 
 def remove_part(file: Path) -> None:
-    """Forget a part; harmless where there is none.
+    """Remove the file of a part, if it exists.
 
     Raises:
-        OutputError: it cannot be removed.
+        OutputError: the file cannot be removed.
     """
     with writing_to(file.parent):
         file.unlink(missing_ok=True)
 
 
 def is_whole(folder: Path, part: Part) -> bool:
-    """Whether a part's packets are what was written.
+    """Whether a part's packets match their checksum.
 
     Raises:
-        OutputError: it cannot be told, for the disk does not answer.
+        OutputError: the file exists but cannot be read.
     """
     file = place(folder, part)
     checksum, left = hashlib.sha256(), part.size
@@ -166,10 +165,10 @@ def is_whole(folder: Path, part: Part) -> bool:
 
 
 def packets(folder: Path, part: Part) -> Iterator[Packet[Any]]:
-    """The packets of a part in decoding order, without decoding times.
+    """Yield the packets of a part in decoding order, without decoding times.
 
     Raises:
-        OutputError: they are not what was written.
+        OutputError: the packets cannot be read, or do not match their checksum.
     """
     file, checksum = place(folder, part), hashlib.sha256()
     try:
@@ -191,11 +190,11 @@ class OpenPart:
     """A part that is being made.
 
     Args:
-        number: Of the segment.
-        file: Open for its packets.
+        number: Number of the segment.
+        file: File for its packets, opened for writing.
 
     Attributes:
-        size: Bytes so far.
+        size: Bytes of packets so far.
     """
 
     def __init__(self, number: int, file: BinaryIO) -> None:
@@ -206,7 +205,7 @@ class OpenPart:
         self._packets: list[tuple[int, int, int, int]] = []
 
     def close(self) -> None:
-        """Nothing of it is left unless it is finished; harmless when called again."""
+        """Discard the part unless it is finished; may be called again."""
 
     def add(self, packet: Packet[Any]) -> None:
         """Append a packet of the encoder, with its times in ticks of the output."""
@@ -217,21 +216,21 @@ class OpenPart:
         self._packets.append((packet.pts or 0, packet.duration or 0, len(data), int(packet.is_keyframe)))
 
     def finish(self, **known: Any) -> Part:
-        """What is known of it, when it is whole."""
+        """Return the properties of the complete part."""
         return Part(
             number=self.number, size=self.size, sha256=self._checksum.hexdigest(), packets=self._packets, **known
         )
 
 
 class PartFile(OpenPart):
-    """A part that is being written; it is there when `finish` returns, or not at all.
+    """A part that is being written; its file exists only after `finish`.
 
     Args:
-        folder: Of the parts.
-        number: Of the segment.
+        folder: Folder of the parts.
+        number: Number of the segment.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the part cannot be written.
     """
 
     def __init__(self, folder: Path, number: int) -> None:
@@ -241,19 +240,19 @@ class PartFile(OpenPart):
             super().__init__(number, self._temporary.open("wb"))
 
     def close(self) -> None:
-        """Remove what is not finished; harmless when called again."""
+        """Remove the file unless it is finished; may be called again."""
         with suppress(OSError):
             self._file.close()
         with suppress(OSError):
             self._temporary.unlink(missing_ok=True)
 
     def add(self, packet: Packet[Any]) -> None:
-        """As `OpenPart.add`."""
+        """See `OpenPart.add`."""
         with writing_to(self._folder):
             super().add(packet)
 
     def finish(self, **known: Any) -> Part:
-        """Put the part in its place, and say what is known of it."""
+        """Move the part to its place, and return its properties."""
         part = super().finish(**known)
         with writing_to(self._folder):
             self._file.write(_known(part))
@@ -266,36 +265,36 @@ class PartFile(OpenPart):
 
 
 def store_part(folder: Path, part: Part, data: bytes) -> None:
-    """Keep a part that was made elsewhere.
+    """Store a part that was made elsewhere.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the part cannot be written.
     """
     write_atomically(place(folder, part), data + _known(part))
 
 
 def read_text(file: Path) -> str:
-    """The contents of a file; errors are as in `reading`."""
+    """Read the contents of a file; errors are as in `reading`."""
     with reading(file):
         return file.read_text(encoding="utf-8")
 
 
 @contextmanager
 def reading(file: Path) -> Iterator[None]:
-    """Where a file is there and cannot be read, raise OutputError: that does not mean that it is lost."""
+    """Raise OutputError if a file exists but cannot be read, which does not mean that it is lost."""
     try:
         yield
     except NOT_THERE:
         raise
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:  # none can be there
+        if error.errno == errno.ENAMETOOLONG:  # no such file can exist
             raise FileNotFoundError(*error.args) from error
         raise OutputError(f"Cannot read {file}: {error.strerror}") from error
 
 
 @contextmanager
 def writing_to(folder: Path) -> Iterator[None]:
-    """Where a folder cannot be written to, raise OutputError."""
+    """Raise OutputError if a folder cannot be written to."""
     try:
         yield
     except OutputError:
@@ -305,21 +304,21 @@ def writing_to(folder: Path) -> Iterator[None]:
 
 
 def _known(part: Part) -> bytes:
-    """What a file has behind the packets."""
+    """Return the bytes that follow the packets in a file."""
     known = json.dumps(asdict(part)).encode()
     return known + len(known).to_bytes(_LENGTH) + hashlib.sha256(known).digest()
 
 
 def _temporary(file: Path) -> Path:
-    """A name that no other process takes, on no other machine either."""
+    """Return a name that no other process uses, on any machine."""
     return file.with_name(f".{file.name}.{secrets.token_hex(4)}.tmp")
 
 
 def write_atomically(file: Path, data: bytes) -> None:
-    """Write a file that is there as a whole or not at all, whatever happens.
+    """Write a file completely or not at all, even if interrupted.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     temporary = _temporary(file)
     with writing_to(file.parent):

@@ -1,4 +1,4 @@
-"""`make_plan`: where a film is cut."""
+"""`make_plan`: decides where a film is cut."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 
 def make_plan(path: str, selection: Selection, length: Fraction, *, strict: bool = False) -> Plan:
-    """Read a film once, without decoding more than its first frame, and cut it.
+    """Read a film once, decoding only its first frame, and decide where to cut it.
 
     Args:
-        path: Of a file; what cannot be read twice is not opened here.
-        selection: Which frames, and how they are decoded.
-        length: Of a segment, in seconds, as near as key frames allow.
-        strict: Raise where a packet is damaged.
+        path: Path of a file that can be read twice.
+        selection: Which frames to take, and how to decode them.
+        length: Length of a segment in seconds, as near as key frames allow.
+        strict: Raise if a packet is damaged.
 
     Raises:
-        InputError: no film, or no frame in the part asked for.
-        DamagedInputError: with ``strict``.
+        InputError: the file is not a film, or there is no frame in the selected part.
+        DamagedInputError: with ``strict``, a packet is damaged.
     """
     with closing(Source(path, selection, strict=strict)) as lead:
         first = next(lead)
@@ -85,7 +85,7 @@ def make_plan(path: str, selection: Selection, length: Fraction, *, strict: bool
 
 
 def without_samples(frame: Frame, target: Target | None = None) -> Frame:
-    """A frame as it is, or as what becomes of it, that takes no memory: all its samples are one."""
+    """Return the frame, enlarged if ``target`` is given, without memory for its samples: all are one element."""
     height, width = frame.height, frame.width
     if target is not None:
         height, width = target.height, target.width
@@ -100,14 +100,14 @@ def without_samples(frame: Frame, target: Target | None = None) -> Frame:
 
 @dataclass(slots=True)
 class _Found:
-    """What a scan tells.
+    """Result of a scan.
 
     Attributes:
-        shown: Timestamps of the frames, in the order they are shown.
-        keys: In the order of the file.
+        shown: Timestamps of the frames, in display order.
+        keys: Key frames, in the order of the file.
         jumps: How often the clock jumps.
-        every_stream: Whether the packets of all streams tell that.
-        obstacle: Why the film cannot be cut, in words.
+        every_stream: Whether packets of all streams are needed to find jumps.
+        obstacle: Why the film cannot be cut; None if it can.
     """
 
     shown: list[int] = field(default_factory=list)
@@ -152,14 +152,14 @@ def _scan(path: str, selection: Selection, *, strict: bool, stop: int | None) ->
 
 
 def _cuts(keys: list[KeyFrame], begin: int, end: int, length: Fraction) -> list[int]:
-    """Places in ``keys`` of the first frames of all segments but the first.
+    """Indices in ``keys`` of the first frames of all segments except the first.
 
-    A segment has 3/4 to 3/2 of the length if there are key frames for that, and the last one at least half of it.
+    A segment has 3/4 to 3/2 of the length if the key frames allow it, and the last one at least half of it.
 
-    Of the key frames near to where a segment should end, one that decoding can begin at comes first, and then one at a
-    scene cut. No pixels are compared: encoders begin a GOP at a scene cut, and without one where the longest GOP ends,
-    or, if they are told so, at multiples of that. So a key frame is taken for a scene cut if none is the longest GOP
-    before it.
+    Among the key frames near the intended end of a segment, one at which decoding can begin is preferred, and then one
+    at a scene cut. No pixels are compared: encoders begin a GOP at a scene cut, and otherwise when a GOP reaches the
+    maximum length, or, if set so, at multiples of it. Therefore, a key frame counts as a scene cut if there is none at
+    the distance of the longest GOP before it.
     """
     times = sorted(key.pts for key in keys)
     usual = max((after - before for before, after in pairwise(times)), default=0)
@@ -184,8 +184,8 @@ def _cuts(keys: list[KeyFrame], begin: int, end: int, length: Fraction) -> list[
 def _entry(keys: list[KeyFrame], at: int, *, deinterlace: bool) -> int | None:
     """Where decoding begins for a segment that begins with a key frame; None for the beginning of the file.
 
-    A deinterlacer looks at the frame before. Behind a key frame that needs others, one GOP is enough: by then what was
-    missing at its beginning is referred to no longer.
+    A deinterlacer needs the previous frame. Before a key frame that needs earlier frames, one GOP is enough: after it,
+    nothing refers any more to what was missing at its beginning.
     """
     if keys[at].closed and not deinterlace:
         return keys[at].pts

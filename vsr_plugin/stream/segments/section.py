@@ -1,4 +1,4 @@
-"""`Section`: the frames of consecutive segments. `Copied`: the packets of the other streams, without decoding."""
+"""`Section` reads the frames of consecutive segments; `Copied` the packets of other streams, without decoding."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from . import Film, Segment
     from .parts import Seam
 
-_TOLD = 3  # places of damage in a segment of which it is kept what they are
-_AHEAD = 2  # seconds that the other streams are read ahead: as far as their packets may lie behind those of their time
+_TOLD = 3  # damaged places of a segment whose descriptions are kept
+_AHEAD = 2  # seconds that the other streams are read ahead: in the file, their packets may be this late
 
 
 def digest(frame: Frame) -> str:
-    """A checksum of a frame's samples."""
+    """Return a checksum of a frame's samples."""
     found = hashlib.sha256()
     for plane in frame.planes:
         found.update(plane.contiguous().numpy().tobytes())
@@ -43,19 +43,19 @@ def digest(frame: Frame) -> str:
 
 
 class Section(Iterator[Frame]):
-    """The frames of consecutive segments, as if all before them had been decoded, too.
+    """The frames of consecutive segments, as if all frames before them had been decoded, too.
 
     Args:
-        film: What they are of.
-        segments: One after the other.
+        film: The film.
+        segments: Consecutive segments.
         cancelled: As for `Source`.
 
     Attributes:
-        file: What is read.
-        seams: Timestamp of a seam → what was decoded there. The seam at the end is among them, unless that is the
-            film's.
-        damages: Number of a segment → places in it that do not decode cleanly, so far.
-        told: Number of a segment → what was said of some of them.
+        file: The file that is read.
+        seams: Timestamp of a seam → checksums of the frames decoded there, including the seam at the end, unless that
+            is the end of the film.
+        damages: Number of a segment → number of places so far that do not decode cleanly.
+        told: Number of a segment → descriptions of some of them.
 
     Raises:
         InputError: the input has changed since the film was planned.
@@ -83,7 +83,7 @@ class Section(Iterator[Frame]):
         return next(self._frames)
 
     def close(self) -> None:
-        """Close the file; harmless when called again."""
+        """Close the file; may be called again."""
         self._frames.close()
         self.file.close()
 
@@ -100,7 +100,7 @@ class Section(Iterator[Frame]):
                     thrown.append(decoded)
                     continue
                 frame = decoder.read(decoded)
-                if before is None and len(thrown) == 2:  # a deinterlacer misses something at the first one
+                if before is None and len(thrown) == 2:  # a deinterlacer's first frame lacks its predecessor
                     before = decoder.read(thrown[-1])
                 reached = bisect_right(due, frame.pts)
                 if reached:
@@ -114,10 +114,10 @@ class Section(Iterator[Frame]):
 
 
 class _SegmentDamage(Damage):
-    """Damage within some segments; what the file itself lacks is told when it is read as a whole.
+    """Damage inside some segments; damage of the file itself is reported when it is read as a whole.
 
     Attributes:
-        of_segments: Number of a segment → places in it.
+        of_segments: Number of a segment → number of damaged places in it.
         told: As in `Section`.
     """
 
@@ -130,10 +130,10 @@ class _SegmentDamage(Damage):
         self._firsts = [segment.first for segment in segments]
 
     def add(self, what: str, pts: int | None = None, *, ends: bool = False) -> None:
-        """Count one place, if it is in one of the segments.
+        """Count one damaged place, if it is in one of the segments.
 
         Raises:
-            InputError: the input has changed; that is looked at when the first place in a segment is found.
+            InputError: the input has changed, which is checked at the first damaged place of each segment.
             DamagedInputError: if strict.
         """
         end = self._segments[-1].end
@@ -149,13 +149,13 @@ class _SegmentDamage(Damage):
 
 
 class Copied:
-    """A film whose frames come from parts: its file is read for the packets of the other streams.
+    """Reads the packets of a film's other streams, while its frames come from parts.
 
     Args:
-        film: Which.
+        film: The film.
 
     Attributes:
-        file: What is read.
+        file: The file that is read.
     """
 
     def __init__(self, film: Film) -> None:
@@ -167,12 +167,12 @@ class Copied:
         self._plan = plan
         self._tally: Tally | None = None
         self._rest: Generator[Packet[Any]] | None = None
-        self._shown: list[int] = []  # timestamps of frames that have not been noted, a heap
+        self._shown: list[int] = []  # timestamps of frames that are not counted yet, a heap
         self._reached: int | None = None  # decoding time of the last video packet
         self._ahead = round(_AHEAD / plan.time_base)
 
     def close(self) -> None:
-        """Close the file; harmless when called again."""
+        """Close the file; may be called again."""
         if self._rest is not None:
             self._rest.close()
         if self._tally is not None:
@@ -181,16 +181,16 @@ class Copied:
         self.file.release()
 
     def settle(self) -> None:
-        """Let the film end where the plan says."""
+        """Set the end of the film to that of the plan."""
         timeline, end = self.file.timeline, self._plan.segments[-1].end
         if end is not None and self.file.limit is not None:
             timeline.end = end * self.file.time_base
         timeline.settled = True
 
     def follow(self, packet: Any) -> None:
-        """Read on until the other streams' packets that come before an encoded one, with times of the output, are read.
+        """Read all packets of the other streams that come before an encoded one, which has times of the output.
 
-        Frames are noted meanwhile: what the file says it holds beside them is lost.
+        The frames are counted, to find those that the file states but that are lost.
         """
         if self._tally is None or self._rest is None:
             if self.file.timeline.start is not None:
@@ -208,11 +208,11 @@ class Copied:
         self._note(packet.dts + self._plan.shift)
 
     def _listened(self, packets: Iterator[Packet[Any]]) -> Generator[Packet[Any]]:
-        """The same packets; errors that the demuxer logs meanwhile are damage. Decoders log theirs for the segments."""
+        """Pass packets on, and count errors that the demuxer logs as damage; segments count those of decoders."""
         file, known, begun = self.file, 0, False
         with closing(Errors(set() if file.sequence is not None else {file.container.format.name})) as errors:
             for packet in packets:
-                begun = begun or packet.is_keyframe  # what is before the first key frame was cut off from its own
+                begun = begun or packet.is_keyframe  # frames before the first key frame lack their references
                 if (said := errors.take()) and begun and file.damaged == known:
                     file.damage(f"FFmpeg reports an error ({said})")
                 known = file.damaged
@@ -225,10 +225,10 @@ class Copied:
             self._tally.frame(heappop(self._shown))
 
     def finish(self, frames: int, end: Fraction) -> None:
-        """Read what is left, and count what is lost.
+        """Read the rest of the packets, and count losses.
 
         Args:
-            frames: How many there are in the output.
+            frames: Number of frames in the output.
             end: Where the last of them ends, in seconds of the output.
         """
         timeline = self.file.timeline

@@ -1,7 +1,7 @@
-"""`Shipped`: a file that stays where it is. Workers on other machines get those pieces of it that they read.
+"""`Shipped`: a file on the machine of the job, whose pieces are sent to workers on other machines as they read them.
 
-A demuxer reads the beginning and the index of a file, and then what lies around a segment's packets: that, and no more,
-goes through Ray's object store, and what is decoded is exactly what would be decoded there.
+A demuxer reads the beginning and the index of a file, and then the surroundings of a segment's packets: only these are
+sent through Ray's object store, and the decoded frames are exactly the same as on the machine of the job.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pathlib import Path
 from ...errors import InputError
 from ..input import Remote
 
-_PIECE = 1 << 18  # bytes: where a demuxer looks for a time, it jumps
-_AHEAD = 16  # pieces that are sent at a time, at most, where it reads on
-_HELD = 64  # pieces that a worker holds
+_PIECE = 1 << 18  # bytes; small, because a demuxer jumps when it searches for a time
+_AHEAD = 16  # maximum number of pieces that are sent at a time, when it reads on
+_HELD = 64  # pieces that a worker keeps
 
 
 class Shipped(Remote):
     """A file on the machine where the job was started.
 
     Args:
-        path: That it has there.
+        path: Its path there.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: the file cannot be read.
     """
 
     def __init__(self, path: str) -> None:
@@ -40,15 +40,15 @@ class Shipped(Remote):
             raise InputError(f"Cannot read {path}: {error.strerror}") from error
 
     def open(self) -> ShippedFile:
-        """Read it from its beginning, in the process of a worker."""
+        """Open the file in the process of a worker."""
         inbox.begin(self)
         return ShippedFile(self)
 
     def read(self, wanted: range) -> bytes:
-        """Some of its pieces, where it is.
+        """Read some of its pieces, on the machine of the job.
 
         Raises:
-            InputError: it cannot be read.
+            InputError: the file cannot be read.
         """
         try:
             with Path(self.path).open("rb") as file:
@@ -59,13 +59,13 @@ class Shipped(Remote):
 
 
 class Inbox:
-    """The pieces of one file that a worker has got, and those that it waits for."""
+    """The pieces of one file that a worker has received, and those that it waits for."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._token = ""
         self._pieces: OrderedDict[int, bytes] = OrderedDict()
-        self._wanted: range | None = None  # not asked for yet
+        self._wanted: range | None = None  # not requested yet
         self._coming = range(0)
 
     def begin(self, file: Shipped) -> None:
@@ -77,7 +77,7 @@ class Inbox:
                 self._wanted, self._coming = None, range(0)
 
     def read(self, number: int) -> bytes:
-        """A piece, when it is there."""
+        """Return a piece; wait until it has come."""
         with self._changed:
             while number not in self._pieces:
                 if number not in self._coming:
@@ -90,7 +90,7 @@ class Inbox:
             return self._pieces[number]
 
     def wanted(self) -> tuple[str, range]:
-        """The token of the file and the pieces to be sent next, when there are any."""
+        """Return the token of the file and the pieces to send next; wait until there are any."""
         with self._changed:
             while self._wanted is None:
                 self._changed.wait()
@@ -98,7 +98,7 @@ class Inbox:
             return self._token, wanted
 
     def give(self, token: str, wanted: range, data: bytes, size: int) -> None:
-        """Take some pieces of this size, if they are of the file that is read now."""
+        """Store some pieces of this size, if they belong to the file that is read now."""
         with self._changed:
             if token != self._token:
                 return
@@ -113,7 +113,7 @@ inbox = Inbox()  # of this process: a worker reads one file at a time
 
 
 class ShippedFile:
-    """A file open for reading, as FFmpeg needs it."""
+    """A file open for reading, with the methods that FFmpeg needs."""
 
     def __init__(self, file: Shipped) -> None:
         self.name = file.path
@@ -122,7 +122,7 @@ class ShippedFile:
         self._at = 0
 
     def read(self, size: int) -> bytes:
-        """At most ``size`` bytes, of one piece; none at the end."""
+        """Read at most ``size`` bytes, from one piece; none at the end."""
         if self._at >= self._size:
             return b""
         number, offset = divmod(self._at, self._piece)
@@ -131,7 +131,7 @@ class ShippedFile:
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place, and say where that is; −1 where there is no such place."""
+        """Seek to a position, and return it; −1 for an invalid position."""
         at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
         if at < 0:
             return -1
@@ -139,5 +139,5 @@ class ShippedFile:
         return at
 
     def tell(self) -> int:
-        """Where it reads."""
+        """Return the current position."""
         return self._at

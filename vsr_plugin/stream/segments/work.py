@@ -1,4 +1,4 @@
-"""`work`: segments into parts."""
+"""`work`: makes parts from segments."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ _AHEAD = 4  # frames, as for a film in one go
 
 
 class PartWriter(Writer):
-    """Encodes as `Writer` does for the film as a whole; the packets go into a part.
+    """Encodes like `Writer`, but writes the packets into a part.
 
     Args:
-        part: Which takes them.
-        film: What the frames are of.
-        source: Where they come from.
+        part: The part.
+        film: The film of the frames.
+        source: Where the frames come from.
 
     Attributes:
-        dropped: What of the frames is lost, and why; it is said where the parts are put together.
+        dropped: What of the frames is lost, and why; it is logged where the parts are joined.
     """
 
     def __init__(self, part: OpenPart, film: Film, source: Section) -> None:
@@ -54,12 +54,12 @@ class PartWriter(Writer):
         self._part = part
 
     def put(self, packet: Packet[Any]) -> None:
-        """Keep an encoded packet."""
+        """Add an encoded packet to the part."""
         self.written.size += packet.size
         self._part.add(packet)
 
     def complete(self) -> None:
-        """Nothing is left: the file is written when the parts are joined."""
+        """Do nothing: the file is written when the parts are joined."""
 
     def _drop(self, what: str, why: str) -> None:
         if self._strict:
@@ -72,14 +72,14 @@ class PartWriter(Writer):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One frame more.
+    """Progress of a segment after a frame.
 
     Attributes:
-        number: Of its segment.
-        frames: How many of the segment went into the encoder.
-        size: Bytes that came out.
-        encoded: How many frames these are.
-        position: Its time in seconds of the output.
+        number: Number of the segment.
+        frames: Number of its frames given to the encoder.
+        size: Bytes that came out of the encoder.
+        encoded: Number of frames in these bytes.
+        position: Time of the frame, in seconds of the output.
     """
 
     number: int
@@ -99,18 +99,18 @@ def work(
 ) -> Iterator[Part]:
     """Make the parts of consecutive segments, one after the other.
 
-    They are decoded in one go, and while the encoder of one ends, the next one is enlarged.
+    They are decoded in one go; while the encoder of one segment finishes, the next one is enlarged.
 
     Args:
-        film: What they are of.
-        segments: One after the other.
+        film: The film.
+        segments: Consecutive segments.
         upscaler: The network.
         open_part: Opens the part of a segment, by its number.
         on_step: Called after each frame, in the calling thread.
         cancelled: As for `Source`.
 
     Raises:
-        InputError: the input cannot be read, or is not what it was when it was planned: then no part of what was read
+        InputError: the input cannot be read, or has changed since it was planned: then no part of what was read
             since is finished.
         OutputError: a part cannot be written.
         BackendError: the network cannot run.
@@ -155,7 +155,7 @@ def _abandon(unfinished: Iterable[_Encoder]) -> None:
 
 
 class _Encoder:
-    """One part while it is made."""
+    """Encodes one part."""
 
     def __init__(self, film: Film, segment: Segment, section: Section, part: OpenPart) -> None:
         self._segment = segment
@@ -178,7 +178,7 @@ class _Encoder:
         return Step(self._segment.number, written.frames, written.size, written.encoded, written.position)
 
     def finish(self, reused: float) -> Part:
-        """Write what the encoder still holds, and put the part in its place."""
+        """Write the encoder's last packets, and move the part to its place."""
         written, seams, segment = self._writer.written, self._section.seams, self._segment
         with writing(self._writer):
             if written.frames:
@@ -201,6 +201,6 @@ class _Encoder:
         )
 
     def abandon(self) -> None:
-        """Close everything; harmless when all is done."""
+        """Close everything; after `finish`, this does nothing."""
         self._writer.abandon()
         self._part.close()

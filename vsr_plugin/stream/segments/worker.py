@@ -1,4 +1,4 @@
-"""`Worker`: what makes parts in a process of Ray."""
+"""`Worker`: makes parts in a process of Ray."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 
 class Worker:
-    """Holds the network, and makes one part after the other."""
+    """Keeps the network, and makes one part after the other."""
 
     def __init__(self) -> None:
         self._upscaler: Upscaler | None = None
         self._step: Step | None = None
-        self._stepped = 0.0  # when that was, on the clock of `time.monotonic`
+        self._stepped = 0.0  # time of the last step, on the clock of `time.monotonic`
         self._slowest = 0.0
         self._packets = 0
         self._checked: tuple[str, Path, dict[str, Any]] | None = None
@@ -49,34 +49,34 @@ class Worker:
             given: What it needs.
 
         Raises:
-            BackendError: other versions than where the job was started.
+            BackendError: the versions differ from those where the job was started.
             VsrError: the network cannot run here.
         """
         self._open(given)
 
-    @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator] # in a thread of its own
+    @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator] # in its own thread
     def sign(self) -> Sign:
-        """How far it is."""
+        """Return a sign of life with the progress."""
         return Sign(self._step, self._packets, self._slowest)
 
     @ray.method(concurrency_group="wanted")  # type: ignore[untyped-decorator] # ″
     def wanted(self) -> tuple[str, range]:
-        """As `Inbox.wanted`."""
+        """See `Inbox.wanted`."""
         return inbox.wanted()
 
     @ray.method(concurrency_group="watch")  # type: ignore[untyped-decorator] # ″
     def give(self, token: str, wanted: range, data: bytes, size: int) -> None:
-        """As `Inbox.give`."""
+        """See `Inbox.give`."""
         inbox.give(token, wanted, data, size)
 
     def make(self, given: Given, film: list[Any], segment: Segment, folder: Path | None) -> Made | Failed:
         """Make a part.
 
         Args:
-            given: What it needs, if it has lost it.
-            film: Where Ray keeps what it is of.
-            segment: Which.
-            folder: Where it goes; None to send it.
+            given: What the worker needs for the network, if it was restarted.
+            film: Ray's reference to the film, in a list.
+            segment: The segment.
+            folder: The folder for the part; None to send the part.
         """
         try:
             upscaler = self._open(given)
@@ -100,7 +100,7 @@ class Worker:
         self._step, self._stepped = step, now
 
     def _count(self) -> bool:
-        """Asked before each packet, as ``cancelled``."""
+        """Count a packet; called before each one as ``cancelled``."""
         self._packets += 1
         return False
 
@@ -139,7 +139,7 @@ class Worker:
 
 @contextmanager
 def _logged() -> Iterator[list[tuple[int, str]]]:
-    """What the package logs meanwhile: it is said where the job was started."""
+    """Collect what the package logs meanwhile, to log it where the job was started."""
     said: list[tuple[int, str]] = []
     logger = logging.getLogger("vsr_plugin")
     handler = logging.Handler(logging.INFO)

@@ -1,7 +1,7 @@
-"""What a still image says beside its pixels: ICC profile, EXIF, resolution, text.
+"""Metadata of still images: ICC profile, EXIF, resolution, text.
 
 | module | what it is |
 |---|---|
-| `still` | reads it out of an image's bytes, and puts it into those of an encoder |
-| `jpeg`, `png`, `tiff`, `webp` | where each format keeps it |
+| `still` | reads metadata from an image's bytes, and writes it into those of an encoder |
+| `jpeg`, `png`, `tiff`, `webp` | where each format stores metadata |
 """

@@ -1,4 +1,4 @@
-"""What a JPEG says beside its pixels, read and written (JFIF 1.02; Exif 3.0, section 4.7; ICC.1:2022, annex B.4)."""
+"""Reads and writes metadata of JPEG (JFIF 1.02; Exif 3.0, section 4.7; ICC.1:2022, annex B.4)."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _ICC = b"ICC_PROFILE\0"
 _INDEX = b"MPF\0"
-_COMMENT = b"Comment\0"  # the keyword of a chunk of PNG that says the same
-_LONGEST = 65533  # bytes of a segment behind its length
-_PART = _LONGEST - len(_ICC) - 2  # of a profile, behind the number of the part and of all parts
-# The most that one image holds, in bytes.
+_COMMENT = b"Comment\0"  # the keyword of the equivalent PNG chunk
+_LONGEST = 65533  # maximum bytes of a segment after its length
+_PART = _LONGEST - len(_ICC) - 2  # maximum bytes of a profile's part, after its number and that of all parts
+# The maximum that one image can store, in bytes.
 CAPACITY = {"EXIF": _LONGEST - len(_EXIF), "XMP": _LONGEST - len(_XMP), "ICC_PROFILE": 255 * _PART}
 _INCH = 0.0254
-_ENCODERS = (b"Lavc", b"CREATOR: gd-jpeg")  # comments by which encoders name themselves
-_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # that ends a scan
+_ENCODERS = (b"Lavc", b"CREATOR: gd-jpeg")  # comments in which encoders name themselves
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # a marker that ends a scan
 _JFIF = b"JFIF\0\1\1\0\0\1\0\1\0\0"  # version 1.1, no unit, square pixels, no thumbnail
 
 
 def read_jpeg(data: bytes, found: dict[str, bytes]) -> None:
-    """Add to ``found`` what the segments say, by the keys of `read_still`; EXIF and the profile come of the decoder."""
+    """Add the segments' metadata to ``found``, keyed as in `read_still`; the decoder reads EXIF and the profile."""
     for marker, body in _segments(data):
         if marker == 0xE0 and body.startswith(b"JFIF\0") and body[7] in (1, 2):
             unit = _INCH if body[7] == 1 else 0.01
@@ -54,13 +54,13 @@ def read_jpeg(data: bytes, found: dict[str, bytes]) -> None:
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether an image has its end behind its last scan; true of what has no scan, which no decoder takes."""
+    """Whether an image's end marker follows its scans; also True without a scan, where the decoder fails anyway."""
     scan = data.find(b"\xff\xda", 2 + sum(4 + len(body) for _, body in _segments(data)))
     return scan < 0 or data.find(b"\xff\xd9", scan) >= 0
 
 
 def count_joined(data: bytes) -> int:
-    """How many images follow each other without a gap, this one included."""
+    """Count the images that follow each other without a gap, including this one."""
     count = at = 0
     while data.startswith(SIGNATURE + b"\xff", at):
         count, at = count + 1, _end(data, at)
@@ -68,7 +68,7 @@ def count_joined(data: bytes) -> int:
 
 
 def _end(data: bytes, at: int) -> int:
-    """Where the image ends that begins at a byte; where the data ends, if its segments do not lead there."""
+    """Return the end of the image that begins at ``at``, or the end of the data if its segments do not lead to it."""
     at += 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xD9:
         scan = data[at + 1] == 0xDA
@@ -79,7 +79,7 @@ def _end(data: bytes, at: int) -> int:
 
 
 def comments(text: bytes) -> list[bytes] | None:
-    """The comments that say the same as chunks of PNG; None if JPEG has no place for one of them."""
+    """Convert text chunks of PNG to comments; None if JPEG cannot store one of them."""
     chunks = [(kind, body.removeprefix(_COMMENT), body) for kind, body in png_chunks(text)]
     if all(kind == b"tEXt" and len(body) > len(said) <= _LONGEST for kind, said, body in chunks):
         return [said for _, said, _ in chunks]
@@ -87,7 +87,7 @@ def comments(text: bytes) -> list[bytes] | None:
 
 
 def write_jpeg(data: bytes, said: Mapping[str, bytes]) -> bytes:
-    """An encoder's JPEG with what ``said`` holds, none of it beyond its `CAPACITY`."""
+    """Add the metadata in ``said``, within its `CAPACITY`, to an encoder's JPEG."""
     segments, rest = [], data[2:]
     if rest.startswith(b"\xff\xe0"):
         (length,) = struct.unpack_from(">H", rest, 2)
@@ -112,7 +112,7 @@ def write_jpeg(data: bytes, said: Mapping[str, bytes]) -> bytes:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """(marker, body) of all segments before the image's data."""
+    """Yield (marker, body) of all segments before the image's data."""
     at = 2
     while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xDA:
         (length,) = struct.unpack_from(">H", data, at + 2)

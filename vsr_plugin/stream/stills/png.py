@@ -1,4 +1,4 @@
-"""What a PNG says beside its pixels, read and written (W3C PNG, third edition, section 11.3)."""
+"""Reads and writes metadata of PNG (W3C PNG, third edition, section 11.3)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _XMP_KEYWORD = b"XML:com.adobe.xmp\0\0\0\0\0"  # not compressed, no language, no translation
-_LARGEST_PROFILE = 255 * 65519  # bytes, as many as JPEG holds; a few kilobytes of PNG can claim gigabytes
+_LARGEST_PROFILE = 255 * 65519  # bytes, JPEG's maximum; a few kilobytes of PNG can inflate to gigabytes
 
 
 def png(rgb: Tensor) -> bytes:
-    """The PNG of (H, W, 3) uint8."""
+    """Encode an (H, W, 3) uint8 tensor of RGB as PNG."""
     frame = av.VideoFrame.from_ndarray(rgb.numpy(), format="rgb24")
     encoder = av.VideoCodecContext.create("png", "w")
     encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "rgb24"
@@ -30,12 +30,12 @@ def png(rgb: Tensor) -> bytes:
 
 
 def png_chunk(kind: bytes, body: bytes) -> bytes:
-    """One chunk with its length and checksum."""
+    """Return one chunk with its length and checksum."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def read_png(data: bytes, found: dict[str, bytes]) -> None:
-    """Add to ``found`` what the chunks say, by the keys of `read_still`; a profile that does not inflate is empty."""
+    """Add the chunks' metadata to ``found``, keyed as in `read_still`; a profile that does not inflate is empty."""
     for kind, body in png_chunks(data, len(SIGNATURE)):
         if kind == b"iCCP":
             found["ICC_PROFILE"] = _inflated(body[body.index(b"\0") + 2 :])
@@ -50,7 +50,7 @@ def read_png(data: bytes, found: dict[str, bytes]) -> None:
 
 
 def write_png(data: bytes, said: Mapping[str, bytes]) -> bytes:
-    """An encoder's PNG with what ``said`` holds."""
+    """Add the metadata in ``said`` to an encoder's PNG."""
     replaced = set()
     added = b""
     if "ICC_PROFILE" in said:
@@ -69,7 +69,7 @@ def write_png(data: bytes, said: Mapping[str, bytes]) -> bytes:
 
 
 def png_chunks(data: bytes, at: int = 0) -> Iterator[tuple[bytes, bytes]]:
-    """(kind, body) of each chunk from byte ``at`` on."""
+    """Yield (kind, body) of each chunk from byte ``at`` on."""
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         yield kind, data[at + 8 : at + 8 + length]

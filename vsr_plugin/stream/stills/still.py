@@ -1,7 +1,7 @@
-"""What a still image says of itself beside its pixels: read out of its bytes, and put into those of an encoder.
+"""Metadata of still images: reads it from an image's bytes, and writes it into those of an encoder.
 
-FFmpeg's decoders give a frame's EXIF and ICC profile; but those of PNG cannot be read (see `side_data`), XMP, text and
-the resolution are not among them, and PyAV gives none of it to an encoder. So the bytes of the image are read.
+FFmpeg's decoders return EXIF and the ICC profile, but PNG's cannot be read (see `side_data`), and XMP, text and the
+resolution are missing; and PyAV passes none of it to an encoder. So the bytes of the image are read and changed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from av.packet import Packet
 
-# What can be written into an image, by encoder.
+# Metadata that can be written into an image, by encoder.
 WRITTEN = {
     "bmp": {"the resolution"},
     "libwebp": {"EXIF", "the ICC profile", "XMP"},
@@ -33,22 +33,22 @@ WRITTEN = {
     "png": {"EXIF", "the ICC profile", "XMP", "the text", "the resolution"},
     "tiff": {"the ICC profile", "XMP", "the resolution"},
 }
-# Codec → bytes that joined images of one size begin with alike; FFmpeg reads the first alone.
+# Codec → number of first bytes that are the same in joined images of one size; FFmpeg reads only the first image.
 _HEADERS = {"dds": 20, "exr": 12, "pcx": 12, "sgi": 12, "sunrast": 16, "targa": 18}
 READ = {"bmp", "mjpeg", "pam", "pbm", "pgm", "png", "ppm", "tiff", "webp", *_HEADERS}  # codecs that `read_still` knows
 _NAMES = {"EXIF": "EXIF", "ICC_PROFILE": "the ICC profile", "XMP": "XMP", "TEXT": "the text"}
-_BMP_RESOLUTION = 38  # its place: 4 bytes each way, in pixels per metre
+_BMP_RESOLUTION = 38  # its position: 4 bytes for each axis, in pixels per metre
 _NETPBM = re.compile(rb"P[14]\s+\d+\s+\d+\s|P[2356]\s+\d+\s+\d+\s+\d+\s|P7\n(?:[^\n]*\n)+?ENDHDR\n")  # headers
 _PROFILE_HEADER = 128  # bytes: ICC.1:2022, section 7.2
 
 
 def read_still(data: bytes, codec: str = "") -> dict[str, bytes]:
-    """What there is of EXIF, ICC_PROFILE, XMP, TEXT (chunks of PNG), RESOLUTION (pixels per metre), DISPLAYMATRIX.
+    """Read EXIF, ICC_PROFILE, XMP, TEXT (chunks of PNG), RESOLUTION (pixels per metre), DISPLAYMATRIX, if present.
 
-    PAGES of a TIFF, and IMAGES of others, say how many there are, the one that is read included, if there are several.
+    PAGES (of a TIFF) or IMAGES (of others) is the total number of images, if there are several.
     """
     found: dict[str, bytes] = {}
-    with suppress(struct.error, ValueError, IndexError):  # damaged: its decoder says so
+    with suppress(struct.error, ValueError, IndexError):  # damaged, which the decoder reports
         if data.startswith(png.SIGNATURE):
             read_png(data, found)
         elif data.startswith(jpeg.SIGNATURE):
@@ -70,14 +70,14 @@ def read_still(data: bytes, codec: str = "") -> dict[str, bytes]:
 
 
 def _header(data: bytes, codec: str) -> bytes:
-    """What further images of the same size and kind begin with, if they are joined to this one; empty if unknown."""
+    """The first bytes of further images of the same size and kind that may be joined to this one; empty if unknown."""
     if header := _NETPBM.match(data):
         return header[0]
     return data[: _HEADERS[codec]] if codec in _HEADERS else b""
 
 
 def write_still(data: bytes, said: Mapping[str, bytes]) -> bytes:
-    """An encoder's image with what ``said`` holds; EXIF no longer says how the samples lay."""
+    """Add the metadata in ``said`` to an encoder's image; EXIF loses its fields about the storage of samples."""
     said = {**said, "EXIF": of_enlarged(said["EXIF"])} if "EXIF" in said else said
     if data.startswith(png.SIGNATURE):
         return write_png(data, said)
@@ -93,7 +93,7 @@ def write_still(data: bytes, said: Mapping[str, bytes]) -> bytes:
 
 
 class StillWriter:
-    """Puts what each frame says of itself into the image that an encoder makes of it.
+    """Writes the metadata of each frame into the image that an encoder makes of it.
 
     Args:
         codec: The encoder, one of `WRITTEN`.
@@ -103,11 +103,11 @@ class StillWriter:
     def __init__(self, codec: str, *, gray: bool) -> None:
         self._is_jpeg = codec == "mjpeg"
         self._gray = gray
-        self._said: dict[int | None, Mapping[str, bytes]] = {}  # pts → side data, of the images inside the encoder
+        self._said: dict[int | None, Mapping[str, bytes]] = {}  # pts → side data of the images inside the encoder
         self._told: set[str] = set()
 
     def keep(self, pts: int, side_data: Mapping[str, bytes]) -> dict[str, str]:
-        """Keep for the image of this timestamp what it can hold; what it cannot, in words, and why, each once."""
+        """Keep metadata for the image with this timestamp; return what it cannot store, and why, each once."""
         lost = {key: why for key, data in side_data.items() if (why := self._misfit(key, data))}
         self._said[pts] = {key: data for key, data in side_data.items() if key not in lost}
         new = {_NAMES[key]: why for key, why in lost.items() if key not in self._told}
@@ -115,7 +115,7 @@ class StillWriter:
         return new
 
     def write(self, packet: Packet[Any]) -> Packet[Any]:
-        """The encoder's packet with what was kept for it."""
+        """Return the encoder's packet with the metadata kept for it."""
         said = self._said.pop(packet.pts, None)
         if not said:
             return packet
@@ -135,7 +135,7 @@ class StillWriter:
 
 
 def _unfit(profile: bytes, *, gray: bool) -> str | None:
-    """Why an ICC profile does not say how to read samples that are gray, or else RGB; None if it does."""
+    """Why an ICC profile does not fit gray samples, or else RGB samples; None if it does."""
     if len(profile) < _PROFILE_HEADER or profile[36:40] != b"acsp":
         return "it is damaged, or too large"
     space, written = profile[16:20].decode("latin-1").strip(), "GRAY" if gray else "RGB"

@@ -1,4 +1,4 @@
-"""The fields of a TIFF, and of EXIF, which has the same form (TIFF 6.0, section 2; Exif 3.0, section 4.6)."""
+"""Fields of TIFF, and of EXIF, which has the same structure (TIFF 6.0, section 2; Exif 3.0, section 4.6)."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ _WIDTH, _HEIGHT = 256, 257
 _ORIENTATION, _WIDTH_RESOLUTION, _HEIGHT_RESOLUTION, _UNIT = 274, 282, 283, 296
 _XMP, _IPTC, _ICC = 700, 33723, 34675
 _RESOLUTION = {_WIDTH_RESOLUTION, _HEIGHT_RESOLUTION, _UNIT}
-# Tags of how the samples are stored, of the program that did it, and of what `read_still` gives by itself.
+# Tags about the storage of the samples, the program that wrote them, and the metadata that `read_still` returns itself.
 _STORAGE = {
     *range(254, 267), 273, _ORIENTATION, *range(277, 282), 284, *range(288, 294), 297, 305, 317, *range(320, 326), 330,
     *range(338, 344), 347, *range(512, 522), *range(529, 533), _XMP, _IPTC, _ICC,
 }  # fmt: skip
-_OF_IMAGE = {_ORIENTATION, 305}  # of which EXIF may go on speaking: the program, too
+_OF_IMAGE = {_ORIENTATION, 305}  # those that EXIF keeps: orientation and program
 _SUBFILE, _OLD_SUBFILE = 254, 255
 _MP_IMAGES = 0xB002  # CIPA DC-007, section 5.2.3: 16 bytes each
 _MP_THUMBNAILS = {0x010001, 0x010002}
 _MOST_PAGES = 1 << 16
 _ORDERS = {b"II": "<", b"MM": ">"}
-_UNITS = {2: 0.0254, 3: 0.01}  # in metres; 1 is none
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1}  # of one value, in bytes, by type
+_UNITS = {2: 0.0254, 3: 0.01}  # in metres; 1 is no unit
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1}  # type → bytes of one value
 _LARGEST = 0xFFFFFFFF
 
 
 def orientation(data: bytes) -> int:
-    """1 to 8; 1, which is upright, where nothing says another."""
+    """Read the orientation, 1 to 8; 1 (upright) if none is stated."""
     order, fields = _fields(data)
     at, count, size = fields.get(_ORIENTATION, (0, 0, 0))
     return int(struct.unpack_from(f"{order}H", data, at)[0]) if count and size == 2 else 1
 
 
 def of_enlarged(data: bytes) -> bytes:
-    """EXIF that no longer says how the samples were stored, whose number has changed; its orientation becomes 1."""
+    """Remove EXIF's fields about the storage of the samples, whose number has changed; its orientation becomes 1."""
     order, fields = _fields(data)
     changed = bytearray(data)
     if _ORIENTATION in fields:
@@ -55,10 +55,10 @@ def of_enlarged(data: bytes) -> bytes:
 
 
 def describes(data: bytes, *, resolution: bool) -> bool:
-    """Whether EXIF says more than how the samples are stored, and which side is up.
+    """Whether EXIF contains more than the storage of the samples and the orientation.
 
     Args:
-        data: EXIF. FFmpeg makes one of every TIFF, of all its fields.
+        data: EXIF. FFmpeg makes EXIF of all fields of every TIFF.
         resolution: Whether its resolution counts, too.
     """
     tags = _fields(data)[1].keys() - _STORAGE
@@ -66,9 +66,9 @@ def describes(data: bytes, *, resolution: bool) -> bool:
 
 
 def count_pages(data: bytes) -> int:
-    """How many images a TIFF has, with those of others joined to it.
+    """Count the images of a TIFF, including those of TIFFs joined to it.
 
-    Those that repeat another in fewer pixels do not count, but the first does.
+    Smaller copies of other images do not count, except for the first image.
     """
     count = 0
     while data:
@@ -80,12 +80,12 @@ def count_pages(data: bytes) -> int:
 
 
 def _headers(data: bytes) -> list[int]:
-    """At which bytes there are headers, but for the first."""
+    """Positions of the headers, except for the first."""
     return [match.start() for match in re.finditer(rb"II\*\0|MM\0\*", data) if match.start()]
 
 
 def _is_joined(data: bytes, at: int, directories: list[int]) -> bool:
-    """Whether a header is that of another file: writers leave some before the pages of one file, too."""
+    """Whether a header belongs to another file: some writers put headers before the pages of one file, too."""
     other = data[at:]
     starts = _directories(other, _ORDERS[other[:2]])
     known = {_WIDTH, _HEIGHT} <= _fields(other)[1].keys()
@@ -93,9 +93,9 @@ def _is_joined(data: bytes, at: int, directories: list[int]) -> bool:
 
 
 def _directories(data: bytes, order: str) -> list[int]:
-    """At which bytes the directories begin that are linked to each other."""
+    """Positions of the directories, which form a linked list."""
     starts: dict[int, None] = {}
-    link = 4  # where it stands at which byte the next begins
+    link = 4  # position of the offset of the next directory
     while link + 4 <= len(data) and len(starts) < _MOST_PAGES:
         (start,) = struct.unpack_from(f"{order}I", data, link)
         if not start or start in starts or start + 2 > len(data):
@@ -107,7 +107,7 @@ def _directories(data: bytes, order: str) -> list[int]:
 
 
 def _is_reduced(data: bytes, order: str, start: int) -> bool:
-    """Whether a directory's first entry says that its image is another in fewer pixels."""
+    """Whether a directory's first entry says that its image is a smaller copy of another."""
     entry = start + 2
     if data[start:entry] == bytes(2) or entry + 12 > len(data):
         return False
@@ -117,11 +117,11 @@ def _is_reduced(data: bytes, order: str, start: int) -> bool:
 
 
 def count_images(data: bytes, size: int) -> int:
-    """How many images the index of a Multi-Picture JPEG names (CIPA DC-007, section 5), without its thumbnails.
+    """Count the images in the index of a Multi-Picture JPEG (CIPA DC-007, section 5), without thumbnails.
 
     Args:
         data: The index.
-        size: Bytes of the file: one that was cut behind the first image may still have the index of all.
+        size: Bytes of the file: one that was cut after the first image may still have the index of all.
     """
     order, fields = _fields(data)
     at, length, _ = fields.get(_MP_IMAGES, (0, 0, 0))
@@ -130,9 +130,9 @@ def count_images(data: bytes, size: int) -> int:
 
 
 def read_tiff(data: bytes, found: dict[str, bytes]) -> None:
-    """Add resolution, XMP, IPTC and the count of pages to ``found``, by the keys of `read_still`.
+    """Add resolution, XMP, IPTC and the number of pages to ``found``, keyed as in `read_still`.
 
-    The rest comes of the decoder.
+    The decoder reads the rest.
     """
     if (pages := count_pages(data)) > 1:
         found["PAGES"] = struct.pack(">I", pages)
@@ -152,7 +152,7 @@ def read_tiff(data: bytes, found: dict[str, bytes]) -> None:
 
 
 def write_tiff(data: bytes, said: Mapping[str, bytes]) -> bytes:
-    """An encoder's TIFF of one page, which states some resolution, with what ``said`` holds."""
+    """Add the metadata in ``said`` to an encoder's TIFF, which has one page and states a resolution."""
     order, fields = _fields(data)
     changed = bytearray(data)
     if "RESOLUTION" in said and {_WIDTH_RESOLUTION, _HEIGHT_RESOLUTION, _UNIT} <= fields.keys():
@@ -166,7 +166,7 @@ def write_tiff(data: bytes, said: Mapping[str, bytes]) -> bytes:
 
 
 def _with_fields(data: bytearray, order: str, added: Mapping[int, tuple[int, bytes]]) -> bytes:
-    """A TIFF with more fields in its directory, tag → (type, values of one byte each): both go to its end."""
+    """Add fields to a TIFF, tag → (type, values of one byte each): they and the new directory are appended."""
     (start,) = struct.unpack_from(f"{order}I", data, 4)
     (count,) = struct.unpack_from(f"{order}H", data, start)
     entries = {
@@ -184,7 +184,7 @@ def _with_fields(data: bytearray, order: str, added: Mapping[int, tuple[int, byt
 
 
 def _fields(data: bytes) -> tuple[str, dict[int, tuple[int, int, int]]]:
-    """The byte order, and of the first directory: tag → (place of the values, how many, bytes of each)."""
+    """Read the byte order, and from the first directory: tag → (position, number, bytes of one) of the values."""
     order = _ORDERS.get(data[:2], "")
     fields: dict[int, tuple[int, int, int]] = {}
     if not order or len(data) < 10:

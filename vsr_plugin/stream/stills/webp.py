@@ -1,4 +1,4 @@
-"""What a WebP says beside its pixels, read and written (RFC 9649, section 2.7)."""
+"""Reads and writes metadata of WebP (RFC 9649, section 2.7)."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ _FLAGS = {b"ICCP": ("ICC_PROFILE", 0x20), b"EXIF": ("EXIF", 0x08), b"XMP ": ("XM
 
 
 def is_webp(data: bytes) -> bool:
-    """Whether it begins as one."""
+    """Whether the data begins like a WebP file."""
     return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
 
 
 def read_webp(data: bytes, found: dict[str, bytes]) -> None:
-    """Add its XMP to ``found``, by the key of `read_still`; EXIF and the profile come of the decoder."""
+    """Add its XMP to ``found``, keyed as in `read_still`; the decoder reads EXIF and the profile."""
     chunks = dict(_chunks(data))
     if b"XMP " in chunks:
         found["XMP"] = chunks[b"XMP "]
 
 
 def write_webp(data: bytes, said: Mapping[str, bytes]) -> bytes:
-    """An encoder's WebP with what ``said`` holds."""
+    """Add the metadata in ``said`` to an encoder's WebP."""
     chunks = dict(_chunks(data))
     header = bytearray(chunks.pop(b"VP8X", b"") or _header(chunks))
     for kind, (name, flag) in _FLAGS.items():
@@ -47,7 +47,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _header(chunks: Mapping[bytes, bytes]) -> bytes:
-    """The VP8X of a file that has none: whether there is alpha, and the size."""
+    """Make the VP8X chunk of a file that has none, with its alpha flag and size."""
     if lossless := chunks.get(b"VP8L"):
         (bits,) = struct.unpack_from("<I", lossless, 1)
         width, height, alpha = bits & 0x3FFF, bits >> 14 & 0x3FFF, bits >> 28 & 1
