@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STATING = {".m4v", ".mk3d", ".mkv", ".mov", ".mp4", ".qt", ".webm"}  # their headers state rotation and HDR metadata
-_HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # H.273, table 3: without this tag, the frames look wrong
+_HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # H.273, table 3: with any other tag, the frames look wrong
 
 
 class Writer:
