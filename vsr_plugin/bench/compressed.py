@@ -129,7 +129,7 @@ class Study:
 
     @property
     def legend(self) -> str:
-        """What was done, and what the figures are."""
+        """The method and the figures, in words."""
         without = "" if self.rows[0].vmaf is not None else " No VMAF: this FFmpeg has no libvmaf."
         preset = f", preset {self.preset}" if self.preset else ""
         return (

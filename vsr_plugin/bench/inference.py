@@ -104,7 +104,7 @@ def upscale(upscaler: Upscaler, frames: Sequence[Frame]) -> float:
 
 
 def warm_up(upscaler: Upscaler, frames: Sequence[Frame]) -> None:
-    """Let the `Upscaler` compile and tune what it needs for such frames."""
+    """Let the `Upscaler` compile and tune everything that it needs for such frames."""
     with tuned_at_once():
         upscale(upscaler, frames[: 2 * (upscaler.batch or 1)])
 

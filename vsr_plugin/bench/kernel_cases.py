@@ -45,7 +45,7 @@ def timed_cases(only: str, device: torch.device | None = None, dtype: torch.dtyp
 
 
 def architecture_of(device: torch.device) -> int:
-    """Compute capability; 0 where kernels are interpreted."""
+    """Compute capability, such as 90 for 9.0; 0 for the CPU, on which kernels are interpreted."""
     if device.type != "cuda":
         return 0
     major, minor = torch.cuda.get_device_capability(device)

@@ -110,7 +110,7 @@ def measure_kernels(
     """Time every kernel that is worth measuring.
 
     Args:
-        device: A CUDA device; the CPU where Triton interprets its kernels, which is for tests.
+        device: A CUDA device; or, for tests, the CPU, if Triton interprets its kernels.
         precision: Precision of the arithmetic.
         batch: Frames at once.
         height: Height of a frame, before it is enlarged.

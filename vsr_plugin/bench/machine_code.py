@@ -100,7 +100,7 @@ def _demand(name: str, rest: str, warps: int) -> Demand:
     if family == "HMMA":
         m, n, k = _SHAPES[next(part for part in parts if part in _SHAPES)]
         return Demand(warps, 0, m * n * k * warps)
-    if family == "HGMMA":  # of four warps together; what is not in registers is read from shared memory
+    if family == "HGMMA":  # of four warps together; operands that are not in registers come from shared memory
         m, n, k = map(int, parts[0].split("x"))
         left = 0 if _FROM_REGISTERS.match(rest) else m * k
         return Demand(warps, 2 * (left + n * k) / _PATH * warps / 4, m * n * k * warps / 4)

@@ -1,4 +1,4 @@
-"""What people use instead, at the same job on the same clip: run here, or listed with what is missing."""
+"""Other programs at the same job on the same clip: measured here, or listed with what is missing."""
 
 from __future__ import annotations
 

@@ -30,16 +30,16 @@ class Report:
     """What was measured.
 
     Attributes:
-        settings: What was asked for.
+        settings: The settings of the measurement.
         processor: Name of the CPU or GPU that ran the network.
-        upscaler: What ran, in words: backend, device, precision, batch, tile.
+        upscaler: Its backend, device, precision, batch and tile, in words.
         ceiling: The machine's limits.
         network: The network alone.
         upscale: Preloaded frames through the `Upscaler`.
         plain: Decode, bicubic enlargement, encode; None without PyAV.
         whole: The whole job; None without PyAV.
         plain_whole: The whole job with the encoder that OpenCV has; None without ``others``.
-        others: What people use instead.
+        others: Other programs at the same job.
     """
 
     settings: Settings
@@ -61,7 +61,7 @@ class Report:
 
     @property
     def overlap(self) -> float | None:
-        """Whole job ÷ (upscale + the job without a network): 1 where nothing is lost, less where the work overlaps."""
+        """Whole job ÷ (upscale + the job without a network): 1 if nothing is lost, less if the work overlaps."""
         if self.whole is None or self.plain is None:
             return None
         return self.whole.median / (self.upscale.median + self.plain.median)
@@ -101,7 +101,7 @@ def _row(timing: Timing) -> dict[str, Any]:
 
 
 def measure(settings: Settings, *, others: bool) -> Report:
-    """Measure everything; with ``others``, what people use instead, too.
+    """Measure everything; with ``others``, other programs, too.
 
     Raises:
         VsrError: as `Upscaler` and `upscale_file` raise it.

@@ -44,9 +44,9 @@ class Row:
         scale: Whole number.
         psnr: dB, mean over the images.
         ssim: Mean over the images.
-        published: The paper's PSNR on these images, None where it has none.
+        published: The paper's PSNR on these images, None if it has none.
         fps: Frames of 480 × 270 per second, colors included.
-        how: What ran it for ``fps``: backend and precision.
+        how: Backend and precision that ``fps`` was measured with.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""What the VapourSynth filter costs beside its network, through vspipe, and what the usual pattern costs.
+"""Measure through vspipe what the VapourSynth filter costs beside its network, and what the usual pattern costs.
 
 Every measurement is a script of a few lines that vspipe runs. This module has the stand-ins for a network that the
 scripts use, and the usual pattern of filters: one frame in each call.

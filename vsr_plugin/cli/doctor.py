@@ -311,7 +311,7 @@ def _vapoursynth() -> Iterator[Finding]:
     from ..bench.vapoursynth import find_vspipe
 
     if _import_error("vapoursynth"):
-        return  # the versions say what installs it
+        return  # `_versions` has given the command that installs it
     vspipe = find_vspipe()
     if vspipe is None:
         remedy = install_package("--force-reinstall --no-deps vapoursynth")

@@ -1,4 +1,4 @@
-"""What a command shows while it works: a spinner, a bar, an estimate; lines where there is no terminal."""
+"""What a command shows while it works: a spinner, a bar, an estimate; plain lines without a terminal."""
 
 from __future__ import annotations
 

@@ -171,7 +171,7 @@ def _name(source: str) -> str:
 
 
 def _summary(report: Report) -> str:
-    """A line that says what was made of a file, how, and how fast."""
+    """A line on what was made of a file, how, and how fast."""
     count = f"{report.frames} frame{'s' * (report.frames != 1)}"
     if report.kept:
         count += f", {report.kept} of them from before"

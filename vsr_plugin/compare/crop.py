@@ -72,7 +72,7 @@ def cut(frame: Frame, crop: Crop, margin: int) -> tuple[Frame, int, int]:
     """A window around a crop, and where the crop lies in it.
 
     Args:
-        frame: What is cut.
+        frame: The frame to cut.
         crop: The part, inside of the frame.
         margin: Samples around the crop that the window has at least, as far as the frame reaches.
 

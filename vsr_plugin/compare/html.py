@@ -130,7 +130,7 @@ def _model(frame: Frame, crop: Crop, upscaler: Upscaler, now: Callable[[], float
 
 
 def _colors(frame: Frame, assumed: Sequence[str], selection: Selection) -> list[tuple[str, str, str]]:
-    """How samples were read: rows of what, as what, and by which source."""
+    """How samples were read: rows of (property, value, source of the value)."""
     color, guessed = frame.color, " ".join(assumed)
 
     def who(asked: object, word: str) -> str:

@@ -66,7 +66,7 @@ class Exported:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What a user of the file must know."""
+        """The metadata: all that a user of the file must know."""
         spec = self.spec
         luma = spec.channels == 1
         return {

@@ -28,7 +28,7 @@ __all__ = ["BASELINES", "KEYS", "VIEWS", "Choice", "Clip", "DisplayedFrame", "St
 
 _LONGEST_NAME = 200  # bytes of a clip's name in the names of its images
 
-# What the network is compared with.
+# Interpolations to compare the network with.
 BASELINES = ("bicubic", "Lanczos")
 
 # A movable split, the network alone, its difference from the baseline times eight, both side by side.
@@ -58,7 +58,7 @@ KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What is playing, and how well.
+    """The state and the figures of a preview.
 
     Attributes:
         name: Name of the clip.

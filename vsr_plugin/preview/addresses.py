@@ -1,4 +1,4 @@
-"""Addresses: which are reached from this machine alone, and what other machines call it."""
+"""Addresses to listen at: which ones only this machine reaches, and by which one others reach it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def not_listening(host: str, port: int, error: Exception) -> UsageError:
 
 
 def public_name(host: str) -> str:
-    """What other machines call ``host``; if it means all addresses, the one that leads out."""
+    """The name of ``host`` for other machines; if it means all addresses, the one with a route out."""
     try:
         address = ip_address(host or "0.0.0.0")  # noqa: S104 - what an empty name means
     except ValueError:

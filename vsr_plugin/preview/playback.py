@@ -107,10 +107,10 @@ class Playback:
         return self.displayed.pending.decoded.position if self.displayed else 0.0
 
     def to_prepare(self, *, at_end: bool = False) -> Task | None:
-        """What to do next before the network.
+        """The next task of decoding and drafts.
 
         Args:
-            at_end: Whether there is no further frame; that is taken also while paused.
+            at_end: Whether there is no further frame; the end is taken even while paused.
         """
         if self.seeking is not None:
             return Task.READ
@@ -122,7 +122,7 @@ class Playback:
         return Task.TAKE if self.first is not None or self._goes_on or at_end else None
 
     def to_enlarge(self) -> Task | None:
-        """What to do next with the network."""
+        """The next task of the network."""
         if not self.settled:
             return Task.OPEN
         if self.seeking is not None or not self.pending or len(self.queue) >= AHEAD:

@@ -130,7 +130,7 @@ class Player:
         return latest.shown if latest is not None and latest.shown.number > number else None
 
     def status(self) -> Status:
-        """What is playing, and how well, now."""
+        """The present state and figures."""
         with self._changed:
             playback, upscaler, clip = self._playback, self._upscaler, self._clip
             shown, wanted = playback.displayed, playback.wanted

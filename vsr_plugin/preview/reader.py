@@ -27,7 +27,7 @@ class Reader:
         missed: Frames that were replaced by a newer one.
 
     Args:
-        clip: What is read.
+        clip: The clip to read.
         position: Where to begin, in seconds: at the frame displayed there.
         changed: Guards the reader's state, and is notified when it changes.
     """

@@ -230,7 +230,7 @@ class Server:
             return web.Response(status=403, text="Expected a page of this server.")
         socket = web.WebSocketResponse(max_msg_size=_LARGEST_MESSAGE, heartbeat=20.0, compress=False)
         await socket.prepare(request)
-        if not self._begun:  # nobody has seen anything yet
+        if not self._begun:  # the first viewer starts the clip
             self._begun = True
             self._player.pause(paused=False)
         wanted = asyncio.Event()

@@ -22,7 +22,7 @@ _NARROWEST = 16  # columns that are drawn, even if a window has fewer
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where an image is on the screen.
+    """The place of an image on the screen.
 
     Attributes:
         place: (left, top, width, height) on the screen, of each of two images side by side or of a single one.

@@ -47,7 +47,7 @@ _ESCAPE = 27
 
 
 def show(player: Player, *, folder: Path) -> None:
-    """Show what is played until the user quits or closes the window.
+    """Show the player's frames until the user quits or closes the window.
 
     Args:
         player: What is played.
@@ -102,7 +102,7 @@ class Window:
         self._draw_seconds = 0.0  # for the latest frame
         self._asked = (0, 0)  # (width, height) that we asked for the window
         self._asked_at = 0.0
-        self._size = (0, 0)  # of what is drawn
+        self._size = (0, 0)  # of the drawn image
         self._said = ""  # the result of the last key, until the next one
         self._drawing = self._stale = self._turned = False
         self._events: deque[Callable[[], object]] = deque()  # keys, and the mouse while something was drawn

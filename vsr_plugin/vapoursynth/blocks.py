@@ -39,7 +39,7 @@ class Computer(Protocol):
         ...
 
     def close(self) -> None:
-        """Free what it holds."""
+        """Free its resources."""
         ...
 
 
@@ -84,7 +84,7 @@ class Blocks:
 
     Attributes:
         close: Waits for frames being computed, drops the rest, ends the threads and closes the computers. May be called
-            from any thread; called by itself when these blocks are garbage-collected.
+            from any thread; called automatically when these blocks are garbage-collected.
 
     Args:
         computers: As many as blocks are to be computed side by side.

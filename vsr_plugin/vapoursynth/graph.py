@@ -45,11 +45,11 @@ def enlarged(
     that follow. VapourSynth runs one callback at a time.
     """
     seen = (clip.width, clip.height) if target.window is None else (target.window.width, target.window.height)
-    pixels = Fraction(seen[0]) / target.width / (Fraction(seen[1]) / target.height)  # width : height, of before
+    pixels = Fraction(seen[0]) / target.width / (Fraction(seen[1]) / target.height)  # change of pixels' width : height
     blocks = Blocks(computers, block, clip.num_frames, ahead)
 
     def select(n: int, f: list[vs.VideoFrame] | vs.VideoFrame) -> vs.VideoFrame:
-        if isinstance(f, vs.VideoFrame):  # that of the only clip
+        if isinstance(f, vs.VideoFrame):  # of the only clip
             f = [f]
         first = n - n % block
         try:

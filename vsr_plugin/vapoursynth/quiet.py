@@ -37,7 +37,7 @@ class _Stdout:
 
 @contextmanager
 def quiet_python() -> Iterator[None]:
-    """Send what Python code prints in this thread to stderr; other threads print where they did."""
+    """Send the output of Python code in this thread to stderr; that of other threads is left alone."""
     global _inside
     with _lock:
         _inside += 1
@@ -56,7 +56,7 @@ def quiet_python() -> Iterator[None]:
 
 @contextmanager
 def quiet_descriptor() -> Iterator[None]:
-    """Send what any code of the process writes to file descriptor 1 to stderr.
+    """Send all output of the process to file descriptor 1 to stderr.
 
     Used while a script is loaded, before there is video; the last thread to leave restores the descriptor.
     """

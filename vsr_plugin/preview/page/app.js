@@ -136,7 +136,7 @@ function difference(context, width, height) {
 
 function seen() { return shown.model || shown.baseline; }
 
-// At 100 % a frame may be larger than its place: how far it is shifted, but no farther than its edge.
+// At 100 % a frame may be larger than its place: apply its shift, limited so that its edges stay outside.
 function place100() {
   const room = { x: canvas.clientWidth - stage.clientWidth, y: canvas.clientHeight - stage.clientHeight };
   for (const axis of ["x", "y"]) {
@@ -269,7 +269,7 @@ async function copy() {
   try {
     await navigator.clipboard.writeText(command);
     flash(`copied: ${command}`);
-  } catch { // only pages of this machine, or of https, may
+  } catch { // allowed only on pages of this machine or by https
     flash(command);
   }
 }
@@ -314,7 +314,7 @@ const KEYS = {
   s: save, f: full, "?": help,
 };
 
-// What a slider does with the keys.
+// Where each key moves the split line.
 const SLIDE = {
   ArrowLeft: () => split - 0.02, ArrowDown: () => split - 0.02, ArrowRight: () => split + 0.02, ArrowUp: () => split + 0.02,
   PageDown: () => split - 0.1, PageUp: () => split + 0.1, Home: () => 0, End: () => 1,
@@ -336,7 +336,7 @@ addEventListener("keydown", (event) => {
   event.preventDefault();
 });
 
-// The mouse leaves the keyboard to the page; whoever came by keyboard stays.
+// After the mouse, the page gets the keyboard back; after the keyboard, the control keeps it.
 function leave(control) { if (pointed) control.blur(); }
 
 addEventListener("pointerdown", () => { pointed = true; }, { capture: true });
@@ -377,7 +377,7 @@ function seek() {
 $("time").oninput = () => { seeking = true; if (performance.now() > sought + 150) seek(); };
 $("time").onchange = () => { seek(); leave($("time")); };
 for (const name of ["change", "pointerup", "pointercancel", "blur"]) $("time").addEventListener(name, () => { seeking = false; });
-// The time at the mouse, beside the one that is displayed; of a range, half its handle is beyond either end.
+// The time at the mouse, beside the displayed one; half the handle of the range lies beyond either end.
 $("time").onpointermove = (event) => {
   const { left, width, height } = $("time").getBoundingClientRect(), handle = Math.min(16, height);
   const part = Math.min(1, Math.max(0, (event.clientX - left - handle / 2) / (width - handle)));
