@@ -1,8 +1,8 @@
-"""Image arithmetic, a leaf that anyone may import: torch, Triton where it is, and nothing of ours.
+"""Image arithmetic, which all modules may import; it imports torch, Triton if installed, and nothing else of ours.
 
-`reference` says in plain torch what each kernel computes. What only the engine calls is computed by a kernel where
-the tensors are on CUDA and Triton works there; what networks call stays in torch, which can differentiate it, and a
-backend that runs networks on kernels chooses them itself, from `ops`.
+`reference` defines in plain torch what each kernel computes. Functions that only the engine calls run on a kernel if
+the tensors are on CUDA and Triton works there. Functions that networks call stay in torch, which can differentiate
+them; a backend that runs networks on kernels takes the kernels from `ops` itself.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ AVAILABLE = find_spec("triton") is not None
 
 
 def load_ops() -> Any:
-    """The module `ops`; not before it is wanted, for it loads Triton."""
+    """Import the module `ops`, which loads Triton, when it is first needed."""
     from . import ops
 
     return ops
 
 
 def tuned_at_once() -> AbstractContextManager[None]:
-    """Let kernels be tuned at their first call, as a measurement wants it, and not when a film is long enough."""
+    """Tune kernels at their first call, for measurements, and not only after many calls."""
     if not AVAILABLE:
         return nullcontext()
     at_once: AbstractContextManager[None] = load_ops().impatient()
@@ -81,10 +81,10 @@ def tuned_at_once() -> AbstractContextManager[None]:
 
 @lru_cache(maxsize=64)
 def usable(device: torch.device) -> bool:
-    """Whether the kernels run on a device; tried once for each.
+    """Whether the kernels run on a device; tried once for each device.
 
-    Triton builds at run time, and needs a C compiler for it: where it should run and does not, that is logged, and
-    what the engine computes on CUDA is computed by plain torch.
+    Triton compiles at run time, and needs a C compiler: if it should run and does not, a warning is logged, and the
+    engine uses plain torch on CUDA.
     """
     if not AVAILABLE or device.type != "cuda" or torch.cuda.get_device_capability(device) < (7, 5):
         return False

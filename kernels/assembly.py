@@ -1,4 +1,4 @@
-"""What a kernel is compiled to, for any GPU and without one: PTX, machine code, registers, shared memory."""
+"""Compiles a kernel for any GPU, without having one: PTX, machine code, registers, shared memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _POINTERS = {
     torch.uint16: "*u16",
     torch.int32: "*i32",
 }
-_OPTIONS = ("num_warps", "num_stages", "maxnreg")  # of a configuration; the rest are constants of the kernel
+_OPTIONS = ("num_warps", "num_stages", "maxnreg")  # of a configuration; all others are constants of the kernel
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ class Assembly:
     """A kernel in one configuration, for one architecture.
 
     Attributes:
-        name: Of the kernel.
+        name: The kernel's name.
         ptx: NVIDIA's portable assembly language.
-        cubin: Machine code; empty if it was not asked for.
+        cubin: Machine code; empty if not requested.
         parameters: Names of the kernel's arguments that are not constant, in order.
-        shared: Bytes of shared memory of a program.
-        warps: Of a program.
+        shared: Bytes of shared memory per program.
+        warps: Warps per program.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Assembly:
 
     @cached_property
     def usage(self) -> dict[str, int]:
-        """Of a thread: registers ("reg"), and bytes of stack and of local memory, where registers are spilled to."""
+        """Per thread: registers ("reg"), and bytes of stack and of local memory, to which registers are spilled."""
         found = re.findall(r"(REG|STACK|LOCAL):(\d+)", self._read("-res-usage"))
         return {name.lower(): int(value) for name, value in found}
 
@@ -79,7 +79,7 @@ def assemble(launch: Launch, choice: dict[str, Any], architecture: int, *, only_
         only_ptx: Leave out the machine code.
 
     Raises:
-        triton.errors.TritonError: it does not compile.
+        triton.errors.TritonError: the kernel does not compile.
     """
     source, options = _source(launch, choice)
     knobs = triton.knobs.runtime
@@ -98,7 +98,7 @@ def assemble(launch: Launch, choice: dict[str, Any], architecture: int, *, only_
 
 
 def _source(launch: Launch, choice: dict[str, Any]) -> tuple[ASTSource, dict[str, Any]]:
-    """What Triton compiles at a launch: most integers are specialized by whether they are 1 or a multiple of 16."""
+    """The source that Triton compiles at a launch: most integers are specialized for 1 and for multiples of 16."""
     kernel = launch.kernel
     signature: dict[str, str] = {}
     constants, attributes = {}, {}
@@ -124,7 +124,7 @@ def _source(launch: Launch, choice: dict[str, Any]) -> tuple[ASTSource, dict[str
 
 
 def _skip_machine_code(*stages: Any) -> tuple[str, str] | None:
-    """For Triton to call: PTX is all that is wanted. Without arguments it asks for a key of its cache."""
+    """A hook that makes Triton stop after PTX. Called without arguments, it returns a key for Triton's cache."""
     if not stages:
         return "ptx", "ptx"
     stages[1]["cubin"] = lambda _, __: b""

@@ -1,4 +1,4 @@
-"""Named inputs for every kernel: the tests check them, small, and `vsr bench kernels` times them, large."""
+"""Named inputs for every kernel: the tests check small ones, and `vsr bench kernels` times large ones."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Work:
 
     Attributes:
         kernel: Calls the kernel; some take ``out``.
-        plain: Makes a function that computes the same in plain torch, in a given dtype: float64 gives the truth.
-        result: Shape of the result, where the kernel takes ``out``; else None.
+        plain: Makes a function that computes the same in plain torch, in a given dtype; float64 is the truth.
+        result: Shape of the result, if the kernel takes ``out``; otherwise None.
         samples: Whether the result is samples.
-        bytes: What has to be read and written, each once.
-        flops: Two for each multiply-accumulate that has to be done.
-        layers: Of a whole network: the same, one kernel for each layer.
+        bytes: Bytes that must be read and written, each once.
+        flops: Two for each necessary multiply-accumulate.
+        layers: For a whole network: the same by one kernel for each layer.
     """
 
     kernel: Callable[..., Any]
@@ -52,10 +52,10 @@ class Case:
 
     Attributes:
         kernel: Its name.
-        name: What is special about this use.
+        name: The name of this use.
         prepare: (n, height, width, dtype, device) → the work.
-        timed: Whether it is worth a line in the bench, which measures at (height, width) of 1080p input.
-        gpus: Whether it is for a compute capability, such as 90 for 9.0, in a type; None for all, in every type.
+        timed: Whether the bench, which measures 1080p input, times it.
+        gpus: (compute capability, such as 90 for 9.0, type) → whether it is for them; None for all.
     """
 
     kernel: str
@@ -70,7 +70,7 @@ class Case:
 
 
 def _random(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, depth: int | None = None) -> Tensor:
-    """Numbers in [0, 1], or samples: of 8 bits in 8, else of 10 unless ``depth`` says so."""
+    """Numbers in [0, 1], or samples: 8 bits in uint8; otherwise 10 bits, or ``depth``."""
     if dtype.is_floating_point and len(shape) == 4 and shape[1] > 1:
         n, c, h, w = shape
         x = empty((n, c, h, w), dtype, device)
@@ -126,7 +126,7 @@ def _convolution(
 
 
 def _format(stored: torch.dtype, depth: int | None = None) -> SampleFormat | None:
-    """Of full-range 8 bits, or limited-range 10; or of full range, with so many bits."""
+    """The format of full-range 8 bits or limited-range 10 bits; with ``depth``, of full range with so many bits."""
     if stored.is_floating_point:
         return None
     if depth is not None:
@@ -232,7 +232,7 @@ def _enlarge_samples(
     return Work(kernel, lambda _: plain, None, True, moved)
 
 
-# Rows as a color matrix has them, of code values to [0, 1] and back.
+# Rows like a color matrix's, from code values to [0, 1] and back.
 _TO_RGB = (
     (0.00456, 0.0, 0.00626, -0.874),
     (0.00456, -0.00154, -0.00319, 0.532),
@@ -280,7 +280,7 @@ def _layer(name: str, layer: Layer, *, timed: bool = False, **how: Any) -> Case:
 
 
 def _rows() -> tuple[Case, ...]:
-    """Of the kernels in Gluon, where that is there."""
+    """Cases of the kernels in Gluon, if it is available."""
     if not gluon.AVAILABLE:
         return ()
     from . import convolution_rows, espcn_rows, fsrcnn_rows

@@ -1,7 +1,7 @@
-"""Planes to RGB, RGB to planes, and bicubic enlargement: each one pass, with siting, range, depth and matrix inside.
+"""Planes to RGB, RGB to planes, and bicubic enlargement: each in one pass, including siting, range, depth and matrix.
 
-A sample that lies between others is the sum of 4 × 4 of them (more when a frame shrinks), which the caches hold; only
-the frame itself travels. Positions are an integer and a small fraction, so that float32 is exact at any size.
+An interpolated sample is a weighted sum of 4 × 4 others (more when a frame shrinks), which the caches hold; each frame
+is read from memory only once. Positions are an integer and a small fraction, so that float32 is exact at any size.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _cubic(x):
 
 @triton.jit
 def _inside(index, length, SYMMETRIC: tl.constexpr):
-    """Where a sample outside of [0, length) is taken from; ``index`` is no less than −8 · length."""
+    """The index in [0, length) of the sample that stands for ``index``, which is at least −8 · length."""
     if SYMMETRIC:
         index = (index + 8 * length) % (2 * length)
         return tl.where(index < length, index, 2 * length - 1 - index)
@@ -55,7 +55,7 @@ def _bicubic(
     ptr, offs_h, offs_w, mask, height, width, stride_h, stride_w, place_h, place_w,
     RATIO_H: tl.constexpr, RATIO_W: tl.constexpr, SYMMETRIC: tl.constexpr,
 ):  # fmt: skip
-    """The samples (BLOCK_H, BLOCK_W) of one plane enlarged RATIO_H × RATIO_W times, in float32."""
+    """(BLOCK_H, BLOCK_W) samples of one plane enlarged RATIO_H × RATIO_W times, in float32."""
     y, fraction_h = _place(offs_h, RATIO_H, place_h)
     x, fraction_w = _place(offs_w, RATIO_W, place_w)
     REACH_H: tl.constexpr = 1 if RATIO_H > 1 else 0
@@ -74,7 +74,7 @@ def _bicubic(
 
 @triton.jit
 def _nothing(COUNT: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr):
-    """COUNT sums that have not begun."""
+    """COUNT sums, all zero."""
     sums = ()
     for _ in tl.static_range(COUNT):
         sums = sums + (tl.zeros((BLOCK_H, BLOCK_W), tl.float32),)  # type: ignore[assignment]
@@ -90,10 +90,10 @@ def _enlarge_kernel(
     SCALE: tl.constexpr, TAPS_H: tl.constexpr, TAPS_W: tl.constexpr, FIRST_H: tl.constexpr, FIRST_W: tl.constexpr,
     SYMMETRIC: tl.constexpr, TO_SAMPLES: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
 ):  # fmt: skip
-    """Make SCALE × SCALE samples at each of BLOCK_H × BLOCK_W places of the input: they share what is read.
+    """Make SCALE × SCALE samples at each of BLOCK_H × BLOCK_W positions of the input: they share the samples read.
 
-    Shapes: x (N, channels, height, width), out (N, channels, out_height, out_width), weights (SCALE, TAPS), of which
-    the first tap is FIRST samples behind the place.
+    Shapes: x (N, channels, height, width), out (N, channels, out_height, out_width), weights (SCALE, TAPS), whose
+    first tap is FIRST samples behind the position.
     """
     rows, blocks = tl.cdiv(tl.cdiv(out_height, SCALE), BLOCK_H), tl.cdiv(tl.cdiv(out_width, SCALE), BLOCK_W)
     pid = tl.program_id(0)
@@ -182,7 +182,7 @@ def _rgb_to_planes_kernel(
     FH: tl.constexpr, FW: tl.constexpr, TAPS_H: tl.constexpr, TAPS_W: tl.constexpr,
     BLOCK_H: tl.constexpr, BLOCK_W: tl.constexpr,
 ):  # fmt: skip
-    """The first programs make the first plane, the others both planes of chroma."""
+    """The first programs make the first plane, the others make both chroma planes."""
     pid = tl.program_id(0)
     luma_programs = frames * tl.cdiv(height, BLOCK_H) * tl.cdiv(width, BLOCK_W)
     offs_h, offs_w = tl.arange(0, BLOCK_H), tl.arange(0, BLOCK_W)
@@ -231,7 +231,7 @@ CONFIGS: list[dict[str, Any]] = [
     {"BLOCK_H": rows, "BLOCK_W": columns, "num_warps": warps, "num_stages": 1}
     for rows, columns, warps in ((4, 128, 4), (1, 512, 4), (8, 64, 4))
 ]
-_ENLARGED = 32  # samples that a thread makes, at most
+_ENLARGED = 32  # samples per thread, at most
 _enlarge_tuned = Tuned(_enlarge_kernel, key=("SCALE", "TAPS_H", "TAPS_W", "SYMMETRIC", "TO_SAMPLES"), steps=once)
 _planes_to_rgb_tuned = Tuned(_planes_to_rgb_kernel, key=("FH", "FW"), steps=once)
 _rgb_to_planes_tuned = Tuned(_rgb_to_planes_kernel, key=("FH", "FW", "TAPS_H", "TAPS_W"))
@@ -250,15 +250,15 @@ def enlarge(
     peak: int | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """As `reference.enlarge`, in float32 whatever comes and goes; with ``peak`` from samples, of which it is 1.
+    """Like `reference.enlarge`, but computes in float32 for every dtype; with ``peak``, from samples.
 
     Args:
         x: (N, C, H, W), floating point or samples.
         scale: Whole number.
         shift: (vertical, horizontal), as in the reference.
         edges: ″
-        peak: The sample that is 1; larger ones are not clamped.
-        dtype: Of the result; by default float32 for samples, else that of ``x``.
+        peak: The sample that means 1; larger ones are not clamped.
+        dtype: Type of the result; by default float32 for samples, otherwise that of ``x``.
     """
     n, c, h, w = x.shape
     dtype = dtype or (x.dtype if x.is_floating_point() else torch.float32)
@@ -269,7 +269,7 @@ def enlarge(
 def enlarge_samples(
     samples: Tensor, scale: int, depth: int, shape: tuple[int, int], shift: tuple[float, float] = (0.0, 0.0)
 ) -> Tensor:
-    """As `reference.enlarge_samples`."""
+    """Like `reference.enlarge_samples`."""
     out = torch.empty((len(samples), 1, *shape), dtype=samples.dtype, device=samples.device)
     return _enlarge(samples[:, None], out, scale, shift, "symmetric", None, (1 << depth) - 1)[:, 0]
 
@@ -302,7 +302,7 @@ def _enlarge(
 
 
 def _weights(phases: tuple[tuple[float, ...], ...], gain: float, device: torch.device) -> Tensor:
-    """Of each phase (scale, taps); sent once."""
+    """The weights of each phase, (scale, taps), on the device; copied there once."""
     numbers = tuple(weight * gain for phase in phases for weight in phase)
     return _sent(numbers, (1, 1, len(phases), len(phases[0])), torch.float32, device)
 
@@ -313,7 +313,7 @@ def planes_to_rgb(
     subsampling: tuple[int, int] = (1, 1),
     offset: tuple[float, float] = (0.0, 0.0),
 ) -> Tensor:
-    """As `reference.planes_to_rgb`, in float32; the matrix lies on the CPU."""
+    """Like `reference.planes_to_rgb`, in float32; the matrix is on the CPU."""
     n, height, width = planes[0].shape
     out = torch.empty((n, 3, height, width), dtype=torch.float32, device=planes[0].device)
     check_offsets(*planes, out)
@@ -337,7 +337,7 @@ def rgb_to_planes(
     subsampling: tuple[int, int] = (1, 1),
     offset: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[Tensor, ...]:
-    """As `reference.rgb_to_planes`, in float32; the matrix lies on the CPU and has one row or three."""
+    """Like `reference.rgb_to_planes`, in float32; the matrix is on the CPU and has one row or three."""
     n, _, height, width = x.shape
     check_offsets(x)
     dtype = torch.uint8 if depth == 8 else torch.uint16

@@ -1,8 +1,8 @@
 """Convolution, bias, activation, residual and shuffle in one kernel: an implicit matrix product on the matrix units.
 
 A program makes a TILE_H × TILE_W patch of BLOCK_N channels. The products of its samples (M) with the weights (N) are
-summed in float32 over taps and input channels (K); a tap is the same patch, moved, which the level-1 cache still has.
-Memory is channels-last: what the sum needs of a sample lies together, and rows begin at multiples of 16 bytes.
+summed in float32 over taps and input channels (K); a tap is the same patch, shifted, which the level-1 cache still has.
+Memory is channels-last: the channels of a sample are contiguous, and rows begin at multiples of 16 bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .reference import Layer, SampleFormat
 
-_FLAT_CHANNELS = 4  # so few channels that taps and channels are summed as one dimension
+_FLAT_CHANNELS = 4  # up to so many channels, taps and channels are summed as one dimension
 
 
 @triton.jit(do_not_specialize=["height", "width", "out_height", "out_width"])
@@ -54,7 +54,7 @@ def _convolution_kernel(
     offs_m = tl.arange(0, M)
     rows, columns = offs_m // TILE_W, offs_m % TILE_W  # (M,), in the tile
     offs_n = pid_n * BLOCK_N + tl.arange(0, BLOCK_N)
-    # What is far is added as one 64-bit number, what differs inside the tile as many 32-bit ones.
+    # The tile's offset is one 64-bit number; offsets inside the tile are many 32-bit ones.
     x_ptr += image * stride_xn + top.to(tl.int64) * stride_xh + left.to(tl.int64) * stride_xw
     acc = tl.zeros((M, BLOCK_N), tl.float32)
     if IN <= 4:
@@ -76,7 +76,7 @@ def _convolution_kernel(
             acc = tl.dot(a.to(DTYPE).to(OPERAND), b.to(OPERAND), acc, input_precision="ieee")
     else:
         offs_c = tl.arange(0, BLOCK_K)
-        # Counted in blocks, so that every compiler sees that addresses are multiples of BLOCK_K.
+        # Counted in blocks, so that every compiler knows that addresses are multiples of BLOCK_K.
         BLOCKS: tl.constexpr = IN_PADDED // BLOCK_K
         for step in range(SIZE * SIZE * BLOCKS):
             tap = step // BLOCKS
@@ -137,23 +137,23 @@ def _convolution_kernel(
     _store(out_ptr + offs_o, acc, mask, TO_SAMPLES, out_peak, out_peak)
 
 
-# Pixels of a patch down and across, most channels at once, warps, stages, which cache keeps the patch.
+# Rows and columns of a patch, the most channels at once, warps, stages, the cache that keeps the patch.
 _TILES = (
     (8, 16, 64, 4, 3, ".ca"),
     (8, 16, 64, 4, 3, ""),
     (16, 16, 128, 8, 2, ""),
 )
-# float32 has no matrix units here, but the numbers of float32.
+# float32 runs without matrix units, which would round its numbers.
 _EXACT_TILES = ((4, 16, 32, 4, 1, ""), (8, 8, 16, 4, 1, ""))
 
 
 def configs(channels: int, dtype: torch.dtype, *, to_plane: bool = False) -> list[dict[str, Any]]:
-    """What may be chosen for a layer with so many output channels (padded), the default first: at most three.
+    """The possible configurations for a layer with so many output channels (padded), the default first: at most three.
 
     Args:
         channels: A multiple of 16.
-        dtype: Of the weights.
-        to_plane: All channels must be together.
+        dtype: Type of the weights.
+        to_plane: Whether a program must have all channels.
     """
     found = []
     for rows, columns, most, warps, stages, cache in _EXACT_TILES if dtype == torch.float32 else _TILES:
@@ -179,13 +179,13 @@ _tuned = Tuned(
 
 @dataclass(frozen=True)
 class Form:
-    """All of a layer but its numbers: see `Layer`.
+    """A layer without its weights; see `Layer`.
 
     Attributes:
-        inputs: Channels.
-        outputs: ″, before the shuffle.
-        size: Of the kernel.
-        padding: As in `Layer`, like all that follows.
+        inputs: Input channels.
+        outputs: Output channels, before the shuffle.
+        size: Side of the kernel.
+        padding: As in `Layer`, like all that follow.
         edges: ″
         activation: ″
         scale: ″
@@ -211,7 +211,7 @@ class Form:
         return cls(inputs, outputs, size, *same)
 
     def result(self, n: int, height: int, width: int) -> tuple[int, int, int, int]:
-        """The shape of what comes out."""
+        """The shape of the output."""
         more = 2 * self.padding - self.size + 1
         r = self.shuffle
         return n, self.outputs // r**2, (height + more) * r, (width + more) * r
@@ -228,7 +228,7 @@ class Form:
 
     @property
     def block_k(self) -> int:
-        """Terms that are summed at once: as many as 64, if little of that is padding."""
+        """Terms that are summed at once: up to 64, if little of that is padding."""
         if self.flat:
             return 16 if self.size**2 * self.inputs <= 16 else 32
         least = -(-self.inputs // 16) * 16
@@ -237,13 +237,13 @@ class Form:
 
 @dataclass(frozen=True)
 class Packed:
-    """A layer as the kernel reads it.
+    """A layer in the order in which the kernel reads it.
 
     Attributes:
-        weight: (K, channels padded) in the dtype that is multiplied; K is taps, then input channels.
+        weight: (K, channels padded) in the dtype of the products; K is taps, then input channels.
         bias: (channels padded,) float32.
-        slope: ″, of "leaky" and "prelu".
-        form: The rest.
+        slope: ″, for "leaky" and "prelu".
+        form: The form of the layer.
     """
 
     weight: Tensor
@@ -256,9 +256,9 @@ def pack(layer: Layer, dtype: torch.dtype, device: torch.device | str) -> Packed
     """Put weights, biases and slopes in the order in which the kernel reads them, once.
 
     Args:
-        layer: In any dtype, on any device.
+        layer: A layer in any dtype, on any device.
         dtype: float16, bfloat16 or float32.
-        device: Where the kernel will run.
+        device: The device that the kernel will run on.
     """
     form = Form.of(layer)
     order = _column_order(form.outputs, form.shuffle)
@@ -278,7 +278,7 @@ def pack(layer: Layer, dtype: torch.dtype, device: torch.device | str) -> Packed
 
 
 def _column_order(out: int, shuffle: int) -> Tensor:
-    """Which output channel each column of the packed weights belongs to; -1 is none."""
+    """The output channel of each column of the packed weights; -1 for none."""
     if shuffle > 1 and out == shuffle**2:
         side = 2 if shuffle == 2 else 4
         order = torch.full((side, side), -1)
@@ -300,7 +300,7 @@ def convolution(
     dtype: torch.dtype | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """As `reference.convolution`, of a packed layer; ``out``, if given, is written and may have any strides."""
+    """Like `reference.convolution`, for a packed layer; ``out``, if given, is written to and may have any strides."""
     form, weight = packed.form, packed.weight
     n, _, height, width = x.shape
     shape = form.result(n, height, width)
@@ -332,12 +332,12 @@ def convolution(
 
 
 def peak_of(samples: SampleFormat | None) -> float:
-    """The sample that is 1, as a kernel takes it."""
+    """The sample that means 1, as an argument of a kernel."""
     return 1.0 if samples is None else float(samples.peak)
 
 
 def empty(shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(N, C, H, W), not filled: channels last, every sample at a multiple of 16 bytes; one channel as plain planes."""
+    """(N, C, H, W), uninitialized: channels last, samples at multiples of 16 bytes; one channel as plain planes."""
     n, c, h, w = shape
     if c == 1:
         return torch.empty(shape, dtype=dtype, device=device)

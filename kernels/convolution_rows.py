@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 _CHANNELS = 64
 _HALO = 1
-_RESIDENT = 2  # programs that share a multiprocessor
+_RESIDENT = 2  # programs per multiprocessor
 _ACTIVATIONS = ("none", "relu", "leaky", "prelu")
 
 CHANNELS = gl.constexpr(_CHANNELS)
 
-# Eight pixels, then 16 bytes of each: threads that work together write to different banks.
+# Eight pixels, 16 bytes of each: threads that write together write to different banks.
 _FETCH = gl.constexpr(gl.BlockedLayout([1, 8], [8, 4], [4, 1], [0, 1]))
 
 # (64, 64) as the product leaves it, with columns in the order of `_order`; and the same registers in another order.
@@ -76,7 +76,7 @@ def _operands():
 
 @jit
 def _fetch(row, x_ptr, y, left, height, width, stride_h, stride_w):
-    """Begin to fetch a row into shared memory; zeros beyond the image."""
+    """Start to fetch a row into shared memory; zeros beyond the image."""
     x = left - 1 + gl.arange(0, PIXELS, gl.SliceLayout(1, _FETCH))
     channel = gl.arange(0, CHANNELS, gl.SliceLayout(0, _FETCH))
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
@@ -153,19 +153,19 @@ def fits(form: Form) -> bool:
 
 
 def is_for(architecture: int, dtype: torch.dtype) -> bool:
-    """Whether it is made for GPUs of this compute capability, with weights of this type."""
+    """Whether the kernel is for GPUs of this compute capability, with weights of this type."""
     return architecture == 90 and dtype in (torch.float16, torch.bfloat16)
 
 
 def supports(packed: Packed) -> bool:
-    """Whether it is to compute a layer where its weights are."""
+    """Whether to use the kernel for a layer, on the device of its weights."""
     device, dtype = packed.weight.device, packed.weight.dtype
     return fits(packed.form) and is_for(architecture_of(device), dtype) and proves_itself(device, dtype)
 
 
 @cache
 def proves_itself(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether it computes a small layer right: tried once, as for `WholeKernel`."""
+    """Whether the kernel computes a small layer correctly: tried once, as for `WholeKernel`."""
     layer = random_layer(_CHANNELS, _CHANNELS, 3, activation="prelu", scale=0.5)
     shape = (2, _CHANNELS, 9, 70)
     random = torch.rand((2, *shape), generator=torch.Generator().manual_seed(0)).to(device, dtype)
@@ -183,7 +183,7 @@ def proves_itself(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def pack(packed: Packed) -> Tensor:
-    """Weights of a layer that `fits`, for the kernel."""
+    """Pack the weights of a layer that `fits`, for the kernel."""
     n = torch.arange(_CHANNELS)  # the column of a product that belongs to a channel: see `_SUMS`
     order = 32 * (n // 32) + 8 * (n // 2 % 4) + 2 * (n // 8 % 4) + n % 2
     return pack_rows("wgmma", packed.weight[:, order.to(packed.weight.device)], _CHANNELS, _CHANNELS)
@@ -198,15 +198,15 @@ def convolution_rows(
     dtype: torch.dtype | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """As `reference.convolution`, of a layer that `fits` and features that lie as `_takes` says.
+    """Like `reference.convolution`, for a layer that `fits` and features that `_takes` accepts.
 
     Args:
         x: (N, 64, H, W).
         packed: The layer.
-        weight: What `pack` gave for it.
+        weight: The result of `pack` for it.
         residual: (N, 64, H, W), floating point.
-        dtype: Of the result; by default that of the weights.
-        out: (N, 64, H, W), channels last, is written.
+        dtype: Type of the result; by default that of the weights.
+        out: (N, 64, H, W), channels last; written to.
     """
     form, kind = packed.form, packed.weight.dtype
     n, _, height, width = x.shape
@@ -226,7 +226,7 @@ def convolution_rows(
 
 
 def layer(packed: Packed) -> Callable[..., Tensor]:
-    """What computes a layer that `fits`: this kernel, or `convolution` for features that it does not take."""
+    """A function for a layer that `fits`: it uses this kernel, or `convolution` for features that `_takes` rejects."""
     weight = pack(packed)
 
     def compute(
@@ -246,7 +246,7 @@ def layer(packed: Packed) -> Callable[..., Tensor]:
 
 
 def _takes(x: Tensor, residual: Tensor | None, kind: torch.dtype) -> bool:
-    """Whether features lie as the kernel fetches them: of the type of its weights, in channels of 16 bytes."""
+    """Whether the kernel can fetch features: of its weights' type, channels last, at multiples of 16 bytes."""
     if x.dtype != kind or any(each.stride(1) != 1 for each in (x, residual) if each is not None):
         return False
     return x.data_ptr() % 16 == 0 and all(x.stride(axis) % 16 == 0 for axis in (0, 2, 3))

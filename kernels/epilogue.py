@@ -1,4 +1,4 @@
-"""What happens to a number between the sum of a convolution and memory: device functions that several kernels share."""
+"""Device functions, shared by several kernels, for what follows the sums of a convolution, up to storing them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FSRCNN in one kernel, in Gluon: no activation ever leaves the multiprocessor.
+"""FSRCNN in one kernel, in Gluon: activations never leave the multiprocessor.
 
 A program of four warps walks down a strip of 64 columns, of which 54 are kept (52 where the deconvolution has 5 × 5
 taps, at ×2), and makes one row of every layer at a step; see `rows`. A layer reads the row that the layer before it
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from .convolution import Form, Packed
 
 _MAPS = 4
-_LAG = _MAPS + 1  # layers that read what was left at the step before
+_LAG = _MAPS + 1  # layers that read rows of the step before
 _ONES = 2  # channels that are always 1
 
 MAPS = gl.constexpr(_MAPS)
@@ -66,7 +66,7 @@ NARROW = gl.constexpr(16)  # ″ between them
 
 @jit
 def _inside(x, left, r, height, width, is_edge):
-    """A row of a layer: zeros beyond the image, whose pixels begin at column ``left``."""
+    """A row of a layer, which begins at column ``left``, with zeros beyond the image."""
     if is_edge:
         columns = left + gl.arange(0, x.shape[0], gl.SliceLayout(1, x.type.layout))
         x = gl.where(((columns >= 0) & (columns < width) & (r >= 0) & (r < height))[:, None], x, 0.0)
@@ -121,7 +121,7 @@ def _fsrcnn_rows_kernel(
     x_ptr += frame * stride_xn
     out_ptr += frame * stride_on
 
-    # Behind each row there is room: its last pixels' taps read on, for columns that nobody keeps.
+    # There is room behind each row: the taps of its last pixels read beyond it, for columns that are not kept.
     room0 = gl.allocate_shared_memory(gl.int32, [5, PIXELS * NARROW // 8], FLAT)
     room1 = gl.allocate_shared_memory(gl.int32, [5, PIXELS * NARROW // 8], FLAT)
     room2 = gl.allocate_shared_memory(gl.int32, [5, PIXELS * NARROW // 8], FLAT)
@@ -239,7 +239,7 @@ def fits(forms: Sequence[Form]) -> bool:
 
 
 def pack(unit: str, layers: Sequence[Packed]) -> PackedNetwork:
-    """Layers that `fits` takes, for the kernel by one of the units; in float16 or bfloat16."""
+    """Pack layers that `fits` accepts, for the kernel with one of the units; in float16 or bfloat16."""
     first, shrink, *maps, expand, last = layers
     scale, taps = last.form.shuffle, last.form.size
     columns = 8 if scale == 2 else 16
@@ -261,13 +261,13 @@ def pack(unit: str, layers: Sequence[Packed]) -> PackedNetwork:
 
 
 def _with_bias(layer: Packed, taps: int, ones_in: int, ones_out: int | None) -> Tensor:
-    """(taps · channels, columns): weights that multiply the ones among what comes in by the bias, and pass ones on.
+    """(taps · channels, columns): weights that multiply the input's ones by the bias, and pass the ones on.
 
     Args:
-        layer: Its weights are in the kernel's order.
-        taps: Of the layer.
-        ones_in: The first of the two channels that are 1.
-        ones_out: ″ of what comes out; None if there are none.
+        layer: A layer with weights in the kernel's order.
+        taps: Taps of the layer.
+        ones_in: The first of the input's two channels that are 1.
+        ones_out: ″ of the output; None if there are none.
     """
     weight = layer.weight.clone().view(taps, -1, layer.weight.shape[1])
     middle = weight[taps // 2]

@@ -1,4 +1,4 @@
-"""Everything used from Gluon, the language below Triton in which a program manages layouts and shared memory itself.
+"""The names used from Gluon, the language below Triton in which a program manages layouts and shared memory itself.
 
 Gluon's interface is experimental, and changes between versions of Triton: this is the one of 3.9. With another one,
 `AVAILABLE` is false, and modules written in Gluon must not be imported.

@@ -1,4 +1,4 @@
-"""How a kernel starts: on the current stream, in the configuration that was fastest, tuned once and kept on disk."""
+"""Launches kernels: on the current stream, in the fastest configuration, which is measured once and kept on disk."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _DTYPES = {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16, torch.float32
 
 
 def numbers(dtype: torch.dtype) -> dict[str, Any]:
-    """The constants that say in which numbers a kernel multiplies.
+    """The constants for the types that a kernel multiplies.
 
-    DTYPE is what factors are rounded to, OPERAND what `tl.dot` then gets: float32 where bfloat16 is interpreted, for
-    numpy has none. FAST allows functions that are exact to 11 bits.
+    DTYPE is the type that factors are rounded to, OPERAND the type given to `tl.dot`: float32 if bfloat16 is
+    interpreted, as numpy has no bfloat16. FAST allows functions that are exact to 11 bits.
     """
     operand = tl.float32 if INTERPRETED and dtype == torch.bfloat16 else _DTYPES[dtype]
     return {"DTYPE": _DTYPES[dtype], "OPERAND": operand, "FAST": not INTERPRETED and dtype != torch.float32}
@@ -48,14 +48,14 @@ def _probe_kernel(x_ptr):
 
 
 def probe(device: torch.device) -> None:
-    """Compile and start a kernel of one line; raises whatever keeps Triton from that."""
+    """Compile and start a kernel of one line; raises Triton's error if that fails."""
     x = torch.zeros(1, device=device)
     with torch.cuda.device(device):
         _probe_kernel[(1,)](x)
 
 
 def check_offsets(*tensors: torch.Tensor) -> None:
-    """Refuse tensors (N, …) whose items reach too far in memory: kernels count inside one in 32 bits.
+    """Check that items of tensors (N, …) are not too large in memory: kernels use 32-bit offsets inside an item.
 
     Raises:
         RuntimeError: the last sample of an item is 2³¹ or more samples behind its first one.
@@ -68,16 +68,16 @@ def check_offsets(*tensors: torch.Tensor) -> None:
 
 @dataclass(frozen=True)
 class Launch:
-    """What starts a kernel.
+    """A launch of a kernel.
 
     Attributes:
         kernel: The jitted function.
-        grid: Number of programs, from all that is constant.
+        grid: Computes the number of programs from all constants.
         choices: Configurations, the default first.
         arguments: Tensors and numbers by name, in order.
-        constants: By name, but for those of a configuration.
-        steps: How often a program of one configuration goes through its loop, from all values by name; None where
-            programs differ too much for one number.
+        constants: Constants by name, without those of a configuration.
+        steps: Computes the iterations of a program's loop from all values by name; None if programs differ too much
+            for one number.
     """
 
     kernel: Any
@@ -94,10 +94,10 @@ _recorded_processors: ContextVar[int] = ContextVar("_recorded_processors", defau
 
 @contextmanager
 def recorded(processors: int = 132) -> Iterator[list[Launch]]:
-    """Collect what this thread would start, and start nothing: results are not computed.
+    """Collect this thread's launches without starting them: results are not computed.
 
     Args:
-        processors: Multiprocessors of the GPU that the launches would be for.
+        processors: Multiprocessors of the GPU that the launches are for.
     """
     launches: list[Launch] = []
     tokens = _recording.set(launches), _recorded_processors.set(processors)
@@ -109,12 +109,12 @@ def recorded(processors: int = 132) -> Iterator[list[Launch]]:
 
 
 def is_recording() -> bool:
-    """Whether launches are only recorded: then nobody reads the numbers in tensors."""
+    """Whether launches are only recorded: tensors' values are then never read."""
     return _recording.get() is not None
 
 
 def processors(device: torch.device) -> int:
-    """Multiprocessors of a device; where there is none, those that `recorded` was told."""
+    """Multiprocessors of a device; without a GPU, those given to `recorded`."""
     return _processors(device) if device.type == "cuda" else _recorded_processors.get()
 
 
@@ -134,13 +134,13 @@ _patience = _PATIENCE
 
 
 def patience() -> int:
-    """How many batches a network runs as it is, before it is tuned and recorded: a short clip is done before that."""
+    """How many batches a network runs before it is tuned and recorded, which is not worth it for short clips."""
     return _patience
 
 
 @contextmanager
 def impatient() -> Iterator[None]:
-    """Let this process tune and record at the first call, for what is measured must be as fast as it will be."""
+    """Make this process tune and record at the first call, so that measurements show the final speed."""
     global _patience
     _patience = 1
     try:
@@ -150,16 +150,16 @@ def impatient() -> Iterator[None]:
 
 
 class Tuned:
-    """A kernel and the configurations it may run in; which one is measured when that is worth it, for each key.
+    """A kernel and its possible configurations; for each key they are measured once that is worth it.
 
-    Until it has been called often enough, a kernel takes the default: to compile and measure the others takes as long
-    as thousands of calls. So does a call of few programs, whose times would say nothing, and be kept for all images
-    to come; and a kernel for whose measurement there was no memory.
+    A kernel uses the default until it has been called often enough, as compiling and measuring the others takes as
+    long as thousands of calls. Calls of few programs use it, too, as their times would mean nothing and would be kept
+    for all later images; and so do kernels that there was no memory to measure.
 
     Args:
         kernel: The jitted function.
-        key: Names of the constants a measurement is valid for: never a height or a width; types of tensors count
-            anyway.
+        key: Names of the constants that a measurement is valid for, never a height or a width; types of tensors are
+            always part of it.
         steps: As in `Launch`.
     """
 
@@ -168,7 +168,7 @@ class Tuned:
         self._steps = steps
         self._key = list(key)
         self._tuners: dict[str, Any] = {}
-        self._calls: Counter[tuple[Any, ...]] = Counter()  # large ones, for each key
+        self._calls: Counter[tuple[Any, ...]] = Counter()  # calls of many programs, for each key
         self._measured: dict[tuple[Any, ...], bool] = {}  # whether there was memory for it
 
     def __call__(
@@ -181,13 +181,13 @@ class Tuned:
         """Start the kernel.
 
         Args:
-            grid: Number of programs, from all that is constant.
-            choices: What may be chosen, the default first.
+            grid: Computes the number of programs from all constants.
+            choices: The possible configurations, the default first.
             args: Arguments of the kernel.
             kwargs: ″, by name.
 
         Raises:
-            RuntimeError: whatever keeps Triton from compiling or starting it.
+            RuntimeError: Triton cannot compile or start it.
         """
         recording = _recording.get()
         if recording is not None:
@@ -199,7 +199,7 @@ class Tuned:
         if INTERPRETED:
             self._kernel[grid](*args, **kwargs, **choices[0])
             return
-        # A product and a sum are one operation, as in cuDNN; said aloud, for Triton is about to change its mind.
+        # A product and a sum are one operation, as in cuDNN; set explicitly, as Triton is about to change its default.
         kwargs["enable_fp_fusion"] = True
         with LOCK, torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             try:
@@ -207,13 +207,13 @@ class Tuned:
                     self._kernel[grid](*args, **kwargs, **choices[0])
             except (RuntimeError, MemoryError):
                 raise
-            except Exception as error:  # Triton's own errors have no builtin above them; nor do those of its compilers
+            except Exception as error:  # errors of Triton and of its compilers have no common builtin base class
                 raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
     def _start_tuned(
         self, grid: Any, choices: list[dict[str, Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> bool:
-        """Start the fastest configuration, which is measured first if now is the time for it; else say no."""
+        """Start the fastest configuration, measuring it first if due; return False if the default must be used."""
         if len(choices) == 1 or math.prod(grid(choices[0])) < _LEAST_PROGRAMS:
             return False
         types = (arg.dtype for arg in args if isinstance(arg, torch.Tensor))
@@ -229,7 +229,7 @@ class Tuned:
         except RuntimeError as error:
             if "out of memory" not in str(error):
                 raise
-            # Measuring takes a large tensor, to clear the caches. That there is no room for it says nothing of frames.
+            # Measuring needs a large tensor, to clear the caches. There may still be room for frames without it.
             _log.info("no memory to tune a kernel with: it runs in its default configuration")
             self._measured[key] = False
             return False

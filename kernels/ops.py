@@ -1,4 +1,4 @@
-"""What backends and the facade take of the kernels: importing this loads Triton."""
+"""The kernels that backends and the facade use; importing this module loads Triton."""
 
 # No postponed annotations here: torch reads the types.
 
@@ -33,9 +33,9 @@ if gluon.AVAILABLE:
 
 
 def layer(packed: Packed) -> Callable[..., Tensor]:
-    """What computes a layer where its weights are: a kernel made for it and for that GPU, else `convolution`.
+    """A function that computes a layer on the device of its weights: a special kernel if one fits, or `convolution`.
 
-    It takes all that `convolution` does but ``packed`` and ``out``.
+    It takes all arguments of `convolution` but ``packed`` and ``out``.
     """
     if gluon.AVAILABLE and convolution_rows.supports(packed):
         return convolution_rows.layer(packed)
@@ -44,7 +44,7 @@ def layer(packed: Packed) -> Callable[..., Tensor]:
 
 @torch.library.custom_op("vsr_plugin::enlarge", mutates_args=())
 def enlarge(x: Tensor, scale: int, peak: int | None, dtype: torch.dtype) -> Tensor:
-    """`color.enlarge` with the edges repeated, as networks want it: an operator, for torch.export has to keep it."""
+    """`color.enlarge` with edges repeated, for networks: an operator of torch, which torch.export keeps."""
     return color.enlarge(x, scale, peak=peak, dtype=dtype)
 
 

@@ -1,8 +1,8 @@
 """Products of whole rows by the matrix units, in PTX, and the order in which they take weights.
 
-There are two kinds of units, called as PTX calls them: on Hopper "wgmma", by which a warpgroup multiplies what lies in
-shared memory, and on all other GPUs from Ampere on "mma", for which each warp loads what it multiplies into registers.
-Their sums lie in the same places: of 16 pixels in the registers of one warp, 8 columns at a time.
+There are two kinds of units, by PTX's names: on Hopper "wgmma", by which a warpgroup multiplies matrices in shared
+memory, and on all other GPUs from Ampere on "mma", for which each warp loads its operands into registers. Their sums
+are in the same places: those of 16 pixels in the registers of one warp, 8 columns at a time.
 
 Sources: PTX ISA, "Asynchronous warpgroup-level matrix instructions" (wgmma, matrix descriptors, fragments), "Matrix
 multiply-accumulate operation using mma instruction", and "ldmatrix".
@@ -22,7 +22,7 @@ PIXELS = gl.constexpr(64)
 
 @constexpr_function
 def sums_layout(columns, unit):
-    """(64, columns) float32 as products leave them in registers."""
+    """The register layout of the sums of products, (64, columns) float32."""
     if unit == "wgmma":
         return gl.NVMMADistributedLayout([3, 0], [4, 1], [16, columns, 16])
     return gl.NVMMADistributedLayout([2, 0], [4, 1], [16, 8])
@@ -30,21 +30,21 @@ def sums_layout(columns, unit):
 
 @constexpr_function
 def kind_of(dtype):
-    """What PTX calls float16 or bfloat16."""
+    """PTX's name of float16 or bfloat16."""
     return "bf16" if dtype.name == "bf16" else "f16"
 
 
 @constexpr_function
 def _count(columns, taps):
-    """Sums of a thread: a row in shared memory adds to as many rows of the result as there are taps."""
+    """Sums per thread: a row in shared memory adds to as many rows of the result as there are taps."""
     return columns // 2 * taps
 
 
 @constexpr_function
 def operands(unit, parts):
-    """The constraints of `products`: all sums, then of each part what goes in, and addresses.
+    """The constraints of `products`: all sums, then the inputs and addresses of each part.
 
-    The sums of a row go in and come out in the same registers.
+    The sums of a row are read and written in the same registers.
     """
     given, place = [], 0
     for what, channels, columns, taps in parts:
@@ -60,12 +60,12 @@ def operands(unit, parts):
 
 @constexpr_function
 def products(unit, kind, parts):
-    """PTX of products that do not need each other: on Hopper all of them are issued, then there is one wait for all.
+    """PTX of independent products: on Hopper all of them are issued, then there is one wait for all.
 
-    A part is (what, channels that go in, columns that come out, taps): "taps", 32 pairs of samples in registers, as
-    `read_taps` gives them; "registers", numbers of 16 bits in the layout of `sums_layout`; or "row", a row in shared
-    memory at three or five taps to the side, which adds to the sums of as many rows, and is read beyond its end, 16
-    bytes for each tap but one. Of the others, taps are 1.
+    A part is (what, input channels, output columns, taps): "taps", 32 pairs of samples in registers, as returned by
+    `read_taps`; "registers", numbers of 16 bits in the layout of `sums_layout`; or "row", a row in shared memory with
+    three or five horizontal taps, which adds to the sums of as many rows, and is read beyond its end, 16 bytes for each
+    tap but one. For the others, taps is 1.
 
     Weights are in the order of `pack_columns`, those of a row in that of `pack_rows`.
     """
@@ -128,7 +128,7 @@ def _wgmma_part(kind, steps, taps, width, sums, row, pairs, weights):
 def _descriptor(name, base, offset, leading):
     """PTX that makes a matrix descriptor, in units of 16 bytes, without a swizzle.
 
-    ``leading`` is the way to the next eight of K; that to the next eight of M or N, 128 bytes, is in ``high``.
+    ``leading`` is the distance to the next eight of K; that to the next eight of M or N, 128 bytes, is in ``high``.
     """
     return f"add.u32 low, {base}, {offset + (leading << 16)}; mov.b64 {name}, {{low, high}};\n"
 
@@ -157,12 +157,12 @@ def _mma_part(kind, steps, taps, width, sums, row, pairs, weights):
 
 
 def pack_first(unit: str, weight: Tensor, bias: Tensor) -> Tensor:
-    """Weights of a first layer, of 5 × 5 taps and 64 channels, as a product of taps takes them, in words.
+    """Pack the weights of a first layer, of 5 × 5 taps and 64 channels, for a product of taps, in words.
 
     Args:
-        unit: See above.
+        unit: "wgmma" or "mma".
         weight: (25 …, 64), of 16 bits.
-        bias: (64,) float32: it is kept in two parts, for it may need more bits than the weights have.
+        bias: (64,) float32; it is kept in two parts, as it may need more bits than the weights have.
     """
     terms = weight.new_zeros((32, 64))  # K: rows of five taps and a zero, then the bias
     terms[:30].view(5, 6, 64)[:, :5] = weight[:25].view(5, 5, 64)
@@ -171,12 +171,12 @@ def pack_first(unit: str, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def pack_rows(unit: str, weight: Tensor, channels: int, columns: int, taps: int = 3) -> Tensor:
-    """Weights of a layer of taps × taps as a product of a row takes them, in words.
+    """Pack the weights of a layer of taps × taps for a product of a row, in words.
 
     Args:
-        unit: See above.
-        weight: (taps² · channels, …), taps before channels, of 16 bits; so many columns of it are used.
-        channels: That go in.
+        unit: "wgmma" or "mma".
+        weight: (taps² · channels, …), taps before channels, of 16 bits; only ``columns`` columns are used.
+        channels: Input channels.
         columns: A multiple of 8.
         taps: 3 or 5.
     """
@@ -185,10 +185,10 @@ def pack_rows(unit: str, weight: Tensor, channels: int, columns: int, taps: int 
 
 
 def pack_columns(unit: str, weight: Tensor) -> Tensor:
-    """A matrix (K, N) of 16 bits as the right operand of products, in words.
+    """Pack a matrix (K, N) of 16 bits as the right operand of products, in words.
 
-    For wgmma it is [K / 8][N][8 of K]. For mma it is [K / 16][N / 16][32 lanes][8], what each lane has in registers for
-    two products; missing columns are zeros.
+    For wgmma it is [K / 8][N][8 of K]. For mma it is [K / 16][N / 16][32 lanes][8], the registers of each lane for two
+    products; missing columns are zeros.
     """
     k, n = weight.shape
     if unit == "wgmma":
@@ -200,6 +200,6 @@ def pack_columns(unit: str, weight: Tensor) -> Tensor:
 
 
 def split(x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Float32 as the sum of two numbers of 16 bits."""
+    """Split float32 into two numbers of 16 bits, whose sum it is."""
     high = x.to(dtype)
     return high, (x - high.float()).to(dtype)

@@ -14,17 +14,17 @@ from torch import Tensor
 
 from .reference import taps
 
-_BLOCK = 32  # output samples: more of them multiply by more zeros, fewer make products too small to be fast
+_BLOCK = 32  # output samples: with more, more products are with zeros; with fewer, products are too small to be fast
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Band:
-    """The weights of some output samples, one after the other.
+    """The weights of some consecutive output samples.
 
     Attributes:
-        begin: The first of them.
+        begin: The first output sample.
         low: The first input sample that they need.
-        high: One beyond the last.
+        high: The last one, plus 1.
         weights: (output samples, high − low).
     """
 
@@ -72,7 +72,7 @@ def _bands(
         used = where[some != 0]
         low, high = int(used.min()), int(used.max()) + 1
         full = torch.zeros(len(some), high - low, dtype=torch.float64)
-        # Weights of zero may belong to samples outside; those of a mirror image are added up.
+        # Weights of zero may be for samples outside; weights of mirrored samples are added.
         full.scatter_add_(1, (where - low).clamp(0, high - low - 1), some)
         found.append(_Band(begin, low, high, full.to(device=device, dtype=dtype)))
     return tuple(found)

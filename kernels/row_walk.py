@@ -1,4 +1,4 @@
-"""How the kernels are started that walk down a strip, one row at a step."""
+"""Starts the kernels that walk down a strip, one row at a step."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def whole_kernels(
     registers: int,
     example: Callable[[int], tuple[Layer, ...]],
 ) -> list[WholeKernel]:
-    """A network's kernel for Hopper, and that for all GPUs from Ampere on.
+    """A network's kernel for Hopper, and the one for all GPUs from Ampere on.
 
     Args:
-        name: Of the network.
+        name: The network's name.
         tuned: The kernel.
         fits: As in `WholeKernel`.
         pack: ″, for one of the units of `products`.
-        lag: Layers that read what was left at the step before.
-        resident: Programs that share a multiprocessor.
-        registers: Of a thread, at most.
+        lag: Layers that read rows of the step before.
+        resident: Programs per multiprocessor.
+        registers: Registers per thread, at most.
         example: A network that fits, for a scale.
     """
     run = _walk(tuned, {"num_warps": 4, "maxnreg": registers}, resident, lag)
@@ -63,7 +63,7 @@ def _has_mma(architecture: int) -> bool:
 
 
 def _walk(tuned: Tuned, config: dict[str, Any], resident: int, lag: int) -> Run:
-    """How such a kernel is run."""
+    """Make the function that runs such a kernel."""
 
     def run(
         x: Tensor,
@@ -93,6 +93,6 @@ def _walk(tuned: Tuned, config: dict[str, Any], resident: int, lag: int) -> Run:
 
 
 def rows_walked(values: dict[str, Any], extra: int) -> int:
-    """The steps of such a kernel, for `Launch`: its rows, and those that it needs above and below."""
+    """The steps of such a kernel, for `Launch`: its rows, and the extra ones above and below."""
     height: int = min(values["segment"], values["height"])
     return height + extra

@@ -1,9 +1,9 @@
-"""What kernels are made of that walk down a strip, one row at a step, and keep the rows of all layers in shared memory.
+"""Parts of kernels that walk down a strip, one row at a step, and keep the rows of all layers in shared memory.
 
-A row lies as [channels / 8][pixels][8 channels], so that the row moved by a pixel is the same matrix, 16 bytes
-further: taps to the side cost no copy. Taps down are in N, the columns of the product: a row adds to the sums of three
-rows at once (of five, where there are 5 × 5 taps), which stay in registers and move up by one when the row is done. So
-every activation is stored once and read three times, not nine. See `products` for how a row is multiplied.
+A row is stored as [channels / 8][pixels][8 channels], so that the row shifted by a pixel is the same matrix, 16 bytes
+further: horizontal taps need no copy. Vertical taps are in N, the columns of the product: a row adds to the sums of
+three rows at once (of five, for 5 × 5 taps), which stay in registers and move up by one when the row is done. So every
+activation is stored once and read three times, not nine. See `products` for how a row is multiplied.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .products import PIXELS
 PITCH = gl.constexpr(80)
 """Words of an input row in its ring: the same place in two rows lies in different banks."""
 
-_BIAS_PLACE = gl.constexpr(8 * 80)  # in the ring: the word (1, 1), which the bias is multiplied by
+_BIAS_PLACE = gl.constexpr(8 * 80)  # in the ring: the word (1, 1), which is multiplied by the bias
 
 # Element pixel · 16 + pair: a register holds a pair of numbers, as two products of K = 16 take them.
 _PAIRS = gl.constexpr(
@@ -39,7 +39,7 @@ _WORDS = gl.constexpr(gl.BlockedLayout([4], [32], [4], [0]))
 
 @constexpr_function
 def row_layout(channels):
-    """A row of so many channels in shared memory."""
+    """The layout of a row of so many channels in shared memory."""
     bases = [[0, 1], [0, 2], [0, 4]]
     bases += [[1 << bit, 0] for bit in range(6)]
     bases += [[0, 8 << bit] for bit in range((channels // 8).bit_length() - 1)]
@@ -95,7 +95,7 @@ def pair(low, high, KIND: gl.constexpr):
 
 @jit
 def weights(ptr, PARTS: gl.constexpr, COUNT: gl.constexpr, UNIT: gl.constexpr):
-    """What a product takes of PARTS × COUNT words of weights: on Hopper a copy in shared memory, else where they are.
+    """PARTS × COUNT words of weights for a product: on Hopper a copy in shared memory, elsewhere their own address.
 
     COUNT is a power of two.
     """
@@ -110,7 +110,7 @@ def weights(ptr, PARTS: gl.constexpr, COUNT: gl.constexpr, UNIT: gl.constexpr):
 
 @jit
 def publish(UNIT: gl.constexpr):
-    """Let all warps, and the matrix units, see what has been stored in shared memory."""
+    """Make stores to shared memory visible to all warps and to the matrix units."""
     if UNIT == "wgmma":
         fence_async_shared()
     gl.barrier()
@@ -133,21 +133,21 @@ def input_row(x_ptr, y, first, height, width, stride_h, stride_w, gain, FROM_SAM
 
 @jit
 def keep_row(ring, words, y):
-    """Leave an input row in the ring of eight; words beyond it go where nobody reads."""
+    """Store an input row in the ring of eight; words beyond the row go to places that are never read."""
     at = gl.arange(0, 128, LINE)
     ring.scatter(words, gl.where(at < PITCH, (y & 7) * PITCH + at, _BIAS_PLACE + 1 + at), 0)
 
 
 @jit
 def keep_ones(ring, KIND: gl.constexpr):
-    """Leave in the ring what the bias of the first layer is multiplied by."""
+    """Store the ones in the ring by which the bias of the first layer is multiplied."""
     ones = gl.full([128], 0x3F803F80 if KIND == "bf16" else 0x3C003C00, gl.int32, LINE)
     ring.scatter(ones, gl.full([128], _BIAS_PLACE, gl.int32, LINE), 0)
 
 
 @jit
 def read_taps(ring, r):
-    """What a product of taps takes for row r: pair p of a pixel is two taps of row p // 3; the last pair is ones."""
+    """The operand of a product of taps, for row r: pair p of a pixel is two taps of row p // 3; the last is ones."""
     at = gl.arange(0, 1024, _PAIRS)
     pixel, pair_of_taps = at // 16, at % 16
     is_tap = pair_of_taps < 15

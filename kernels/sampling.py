@@ -1,7 +1,7 @@
-"""Pixel shuffle: alone, and as the last step of a network, which leaves native samples in the plane they belong to.
+"""Pixel shuffle: alone, and as the last step of a network, which stores native samples in their plane.
 
-A program makes r rows of one channel: what it stores is contiguous, and what it loads are r² runs of samples, each of
-them read from memory once. Both sides may have any strides: planes, channels last, a pitch larger than the width.
+A program makes r rows of one channel: its stores are contiguous, and its loads are r² runs of samples, each read from
+memory once. Both sides may have any strides: planes, channels last, a pitch larger than the width.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _tuned = Tuned(_shuffle_kernel, key=("CHANNELS", "R", "BIAS", "BASE", "SAMPLES")
 
 
 def pixel_shuffle(x: Tensor, r: int, *, out: Tensor | None = None) -> Tensor:
-    """As `reference.pixel_shuffle`; ``out``, if given, is written and may have any strides."""
+    """Like `reference.pixel_shuffle`; ``out``, if given, is written to and may have any strides."""
     n, c, h, w = x.shape
     if out is None:
         out = torch.empty((n, c // r**2, h * r, w * r), dtype=x.dtype, device=x.device)
@@ -80,7 +80,7 @@ def shuffle_to_samples(
     base: Tensor | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """As `reference.shuffle_to_samples`; ``out``, if given, is written and may have any strides."""
+    """Like `reference.shuffle_to_samples`; ``out``, if given, is written to and may have any strides."""
     n, c, h, w = x.shape
     if out is None:
         out = torch.empty((n, c // r**2, h * r, w * r), dtype=target.dtype, device=x.device)

@@ -1,12 +1,12 @@
-"""What the whole-network kernels are made of: a program walks down a strip of the image, and keeps the last rows.
+"""Parts of the whole-network kernels: a program walks down a strip of the image, and keeps the last rows.
 
-Every layer makes ROWS rows of STRIP_W columns at each step and leaves them in a ring of ROWS + SIZE − 1 rows, as many
-as the next layer needs. The rings of a program are some tens of kilobytes of memory that nobody else touches: few
-enough for the level-1 cache, so that of the image only samples need travel. No row is computed twice but at the top
-of a segment; the columns that neighbouring strips share are: of STRIP_W, STRIP_W − 2 · halo are kept.
+Every layer makes ROWS rows of STRIP_W columns at each step and stores them in a ring of ROWS + SIZE − 1 rows, as many
+as the next layer needs. The rings of a program are some tens of kilobytes of memory that only this program uses, few
+enough for the level-1 cache, so that only the image's samples are moved to and from memory. Rows are computed twice
+only at the top of a segment, columns where neighboring strips overlap: of STRIP_W, STRIP_W − 2 · halo are kept.
 
-Layers lag behind each other: what a layer makes at a step is one step's rows, moved up by the reach of all layers
-before it. A barrier separates them, for a ring is written by some threads and read by others.
+Layers lag behind each other: a layer's rows at a step are that step's rows, moved up by the reach of all layers before
+it. A barrier separates the layers, as a ring is written by some threads and read by others.
 """
 
 from __future__ import annotations

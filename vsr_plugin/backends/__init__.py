@@ -1,6 +1,6 @@
-"""The contract between the engine and whatever runs a network.
+"""The contract between the engine and the backends that run networks.
 
-A `Backend` compiles a network for one shape; the `Network` it gives is called for every batch. Adding a backend is one
+A `Backend` compiles a network for one shape; the resulting `Network` is called for every batch. A new backend is one
 file beside this one and one row in `_BACKENDS`; its third-party import stays inside that file.
 """
 
@@ -27,45 +27,45 @@ Precision = Literal["float32", "float16", "bfloat16", "int8"]
 
 
 class Network(Protocol):
-    """A compiled network: same input, same output; enqueues on the current stream and never synchronises."""
+    """A compiled network: deterministic; enqueues on the current stream and never synchronizes."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Run one batch.
 
         Args:
-            x: float32 samples in [0, 1] of exactly the shape the network was compiled for, on its device.
+            x: float32 samples in [0, 1], of exactly the shape that the network was compiled for, on its device.
 
         Returns:
             float32 (N, C, H·scale, W·scale) on the same device, not clamped.
 
         Raises:
             OutOfMemoryError: the device has no room.
-            BackendError: anything else that went wrong.
+            BackendError: the network fails for any other reason.
         """
         ...
 
     def close(self) -> None:
-        """Free what the network holds; it must not be called afterwards."""
+        """Free the network's memory; it must not be called afterwards."""
         ...
 
 
 @runtime_checkable
 class SamplesNetwork(Network, Protocol):
-    """A network of luma that also takes samples as they are stored, and leaves them as they will be."""
+    """A luma network that also takes samples as they are stored, and returns samples to store."""
 
     def upscale_samples(self, x: Tensor, samples: SampleFormat) -> Tensor:
         """Run one batch.
 
         Args:
-            x: uint8 or uint16 (N, 1, H, W) of the shape the network was compiled for, on its device, in any strides.
-            samples: Their format; larger ones than its peak are clamped.
+            x: uint8 or uint16 (N, 1, H, W), of the shape that the network was compiled for, on its device; any strides.
+            samples: Their format; samples above its peak are clamped.
 
         Returns:
             (N, 1, H·scale, W·scale) in the same format, clamped to [0, peak], and rounded.
 
         Raises:
             OutOfMemoryError: the device has no room.
-            BackendError: anything else that went wrong.
+            BackendError: the network fails for any other reason.
         """
         ...
 
@@ -74,11 +74,11 @@ class Backend(Protocol):
     """Compiles networks.
 
     Attributes:
-        devices: Types of torch devices it runs on.
-        own_threads: Whether it computes on CPU threads of its own, that torch's should keep out of the way of.
-        has_cache: Whether it is made with a folder in which it keeps what it has compiled.
-        reads_samples: Whether what it compiles are networks of the kind `SamplesNetwork`.
-        largest_batch: Most frames of a batch whose size is chosen automatically.
+        devices: Types of torch devices that it runs on.
+        own_threads: Whether it computes on CPU threads of its own, which torch's threads should not disturb.
+        has_cache: Whether its constructor takes a folder in which it keeps compiled networks.
+        reads_samples: Whether it compiles to `SamplesNetwork`.
+        largest_batch: The largest batch that is chosen automatically, in frames.
     """
 
     devices: tuple[str, ...]
@@ -90,7 +90,7 @@ class Backend(Protocol):
     def default_precision(self, modules: Iterable[nn.Module], spec: NetworkSpec, device: torch.device) -> Precision:
         """The fastest precision in which these modules lose at most 0.02 dB of PSNR against float32.
 
-        And in which flat areas stay flat, as far as the backend can tell.
+        Flat areas must stay flat in it, too, as far as the backend can tell.
         """
         ...
 
@@ -102,24 +102,24 @@ class Backend(Protocol):
         precision: Precision,
         device: torch.device,
     ) -> Network:
-        """Make ``module`` run on ``device`` for inputs of ``shape`` (N, C, H, W).
+        """Compile ``module`` for ``device`` and for inputs of ``shape`` (N, C, H, W).
 
-        May be slow, and may cache on disk under a key of everything it depends on.
+        May be slow, and may cache on disk under a key of everything that the result depends on.
 
         Raises:
             OutOfMemoryError: the device has no room for this shape.
-            BackendError: anything else that went wrong.
+            BackendError: compiling fails for any other reason.
         """
         ...
 
 
 class _Row(NamedTuple):
-    """What is known of a backend before its libraries are imported."""
+    """A backend's description, available before its libraries are imported."""
 
     place: str  # module:class
     precisions: tuple[Precision, ...]  # what `Backend.compile` takes
     devices: tuple[str, ...]  # as `Backend.devices`
-    libraries: tuple[str, ...] = ()  # distributions it computes with, beside torch
+    libraries: tuple[str, ...] = ()  # distributions that it computes with, beside torch
 
 
 _FLOATS: tuple[Precision, ...] = ("float32", "float16", "bfloat16")
@@ -133,21 +133,21 @@ BACKEND_NAMES = tuple(_BACKENDS)
 
 
 def precisions(name: str) -> tuple[Precision, ...]:
-    """What a backend, named out of `BACKEND_NAMES`, can compute in."""
+    """The precisions of a backend, by its name in `BACKEND_NAMES`."""
     return _BACKENDS[name].precisions
 
 
 def devices(name: str) -> tuple[str, ...]:
-    """Types of devices that a backend, named out of `BACKEND_NAMES`, may run on."""
+    """Types of devices that a backend, by its name in `BACKEND_NAMES`, may run on."""
     interpreted = name == "triton" and "TRITON_INTERPRET" in os.environ  # on the CPU, as tests do
     return ("cpu", "cuda") if interpreted else _BACKENDS[name].devices
 
 
 def check_precision(name: str, precision: str, **use: Any) -> Precision:
-    """The precision, if a backend named out of `BACKEND_NAMES` has it.
+    """Return the precision, if a backend, by its name in `BACKEND_NAMES`, has it.
 
     Raises:
-        UsageError: it has not; ``use`` are the arguments that would help.
+        UsageError: the backend lacks it; ``use`` are the arguments that would help.
     """
     for known in precisions(name):
         if known == precision:
@@ -157,8 +157,8 @@ def check_precision(name: str, precision: str, **use: Any) -> Precision:
 
 
 def versions(name: str) -> dict[str, str]:
-    """Of the libraries that a backend, named out of `BACKEND_NAMES`, computes with, as far as they are installed."""
-    from importlib.metadata import PackageNotFoundError, version  # slow to import, and seldom needed
+    """Versions of the installed libraries that a backend, by its name in `BACKEND_NAMES`, computes with."""
+    from importlib.metadata import PackageNotFoundError, version  # slow to import, and rarely needed
 
     found = {}
     for distribution in ("torch", *_BACKENDS[name].libraries):
@@ -168,17 +168,17 @@ def versions(name: str) -> dict[str, str]:
 
 
 def open_backend(name: str, cache_dir: Path | None = None, threads: int | None = None) -> Backend:
-    """The backend of this name.
+    """Make the backend of this name.
 
     Args:
-        name: Out of `BACKEND_NAMES`.
-        cache_dir: A folder where a backend that compiles keeps the result for the next time; others keep nothing.
-            By default tensorrt keeps its engines in the user's cache folder, and openvino nothing.
+        name: A name in `BACKEND_NAMES`.
+        cache_dir: A folder where a backend keeps compiled networks for later runs; backends that do not compile ignore
+            it. By default tensorrt keeps its engines in the user's cache folder, and openvino keeps nothing.
         threads: CPU threads for a backend with threads of its own (`Backend.own_threads`); by default all.
 
     Raises:
-        UsageError: an unknown name.
-        BackendError: the package it needs is not installed, or does not load.
+        UsageError: the name is unknown.
+        BackendError: a package that it needs is not installed, or does not load.
     """
     if name not in _BACKENDS:
         raise UsageError(f"Unknown backend {name!r}. Known backends: {', '.join(BACKEND_NAMES)}")

@@ -1,4 +1,4 @@
-"""Plain torch, on the CPU and on CUDA: the reference every other backend is measured against."""
+"""Plain torch, on the CPU and on CUDA: the reference for all other backends."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class EagerBackend:
-    """Runs the module as it is, channels-last, in any precision."""
+    """Runs the module unchanged, channels-last, in float32, float16 or bfloat16."""
 
     devices = ("cpu", "cuda")
     own_threads = False
@@ -30,7 +30,7 @@ class EagerBackend:
     largest_batch = 16
 
     def default_precision(self, modules: Iterable[nn.Module], spec: NetworkSpec, device: torch.device) -> Precision:
-        """float16 on CUDA, which cost no model more than 0.003 dB; float32 on the CPU, where bfloat16 costs 0.06."""
+        """float16 on CUDA, which costs no model more than 0.003 dB; float32 on the CPU, where bfloat16 costs 0.06."""
         return "float16" if device.type == "cuda" else "float32"
 
     def compile(
@@ -41,7 +41,7 @@ class EagerBackend:
         precision: Precision,
         device: torch.device,
     ) -> EagerNetwork:
-        """Copy the module to the device; any shape would do."""
+        """Copy the module to the device; the copy takes inputs of any shape."""
         with translated_errors(f"eager: loading {spec.name}"):
             module = with_subpixel_deconvolutions(module).eval().requires_grad_(requires_grad=False)
             dtype: torch.dtype = getattr(torch, precision)

@@ -1,4 +1,4 @@
-"""The geometric self-ensemble: the "+" that EDSR's paper adds to its network's name, for any network."""
+"""The geometric self-ensemble for any network; EDSR's paper marks it by a "+" after the network's name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def mean_of_eight(x: Tensor, upright: Callable[[Tensor], Tensor], lying: Callable[[Tensor], Tensor]) -> Tensor:
-    """Run a network on a frame turned and mirrored in all eight ways, undo each on its result, and take the mean.
+    """Run a network on all eight flips and rotations of a frame, undo each on its result, and return the mean.
 
     Source: Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution", CVPRW 2017, section 4.3.
 
@@ -40,7 +40,7 @@ class SelfEnsemble:
 
     Args:
         upright: Compiled for (N, C, H, W).
-        lying: Compiled for (N, C, W, H); the same for squares.
+        lying: Compiled for (N, C, W, H); the same network for square inputs.
     """
 
     def __init__(self, upright: Network, lying: Network) -> None:
@@ -52,7 +52,7 @@ class SelfEnsemble:
         return mean_of_eight(x, self._upright, self._lying)
 
     def close(self) -> None:
-        """Free both."""
+        """Free both networks."""
         self._upright.close()
         if self._lying is not self._upright:
             self._lying.close()

@@ -1,8 +1,8 @@
-"""A network as a chain of fused layers: its graph is read, and every convolution takes along what follows it.
+"""Reads a network's graph into fused layers: every convolution takes in the operations that follow it.
 
 A layer (`kernels.reference.Layer`) is a convolution with its bias, a batch normalization or constants (folded into its
-weights), an activation, a factor, a pixel shuffle, a residual, and an activation after it. What fits none stays an
-operation of torch. No network is known by name: what is found is found in the graph that torch.export makes.
+weights), an activation, a factor, a pixel shuffle, a residual, and an activation after it. Operations that fit no layer
+stay operations of torch. No network is known by name: all layers are found in the graph that torch.export makes.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Fused:
     """A layer that a kernel computes.
 
     Attributes:
-        layer: What, in float32 on the CPU.
+        layer: The layer, with weights in float32 on the CPU.
         source: The node whose value it reads.
-        residual: The node that is added, or None.
-        covers: What it replaces, in words.
+        residual: The node whose value is added, or None.
+        covers: The operations that it replaces, in words.
     """
 
     layer: Layer
@@ -56,10 +56,10 @@ class Plan:
     """The fused layers of a network.
 
     Attributes:
-        nodes: Of the graph, in order, without those that depend on nothing but weights.
-        fused: For the last node that a layer covers, that layer.
-        swallowed: Nodes covered by a layer whose last one they are not.
-        constants: What depends on nothing but weights, computed.
+        nodes: The nodes of the graph, in order, without those that depend only on weights.
+        fused: Each layer, by the last node that it covers.
+        swallowed: The other nodes that layers cover.
+        constants: The values of nodes that depend only on weights.
         source: The node of the input.
         result: The node of the output.
     """
@@ -73,7 +73,7 @@ class Plan:
 
 
 class Enlargement(nn.Module):
-    """Takes the place of `BicubicUpsample`: a kernel that computes in float32, whatever the network does."""
+    """Replaces `BicubicUpsample`: a kernel that computes in float32, whatever the network's precision."""
 
     def __init__(self, scale: int) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ def read(module: nn.Module, shape: tuple[int, int, int, int]) -> Plan:
     """Find the layers of a network for inputs of ``shape``.
 
     Args:
-        module: Evaluated in float32 on the CPU; nothing is computed, so its size costs no time.
+        module: A copy is traced in float32 on the CPU; no frame is computed, so the shape costs no time.
         shape: (N, C, H, W).
     """
     module = with_subpixel_deconvolutions(module).to("cpu", torch.float32).eval().requires_grad_(requires_grad=False)
@@ -149,7 +149,7 @@ def _fuse(nodes: list[fx.Node], constants: dict[fx.Node, Tensor]) -> tuple[dict[
 
 
 def _begin(node: fx.Node, constants: dict[fx.Node, Tensor]) -> tuple[Fused, list[fx.Node]] | None:
-    """The layer that a convolution is by itself, and the nodes before it that it covers; None for anything else."""
+    """The layer of a convolution alone, and the nodes before it that the layer covers; None for other nodes."""
     if node.target is not _aten.conv2d.default:
         return None
     source, weight, bias, stride, padding, dilation, groups = _arguments(node)
@@ -168,7 +168,7 @@ def _begin(node: fx.Node, constants: dict[fx.Node, Tensor]) -> tuple[Fused, list
 
 
 def _arguments(node: fx.Node) -> list[Any]:
-    """All arguments of a conv2d, the default ones too."""
+    """All arguments of a conv2d, including defaults."""
     given = [*node.args, *[None, [1, 1], [0, 0], [1, 1], 1][len(node.args) - 2 :]]
     return [node.kwargs.get(name, value) for name, value in zip(_CONVOLUTION, given, strict=True)]
 
@@ -234,7 +234,7 @@ def _with_activation(fused: Fused, user: fx.Node, constants: dict[fx.Node, Tenso
 
 
 def _affine(layer: Layer, gain: Tensor, added: Tensor | float) -> Layer:
-    """The layer whose sums are multiplied and added to, before any activation."""
+    """The layer with its sums multiplied by ``gain``, and ``added`` to them, before any activation."""
     out = layer.weight.shape[0]
     bias = torch.zeros(out) if layer.bias is None else layer.bias
     gain = gain.expand(out)
@@ -246,7 +246,7 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
 
 
 def _name(node: fx.Node) -> str:
-    """How an operation is called in words: conv2d, relu, add."""
+    """The name of an operation: conv2d, relu, add."""
     target = cast("Any", node.target)
     if target is operator.getitem:
         return "getitem"
@@ -254,7 +254,7 @@ def _name(node: fx.Node) -> str:
 
 
 def chain(plan: Plan) -> tuple[Fused, ...] | None:
-    """The layers of a network that is nothing but layers, one after the other; None for any other."""
+    """The layers of a network that consists only of layers, one after the other; None for any other network."""
     parts, at = [], plan.source
     for node in plan.nodes:
         if node in plan.swallowed:
@@ -268,7 +268,7 @@ def chain(plan: Plan) -> tuple[Fused, ...] | None:
 
 
 def explain(plan: Plan, whole: str | None) -> list[tuple[str, str, str]]:
-    """(what runs it, what it computes, which operations of the network that covers), step by step."""
+    """(what runs the step, what it computes, the operations that it covers) for each step."""
     if whole is not None:
         parts = chain(plan) or ()
         return [(f"kernel: {whole}", describe(part.layer), ", ".join(part.covers)) for part in parts]

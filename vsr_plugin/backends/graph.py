@@ -1,7 +1,7 @@
-"""A network as an ONNX graph: batch, height and width open, features in the precision asked for, frames in float32.
+"""Networks as ONNX graphs: batch, height and width are dynamic; features are in a precision, frames in float32.
 
-TensorRT takes types as they are (strongly typed networks), so the precision is written into the graph. As in the
-Triton backend, what has up to four channels is a frame and stays in float32.
+TensorRT uses the types of the graph (strongly typed networks), so the precision is written into it. As in the Triton
+backend, tensors of up to four channels are frames and stay in float32.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..models import NetworkSpec
     from . import Precision
 
-OPSET = 18  # the lowest that torch writes, which more programs read
+OPSET = 18  # the lowest that torch writes: more programs read it
 INPUT, OUTPUT = "input", "output"
 
 _FRAME_CHANNELS = 4
@@ -35,14 +35,14 @@ def onnx_graph(module: nn.Module, spec: NetworkSpec, precision: Precision) -> tu
     """Write a network as a graph: float32 (N, C, H, W) → (N, C, H·scale, W·scale).
 
     Returns:
-        The ``onnx.ModelProto``, with the shapes in between and nothing of where it was made; and the scale.
+        The ``onnx.ModelProto``, with intermediate shapes, without source locations and versions; and the scale.
 
     Raises:
-        BackendError: a package is not there, or the network cannot be exported.
+        BackendError: a package is not installed, or the network cannot be exported.
     """
     try:
         import onnx
-        import onnxscript  # noqa: F401 - said here, for torch tells of it only in the middle of the export
+        import onnxscript  # noqa: F401 - checked here, as torch reports it only in the middle of the export
     except ImportError as error:
         raise BackendError(f"ONNX graphs need {error.name}: {install('export')}") from error
     module = with_subpixel_deconvolutions(module).to("cpu", torch.float32).eval().requires_grad_(requires_grad=False)
@@ -54,7 +54,7 @@ def onnx_graph(module: nn.Module, spec: NetworkSpec, precision: Precision) -> tu
         proto = _export(module, torch.zeros(2, spec.channels, 3 * side, 4 * side))
     except MemoryError as error:
         raise OutOfMemoryError(f"Exporting {spec.name} to ONNX: no room in memory: close other programs") from error
-    except Exception as error:  # the exporter's have no common root
+    except Exception as error:  # the exporter's errors have no common base class
         if _was_interrupted(error):
             raise KeyboardInterrupt from error
         lines = [line.strip() for line in str(error).splitlines() if line.strip() and "full stack trace" not in line]
@@ -67,14 +67,14 @@ def onnx_graph(module: nn.Module, spec: NetworkSpec, precision: Precision) -> tu
 
 
 def _was_interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: the exporter catches it, and goes on to report."""
+    """Whether Ctrl-C caused an error: the exporter catches it, and reports an error of its own."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
 
 
 def _set_types(module: nn.Module, dtype: torch.dtype) -> None:
-    """Make layers compute in ``dtype``, except those from frames to frames; what is between follows its inputs."""
+    """Make layers compute in ``dtype``, except those from frames to frames; other operations follow their inputs."""
     for layer in module.modules():
         if not isinstance(layer, _WITH_WEIGHTS):
             continue
@@ -99,7 +99,7 @@ def _export(module: nn.Module, example: Tensor) -> Any:
     open_length = torch.export.Dim.DYNAMIC
     logger = logging.getLogger("torch.onnx")
     before = logger.level
-    logger.setLevel(logging.ERROR)  # it misses torchvision, which nobody needs here
+    logger.setLevel(logging.ERROR)  # it warns that torchvision is missing, which is not needed here
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # deprecations inside the exporter
@@ -120,7 +120,7 @@ def _export(module: nn.Module, example: Tensor) -> Any:
 
 
 def _match_weights(proto: Any) -> None:
-    """Give weights the type of what they meet: the exporter folds batch normalizations into wider ones."""
+    """Convert weights to the type of their layer's input: the exporter folds batch normalizations in float32."""
     import onnx
 
     tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
@@ -138,7 +138,7 @@ def _match_weights(proto: Any) -> None:
 
 
 def _strip(proto: Any) -> None:
-    """Drop places in source files and names of versions."""
+    """Drop locations in source files, and versions."""
     for part in (proto, proto.graph, *proto.graph.node, *proto.graph.initializer, *proto.graph.input):
         for name in ("metadata_props", "doc_string", "producer_name", "producer_version"):
             if name in part.DESCRIPTOR.fields_by_name:

@@ -1,4 +1,4 @@
-"""Which exceptions of other libraries mean that there is no room, said once for every backend."""
+"""Translates the errors of libraries for all backends; those that mean out of memory become `OutOfMemoryError`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import BackendError, OutOfMemoryError, VsrError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# What torch's CPU allocator, oneDNN, OpenVINO, TensorRT and the C++ library say when an allocation fails.
+# Words of torch's CPU allocator, oneDNN, OpenVINO, TensorRT and the C++ library for a failed allocation.
 _NO_ROOM = (
     "bad_alloc",
     "bad alloc",
@@ -20,7 +20,7 @@ _NO_ROOM = (
     "cannot allocate",
     "could not allocate",
     "could not create a memory",
-    "could not create a primitive",  # oneDNN, whose next primitive is made of memory too
+    "could not create a primitive",  # oneDNN, as making a primitive takes memory
     "could not execute a primitive",
     "enomem",
     "failed to allocate",
@@ -31,12 +31,12 @@ _NO_ROOM = (
 
 
 def means_no_room(words: str) -> bool:
-    """Whether a library's words for what went wrong are those for an allocation that failed."""
+    """Whether a library's error message means that an allocation failed."""
     return any(word in words.lower() for word in _NO_ROOM)
 
 
 def forget_frames(error: BaseException) -> None:
-    """Let go of the tensors that the tracebacks of an error, and of those behind it, hold."""
+    """Release the tensors that are held by the tracebacks of an error and of its causes."""
     behind: BaseException | None = error
     while behind is not None:
         behind.__traceback__ = None
@@ -45,10 +45,10 @@ def forget_frames(error: BaseException) -> None:
 
 @contextmanager
 def translated_errors(task: str) -> Iterator[None]:
-    """Raise whatever goes wrong inside as `OutOfMemoryError` or `BackendError`.
+    """Raise errors inside the block as `OutOfMemoryError` or `BackendError`.
 
     Args:
-        task: What is being done, for the message: ``eager: running espcn``.
+        task: The work being done, for the message: ``eager: running espcn``.
     """
     try:
         yield

@@ -40,7 +40,7 @@ _EXAMPLE = 32  # samples a side of the frame that is traced
 
 
 class OpenVINOBackend:
-    """Compiles for the CPU; bfloat16 where the processor has it; int8 for weights in 8 bits, in integers throughout."""
+    """Compiles for the CPU, in float32, bfloat16, or int8 for 8-bit weights, whose convolutions use integers."""
 
     devices = ("cpu",)
     own_threads = True
@@ -56,32 +56,32 @@ class OpenVINOBackend:
                 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
         except ImportError as error:
             raise BackendError(_why_not(error)) from error
-        # Not bound to cores, on which the program has other threads, too, and other networks theirs.
+        # Threads are not bound to cores, which threads of the program and of other networks use, too.
         self._threads: dict[str, Any] = {"ENABLE_CPU_PINNING": False}
         if threads is not None:
             self._threads["INFERENCE_NUM_THREADS"] = threads
         self._core = openvino.Core()
-        self._traced: tuple[nn.Module, Precision] | None = None  # what was traced last
-        # Of it, by how lengths divide by two, and by what it makes.
+        self._traced: tuple[nn.Module, Precision] | None = None  # the last traced
+        # Its traces, by the parity of height and width, and by the output's format.
         self._traces: dict[tuple[int, int, SampleFormat | None], tuple[Any, Any, nn.Module]] = {}
         if cache_dir is not None:
             with translated_errors("openvino: opening its cache"):
                 self._core.set_property({"CACHE_DIR": str(cache_dir)})
         self._tensor = openvino.Tensor
         self._save = openvino.save_model
-        # Not openvino.convert_model, which is these two steps, a second of imports, and another report.
+        # Not openvino.convert_model: it does these two steps, imports for a second, and reports again.
         self._frontend = FrontEndManager().load_by_framework("pytorch")
         self._decoder = TorchScriptPythonDecoder
 
     def default_precision(self, modules: Iterable[nn.Module], spec: NetworkSpec, device: torch.device) -> Precision:
-        """bfloat16 where the processor is faster in it, for modules that leave flat areas flat in it (`stays_flat`)."""
+        """bfloat16 if the processor is faster in it, and flat areas stay flat in it (`stays_flat`); else float32."""
         flat = self.fast_bfloat16() and all(stays_flat(module, spec) for module in modules)
         return "bfloat16" if flat else "float32"
 
     def fast_bfloat16(self) -> bool:
         """Whether the processor is faster in bfloat16 than in float32.
 
-        Intel's are where they have AMX: without it they multiply pairs of bfloat16 half as fast as float32.
+        Intel's processors are faster only with AMX: without it they multiply bfloat16 half as fast as float32.
         """
         has_it = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         intel = "Intel" in self._core.get_property("CPU", "FULL_DEVICE_NAME")
@@ -95,9 +95,9 @@ class OpenVINOBackend:
         precision: Precision,
         device: torch.device,
     ) -> OpenVINONetwork:
-        """Compile the module for this shape, when the network is first called; it is traced for the first shape.
+        """Compile the module for this shape when the network is first called; the trace is kept for other shapes.
 
-        Tracing runs the module, so it is done on a small frame; the module must not decide by its input's shape.
+        Tracing runs the module, so it uses a small frame; the module must not branch on its input's shape.
         """
         if precision == "int8":
             if not isinstance(module, QuantizedNetwork):
@@ -132,9 +132,9 @@ class OpenVINOBackend:
         precision: Precision,
         kind: tuple[int, int, SampleFormat | None],
     ) -> tuple[Any, Any, nn.Module]:
-        """The graph, what it reads from as long as it lives, and what is done to its input first.
+        """The graph, the decoder that must live as long as the graph, and a module to apply to the input first.
 
-        For inputs of an even (0) or odd (1) number of rows and columns, and for what it makes: `_Stored` or as it is.
+        ``kind`` is the parity of rows and columns (0 even, 1 odd), and the samples to output (`_Stored`) or None.
         """
         module = _plain(module)
         enlarge: nn.Module = nn.Identity()
@@ -142,7 +142,7 @@ class OpenVINOBackend:
             module = for_bfloat16(module, spec)
             upsample = getattr(module, "upsample", None)
             if isinstance(upsample, BicubicUpsample):
-                # Inside the graph the enlargement would be rounded before the first layer sees it.
+                # Inside the graph the enlargement would be rounded before the first layer.
                 enlarge, module.upsample = upsample, enlarge
         height, width = ((_EXAMPLE + length) * spec.multiple_of for length in kind[:2])
         example = enlarge(torch.zeros(1, spec.channels, height, width))
@@ -152,7 +152,7 @@ class OpenVINOBackend:
         if precision == "int8":
             from openvino._offline_transformations import apply_moc_transformations
 
-            # Ranges of rounding must be constants when it looks for layers that it can compute in integers.
+            # The ranges of rounding must be constants when OpenVINO looks for layers to compute in integers.
             apply_moc_transformations(graph, cf=False, smart_reshape=False)
         return graph, decoder, enlarge
 
@@ -173,10 +173,10 @@ class OpenVINOBackend:
             module: The network.
             spec: ″
             path: The .xml file; the weights go into a .bin file beside it.
-            shape: (N, C, H, W) that it takes; -1 for any length.
-            half: Keep the weights in float16.
-            names: Of the input and the output.
-            facts: What the file says of the network, as its ``rt_info`` below ``vsr_plugin``.
+            shape: (N, C, H, W) of the input; -1 for any length.
+            half: Store the weights in float16.
+            names: Names of the input and the output.
+            facts: Metadata of the network, written to the file's ``rt_info`` below ``vsr_plugin``.
         """
         with translated_errors(f"openvino: exporting {spec.name}"), torch.no_grad():
             side = _EXAMPLE * spec.multiple_of
@@ -191,16 +191,16 @@ class OpenVINOBackend:
             self._save(graph, str(path), compress_to_fp16=half)
 
     def _graph(self, module: nn.Module, example: Tensor) -> tuple[Any, Any]:
-        """Trace a module on an example: the graph of any shape, and what it reads from as long as it lives."""
+        """Trace a module on an example: the graph, for any shape, and the decoder that must live as long as it."""
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # OpenVINO reads a trace, and torch has deprecated tracing
+            warnings.simplefilter("ignore")  # OpenVINO needs a trace, and torch has deprecated tracing
             trace = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
         decoder = self._decoder(trace)
         return self._frontend.convert(self._frontend.load(decoder)), decoder
 
 
 def multiplies_bytes() -> bool:
-    """Whether the processor multiplies bytes and adds them up in 32 bits; of ARM's, OpenVINO knows."""
+    """Whether the processor multiplies bytes and sums them in 32 bits; on ARM, OpenVINO handles it."""
     features = torch.cpu.get_capabilities()
     return "x86" not in str(features.get("architecture")) or any(features.get(name) for name in _BYTES)
 
@@ -211,9 +211,9 @@ def _plain(module: nn.Module) -> nn.Module:
 
 
 class _Stored(nn.Module):
-    """A module whose result is stored as samples, as `to_samples` does it, within the graph, where it costs nothing.
+    """A module whose result is converted to samples as by `to_samples`, inside the graph, where it costs nothing.
 
-    With them comes the sum of what the module made, which is not finite if one of them is no number.
+    It also returns the sum of the module's result, which is not finite if the result has NaN or infinity.
     """
 
     def __init__(self, module: nn.Module, samples: SampleFormat, name: str) -> None:
@@ -224,19 +224,19 @@ class _Stored(nn.Module):
         self._bytes = samples.depth == 8
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 1, H, W) → (N, 1, H·scale, W·scale) of bytes, or of whole numbers in float32; and the sum."""
+        """(N, 1, H, W) → (N, 1, H·scale, W·scale) of uint8, or of whole numbers in float32; and the sum."""
         large = check_result(self._module(x), self._name)
         codes = torch.round(large.clamp(0, 1) * self._peak)
         return codes.to(torch.uint8) if self._bytes else codes, large.sum()
 
 
 class OpenVINONetwork:
-    """Infer requests, one for each kind of result, that read and write where torch keeps their input and result.
+    """Infer requests, one for each format of the result, that read and write torch's tensors without copies.
 
     Args:
-        make: Compiles for samples of a format, or for float32: the compiled model, and what is done to its input first.
-        tensor: OpenVINO's.
-        name: Of the model.
+        make: Compiles for a format of samples, or None for float32: the compiled model, and a module for its input.
+        tensor: OpenVINO's tensor class.
+        name: The model's name.
     """
 
     def __init__(self, make: Callable[[SampleFormat | None], tuple[Any, nn.Module]], tensor: Any, name: str) -> None:
@@ -256,7 +256,7 @@ class OpenVINONetwork:
         """Run one batch of samples.
 
         Raises:
-            UsageError: what the network makes is not a number.
+            UsageError: the network's output has NaN or infinity.
         """
         request, enlarge, shape = self._request(samples)
         dtype = samples.dtype if samples.depth == 8 else torch.float32
@@ -277,10 +277,10 @@ class OpenVINONetwork:
 
     def _run(self, request: Any, x: Tensor, result: Tensor) -> Tensor:
         with translated_errors(f"openvino: running {self._name}"):
-            x = x.contiguous()  # referenced here until the request is done
+            x = x.contiguous()  # must live until the request is done
             request.set_input_tensor(self._tensor(x.numpy(), shared_memory=True))
             request.set_output_tensor(0, self._tensor(result.numpy(), shared_memory=True))
-            # Not infer(), which computes in the calling thread: when that thread has ended, and another one closes the
+            # Not infer(), which computes in the calling thread: if that thread has ended when another one closes the
             # request, the heap is corrupted (OpenVINO 2026.4).
             request.start_async()
             request.wait()
@@ -289,9 +289,9 @@ class OpenVINONetwork:
 
 @contextmanager
 def _unreported() -> Iterator[None]:
-    """Keep OpenVINO from reporting its import to its makers, in a process of its own: without this package it does not.
+    """Hide OpenVINO's telemetry package, without which a process of its own does not report the import to its makers.
 
-    The package is hidden from the imports of this thread alone.
+    It is hidden only from imports of this thread.
     """
     finder = _Hidden(_REPORTER, threading.get_ident())
     sys.meta_path.insert(0, finder)
@@ -302,14 +302,14 @@ def _unreported() -> Iterator[None]:
 
 
 class _Hidden:
-    """A finder of modules by which one thread does not find a package."""
+    """A module finder that hides a package from one thread."""
 
     def __init__(self, package: str, thread: int) -> None:
         self._package = package
         self._thread = thread
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        """Leave every other module to the other finders."""
+        """Leave all other modules to the other finders."""
         if name == self._package and threading.get_ident() == self._thread:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
@@ -326,7 +326,7 @@ def _why_not(error: ImportError) -> str:
 
 
 def _other_library() -> str | None:
-    """The OpenVINO library of somebody else that is loaded here, where the system says what is (Linux)."""
+    """Another OpenVINO library that is loaded in this process, if the system lists them (Linux)."""
     maps = Path("/proc/self/maps")
     found = find_spec("openvino")
     ours = [str(Path(place).resolve()) for place in (found and found.submodule_search_locations) or ()]

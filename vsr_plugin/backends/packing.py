@@ -1,9 +1,9 @@
-"""The convolution before a last pixel shuffle, to a block of samples at once.
+"""Makes the convolution before the last pixel shuffle compute a block of samples at once.
 
 A processor multiplies 16 channels in the time of one, and a convolution whose result is shuffled to twice the size has
-four. A kernel that is larger by one sample, with a stride of two, makes the same sums for four neighbors at once, in 16
-channels, and one shuffle of twice the side puts all of them in their places. The kernel gets weights of zero, which
-change no sum. In OpenVINO, ESPCN ×2 takes a tenth less time, FSRCNN ×2 a third, and each makes the same bits.
+only four. A kernel that is larger by one sample, with a stride of two, computes the same sums for four neighbors at
+once, in 16 channels, and one shuffle by twice the factor puts all of them in place. The kernel is filled with zeros,
+which change no sum. In OpenVINO, ESPCN ×2 takes a tenth less time, FSRCNN ×2 a third, with the same bits.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from torch import fx, nn
 if TYPE_CHECKING:
     from torch import Tensor
 
-_CHANNELS = 16  # that are multiplied at once
-_MACHINES = ("amd64", "x86_64")  # an ARM processor multiplies four at once, and four there are
+_CHANNELS = 16  # multiplied at once
+_MACHINES = ("amd64", "x86_64")  # an ARM processor multiplies four at once, so four fill it
 _SIDE = 2  # of the blocks
 _SHUFFLES = (F.pixel_shuffle, torch.pixel_shuffle)
 
 
 def with_packed_shuffle(module: nn.Module, example: Tensor) -> nn.Module:
-    """A module that computes the same in this way; or itself, if it does not end in such a shuffle.
+    """A module that computes the same in this way; or the module itself, if it does not end in such a shuffle.
 
     Args:
-        module: Shares its layers with the result. One that `torch.fx` cannot trace is left as it is.
-        example: An input: the convolution must make an even number of rows and columns, here as of every other one.
+        module: Shares its layers with the result. A module that `torch.fx` cannot trace is returned unchanged.
+        example: An input. For it and every other one, the convolution must output an even number of rows and columns.
     """
     if platform.machine().lower() not in _MACHINES:
         return module
     try:
         packed = fx.symbolic_trace(module)
-    except Exception:  # noqa: BLE001 - whatever it is in a module of anyone's own
+    except Exception:  # noqa: BLE001 - a user's module may raise anything
         return module
     layers = dict(packed.named_modules())
     (end,) = packed.graph.find_nodes(op="output")
@@ -44,7 +44,7 @@ def with_packed_shuffle(module: nn.Module, example: Tensor) -> nn.Module:
     if shuffle is None or r == 0:
         return module
     source = _only(shuffle.args[0])
-    if source is not None and source.target is F.hardtanh:  # sample by sample, it may stand between
+    if source is not None and source.target is F.hardtanh:  # allowed between, as it works sample by sample
         source = _only(source.args[0])
     name = "" if source is None else str(source.target)
     layer = layers.get(name)
@@ -61,7 +61,7 @@ def with_packed_shuffle(module: nn.Module, example: Tensor) -> nn.Module:
 
 
 def _times(node: fx.Node, layers: dict[str, nn.Module]) -> int:
-    """How many times larger a pixel shuffle makes its input; 0 for anything else."""
+    """The factor of a pixel shuffle; 0 for anything else."""
     if node.op == "call_function" and node.target in _SHUFFLES and len(node.args) == 2:
         return int(node.args[1])  # type: ignore[arg-type] # a number, as traced
     layer = layers.get(str(node.target)) if node.op == "call_module" else None
@@ -69,7 +69,7 @@ def _times(node: fx.Node, layers: dict[str, nn.Module]) -> int:
 
 
 def _only(value: object) -> fx.Node | None:
-    """What makes a value that is used once."""
+    """The node of a value that is used only once; None for others."""
     return value if isinstance(value, fx.Node) and len(value.users) == 1 else None
 
 
@@ -84,7 +84,7 @@ def _fits(layer: nn.Conv2d, r: int) -> bool:
 
 
 def _packed(layer: nn.Conv2d, r: int) -> nn.Conv2d:
-    """The convolution whose result, shuffled by 2·r, is that of ``layer``, shuffled by r."""
+    """A convolution whose result, shuffled by 2·r, equals that of ``layer``, shuffled by r."""
     tall, wide = layer.kernel_size
     weight = layer.weight.new_zeros(
         layer.out_channels // r**2, _SIDE, r, _SIDE, r, layer.in_channels, tall + _SIDE - 1, wide + _SIDE - 1

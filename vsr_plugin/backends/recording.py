@@ -1,4 +1,4 @@
-"""CUDA graphs: what many launches do, as one launch."""
+"""CUDA graphs: many launches as one."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 def record(launch: Callable[[], object], stream: torch.cuda.Stream) -> torch.cuda.CUDAGraph:
-    """A graph of what ``launch`` starts on ``stream``, where it has run before, for allocators and libraries to settle.
+    """Record what ``launch`` starts on ``stream``, where it must have run before: allocators and libraries then settle.
 
-    Other threads may go on using the device meanwhile, but for one that tunes kernels: it waits.
+    Other threads may use the device meanwhile, but one that tunes kernels waits.
 
     Raises:
-        RuntimeError: something in it cannot be recorded. The current stream is as before.
-        torch.OutOfMemoryError: a graph keeps memory of its own, for which there is no room.
+        RuntimeError: a launch cannot be recorded. The current stream is as before.
+        torch.OutOfMemoryError: there is no room for the memory that a graph keeps.
     """
     graph = torch.cuda.CUDAGraph()
     tuning = load_ops().LOCK if AVAILABLE else nullcontext()
-    before = torch.cuda.stream(torch.cuda.current_stream(stream.device))  # a capture that fails to begin changes it
+    before = torch.cuda.stream(torch.cuda.current_stream(stream.device))  # which a failed capture changes
     with tuning, before, torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         launch()
     return graph

@@ -1,15 +1,15 @@
-"""Networks for arithmetic that keeps only 8 bits of a number: bfloat16.
+"""Prepares networks for bfloat16, which keeps only 8 bits of a number.
 
-Rounding loses most at the two ends, where samples are large and errors stay: what enters and what leaves would be
-rounded to half a code value of 8 bits. What lies between costs the time, and forgives, if the rounded weights of a
-kernel keep their sum, which is the contrast of the frame, and if biases make up for what rounding shifts on average.
+Rounding loses most at both ends of a network, where samples are large and errors stay: its input and output would be
+rounded to half a code value of 8 bits. The layers between take most of the time and tolerate rounding, if the rounded
+weights of a kernel keep their sum, which is the frame's contrast, and if biases compensate for the mean rounding error.
 
 Measured on Set14 against float32: FSRCNN ×2 loses 0.018 dB instead of 0.06, ESPCN ×3 nothing instead of 0.012, for a
-twentieth more time. Networks that add a residual to the frame lose less (VDSR ×2 0.003 dB, EDSR ×2 0.001): the sum
-is made of what the last convolution leaves unrounded.
+twentieth more time. Networks that add a residual to the frame lose less (VDSR ×2 0.003 dB, EDSR ×2 0.001), as they
+add the last convolution's unrounded output.
 
-In a flat area every sample is rounded the same way, so that nothing averages out: its level may move. `stays_flat` says
-whether it does.
+In a flat area every sample is rounded the same way, so errors do not average out: its level may move. `stays_flat`
+checks whether it does.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
 
     from ..models import NetworkSpec
 
-_STEPS = 64  # so many of [0, 1] are exact in bfloat16, and what is left of a sample is exact to 14 bits
+_STEPS = 64  # steps in [0, 1], all exact in bfloat16; the rest of a sample is then exact to 14 bits
 _FAR = 1e30
 _LEVELS = range(16, 236)  # code values of 8 bits
 _FEW = _LEVELS[::16]
 _FEWER = _FEW[::4]
-_SIDE = 4  # samples of a flat frame, times what its sides must be a multiple of
+_SIDE = 4  # samples a side of a flat frame, in units of ``multiple_of``
 _MOST = 0.5  # code values
-_LIGHT = 100_000  # weights of networks that are asked for every level
+_LIGHT = 100_000  # weights, at most, of networks that are corrected at every level
 
 
 def for_bfloat16(module: nn.Module, spec: NetworkSpec) -> nn.Module:
-    """Copy a module: its weights rounded, its first convolution split, its last one's sums kept from rounding.
+    """Copy a module: with rounded weights, its first convolution split, its last one's sums not rounded.
 
-    Convolutions count in the order in which the module names them.
+    First and last are by the order in which the module names its convolutions.
 
     Args:
         module: ″
-        spec: Its channels, and what its input's sides must be a multiple of.
+        spec: Its channels, and what its input's sides must be multiples of.
     """
     exact = module
     module = copy.deepcopy(module).requires_grad_(requires_grad=False)
@@ -61,13 +61,13 @@ def for_bfloat16(module: nn.Module, spec: NetworkSpec) -> nn.Module:
         elif index == 0 and layer.groups == 1:
             setattr(module.get_submodule(parent), child, SplitConvolution(layer))
     count = sum(layer.weight.numel() for _, layer in layers)
-    with suppress(Exception):  # of a module of anyone's own that takes no frame as small as this
+    with suppress(Exception):  # a user's module may not take a frame as small as this
         _correct_biases(module, exact, _flat(_LEVELS if count <= _LIGHT else _FEW, spec))
     return module
 
 
 def _rounded(weight: Tensor) -> Tensor:
-    """Round (out, in, K, K) to bfloat16, every tap making up for the error of those before it in its kernel."""
+    """Round (out, in, K, K) to bfloat16; every tap compensates for the error of the taps before it in its kernel."""
     taps = weight.flatten(2)
     rounded = torch.empty_like(taps)
     error = torch.zeros_like(taps[..., 0])
@@ -89,7 +89,7 @@ def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
 
 
 def _endless(module: nn.Module, *, rounding: bool) -> nn.Module:
-    """A copy in which flat frames have no border; on request, one that rounds what a convolution gets to bfloat16."""
+    """A copy in which flat frames have no border; with ``rounding``, the inputs of convolutions become bfloat16."""
     module = copy.deepcopy(module)
     for layer in _convolutions(module):
         if layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
@@ -100,15 +100,15 @@ def _endless(module: nn.Module, *, rounding: bool) -> nn.Module:
 
 
 def _round(layer: nn.Module, args: tuple[Tensor]) -> None:
-    """Where it is kept, for it may be what a residual is added to."""
+    """Round in place, as a residual may be added to this tensor."""
     args[0].copy_(args[0].to(torch.bfloat16))
 
 
 def _correct_biases(module: nn.Module, exact: nn.Module, flat: Tensor) -> None:
-    """Let every convolution's sums be what they are in ``exact``, on average over flat frames.
+    """Correct biases so that every convolution's sums are those in ``exact``, on average over flat frames.
 
-    OpenVINO rounds all biases but the last one's, which halves what is left at most. A convolution that has no bias, or
-    is used several times, stays as it is.
+    OpenVINO rounds all biases but the last one's, which halves the largest remaining error. Convolutions that have no
+    bias, or are used several times, stay unchanged.
 
     Source: Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section
     4.2 and the appendix on averages over data.
@@ -128,7 +128,7 @@ def _correct_biases(module: nn.Module, exact: nn.Module, flat: Tensor) -> None:
         if index == last:
             error = out - sums[index][0]
             least, most, mean = error.amin((0, 2, 3)), error.amax((0, 2, 3)), error.mean((0, 2, 3))
-            # The middle is what half a code value needs; beyond its reach the mean is nearer to most samples.
+            # The middle keeps errors within half a code value; where that is impossible, the mean fits most samples.
             corrected = bias - torch.where(255 * (most - least) <= 2 * _MOST, (least + most) / 2, mean)
         else:
             corrected = (bias - (out.mean((0, 2, 3)) - sums[index][0])).to(torch.bfloat16).float()
@@ -148,12 +148,12 @@ def _correct_biases(module: nn.Module, exact: nn.Module, flat: Tensor) -> None:
 def stays_flat(module: nn.Module, spec: NetworkSpec) -> bool:
     """Whether a module in bfloat16 moves the level of no flat frame by more than half a code value of 8 bits.
 
-    Nor the samples that are made of one sample against each other. It is computed here, by rounding as OpenVINO does,
-    so that the answer does not depend on the machine.
+    The samples made of one input sample must not differ by more, either. It is computed in torch, with OpenVINO's
+    rounding, so that the result does not depend on the machine.
 
     Args:
-        module: Any, which is left as it is.
-        spec: Its channels, and what its input's sides must be a multiple of.
+        module: Any module; it is not changed.
+        spec: Its channels, and what its input's sides must be multiples of.
     """
     try:
         module = with_subpixel_deconvolutions(module).to("cpu", torch.float32).eval()
@@ -161,7 +161,7 @@ def stays_flat(module: nn.Module, spec: NetworkSpec) -> bool:
             return False
         rounded = _endless(for_bfloat16(module, spec), rounding=True)
         return _is_flat(rounded, _FEW, spec) and _is_flat(rounded, _LEVELS, spec)
-    except Exception:  # noqa: BLE001 - whatever it is in a module of anyone's own; compiling it will tell
+    except Exception:  # noqa: BLE001 - a user's module may raise anything; compiling it will report it
         return False
 
 
@@ -176,7 +176,7 @@ def _is_flat(module: nn.Module, levels: Iterable[int], spec: NetworkSpec) -> boo
 
 
 class SplitConvolution(nn.Module):
-    """A convolution that takes every sample as the sum of two that are exact in bfloat16."""
+    """A convolution that takes every sample as a sum of two: one exact in bfloat16, and the small rest."""
 
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ class SplitConvolution(nn.Module):
 
 
 class UnroundedConvolution(nn.Module):
-    """A convolution followed by what does nothing: OpenVINO rounds only what a convolution hands to others."""
+    """A convolution followed by an operation without effect: OpenVINO rounds only what convolutions read and write."""
 
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()

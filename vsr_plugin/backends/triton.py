@@ -1,8 +1,8 @@
-"""Our own kernels, on CUDA: a network is read layer by layer, and runs on them; what has no kernel runs as torch.
+"""Our own kernels, on CUDA: a network is read layer by layer; operations that have no kernel run in torch.
 
-Frames (four channels at most) stay in float32 throughout, so that half precision touches only features: the bicubic
-enlargement that a network adds its residual to is exact. A network of luma can also take samples as they are stored,
-and leave them as they will be stored; then no frame in floating point is ever written.
+Frames (at most four channels) stay in float32, so that half precision affects only features: the bicubic enlargement
+that a network adds its residual to is exact. A luma network can also read samples as they are stored, and write
+samples to store; then no frame in floating point is ever written.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ _log = logging.getLogger(__name__)
 
 Program = Callable[[Tensor], Tensor]
 
-_FRAME_CHANNELS = 4  # up to so many are a frame, not features
+_FRAME_CHANNELS = 4  # tensors of up to so many are frames, not features
 _aten = torch.ops.aten
 
 
 @contextmanager
 def _translated_errors(task: str) -> Iterator[None]:
-    """As `translated_errors`, with what to do: Triton compiles on the user's machine, and may lack something there."""
+    """`translated_errors`, with a remedy: Triton compiles on the user's machine, which may lack something it needs."""
     try:
         with translated_errors(task):
             yield
@@ -54,7 +54,7 @@ def _translated_errors(task: str) -> Iterator[None]:
 
 
 class TritonBackend:
-    """Compiles for CUDA; for the CPU where Triton interprets its kernels, which is for tests."""
+    """Compiles for CUDA; for the CPU if Triton interprets its kernels, as in tests."""
 
     devices: tuple[str, ...] = ("cuda",)
     own_threads = False
@@ -69,7 +69,7 @@ class TritonBackend:
             self.devices = ("cpu",)
 
     def default_precision(self, modules: Iterable[nn.Module], spec: NetworkSpec, device: torch.device) -> Precision:
-        """float16: features have 11 bits, frames all of float32."""
+        """float16: features have 11 significant bits, and frames stay in float32."""
         return "float16"
 
     def compile(
@@ -95,7 +95,7 @@ class TritonNetwork:
     """A network on kernels, for one shape.
 
     Attributes:
-        steps: (what runs it, what it computes, which operations that covers), in order.
+        steps: (what runs the step, what it computes, the operations that it covers), in order.
     """
 
     def __init__(self, plan: Plan, name: str, dtype: torch.dtype, device: torch.device) -> None:
@@ -129,7 +129,7 @@ class TritonNetwork:
 
 
 class _Recording:
-    """A program of many launches, recorded as a single launch once it has run often enough to be worth it."""
+    """A program of many launches, recorded as a single launch once it has run often enough."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
@@ -144,10 +144,10 @@ class _Recording:
         if self._calls < ops.patience():
             return self._program(x)
         with ops.LOCK:
-            result = self._program(x)  # tunes what was never tuned
+            result = self._program(x)  # tunes kernels that are not tuned yet
             try:
                 self._recorded = _Recorded(self._program, x)
-            except torch.OutOfMemoryError:  # a recording keeps memory of its own, and frames do without
+            except torch.OutOfMemoryError:  # a recording keeps memory of its own; frames need none
                 _log.info("no memory to record a network with: its kernels are launched one by one")
                 self._recorded = self._program
         return result
@@ -175,7 +175,7 @@ class _Recorded:
 
 
 def explain(module: nn.Module, shape: tuple[int, int, int, int]) -> list[tuple[str, str, str]]:
-    """What would run a network, found without a GPU: (what runs it, what it computes, which operations that covers).
+    """The steps of a network, found without a GPU: (what runs it, what it computes, the operations that it covers).
 
     Raises:
         BackendError: Triton is not installed, or the network cannot be read.
@@ -188,7 +188,7 @@ def explain(module: nn.Module, shape: tuple[int, int, int, int]) -> list[tuple[s
 
 
 def _find_whole(plan: Plan, dtype: torch.dtype, device: torch.device) -> Any:
-    """The kernel that computes all of a network on a device, if there is one; those for some GPUs come first."""
+    """The kernel that computes a whole network on a device, if any; kernels for some GPUs only come first."""
     parts = fusion.chain(plan)
     if parts is None:
         return None
@@ -199,7 +199,7 @@ def _find_whole(plan: Plan, dtype: torch.dtype, device: torch.device) -> Any:
 
 @dataclass(frozen=True)
 class _Step:
-    """One operation: it computes ``value`` from the values of ``reads``. Values are named by nodes or in words."""
+    """One operation: computes ``value`` from the values of ``reads``. Values are named by their nodes or in words."""
 
     value: Any
     reads: tuple[Any, ...]
@@ -211,7 +211,7 @@ _RESULT = "the result"
 
 
 class _Programs:
-    """Makes functions of a plan; packed weights are shared between them."""
+    """Makes functions that compute a plan; they share packed weights."""
 
     def __init__(self, plan: Plan, dtype: torch.dtype, device: torch.device) -> None:
         ops = load_ops()
@@ -226,7 +226,7 @@ class _Programs:
         self.launches = 1 if self.whole else len(plan.nodes) - len(plan.swallowed)
 
     def make(self, samples: SampleFormat | None) -> Program:
-        """A function of float32 (N, C, H, W), or of samples of this format, to the same."""
+        """A function from float32 (N, C, H, W) to the same; or with ``samples``, from samples of this format."""
         compute: Program
         if self.whole is not None:
             compute = partial(self.whole.run, network=self._network, source=samples, target=samples)
@@ -281,7 +281,7 @@ class _Programs:
         return compute
 
     def _torch(self, node: fx.Node) -> Callable[..., Tensor]:
-        """An operation that has no kernel; where it joins features, they are made one type first."""
+        """An operation that has no kernel; it converts features to one type before it joins them."""
         convolves = node.target in (_aten.conv2d.default, _aten.conv_transpose2d.input, _aten.conv2d.padding)
         operation: Any = node.target
 
@@ -300,7 +300,7 @@ class _Programs:
 
 
 def _join(steps: list[_Step], source: fx.Node, constants: dict[fx.Node, Tensor]) -> Program:
-    """One function of steps; a value is dropped after the last step that reads it."""
+    """Join steps into one function; it drops a value after the last step that reads it."""
     needed = {read for step in steps for read in step.reads} | {_RESULT}
     steps = [step for step in steps if step.value in needed]
     last = {read: step for step in steps for read in step.reads}

@@ -1,7 +1,7 @@
-"""The models: `MODELS`, known before any weight is read, and `load_model`, which builds one.
+"""The models: `MODELS` describes them without reading weights, and `load_model` builds one.
 
-Adding a model is one file beside this one and one row in `catalogue`. Nothing here imports torch before a model is
-loaded, so that front ends can list and check names at once.
+A new model is one file beside this one and one row in `catalogue`. Nothing here imports torch before a model is
+loaded, so that front ends can list and check names without delay.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ _STEPS = 300_000  # of a paper's training (Lim, CVPRW 2017); fewer lose tenths o
 
 
 def check_weights_file(path: Path) -> None:
-    """Say what is wrong with the name of a file of weights, before torch is loaded.
+    """Check a file of weights, as far as is possible before torch is loaded.
 
     Raises:
-        WeightsError: there is no such file, or it is of another kind or a pointer to one.
+        WeightsError: there is no such file, its suffix is unknown, or it is a Git LFS pointer.
     """
     suffix = path.suffix.lower()
     if not path.is_file():
@@ -69,11 +69,11 @@ def check_weights_file(path: Path) -> None:
 
 
 def find_model(name: str, scale: int | None = None) -> ModelSpec:
-    """Look up a model that has this scale; with any scales for None.
+    """Look up a model, and check that it has this scale, unless that is None.
 
     Raises:
-        UsageError: an unknown name (the message lists the known ones, and suggests one that has weights) or a scale
-            the model lacks.
+        UsageError: the name is unknown (the message lists the known ones, and suggests one that has weights), or the
+            model lacks the scale.
     """
     check_type("model", name, str)
     check_type("scale", scale, int | None)
@@ -96,16 +96,16 @@ def find_model(name: str, scale: int | None = None) -> ModelSpec:
 
 @cache
 def manifest() -> Mapping[str, Mapping[str, Any]]:
-    """The rows of weights/manifest.toml: ``espcn_x3`` → sha256, training, measured PSNR; file, if it serves several.
+    """The rows of weights/manifest.toml: ``espcn_x3`` → sha256, training, measured PSNR; file, if rows share one.
 
-    Rows of weights that are not tuned for clean input say what they are for: ``tuned_for``.
+    Rows of weights for input that is not clean have ``tuned_for``, the kind of input.
     """
     path = resources.files("vsr_plugin.weights") / "manifest.toml"
     return tomllib.loads(path.read_text(encoding="utf-8"))
 
 
 def build_model(spec: ModelSpec, scale: int) -> nn.Module:
-    """The architecture with fresh weights, as a module in [0, 1], (N, C, H, W) → (N, C, H·scale, W·scale)."""
+    """The architecture with new weights: a module for samples in [0, 1], (N, C, H, W) → (N, C, H·scale, W·scale)."""
     return architecture(spec)(scale, **spec.options)
 
 
@@ -118,9 +118,9 @@ def architecture(spec: ModelSpec) -> type[nn.Module]:
 
 
 def set_scale(module: nn.Module, scale: int) -> None:
-    """Make a module whose weights serve all scales (`ModelSpec.shared`) enlarge by another."""
+    """Set the scale of a module whose weights serve all scales (`ModelSpec.shared`)."""
     for part in module.modules():
-        if hasattr(part, "scale"):  # the enlargement in front, or a network that has a branch for each
+        if hasattr(part, "scale"):  # the enlargement in front, or a network with a branch for each scale
             part.scale = scale  # type: ignore[assignment]
 
 
@@ -129,27 +129,27 @@ def load_model(name: str, scale: int, weights: str | Path | None = None, *, tune
     """Build a model and read its weights: the shipped ones, or a file of the user's own.
 
     Args:
-        name: A name out of `MODELS`.
-        scale: One that the model has.
-        weights: .safetensors, .pth, .pt or .npz, of ours or in a layout of somebody else's that is known (nothing in it
-            is executed); the network is then of the form that the weights are of.
+        name: A name in `MODELS`.
+        scale: A scale of the model.
+        weights: A .safetensors, .pth, .pt or .npz file, of this package or in a known layout of others (nothing in it
+            is executed); the network then has the form of the weights.
         tuned_for: Which of the shipped weights: ``clean``, or ``video`` for input that has been compressed.
 
     Returns:
         The network in float32 on the CPU, in evaluation mode.
 
     Raises:
-        UsageError: an unknown model or scale, or one that has no weights for this kind of input.
+        UsageError: the model or scale is unknown, or has no weights for this kind of input.
         WeightsError: no weights are shipped, or the file is missing, corrupt or of another architecture.
     """
     return read_model(name, scale, weights, tuned_for)[1]
 
 
 def check_tuning(tuned_for: str, weights: object = None) -> None:
-    """Refuse what weights are not tuned for.
+    """Check the kind of input that weights should be tuned for.
 
     Raises:
-        UsageError: an unknown kind of input, or one beside weights of the user's own.
+        UsageError: the kind is unknown, or not ``clean`` and given together with weights of the user's own.
     """
     if tuned_for not in TUNINGS:
         raise UsageError(f"Unknown kind of input {tuned_for!r}. Weights are tuned for {' or '.join(TUNINGS)}")
@@ -161,9 +161,8 @@ def shipped_weights(spec: ModelSpec, scale: int, tuned_for: str = CLEAN, *, quan
     """File name of the shipped weights, or of those in 8 bits.
 
     Raises:
-        UsageError: there are none that are tuned for this kind of input, or none in 8 bits; the message lists those
-            that there are.
-        WeightsError: there are none at all; the message says what training them takes.
+        UsageError: there are none for this kind of input, or none in 8 bits; the message lists those that exist.
+        WeightsError: there are none at all; the message says how much work training them is.
     """
     check_tuning(tuned_for)
     file = spec.weights(scale, tuned_for, quantized=quantized)
@@ -188,9 +187,9 @@ def shipped_weights(spec: ModelSpec, scale: int, tuned_for: str = CLEAN, *, quan
 def read_model(
     name: str, scale: int, weights: str | Path | None = None, tuned_for: str = CLEAN, *, quantized: bool = False
 ) -> tuple[ModelSpec, nn.Module]:
-    """`load_model`, and what is known of the network: its overlap is not the catalogue's, if it is of another form.
+    """`load_model`, with the network's spec, whose overlap differs from the catalogue's if its form differs.
 
-    ``quantized`` asks for weights in 8 bits, which are of a `quantized.QuantizedNetwork`.
+    With ``quantized``, read weights in 8 bits, of a `quantized.QuantizedNetwork`.
     """
     from .convert import convert, read_weights
 
@@ -202,7 +201,7 @@ def read_model(
         return spec, read_quantized(read_weights(_path(spec, scale, tuned_for, weights, quantized=True)), spec, scale)
     file = read_weights(_path(spec, scale, tuned_for, weights, quantized=False))
     if weights is None:
-        file = replace(file, metadata={**file.metadata, "model": name})  # the manifest says whom it serves
+        file = replace(file, metadata={**file.metadata, "model": name})  # the manifest says which models a file serves
     elif file.metadata.get("precision") == "int8":
         raise WeightsError(f"{file.name} holds weights in 8 bits, which only precision int8 computes with")
     converted = convert(file, spec, scale)
@@ -223,17 +222,17 @@ def _path(spec: ModelSpec, scale: int, tuned_for: str, weights: str | Path | Non
 def read_models(
     spec: ModelSpec, weights: str | Path | None = None, tuned_for: str = CLEAN, *, quantized: bool = False
 ) -> dict[int, tuple[ModelSpec, nn.Module]]:
-    """`read_model` at every scale that there are weights for, by scale.
+    """`read_model` at every scale that has weights, by scale.
 
     Raises:
-        WeightsError: none are shipped; weights of the user's own fit no scale, or several alike.
+        WeightsError: none are shipped, or the user's own weights fit no scale, or several.
     """
     check_tuning(tuned_for, weights)
     if weights is None:
         scales = [one for one in spec.scales if spec.weights(one, tuned_for, quantized=quantized) is not None]
         return {
             one: read_model(spec.name, one, tuned_for=tuned_for, quantized=quantized)
-            for one in scales or spec.scales[:1]  # of which the latter raises what is wrong
+            for one in scales or spec.scales[:1]  # the latter raises the error
         }
     found, failure = {}, None
     for one in spec.scales:

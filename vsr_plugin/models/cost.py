@@ -1,4 +1,4 @@
-"""What a network costs and how far it sees: parameters, multiply-accumulates per input pixel, radius."""
+"""Measures networks: parameters, multiply-accumulates per input pixel, and receptive-field radius."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-_SIDE = 20  # of the probe: large enough that a layer's padding does not change its rounded enlargement
-_ROWS = 4  # of the strip whose gradient is taken: rows see as far as columns, and mirrored edges need as many
+_SIDE = 20  # of the input: large enough that padding does not change a layer's rounded enlargement
+_ROWS = 4  # of the input of `radius`: it is the same in rows and columns, and mirrored edges need so many
 
 
 def parameters(module: nn.Module) -> int:
-    """How many numbers are trained, biases and slopes included."""
+    """The number of trained parameters, including biases and slopes."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 @torch.no_grad()
 def macs(module: nn.Module) -> int:
-    """Multiply-accumulates of the convolutions per input pixel, borders not counted: the figure papers compare.
+    """Multiply-accumulates of the convolutions per input pixel, without borders: the figure that papers compare.
 
     Args:
-        module: A network whose first layer tells the number of channels it wants; its weights are not read.
+        module: A network; its first convolution tells its number of input channels. Its weights are not read.
     """
     first = next(layer for layer in module.modules() if isinstance(layer, nn.Conv2d))
     counting = _Counting()
@@ -34,14 +34,14 @@ def macs(module: nn.Module) -> int:
 
 
 class Undrawn(TorchFunctionMode):
-    """Networks built inside have the right shapes at once: their first weights are whatever the memory held."""
+    """Networks that are built in this context have uninitialized weights, which takes no time."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return args[0] if func in (Tensor.uniform_, Tensor.normal_) else func(*args, **(kwargs or {}))
 
 
 class _Counting(TorchFunctionMode):
-    """Convolutions are counted in place of being computed; what they give is all zeros."""
+    """Counts convolutions instead of computing them; their results are zeros."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,11 +69,11 @@ class _Counting(TorchFunctionMode):
 
 
 def radius(module: nn.Module, scale: int, channels: int) -> int:
-    """How far an output sample sees, in input pixels: the ``overlap`` of a `ModelSpec`, measured.
+    """The receptive-field radius in input pixels, measured: the ``overlap`` of a `ModelSpec`.
 
-    The gradient of the samples of one input column, in a copy with weights that let everything through: all positive,
-    so that nothing cancels and no ReLU closes, and of sum 1, so that nothing saturates. The strip grows until the
-    gradient ends inside of it.
+    It is measured by the gradient of the output samples of one input column, in a copy whose weights are all positive,
+    so that nothing cancels and no ReLU is off, and sum to 1, so that nothing saturates. The input is widened until the
+    gradient ends inside it.
 
     Args:
         module: (N, C, H, W) → (N, C, H·scale, W·scale).

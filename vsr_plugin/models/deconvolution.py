@@ -1,4 +1,4 @@
-"""Deconvolutions in the form that every backend runs fast: a convolution at low resolution, and a pixel shuffle."""
+"""Deconvolutions in a form that all backends run fast: a convolution at low resolution, and a pixel shuffle."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def with_subpixel_deconvolutions(module: nn.Module) -> nn.Module:
-    """Copy a module, with its enlarging deconvolutions in their sub-pixel form: the same numbers, many times faster.
+    """Copy a module, with its enlarging deconvolutions in their sub-pixel form: the same results, many times faster.
 
-    What is not a deconvolution from H × W to exactly H·r × W·r stays as it is.
+    Only deconvolutions from H × W to exactly H·r × W·r are changed.
     """
     module = copy.deepcopy(module)
     if isinstance(module, nn.ConvTranspose2d):
@@ -30,7 +30,7 @@ def with_subpixel_deconvolutions(module: nn.Module) -> nn.Module:
 
 
 def _enlarges_exactly(layer: nn.ConvTranspose2d) -> bool:
-    """Whether it makes H·r × W·r of H × W, for a stride of r, by a square kernel without groups or dilation."""
+    """Whether it enlarges H × W to H·r × W·r, for a stride of r, by a square kernel without groups or dilation."""
     squares = (layer.kernel_size, layer.stride, layer.padding, layer.output_padding)
     if any(pair[0] != pair[1] for pair in squares) or layer.groups != 1 or layer.dilation != (1, 1):
         return False
@@ -41,7 +41,7 @@ def _enlarges_exactly(layer: nn.ConvTranspose2d) -> bool:
 class SubpixelDeconvolution(nn.Module):
     """A deconvolution of stride r as one convolution to r² phases and a pixel shuffle.
 
-    Output sample r·q + phase takes input sample q + d through tap phase + padding − r·d of the deconvolution.
+    Output sample r·q + phase reads input sample q + d through tap phase + padding − r·d of the deconvolution.
 
     Source: Shi et al., "Is the deconvolution layer the same as a convolutional layer?", arXiv 1609.07009.
     """

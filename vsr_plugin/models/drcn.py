@@ -1,4 +1,4 @@
-"""DRCN: one convolution applied sixteen times, an image made after each, and a learnt mean of the images.
+"""DRCN: one convolution applied sixteen times, an image made after each, and a learned weighted mean of the images.
 
 Kim et al., "Deeply-Recursive Convolutional Network for Image Super-Resolution", CVPR 2016, sections 3.1 and 3.2.
 """
@@ -25,12 +25,12 @@ class DRCN(nn.Module):
     """(N, 1, H, W) luma in [0, 1] → (N, 1, H·scale, W·scale).
 
     Args:
-        scale: Of the enlargement in front; no weight depends on it.
+        scale: Scale of the enlargement in front; no weight depends on it.
         features: Channels of every layer.
         recursions: How often the convolution in the middle is applied.
-        skip: How the enlarged image reaches the result: "add", as in the paper, or "concatenate" with what the last
-            convolution sees.
-        last: What every image goes through, in networks that are not the paper's: "none", or a name in `ACTIVATIONS`.
+        skip: How the enlarged image is used: "add" it to the result, as in the paper, or "concatenate" it to the input
+            of the last convolution.
+        last: Activation after every image, in networks that are not the paper's: "none", or a name in `ACTIVATIONS`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class DRCN(nn.Module):
         return result
 
     def images(self, x: Tensor) -> list[Tensor]:
-        """What every recursion makes of ``x``: all of them are supervised in training (section 3.2)."""
+        """The images of all recursions for ``x``: each is supervised in training (section 3.2)."""
         x = self.upsample(x)
         h = self.embedding(x)
         made = []
@@ -72,20 +72,20 @@ class DRCN(nn.Module):
         return made
 
     def reconstruct(self, h: Tensor, x: Tensor) -> Tensor:
-        """The image in the features ``h`` of the enlarged image ``x``, (N, 1, H·s, W·s)."""
+        """Make an image, (N, 1, H·s, W·s), of the features ``h`` and the enlarged image ``x``."""
         first, activation, last = self.reconstruction
         h = activation(first(h))
         result: Tensor = last(torch.cat([h, x], 1)) if self.skip == "concatenate" else x + last(h)
         return result if self.last is None else self.last(result)
 
     def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
-        """A recursion that starts as the identity keeps what comes in."""
+        """The recursion starts as the identity, so that it keeps its input."""
         near_zero_residual(self, patches, generator)
         self.inference.weight.zero_()
         pass_through(self.inference, self.inference.in_channels)
 
     def grow_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What new recursions make counts nothing at first."""
+        """The images of new recursions start with weight 0 in the mean."""
         ensemble = torch.zeros_like(self.ensemble)
         ensemble[: len(state["ensemble"])] = state["ensemble"]
         return {**state, "ensemble": ensemble}

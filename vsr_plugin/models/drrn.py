@@ -1,4 +1,4 @@
-"""DRRN: fifty-two layers of three convolutions, for the residual unit is the same twenty-five times.
+"""DRRN: fifty-two layers with the weights of four, as one residual unit is applied twenty-five times.
 
 Tai et al., "Image Super-Resolution via Deep Recursive Residual Network", CVPR 2017, section 3: one recursive block (B1)
 of U residual units, each of which adds the block's first features. Without batch normalization and biases, as in the
@@ -25,10 +25,10 @@ class DRRN(nn.Module):
     """(N, 1, H, W) luma in [0, 1] → (N, 1, H·scale, W·scale).
 
     Args:
-        scale: Of the enlargement in front; no weight depends on it.
+        scale: Scale of the enlargement in front; no weight depends on it.
         units: How often the residual unit is applied: U in the paper's name B1U25.
         features: Channels of every layer.
-        rectified: Whether the units add the first features after their ReLU, and not before as in the paper.
+        rectified: Whether the units add the first features after their ReLU; in the paper, before it.
     """
 
     def __init__(self, scale: int, units: int = 25, features: int = 128, rectified: bool = False) -> None:
@@ -52,7 +52,7 @@ class DRRN(nn.Module):
         return x
 
     def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
-        """The same residual twenty-five times must be small."""
+        """A residual that is added twenty-five times must start small."""
         near_zero_residual(self, patches, generator)
         self.conv2.weight.mul_(0.1)
 

@@ -26,7 +26,7 @@ class EDSR(nn.Module):
         scale: 2, 3 or 4.
         blocks: Residual blocks.
         features: Channels of every layer.
-        residual_scale: What the residual of a block is multiplied by.
+        residual_scale: Factor of the residual of a block.
     """
 
     def __init__(self, scale: int, blocks: int = 16, features: int = 64, residual_scale: float = 1.0) -> None:
@@ -46,7 +46,7 @@ class EDSR(nn.Module):
         return self.mean.add(self.tail(h))
 
     def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
-        """The first channels carry the image past the blocks."""
+        """The first channels pass the image around the blocks."""
         skip_blocks(self, self.head, [self.upsample], self.tail, generator)
         self.body.weight.mul_(0.1)
 
@@ -54,7 +54,7 @@ class EDSR(nn.Module):
 
 
 def _layers(convolutions: int) -> list[str]:
-    """×2 and ×3 have an even number of convolutions, ×4 has one more stage and an odd one."""
+    """×2 and ×3 have an even number of convolutions; ×4 has one more stage, and an odd number."""
     stages = 1 + convolutions % 2
     blocks = (convolutions - 3 - stages) // 2
     inside = [f"blocks.{block}.conv{layer}" for block in range(blocks) for layer in (1, 2)]
@@ -62,7 +62,7 @@ def _layers(convolutions: int) -> list[str]:
 
 
 def _of_krasserm(_: Tensors, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Samples go in doubled and come out halved; TensorFlow's pixel shuffle has the phase before the channel."""
+    """Double the input and halve the output; TensorFlow's pixel shuffle has the phase before the channel."""
     factors = {"head.weight": 2.0, "tail.weight": 0.5, "tail.bias": 0.5}
     folded = {name: tensor * factors.get(name, 1.0) for name, tensor in state.items()}
     for name, tensor in folded.items():
@@ -101,7 +101,7 @@ LAYOUTS = (
 
 def read_options(state: Tensors) -> dict[str, Any]:
     """Arguments of the constructor, from the names and shapes of weights."""
-    # No tensor holds the residual scale. Section 3.2 of the paper needs 0.1 where many features would make training
-    # unstable, and so does everybody: networks of 256 have it, networks of 64 do not.
+    # No tensor holds the residual scale. Section 3.2 of the paper uses 0.1 where many features make training unstable,
+    # and so do others: networks of 256 features have it, networks of 64 do not.
     options = {"blocks": count(state, r"blocks\.(\d+)\.conv1\.weight"), "features": state["head.weight"].shape[0]}
     return options | {"residual_scale": 0.1 if options["features"] > 128 else 1.0}

@@ -20,9 +20,9 @@ class ESPCN(nn.Module):
 
     Args:
         scale: 2, 3 or 4.
-        activation: Of the first two layers; a name in `ACTIVATIONS`.
-        last: What the result goes through, in networks that are not the paper's: "none", or a name in `ACTIVATIONS`.
-        edges: What is beyond the edge: zeros around every layer ("zeros"), or the image mirrored ("mirror").
+        activation: Activation of the first two layers; a name in `ACTIVATIONS`.
+        last: Activation of the result, in networks that are not the paper's: "none", or a name in `ACTIVATIONS`.
+        edges: Padding: zeros around every layer ("zeros"), or the image mirrored ("mirror").
     """
 
     def __init__(self, scale: int, activation: str = "tanh", last: str = "none", edges: str = "zeros") -> None:
@@ -42,7 +42,7 @@ class ESPCN(nn.Module):
         return x
 
     def subpixels(self, x: Tensor) -> Tensor:
-        """The network before its shuffle, (N, scale², H, W): what training compares with pre-shuffled labels."""
+        """The output before the pixel shuffle, (N, scale², H, W): training compares it with pre-shuffled labels."""
         if self.edges == "mirror":
             x = mirror(x, 4)
         x = self.activation(self.conv1(x))  # (N, 64, H, W)
@@ -51,10 +51,10 @@ class ESPCN(nn.Module):
         return x if self.last is None else self.last(x)
 
     def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
-        """The scale² phases of the bicubic kernel fit in the 5 × 5 filters; made small, tanh leaves them alone.
+        """The scale² phases of the bicubic kernel fit in the 5 × 5 filters; scaled down, tanh hardly changes them.
 
-        The others must bend it from the start: where they begin small, training leaves them small, and the network
-        linear.
+        The other filters must use tanh's curve from the start: if they begin small, training leaves them small, and
+        the network linear.
         """
         scale = self.shuffle.upscale_factor
         phases = scale * scale

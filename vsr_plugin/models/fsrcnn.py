@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from .layout import Tensors
 
-# What centers the 9 × 9 deconvolution on the low-resolution sample.
+# The padding that centers the 9 × 9 deconvolution on the low-resolution sample, by scale.
 _DECONVOLUTION_PADDING = {2: 4, 3: 3, 4: 3}
 _PADDING_MODES: Mapping[str, Literal["zeros", "replicate"]] = {"zeros": "zeros", "repeat": "replicate"}
 
@@ -34,8 +34,8 @@ class FSRCNN(nn.Module):
         d: Channels of the features.
         s: Channels after shrinking.
         m: Mapping layers.
-        padding: Of the deconvolution, in networks that were trained with another than the one that centers it.
-        edges: What is beyond the edge of every convolution: "zeros", or the edge sample repeated ("repeat").
+        padding: Padding of the deconvolution, in networks that were trained with another than the centering one.
+        edges: Padding of every convolution: "zeros", or the edge sample repeated ("repeat").
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class FSRCNN(nn.Module):
         return x
 
     def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
-        """Channel 0 carries the image to the deconvolution, whose slice 0 is the sampled cubic."""
+        """Channel 0 passes the image to the deconvolution, whose filter of channel 0 is the sampled cubic."""
         h = patches
         for block in (self.features, self.shrink, self.mapping, self.expand):
             for layer in block:
@@ -80,12 +80,12 @@ class FSRCNN(nn.Module):
         last.weight[0, 0] = torch.outer(line, line).to(patches)
 
     def start_from_msra(self, patches: Tensor, generator: torch.Generator) -> None:
-        """The paper's (section 3.3): He et al. for PReLUs of slope 0.25, a Gaussian of 0.001 for the deconvolution."""
+        """As in the paper (section 3.3): He et al. for PReLUs of slope 0.25; deviation 0.001 in the deconvolution."""
         msra(self, generator, slope=0.25, last=self.deconvolution)
 
 
 def _of_yjn870(found: re.Match[str], tensors: Tensors) -> str:
-    """Shrinking, mapping and expanding in one sequence, in which every second layer is a PReLU."""
+    """Shrinking, mapping and expanding are one sequence, in which every second layer is a PReLU."""
     index, part = int(found[1]), found[2]
     length = count_names(tensors, r"mid_part\.\d+\.weight")
     if index < 2:

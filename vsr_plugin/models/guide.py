@@ -1,31 +1,31 @@
-"""Plain words to choose a model by: its speed and its quality, both as they were measured."""
+"""The measured speed and quality of models in plain words, to choose one by."""
 
 from __future__ import annotations
 
 from . import CLEAN, MODELS, manifest
 from .specs import weights_key
 
-# How the speeds in `MODELS` were made: processor time of `Upscaler.upscale`, without reuse, of noise in 4:2:0, 8 bits,
-# 480×270 (240×136 for networks of 300,000 multiply-accumulates and more), medians of several seconds, at the default
+# The speeds in `MODELS` are the processor time of `Upscaler.upscale`, without reuse, for noise in 4:2:0, 8 bits,
+# 480×270 (240×136 for networks of 300,000 multiply-accumulates and more); medians of several seconds, in the default
 # precision of the shipped weights, by OpenVINO on two cores of an AMD EPYC (AVX-512 with bfloat16). On a quiet machine
-# `vsr bench job MODEL -x SCALE` finds the same to within a fifth.
-# Models without weights were not measured; most others come close to this many nanoseconds:
+# `vsr bench job MODEL -x SCALE` measures the same within a fifth.
+# Models without weights were not measured; most others need about this many nanoseconds:
 _PER_PIXEL = 100
 _PER_MAC = 0.012
 _PARALLEL = 6  # eight cores do the work of six, as they share their memory
 _REAL_TIME = 24.0  # fps
 _SIZES = {"1080p": 1920 * 1080, "720p": 1280 * 720, "480p": 854 * 480, "360p": 640 * 360}
-# dB below the best weights of the same scale → the word; more than the last is "fair".
+# At most so many dB below the best weights of the same scale → the word; more than the last is "fair".
 _GRADES = {0.1: "best", 0.5: "very good", 1.0: "good"}
 
 
 def expected_fps(model: str, scale: int, pixels: int = _SIZES["480p"]) -> float:
-    """Frames per second on eight CPU cores, decoding and encoding not counted: an estimate, right within a factor of 2.
+    """Frames per second on eight CPU cores, without decoding and encoding: an estimate, right within a factor of 2.
 
     Args:
-        model: A name out of `MODELS`.
-        scale: One that the model has.
-        pixels: Of an input frame.
+        model: A name in `MODELS`.
+        scale: A scale of the model.
+        pixels: Pixels of an input frame.
     """
     spec = MODELS[model]
     nanoseconds = spec.nanoseconds.get(scale) or _PER_PIXEL + _PER_MAC * spec.cost[scale][1]
@@ -42,7 +42,7 @@ def speed(model: str, scale: int) -> str:
 
 
 def usable(tuned_for: str = CLEAN, *, quantized: bool = False) -> dict[str, tuple[int, ...]]:
-    """The models that have weights for this kind of input, or those in 8 bits, and the scales at which they do."""
+    """The models that have weights for this kind of input, or in 8 bits, with the scales that have them."""
     scales = {
         name: tuple(scale for scale in spec.scales if spec.weights(scale, tuned_for, quantized=quantized))
         for name, spec in MODELS.items()
@@ -51,14 +51,14 @@ def usable(tuned_for: str = CLEAN, *, quantized: bool = False) -> dict[str, tupl
 
 
 def psnr(model: str, scale: int, tuned_for: str = CLEAN, *, quantized: bool = False) -> float | None:
-    """What its shipped weights, or those in 8 bits, measure on Set5, in dB; None without weights."""
+    """PSNR of the shipped weights, or of those in 8 bits, on Set5, in dB; None without weights."""
     row = manifest().get(weights_key(model, scale, tuned_for), {})
     row = row.get("int8", {}) if quantized else row
     return float(row["set5"]["psnr"]) if "set5" in row else None
 
 
 def quality(model: str, scale: int) -> str | None:
-    """A word for it beside the best weights of the same scale: best, very good, good or fair; None without weights."""
+    """Best, very good, good or fair, compared with the best weights of the same scale; None without weights."""
     own = psnr(model, scale)
     if own is None:
         return None

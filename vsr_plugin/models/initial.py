@@ -1,9 +1,9 @@
-"""How the weights of networks are initialized.
+"""Initial weights of networks.
 
 A tiny network that starts from noise spends most of its training becoming a linear filter, and a tanh network stays one
-for a very long time. From bicubic, a few channels carry the bicubic enlargement through the network from the first
-step, and all other filters are random, without a mean, and scaled so that their response to real patches has a given
-standard deviation. A deep network starts from bicubic by itself if its residual starts near zero.
+for a very long time. With a start from bicubic, a few channels pass the bicubic enlargement through the network from
+the first step; all other filters are random, of zero mean, and scaled so that their response to real patches has a
+given standard deviation. A deep network starts from bicubic by itself if its residual starts near zero.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ def layers(module: nn.Module) -> Iterator[nn.Conv2d | nn.ConvTranspose2d]:
 
 
 def fan_in(layer: nn.Conv2d | nn.ConvTranspose2d) -> float:
-    """Products that are summed in one output sample."""
+    """The number of products that are summed in one output sample."""
     taps = layer.kernel_size[0] * layer.kernel_size[1] / (layer.stride[0] * layer.stride[1])
     return layer.in_channels * (taps if isinstance(layer, nn.ConvTranspose2d) else layer.weight[0, 0].numel())
 
 
 def gaussian(layer: nn.Conv2d | nn.ConvTranspose2d, generator: torch.Generator) -> None:
-    """Weights of standard deviation 0.001, no bias: next to nothing."""
+    """Set weights of standard deviation 0.001 and zero biases: an output near zero."""
     layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) * _LAST)
     if layer.bias is not None:
         layer.bias.zero_()
 
 
 def msra(module: nn.Module, generator: torch.Generator, slope: float = 0.0, last: nn.Module | None = None) -> None:
-    """He et al. 2015, no bias; deconvolutions of one channel enlarge bilinearly.
+    """Initialize as He et al. 2015, with zero biases; deconvolutions of one channel enlarge bilinearly.
 
     Args:
         module: The network.
-        generator: On the CPU.
-        slope: Of its PReLUs; 0 for ReLU.
-        last: A layer that is `gaussian`.
+        generator: A generator on the CPU.
+        slope: Slope of its PReLUs; 0 for ReLU.
+        last: A layer to initialize by `gaussian`.
     """
     for layer in layers(module):
         gaussian(layer, generator)
@@ -62,8 +62,8 @@ def respond(
 ) -> None:
     """Make all filters random, of zero mean, and of response ``gain`` to ``x``; the first ``kept`` all zero.
 
-    The random filters do not see the first ``kept`` channels of a hidden layer's input. With a ``spread`` their
-    responses are centred, and then moved apart by random biases of this standard deviation.
+    The random filters ignore the first ``kept`` channels of a hidden layer's input. With a ``spread``, their responses
+    are centered, and then moved apart by random biases of this standard deviation.
     """
     weight = torch.randn(layer.weight.shape, generator=generator).to(layer.weight)
     if layer.in_channels == 1:
@@ -83,14 +83,14 @@ def respond(
 
 
 def pass_through(layer: nn.Conv2d, channels: int, weight: float = 1.0) -> None:
-    """The first channels are the first channels of the input."""
+    """Make the first output channels copies of the first input channels, times ``weight``."""
     middle = layer.kernel_size[0] // 2
     for channel in range(channels):
         layer.weight[channel, channel, middle, middle] = weight
 
 
 def near_zero_residual(module: nn.Module, patches: Tensor, generator: torch.Generator) -> None:
-    """`msra`, and next to nothing from the layers that make a residual of luma."""
+    """`msra`, but `gaussian` for the layers that output a luma residual."""
     msra(module, generator)
     for layer in layers(module):
         if layer.out_channels == 1 and layer.in_channels > 1:
@@ -100,14 +100,14 @@ def near_zero_residual(module: nn.Module, patches: Tensor, generator: torch.Gene
 def skip_blocks(
     module: nn.Module, head: nn.Conv2d, upsamples: Iterable[nn.Module], tail: nn.Conv2d, generator: torch.Generator
 ) -> None:
-    """`msra`, but the first three channels carry RGB past the residual blocks and, enlarged bilinearly, to the end.
+    """`msra`, but the first three channels pass RGB around the residual blocks and, enlarged bilinearly, to the end.
 
     Args:
         module: The network.
         head: The first convolution.
         upsamples: Its sub-pixel convolutions, for each scale.
         tail: The last convolution.
-        generator: On the CPU.
+        generator: A generator on the CPU.
     """
     msra(module, generator)
     for block in (part for part in module.modules() if isinstance(part, ResidualBlock)):
@@ -122,7 +122,7 @@ def skip_blocks(
 
 
 def _enlarge_bilinearly(layer: nn.Conv2d, channels: int) -> None:
-    """The first channels of a 3 × 3 sub-pixel convolution as bilinear enlargement."""
+    """Make the first channels of a 3 × 3 sub-pixel convolution enlarge bilinearly."""
     r = round((layer.out_channels / layer.in_channels) ** 0.5)
     offset = ((torch.arange(r) + 0.5) / r - 0.5)[:, None] - torch.tensor([-1.0, 0.0, 1.0])
     taps = (1 - offset.abs()).clamp(min=0)  # (r, 3)
@@ -134,7 +134,7 @@ def _enlarge_bilinearly(layer: nn.Conv2d, channels: int) -> None:
 
 
 def identity(state: Mapping[str, Tensor], layer: str) -> dict[str, Tensor]:
-    """Weights with which a layer of a state changes nothing, which is exact where a ReLU has been before."""
+    """Weights that make a layer of a state the identity, which is exact after a ReLU."""
     weight = torch.zeros_like(state[f"{layer}.weight"])
     nn.init.dirac_(weight)
     identity = {f"{layer}.weight": weight}
@@ -144,7 +144,7 @@ def identity(state: Mapping[str, Tensor], layer: str) -> dict[str, Tensor]:
 
 
 def silence_new_blocks(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Residual blocks that ``state`` lacks add nothing."""
+    """Make residual blocks that ``state`` lacks add nothing."""
     own = module.state_dict()
     new = (key for key in own if key.startswith("blocks.") and ".conv2." in key and key not in state)
     return {**state, **{key: torch.zeros_like(own[key]) for key in new}}

@@ -25,9 +25,9 @@ class LapSRN(nn.Module):
     Args:
         scale: 2, 4 or 8: one level for each doubling.
         depth: Convolutions of a level; by default the paper's: 10, and 5 for a scale of 8.
-        kernel: Of the deconvolution of features: 3 in the authors' network, 4 in the paper's text.
+        kernel: Kernel size of the features' deconvolution: 3 in the authors' network, 4 in the paper's text.
         features: Channels of every layer.
-        bias: Whether the layers of features have one.
+        bias: Whether the layers of features have a bias.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class LapSRN(nn.Module):
         return self.pyramid(x)[-1]
 
     def pyramid(self, x: Tensor) -> list[Tensor]:
-        """``x`` enlarged by 2, 4, … in one pass: all are supervised in training (section 3.2)."""
+        """``x`` enlarged by 2, 4, … in one pass: training supervises all of them (section 3.2)."""
         features, images = self.input(x), [x]
         for level in self.levels:
             features, image = level(features, images[-1])

@@ -1,4 +1,4 @@
-"""What several networks share."""
+"""Layers that several networks share."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 DIV2K_MEAN = (0.4488, 0.4371, 0.4040)  # RGB in [0, 1], over the training images of DIV2K
 
-# What a layer's sums may go through, by the name it has among a network's options.
+# The activations of layers, by their names in networks' options.
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
 
 
 def mirror(x: Tensor, margin: int) -> Tensor:
-    """Continue (N, C, H, W) by ``margin`` samples on each side as in a mirror at its edge, the edge sample twice.
+    """Extend (N, C, H, W) by ``margin`` samples on each side by its mirror image, edge sample included.
 
-    Both sides must have ``margin`` samples. It is made of single rows and columns, for not every program that reads
-    ONNX files can turn samples around.
+    Both sides must have ``margin`` samples. The mirror image is joined from single rows and columns, because not every
+    program that reads ONNX files can reverse a tensor.
     """
     for dim in (2, 3):
         before = [x.narrow(dim, i, 1) for i in reversed(range(margin))]
@@ -33,7 +33,7 @@ def mirror(x: Tensor, margin: int) -> Tensor:
 
 
 def _from_end(x: Tensor, dim: int, index: int) -> Tensor:
-    """The last row or column, or the one ``index`` before it; of any length, also in a graph."""
+    """The last row or column, or the one ``index`` before it, whatever the length, also in a traced graph."""
     place = slice(-1 - index, -index or None)
     return x[:, :, place] if dim == 2 else x[..., place]
 
@@ -54,7 +54,7 @@ class BicubicUpsample(nn.Module):
 
 
 class CroppedDeconvolution(nn.ConvTranspose2d):
-    """A deconvolution of stride r without padding, its result cropped below and at the right to H·r × W·r."""
+    """A deconvolution of stride r without padding; its result is cropped at the bottom and right to H·r × W·r."""
 
     def __init__(self, features: int, kernel: int, r: int, bias: bool = True) -> None:
         super().__init__(features, features, kernel, r, bias=bias)
@@ -66,7 +66,7 @@ class CroppedDeconvolution(nn.ConvTranspose2d):
 
 
 class MeanShift(nn.Module):
-    """Takes the mean color of DIV2K off an image, and puts it back."""
+    """Subtracts the mean color of DIV2K from an image, and adds it again."""
 
     mean: Tensor
 
@@ -79,12 +79,12 @@ class MeanShift(nn.Module):
         return x - self.mean
 
     def add(self, x: Tensor) -> Tensor:
-        """The way back."""
+        """The inverse of `subtract`."""
         return x + self.mean
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions with a ReLU between, added to what came in: EDSR's block, (N, C, H, W) → the same."""
+    """Two convolutions with a ReLU between, added to their input: EDSR's block, (N, C, H, W) → the same."""
 
     def __init__(self, features: int, kernel: int = 3, residual_scale: float = 1.0) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""What is to know of how somebody else stores a network, and the ways to rename tensors.
+"""Descriptions of other projects' weight files, and functions that rename their tensors.
 
-The module of a network has a row in its ``LAYOUTS`` for each of them.
+A network's module has a row in its ``LAYOUTS`` for each of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Tensors = Mapping[str, Tensor]
-    # Their tensors → ours; and their tensors, ours → ours in our samples.
+    # Their tensors → ours; and their tensors, ours → ours for our range of samples.
     Rename = Callable[[Tensors], dict[str, Tensor]]
     Fold = Callable[[Tensors, dict[str, Tensor]], dict[str, Tensor]]
 
@@ -31,16 +31,16 @@ FULL_RANGE = (
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """One way of others to store a network.
+    """How another project stores a network.
 
     Attributes:
-        mark: What the name of one of their tensors matches.
-        rename: Their tensors by our names and in our order of dimensions; unknown ones keep their names.
-        options: Of our class, that no shape tells.
-        fold: What has to be done to the numbers.
-        note: What is not the same in spite of all this.
-        natural: Whether the names are such as anybody might give: arrays may then be in TensorFlow's order, too.
-        origin: What the class of a network that was pickled whole matches; anything, by default.
+        mark: A pattern that the name of one of their tensors matches.
+        rename: Renames their tensors to ours, in our order of dimensions; unknown ones keep their names.
+        options: Options of our class that no shape reveals.
+        fold: Converts the values of the tensors.
+        note: The remaining difference, as a warning.
+        natural: Whether the names are obvious ones that anybody might use: arrays may then be in TensorFlow's order.
+        origin: A pattern that the class of a network pickled as a whole matches; by default any.
     """
 
     mark: str
@@ -53,9 +53,9 @@ class Layout:
 
 
 def table(*rows: tuple[str, str | Callable[[re.Match[str], Tensors], str] | None], hwio: bool = False) -> Rename:
-    """Rename by the first pattern that matches the whole name; what is renamed to None is left out.
+    """Rename by the first pattern that matches the whole name; tensors renamed to None are left out.
 
-    With ``hwio``, filters are TensorFlow's, (rows, columns, in, out).
+    With ``hwio``, filters are in TensorFlow's order, (rows, columns, in, out).
     """
 
     def rename(tensors: Tensors) -> dict[str, Tensor]:
@@ -74,10 +74,10 @@ def table(*rows: tuple[str, str | Callable[[re.Match[str], Tensors], str] | None
 
 
 def numbered(**kinds: Callable[[int], Iterable[str]]) -> Rename:
-    """Rename layers that only have a number: the n-th of a kind has the n-th name of its list.
+    """Rename layers that only have a number: the n-th of a kind gets the n-th name of its list.
 
     Args:
-        kinds: Kind of layer → how many of them there are → their names here.
+        kinds: Kind of layer → a function from their number to their names here.
     """
     parts = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_var": "running_var"}
 
@@ -97,13 +97,13 @@ def numbered(**kinds: Callable[[int], Iterable[str]]) -> Rename:
 
 
 def is_turned(shapes: Tensors) -> bool:
-    """Whether filters can only be TensorFlow's and MATLAB's, (rows, columns, in, out): the first two are the square."""
+    """Whether filters must be in TensorFlow's and MATLAB's order, (rows, columns, in, out), as sides are equal."""
     filters = [tensor.shape for tensor in shapes.values() if tensor.ndim == 4]
     return all(a == b for a, b, *_ in filters) and not all(a == b for *_, a, b in filters)
 
 
 def turn(tensors: Tensors) -> dict[str, Tensor]:
-    """Filters in torch's order, and biases that MATLAB keeps as matrices in one dimension."""
+    """Put filters into torch's order, and flatten biases, which MATLAB keeps as matrices."""
     state = {}
     for name, tensor in tensors.items():
         state[name] = tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor
@@ -113,10 +113,10 @@ def turn(tensors: Tensors) -> dict[str, Tensor]:
 
 
 def in_unit_range(state: dict[str, Tensor], peak: float) -> dict[str, Tensor]:
-    """Make a network of samples in [0, peak] one of samples in [0, 1].
+    """Convert a network for samples in [0, peak] to samples in [0, 1].
 
-    Exact where all that is not linear is ReLU: what goes through such a network may be divided by ``peak`` at the input
-    instead of at the output, if every bias is divided by it, too.
+    Exact if ReLU is the only nonlinearity: the samples may then be divided by ``peak`` at the input instead of at the
+    output, if every bias is divided by it, too.
     """
     return {name: tensor / peak if name.endswith("bias") else tensor for name, tensor in state.items()}
 
@@ -127,12 +127,12 @@ def count_names(tensors: Tensors, pattern: str) -> int:
 
 
 def count(state: Tensors, pattern: str) -> int:
-    """How many different first groups there are among the names that match."""
+    """How many different values the first group has among the names that match."""
     return len({found[1] for name in state if (found := re.fullmatch(pattern, name))})
 
 
 def of_sanghyun_son(tensors: Tensors, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The shift of the mean says which samples the network takes: usually those in [0, 255]."""
+    """Find the range of the network's samples by its mean shift, and convert it; usually it is [0, 255]."""
     if "sub_mean.bias" not in tensors:
         return in_unit_range(state, 255.0)
     shift, mean = -tensors["sub_mean.bias"].float(), MeanShift().mean.flatten()
@@ -143,12 +143,12 @@ def of_sanghyun_son(tensors: Tensors, state: dict[str, Tensor]) -> dict[str, Ten
 
 
 def scale_of(part: str) -> Callable[[re.Match[str], Tensors], str]:
-    """MDSR's parts for the first, second and third of its scales."""
+    """Rename MDSR's parts of its first, second and third scale."""
     return lambda found, _: found.expand(part.replace("{scale}", str(int(found[1]) + 2)))
 
 
 def layer_of_block(part: str) -> Callable[[re.Match[str], Tensors], str]:
-    """A residual block as convolution 0, ReLU 1, convolution 2; the convolution is the last group but one."""
+    """Rename the convolutions, 0 and 2, of a residual block; their number is the last group but one."""
     return lambda found, tensors: scale_of(part)(found, tensors).replace(
         "{layer}", str(1 + int(found[found.re.groups - 1]) // 2)
     )

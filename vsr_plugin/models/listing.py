@@ -1,4 +1,4 @@
-"""The models in Markdown, as the README lists them: what the manifest says was measured, beside the papers' figures."""
+"""The README's tables of models, in Markdown: the manifest's measured figures beside those of the papers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TITLES = {"set5": "Set5", "set14": "Set14"}
 
 
 def models_markdown() -> str:
-    """Tables of what has weights, one per benchmark, and of what has none, and what must be known of the figures."""
+    """Tables of the models with weights, one per benchmark, and of those without, and notes on the figures."""
     shipped = {
         name: [scale for scale in spec.scales if f"{name}_x{scale}" in manifest()] for name, spec in MODELS.items()
     }
@@ -39,7 +39,7 @@ def models_markdown() -> str:
 
 
 def video_markdown() -> str:
-    """What the weights for compressed video gain and lose beside those for clean input, at each quality."""
+    """A table of the gains and losses of weights for compressed video over those for clean input, by quality."""
     rows = [row for row in manifest().values() if row.get("tuned_for") == "video" and "compressed" in row]
     rows.sort(key=lambda row: (list(MODELS).index(row["model"]), row["scale"]))
     qualities = list(next(iter(rows[0]["compressed"].values()))) if rows else []
@@ -52,7 +52,7 @@ def video_markdown() -> str:
 
 
 def _gains(clips: Sequence[Mapping[str, float]]) -> str:
-    """Means over clips: what these weights have above those for clean input, and above bicubic."""
+    """The means over clips of the gain over weights for clean input, and over bicubic."""
     above = (fmean(clip["video"] - clip[other] for clip in clips) for other in ("clean", "bicubic"))
     return "{} ({})".format(*map(signed, above))
 
@@ -72,7 +72,7 @@ def _table(benchmark: str, shipped: Mapping[str, list[int]]) -> list[str]:
 
 
 def _seen(name: str) -> list[str]:
-    """Benchmark images that some weights of a model have been trained on, themselves or what they started from."""
+    """Benchmark images that any weights of a model were trained on, or the weights that these started from."""
     rows = (manifest().get(f"{name}_x{scale}", {}) for scale in MODELS[name].scales)
     return list(dict.fromkeys(each for row in rows for run in row.get("training", ()) for each in run.get("seen", ())))
 
@@ -90,7 +90,7 @@ def _cell(name: str, scale: int, benchmark: str) -> str:
 
 
 def _below(name: str, scales: list[int]) -> str:
-    """The scales at which a model measures less than its paper says, in the table's two decimals."""
+    """The scales at which a model's figure is below its paper's, in the table's two decimals."""
     lower = []
     for scale in scales:
         measured, paper = _measured(name, scale), published_psnr(name, scale, BENCHMARKS[0])

@@ -1,4 +1,4 @@
-"""MDSR: EDSR for all scales at once; only the first blocks and the last layers know the scale.
+"""MDSR: EDSR for all scales at once; only the first blocks and the last layers depend on the scale.
 
 Lim et al., "Enhanced Deep Residual Networks for Single Image Super-Resolution", CVPRW 2017, section 3.3: the baseline
 has 16 blocks, the full network 80, of 64 channels.
@@ -25,7 +25,7 @@ class MDSR(nn.Module):
     """(N, 3, H, W) RGB in [0, 1] → (N, 3, H·scale, W·scale).
 
     Args:
-        scale: 2, 3 or 4: which of the branches is used; all of them are there.
+        scale: 2, 3 or 4: the branch to use; the module has all of them.
         blocks: Residual blocks of the body that the scales share.
         features: Channels of every layer.
     """
@@ -52,7 +52,7 @@ class MDSR(nn.Module):
         return self.mean.add(self.tail(h))
 
     def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
-        """The first channels carry the image past the blocks."""
+        """The first channels pass the image around the blocks."""
         skip_blocks(self, self.head, self.upsample.values(), self.tail, generator)
         self.body.weight.mul_(0.1)
 

@@ -1,4 +1,4 @@
-"""Networks of the caller's own: what may be given for one, and how one is told from another."""
+"""Networks of the caller's own: checks of the modules and of their results, and checksums."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def check_modules(given: object, scales: Sequence[int], known: Sequence[int]) ->
     """The module of each scale.
 
     Args:
-        given: A module or a function, or one for each of several scales.
-        scales: Those that are needed; where all that are known would do, a mapping may have fewer.
-        known: Those that the network has.
+        given: A module or a function, or a mapping from scales to them.
+        scales: The scales that are needed; of several, a mapping may have only some.
+        known: The scales that the network has.
 
     Raises:
-        UsageError: it is something else, its weights are no numbers, or a scale is missing or unknown.
+        UsageError: ``given`` is something else, a weight is NaN or infinite, or a scale is missing or unknown.
     """
     if not isinstance(given, Mapping):
         if len(scales) > 1:
@@ -72,10 +72,10 @@ class Function(nn.Module):
 
 
 def check_result(result: object, name: str) -> Tensor:
-    """What a network made, if it is one tensor of floating point.
+    """Return the output of a network, if it is one floating-point tensor.
 
     Raises:
-        UsageError: it is something else.
+        UsageError: the output is something else.
     """
     if not isinstance(result, Tensor):
         raise UsageError(f"Expected {name} to return a tensor, got {type(result).__name__}")
@@ -84,7 +84,7 @@ def check_result(result: object, name: str) -> Tensor:
 
 
 def check_results(types: Sequence[str], name: str) -> None:
-    """Raise UsageError unless a network returns one tensor, of floating point, by the types of those it returns."""
+    """Raise UsageError unless a network returns one floating-point tensor, given the types of all it returns."""
     if len(types) != 1:
         raise UsageError(f"Expected {name} to return one tensor, got {len(types)}")
     if "f" not in types[0]:
@@ -92,16 +92,16 @@ def check_results(types: Sequence[str], name: str) -> None:
 
 
 def check_finite(result: Tensor, given: Tensor, name: str) -> None:
-    """Raise UsageError if a network made a sample that is no number out of numbers; it would become black.
+    """Raise UsageError if finite input gave a sample that is NaN or infinite, which would become black.
 
-    Sums say it: they are not finite if one sample is not.
+    Only sums are checked: they are not finite if any sample is not.
     """
     if not torch.isfinite(result.sum()) and torch.isfinite(given.sum()):
         raise UsageError(f"{name} made samples that are no numbers (NaN or infinite): are its weights damaged?")
 
 
 def checksum(modules: Iterable[nn.Module]) -> str:
-    """Of the kinds of networks, and their weights: SHA-256 in hexadecimal."""
+    """SHA-256, in hexadecimal, of the networks' classes and weights."""
     found = hashlib.sha256()
     for module in modules:
         found.update(type(module).__qualname__.encode())

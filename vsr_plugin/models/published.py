@@ -1,9 +1,9 @@
-"""What the papers say their networks measure: PSNR in dB on Set5 and Set14, of luma, a border of the scale cropped.
+"""The papers' figures for their networks: PSNR in dB on Set5 and Set14, of luma, a border of the scale cropped.
 
-Sources: the papers that `MODELS` names, their best figures, some of them with ImageNet behind them; bicubic as in Kim,
-CVPR 2016 (VDSR), and at ×8 as in Lai, CVPR 2017 (LapSRN). Where a paper has no figure, there is none here: ESPCN's has
-no ×2, those of SRDenseNet, SRResNet and SRGAN only ×4. EDSR's has none of its baseline on these images: those are the
-figures that later papers give for its authors' weights.
+Sources: the papers that `MODELS` names, their best figures, some after training on ImageNet; bicubic as in Kim, CVPR
+2016 (VDSR), and at ×8 as in Lai, CVPR 2017 (LapSRN). Figures that a paper lacks are missing here, too: ESPCN's has no
+×2; those of SRDenseNet, SRResNet and SRGAN have only ×4. EDSR's has none for its baseline on these images: the figures
+here are those of later papers for its authors' weights.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def published_psnr(model: str, scale: int, benchmark: str) -> float | None:
     """The paper's figure in dB.
 
     Args:
-        model: A name out of `MODELS`, or bicubic.
+        model: A name in `MODELS`, or ``bicubic``.
         scale: Whole number.
         benchmark: ``set5`` or ``set14``; anything else has no figures here.
     """

@@ -1,7 +1,7 @@
 """Convolutions in 8 bits: inputs and weights are whole numbers, which processors multiply several times as fast.
 
-A network keeps its form: `QuantizedNetwork` puts a `QuantizedConvolution` wherever it has a convolution. In torch that
-computes with rounded numbers in float32, which is the reference; OpenVINO finds the same operations in the trace, and
+A network keeps its structure: `QuantizedNetwork` replaces every convolution by a `QuantizedConvolution`. In torch it
+computes with rounded numbers in float32, as the reference; OpenVINO finds the same operations in the trace, and
 computes with integers.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _TAPS = 5  # a side, of the linear filter
 PEAK = 127  # of a weight; of an input it is 255
-_FINE = 16  # parts of an input's unit that the first convolution tells apart
+_FINE = 16  # steps of the first convolution's inputs per code value
 
 
 class QuantizedConvolution(nn.Module):
@@ -35,15 +35,15 @@ class QuantizedConvolution(nn.Module):
     samples of 10 bits are not rounded.
 
     Attributes:
-        gain: (1, in, 1, 1) what an input channel is multiplied by before it is rounded.
-        zero: What 0.0 becomes: 0 for inputs of one sign, 128 for others.
+        gain: (1, in, 1, 1) factor of an input channel before it is rounded.
+        zero: The integer for 0.0: 0 for inputs of one sign, 128 for others.
         weight: (out, in, K, K) int8; twice as many inputs in the first convolution.
         step: (out, 1, 1, 1) the value of a weight of 1.
         bias: (out,) in the output's units.
-        beside: What is added to the outputs, of the last one of a network.
+        beside: Added to the outputs of the last convolution of a network; otherwise None.
 
     Args:
-        layer: The convolution whose place it takes; of one group, without dilation, and of stride 1.
+        layer: The convolution that it replaces; of one group, without dilation, and of stride 1.
         first: Whether its inputs are the samples of a frame.
     """
 
@@ -73,7 +73,7 @@ class QuantizedConvolution(nn.Module):
         return y if self.beside is None else y + self.beside
 
     def rounded(self, x: Tensor) -> Tensor:
-        """What the weights are multiplied with, around 0."""
+        """The rounded inputs that the weights are multiplied by, around 0."""
         x = x * self.gain
         if self.first:
             whole = torch.floor(x)
@@ -81,25 +81,25 @@ class QuantizedConvolution(nn.Module):
         return torch.fake_quantize_per_tensor_affine(x, 1.0, int(self.zero), 0, 255)
 
     def convolve(self, x: Tensor, weight: Tensor) -> Tensor:
-        """The convolution itself, of rounded inputs."""
+        """Convolve rounded inputs."""
         if self.mode == "constant":
             return F.conv2d(x, weight, self.bias, padding=(self.padding[2], self.padding[0]))
         return F.conv2d(F.pad(x, self.padding, self.mode), weight, self.bias)
 
     def unrounded(self, weight: Tensor) -> Tensor:
-        """Weights for inputs as they come → for inputs as `rounded` makes them."""
+        """Convert weights for unrounded inputs to weights for the output of `rounded`."""
         weight = weight / self.gain
         return torch.cat([weight, weight / _FINE], 1) if self.first else weight
 
 
 class QuantizedNetwork(nn.Module):
-    """A network in 8 bits, and beside it in float32 what a linear filter makes of the frame.
+    """A network in 8 bits, plus a linear filter of the frame in float32.
 
-    The filter carries levels and slopes, of which rounding would make steps; what is left to the network is detail.
+    The filter carries levels and gradients, which rounding would turn into steps; the network adds only detail.
 
     Args:
-        module: A network of luma, in float32; its deconvolutions become convolutions in their sub-pixel form.
-        scale: Of its enlargement.
+        module: A luma network in float32; its deconvolutions become convolutions in their sub-pixel form.
+        scale: The network's.
     """
 
     def __init__(self, module: nn.Module, scale: int) -> None:
@@ -127,7 +127,7 @@ class QuantizedNetwork(nn.Module):
         return result
 
     def beside(self, x: Tensor) -> Tensor:
-        """What the filter makes of a frame, in the form in which the last convolution leaves its outputs."""
+        """The filter's result for a frame, in the layout of the last convolution's outputs."""
         phases: Tensor = self.linear(x)
         last = self.network.get_submodule(self._last)
         assert isinstance(last, QuantizedConvolution)
@@ -138,9 +138,9 @@ class QuantizedNetwork(nn.Module):
 
 
 def mirrored(network: Callable[[Tensor], Tensor], scale: int, margin: int) -> Callable[[Tensor], Tensor]:
-    """A network that sees the image mirrored at its border, as it does where video is enlarged.
+    """A network whose input is mirrored at its border, as when video is enlarged.
 
-    Networks in 8 bits are measured so: what they make of zeros beyond the border is not what the float ones make.
+    Networks in 8 bits are measured like this: with zeros beyond the border, their results differ from the float ones.
     """
 
     def run(x: Tensor) -> Tensor:
@@ -156,7 +156,7 @@ def convolutions(module: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
 
 
 def replace_part(module: nn.Module, name: str, part: nn.Module) -> None:
-    """Put another part in the place of the one of this name."""
+    """Replace the part of this name."""
     parent, _, child = name.rpartition(".")
     setattr(module.get_submodule(parent), child, part)
 
@@ -165,7 +165,7 @@ def read_quantized(file: WeightsFile, spec: ModelSpec, scale: int) -> QuantizedN
     """Build a model in 8 bits, with the weights of a file.
 
     Raises:
-        WeightsError: a file of other weights.
+        WeightsError: the file has other weights.
     """
     from . import build_model
 

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
     from .layout import Tensors
 
-_AWAKE = 1e-7  # what a ReLU must get more than, for the layer before it to learn
+_AWAKE = 1e-7  # positive, so that the ReLU after it lets the layer learn
 
 
 class RED(nn.Module):
     """(N, 1, H, W) luma in [0, 1] → (N, 1, H·scale, W·scale).
 
     Args:
-        scale: Of the enlargement in front; no weight depends on it.
-        pairs: Convolutions, and as many deconvolutions.
+        scale: Scale of the enlargement in front; no weight depends on it.
+        pairs: The number of convolutions, and of deconvolutions.
         features: Channels between them.
     """
 
@@ -63,10 +63,10 @@ class RED(nn.Module):
     start_from_bicubic = near_zero_residual
 
     def grow_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """New pairs stand in the middle, an even number of them, so that the skip connections keep their partners.
+        """Insert new pairs in the middle, an even number of them, so that skip connections keep their partners.
 
-        Past the new layers leads a skip connection of the layer before them, or of an identity after it; the
-        deconvolution that it is added to begins at zero, the next one as the identity.
+        A skip connection from the layer before them, or from an identity after it, leads around the new layers; the
+        deconvolution that it is added to starts at zero, the next one as the identity.
         """
         own, pairs = self.state_dict(), count(state, r"convolutions\.(\d+)\.weight")
         new = len(self.convolutions) - pairs

@@ -1,4 +1,4 @@
-"""What must be known of a network before it runs, and of a model before its weights are read."""
+"""Descriptions of networks, needed to run them, and of models, available before their weights are read."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 CLEAN = "clean"
-# What weights are trained for: small images that were only shrunk, or those of a compressed video.
+# The kinds of input that weights are trained for: images that were only shrunk, or frames of a compressed video.
 TUNINGS = (CLEAN, "video")
 
 
 def weights_key(model: str, scale: int, tuned_for: str = CLEAN) -> str:
-    """Of shipped weights in the manifest: ``espcn_x2``, ``espcn_x2_video``."""
+    """The key of shipped weights in the manifest: ``espcn_x2``, ``espcn_x2_video``."""
     return f"{model}_x{scale}" + ("" if tuned_for == CLEAN else f"_{tuned_for}")
 
 
 @checked_arguments()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkSpec:
-    """What must be known of a network to run it.
+    """A network's description, which is needed to run it.
 
     Attributes:
-        overlap: Receptive-field radius in input pixels, per scale: what a tile must see around itself to be exact.
-        channels: 1 for a network of luma, 3 for a network of RGB.
+        overlap: Receptive-field radius in input pixels, per scale: a tile needs as many around it to be exact.
+        channels: 1 for a luma network, 3 for an RGB network.
         multiple_of: Input height and width must be multiples of this.
-        name: What messages and reports call it.
-        exact_in_windows: False where libraries add up in another order for inputs of another size, here and there:
-            results then differ in the last bits, and of such a network nothing is reused.
+        name: Its name in messages and reports.
+        exact_in_windows: False if some libraries add in another order for inputs of another size: results then differ
+            in the last bits, and none of the network's results are reused.
 
     Raises:
-        UsageError: no scale, an overlap below 0, channels other than 1 and 3, or a multiple below 1.
+        UsageError: there is no scale, an overlap is below 0, channels is not 1 or 3, or the multiple is below 1.
     """
 
     overlap: Mapping[int, int]
@@ -61,18 +61,18 @@ class NetworkSpec:
 @checked_arguments()
 @dataclass(frozen=True, slots=True)
 class ModelSpec(NetworkSpec):
-    """A row of the catalogue: what must be known of a model before its weights are read.
+    """A row of the catalogue: a model's description, available before its weights are read.
 
     Attributes:
-        name: What the user types.
+        name: The name that users type.
         paper: First author, venue and year.
-        architecture: ``module:class``, of this package if the module has no dot. Beside the class, the module says how
-            others store its weights (``LAYOUTS``) and what they tell of its arguments (``read_options``), if it can.
+        architecture: ``module:class``, of this package if the module has no dot. The module may also describe other
+            projects' weight files (``LAYOUTS``) and derive the class's arguments from weights (``read_options``).
         published: The paper's PSNR in dB, per scale on (Set5, Set14); see `published`.
         shared: Whether one set of weights serves all scales.
         options: Further arguments of the class.
         cost: Parameters, and multiply-accumulates per input pixel (as `cost.macs` counts them), per scale.
-        nanoseconds: Of processor time that an input pixel takes, per scale, where it was measured: `guide` says how.
+        nanoseconds: Processor time per input pixel, per scale, if measured; `guide` says how.
     """
 
     name: str
@@ -89,8 +89,8 @@ class ModelSpec(NetworkSpec):
 
         Args:
             scale: Whole number.
-            tuned_for: What kind of input they were trained for: a name out of `TUNINGS`.
-            quantized: Of those in 8 bits, for precision int8.
+            tuned_for: The kind of input that they were trained for: a name in `TUNINGS`.
+            quantized: Whether to look for those in 8 bits, for precision int8.
         """
         key = weights_key(self.name, scale, tuned_for)
         from . import manifest

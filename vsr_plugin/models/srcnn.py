@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 class SRCNN(nn.Module):
     """(N, 1, H, W) luma in [0, 1] → (N, 1, H·scale, W·scale).
 
-    The paper trains without padding and tests on the whole image; here the edges are padded, so that the border is as
-    large as the image.
+    The paper trains without padding and tests on the whole image; here the edges are padded, so that the result has
+    all of the image.
 
     Args:
-        scale: Of the enlargement in front; no shape depends on it.
+        scale: Scale of the enlargement in front; no shape depends on it.
         middle: Kernel size of the mapping: 1 or 5.
-        last: What the result goes through, in networks that are not the paper's: "none", or a name in `ACTIVATIONS`.
-        edges: What is beyond the edge: it is repeated ("repeat"), or the image mirrored ("mirror").
+        last: Activation of the result, in networks that are not the paper's: "none", or a name in `ACTIVATIONS`.
+        edges: Padding: the edge sample repeated ("repeat"), or the image mirrored ("mirror").
     """
 
     def __init__(self, scale: int, middle: int = 5, last: str = "none", edges: str = "repeat") -> None:
@@ -57,7 +57,7 @@ class SRCNN(nn.Module):
         return x if self.last is None else self.last(x)
 
     def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
-        """Channel 0 carries the enlarged image through."""
+        """Channel 0 passes the enlarged image through."""
         h = self.upsample(patches)
         for layer in (self.conv1, self.conv2):
             respond(layer, 1, h, 0.5, generator)

@@ -23,11 +23,11 @@ class SRDenseNet(nn.Module):
 
     Args:
         scale: 2 or 4: one deconvolution for each doubling.
-        skip: What reaches the reconstruction: "all" features, through a bottleneck of 1 × 1; the "low" and the high
+        skip: The features that reach the reconstruction: "all", through a bottleneck of 1 × 1; the "low" and the high
             ones; or only the "high" ones. The paper's SRDenseNet_All, _HL and _H (section 3.4).
         blocks: Dense blocks.
         layers: Convolutions of a block.
-        growth: Channels that each of them adds; a block adds ``layers · growth``, as many as the first layer makes.
+        growth: Channels that each of them adds; a block adds ``layers · growth``, as many as the first layer outputs.
         features: Channels of the bottleneck and the deconvolutions.
     """
 
@@ -65,7 +65,7 @@ class SRDenseNet(nn.Module):
         return result
 
     def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
-        """Channel 0 carries the image to the bottleneck, and from there through bilinear enlargements to the end."""
+        """Channel 0 passes the image to the bottleneck, and from there through bilinear enlargements to the end."""
         msra(self, generator)
         first = self.input[0]
         assert isinstance(first, nn.Conv2d)
@@ -81,7 +81,7 @@ class SRDenseNet(nn.Module):
             stage.weight[:, 0] = 0
             line = torch.tensor([0.5, 1.0, 0.5])
             stage.weight[0, 0] = torch.outer(line, line)
-        # Three taps enlarge by 2 with a shift of half an output sample, which the last layer undoes as far as it sees.
+        # Three taps enlarge by 2 with a shift of half an output sample, which the last layer undoes within its reach.
         gaussian(self.output, generator)
         shift = min(1.0, (2 ** (len(self.enlarge) // 2) - 1) / 2)
         line = torch.tensor([shift, 1.0 - shift, 0.0])
@@ -89,7 +89,7 @@ class SRDenseNet(nn.Module):
 
 
 class _DenseBlock(nn.Module):
-    """Each layer sees what the block's layers before it made, the first one what came in."""
+    """The first layer reads the block's input, each other layer the outputs of all layers before it."""
 
     def __init__(self, channels: int, layers: int, growth: int) -> None:
         super().__init__()

@@ -29,7 +29,7 @@ class SRResNet(nn.Module):
         scale: 2 or 4: one sub-pixel convolution for each doubling.
         blocks: Residual blocks.
         features: Channels of every layer.
-        slopes: Of every PReLU: "one", or one for "each" of the features; the paper does not say which.
+        slopes: Slopes of every PReLU: "one", or one for "each" of the features; the paper does not say which.
     """
 
     def __init__(self, scale: int, blocks: int = 16, features: int = 64, slopes: str = "one") -> None:
@@ -53,7 +53,7 @@ class SRResNet(nn.Module):
         return 0.5 * result + 0.5
 
     def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
-        """The first channels carry the image past the blocks, and end in [-1, 1]."""
+        """The first channels pass the image around the blocks, and end in [-1, 1]."""
         head = self.head[0]
         assert isinstance(head, nn.Conv2d)
         skip_blocks(self, head, [self.upsample], self.tail, generator)
@@ -65,11 +65,11 @@ class SRResNet(nn.Module):
         self.tail.bias.fill_(-1.0)
 
     def read_sibling(self, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """EDSR's weights as weights of this network, which gives the same frame then: it is EDSR with more layers.
+        """Convert EDSR's weights to this network, which is EDSR with more layers and then gives the same frame.
 
-        PReLUs inside of residuals become ReLUs, the others let all pass. Filters become the middle of larger ones; the
+        PReLUs inside residuals become ReLUs, the others the identity. Filters become the middle of larger ones; the
         mean color, and the range [-1, 1] of the output, become part of the first and of the last layer. Call
-        `normalize` once they are loaded. None if these are not EDSR's weights.
+        `normalize` once they are loaded. Returns None if these are not EDSR's weights.
         """
         if "blocks.0.conv1.weight" not in state:
             return None
@@ -102,7 +102,7 @@ class SRResNet(nn.Module):
 
     @torch.no_grad()
     def normalize(self, patches: Tensor) -> None:
-        """Give every batch normalization the statistics of what it sees, so that it does nothing but add its bias."""
+        """Give every batch normalization the statistics of its input, so that it only adds its bias."""
 
         def measure(layer: nn.Module, arguments: tuple[Tensor]) -> None:
             variance, mean = torch.var_mean(arguments[0], (0, 2, 3), correction=0)
@@ -146,7 +146,7 @@ class _Block(nn.Module):
 
 
 def _layers(convolutions: int) -> list[str]:
-    """×2 has an even number of convolutions, ×4 an odd one."""
+    """×2 has an even number of convolutions, ×4 an odd number."""
     stages = 1 + convolutions % 2
     blocks = (convolutions - 3 - stages) // 2
     inside = [f"blocks.{block}.layers.{layer}" for block in range(blocks) for layer in (0, 3)]
@@ -158,7 +158,7 @@ def _norms(norms: int) -> list[str]:
 
 
 def _slopes(slopes: int) -> list[str]:
-    """One in the head, one a block, and one a stage, of which there are two in the networks known here."""
+    """One in the head, one per block, and one per stage; the networks known here have two stages."""
     return ["head.1", *(f"blocks.{block}.layers.2" for block in range(slopes - 3)), "upsample.2", "upsample.5"]
 
 

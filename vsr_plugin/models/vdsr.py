@@ -1,4 +1,4 @@
-"""VDSR: twenty layers that predict what bicubic enlargement lacks, one network for all scales.
+"""VDSR: twenty layers that predict the residual of bicubic enlargement, one network for all scales.
 
 Kim et al., "Accurate Image Super-Resolution Using Very Deep Convolutional Networks", CVPR 2016, section 3: 3 × 3
 filters, 64 channels, zeros around every layer, the residual of the enlarged image.
@@ -25,10 +25,10 @@ class VDSR(nn.Module):
     """(N, 1, H, W) luma in [0, 1] → (N, 1, H·scale, W·scale).
 
     Args:
-        scale: Of the enlargement in front; no weight depends on it.
-        layers: Convolutions.
+        scale: Scale of the enlargement in front; no weight depends on it.
+        layers: The number of convolutions.
         features: Channels between them.
-        bias: Whether the convolutions have one.
+        bias: Whether the convolutions have a bias.
     """
 
     def __init__(self, scale: int, layers: int = 20, features: int = 64, bias: bool = True) -> None:
@@ -48,7 +48,7 @@ class VDSR(nn.Module):
     start_from_bicubic = near_zero_residual
 
     def grow_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """New layers before the last are the identity."""
+        """New layers, before the last, start as the identity."""
         own = self.state_dict()
         last, own_last = (2 * count_names(each, r"layers\.\d+\.weight") - 2 for each in (state, own))
         grown = {key.replace(f"layers.{last}.", f"layers.{own_last}."): value for key, value in state.items()}
@@ -58,7 +58,7 @@ class VDSR(nn.Module):
 
 
 def _layer(found: re.Match[str], tensors: Tensors) -> str:
-    """The last layer comes after all those between; every second number is a ReLU's."""
+    """The last layer comes after all those between; every second number is that of a ReLU."""
     before = int(found[1]) if found[1] else count_names(tensors, r"residual_layer\.\d+\.conv\.weight")
     return f"layers.{2 * before + 2}.{found[2]}"
 

@@ -1,7 +1,6 @@
-"""SRGAN's training: a discriminator that learns to tell made images from real ones, and a content loss of features.
+"""SRGAN's training: a discriminator that learns to tell generated images from real ones, and a content loss.
 
-Ledig et al., CVPR 2017, section 2.1 with figure 4 (the discriminator), 2.2 (the losses) and 3.2 (what
-they are measured in).
+Ledig et al., CVPR 2017, section 2.1 with figure 4 (the discriminator), 2.2 (the losses) and 3.2 (their units).
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from ..models.srresnet import SRResNet
 if TYPE_CHECKING:
     from pathlib import Path
 
-_ADVERSARIAL = 1e-3  # of its loss beside the content's
+_ADVERSARIAL = 1e-3  # weight of its loss relative to the content's
 _WIDTHS = (64, 64, 128, 128, 256, 256, 512, 512)
 # Convolutions between the poolings of VGG19 (Simonyan and Zisserman, ICLR 2015, table 1, column E).
 _VGG19 = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
@@ -46,7 +45,7 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Judge ``x``."""
+        """The logits of ``x``."""
         x = self.convolutions(2 * x - 1)  # (N, 512, side/16, side/16)
         result: Tensor = self.judge(x)
         return result
@@ -55,7 +54,7 @@ class Discriminator(nn.Module):
 class VGG19(nn.Module):
     """The features φ_block,layer of VGG19, after the activation: (N, 3, H, W) RGB in [0, 1] → (N, C, H/2ᵏ, W/2ᵏ).
 
-    Divided by 12.75, which brings their loss to the size of the samples' (section 3.2).
+    They are divided by 12.75, which makes their loss about as large as that of the samples (section 3.2).
 
     Args:
         block: 1 to 5.
@@ -93,7 +92,7 @@ class Samples(nn.Module):
 
 
 class Body(nn.Module):
-    """In place of VGG19's: the features after the residual blocks of a trained SRResNet, which looks at large images.
+    """Features in place of VGG19's: those after the residual blocks of a trained SRResNet, applied to large images.
 
     (N, 3, H, W) RGB in [0, 1] → (N, 64, H, W).
     """
@@ -109,16 +108,16 @@ class Body(nn.Module):
 
 
 def open_features(content: str, vgg: Path | None, network: nn.Module) -> nn.Module:
-    """What content is compared by, frozen.
+    """The features whose distance is the content loss, frozen.
 
     Args:
         content: "mse" for the samples themselves, "vgg22" or "vgg54".
-        vgg: torchvision's weights of VGG19; without them the network's own features as it is now take their place.
-        network: That is about to be trained.
+        vgg: torchvision's weights of VGG19; without them, the present features of ``network`` are used.
+        network: The network that is about to be trained.
 
     Raises:
-        UsageError: weights that are not needed, or a network that has no features to offer.
-        WeightsError: weights that cannot be read, or are not those of VGG19.
+        UsageError: weights are given and not needed, or needed and the network is no SRResNet.
+        WeightsError: the weights cannot be read, or are not those of VGG19.
     """
     features: nn.Module
     if content == "mse":
@@ -147,9 +146,9 @@ def _load_vgg(features: nn.Module, path: Path) -> None:
 
 
 def unequal_phases(output: Tensor, target: Tensor, scale: int) -> Tensor:
-    """The grid that sub-pixel convolutions print: the variance of a patch's mean errors, of one for each phase.
+    """The grid that sub-pixel convolutions make: the variance of a patch's mean errors, one for each phase.
 
-    A discriminator takes it for the grain of photographs, and asks for more.
+    A discriminator takes it for the grain of photographs, and rewards it.
 
     Args:
         output: (N, C, H·scale, W·scale).
@@ -161,16 +160,16 @@ def unequal_phases(output: Tensor, target: Tensor, scale: int) -> Tensor:
 
 
 class Adversary:
-    """The discriminator with its optimizer, and the loss that the network gets from it.
+    """The discriminator with its optimizer, and the loss that it gives the network.
 
     Args:
-        features: As `open_features` gives them.
-        side: Of the large patches: a multiple of 16.
+        features: The result of `open_features`.
+        side: Side of the large patches: a multiple of 16.
         scale: The network's.
-        grid: What `unequal_phases` counts beside the content.
-        device: Where they are.
-        generator: On the CPU, for the first weights.
-        precision: ``float32`` or ``bfloat16``, of the discriminator's and the features' arithmetic.
+        grid: Weight of `unequal_phases` relative to the content.
+        device: The device for all of them.
+        generator: A generator on the CPU, for the initial weights.
+        precision: ``float32`` or ``bfloat16``: the arithmetic of the discriminator and the features.
     """
 
     def __init__(
@@ -199,7 +198,7 @@ class Adversary:
         self._optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=1e-4, betas=(0.9, 0.999))
 
     def loss(self, output: Tensor, target: Tensor) -> Tensor:
-        """What the network is to make small: the distance of the features, −log D (section 2.2), and a grid."""
+        """The network's loss: the distance of the features, −log D (section 2.2), and the grid."""
         content = F.mse_loss(self._run(self._features, output), self._run(self._features, target))
         self.discriminator.requires_grad_(requires_grad=False)
         looks_real = self._run(self.discriminator, output)
@@ -208,7 +207,7 @@ class Adversary:
         return loss + self._grid * unequal_phases(output, target, self._scale) if self._grid else loss
 
     def learn(self, output: Tensor, target: Tensor, lr: float) -> None:
-        """Take one step towards telling the two apart; ``output`` is detached."""
+        """Train the discriminator for one step; ``output`` is detached."""
         for group in self._optimizer.param_groups:
             group["lr"] = lr
         real, made = self._run(self.discriminator, target), self._run(self.discriminator, output)
@@ -223,7 +222,7 @@ class Adversary:
         return result.float()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on, the features included: they may be the network's own as it was."""
+        """All that is needed to resume, including the features: they may be the network's own of the start."""
         return {
             "discriminator": self.discriminator.state_dict(),
             "features": self._features.state_dict(),
@@ -231,7 +230,7 @@ class Adversary:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Resume from a state."""
         self.discriminator.load_state_dict(state["discriminator"])
         self._features.load_state_dict(state["features"])
         self._optimizer.load_state_dict(state["optimizer"])

@@ -28,9 +28,9 @@ _log = logging.getLogger(__name__)
 
 
 def split(images: Sequence[Image], held_out: int) -> tuple[list[Image], list[Image]]:
-    """Part a folder's images for training from ``held_out`` of them, evenly spaced, at most a tenth, for validation.
+    """Split a folder's images into those for training, and ``held_out``, evenly spaced, at most a tenth, to validate.
 
-    The same files on every call: what validates one run has never trained another.
+    The files are the same on every call, so that no run trains on images that validate another.
     """
     count = min(held_out, len(images) // 10)
     chosen = {(2 * index + 1) * len(images) // (2 * count) for index in range(count)}
@@ -41,14 +41,14 @@ def split(images: Sequence[Image], held_out: int) -> tuple[list[Image], list[Ima
 def shrunk_pairs(
     images: Iterable[Image], channels: int, sizes: Sequence[float], divisors: Sequence[int], least: int
 ) -> Iterator[Pair]:
-    """Every image at each of these sizes, and the same shrunk as the papers do it.
+    """Yield every image at each of these sizes, with shrunk ones, made as in the papers.
 
     Args:
-        images: Of a folder.
+        images: The images of a folder.
         channels: 1 for luma, 3 for RGB.
-        sizes: At most 1.
-        divisors: By which the images are shrunk.
-        least: Rows and columns that a large image must have.
+        sizes: Factors of the image's size, at most 1.
+        divisors: The divisors by which the images are shrunk.
+        least: The fewest rows and columns of a large image.
     """
     for image in images:
         for size in sizes:
@@ -57,7 +57,7 @@ def shrunk_pairs(
             if min(samples.shape[:2]) < least:
                 continue
             small = {divisor: shrink(samples, divisor).flatten(1).T for divisor in divisors}
-            # RGB is of 8 bits, and takes a quarter of the memory as such.
+            # Small RGB images have 8 bits, and take a quarter of the memory as uint8.
             yield (
                 samples,
                 small if channels == 1 else {divisor: (each * 255.0).round().byte() for divisor, each in small.items()},
@@ -75,15 +75,15 @@ class Patches:
         folders: The images of each folder.
         channels: 1 for luma, 3 for RGB.
         sides: Scale → rows and columns of a small patch at this scale.
-        divisors: In between, images shrunk by these are wanted, too.
-        sizes: Each image is there at each of these sizes, resized beforehand; at most 1.
-        device: Where the patches are wanted.
-        shares: How often each folder is drawn from, beside the others; all equally often if empty.
-        pairs: How the large images of a folder become pairs of large and small ones.
-        on_pair: Called after each pair with how many there are.
+        divisors: Further divisors of target images between the small and the large ones.
+        sizes: Each image is used at each of these sizes, resized beforehand; at most 1.
+        device: The device for the patches.
+        shares: How often each folder is drawn from, relative to the others; all equally often if empty.
+        pairs: Makes pairs of large and small images of a folder's large ones.
+        on_pair: Called after each pair with the number so far.
 
     Raises:
-        UsageError: no image that is large enough.
+        UsageError: no image is large enough.
     """
 
     def __init__(
@@ -142,10 +142,10 @@ class Patches:
 
         Args:
             count: N.
-            scale: One of those there are sides for.
-            generator: On the CPU.
-            divisors: Of the targets: 1 for the large patch, 2 for one half as large.
-            side: Rows and columns of the small patches, at most those of this scale, which are the default.
+            scale: A scale in ``sides``.
+            generator: A generator on the CPU.
+            divisors: Divisors of the targets: 1 for the large patch, 2 for one half as large.
+            side: Rows and columns of the small patches; at most, and by default, those of this scale.
 
         Returns:
             (N, C, side, side), and a target (N, C, side·scale/divisor, side·scale/divisor) for each divisor; float32 in

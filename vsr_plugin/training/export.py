@@ -1,4 +1,4 @@
-"""From a run's folder into the weights that are shipped: the file, and its row in manifest.toml."""
+"""Exports a run's weights to the shipped ones: the file, and its row in manifest.toml."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..evaluation import Scores
     from ..images import Image
 
-# (model, scale, file of weights, what they are tuned for) → figures for their row in the manifest.
+# (model, scale, file of weights, kind of input) → figures for their row in the manifest.
 type Measure = Callable[[str, int, Path, str], Mapping[str, Any]]
 
 _FREE = 0.005  # dB
@@ -56,28 +56,29 @@ def export(
     level_with: Sequence[Path] = (),
     only: Sequence[int] = (),
 ) -> list[str]:
-    """Copy a run's best weights into a folder of weights, and write down what they are.
+    """Copy a run's best weights into a folder of weights, and write their rows in the manifest.
 
-    In float16, which is half as large, where that costs less than 0.005 dB on every benchmark; in float32 without any.
+    They are stored in float16, half as large, if that costs less than 0.005 dB on every benchmark; otherwise, and
+    without benchmarks, in float32.
 
     Args:
         run: Folder of a run, finished or not.
         into: Folder with a manifest.toml, or an empty one.
         benchmarks: Name → folder of images to measure them on.
-        notice: What a user must know of the images they were trained on.
-        measure_more: Gives further figures for the row of a model at a scale with weights.
-        device: Where the benchmarks run; the figures are those of float32 on each.
-        level_with: Folders of images; the last convolution is then fitted anew to flat frames (see `leveling`).
-        only: Scales that get a row, of weights that serve several; by default all.
+        notice: A notice for users on the images that they were trained on.
+        measure_more: Returns further figures for a row.
+        device: The device for the benchmarks; they run in float32 on every device.
+        level_with: Folders of images; the last convolution is then fitted again to flat frames (see `leveling`).
+        only: The scales that get a row, if the weights serve several; by default all.
 
     Returns:
         The keys of the rows, e.g. ``espcn_x3``, one for each scale. Weights that were trained on compressed images
         have rows and a file of their own, ``espcn_x3_video``.
 
     Raises:
-        InputError: no run there, or images that cannot be read.
+        InputError: there is no run, or images cannot be read.
         OutputError: the folder cannot be written.
-        UsageError: a network to level that is of RGB, or serves several scales; a scale that the run has not.
+        UsageError: a network to level is of RGB, or serves several scales; or the run lacks a scale.
         WeightsError: the run's weights do not fit its model.
     """
     try:
@@ -140,7 +141,7 @@ def export(
 
 
 def _level(run: Path, model: str, scale: int, folders: Sequence[Path]) -> Path:
-    """Level a run's best weights; the file, beside theirs."""
+    """Level a run's best weights; returns the new file, in the run's folder."""
     module = load_model(model, scale, run / BEST)
     level(module, training_patches(folders, scale))
     path = run / _LEVELED
@@ -152,7 +153,7 @@ def _level(run: Path, model: str, scale: int, folders: Sequence[Path]) -> Path:
 
 
 def _data(commands: list[dict[str, Any]]) -> list[str]:
-    """The folders of images that these commands, oldest first, have trained on."""
+    """The folders of images that these commands, oldest first, trained on."""
     words = [word for step in commands for word in step["command"].split("--data ")[1:]]
     return list(dict.fromkeys(word.split()[0] for word in words))
 
@@ -165,7 +166,7 @@ def _measure(
     images: Mapping[str, list[Image]],
     device: torch.device,
 ) -> dict[tuple[str, int], Scores]:
-    """(Benchmark, scale) → what the weights measure."""
+    """(Benchmark, scale) → the weights' scores."""
     scores = {}
     for scale in scales:
         module = load_model(model, scale, path).to(device)

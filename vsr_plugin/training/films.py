@@ -1,4 +1,4 @@
-"""Films as training images: frames from everywhere in them."""
+"""Films as training images: frames from all of a film."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ..frames import Frame
 
 _FRAMES = 96  # of a film, at most: as many images as a folder of photographs may have
-_READ_WHOLE = 600  # frames, at most, of a film that is read instead of searched
-_ALIKE = 2.0  # mean difference of 8-bit thumbnails, up to which two frames are of one moment
+_READ_WHOLE = 600  # frames: longer films are searched instead of read whole
+_ALIKE = 2.0  # mean difference of 8-bit thumbnails, up to which frames count as the same
 _THUMBNAIL = 16
 
 
@@ -32,12 +32,12 @@ def read_training_images(path: Path, channels: int, say: Callable[[str], object]
     """The images of a folder, or frames of a film.
 
     Args:
-        path: Of the folder or the film.
+        path: The folder or the film.
         channels: 1 for luma, 3 for RGB, too.
-        say: Called with what is being read.
+        say: Called with a line on what is being read.
 
     Raises:
-        InputError: no such folder or file; nothing in it can be read.
+        InputError: there is no such folder or file, or nothing in it can be read.
     """
     if path.is_dir():
         return read_images(
@@ -51,9 +51,9 @@ def read_training_images(path: Path, channels: int, say: Callable[[str], object]
 
 
 def read_film(path: Path, channels: int, count: int = _FRAMES) -> list[Image]:
-    """Frames that are spread evenly over a film; of those that look the same, one after the other, only the first.
+    """Read frames at even distances in a film; of successive frames that look the same, only the first is kept.
 
-    A film that does not say its length is read as a whole.
+    A film of unknown length is read as a whole.
 
     Args:
         path: Anything FFmpeg opens.
@@ -96,7 +96,7 @@ def _spread(path: Path, count: int) -> Iterator[Frame]:
 
 
 def _thinned(frames: Iterable[Frame], count: int) -> list[Frame]:
-    """At most ``count`` of them at even distances, and at least half as many, if there are; each is held only once."""
+    """At most ``count`` frames at even distances, and at least half as many, if there are; each is held only once."""
     kept: list[Frame] = []
     step = 1
     for index, frame in enumerate(frames):

@@ -1,6 +1,6 @@
-"""Patches without detail: what every network must give back as it is, and photographs have too little of.
+"""Patches without detail, which a network must return unchanged, and of which photographs have too few.
 
-A network that has learnt from texture alone prints its phases on bright walls and skies, as a grid of the scale's size.
+A network that was trained only on texture shows its phases on bright walls and skies, as a grid of the scale's size.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _STEEPEST = 1 / 255  # from one small sample to the next
-_WEIGHT = 100.0  # of a squared error there, beside that of a photograph, which is a hundred times as large
+_WEIGHT = 100.0  # of a squared error there, relative to that of a photograph, which is a hundred times as large
 
 
 def flatten_some(
@@ -25,13 +25,13 @@ def flatten_some(
     """Replace the first patches of a batch: every other one by a constant, the rest by a gentle slope.
 
     Args:
-        small: (N, C, side, side) in [0, 1], left as it is.
+        small: (N, C, side, side) in [0, 1]; not changed.
         targets: (N, C, side·k, side·k) each.
-        share: Of the batch; a number of patches between two whole ones is drawn, so that the mean is right.
-        generator: On the CPU.
+        share: Share of the batch; a fractional number of patches is rounded at random, so that the mean is right.
+        generator: A generator on the CPU.
 
     Returns:
-        Both, and how many were replaced.
+        The new small patches and targets, and how many were replaced.
     """
     count, channels, side, _ = small.shape
     chance = float(torch.rand(1, generator=generator))
@@ -45,13 +45,13 @@ def flatten_some(
 
 
 def emphasize(output: Tensor, target: Tensor, flat: int, batch: int) -> Tensor:
-    """The output with its error multiplied in the middle of flat patches, where no edge of the patch is seen.
+    """Multiply the output's error in the middle of flat patches, where the patch's edges have no effect.
 
     Args:
         output: (k · batch, C, H, W): k outputs for the patches of the batch, one batch after the other.
         target: Of the same shape.
         flat: How many patches of each batch are flat; they are the first.
-        batch: How many there are.
+        batch: The number of patches in a batch.
     """
     height, width = output.shape[2:]
     factor = output.new_ones(len(output) // batch, batch, 1, height, width)
@@ -61,7 +61,7 @@ def emphasize(output: Tensor, target: Tensor, flat: int, batch: int) -> Tensor:
 
 
 def _with(patches: Tensor, levels: Tensor, slopes: Tensor) -> Tensor:
-    """The batch with flat patches in front; a slope is what the whole patch rises by."""
+    """The batch with flat patches in front; a slope is the rise over a whole patch."""
     line = (torch.arange(patches.shape[-1]) + 0.5) / patches.shape[-1] - 0.5
     made = levels + slopes[0] * line[:, None] + slopes[1] * line
     return torch.cat([made.to(patches), patches[len(made) :]])

@@ -1,9 +1,9 @@
-"""A small network becomes a larger one that computes the same: more layers, blocks or channels, or more recursions.
+"""Grows a small network into a larger one that computes the same: with more layers, blocks, channels or recursions.
 
-Small networks learn more in an hour, and what they have learnt is a better start for the large one than noise. New
-layers are the identity, which is exact where a ReLU has been before; what new blocks and channels make is multiplied by
-zero where it is added to the rest, so that training decides what becomes of it. Sources: Chen et al., "Net2Net", ICLR
-2016, section 2; for blocks that begin at zero, Goyal et al. 2017, section 5.1.
+Small networks learn more in an hour, and their weights are a better start for the large one than noise. New layers
+start as the identity, which is exact after a ReLU; the outputs of new blocks and channels are multiplied by zero where
+they are added to the rest, and training changes that. Sources: Chen et al., "Net2Net", ICLR 2016, section 2; for blocks
+that start at zero, Goyal et al. 2017, section 5.1.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Forms:
     """The forms that a network has in the stages of its training: options of its class in place of the model's own.
 
     Args:
-        spec: Of the model.
-        scale: Any of those it is trained for.
-        initial: First weights, by name; see `initial.initialize`.
-        patches: (N, C, H, W) small patches in [0, 1] to fit the first weights to.
-        device: Where the networks are.
+        spec: The model's spec.
+        scale: Any scale that it is trained for.
+        initial: Name of the initial weights; see `initial.initialize`.
+        patches: (N, C, H, W) small patches in [0, 1] to fit the initial weights to.
+        device: The device for the networks.
     """
 
     def __init__(self, spec: ModelSpec, scale: int, initial: str, patches: Tensor, device: torch.device) -> None:
@@ -43,14 +43,14 @@ class Forms:
         self._device = device
 
     def build(self, form: Mapping[str, int], generator: torch.Generator | None = None) -> nn.Module:
-        """A network of a form with its first weights, always the same ones without a generator."""
+        """A network of a form with its initial weights, which are always the same without a generator."""
         module = build_model(self._of(form), self._scale).to(self._device)
         module.to(memory_format=torch.channels_last)
         initialize(self._initial, module, self._patches, generator or torch.Generator().manual_seed(0))
         return module
 
     def grown(self, module: nn.Module, form: Mapping[str, int]) -> nn.Module:
-        """What a network becomes in another form."""
+        """Grow a network into another form."""
         large = self.build(form)
         grow(module, large)
         return large
@@ -67,15 +67,15 @@ class Forms:
 
 @torch.no_grad()
 def grow(small: nn.Module, large: nn.Module) -> None:
-    """Give ``large`` weights with which it computes what ``small`` does.
+    """Give ``large`` weights with which it computes the same as ``small``.
 
-    Channels that are new get zeros where the old ones would see them. A network that needs more has a method for it,
-    ``grow_from(state)``, which gives what a smaller one's weights become. A network whose units are all the same (DRRN)
-    gets its weights as they are, and applies them more often: it then computes something else.
+    Old channels read new ones with zero weights. A network that needs more has a method ``grow_from(state)``, which
+    converts a smaller one's weights. A network whose units share their weights (DRRN) gets them unchanged, and applies
+    them more often: it then computes something else.
 
     Args:
-        small: Trained.
-        large: Of the same class, with its first weights.
+        small: A trained network.
+        large: A network of the same class, with its initial weights.
     """
     own = dict(large.state_dict())
     known = dict(small.state_dict())
@@ -85,7 +85,7 @@ def grow(small: nn.Module, large: nn.Module) -> None:
 
 
 def _padded(fresh: Tensor, known: Tensor) -> Tensor:
-    """A layer with more channels: the old outputs do not see the new inputs, the new outputs are as they begin."""
+    """Pad a layer for more channels: old outputs ignore the new inputs, new outputs keep their initial weights."""
     if fresh.shape == known.shape:
         return known
     grown = fresh.clone()

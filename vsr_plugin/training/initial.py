@@ -1,4 +1,4 @@
-"""First weights by name: those of the papers, and a start from bicubic (see `models.initial`)."""
+"""Initial weights by name: those of the papers, and a start from bicubic (see `models.initial`)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def initialize(name: str, module: nn.Module, patches: Tensor, generator: torch.Generator) -> None:
-    """Give a network its first weights, always the same ones for a seed.
+    """Give a network its initial weights, always the same for a seed.
 
     Args:
-        name: A method of the network, ``start_from_NAME(patches, generator)``; if it has none, ``default`` (what torch
-            gives a new layer), ``gaussian`` (SRCNN's: 0.001, no bias; Dong et al., TPAMI 2016, section 3.3), or
-            ``msra`` (He et al. 2015).
+        name: A method of the network, ``start_from_NAME(patches, generator)``; if it has none, ``default`` (torch's for
+            a new layer), ``gaussian`` (SRCNN's: 0.001, no bias; Dong et al., TPAMI 2016, section 3.3), or ``msra`` (He
+            et al. 2015).
         module: The network.
         patches: (N, C, H, W) small patches in [0, 1] of the training images, on the module's device.
-        generator: On the CPU.
+        generator: A generator on the CPU.
 
     Raises:
         UsageError: the network has no such start.

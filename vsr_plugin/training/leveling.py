@@ -1,8 +1,8 @@
-"""Flat areas that stay flat: the last convolution of a trained network, fitted anew to frames without detail.
+"""Fits the last convolution of a trained network again, so that flat areas stay flat.
 
-What a network adds to a flat frame is linear in the weights of its last convolution. So the weights that take it away,
-and change photographs as little as possible, solve one system of equations: a ridge regression, with the products of a
-photograph's features in place of the identity.
+The error of a network in a flat frame is linear in the weights of its last convolution. So one system of equations
+gives the weights that remove it and change photographs as little as possible: a ridge regression, with the products of
+a photograph's features in place of the identity.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 _LEVELS = range(16, 236)  # code values of 8 bits
 _SIDE = 32  # samples of a flat frame
 _GROUP = 16  # frames at once
-_PHOTOGRAPHS = 0.03  # how much a change of them counts, beside an error of the same size in a flat area
-_SMALL = 1e-9  # of the mean square of the features, added for what neither of both determines
+_PHOTOGRAPHS = 0.03  # weight of a change in them, relative to an equal error in a flat area
+_SMALL = 1e-9  # of the mean square of the features: determines what neither of both does
 
 
 @torch.no_grad()
 def level(module: nn.Module, patches: Tensor) -> None:
-    """Change the last convolution so that flat frames come back as they are.
+    """Change the last convolution so that flat frames are returned unchanged.
 
     Args:
-        module: In float32 on the CPU; the convolution that it names last makes its output, or is added to it.
-        patches: (N, C, S, S) photographs in [0, 1] as the network gets them, S at least 24.
+        module: A network in float32 on the CPU; the convolution that it names last makes its output, or is added to it.
+        patches: (N, C, S, S) inputs of the network from photographs, in [0, 1], S at least 24.
 
     Raises:
         UsageError: the last convolution does not make the output.
@@ -56,7 +56,7 @@ def level(module: nn.Module, patches: Tensor) -> None:
 
 
 def _middle(module: nn.Module, layer: nn.Conv2d, x: Tensor, parts: int) -> tuple[Tensor, Tensor]:
-    """What a layer sees in the middle of frames, a part of them, and by how much a flat one is changed there.
+    """The inputs of a layer in the middle part of frames, and the change of a flat frame there.
 
     Returns:
         Features (places, in · taps + 1), the last of them 1, for the bias; and differences (places, out).

@@ -1,7 +1,7 @@
-"""What a step compares, and how: views of a network's outputs beside their targets, and the losses between them.
+"""Views, which compare a network's outputs with targets, and losses.
 
-A *view* says which targets it wants, and makes comparisons of a network's outputs with them; a *loss* makes one number
-of each. Both are chosen by name in a recipe.
+A *view* names the targets that it needs, and makes comparisons of a network's outputs with them; a *loss* makes one
+number of each. A recipe chooses both by name.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """An output of the network, what it should have been, both (N, C, H, W), and what their loss counts."""
+    """An output of the network and its target, both (N, C, H, W), and the weight of their loss."""
 
     output: Tensor
     target: Tensor
@@ -28,11 +28,11 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is compared.
+    """How outputs are compared with targets.
 
     Attributes:
-        compare: (network, small, targets, part of the run that is over) → comparisons, whose losses are added up.
-        divisors: Scale → of the targets wanted: 1 for the large image, 2 for one half as large.
+        compare: (network, small, targets, part of the run that is done) → comparisons, whose losses are added.
+        divisors: Scale → divisors of the targets: 1 for the large image, 2 for one half as large.
     """
 
     compare: Callable[[Any, Tensor, Sequence[Tensor], float], list[Comparison]]
@@ -40,20 +40,20 @@ class View:
 
 
 def _whole(network: Any, small: Tensor, targets: Sequence[Tensor], part: float) -> list[Comparison]:
-    """The network's image beside the large one, (N, C, H·s, W·s) both."""
+    """The network's image and the large one, both (N, C, H·s, W·s)."""
     return [Comparison(network(small), targets[0])]
 
 
 def _subpixels(network: Any, small: Tensor, targets: Sequence[Tensor], part: float) -> list[Comparison]:
-    """ESPCN without its shuffle beside labels shuffled beforehand, (N, s², H, W) both (Shi et al., section 2.2)."""
+    """ESPCN without its shuffle, and labels shuffled beforehand, both (N, s², H, W) (Shi et al., section 2.2)."""
     labels = F.pixel_unshuffle(targets[0], targets[0].shape[2] // small.shape[2])
     return [Comparison(network.subpixels(small), labels)]
 
 
 def _valid(network: Any, small: Tensor, targets: Sequence[Tensor], part: float) -> list[Comparison]:
-    """SRCNN's convolutions without padding over the bicubic enlargement, beside the middle of the large image.
+    """SRCNN's convolutions without padding over the bicubic enlargement, and the middle of the large image.
 
-    The enlargement's outermost ``2·s`` samples, which saw the patch's edge, are cut off, then the network's border.
+    The enlargement's outermost ``2·s`` samples, which depend on the patch's edge, are cropped, then its border.
     """
     edge = 2 * (targets[0].shape[2] // small.shape[2])
     output = network.refine(network.upsample(small)[..., edge:-edge, edge:-edge])
@@ -62,9 +62,9 @@ def _valid(network: Any, small: Tensor, targets: Sequence[Tensor], part: float) 
 
 
 def _recursions(network: Any, small: Tensor, targets: Sequence[Tensor], part: float) -> list[Comparison]:
-    """DRCN's every recursion and the learnt mean of them (Kim et al., CVPR 2016, equations 7 to 9).
+    """Every recursion of DRCN and their learned mean (Kim et al., CVPR 2016, equations 7 to 9).
 
-    What the recursions count falls from 1 to 0 in the first four tenths of the run, what the mean counts rises.
+    In the first four tenths of the run, the weight of the recursions falls from 1 to 0, and that of the mean rises.
     """
     made = torch.stack(network.images(small))  # (D, N, 1, H·s, W·s)
     mean = torch.einsum("d,dnchw->nchw", network.ensemble.to(made.dtype), made)
@@ -74,7 +74,7 @@ def _recursions(network: Any, small: Tensor, targets: Sequence[Tensor], part: fl
 
 
 def _pyramid(network: Any, small: Tensor, targets: Sequence[Tensor], part: float) -> list[Comparison]:
-    """Every level of LapSRN beside the large image at its size (Lai et al., equation 2)."""
+    """Every level of LapSRN, and the large image at its size (Lai et al., equation 2)."""
     return [Comparison(*pair) for pair in zip(network.pyramid(small), targets, strict=True)]
 
 
@@ -88,7 +88,7 @@ VIEWS: Mapping[str, View] = {
 
 
 def euclidean(output: Tensor, target: Tensor) -> Tensor:
-    """Caffe's Euclidean loss, which the papers' learning rates belong to: half the squared error, summed per patch."""
+    """Caffe's Euclidean loss, which the papers' learning rates are for: half the squared error, summed per patch."""
     return 0.5 * F.mse_loss(output, target, reduction="sum") / output.shape[0]
 
 
@@ -98,7 +98,7 @@ def charbonnier(output: Tensor, target: Tensor) -> Tensor:
 
 
 def charbonnier_sum(output: Tensor, target: Tensor) -> Tensor:
-    """The same summed per patch, which LapSRN's learning rates belong to."""
+    """The same, summed per patch, which LapSRN's learning rates are for."""
     return torch.sqrt((output - target) ** 2 + 1e-6).sum() / output.shape[0]
 
 

@@ -1,4 +1,4 @@
-"""Training images that are benchmark images, at another size or cropped: a figure they give means nothing."""
+"""Finds training images that are benchmark images, resized or cropped, which make a benchmark's figures meaningless."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from ..images import Image
 
 _SIDE = 28  # of a thumbnail, the longer one
-_SIZES = (*(0.5 * 1.07**step for step in range(11)), 1.0)  # of the one that is looked for in the other
-_SMALLEST = 9  # rows or columns of what is looked for
+_SIZES = (*(0.5 * 1.07**step for step in range(11)), 1.0)  # of the image that is searched for in the other
+_SMALLEST = 9  # rows or columns of the image that is searched for
 _ALIKE = 0.96  # correlation
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A training image that looks like a benchmark image, and how much: a correlation, at most 1."""
+    """A training image that looks like a benchmark image, and their correlation, at most 1."""
 
     training: str
     benchmark: str
@@ -34,7 +34,7 @@ class Match:
 
 
 def refuse_matches(training: Iterable[Sequence[Image]], benchmarks: Sequence[Path]) -> None:
-    """See that no training image is one of those that will judge the result.
+    """Check that no training image is a benchmark image.
 
     Raises:
         UsageError: some are; the message names them.
@@ -48,14 +48,14 @@ def refuse_matches(training: Iterable[Sequence[Image]], benchmarks: Sequence[Pat
 
 
 def find_matches(training: Iterable[Image], benchmark: Sequence[Image]) -> list[Match]:
-    """The training images that are a benchmark image, or a part of one, or of which one is a part.
+    """Find training images that are a benchmark image, are part of one, or contain one.
 
-    Thumbnails of the one, at several sizes down to half, are looked for everywhere in a thumbnail of the other. What is
-    turned or mirrored is not found.
+    Thumbnails of one, at several sizes down to half, are searched for everywhere in a thumbnail of the other. Rotated
+    and mirrored images are not found.
 
     Args:
-        training: Read with any number of channels: luma is compared.
-        benchmark: What measures.
+        training: Images read with any number of channels: luma is compared.
+        benchmark: The benchmark images.
     """
     matches = []
     wholes, templates = zip(*(_thumbnails(image) for image in benchmark), strict=True)
@@ -74,7 +74,7 @@ def find_matches(training: Iterable[Image], benchmark: Sequence[Image]) -> list[
 
 @dataclass(frozen=True, slots=True)
 class _Thumbnails:
-    """Thumbnails of one kind, (N, …): samples in the corner of a square, how large they are, and 1 where they are."""
+    """Thumbnails of one kind, (N, …): samples in the corner of a square, their sides, and a mask that is 1 there."""
 
     samples: Tensor
     sides: Tensor
@@ -82,7 +82,7 @@ class _Thumbnails:
 
 
 def _thumbnails(image: Image) -> tuple[_Thumbnails, _Thumbnails]:
-    """An image as a whole, and at every size that is looked for, around its mean."""
+    """An image as a whole, and at every size to search for, with its mean subtracted."""
     luma = torch.from_numpy(image.luma).float()[None] / 255.0
     height, width = image.luma.shape
     made = []
@@ -107,7 +107,7 @@ def _correlations(wholes: _Thumbnails, templates: _Thumbnails) -> Tensor:
 
     def slide(samples: Tensor, kernels: Tensor) -> Tensor:
         """(A, B, rows, columns): sums of products, the kernel's corner at each place."""
-        size = (2 * _SIDE, 2 * _SIDE)  # so that nothing comes round
+        size = (2 * _SIDE, 2 * _SIDE)  # so that nothing wraps around
         spectra = torch.fft.rfft2(samples, size)[:, None] * torch.fft.rfft2(kernels, size).conj()
         sums: Tensor = torch.fft.irfft2(spectra, size)
         return sums[..., :_SIDE, :_SIDE]

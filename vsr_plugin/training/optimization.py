@@ -1,4 +1,4 @@
-"""How a step is taken: the optimizers by name, and the learning rate over a run."""
+"""Optimizers by name, and the learning rate over a run."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from .recipes import Recipe
 
 OPTIMIZERS: Mapping[str, Callable[[Any, float], torch.optim.Optimizer]] = {
-    "adam": partial(torch.optim.Adam, betas=(0.9, 0.999)),  # as the papers have it
+    "adam": partial(torch.optim.Adam, betas=(0.9, 0.999)),  # as in the papers
     "adam 0.99": partial(torch.optim.Adam, betas=(0.9, 0.99)),
     "sgd": partial(torch.optim.SGD, momentum=0.9),
     "soap": SOAP,
 }
 
 
-_WARMUP = 12  # steps at least, of recipes that warm up: at the full rate, the first ones throw a network off its start
-_SHORT = 100  # steps: in fewer, a network does not come back from where the full rate throws it
+_WARMUP = 12  # steps of a warmup: at the full rate, the first ones destroy a network's start
+_SHORT = 100  # steps: in fewer, a network does not recover from the full rate
 
 
 def learning_rate(recipe: Recipe, part: float, steps: int = _WARMUP, total: float = math.inf) -> float:
     """The learning rate, as a factor of the peak.
 
     Args:
-        recipe: Whose schedule it is.
-        part: Of the run, that is done.
-        steps: Those that the same network has taken.
-        total: Those that the run will have.
+        recipe: The recipe with the schedule.
+        part: The part of the run that is done.
+        steps: Steps done with the present form of the network.
+        total: Steps that the run will have.
     """
     rate = min(1.0, (steps + 1) / _WARMUP, total / _SHORT) if recipe.warmup else 1.0
     return rate * _scheduled(recipe, part)
@@ -57,7 +57,7 @@ def _scheduled(recipe: Recipe, part: float) -> float:
 
 
 def make_optimizer(module: nn.Module, recipe: Recipe, lr: float) -> torch.optim.Optimizer:
-    """The recipe's optimizer of the parameters it trains, at the peak rate ``lr``; the others are left alone."""
+    """The recipe's optimizer for the parameters that it trains, at the peak rate ``lr``; the others are frozen."""
     groups: list[dict[str, Any]] = []
     for name, parameter in module.named_parameters():
         if name.startswith(recipe.trained):

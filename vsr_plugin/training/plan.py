@@ -1,4 +1,4 @@
-"""From what the user asks for, in one command, to the runs that it takes."""
+"""Plans the runs of one command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .settings import Settings
 
-SHIPPED = Path("shipped")  # as weights to start from: those that come with the project
+SHIPPED = Path("shipped")  # weights to start from: those that come with the project
 
 
 def plan_runs(models: Sequence[str], scales: Sequence[int], settings: Settings, *, named: bool) -> list[Settings]:
@@ -25,17 +25,17 @@ def plan_runs(models: Sequence[str], scales: Sequence[int], settings: Settings, 
 
     Args:
         models: Names in the catalogue.
-        scales: Those wanted; all that a model has if empty.
-        settings: What the runs have in common. ``minutes`` are shared out evenly, ``start`` may be `SHIPPED`, and
-            ``out`` is what the folders of the runs lie in.
-        named: Whether a single run has a folder of its own there, too.
+        scales: The scales to train; all that a model has if empty.
+        settings: The common settings of the runs. ``minutes`` are divided evenly, ``start`` may be `SHIPPED`, and
+            ``out`` is the folder that holds the runs' folders.
+        named: Whether a single run also gets a folder of its own there.
 
     Returns:
-        The runs in order, none of them twice. Where the recipe says so, other scales of a model start from its first,
-        and a model from another, which then is trained before.
+        The runs in order, each once. If the recipe says so, other scales of a model start from its first scale, and a
+        model from another, which is then trained before.
 
     Raises:
-        UsageError: an unknown model, scale or recipe; no shipped weights to start from.
+        UsageError: a model, scale or recipe is unknown, or there are no shipped weights to start from.
     """
     if not models:
         raise UsageError("Expected a model to train, got none")
@@ -66,7 +66,7 @@ def plan_runs(models: Sequence[str], scales: Sequence[int], settings: Settings, 
 
 
 def _parent_run(model: str, scales: tuple[int, ...], settings: Settings) -> Settings:
-    """The run of a model that another starts from: what is asked of the other's recipe alone does not concern it."""
+    """The run of a model that another starts from, without the settings that are only for the other's recipe."""
     recipe = settings.recipe if (model, settings.recipe) in RECIPES else "fast"
     out = settings.out / f"{model}_x{scales[0]}"
     return replace(settings, model=model, scales=scales, out=out, recipe=recipe, lr=None, vgg=None)

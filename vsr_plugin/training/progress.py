@@ -1,4 +1,4 @@
-"""Where a run stands: what is told of it after a validation, and what it needs to go on between two steps."""
+"""The state of a run: what is reported after a validation, and what is needed to resume between two steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands after a validation.
+    """The state of a run after a validation.
 
     Attributes:
         step: Steps done.
@@ -28,15 +28,15 @@ class Progress:
 
 @dataclass(slots=True)
 class Position:
-    """Where a run stands between two steps.
+    """The state of a run between two steps.
 
     Attributes:
         step: Steps done.
         part: Of the whole run, 0 to 1.
         seconds: Wall time of training so far.
-        validating: What of it validation took.
-        entered: Step at which the network took its present form.
-        losses: Of the steps since the last validation.
+        validating: The part of these seconds that validation took.
+        entered: Step at which the network got its present form.
+        losses: The losses of the steps since the last validation.
         start: PSNR in dB of the weights before the first step; runs of earlier versions did not measure it.
     """
 

@@ -1,10 +1,10 @@
-"""Weights in 8 bits, made from trained ones without training: layer by layer, to give what the network gave.
+"""Makes weights in 8 bits from trained ones without training: layer by layer, to keep the network's results.
 
-A layer's weights are first fitted anew to its inputs, which are rounded by now; then they are rounded one after the
-other, and what rounding one changes is made up for by those that are left.
+A layer's weights are first fitted again to its inputs, which are rounded by then; then they are rounded one after the
+other, and the remaining ones compensate for each rounding error.
 
 Sources: Frantar et al., "GPTQ: Accurate Post-Training Quantization", ICLR 2023, for the order of rounding and the
-Cholesky factor that says how to make up for it.
+Cholesky factor that gives the compensation.
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ if TYPE_CHECKING:
 
 _LEVELS = range(16, 236)  # code values of flat patches
 _SIDE = 16  # samples of a flat patch
-_FLAT = 1.0  # how much flat patches count, beside all others
-_LEVEL = 0.01  # how much the last layer's sum of a kernel counts, beside the mean square of its inputs
+_FLAT = 1.0  # weight of flat patches, relative to all others
+_LEVEL = 0.01  # weight of the sum of a kernel in the last layer, relative to the mean square of its inputs
 _DAMPING = 3e-4  # of the mean square of a layer's inputs
-_CROP = 4  # outputs at the border of a patch, which see padding
+_CROP = 4  # outputs at the border of a patch, which depend on padding
 _GROUP = 32  # patches at once
-_SAMPLES = 20_000  # of a channel, that tell its range
-_PLAIN = ("srcnn", "fsrcnn", "espcn")  # whose layers follow each other, the last one making the output
-_SHARES = 29  # of the largest value, that are tried as the limit
+_SAMPLES = 20_000  # of a channel, to find its range
+_PLAIN = ("srcnn", "fsrcnn", "espcn")  # networks that are a sequence of layers, the last of which makes the output
+_SHARES = 29  # of the largest value, tried as the limit
 
 
 @torch.no_grad()
 def quantize(
     module: nn.Module, scale: int, patches: Tensor, say: Callable[[str], None] = lambda _: None
 ) -> QuantizedNetwork:
-    """Make a network in 8 bits that gives nearly the same.
+    """Make a network in 8 bits with nearly the same results.
 
     Args:
-        module: A network of luma, in float32: (N, 1, H, W) → (N, 1, H·scale, W·scale).
+        module: A luma network in float32: (N, 1, H, W) → (N, 1, H·scale, W·scale).
         scale: ″
-        patches: (N, 1, S, S) of what it enlarges, S at least 24; some hundreds will do.
-        say: Is told what is done.
+        patches: (N, 1, S, S) samples of its inputs, S at least 24; some hundreds are enough.
+        say: Called with a line on what is being done.
     """
     truth = with_subpixel_deconvolutions(module).eval()
     result = QuantizedNetwork(module, scale).eval()
@@ -93,7 +93,7 @@ class _Sums:
         self.cross = torch.zeros(outputs, inputs, dtype=torch.float64)
 
     def add(self, x: Tensor, y: Tensor, share: float, *, constant: bool) -> None:
-        """Take in (N, inputs, H, W) and (N, outputs, H, W), without their borders, with an input of 1 or not."""
+        """Add (N, inputs, H, W) and (N, outputs, H, W), without their borders, and with ``constant`` an input of 1."""
         crop = _CROP if y.shape[2] > 4 * _CROP else (y.shape[2] - 1) // 2
         rows, y = (each[..., crop:-crop, crop:-crop].transpose(0, 1).flatten(1) for each in (x, y))
         if constant:
@@ -103,7 +103,7 @@ class _Sums:
 
 
 def _fit_linear(result: QuantizedNetwork, truth: nn.Module, groups: list[Tensor], shares: list[float]) -> None:
-    """Make the linear filter of it that gives what the network gives, as nearly as one can."""
+    """Fit the linear filter to the network's results by least squares."""
     layer = result.linear
     sums = _Sums(layer.weight[0].numel(), len(layer.weight))
     for group, share in zip(groups, shares, strict=True):
@@ -115,7 +115,7 @@ def _fit_linear(result: QuantizedNetwork, truth: nn.Module, groups: list[Tensor]
 
 
 def _input(module: nn.Module, name: str, x: Tensor) -> Tensor:
-    """What a part of a module gets of ``x``."""
+    """The input of a part of a module, for ``x``."""
     found: list[Tensor] = []
     hook = module.get_submodule(name).register_forward_pre_hook(lambda _, arguments: found.append(arguments[0]))
     module(x)
@@ -124,7 +124,7 @@ def _input(module: nn.Module, name: str, x: Tensor) -> Tensor:
 
 
 def _set_range(part: QuantizedConvolution, x: Tensor) -> None:
-    """Choose for every channel of (N, C, H, W) which value is the largest: clamping some makes others finer."""
+    """Choose the largest value of every channel of (N, C, H, W): clamping some values makes steps finer."""
     signed = bool((x < 0).any())
     part.zero.fill_(128 if signed else 0)
     peak = 127 if signed else 255
@@ -141,9 +141,9 @@ def _set_range(part: QuantizedConvolution, x: Tensor) -> None:
 
 
 def _round(part: QuantizedConvolution, sums: _Sums, before: Tensor, level: float) -> None:
-    """Fit the weights to the sums, near what they were before, and round them.
+    """Fit the weights to the sums, near their values before, and round them.
 
-    In a flat area all inputs of a kernel are rounded alike, and their errors add up; ``level`` keeps its sum small.
+    In a flat area all inputs of a kernel are rounded alike, and the errors add up; ``level`` keeps their sum small.
     """
     mean, total = sums.gram[-1, :-1], sums.gram[-1, -1]
     spread = sums.gram[:-1, :-1] - torch.outer(mean, mean) / total
@@ -162,7 +162,7 @@ def _round(part: QuantizedConvolution, sums: _Sums, before: Tensor, level: float
 
 
 def _rounded(weight: Tensor, spread: Tensor, step: Tensor) -> Tensor:
-    """Weights (out, in) → whole numbers of steps, those of the inputs that vary most first."""
+    """Round weights (out, in) to whole numbers of steps; those of the inputs that vary most come first."""
     order = spread.diagonal().argsort(descending=True)
     weight = weight[:, order].clone()
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(spread[order][:, order]))
@@ -188,16 +188,16 @@ def export_quantized(
 ) -> dict[str, float]:
     """Write a model's weights in 8 bits, and measure them.
 
-    Beside shipped weights their row in the manifest is told of them.
+    Beside shipped weights, the figures are also written to their row in the manifest.
 
     Args:
-        model: Name of a model of luma.
-        scale: What it enlarges by.
-        target: The .safetensors file.
-        folders: Of images to fit them to.
-        weights: What they are made of; by default the shipped ones.
+        model: Name of a luma model.
+        scale: A scale of the model.
+        target: The .safetensors file to write.
+        folders: Folders of images to fit them to.
+        weights: The weights to convert; by default the shipped ones.
         benchmarks: Name → folder of images to measure them on.
-        say: Is told what is done.
+        say: Called with a line on what is being done.
 
     Returns:
         The PSNR of each benchmark in dB.

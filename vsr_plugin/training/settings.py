@@ -1,4 +1,4 @@
-"""What a run is asked to do."""
+"""The settings of a run."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ _DEVICES = ("cpu", "cuda")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the user asked for.
+    """The settings of a run, as requested by the user.
 
     Attributes:
         model: Name in the catalogue.
-        scales: One that the model has; all that are wanted, of a model whose weights serve all of them.
+        scales: One scale of the model; or several, of a model whose weights serve all of them.
         data: Folders of images, and films.
         out: Folder of the run.
         recipe: Name in the recipes of the model.
-        steps: How many; None for the recipe's.
+        steps: The number of steps; None for the recipe's.
         minutes: Wall time of training instead of a number of steps.
         start: Weights to start from, of this model or a sibling, at this scale or another.
         lr: Peak learning rate; None for the recipe's.
-        seed: Of the first weights and of the draws.
+        seed: Seed of the initial weights and of the random draws.
         device: ``cpu`` or ``cuda``.
-        precision: ``float32`` or ``bfloat16``, of the networks' arithmetic; all else is float32.
+        precision: ``float32`` or ``bfloat16``: the networks' arithmetic; everything else is float32.
         vgg: torchvision's weights of VGG19, for a recipe that compares its features.
-        shares: How often each folder is drawn from, beside the others; all equally often if empty.
+        shares: How often each folder is drawn from, relative to the others; all equally often if empty.
         benchmarks: Folders of images that must not be trained on.
-        degradation: What small images suffer besides being shrunk: ``none``, or ``video``, which compresses them.
+        degradation: Degradation of small images after shrinking: ``none``, or ``video``, which compresses them.
     """
 
     model: str
@@ -62,7 +62,7 @@ class Settings:
     degradation: str = "none"
 
     def identity(self) -> dict[str, Any]:
-        """What a resumed run must have in common with the interrupted one; nothing of where the machine keeps it."""
+        """The settings that a resumed run must share with the interrupted one, without the machine's folders."""
         folders = [folder.resolve() for folder in self.data]
         above = Path(os.path.commonpath([folder.parent for folder in folders]))
         names = {
@@ -81,25 +81,25 @@ class Settings:
         }
 
     def defaults(self) -> dict[str, Any]:
-        """What a setting was in a run of an earlier version, which did not know it; as in `identity`."""
+        """The values of settings that runs of earlier versions did not have; as in `identity`."""
         plain = Settings(self.model, self.scales, self.data, self.out)
         return plain.identity()
 
     @property
     def best(self) -> Path:
-        """Where the run keeps the weights that validated best."""
+        """The file of the weights that validated best."""
         return self.out / BEST
 
     @property
     def begun(self) -> bool:
-        """Whether there is a run to go on with."""
+        """Whether there is a run to resume."""
         return (self.out / CHECKPOINT).exists()
 
     def check_folder(self, *, resume: bool) -> None:
-        """See that there is a run to go on with, or none in the way.
+        """Check that the folder holds a run to resume, or none if a new one begins.
 
         Raises:
-            InputError: nothing to resume.
+            InputError: there is nothing to resume.
             OutputError: the folder already holds a run.
         """
         if resume and not self.begun:
@@ -108,10 +108,10 @@ class Settings:
             raise OutputError(f"{str(self.out)!r} already holds a run", resume=True, out=...)
 
     def check(self) -> torch.device:
-        """The device, once the settings that are looked up in no table have been found to make sense.
+        """Check the settings that are not names in a table; return the device.
 
         Raises:
-            UsageError: they do not.
+            UsageError: a setting is wrong.
         """
         if self.steps is not None and self.minutes is not None:
             raise UsageError("Expected a number of steps or minutes, got both: leave one out")
@@ -128,7 +128,7 @@ class Settings:
         if self.device not in _DEVICES:
             raise UsageError(f"Unknown device {self.device!r}. Known devices: {', '.join(_DEVICES)}")
         check_device_here(self.device)
-        import torch  # takes seconds, and who only plans runs needs none of it
+        import torch  # importing it takes seconds, and planning runs does not need it
 
         if self.device == "cuda" and not torch.cuda.is_available():
             raise UsageError("Expected a CUDA device, and torch sees none", device=None)
@@ -136,5 +136,5 @@ class Settings:
 
 
 def _name(weights: Path) -> str:
-    """Every run calls its weights the same; the name of its folder tells them apart."""
+    """All runs give their weights the same file name, so the folder's name is added."""
     return f"{weights.parent.name}/{weights.name}" if weights.name == BEST else weights.name

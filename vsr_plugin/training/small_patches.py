@@ -1,4 +1,4 @@
-"""Patches of photographs as networks get them, for what is fitted without training."""
+"""Patches of shrunk photographs, for fits without training."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _LEAST = 32  # patches
 
 
 def training_patches(folders: Sequence[Path], scale: int, seed: int = 0) -> Tensor:
-    """Patches of small images out of folders, as many of each folder: (N, 1, 36, 36).
+    """Patches of small images from folders, equally many from each: (N, 1, 36, 36).
 
     Raises:
-        InputError: a folder without images, or only with some that are too small.
+        InputError: a folder has no images, or only images that are too small.
     """
     generator = torch.Generator().manual_seed(seed)
     found = []

@@ -1,8 +1,8 @@
 """SOAP: Adam in the basis in which a layer's gradients are least correlated.
 
-Neighbouring samples of an image are nearly equal, so the gradients of a filter's taps are too, and Adam, which looks
-at each tap alone, crawls along the valleys this makes. Tiny networks train several times faster in the rotated basis,
-and the rotation costs little, because their layers are small.
+Neighboring samples of an image are nearly equal, and so are the gradients of a filter's taps. Adam treats each tap
+alone, and is slow in the valleys of such a loss. Tiny networks train several times faster in the rotated basis, and
+the rotation costs little, because their layers are small.
 
 Source: Vyas et al., "SOAP: Improving and Stabilizing Shampoo using Adam", ICLR 2025, algorithm 3.
 """
@@ -18,11 +18,11 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-LARGEST = 1600  # side of a matrix that is rotated: 64 channels of 5 × 5 taps; of larger ones only the other side is
+LARGEST = 1600  # the largest side that is rotated: 64 channels of 5 × 5 taps; of larger matrices only the other side is
 
 
 class SOAP(torch.optim.Optimizer):
-    """Weights of a layer are seen as a (outputs, inputs · taps) matrix; vectors are trained by Adam.
+    """The weights of a layer are treated as an (outputs, inputs · taps) matrix; vectors are trained by Adam.
 
     Args:
         params: Parameters or groups of them.
@@ -83,7 +83,7 @@ def _correlation(gradient: Tensor, side: int) -> Tensor:
 
 
 def _axes(correlation: Tensor) -> Tensor:
-    """Its eigenvectors, in float64 and scaled to 1: in float32, tiny gradients of few samples give no numbers."""
+    """Eigenvectors, in float64 and scaled to 1: in float32, tiny gradients of few samples give NaN."""
     scaled = correlation.double() / correlation.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
     axes: Tensor = torch.linalg.eigh(scaled)[1]
     return axes.to(correlation)
@@ -96,7 +96,7 @@ def _rotate(matrix: Tensor, state: dict[str, Any], sides: tuple[int, ...]) -> Te
 
 
 def _turn(state: dict[str, Any], side: int) -> None:
-    """One step of the power method, the axes ordered by what they explain, and the squares with them."""
+    """One step of the power method; sorts the axes by the variance that they explain, and the squares with them."""
     basis, correlation = state[f"basis{side}"], state[f"correlation{side}"]
     moved = correlation @ basis
     order = (basis * moved).sum(0).argsort(descending=True)

@@ -1,8 +1,8 @@
-"""The training itself: seeded, resumable to the same numbers, validated on images it never sees.
+"""The training loop: seeded, resumable to the same numbers, validated on images that it does not train on.
 
-A run is a folder: ``best.safetensors`` (the average of the weights that validated best; those it began with, until
-training has made better ones), ``run.json`` (what was asked for and what came out), ``checkpoint.pt`` (everything
-needed to go on), and ``curve.png`` if asked for.
+A run is a folder: ``best.safetensors`` (the average of the weights that validated best; the initial ones until training
+has made better ones), ``run.json`` (the settings and the results), ``checkpoint.pt`` (everything needed to resume), and
+``curve.png`` if requested.
 """
 
 from __future__ import annotations
@@ -48,26 +48,26 @@ if TYPE_CHECKING:
 VALIDATIONS = 20  # per run, at most
 _HELD_OUT = 8  # images per folder
 _VALIDATION_SHARE = 0.05  # of the time, at most
-_SAVING = 30.0, 50  # seconds between two saves, at least; and how many times as long as a save takes
-_MEASURING = 3  # times the work of the network is what a validation costs, at most: images are compared, too
+_SAVING = 30.0, 50  # at least so many seconds between two saves, and so many times the time of a save
+_MEASURING = 3  # a validation costs at most so many times the network's work: images are compared, too
 
 
 class Trainer:
     """One run; `run` trains it to its end.
 
     Attributes:
-        kept: The step that an interrupted run would go on from; None if its folder does not hold any yet.
+        kept: The step that an interrupted run would resume from; None if nothing is saved yet.
 
     Args:
-        settings: What to train, on what.
-        resume: Go on from the folder's checkpoint.
-        say: Called with what is being done before the first step.
+        settings: The settings of the run.
+        resume: Resume from the folder's checkpoint.
+        say: Called before the first step with a line on what is being done.
 
     Raises:
-        UsageError: settings that are unknown or contradict each other, or those of the run that is resumed.
-        InputError: images that cannot be read, nothing to resume, or a damaged checkpoint.
+        UsageError: settings are unknown, contradict each other, or contradict those of the run to resume.
+        InputError: images cannot be read, there is nothing to resume, or the checkpoint is damaged.
         WeightsError: ``start`` does not fit the model.
-        OutputError: the folder of the run holds another run already.
+        OutputError: the folder of the run already holds another run.
     """
 
     def __init__(
@@ -129,14 +129,14 @@ class Trainer:
         self._optimizer = self._open_optimizer()
         self._at = Position()
         self.kept: int | None = None
-        self._next_save = 0.0  # after so many seconds of the run, if it is not validated before
+        self._next_save = 0.0  # in seconds of the run, unless a validation comes before
         self.history: list[Progress] = []
         if resume:
             self._restore()
 
     @cached_property
     def baseline(self) -> float:
-        """PSNR in dB that training must exceed to be of use: of the weights it starts from, or else of bicubic."""
+        """PSNR in dB that training must exceed to be of use: that of the weights it starts from, or of bicubic."""
         start = self.settings.start
         if start is None:
             return self._validation.bicubic()
@@ -145,14 +145,14 @@ class Trainer:
         return self._validation.psnr(fresh)
 
     def run(self, on_step: Callable[[int, float, float], object] | None = None) -> Iterator[Progress]:
-        """Train to the end, yielding after every validation, when all that is known is on the disk.
+        """Train to the end; yields after every validation, when the state is saved.
 
         Args:
-            on_step: Called after every step with how many are done, the part of the run that is done, and the seconds
-                it has taken so far.
+            on_step: Called after every step with the number of steps done, the part of the run that is done, and the
+                seconds it has taken so far.
 
         Raises:
-            UsageError: the learning rate is so high that the loss is no number any more.
+            UsageError: the learning rate is so high that the loss becomes NaN or infinite.
             OutputError: the run's folder cannot be written.
         """
         at = self._at
@@ -188,16 +188,16 @@ class Trainer:
             before_it, at.seconds = at.seconds, time.monotonic() - begun
             at.validating += at.seconds - before_it
             self.history.append(Progress(at.step, at.part, loss, psnr, best, at.seconds))
-            # Looking real costs PSNR: against a discriminator, the last weights are the best.
+            # A discriminator makes PSNR lower: with one, the last weights are the best.
             self._save(improved=psnr == best or self._adversary is not None)
             yield self.history[-1]
 
     def _losses(self) -> list[Tensor]:
-        """Those since the last validation, where the next ones will be."""
+        """The losses since the last validation, as tensors on the device."""
         return list(torch.tensor(self._at.losses, device=self.device))
 
     def verdict(self) -> str:
-        """In one line, what is wrong with the weights that a finished run has made; empty if they are of use."""
+        """One line on what is wrong with the weights of a finished run; empty if they are of use."""
         best = self.history[-1].best
         if self._adversary is not None or best > max(self.baseline, self._at.start):
             return ""
@@ -212,7 +212,7 @@ class Trainer:
         )
 
     def draw_curve(self) -> str:
-        """Draw the loss curve into the run's folder, or say in one line why not; a run is whole without it."""
+        """Draw the loss curve into the run's folder; returns one line with its path, or why it could not be drawn."""
         path = self.settings.out / "curve.png"
         try:
             scales = ", ".join(f"×{scale}" for scale in self.settings.scales)
@@ -224,7 +224,7 @@ class Trainer:
     def validate(self) -> float:
         """PSNR in dB of the averaged weights on the held-out images, in float32; the mean over the scales.
 
-        While the network is smaller than it is to become, of what it grows into as it is.
+        A network that has still to grow is validated in its final form, grown from its present weights.
         """
         for average, module in zip(self.average.buffers(), self.module.buffers(), strict=True):
             average.copy_(module)
@@ -232,7 +232,7 @@ class Trainer:
 
     @cached_property
     def _rarely(self) -> int:
-        """Fewest steps between two validations: of their time, these take 5 % at most."""
+        """The fewest steps between two validations, so that these take at most 5 % of the time."""
         stage, scales = self.recipe.stages[self._stage], self.settings.scales
         form = {**stage.form, **{name: round(mean(values)) for name, values in stage.draws.items()}}
         validation = sum(self._validation.samples / scale**2 * self._forms.macs({}, scale) for scale in scales)
@@ -244,12 +244,12 @@ class Trainer:
         return math.ceil(_MEASURING * validation / step / _VALIDATION_SHARE)
 
     def _grown(self, module: nn.Module, form: Mapping[str, int]) -> nn.Module:
-        """What a network of the present stage becomes in another one; itself, if there is nothing to grow."""
+        """A network of the present stage, grown into another form; itself if there is nothing to grow."""
         present = self.recipe.stages[self._stage]
         return module if present.form == form and not present.draws else self._forms.grown(module, form)
 
     def _enter(self, stage: int, step: int) -> None:
-        """Go on with the network of another stage."""
+        """Continue with the network of another stage."""
         form = self.recipe.stages[stage].form
         shapes = [parameter.shape for parameter in self.module.parameters()]
         self.module, self.average = self._grown(self.module, form), self._grown(self.average, form)
@@ -294,7 +294,7 @@ class Trainer:
         return torch.stack(losses).sum()
 
     def _backward(self, scale: int, part: float, share: float) -> Tensor:
-        """Add the gradient of one scale's share of a batch; its share of the loss, detached."""
+        """Add the gradient of one scale's share of a batch; returns its share of the loss, detached."""
         count = max(1, round(self.recipe.batch * share))
         side = self.recipe.side(scale, self._stage)
         small, targets = self._patches.draw(count, scale, self._generator, self._view.divisors(scale), side)
@@ -324,7 +324,7 @@ class Trainer:
         begun = time.perf_counter()
         try:
             self._write(improved=improved)
-        except (OSError, SafetensorError, RuntimeError) as error:  # torch's files raise RuntimeError on a full disk
+        except (OSError, SafetensorError, RuntimeError) as error:  # torch.save raises RuntimeError on a full disk
             raise OutputError(f"Cannot write the run into {str(self.settings.out)!r}: {error}") from error
         least, times = _SAVING
         self._next_save = self._at.seconds + max(least, times * (time.perf_counter() - begun))

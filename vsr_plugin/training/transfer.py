@@ -1,4 +1,4 @@
-"""Weights to start from: of the same network, of the same one at another scale, or of a sibling."""
+"""Weights to start from: of the same network, of the same network at another scale, or of a related network."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ _LEVEL = re.compile(r"levels\.(\d+)\.(.+)")
 def load_start(
     module: nn.Module, path: Path, scales: tuple[int, ...], rescaled: tuple[str, ...], patches: Tensor
 ) -> None:
-    """Take over the weights in ``path``; what they lack stays as it is.
+    """Load the weights in ``path``; parameters that it lacks stay unchanged.
 
-    Of another scale, what depends on the scale is made from what there is: a sub-pixel convolution by interpolating its
-    phases (EDSR, MDSR), a level of a pyramid by repeating the one before it (LapSRN). A network whose method
-    ``read_sibling`` knows the weights takes them over from a sibling, and then fits what it normalizes (SRResNet).
+    If the weights are for another scale, parameters that depend on the scale are derived: a sub-pixel convolution by
+    interpolating its phases (EDSR, MDSR), a level of a pyramid by repeating the one before it (LapSRN). A network with
+    a method ``read_sibling`` can load a related network's weights, and then fits its normalization (SRResNet).
 
     Args:
-        module: With its first weights.
+        module: A network with its initial weights.
         path: A file of our own network's weights, of any kind that `read_weights` reads.
-        scales: Of the module.
-        rescaled: Starts of the names of parameters that are not taken over from another scale.
+        scales: The module's scales.
+        rescaled: Prefixes of the names of parameters that are not loaded from another scale.
         patches: (N, C, H, W) small patches in [0, 1] of the training images, on the module's device.
 
     Raises:
-        WeightsError: no such file, or weights that do not fit.
+        WeightsError: there is no such file, or the weights do not fit.
     """
     file = read_weights(path)
     state, scale = dict(file.tensors), " ".join(map(str, scales))
@@ -74,13 +74,13 @@ def ancestors(path: Path | None) -> list[dict[str, Any]]:
 
 
 def lineage(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The commands behind a run, its own the last, from its run.json."""
+    """The commands that led to a run, its own last, from its run.json."""
     own = {"command": _command(report["settings"]), "steps": report["history"][-1]["step"]}
     return [*report["ancestors"], own]
 
 
 def _command(settings: Mapping[str, Any]) -> str:
-    """The command line that makes these weights, from what the run asked for."""
+    """The command line that makes these weights, from the run's settings."""
     words = ["vsr", "train", settings["model"]]
     for scale in settings["scales"]:
         words += ["-x", str(scale)]

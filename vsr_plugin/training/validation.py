@@ -1,4 +1,4 @@
-"""How well a network enlarges images that it is not trained on."""
+"""Measures a network on images that it is not trained on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..evaluation import Pair
     from ..images import Image
 
-_SIDE = 120  # rows and columns, at most, of the middle of an image, which is what is measured
+_SIDE = 120  # rows and columns, at most, of the middle of an image that is measured
 
 
 class Validation:
@@ -30,13 +30,13 @@ class Validation:
 
     Args:
         held_out: The large images.
-        scales: At which they are measured.
+        scales: The scales to measure.
         channels: 1 for luma, 3 for RGB.
-        device: Where the networks are.
-        degraded: Measure them compressed, as `video.degraded_pair` does.
+        device: The device of the networks.
+        degraded: Compress the small images, as `video.degraded_pair` does.
 
     Raises:
-        UsageError: no image.
+        UsageError: there is no image.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class Validation:
 
     @property
     def samples(self) -> int:
-        """Of all large images, one channel, at one scale."""
+        """Samples of all large images, in one channel, at one scale."""
         return sum(pair.truth.size for pair in next(iter(self._pairs.values())))
 
     def psnr(self, module: nn.Module) -> float:
-        """Of a network, which is left in evaluation mode."""
+        """PSNR of a network, which is left in evaluation mode."""
         module.eval()
 
         def network(scale: int) -> Callable[[Tensor], Tensor]:
@@ -90,7 +90,7 @@ class Validation:
         return self._mean(network)
 
     def bicubic(self) -> float:
-        """Of bicubic enlargement."""
+        """PSNR of bicubic enlargement."""
         return self._mean(bicubic)
 
     def _mean(self, network: Callable[[int], Callable[[Tensor], Tensor]]) -> float:

@@ -1,6 +1,6 @@
-"""Small images as a compressed video has them: short clips over still images, through a real encoder and back.
+"""Small images with a compressed video's artifacts: short clips of still images are encoded and decoded.
 
-A clip is a pan, a zoom or a standstill, so that most of its frames are predicted from others, as in any video.
+A clip is a pan, a zoom or a still, so that most of its frames are predicted from others, as in any video.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ _CLIPS_PER_IMAGE = 8
 _SIDE = 384  # rows and columns, at most, of a large frame
 _LEAST = 32  # rows and columns of a small image to validate with
 _FRAMES = (5, 10)  # of a clip, from and up to
-_KEPT = 2  # of them: others look much the same
-_CLEAN = 0.15  # of the clips are shrunk and nothing else
+_KEPT = 2  # of these frames: the others look much the same
+_CLEAN = 0.15  # of the clips are only shrunk
 _STILL = 0.3  # of them do not move
 _ZOOMING = 0.2
 _FASTEST = 3.0  # small samples from frame to frame
-_WIDEST = 1.25  # what a zoom begins or ends with, beside the image's own size
+_WIDEST = 1.25  # the factor that a zoom begins or ends with, relative to the image's own size
 _CRF = (18.0, 32.0)  # of x264, from and up to
 _ENCODERS = {"libx264": 0.6, "libx265": 0.2, "libvpx-vp9": 0.2}  # how often each is drawn
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a frame shows of the large image: its top left corner, and how large it is beside the frame."""
+    """The part of the large image in a frame: its top left corner, and its size relative to the frame."""
 
     top: float
     left: float
@@ -57,9 +57,9 @@ class VideoPairs:
     """Makes pairs for `data.Patches`, a few from each clip; the same ones for a seed. A `data.MakePairs`.
 
     Args:
-        scales: Those at which small images are enlarged; smaller targets in between are not compressed.
-        folders: How many there are, to share out the clips, which are bounded to bound the memory.
-        seed: Of motion, encoders and qualities.
+        scales: The scales at which small images are enlarged; smaller targets in between are not compressed.
+        folders: The number of folders that share the clips, whose number is bounded to bound the memory.
+        seed: Seed of motion, encoders and qualities.
     """
 
     def __init__(self, scales: Collection[int], folders: int, seed: int) -> None:
@@ -89,9 +89,9 @@ class VideoPairs:
 
 
 def degraded_pair(image: Image, scale: int, channels: int, unit: int, side: int, seed: int) -> Pair | None:
-    """A frame of a clip over an image, the same for a seed, and of it at most ``side`` rows and columns in the middle.
+    """The middle of a frame of a clip over an image, at most ``side`` rows and columns; the same for a seed.
 
-    None for an image that is too small. ``unit`` is what the sides of the large part are multiples of.
+    None for an image that is too small. The sides of the large part are multiples of ``unit``.
     """
     rng = np.random.default_rng(seed)
     for large, small in degrade(image.samples(channels), (scale,), 2 * unit, _LEAST * scale, rng, kept=1):
@@ -113,10 +113,10 @@ def degrade(
 
     Args:
         image: (H, W, C); luma for C = 1, which gets chroma without color, or RGB for C = 3.
-        scales: By how much the clip is shrunk; each is compressed by itself.
-        unit: Twice a common multiple of the scales: large frames have a multiple of it as sides.
-        least: Rows and columns that a large frame must have.
-        rng: Decides everything: motion, encoder, quality.
+        scales: The divisors to shrink the clip by; each result is compressed by itself.
+        unit: Twice a common multiple of the scales: the sides of large frames are multiples of it.
+        least: The fewest rows and columns of a large frame.
+        rng: Draws motion, encoder and quality.
         kept: How many frames are taken.
 
     Yields:
@@ -141,7 +141,7 @@ def degrade(
 def _motion(
     image: tuple[int, ...], least: int, unit: int, scale: int, count: int, rng: Generator
 ) -> tuple[tuple[int, int], list[Window]]:
-    """The shape of a clip's frames, and what each of them shows."""
+    """The shape of a clip's frames, and the window of each."""
     kind = rng.random()
     speed = np.zeros(2) if kind < _STILL else rng.uniform(-_FASTEST, _FASTEST, 2) * scale
     sizes = np.ones(count)
@@ -168,7 +168,7 @@ def _motion(
 
 
 def _look(image: NDArray[np.uint8], window: Window, shape: tuple[int, int]) -> Tensor:
-    """A large frame, (C, H', W') float32 in [0, 1]; samples of the image as they are, where nothing zooms."""
+    """A large frame, (C, H', W') float32 in [0, 1]; the image's own samples if nothing zooms."""
     top, left = int(window.top), int(window.left)
     height, width = (
         min(side, math.floor(length * window.size)) for side, length in zip(image.shape[:2], shape, strict=True)
@@ -183,7 +183,7 @@ def _shrunk(frames: Sequence[Tensor], scale: int) -> list[Tensor]:
 
 
 def _resize(x: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Bicubic with a = −0.5 and antialiasing, as imresize does it but at the edges, and in a twentieth of its time."""
+    """Bicubic with a = −0.5 and antialiasing, like imresize except at the edges, in a twentieth of its time."""
     y = F.interpolate(x[None], shape, mode="bicubic", antialias=True)[0]
     return ((y * 255.0).round().clamp(0, 255)) / 255.0
 
@@ -192,11 +192,11 @@ def _draw_encoder(rng: Generator) -> tuple[str, dict[str, str]]:
     encoder = str(rng.choice(list(_ENCODERS), p=list(_ENCODERS.values())))
     crf = rng.uniform(*_CRF)
     preset, between = str(rng.choice(("veryfast", "medium"))), int(rng.integers(0, 4))
-    if encoder == "libvpx-vp9":  # its scale goes to 63
+    if encoder == "libvpx-vp9":  # its CRF goes up to 63
         return encoder, {"crf": f"{1.6 * crf:.0f}", "deadline": "good", "cpu-used": "4", "lag-in-frames": "8"}
     if encoder == "libx265":  # 28 looks like 23 to 24 of x264
         return encoder, {"crf": f"{crf + 4:.1f}", "preset": preset, "bf": str(between)}
-    # With its macroblock tree and B-frames, x264 is not the same each time.
+    # With its macroblock tree and B-frames, x264's output is not the same each time.
     return encoder, {"crf": f"{crf:.1f}", "preset": preset, "bf": str(between), "mbtree": "0"}
 
 
