@@ -117,7 +117,7 @@ class Reading:
             raise UsageError("Expected the same primaries and transfer in all frames")
         if replace(new, primaries=old.primaries, transfer=old.transfer) == old:
             return replace(frame, color=old)
-        if frame.is_gray:  # as RGB of three equal components
+        if frame.is_gray:  # converted as RGB with three equal components
             gray, target = (replace(color, matrix=Matrix.RGB, subsampling=(0, 0)) for color in (new, old))
             planes = (convert((frame.planes[0],) * 3, gray, target)[0], *frame.planes[1:])
         else:

@@ -40,7 +40,7 @@ class Crop:
         horizontal, vertical = (0, 0) if frame.is_gray else color.subsampling
         if not (self.left % (1 << horizontal) or self.top % (1 << vertical)):
             return replace(frame, planes=self._cut(frame.planes, frame))
-        from ..color import convert  # which loads torch
+        from ..color import convert  # this loads torch
 
         whole = replace(color, subsampling=(0, 0))
         planes = (*convert(frame.planes[:3], color, whole), *frame.planes[3:])

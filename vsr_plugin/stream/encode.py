@@ -39,7 +39,7 @@ def encode(
     """Write the frames into a file, together with everything else that ``source`` contains.
 
     Args:
-        frames: In presentation order; closed on any exit.
+        frames: The frames in presentation order; closed on any exit.
         output: A file, a pattern of images (``frame_%04d.png``), or ``-`` for y4m on standard output.
         source: Where the frames come from: its other streams, chapters and metadata are copied.
         encoding: How to encode.

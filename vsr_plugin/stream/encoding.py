@@ -117,7 +117,7 @@ def encoder_options(codec: str, encoding: Encoding, hdr: Mapping[str, str], pixe
     options = dict(DEFAULTS.get(codec, {}))
     left_out = _FOR_A_RATE if "b" in encoding.options else _QUALITIES if _QUALITIES & encoding.options.keys() else set()
     options = {key: value for key, value in options.items() if key not in left_out}
-    if codec == "dnxhd" and "b" not in encoding.options:  # a bit rate is DNxHD's
+    if codec == "dnxhd" and "b" not in encoding.options:  # with a bit rate, it is DNxHD
         options["profile"] = _DNXHR[pixel_format]
     if encoding.crf is not None:
         _check_crf(codec, encoding.crf)

@@ -189,7 +189,7 @@ def _usual_priority(codec: str) -> Iterator[None]:
     finally:
         os.sched_setscheduler(0, policy, priority)
         for thread in set(os.listdir(_THREADS)) - there:  # noqa: PTH208
-            with suppress(OSError):  # it has ended
+            with suppress(OSError):  # the thread has ended
                 os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))
 
 

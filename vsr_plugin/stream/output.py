@@ -67,7 +67,7 @@ def default_output(
 
 
 def tag(model: str, scale: int | Size, marks: Sequence[str] = ()) -> str:
-    """Return the part of an output's name that describes it: model, size, the size's unusual options, and ``marks``."""
+    """Return what an output's name states: model, size, the size's unusual options, and ``marks``."""
     parts = [model, f"x{scale}" if isinstance(scale, int) else str(scale)]
     if not isinstance(scale, int):
         parts += [f"x{scale.scale}"] * (scale.scale is not None) + [scale.fit] * (scale.fit != "inside")

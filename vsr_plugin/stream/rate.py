@@ -44,7 +44,7 @@ def constant_rate(source: InputFile, *, standard: bool) -> Fraction:
     guessed = source.stream.guessed_rate
     if guessed:
         lowest = Fraction(guessed.numerator, guessed.denominator)
-        clock = source.container.format.name == "avi" and rate % lowest == 0  # not the rate of its frames
+        clock = source.container.format.name == "avi" and rate % lowest == 0  # a clock, not the frame rate
         rate = lowest if clock or rate < lowest <= _FASTEST else rate
     if not standard:
         return rate
@@ -73,7 +73,7 @@ class ConstantRate:
         self._said = False
 
     def repeats(self, time: Fraction) -> int:
-        """How often to repeat the last frame (or the first one itself) before that of ``time`` seconds; −1 to drop it.
+        """Number of repeats before the frame at ``time`` seconds, of the previous or first frame; −1 to drop it.
 
         Raises:
             OutputError: with ``strict``, if the result is not 0.

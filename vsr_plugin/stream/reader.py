@@ -174,7 +174,7 @@ class Reader:
                 break
             try:
                 self.container.seek(int(target / tick), stream=self.stream)
-            except FFmpegError:  # not every demuxer can
+            except FFmpegError:  # not every demuxer can seek
                 break
             first = self._first_time()
             if self.cancelled():
@@ -265,7 +265,7 @@ class Reader:
         self._sound.begin_elsewhere()
         try:
             self.container.seek(pts - int(back / seconds(1, self.stream.time_base)), stream=self.stream)
-        except FFmpegError:  # not every demuxer can
+        except FFmpegError:  # not every demuxer can seek
             return False
         return True
 

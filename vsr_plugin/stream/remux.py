@@ -65,7 +65,7 @@ class _CopiedStream:
             return
         step = max(1, math.ceil(seconds(1, self.target.time_base) / seconds(1, packet.time_base)))
         if self.source.type in ("subtitle", "data"):
-            step = 0  # two may begin at once
+            step = 0  # two packets may begin at the same time
         if self.last is not None:
             self.overlaps = packet.dts < self.last + (step if self.overlaps else min(step, 1))
             if self.overlaps:

@@ -30,9 +30,9 @@ HWACCELS = (
 @checked_arguments("start", "duration", "frame_rate", "matrix", "range")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which frames of a source are taken, and how they are decoded; by default all of them, as they are.
+    """Which frames of a source to take, and how to decode them; by default, all frames, unchanged.
 
-    Times and the rate may be given as any number; they are kept as fractions. Matrix and range may be given by name.
+    Times and the rate may be any kind of number; they are stored as fractions. Matrix and range may be given by name.
 
     Attributes:
         start: Where to begin, in seconds from the beginning of the file; the output then counts time from 0.

@@ -1,7 +1,7 @@
 """`upscale_file`: decode | buffered | upscale | buffered | encode.
 
-Everything is pulled by the sink: it asks for a frame, and the request travels up. `buffered` lets decoding, the network
-and encoding run at the same time; nothing else in the pipeline knows of threads.
+The sink pulls: it asks for a frame, and the request travels up. `buffered` lets decoding, the network and encoding run
+at the same time; no other stage of the pipeline uses threads.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def upscale_file(
         source: Anything FFmpeg opens, a pattern of images (``frame_%04d.png``), or ``-`` for standard input.
         output: A file, a pattern of images, or ``-`` for y4m on standard output.
         upscaler: The network; it can be used for many files.
-        selection: Which frames are taken; all by default.
+        selection: Which frames to take; all by default.
         encoding: Encoder and options, or an encoder's name; visually lossless by default.
         overwrite: Replace an existing output.
         strict: Refuse damaged input, and outputs that would lose a stream.

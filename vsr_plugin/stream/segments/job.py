@@ -64,7 +64,7 @@ class Joined:
         plan: Where the film is cut.
         parts: Parts of all segments, in order.
         kept: Numbers of the parts that an earlier call has made.
-        target: Size of the enlarged frames.
+        target: Size, scales and pixel aspect ratio of the enlarged frames.
     """
 
     written: Written

@@ -65,7 +65,7 @@ def header(film: Film, output: Path, target: Target, drop: Drop) -> Header:
     Args:
         film: The film.
         output: The file to write.
-        target: Size of the enlarged frames.
+        target: Size, scales and pixel aspect ratio of the enlarged frames.
         drop: As for `join`.
 
     Raises:
@@ -100,7 +100,7 @@ def join(
         parts: Parts of all segments, in order.
         folder: Folder of the parts.
         output: The file to write.
-        target: Size of the enlarged frames.
+        target: Size, scales and pixel aspect ratio of the enlarged frames.
         overwrite: Replace an existing file.
         drop: Called with what is not copied, and why; may raise.
         before_placed: Called with the complete file, what was written, and the number of damaged places of the input,

@@ -155,7 +155,7 @@ def is_finished(output: Path) -> bool:
 def remove_finished(output: Path) -> None:
     """Remove the segments of a complete file whose process was killed before it could."""
     folder = PartsFolder(output)
-    remove_stale(output.parent)  # of killed processes: unfinished files, and removed parts
+    remove_stale(output.parent)  # unfinished files and removed parts of killed processes
     if folder.result(output) is not None or folder.is_empty():
         with suppress(OutputError):  # in use: another process will remove it
             folder.remove()

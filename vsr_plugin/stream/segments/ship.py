@@ -109,7 +109,7 @@ class Inbox:
             self._changed.notify_all()
 
 
-inbox = Inbox()  # of this process: a worker reads one file at a time
+inbox = Inbox()  # one for the process: a worker reads one file at a time
 
 
 class ShippedFile:
