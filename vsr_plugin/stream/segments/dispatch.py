@@ -106,7 +106,7 @@ class Handle:
         self.making.pop(ref, None)
 
     def lost(self, *, hung: bool = False) -> list[Segment]:
-        """Reset the state of a lost worker, or replace one that hangs; return its segments."""
+        """Reset a lost worker, or replace one that hangs, which then loads the network again; return its segments."""
         segments = list(self.making.values())
         self.making.clear()
         self.watching = self.reading = self.sign = None
