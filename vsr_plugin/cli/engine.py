@@ -31,7 +31,7 @@ _CACHE_DIR = typer.Option(help="The folder. [default: vsr_plugin/engines in the 
 
 @engine.callback()
 def _engine() -> None:
-    """Keep `build` a subcommand: typer would drop the name of an only command."""
+    """Keep `build` a subcommand: typer drops the name of a command that is the only one."""
 
 
 @engine.command(short_help="Build the engine of a network for one size of frames.")

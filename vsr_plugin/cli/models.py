@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class _Names(TyperGroup):
-    """A group of commands that takes words which are no commands as names of models."""
+    """A group of commands; words that are not commands are names of models."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Pass every such word to ``--name``."""

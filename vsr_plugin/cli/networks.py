@@ -62,7 +62,7 @@ class Networks:
         scale: The scale, or the size of the output.
         execution: As for `Upscaler`.
         weights: ″
-        fps: Frames per second that the choice of auto must reach.
+        fps: Frames per second that the network chosen by auto must reach.
         tuned_for: As for `Upscaler`.
         quiet: Say nothing.
     """

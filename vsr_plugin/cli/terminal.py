@@ -16,7 +16,7 @@ from ..errors import OutputError, VsrError
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Options that are named unlike the library's arguments; ``start`` is an argument of training.
+# Options whose names differ from the library's arguments; ``start`` is an argument of training.
 _FLAGS = {"output": "-o", "pixel_format": "--pix-fmt", "start": "--from", "segment_length": "--segment"}
 
 _DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"

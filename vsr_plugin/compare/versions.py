@@ -45,7 +45,7 @@ class Candidate:
         return f"{self.model}{'+' if self.self_ensemble else ''}{own}"
 
     def open(self, scale: int, execution: Execution) -> Upscaler:
-        """Open the model at a scale that it has; `self_ensemble` counts, not that of ``execution``."""
+        """Open the model at a scale that it has; its `self_ensemble` overrides that of ``execution``."""
         how = replace(execution, self_ensemble=self.self_ensemble)
         return Upscaler(self.model, scale, how, weights=self.weights, tuned_for=self.tuned_for)
 

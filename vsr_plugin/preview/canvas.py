@@ -1,6 +1,6 @@
 """Draw two images in one, a loupe over them, and the strip below with time bar, figures and graph.
 
-Pure functions of arrays, for the window and the files it saves; the page has its own drawing.
+Pure functions of arrays, for the window and the files it saves; the page has drawing code of its own.
 """
 
 from __future__ import annotations

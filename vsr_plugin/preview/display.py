@@ -1,4 +1,4 @@
-"""What OpenCV does not say of the screen: its size, and for X11 whether a window can be opened on it."""
+"""Properties of the screen that OpenCV lacks: its size, and for X11 whether a window can be opened on it."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ class Server:
             number = self._latest.number if self._latest else 0
             try:
                 shown = await asyncio.to_thread(self._player.wait, number, _POLL)
-            except Exception as error:  # noqa: BLE001 - viewers are told of it
+            except Exception as error:  # noqa: BLE001 - sent to the viewers
                 self._failure = error
             else:
                 self._latest = shown or self._latest

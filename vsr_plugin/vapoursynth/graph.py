@@ -68,7 +68,7 @@ def _windows(clip: vs.VideoNode, block: int, window: int) -> list[vs.VideoNode]:
 
     Beyond the end of ``clip``, its last frame is repeated.
     """
-    # A clip that is repeated for ever is as long as clips may be: beyond this length, one frame is repeated.
+    # A clip on endless repeat has the greatest length of a clip: it is cut to make room for the added last frames.
     clip = clip[: _LONGEST - window - 2 * block]
     padded = clip + clip[-1] * (window + block)
     # All places request the same frames from this one node, more than VapourSynth keeps by itself: a window for each of
