@@ -1,4 +1,4 @@
-"""Image arithmetic, which all modules may import; it imports torch, Triton if installed, and nothing else of ours.
+"""Image arithmetic, which all modules may import; it imports only torch, and Triton if that is installed.
 
 `reference` defines in plain torch what each kernel computes. Functions that only the engine calls run on a kernel if
 the tensors are on CUDA and Triton works there. Functions that networks call stay in torch, which can differentiate

@@ -8,7 +8,7 @@ import triton.language as tl
 
 @triton.jit
 def _tanh(x, FAST: tl.constexpr):
-    """The hyperbolic tangent of float32; FAST is the GPU's own, exact to 11 bits: as much as float16 holds."""
+    """The hyperbolic tangent of float32; FAST uses the GPU's own, exact to 11 bits, as many as float16 has."""
     if FAST:
         return tl.inline_asm_elementwise("tanh.approx.f32 $0, $1;", "=f,f", [x], dtype=tl.float32, is_pure=True, pack=1)
     e = tl.exp(-2.0 * tl.abs(x))
@@ -47,7 +47,7 @@ def _store(ptr, x, mask, SAMPLES: tl.constexpr, gain, peak):
 
 @triton.jit
 def _to_rows(x, TILE_H: tl.constexpr, TILE_W: tl.constexpr, COLUMNS: tl.constexpr, SIDE: tl.constexpr):
-    """Shuffle (TILE_H · TILE_W, COLUMNS) to (TILE_H · SIDE, TILE_W · SIDE): neighbours in memory become neighbours.
+    """Shuffle (TILE_H · TILE_W, COLUMNS) to (TILE_H · SIDE, TILE_W · SIDE), the order of samples in memory.
 
     Column i · SIDE + j is sample (i, j) of the SIDE × SIDE that every pixel becomes; columns beyond SIDE² are zero.
     """

@@ -1,7 +1,7 @@
 """ESPCN in one kernel, samples to samples: a convolution of one plane, two more, and a pixel shuffle.
 
-Any widths do, up to what fits: it is the shape of the chain that counts. See `strip` for how the layers stay on the
-chip.
+Any widths up to a limit are supported; only the shape of the chain is fixed. See `strip` for how the layers stay on
+the chip.
 """
 
 from __future__ import annotations
@@ -87,13 +87,13 @@ _tuned = Tuned(
 
 
 def fits(forms: Sequence[Form]) -> bool:
-    """Whether a chain of layers is of ESPCN's shape, and narrow enough."""
+    """Whether a chain of layers has ESPCN's shape, and is narrow enough."""
     if len(forms) != 3 or not all(strip.is_plain(form) for form in forms):
         return False
     first, second, last = forms
     return (
         (first.inputs, second.inputs, last.inputs) == (1, first.outputs, second.outputs)
-        and max(form.size for form in forms) <= 9  # more halo than that leaves nothing of a strip
+        and max(form.size for form in forms) <= 9  # with a larger halo, no columns of a strip are kept
         and first.outputs in (16, 32, 64)
         and second.outputs in (16, 32, 64)
         and first.shuffle == second.shuffle == 1
@@ -104,7 +104,7 @@ def fits(forms: Sequence[Form]) -> bool:
 
 
 def pack(layers: Sequence[Packed]) -> PackedNetwork:
-    """Three layers that `fits` takes, for the kernel."""
+    """Pack three layers that `fits` accepts, for the kernel."""
     sizes = [packed.form.size for packed in layers]
     outs = [packed.weight.shape[1] for packed in layers]
     constants = {

@@ -1,9 +1,9 @@
-"""ESPCN in one kernel, in Gluon: no activation ever leaves the multiprocessor.
+"""ESPCN in one kernel, in Gluon: activations never leave the multiprocessor.
 
 A program of four warps walks down a strip of 64 columns, of which 60 are kept, and makes one row of every layer at a
-step; see `rows`. A layer reads the row that the layer before it left at the step before, so that no product of a step
-waits for another one. The first layer, of one plane, takes its operand straight to registers, as pairs of samples from
-a ring of eight input rows: K is 5 rows × 6 columns, and the bias in two parts.
+step; see `rows`. A layer reads the row that the layer before it stored at the step before, so that no product of a step
+waits for another one. The first layer, of one plane, reads its operand directly into registers, as pairs of samples
+from a ring of eight input rows: K is 5 rows × 6 columns, and the bias in two parts.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .convolution import Form, Packed
 
 _HALO = 2
-_LAG = 2  # layers that read what was left at the step before
+_LAG = 2  # layers that read rows of the step before
 
 HALO = gl.constexpr(_HALO)
 LAG = gl.constexpr(_LAG)
@@ -65,7 +65,7 @@ def _operands(unit, columns):
 
 @jit
 def _bias(ptr, COLUMNS: gl.constexpr, UNIT: gl.constexpr):
-    """Sums of a row before anything is added to them."""
+    """The initial sums of a row: the bias."""
     layout: gl.constexpr = sums_layout(COLUMNS, UNIT)
     bias = gl.load(ptr + gl.arange(0, COLUMNS, gl.SliceLayout(0, layout)))
     return bias[None, :] + gl.full([PIXELS, COLUMNS], 0.0, gl.float32, layout)
@@ -87,7 +87,7 @@ def _espcn_rows_kernel(
     x_ptr += frame * stride_xn
     out_ptr += frame * stride_on
 
-    # Each row has room behind it: its last pixels' taps read 32 bytes more, for columns that nobody keeps.
+    # There is room behind each row: the taps of its last pixels read 32 bytes more, for columns that are not kept.
     room1 = gl.allocate_shared_memory(gl.int32, [9, PIXELS * WIDE // 16], FLAT)
     room2 = gl.allocate_shared_memory(gl.int32, [5, PIXELS * NARROW // 8], FLAT)
     row1 = room1.reinterpret(DTYPE, [PIXELS, WIDE], row_layout(WIDE))
@@ -103,7 +103,7 @@ def _espcn_rows_kernel(
         keep_row(ring, coming, first)
     publish(UNIT)
 
-    # Beyond the image a layer is zero. So are all factors of the first one there, and with them its tanh.
+    # Beyond the image a layer is zero. All factors of the first one are zero there, and so is its tanh.
     column1 = left - 2 + pixel_of_taps()
     wide1 = gl.where((column1 >= 0) & (column1 < width), -1, 0)
     column2 = left - 1 + gl.arange(0, PIXELS, gl.SliceLayout(1, SUMS2))
@@ -138,7 +138,7 @@ def _espcn_rows_kernel(
         row2.store(b)
         keep_row(ring, coming, r + 3)
         publish(UNIT)
-        if UNIT == "mma":  # which wants registers for what it multiplies: read again, the biases take none until then
+        if UNIT == "mma":  # it needs registers for its operands: the biases are read again, and take none until then
             bias2 = _bias(bias2_ptr, NARROW, UNIT)
             bias3 = _bias(bias3_ptr, COLUMNS, UNIT)
         next2, this2, last2 = bias2, next2, this2
@@ -161,7 +161,7 @@ def fits(forms: Sequence[Form]) -> bool:
 
 
 def pack(unit: str, layers: Sequence[Packed]) -> PackedNetwork:
-    """Three layers that `fits` takes, for the kernel by one of the units; in float16 or bfloat16."""
+    """Pack three layers that `fits` accepts, for the kernel with one of the units; in float16 or bfloat16."""
     first, second, last = layers
     scale, dtype = last.form.shuffle, first.weight.dtype
     columns = 8 if scale == 2 else 16
@@ -177,5 +177,5 @@ def pack(unit: str, layers: Sequence[Packed]) -> PackedNetwork:
     return PackedNetwork(tensors, scale=scale, halo=_HALO, constants=constants)
 
 
-# 168 registers a thread are as many as three programs can have.
+# Three programs can have at most 168 registers per thread.
 HOPPER, AMPERE = whole_kernels("espcn", _tuned, fits, pack, _LAG, resident=3, registers=168, example=espcn_layers)

@@ -1,4 +1,4 @@
-"""Float32 that keeps all its bits on CUDA."""
+"""Convolutions of float32 without TF32 rounding on CUDA."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _put_back: Callable[[], None]
 
 
 def exact_float32(x: Tensor) -> AbstractContextManager[None]:
-    """Let convolutions of float32 on CUDA keep all their bits, where torch would round factors to 11."""
+    """Make convolutions of float32 on CUDA keep all bits; torch would round factors to 11 bits."""
     if not x.is_cuda or torch.compiler.is_compiling():
         return nullcontext()
     return _exact()
@@ -27,7 +27,7 @@ def exact_float32(x: Tensor) -> AbstractContextManager[None]:
 
 @contextmanager
 def _exact() -> Iterator[None]:
-    """Of several threads at once the first sets what torch has once for all of them, and the last puts it back."""
+    """Change torch's global setting; of several threads at once, the first changes it and the last restores it."""
     global _users, _put_back
     with _lock:
         if _users == 0:
@@ -43,7 +43,7 @@ def _exact() -> Iterator[None]:
 
 
 def _forbid_tf32() -> Callable[[], None]:
-    """Change what torch has once for all threads; give what puts it back."""
+    """Change torch's global setting; return a function that restores it."""
     cudnn: Any = torch.backends.cudnn
     try:
         before = cudnn.allow_tf32

@@ -1,7 +1,7 @@
 """FSRCNN in one kernel, samples to samples: features, shrinking, mapping, expanding, and the deconvolution's phases.
 
-Shrinking and expanding are 1 × 1: they follow the layer before them in registers, so that what is kept between layers
-is narrow, but for the last one. See `strip` for how the layers stay on the chip.
+Shrinking and expanding are 1 × 1: they read the layer before them in registers, so that all stored rows are narrow,
+except the last layer's input. See `strip` for how the layers stay on the chip.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _fsrcnn_kernel(
 ):  # fmt: skip
     """Shapes: x (N, height, width), out (N, height · SCALE, width · SCALE), scratch (programs, all rings).
 
-    The MAPS mapping layers lie one behind the other in ``maps_ptr``, ``biases_ptr`` and ``slopes_ptr``.
+    The MAPS mapping layers are concatenated in ``maps_ptr``, ``biases_ptr`` and ``slopes_ptr``.
     """
     REACH: tl.constexpr = SIZE4 // 2
     HALO: tl.constexpr = MAPS + REACH
@@ -115,7 +115,7 @@ _tuned = Tuned(
 
 
 def fits(forms: Sequence[Form]) -> bool:
-    """Whether a chain of layers is of FSRCNN's shape, and narrow enough."""
+    """Whether a chain of layers has FSRCNN's shape, and is narrow enough."""
     if not 5 <= len(forms) <= 12 or not all(strip.is_plain(form) for form in forms):
         return False
     first, shrink, *maps, _, last = forms
@@ -125,7 +125,7 @@ def fits(forms: Sequence[Form]) -> bool:
         shapes == [(1, d, first.size), (d, s, 1), *[(s, s, 3)] * len(maps), (s, d, 1)]
         and first.size <= 9
         and 4 < s <= 16  # a narrower layer is packed in another order
-        and (16 < d <= 32 or 48 < d <= 64)  # what reads the others is not packed to a power of two
+        and (16 < d <= 32 or 48 < d <= 64)  # the layer that reads other widths is not packed to a power of two
         and all(form.activation == "prelu" and form.shuffle == 1 for form in forms[:-1])
         and last.activation == "none"
         and last.inputs == d
@@ -136,7 +136,7 @@ def fits(forms: Sequence[Form]) -> bool:
 
 
 def pack(layers: Sequence[Packed]) -> PackedNetwork:
-    """Layers that `fits` takes, for the kernel: the mapping layers lie one behind the other."""
+    """Pack layers that `fits` accepts, for the kernel; the mapping layers are concatenated."""
     first, shrink, *maps, _, last = layers
     wide, narrow, size = first.weight.shape[1], shrink.weight.shape[1], last.form.size
     joined = [torch.cat([getattr(packed, name) for packed in maps]) for name in ("weight", "bias", "slope")]

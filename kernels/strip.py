@@ -152,7 +152,7 @@ def steps(values: dict[str, Any], halo: int) -> int:
 
 
 def is_plain(form: Form) -> bool:
-    """Whether a layer keeps the size of the image, puts zeros around it, and adds nothing to it."""
+    """Whether a layer keeps the size of the image, pads it with zeros, and has no scale and no activation after."""
     plain = (form.size // 2, "zeros", 1.0, "none")
     return form.size % 2 == 1 and (form.padding, form.edges, form.scale, form.after) == plain
 
@@ -163,7 +163,7 @@ def arguments(layers: Sequence[Packed]) -> list[Tensor]:
 
 
 def walk(tuned: Tuned) -> Run:
-    """How a kernel that walks down strips, with rings in memory, is run."""
+    """Make the function that runs a kernel that walks down strips, with rings in memory."""
 
     def run(
         x: Tensor,

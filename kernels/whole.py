@@ -1,4 +1,4 @@
-"""Networks that one kernel computes: how they are handed over, and which of them are trusted."""
+"""Kernels that compute a whole network: how networks are passed to them, and checks that they compute correctly."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PackedNetwork:
-    """A network as its kernel takes it.
+    """A network packed for its kernel.
 
     Attributes:
         tensors: Weights, biases and slopes, in the kernel's order.
-        scale: The enlargement.
-        halo: Columns on each side that a strip cannot keep.
-        constants: The kernel's, by name.
+        scale: The network's.
+        halo: Columns on each side of a strip that are not kept.
+        constants: The kernel's constants, by name.
         ring: Numbers in the rings for each column, for ROWS rows at a step; None without rings.
     """
 
@@ -42,7 +42,7 @@ class PackedNetwork:
     ring: Callable[[int], int] | None = None
 
     def empty(self, x: Tensor, target: SampleFormat | None, dtype: torch.dtype) -> Tensor:
-        """What the result of ``x`` (N, 1, H, W) is written to, as `WholeKernel` has it."""
+        """An uninitialized tensor for the result of ``x`` (N, 1, H, W)."""
         n, _, height, width = x.shape
         shape = (n, 1, height * self.scale, width * self.scale)
         return torch.empty(shape, dtype=target.dtype if target else dtype, device=x.device)
@@ -61,14 +61,14 @@ class Run(Protocol):
         dtype: torch.dtype = torch.float32,
         out: Tensor | None = None,
     ) -> Tensor:
-        """As `reference.chain` of the layers; ``out``, if given, is written, and may have any strides.
+        """Like `reference.chain` of the layers; ``out``, if given, is written to, and may have any strides.
 
         Args:
             x: (N, 1, H, W), samples of ``source``.
-            network: What `WholeKernel.pack` gave.
+            network: The result of `WholeKernel.pack`.
             source: Format of ``x``, if it is not floating point.
             target: ″ of the result.
-            dtype: Of a result in floating point.
+            dtype: Type of a result in floating point.
             out: (N, 1, H·scale, W·scale).
         """
 
@@ -78,13 +78,13 @@ class WholeKernel:
     """A kernel that computes a whole network.
 
     Attributes:
-        name: For people.
-        fits: Whether it takes a chain of layers of these forms.
-        pack: Puts layers that fit in the order in which the kernel reads them, once.
-        run: Computes.
+        name: Its name in messages.
+        fits: Whether it computes a chain of layers of these forms.
+        pack: Puts layers that fit into the order in which the kernel reads them, once.
+        run: Runs the kernel.
         gpus: Whether it is for a compute capability, such as 90 for 9.0, in 16 bits; None for all, in every type.
-        slower_on: Compute capabilities on which its layers are faster one by one in 16 bits, as measured.
-        example: Of a kernel that has to prove itself: a network that fits.
+        slower_on: Compute capabilities on which, as measured, one kernel per layer is faster in 16 bits.
+        example: A network that fits, for a kernel that must be checked before use.
     """
 
     name: str
@@ -110,7 +110,7 @@ class WholeKernel:
 
 
 def architecture_of(device: torch.device) -> int:
-    """Compute capability, such as 90 for 9.0; 0 where kernels are interpreted."""
+    """Compute capability, such as 90 for 9.0; 0 if kernels are interpreted."""
     if device.type != "cuda":
         return 0
     major, minor = torch.cuda.get_device_capability(device)
@@ -119,7 +119,7 @@ def architecture_of(device: torch.device) -> int:
 
 @cache
 def proves_itself(kernel: WholeKernel, device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a kernel enlarges a small frame right: tried once, for what it compiles to may change with Triton."""
+    """Whether a kernel enlarges a small frame correctly: tried once, as its machine code may change with Triton."""
     assert kernel.example is not None
     layers = kernel.example()
     samples = reference.SampleFormat(255, 8)
@@ -137,23 +137,23 @@ def proves_itself(kernel: WholeKernel, device: torch.device, dtype: torch.dtype)
 
 
 def is_right(name: str, compute: Callable[[], Tensor], plain: Tensor, truth: Tensor, least: float = 0.0) -> bool:
-    """Whether a kernel is at most twice as far from the truth as torch is, or not more than ``least``; logged if not.
+    """Whether a kernel's error is at most twice that of torch, or at most ``least``; logged if not.
 
     Args:
-        name: Of the kernel.
-        compute: Calls it.
-        plain: The same by torch, in the kernel's type.
-        truth: ″, in float64 or from it.
-        least: A distance that is always allowed.
+        name: The kernel's name.
+        compute: Calls the kernel.
+        plain: The result of torch in the kernel's type.
+        truth: The result of torch in float64, or derived from it.
+        least: An error that is always allowed.
     """
     try:
         away, allowed = (float((y.double() - truth.double()).abs().max()) for y in (compute(), plain))
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, another kernel does the same
+    except Exception as error:  # noqa: BLE001 - on any error, another kernel is used
         _log.warning("The kernel %s does not run, others do instead: %s", name, error)
         return False
-    if not away <= max(least, 2 * allowed):  # also of what is no number
+    if not away <= max(least, 2 * allowed):  # also if it is NaN
         _log.warning("The kernel %s computes wrong numbers, others run instead", name)
         return False
     return True

@@ -1,7 +1,7 @@
-"""What each kernel computes, in plain torch: the slow version that every fast one is measured and checked against.
+"""The kernels in plain torch: the slow versions that all fast ones are measured and checked against.
 
-Every function takes any floating dtype on any device (float64 gives the truth) and any batch. Positions are in samples
-with the centre of the first one at 0; a frame's edge is at −0.5.
+Every function takes any floating dtype on any device (float64 is the truth) and any batch. Positions are in samples,
+with the center of the first one at 0; a frame's edge is at −0.5.
 """
 
 from .color import mix, planes_to_rgb, rgb_to_planes

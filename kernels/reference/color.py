@@ -15,7 +15,7 @@ def planes_to_rgb(
     subsampling: tuple[int, int] = (1, 1),
     offset: tuple[float, float] = (0.0, 0.0),
 ) -> Tensor:
-    """Native planes to the three components a matrix makes of them, at the size of the first plane.
+    """Apply a matrix to native planes: three components, at the size of the first plane.
 
     Args:
         planes: Y (N, H, W) and two of ⌈H/f⌉ × ⌈W/f⌉, integer or floating code values.
@@ -45,7 +45,7 @@ def rgb_to_planes(
     subsampling: tuple[int, int] = (1, 1),
     offset: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[Tensor, ...]:
-    """What a matrix makes of RGB, as native planes: subsampled (antialiased, sited), rounded once.
+    """Apply a matrix to RGB: native planes, subsampled (antialiased, sited), rounded once.
 
     Args:
         x: (N, 3, H, W), floating point.

@@ -1,4 +1,4 @@
-"""Bicubic interpolation: by any ratio, and by a whole one."""
+"""Bicubic interpolation by any ratio, and by whole numbers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def resample(x: Tensor, dim: int, size: int, ratio: float, *, shift: float = 0.0
         size: Its new length.
         ratio: New samples per old sample (2.0 doubles, 0.5 halves).
         shift: Added to the input position of every output sample, in input samples.
-        edges: What lies outside: the edge sample ("replicate"), or the mirror image ("symmetric", as zimg does).
+        edges: The samples outside: the edge sample ("replicate"), or the mirror image ("symmetric", as in zimg).
     """
     weights, index = taps(x.shape[dim], size, ratio, shift, edges)
     moved = x.movedim(dim, -1)
@@ -63,7 +63,7 @@ def resize(x: Tensor, shape: tuple[int, int], ratio: tuple[float, float], shift:
 @lru_cache(maxsize=64)
 @torch.inference_mode(mode=False)  # the cache must hold tensors that autograd may use as well
 def taps(length: int, size: int, ratio: float, shift: float, edges: Edges) -> tuple[Tensor, Tensor]:
-    """(size, taps) weights in float64 of `resample`, and the input index that each one belongs to."""
+    """The (size, taps) float64 weights of `resample`, and the input index of each."""
     shrink = min(ratio, 1.0)
     position = (torch.arange(size, dtype=torch.float64) + 0.5) / ratio - 0.5 + shift
     count = int(-(-4.0 / shrink // 1)) + 2
@@ -94,7 +94,7 @@ def enlarge(x: Tensor, scale: int, *, shift: tuple[float, float] = (0.0, 0.0), e
     numbers = tuple(v * u for column in vertical for row in horizontal for v in column for u in row)
     kernel = _phase_kernel(numbers, (scale * scale, 1, len(vertical[0]), len(horizontal[0])), x)
     dtype, x = x.dtype, x.to(kernel.dtype)
-    if c != 1:  # luma needs no reshape, which graphs of other programs would keep for one size of frame
+    if c != 1:  # luma needs no reshape, which exported graphs would fix to one size of frame
         x = x.reshape(n * c, 1, h, w)
     if edges == "symmetric":
         x = _pad_symmetric(_pad_symmetric(x, 2, top, bottom), 3, left, right)
@@ -126,7 +126,7 @@ def enlarge_samples(
     result = samples.new_empty((count, height * scale, width * scale))
     phases = result.view(count, height, scale, width, scale)
     # Sums of shifted images, phase by phase: on a CPU a third of the time of a convolution and its shuffle. In strips,
-    # so that what lies between does not leave the cache: half of that.
+    # whose intermediate results stay in the cache: half of that.
     rows = max(1, _STRIP // (count * width)) if x.is_cpu else height
     for first in range(0, height, rows):
         last = min(first + rows, height)
@@ -139,7 +139,7 @@ def enlarge_samples(
 
 
 def _weighted_sum(x: Tensor, dim: int, weights: tuple[float, ...]) -> Tensor:
-    """Correlate one dimension with a few weights; it gets shorter by all but one of them."""
+    """Correlate one dimension with a few weights; it gets shorter by their number minus 1."""
     length = x.shape[dim] - len(weights) + 1
     terms = [(x.narrow(dim, index, length), weight) for index, weight in enumerate(weights) if weight != 0.0]
     total = terms[0][0] * terms[0][1]
@@ -149,7 +149,7 @@ def _weighted_sum(x: Tensor, dim: int, weights: tuple[float, ...]) -> Tensor:
 
 
 def _phase_kernel(numbers: tuple[float, ...], shape: tuple[int, int, int, int], x: Tensor) -> Tensor:
-    """Weights where ``x`` is, float32 or float64; on CUDA they are sent once, for sending waits for the device."""
+    """Weights on the device of ``x``, float32 or float64; copied to CUDA only once, as a copy waits for the device."""
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     if type(x) is Tensor and x.is_cuda and not torch.compiler.is_compiling():
         return _sent(numbers, shape, dtype, x.device)
@@ -168,7 +168,7 @@ def _sent(
 def _phases(scale: int, shift: float) -> tuple[tuple[tuple[float, ...], ...], int, int]:
     """The weights of each output phase, and how many samples they reach before and after.
 
-    Plain numbers, because what traces or compiles a network would record tensors, or not, as the cache has it.
+    They are plain numbers, because tracing or compiling a network would record tensors only if they are not cached.
     """
     positions = [(phase + 0.5) / scale - 0.5 + shift for phase in range(scale)]
     low = math.floor(min(positions)) - 1
@@ -189,7 +189,7 @@ def _pad_symmetric(x: Tensor, dim: int, before: int, after: int) -> Tensor:
 
 
 def _mirror_image(length: int, before: int, after: int, device: torch.device) -> Tensor:
-    """Which of ``length`` samples stands at each place of their extension by their mirror image (… b a | a b …)."""
+    """For each position of an extension by the mirror image (… b a | a b …), the index among ``length`` samples."""
     index = torch.arange(-before, length + after, device=device) % (2 * length)
     return torch.where(index < length, index, 2 * length - 1 - index)
 

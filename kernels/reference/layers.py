@@ -1,4 +1,4 @@
-"""Layers of networks: convolutions with what follows them, and pixel shuffles."""
+"""Layers of networks: convolutions with the operations that follow them, and pixel shuffles."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ Activation = Literal["none", "relu", "leaky", "prelu", "tanh", "sigmoid"]
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution and what is done with its sums before they reach memory.
+    """A convolution, and the operations on its sums before they are stored.
 
     The order is: convolution, bias, activation, scale, pixel shuffle, residual, the activation after it.
 
     Attributes:
         weight: (out, in, k, k).
         bias: (out,), or None.
-        padding: Samples around the image.
-        edges: What they are: zeros, or the edge sample repeated.
-        activation: Its name.
-        slope: Of "leaky" and "prelu" below zero: (out,) or (1,).
-        scale: Multiplies what comes out of the activation.
+        padding: Samples added around the image.
+        edges: Their values: zeros, or the edge sample repeated.
+        activation: Name of the activation.
+        slope: Slope of "leaky" and "prelu" below zero: (out,) or (1,).
+        scale: Factor of the activation's output.
         shuffle: r of the pixel shuffle; 1 is none.
-        after: What follows the residual: "none" or "relu".
+        after: Activation after the residual: "none" or "relu".
     """
 
     weight: Tensor
@@ -52,15 +52,15 @@ def convolution(
     target: SampleFormat | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """A layer, from floating-point or native samples to either.
+    """Compute a layer, from floating-point or native samples to either.
 
     Args:
         x: (N, in, H, W), samples of ``source``.
-        layer: What to compute, in the dtype of its weights.
+        layer: The layer, computed in the dtype of its weights.
         residual: (N, out / r², H', W'), floating point; added after the shuffle.
         source: Format of ``x``, if it is not floating point.
-        target: ″ of the result, which is stored as `to_samples` does.
-        dtype: Of a result in floating point; by default that of the weights.
+        target: ″ of the result, which is converted as by `to_samples`.
+        dtype: Type of a result in floating point; by default that of the weights.
 
     Returns:
         (N, out / r², (H + 2·padding − k + 1)·r, …).
@@ -106,7 +106,7 @@ def chain(
     target: SampleFormat | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Two or more layers, one after the other: a whole network. The arguments are those of `convolution`."""
+    """Compute two or more layers, one after the other: a whole network. The arguments are those of `convolution`."""
     first, *middle, last = layers
     x = convolution(x, first, source=source)
     for layer in middle:
@@ -117,14 +117,14 @@ def chain(
 def shuffle_to_samples(
     x: Tensor, r: int, target: SampleFormat, *, bias: Tensor | None = None, base: Tensor | None = None
 ) -> Tensor:
-    """The end of a network: bias, pixel shuffle, what the image is added to, clamp, round, native samples.
+    """The end of a network: bias, pixel shuffle, an addition, clamping, rounding, native samples.
 
     Args:
         x: (N, C·r², H, W), floating point.
-        r: Of the shuffle; 1 is none.
-        target: Of the result.
+        r: The shuffle's r; 1 is none.
+        target: Format of the result.
         bias: (C·r²,), added first.
-        base: (N, C, H·r, W·r), added after the shuffle: the image enlarged in a simpler way.
+        base: (N, C, H·r, W·r), added after the shuffle: the image, enlarged in a simpler way.
 
     Returns:
         (N, C, H·r, W·r).

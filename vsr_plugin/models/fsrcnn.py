@@ -80,7 +80,7 @@ class FSRCNN(nn.Module):
         last.weight[0, 0] = torch.outer(line, line).to(patches)
 
     def start_from_msra(self, patches: Tensor, generator: torch.Generator) -> None:
-        """As in the paper (section 3.3): He et al. for PReLUs of slope 0.25; deviation 0.001 in the deconvolution."""
+        """As in the paper (section 3.3): He et al. for PReLUs of slope 0.25; the deconvolution Gaussian of 0.001."""
         msra(self, generator, slope=0.25, last=self.deconvolution)
 
 

@@ -25,7 +25,7 @@ OPTIMIZERS: Mapping[str, Callable[[Any, float], torch.optim.Optimizer]] = {
 }
 
 
-_WARMUP = 12  # steps of a warmup: at the full rate, the first ones destroy a network's start
+_WARMUP = 12  # steps, at least, of a warmup: at the full rate, the first ones destroy a network's start
 _SHORT = 100  # steps: in fewer, a network does not recover from the full rate
 
 

@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX: what an engine is made for.
+"""TensorRT and TensorRT-RTX: the profiles and targets of engines.
 
 `backend` is the `Backend`; `export` writes a network as an ONNX graph, `builds` watches a build, `cache` keeps engine
 files, `run` runs an engine on memory and streams of torch; only `flavor` knows the two libraries.
@@ -20,17 +20,17 @@ Shape = tuple[int, int, int, int]
 
 
 def check_installed() -> None:
-    """Say that neither library is there, without loading one, or torch.
+    """Check that one of the libraries is installed, without loading it, or torch.
 
     Raises:
-        BackendError: neither is.
+        BackendError: neither is installed.
     """
     if not any(sys.modules.get(name) or find_spec(name) for name in get_args(FlavorName)):
         raise absent()
 
 
 def absent() -> BackendError:
-    """That neither library is installed, and how to install one."""
+    """The error that neither library is installed, and how to install one."""
     return BackendError(
         f"Backend 'tensorrt' is not installed: {install('tensorrt')} (TensorRT-RTX, for RTX GPUs), "
         "or install TensorRT from NVIDIA (all NVIDIA GPUs)"
@@ -50,12 +50,12 @@ class Profile:
 
     @property
     def name(self) -> str:
-        """As part of a file name, such as 1x1x16x16-4x1x270x480."""
+        """The profile as part of a file name, such as 1x1x16x16-4x1x270x480."""
         return "-".join("x".join(map(str, shape)) for shape in (self.smallest, self.largest))
 
     @classmethod
     def from_name(cls, name: str) -> Profile | None:
-        """The profile of this `name`; None if it is no such name."""
+        """The profile with this `name`; None if it is not a profile's name."""
         if not re.fullmatch(r"\d+(x\d+){3}-\d+(x\d+){3}", name):
             return None
         smallest, largest = (tuple(map(int, shape.split("x"))) for shape in name.split("-"))

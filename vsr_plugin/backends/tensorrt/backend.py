@@ -1,4 +1,4 @@
-"""The backend: find the engine of a network, build it where there is none, and run it."""
+"""The backend: finds the engine of a network, or builds it, and runs it."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_SMALLEST_SIDE = 16  # of the frames that an engine for a range of sizes takes
+_SMALLEST_SIDE = 16  # of the frames of an engine for a range of sizes
 
 
 class TensorRTBackend:
     """Compiles for CUDA with TensorRT or TensorRT-RTX, whichever is installed, and keeps the engines.
 
     Args:
-        cache_dir: Where; by default in the user's cache folder.
+        cache_dir: The folder for engines; by default in the user's cache folder.
         ahead: Whether engines are built for another GPU.
-        cache_size: Megabytes of engines that are kept.
+        cache_size: Megabytes of engines to keep at most.
 
     Attributes:
         flavor: The library.
@@ -57,17 +57,17 @@ class TensorRTBackend:
         self.cache = Cache(cache_dir or default_folder(), cache_size)
 
     def default_precision(self, modules: Iterable[nn.Module], spec: NetworkSpec, device: torch.device) -> Precision:
-        """float16: features have 11 bits, frames all of float32."""
+        """float16: features have 11 significant bits, and frames stay in float32."""
         return "float16"
 
     def compile(
         self, module: nn.Module, spec: NetworkSpec, shape: Shape, precision: Precision, device: torch.device
     ) -> EngineNetwork:
-        """Load an engine for this shape; where there is none, build one for its height and width."""
-        with translated_errors(f"tensorrt: compiling {spec.name}"), current(device):  # which is the one it measures on
+        """Load an engine for this shape; if there is none, build one for its height and width."""
+        with translated_errors(f"tensorrt: compiling {spec.name}"), current(device):  # it measures there
             graph, target = export(module, spec, precision), self.flavor.target(device)
             if device.type == "cuda":
-                torch.cuda.empty_cache()  # the libraries do not take their memory from torch
+                torch.cuda.empty_cache()  # the libraries do not allocate through torch
             file = self.cache.find(_key(graph, target), shape)
             engine = None if file is None else self._load(file, device)
             if file is None or engine is None:
@@ -83,14 +83,14 @@ class TensorRTBackend:
     def build(
         self, module: nn.Module, spec: NetworkSpec, profile: Profile, precision: Precision, target: Target
     ) -> tuple[Path, bool]:
-        """Build an engine ahead of time, unless it is there.
+        """Build an engine ahead of time, unless it exists.
 
         Returns:
             Its file, and whether it was built now.
 
         Raises:
-            BackendError: the library refuses.
-            OutputError: the engine cannot be kept.
+            BackendError: the library reports an error.
+            OutputError: the engine cannot be written.
         """
         with translated_errors(f"tensorrt: building {spec.name}"):
             graph = export(module, spec, precision)
@@ -106,7 +106,7 @@ class TensorRTBackend:
         """The engine of exactly this profile, other than the one that was refused, and whether it was built now."""
         name = f"{_key(graph, target)}_{profile.name}{ENGINE}"
         with self.cache.lock():
-            there = self.cache.read(name)  # another process may have built it before it gave the lock back
+            there = self.cache.read(name)  # another process may have built it while it held the lock
             if there is not None and (refused is None or there.content != refused.content):
                 return there, False
             timing = f"{sha256(repr(target).encode()).hexdigest()}{TIMING}"
@@ -121,7 +121,7 @@ class TensorRTBackend:
         return CacheFile(name, what, content), True
 
     def _load(self, file: CacheFile, device: torch.device) -> LoadedEngine | None:
-        """The engine on its device; None, and the file removed, where the library does not take it."""
+        """Load the engine to its device; if the library rejects the file, remove it and return None."""
         compiled = self.cache.read(_compiled(file))
         engine = self.flavor.load(file.content, b"" if compiled is None else compiled.content, device)
         if engine is None:
@@ -133,7 +133,7 @@ class TensorRTBackend:
     def _keep_compiled(self, file: CacheFile, engine: LoadedEngine) -> None:
         try:
             content = engine.compiled()
-        except RuntimeError as error:  # the network works all the same
+        except RuntimeError as error:  # the network works without it
             _log.warning("what was compiled for this GPU cannot be kept: %s", error)
             return
         there = self.cache.read(_compiled(file))

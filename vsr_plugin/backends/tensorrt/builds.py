@@ -1,4 +1,4 @@
-"""The progress of a build is logged, and Ctrl-C cancels it."""
+"""Logs the progress of a build, and cancels it on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _SECONDS_BETWEEN_LINES = 5.0
 
 
 class Watch:
-    """What a builder reports its progress to, from any thread.
+    """Receives the progress reports of a builder, from any thread.
 
-    Lines are warnings, because a build may take minutes: a script that has set up no logging, or vspipe, should show
-    why nothing happens.
+    It logs warnings, because a build may take minutes: a script without logging set up, or vspipe, should show why
+    nothing happens.
 
     Args:
         what: The engine, in words.
@@ -40,7 +40,7 @@ class Watch:
 
     @property
     def seconds(self) -> float:
-        """Since it was made."""
+        """Seconds since it was made."""
         return monotonic() - self._began
 
     def start(self, phase: str, steps: int) -> None:
@@ -64,10 +64,10 @@ class Watch:
 
 @contextmanager
 def watched(what: str) -> Iterator[Watch]:
-    """Log the begin and the end of a build; Ctrl-C or SIGTERM stops it at its next step.
+    """Log the start and the end of a build; Ctrl-C or SIGTERM stops it at its next step.
 
-    An exception that is raised in a library's callback would end the program. So the signal only tells the builder to
-    stop, and KeyboardInterrupt is raised here, once it has. A thread gets no signals: there the end of the program
+    An exception in a library's callback would end the program. So the signal only tells the builder to stop, and
+    KeyboardInterrupt is raised here once it has stopped. A thread gets no signals: in one, the end of the program
     stops the build, and waits for it.
 
     Args:

@@ -1,4 +1,4 @@
-"""Engine files and what belongs to them, in a folder of limited size.
+"""Engine files and their companions, in a folder of limited size.
 
 A file is four lines (the format, a sha256 of all that follows, the file's own name, what it is for) and the content. It
 is written under another name and renamed, so it is complete or not there. The name of an engine is a key, the sha256 of
@@ -60,7 +60,7 @@ class CacheEntry:
     """A file in a listing.
 
     Attributes:
-        path: Where it is.
+        path: The file's path.
         kind: Engine, timing cache, …
         what: What it is for, in words.
         size: Bytes.
@@ -75,18 +75,18 @@ class CacheEntry:
 
 
 def default_folder() -> Path:
-    """Where engines are kept by default: in the user's cache folder."""
+    """The default folder of engines, in the user's cache folder."""
     from platformdirs import user_cache_path
 
     return user_cache_path("vsr_plugin", appauthor=False) / "engines"
 
 
 class Cache:
-    """A folder of engines. Where one cannot be kept, that is logged once, and nothing is raised.
+    """A folder of engines. If one cannot be written, a warning is logged once, and nothing is raised.
 
     Args:
-        folder: Made when something is to be kept.
-        megabytes: How much of it engines may fill; those that were not used for longest are removed.
+        folder: The folder; made when the first file is written.
+        megabytes: The size limit; the files not used for longest are removed.
     """
 
     def __init__(self, folder: Path, megabytes: int = CACHE_SIZE) -> None:
@@ -95,7 +95,7 @@ class Cache:
         self._complained = False
 
     def read(self, name: str) -> CacheFile | None:
-        """A file; None if it is not there, or is not what was written: then it is removed."""
+        """Read a file; None if it does not exist, or is not as it was written, in which case it is removed."""
         path = self.folder / name
         try:
             file = _read(path)
@@ -108,7 +108,7 @@ class Cache:
             _log.warning("%s is damaged, or not a file of this program: making it again", path)
             self.drop(name)
         with suppress(OSError):
-            os.utime(path)  # the files that were not used for longest are removed first
+            os.utime(path)  # the files not used for longest are removed first
         return file
 
     def find(self, key: str, shape: Shape) -> CacheFile | None:
@@ -124,7 +124,7 @@ class Cache:
         return next(filter(None, (self.read(name) for *_, name in sorted(found))), None)
 
     def write(self, name: str, what: str, content: bytes) -> bool:
-        """Keep a file, whole or not at all; gives whether it is there."""
+        """Write a file, whole or not at all; returns whether it was written."""
         rest = b"\n".join((name.encode(), what.encode(), content))
         part = self.folder / f"{secrets.token_hex(8)}{_PART}"
         try:
@@ -141,7 +141,7 @@ class Cache:
         except OSError as error:
             self._complain(error)
             return False
-        with suppress(OSError):  # of another process that removes files, too
+        with suppress(OSError):  # another process may remove files at the same time
             self._trim(name)
         return True
 
@@ -154,7 +154,7 @@ class Cache:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the lock of the folder, for a build; where the folder cannot be locked, go on without."""
+        """Hold the lock of the folder during a build; if the folder cannot be locked, continue without."""
         import filelock
 
         lock = filelock.FileLock(self.folder / _LOCK)
@@ -173,7 +173,7 @@ class Cache:
             lock.release()
 
     def _trim(self, newest: str) -> None:
-        """Remove the oldest files where there are too many; never the one that was just written."""
+        """Remove the oldest files if there are too many; never the one that was just written."""
         ours = [path for path in self.folder.iterdir() if path.suffix in (ENGINE, TIMING, COMPILED)]
         status = {path: path.stat() for path in ours if path.name != newest and _OURS.fullmatch(path.stem)}
         size = (self.folder / newest).stat().st_size
@@ -191,7 +191,7 @@ class Cache:
 
 
 def entries(folder: Path) -> list[CacheEntry]:
-    """The files of a cache folder, the newest first; other people's files are not among them.
+    """The files of a cache folder, the newest first, without files of other programs.
 
     Raises:
         InputError: the folder cannot be read.
@@ -206,11 +206,11 @@ def entries(folder: Path) -> list[CacheEntry]:
 
 
 def clear(folder: Path) -> tuple[int, int]:
-    """Remove what `entries` lists; gives the number of files, and their bytes.
+    """Remove the files that `entries` lists; returns their number, and their bytes.
 
     Raises:
         InputError: the folder cannot be read.
-        OutputError: one cannot be removed.
+        OutputError: a file cannot be removed.
     """
     found = entries(folder)
     for entry in found:
@@ -222,7 +222,7 @@ def clear(folder: Path) -> tuple[int, int]:
 
 
 def _entry(path: Path) -> CacheEntry | None:
-    """A file as it is listed, if it is ours, and still there."""
+    """The entry of a file, if it is ours, and still exists."""
     kind, sealed = _KINDS.get(path.suffix), not _NOT_SEALED.fullmatch(path.name)
     if kind is None or not path.is_file() or (sealed and not _OURS.fullmatch(path.stem)):
         return None
@@ -236,7 +236,7 @@ def _entry(path: Path) -> CacheEntry | None:
 
 
 def _read(path: Path) -> CacheFile | None:
-    """A file; None if it is not what was written under this name."""
+    """Read a file; None if its content is not what was written under this name."""
     form, _, data = path.read_bytes().partition(b"\n")
     digest, _, rest = data.partition(b"\n")
     if form != _FORMAT or sha256(rest).hexdigest().encode() != digest:

@@ -1,4 +1,4 @@
-"""A network as the ONNX graph that engines are built of: without its last pixel shuffle, which our kernel does."""
+"""Exports the ONNX graph that engines are built from: without the last pixel shuffle, which our kernel does."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Graph:
 
     Attributes:
         onnx: float32 (N, C, H, W) → (N, C·shuffle², …), the same bytes for the same network.
-        shuffle: The pixel shuffle that is left to do; 1 is none.
-        scale: The enlargement, with the shuffle.
+        shuffle: The remaining pixel shuffle; 1 is none.
+        scale: The scale, including the shuffle.
     """
 
     onnx: bytes
@@ -30,10 +30,10 @@ class Graph:
 
 
 def export(module: nn.Module, spec: NetworkSpec, precision: Precision) -> Graph:
-    """Write a network as a graph; its last pixel shuffle, if it ends with one, is left to who stores the result.
+    """Write a network as a graph, without the pixel shuffle at its end, if any, which is done when results are stored.
 
     Raises:
-        BackendError: a package is not there, or the network cannot be exported.
+        BackendError: a package is not installed, or the network cannot be exported.
     """
     proto, scale = onnx_graph(module, spec, precision)
     shuffle = _cut_shuffle(proto.graph)
@@ -42,7 +42,7 @@ def export(module: nn.Module, spec: NetworkSpec, precision: Precision) -> Graph:
 
 
 def _cut_shuffle(graph: Any) -> int:
-    """Take the pixel shuffle off the end of a graph; gives its r, or 1 where there is none."""
+    """Remove the pixel shuffle at the end of a graph; returns its r, or 1 if there is none."""
     [output] = graph.output
     last = next(node for node in graph.node if output.name in node.output)
     options = {attribute.name: attribute for attribute in last.attribute}

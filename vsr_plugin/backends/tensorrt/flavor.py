@@ -1,4 +1,4 @@
-"""The only file that knows TensorRT and TensorRT-RTX, whose interfaces are nearly the same."""
+"""The only module that uses TensorRT and TensorRT-RTX, whose interfaces are nearly the same."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 _VENDORS = "install TensorRT from NVIDIA"
 _OLDEST = 10  # of TensorRT; TensorRT-RTX has version numbers of its own
-# What either library says about a file that is not an engine, or one of another version or GPU.
+# Words of both libraries for a file that is not an engine, or is one of another version or GPU.
 _FOREIGN = ("magic tag", "version tag", "serialization assertion", "plan file", "engine header does not conform")
 # Types are as in the graph, and float32 keeps all its bits.
 OPTIONS = ("strongly typed", "no TF32")
@@ -36,8 +36,8 @@ def find_flavor(*, ahead: bool = False) -> Flavor:
     """The library that is installed.
 
     Args:
-        ahead: Whether engines are built for another GPU, which only TensorRT-RTX can do; else TensorRT is preferred,
-            because it runs on every GPU and measures on the one it builds for.
+        ahead: Whether engines are built for another GPU, which only TensorRT-RTX can do; otherwise TensorRT is
+            preferred, because it runs on every GPU and measures on the one that it builds for.
 
     Raises:
         BackendError: neither is installed, or it does not load.
@@ -69,7 +69,7 @@ class Flavor:
 
     Attributes:
         name: ″
-        version: Of the library.
+        version: The library's version.
 
     Raises:
         ImportError: it is too old.
@@ -84,7 +84,7 @@ class Flavor:
         self._messages = _messages(library.ILogger)
 
     def target(self, device: torch.device) -> Target:
-        """What engines for a CUDA device are built for.
+        """The target of engines for a CUDA device.
 
         Raises:
             BackendError: the library does not build for it.
@@ -101,7 +101,7 @@ class Flavor:
             ) from error
 
     def target_ahead(self, capability: str) -> Target:
-        """What engines for any GPU of a compute capability are built for.
+        """The target of engines for any GPU of a compute capability.
 
         Raises:
             UsageError: the library does not build for it.
@@ -118,10 +118,10 @@ class Flavor:
         return {f"{name[2:-1]}.{name[-1]}": value for name, value in members.items() if name.startswith("SM")}
 
     def build(self, onnx: bytes, profile: Profile, target: Target, timings: bytes, watch: Watch) -> tuple[bytes, bytes]:
-        """Build an engine; gives it, and the timing cache with what was measured for it.
+        """Build an engine; returns it, and the timing cache with the measurements for it.
 
         Raises:
-            RuntimeError: the library refuses; its own words.
+            RuntimeError: the library reports an error; in its own words.
         """
         library = self._library
         builder = library.Builder(self._messages)
@@ -148,22 +148,22 @@ class Flavor:
             config.set_timing_cache(measured, ignore_mismatch=False)
         self._messages.clear()
         engine = builder.build_serialized_network(network, config)
-        del monitor  # which must outlive the build
+        del monitor  # it must outlive the build
         if engine is None and not watch.stopped:
-            reason = "out of memory: " if self._messages.short_of_memory else ""  # which it calls no implementation
+            reason = "out of memory: " if self._messages.short_of_memory else ""  # reported as "no implementation"
             raise RuntimeError(reason + self._messages.cause)
         return (b"" if engine is None else bytes(engine)), (b"" if measured is None else bytes(measured.serialize()))
 
     def load(self, engine: bytes, compiled: bytes, device: torch.device) -> LoadedEngine | None:
-        """Put an engine on a device; None where the library does not accept the file.
+        """Load an engine to a device; None if the library does not accept the file.
 
         Args:
-            engine: What `build` gave.
-            compiled: What `LoadedEngine.compiled` gave earlier, or nothing.
-            device: Where.
+            engine: An engine from `build`.
+            compiled: An earlier result of `LoadedEngine.compiled`, or nothing.
+            device: The device.
 
         Raises:
-            RuntimeError: the file is good, but there is no room, or no way to the GPU; the library's own words.
+            RuntimeError: the file is valid, but memory is too small, or the GPU not usable; in the library's words.
         """
         with current(device):
             runtime = self._library.Runtime(self._messages)
@@ -176,8 +176,8 @@ class Flavor:
             raise RuntimeError(self._messages.cause)
 
     def _is_foreign(self, runtime: Any, engine: bytes) -> bool:
-        """Whether a file that was refused is not an engine of this version of the library."""
-        if not hasattr(runtime, "get_engine_validity"):  # which TensorRT-RTX has
+        """Whether a rejected file is not an engine of this version of the library."""
+        if not hasattr(runtime, "get_engine_validity"):  # only TensorRT-RTX has it
             said = "\n".join(self._messages.errors).lower()
             return any(words in said for words in _FOREIGN)
         why = self._library.EngineInvalidityDiagnostics
@@ -196,12 +196,12 @@ class LoadedEngine:
     Args:
         library: The module.
         messages: Its logger.
-        runtime: What has loaded the engine, and must outlive it.
-        engine: ″
-        compiled: What `compiled` gave earlier, or nothing.
+        runtime: The runtime that has loaded the engine, and must outlive it.
+        engine: The library's engine.
+        compiled: An earlier result of `compiled`, or nothing.
 
     Raises:
-        RuntimeError: the library refuses, here or in any method; its own words.
+        RuntimeError: the library reports an error, here or in any method; in its own words.
     """
 
     def __init__(self, library: Any, messages: Any, runtime: Any, engine: Any, compiled: bytes) -> None:
@@ -225,7 +225,7 @@ class LoadedEngine:
         self._check(self._context is not None)
 
     def bind(self, shape: Shape, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Choose the shape (N, C, H, W); gives the input and the output, which every run reads and writes."""
+        """Set the shape (N, C, H, W); returns the input and the output, which every run reads and writes."""
         self._messages.clear()
         self._check(self._context.set_input_shape(INPUT, shape))
         size = max(1, int(self._context.update_device_memory_size_for_shapes()))
@@ -253,7 +253,7 @@ class LoadedEngine:
         self._check(self._context.execute_async_v3(stream))
 
     def compiled(self) -> bytes:
-        """What the library has compiled at run time and need not compile again; empty if it does no such thing."""
+        """The code that the library has compiled at run time, to be reused; empty if it compiles none."""
         written = None if self._cache is None else self._cache.serialize()
         return b"" if written is None else bytes(written)
 
@@ -268,7 +268,7 @@ class LoadedEngine:
 
 @cache
 def _messages(logger: Any) -> Any:
-    """The logger of a library: it keeps errors, for ours, and logs everything at debug level.
+    """The logger of a library: it keeps errors, for our messages, and logs everything at debug level.
 
     One for each library: TensorRT uses the first logger that it gets for the whole process.
     """
@@ -279,13 +279,13 @@ def _messages(logger: Any) -> Any:
             self.clear()
 
         def clear(self) -> None:
-            """Forget what was said."""
+            """Forget all messages."""
             self.errors: list[str] = []
             self.short_of_memory = False
 
         @property
         def cause(self) -> str:
-            """The error that says most: that there is no room, or the first, which caused the others."""
+            """The most useful error: one on missing memory, or the first, which caused the others."""
             errors = [*filter(means_no_room, self.errors), *self.errors, "the library refuses, and gives no reason"]
             return errors[0]
 

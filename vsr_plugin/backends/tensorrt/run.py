@@ -1,4 +1,4 @@
-"""Running an engine: on memory of torch, on the caller's stream, as a CUDA graph, with the tail in our own kernel."""
+"""Runs an engine: on memory of torch, on the caller's stream, as a CUDA graph, with the end in our own kernel."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _log = logging.getLogger(__name__)
 
 
 class EngineNetwork:
-    """A `SamplesNetwork` of one shape, that keeps one input and one output on the device.
+    """A `SamplesNetwork` of one shape that keeps one input and one output on the device.
 
     Args:
-        engine: On ``device``.
+        engine: An engine on ``device``.
         shape: (N, C, H, W).
-        shuffle: The pixel shuffle that the engine leaves to do; 1 is none.
-        device: Of CUDA; the CPU for engines that run there, in tests.
-        name: Of the network, for messages.
+        shuffle: The pixel shuffle that remains after the engine; 1 is none.
+        device: A CUDA device; the CPU for engines that run there, in tests.
+        name: The network's name, for messages.
 
     Attributes:
         recorded: Whether it runs as a CUDA graph.
 
     Raises:
-        RuntimeError: the engine refuses, and is closed.
+        RuntimeError: the engine reports an error, and is closed.
     """
 
     def __init__(self, engine: LoadedEngine, shape: Shape, shuffle: int, device: torch.device, name: str) -> None:
@@ -49,7 +49,7 @@ class EngineNetwork:
                 self._x, self._y = engine.bind(shape, device)
                 self._replay, self.recorded = _record(engine, device)
         except BaseException:
-            engine.close()  # the memory that it holds may be what is missing
+            engine.close()  # the missing memory may be the engine's
             raise
 
     @torch.inference_mode()
@@ -88,14 +88,14 @@ class EngineNetwork:
         if self._device.type == "cuda":
             stream = torch.cuda.current_stream(self._device)
             if self._last is not None and self._last != stream:
-                stream.wait_stream(self._last)  # which still uses input, output and workspace
+                stream.wait_stream(self._last)  # it still uses input, output and workspace
             self._last = stream
         self._x.copy_(x)
         self._replay()
 
 
 def _record(engine: LoadedEngine, device: torch.device) -> tuple[Callable[[], None], bool]:
-    """Make a CUDA graph of a run; gives what runs it on the current stream, and whether there is such a graph.
+    """Make a CUDA graph of a run; returns a function that runs it on the current stream, and whether it is a graph.
 
     An engine that cannot be recorded is enqueued each time: on a stream of its own, because on the default stream
     TensorRT would wait for the whole device.

@@ -1,7 +1,7 @@
-"""Weights that were made elsewhere → ours: `convert` fits the tensors of a file to a model of the catalogue.
+"""Converts other projects' weights to ours: `convert` fits the tensors of a file to a model of the catalogue.
 
-`files` opens them; the module of a network says how others name and scale its tensors (``LAYOUTS``), and what form of
-the network tensors are of (``read_options``).
+`files` opens them; a network's module describes how others name and scale its tensors (``LAYOUTS``), and derives the
+form of the network from tensors (``read_options``).
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Converted", "WeightsFile", "convert", "convert_file", "expected_tensors", "read_weights"]
 
 _LARGEST_OPTION = 512  # layers, features, blocks
-_QUOTED = 80  # letters of what a file says, in an error
-# Widths on which no receptive field depends: a narrow network of the same form is measured sooner.
+_QUOTED = 80  # characters of a file's text quoted in an error
+# Widths that no receptive field depends on: a narrow network of the same form is measured faster.
 _NARROW = {"features": 8, "growth": 2}
 _COUNT = "num_batches_tracked"  # of a batch normalization: only training reads it, and some do not store it
 
@@ -46,9 +46,9 @@ class Converted:
     """Weights that fit.
 
     Attributes:
-        spec: The catalogue's, with the options of the network that the weights are of, and its overlap.
-        state: Its state, in the dtypes of its parameters.
-        note: What is not the same as with their author's network, in one line; None if nothing.
+        spec: The catalogue's spec, with the options and the overlap of the weights' network.
+        state: The state of that network, in the dtypes of its parameters.
+        note: The difference from the author's network, in one line; None if there is none.
     """
 
     spec: ModelSpec
@@ -72,14 +72,14 @@ def convert_file(
         target: The .safetensors file to write.
         model: Name of our model with this architecture.
         scale: What the weights were trained for.
-        options: Of the network, where the file does not say: arguments of its class.
+        options: Arguments of the network's class that the file does not state.
         overwrite: Replace an existing file.
 
     Returns:
-        What could not be kept exactly, in one line; None if everything could.
+        The remaining difference, in one line; None if there is none.
 
     Raises:
-        UsageError: an unknown model or scale, or a target of another kind.
+        UsageError: the model or scale is unknown, or the target has another suffix.
         WeightsError: the source cannot be read, or is of another architecture.
         OutputError: the target exists, or cannot be written.
     """
@@ -100,19 +100,19 @@ def convert_file(
 
 
 def convert(file: WeightsFile, spec: ModelSpec, scale: int, options: Mapping[str, Any] | None = None) -> Converted:
-    """Fit the weights of a file, ours or somebody else's, to a model.
+    """Fit the weights of a file, ours or another project's, to a model.
 
-    Names and shapes are compared first; nothing of a file that does not fit is read.
+    Names and shapes are compared first; no tensor of a file that does not fit is read.
 
     Args:
-        file: As `read_weights` gives it.
+        file: The result of `read_weights`.
         spec: The model.
-        scale: What it enlarges by.
-        options: Of the network, where the caller knows better than the file.
+        scale: The scale of the weights.
+        options: Arguments of the network's class that override the file's.
 
     Raises:
-        WeightsError: weights of another model; a tensor that is missing, unknown, of another shape, or of numbers that
-            are no weights.
+        WeightsError: the weights are of another model; or a tensor is missing, unknown, of another shape, or of numbers
+            that cannot be weights.
     """
     _check_model(file, spec)
     layout = None if "model" in file.metadata else _find_layout(spec, file)
@@ -148,10 +148,10 @@ def expected_tensors(spec: ModelSpec, scale: int) -> dict[str, tuple[int, ...]]:
 
 
 def check_options(spec: ModelSpec, options: Mapping[str, Any]) -> None:
-    """Whether a network can be built with these options, before it is.
+    """Check that a network can be built with these options, before it is built.
 
     Raises:
-        WeightsError: an option that the network lacks, of another type, or of a size that no network has.
+        WeightsError: the network lacks an option, or an option has another type, or a size that no network has.
     """
     known = _parameters(spec)
     for name, value in options.items():
@@ -173,7 +173,7 @@ def _parameters(spec: ModelSpec) -> dict[str, inspect.Parameter]:
 
 
 def _check_model(file: WeightsFile, spec: ModelSpec) -> None:
-    """Our files name the models that they are for; some of these share an architecture."""
+    """Check the models that a file of ours names; some models share an architecture."""
     named = file.metadata.get("model", "").split()
     theirs = [name for name in named if name in MODELS]
     if theirs and spec.name not in named:
@@ -183,7 +183,7 @@ def _check_model(file: WeightsFile, spec: ModelSpec) -> None:
 
 
 def _check_form(file: WeightsFile, spec: ModelSpec, options: Mapping[str, Any]) -> None:
-    """Weights in the form of another row of the catalogue belong to that row."""
+    """Check that the weights do not have the form of another row of the catalogue."""
     rows = [row for row in MODELS.values() if row.architecture == spec.architecture]
     telling = {name for row in rows for name in row.options}
     defaults = {name: parameter.default for name, parameter in _parameters(spec).items()}
@@ -201,7 +201,7 @@ def _check_form(file: WeightsFile, spec: ModelSpec, options: Mapping[str, Any]) 
 
 
 def _find_layout(spec: ModelSpec, file: WeightsFile) -> Layout | None:
-    """The layout that these tensors are in, unless they have our names."""
+    """The layout of these tensors; None if they have our names."""
     layouts: tuple[Layout, ...] = getattr(_home(spec), "LAYOUTS", ())
     for layout in layouts:
         if re.fullmatch(layout.origin, file.origin) and any(re.fullmatch(layout.mark, name) for name in file.tensors):
@@ -215,7 +215,7 @@ def _home(spec: ModelSpec) -> ModuleType:
 
 
 def _options(file: WeightsFile, spec: ModelSpec, scale: int, state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Those in the file; else the catalogue's, if its shapes fit; else what the weights say."""
+    """The file's options; or the catalogue's, if its shapes fit; or those derived from the weights."""
     options = dict(spec.options)
     if "options" in file.metadata:
         text = file.metadata["options"]
@@ -228,7 +228,7 @@ def _options(file: WeightsFile, spec: ModelSpec, scale: int, state: Mapping[str,
     read = getattr(_home(spec), "read_options", None)
     try:
         return options | (read(state) if read else {})
-    except (KeyError, IndexError, ValueError):  # a tensor that tells them is missing, or of another shape
+    except (KeyError, IndexError, ValueError):  # a tensor that they are derived from is missing, or has another shape
         return options
 
 
@@ -247,14 +247,14 @@ def _overlap(spec: ModelSpec, options: Mapping[str, Any], scale: int) -> int:
 
 
 def _without_larger_scales(state: dict[str, Tensor], scale: int) -> tuple[dict[str, Tensor], bool]:
-    """A pyramid enlarges by 2, 4, … in turn: its levels above ``scale`` are left out."""
+    """Leave out a pyramid's levels above ``scale``: it enlarges by 2, 4, … in turn."""
     above = tuple(f"levels.{level}." for level in range(scale.bit_length() - 1, 8))
     kept = {name: tensor for name, tensor in state.items() if not name.startswith(above)}
     return kept, len(kept) < len(state)
 
 
 def _check_scale(file: WeightsFile, spec: ModelSpec, scale: int, *, above: bool) -> None:
-    """No shape of an FSRCNN tells its scale, but our files do."""
+    """Check the scale that our files state; the shapes of an FSRCNN do not reveal it."""
     made_for = file.metadata.get("scale")
     if made_for and not spec.shared and not above and str(scale) not in made_for.split():
         raise WeightsError(
@@ -278,7 +278,7 @@ def _check(file: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor
 
 
 def _why(want: Any, got: Any) -> str:
-    """What a misfit means, where that is known."""
+    """The likely reason for a mismatch, if known."""
     if isinstance(want, tuple) and isinstance(got, tuple) and len(want) == len(got) == 4:
         different = {(a, b) for a, b in zip(want, got, strict=True) if a != b}
         if different == {(1, 3)}:
@@ -289,7 +289,7 @@ def _why(want: Any, got: Any) -> str:
 
 
 def _check_size(file: WeightsFile, expected: Mapping[str, Tensor]) -> None:
-    """What a file holds beside the network (larger levels of a pyramid, the shift of a mean) is not much more."""
+    """Check that a file is not much larger than the network; it may have more pyramid levels, or a mean shift."""
     most = 4 * sum(tensor.numel() for tensor in expected.values()) + (1 << 18)
     held = sum(tensor.numel() for tensor in file.tensors.shapes.values())
     if held > most:

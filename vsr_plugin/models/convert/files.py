@@ -1,7 +1,7 @@
-"""Files of weights as they are found: .safetensors, .pth and .pt without executing anything, .npz.
+"""Opens files of weights: .safetensors, .pth and .pt without executing anything, .npz.
 
-What a file says of its tensors is read at once, their numbers only when they are asked for: a file that does not fit
-costs no memory.
+The shapes and types of tensors are read at once, their numbers only on access: a file that does not fit costs no
+memory.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-# Where training programs put the weights among what else they save; the first that is there counts.
+# The keys under which training programs save weights beside other data; the first one present is used.
 _WRAPPERS = ("params_ema", "average", "params", "state_dict", "model_state_dict", "model", "net", "generator")
 # Parts of programs that hold the whole network as their only part.
 _HOLDER = re.compile(r"(?:module|model|net|network|generator|netG|_orig_mod)\.(.+)")
 _LONGEST_NAME = 200
-_LONG = re.compile(r"(\S{80})\S+")  # what an error quotes of the file, which may be all of it
+_LONG = re.compile(r"(\S{80})\S+")  # to shorten what an error quotes, which may be the whole file
 _LONGEST_HEADER = 1 << 16  # bytes, of an array in a .npz
 _DEEPEST, _MOST_PARTS = 32, 10_000  # of a pickled network
 _SAFETENSORS = {
@@ -56,14 +56,14 @@ _SAFETENSORS = {
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A tensor of a file: what is said of it, as a tensor without numbers, and how to read it."""
+    """A tensor of a file: its shape and type, as a tensor without numbers, and how to read it."""
 
     meta: Tensor
     read: Callable[[], Tensor]
 
 
 class Tensors(Mapping[str, Tensor]):
-    """The tensors of a file by name; each is read when it is asked for, and not kept.
+    """The tensors of a file by name; each is read on access, and not kept.
 
     Attributes:
         shapes: The same without numbers, on torch's device "meta".
@@ -92,13 +92,13 @@ class Tensors(Mapping[str, Tensor]):
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """What a file of weights holds.
+    """The contents of a file of weights.
 
     Attributes:
-        name: Of the file, for messages.
-        tensors: By the names they have there, without the names of what holds the whole network.
-        metadata: Of a .safetensors file; ours say ``model``, ``scale``, maybe ``options`` in JSON, and ``precision``.
-        origin: The class of a network that was pickled whole; else empty.
+        name: The file's name, for messages.
+        tensors: The tensors by their names in the file, without the name of a part that holds the whole network.
+        metadata: A .safetensors file's; ours have ``model``, ``scale``, maybe ``options`` in JSON, and ``precision``.
+        origin: The class of a network that was pickled as a whole; otherwise empty.
     """
 
     name: str
@@ -111,14 +111,14 @@ def read_weights(path: Path) -> WeightsFile:
     """Open a .safetensors, .pth, .pt or .npz file; nothing in it is executed.
 
     Raises:
-        WeightsError: another kind of file, or one that is damaged or holds anything else than tensors.
+        WeightsError: the file is of another kind, is damaged, or holds anything other than tensors.
     """
     check_weights_file(path)
     try:
         entries, metadata, origin = _READERS[path.suffix.lower()](path)
     except WeightsError:
         raise
-    except Exception as error:  # torch and numpy raise a dozen kinds for files that are not theirs
+    except Exception as error:  # torch and numpy raise a dozen types of errors for files that are not theirs
         raise _unreadable(path.name, error) from error
     if not entries:
         raise WeightsError(f"Expected a dictionary of tensors in {path.name!r}: save the network's state_dict() alone")
@@ -147,7 +147,7 @@ def _read_npz(path: Path) -> _Found:
         for info in archive.infolist():
             if info.filename.endswith(".npy"):
                 with archive.open(info) as member:
-                    file = io.BytesIO(member.read(_LONGEST_HEADER))  # numpy reads whatever length the header claims
+                    file = io.BytesIO(member.read(_LONGEST_HEADER))  # numpy reads any length that the header claims
                 version = npy.read_magic(file)
                 head = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
                 shape, _, dtype = head(file)
@@ -204,7 +204,7 @@ _READERS: Mapping[str, Callable[[Path], _Found]] = {
 
 
 def _state(content: Any) -> tuple[dict[str, TensorRecord], str]:
-    """The network's state, out of whatever it is wrapped in; and the class of a network that was pickled whole."""
+    """Unwrap the network's state; also returns the class of a network that was pickled as a whole."""
     for _ in range(_DEEPEST):
         if isinstance(content, Unknown) and _is_network(content):
             return _flatten(content), content.name
@@ -235,7 +235,7 @@ def _is_network(value: Unknown) -> bool:
 
 
 def _flatten(network: Unknown) -> dict[str, TensorRecord]:
-    """What its state_dict() would have been."""
+    """The state_dict() of a pickled network."""
     state: dict[str, TensorRecord] = {}
     parts: list[tuple[str, Unknown, int]] = [("", network, 0)]
     for prefix, part, depth in parts:

@@ -1,7 +1,8 @@
-"""Pickles read without running anything: a small machine that knows tensors, containers and literals.
+"""Reads pickles without running anything: a small interpreter for tensors, containers and literals.
 
-`pickle` imports and calls what a file names. Here a name stays a name (`Global`), a call that is not one of torch's for
-plain tensors an `Unknown` that keeps its arguments and state, and a tensor (`TensorRecord`) says where its numbers lie.
+`pickle` imports and calls whatever a file names. Here a name stays a name (`Global`). A call that is not one of torch's
+for plain tensors becomes an `Unknown` that keeps its arguments and state. A tensor becomes a `TensorRecord` with the
+location of its numbers.
 """
 
 from __future__ import annotations
@@ -60,12 +61,12 @@ class Global:
 
 @dataclass(slots=True, eq=False)
 class Unknown:
-    """What a call would have made.
+    """An object that a call would have made.
 
     Attributes:
-        name: Of the class or function.
-        arguments: Of the call.
-        state: What the object would have been given.
+        name: The name of the class or function.
+        arguments: The arguments of the call.
+        state: The state that the object would have been given.
     """
 
     name: str
@@ -75,7 +76,7 @@ class Unknown:
 
 @dataclass(frozen=True, slots=True)
 class StorageRecord:
-    """Numbers of a file: their type, the key they are filed under, the first of them, how many there are."""
+    """Numbers of a file: their type, their key in the file, the first of them, and how many there are."""
 
     dtype: torch.dtype
     key: str
@@ -85,7 +86,7 @@ class StorageRecord:
 
 @dataclass(frozen=True, slots=True)
 class TensorRecord:
-    """A tensor: where its numbers lie, in elements."""
+    """A tensor: the location of its numbers, in elements."""
 
     storage: StorageRecord
     offset: int
@@ -97,14 +98,14 @@ def load(data: bytes, start: int = 0) -> tuple[Any, int, dict[str, StorageRecord
     """Read one pickle.
 
     Args:
-        data: Holds it.
-        start: Where it begins.
+        data: The bytes that contain it.
+        start: The offset of its beginning.
 
     Returns:
-        What it holds, made of dict, list, tuple, literals and the classes above; where it ends; its storages by key.
+        Its content, of dict, list, tuple, literals and the classes above; the offset of its end; its storages by key.
 
     Raises:
-        UnpicklingError: too large, or damaged.
+        UnpicklingError: the pickle is too large, or damaged.
     """
     file = io.BytesIO(data)
     file.seek(start)
@@ -127,7 +128,7 @@ class _Machine:
         self._memo: dict[int, Any] = {}
 
     def step(self, name: str, argument: Any) -> None:
-        """Do what one opcode says."""
+        """Execute one opcode."""
         stack = self.stack
         if name in _LITERALS:
             stack.append(argument)
@@ -206,7 +207,7 @@ class _Machine:
                 raise ValueError(name)
 
     def _marked(self) -> list[Any]:
-        """What is on the stack from the last mark on; taken off."""
+        """Pop all items above the last mark."""
         mark = self._marks.pop()
         items = self.stack[mark:]
         del self.stack[mark:]
@@ -217,13 +218,13 @@ class _Machine:
             self.stack[-1].extend(items)
 
     def _set(self, items: list[Any]) -> None:
-        """Only by names: nothing else is looked for, and a nest of tuples as a key would crash Python."""
+        """Set items with strings as keys: no others are needed, and nested tuples as a key would crash Python."""
         if isinstance(self.stack[-1], dict):
             pairs = zip(items[::2], items[1::2], strict=True)
             self.stack[-1].update({key: value for key, value in pairs if isinstance(key, str)})
 
     def _stored(self, what: Any) -> Any:
-        """What is not in the pickle: a storage; in old files, the class of a pickled network."""
+        """An object that is stored outside the pickle: a storage, or in old files the class of a pickled network."""
         if what[0] == "module":
             return what[1]
         kind, key, length = what[1], what[2], what[4]
@@ -250,7 +251,7 @@ def _called(called: Any, arguments: Any) -> Any:
 
 
 def _tensor(storage: Any, offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> TensorRecord:
-    """Checked: inside its storage, and no element twice, for that is how a small file becomes a large tensor."""
+    """Check that a tensor is inside its storage, with no element twice, so that small files make no large tensors."""
     if not isinstance(storage, StorageRecord) or len(shape) != len(stride):
         raise TypeError("no tensor")
     elements = 1

@@ -1,4 +1,4 @@
-"""What `torch.save` writes: a ZIP archive, or before torch 1.6 a row of pickles and then the numbers."""
+"""Reads files of `torch.save`: a ZIP archive, or before torch 1.6 several pickles followed by the numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of an old file
 
 @dataclass(frozen=True, slots=True)
 class TorchFile:
-    """What a file holds, and how its numbers are read.
+    """The content of a file, and how its numbers are read.
 
     Attributes:
         content: As `pickles.load` returns it.
@@ -34,7 +34,7 @@ class TorchFile:
     read: Callable[[StorageRecord, int, int], bytes]
 
     def tensor(self, record: TensorRecord) -> Tensor:
-        """The numbers of a tensor, which takes no more memory than they take in the file."""
+        """Read the numbers of a tensor; they take no more memory than in the file."""
         spans = zip(record.shape, record.stride, strict=True)
         extent = 0 if 0 in record.shape else 1 + sum((length - 1) * step for length, step in spans)
         storage = record.storage
@@ -48,10 +48,10 @@ class TorchFile:
 
 
 def open_torch(path: Path) -> TorchFile:
-    """Read what a file says of its tensors, not yet their numbers.
+    """Read a file's description of its tensors, but not their numbers.
 
     Raises:
-        UnpicklingError: damaged, or not written by torch.
+        UnpicklingError: the file is damaged, or was not written by torch.
     """
     return _open_archive(path) if zipfile.is_zipfile(path) else _open_old(path)
 
@@ -88,16 +88,16 @@ def _open_old(path: Path) -> TorchFile:
     magic, end, _ = load(data)
     if magic != _MAGIC:
         raise UnpicklingError("it is a pickle, but not torch's")
-    for _ in range(2):  # the version of the format; the sizes of the numbers of the machine
+    for _ in range(2):  # the version of the format; the sizes of the machine's number types
         _, end, _ = load(data, end)
     content, end, storages = load(data, end)
     keys, end, _ = load(data, end)
     places = {}
     for key in keys:
         storage = storages.get(str(key))
-        if storage is None:  # of numbers that are no weights: nothing behind them can be found
+        if storage is None:  # numbers that cannot be weights: the storages after them cannot be located
             break
-        places[storage.key] = end + 8  # behind their number
+        places[storage.key] = end + 8  # after the number of elements
         end += 8 + storage.length * storage.dtype.itemsize
     if end > size:
         raise UnpicklingError("it ends too early")

@@ -1,8 +1,8 @@
-"""How each network is trained, as data: one row per (model, recipe) in `RECIPES`.
+"""The training of each network, as data: one row per (model, recipe) in `RECIPES`.
 
 ``paper`` follows the network's paper as closely as a fixed number of steps allows; ``fast`` is our own and reaches more
-in minutes than ``paper`` in days; ``adam`` is ``fast`` without SOAP; ``deconvolution`` is FSRCNN's way to another
-scale, given weights for one (``--from``): everything else is shared between scales and stays as it is.
+in minutes than ``paper`` in days; ``adam`` is ``fast`` without SOAP; ``deconvolution`` trains FSRCNN for another scale
+from weights for one (``--from``): everything else is shared between scales and is not changed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How the networks of luma are trained: one row per (model, recipe)."""
+"""The training of luma networks: one row per (model, recipe)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Dong et al., ECCV 2014, section 4; TPAMI 2016, sections 3.3 and 4.1: sub-images of 33 × 33 enlarged samples, here plus
-# the 2·scale on each side that saw the patch's edge; conv3 learns at a tenth of the rate; loss and rates are Caffe's.
+# the 2·scale on each side that depend on its edge; conv3 learns at a tenth of the rate; loss and rates are Caffe's.
 _SRCNN_PAPER = Recipe(
     steps=1_000_000,
     batch=128,
@@ -117,7 +117,7 @@ _VDSR_FAST = Recipe(
 )
 
 # Kim et al., CVPR 2016 (DRCN), section 4.2: as VDSR, from a rate of 0.01, lowered there when validation stagnates;
-# the recursion starts as the identity. Without clipping, of which the paper says nothing, this rate diverges.
+# the recursion starts as the identity. The paper mentions no clipping, without which this rate diverges.
 _DRCN_PAPER = replace(_VDSR_PAPER, view="recursions", lr=0.01, clip=0.001, initial="bicubic", sizes=(1.0,))
 _DRCN_FAST = replace(
     _VDSR_FAST,
@@ -153,8 +153,8 @@ _RED_FAST = replace(
 _DRRN_PAPER = replace(
     _VDSR_PAPER, batch=128, patch={2: 15, 3: 10, 4: 8}, steps=326_800, stairs=(0.2, 0.5), sizes=(1.0,)
 )
-# The weights are the same for any number of units: a few of them cost less, and a number that changes from step to step
-# keeps the unit one that may be applied more often.
+# The weights are the same for any number of units: few units cost less, and a number that changes from step to step
+# trains a unit that can be applied more often.
 _DRRN_FAST = replace(
     _VDSR_FAST,
     batch=12,

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A part of a run in which the network is smaller, or the patches are others.
+    """A part of a run in which the network is smaller, or the patches have another size.
 
     Attributes:
-        share: Of the run.
+        share: Share of the run.
         form: Options of the network's class in place of the model's own: the network grows from stage to stage, and
-            what it computes stays as it is (see `growth`).
+            its results stay the same (see `growth`).
         draws: Attribute of the network → values, one of which is drawn at each step.
-        patch: In place of the recipe's.
+        patch: Sizes in place of the recipe's.
     """
 
     share: float
@@ -30,33 +30,33 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Everything about a training but the images, the scale, and the seed.
+    """All settings of a training except the images, the scale, and the seed.
 
     Attributes:
-        steps: How many, unless the user says otherwise.
+        steps: The number of steps, unless the user gives another.
         batch: Patches per step.
         patch: Rows and columns of a small patch, per scale.
         lr: Peak learning rate.
-        view: What is compared, by name in `losses.VIEWS`.
-        loss: How, by name in `losses.LOSSES`.
-        optimizer: By name in `optimization.OPTIMIZERS`.
+        view: The comparison, by name in `losses.VIEWS`.
+        loss: The loss, by name in `losses.LOSSES`.
+        optimizer: The optimizer, by name in `optimization.OPTIMIZERS`.
         schedule: The learning rate after warm-up: ``constant``, ``cosine`` down to 0, ``geometric`` down to lr/100, or
             ``stairs``.
         stairs: (part of the run, factor): after each such part, the learning rate is multiplied by the factor.
         warmup: Part of the steps in which the learning rate rises from 0.
-        multipliers: Start of a parameter's name → factor of its learning rate.
-        trained: Starts of the names of the parameters that are trained.
-        rescaled: Starts of the names of those that depend on the scale: new when ``--from`` has another scale.
+        multipliers: Prefix of a parameter's name → factor of its learning rate.
+        trained: Prefixes of the names of the parameters that are trained.
+        rescaled: Prefixes of the names of those that depend on the scale: initialized if ``--from`` has another scale.
         ema: Decay of the average of the weights that is kept and validated; 0 keeps the last weights.
-        decay: Of the weights: what of them is added to their gradient.
-        clip: θ of adjustable gradient clipping: each gradient stays within ±θ/learning rate; 0 does without.
-        mixed: Of a model that serves all scales, whether each step sees all of them in its batch, or takes turns.
-        parent: Model whose weights of the same scale are the first ones; it is trained before, if none are given.
-        content: For training against a discriminator: what it is added to, ``vgg54``, ``vgg22`` or ``mse``.
-        grid: What `adversarial.unequal_phases` counts beside that.
+        decay: Weight decay: the share of the weights that is added to their gradient.
+        clip: θ of adjustable gradient clipping: each gradient stays within ±θ/learning rate; 0 is no clipping.
+        mixed: For a model that serves all scales: whether each batch has all of them; otherwise steps take turns.
+        parent: Model whose weights of the same scale are the initial ones; it is trained before, if none are given.
+        content: For training with a discriminator: the content loss, ``vgg54``, ``vgg22`` or ``mse``.
+        grid: Weight of `adversarial.unequal_phases` relative to the content loss.
         chained: Whether, of several scales that are trained one after another, the others start from the first.
-        initial: First weights, by name; see `initial.initialize`.
-        sizes: Each image is there at each of these sizes; its eight orientations are always there.
+        initial: Name of the initial weights; see `initial.initialize`.
+        sizes: Each image is used at each of these sizes, and always in its eight orientations.
         flat: Share of the patches that have no detail (see `flat`).
         stages: Parts of the run, whose shares add up to 1; given weights to start from, all have the model's own form.
     """
@@ -88,12 +88,12 @@ class Recipe:
     stages: tuple[Stage, ...] = (Stage(1.0),)
 
     def stage_at(self, part: float) -> int:
-        """Which stage a run is in when ``part`` of it is over."""
+        """The index of a run's stage when ``part`` of the run is done."""
         ends = accumulate(stage.share for stage in self.stages[:-1])
         return sum(part >= end for end in ends)
 
     def as_grown(self) -> Recipe:
-        """The same for weights that are those of the whole network already."""
+        """The same recipe for initial weights of the whole network."""
         return replace(self, stages=tuple(replace(stage, form={}, draws={}) for stage in self.stages))
 
     def side(self, scale: int, stage: int) -> int:

@@ -1,4 +1,4 @@
-"""How the networks of RGB are trained: one row per (model, recipe)."""
+"""The training of RGB networks: one row per (model, recipe)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SRGAN = replace(
     content="vgg54",
     initial="bicubic",
 )
-# The paper's SRGAN-MSE (table 1), which needs nobody's VGG19; patches of 64 × 64, for 96 × 96 cost more a step.
+# The paper's SRGAN-MSE (table 1), which needs no weights of VGG19; patches of 64 × 64, as 96 × 96 cost more per step.
 _SRGAN_FAST = replace(
     _SRGAN, steps=20_000, patch={2: 32, 4: 16}, lr=2e-4, ema=0.99, content="mse", grid=300.0, flat=0.125
 )
