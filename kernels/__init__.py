@@ -92,7 +92,7 @@ def usable(device: torch.device) -> bool:
         load_ops().probe(device)
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever it is, torch goes on without Triton
+    except Exception as error:  # noqa: BLE001 - on any error, torch is used instead
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         _log.warning("Triton does not work on %s, plain torch does instead: %s", device, reason)
         return False

@@ -23,7 +23,7 @@ else:
         "SwizzledSharedLayout", "allocate_shared_memory", "barrier", "convert_layout", "inline_asm",
     )  # fmt: skip
     AVAILABLE = all(hasattr(language, name) for name in _NEEDED) and hasattr(async_copy, "async_load")
-"""Whether Gluon is there, with all that is used of it."""
+"""Whether Gluon is available, with all names that are used from it."""
 
 
 def is_gluon(kernel: Any) -> bool:

@@ -24,7 +24,7 @@ from .sampling import shuffle_to_samples as shuffle_to_samples
 from .whole import WholeKernel
 
 WHOLE: tuple[WholeKernel, ...] = (espcn.KERNEL, fsrcnn.KERNEL)
-"""The kernels that compute a whole network, those that are made for some GPUs first."""
+"""The kernels that compute a whole network; those for some GPUs only come first."""
 
 if gluon.AVAILABLE:
     from . import convolution_rows, espcn_rows, fsrcnn_rows

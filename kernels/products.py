@@ -17,7 +17,7 @@ from .gluon import constexpr_function
 from .gluon import language as gl
 
 PIXELS = gl.constexpr(64)
-"""Of a row that a program makes at once: 16 for each of its four warps."""
+"""Pixels of a row that a program makes at once: 16 for each of its four warps."""
 
 
 @constexpr_function

@@ -13,7 +13,7 @@ from .gluon import language as gl
 from .products import PIXELS
 
 PITCH = gl.constexpr(80)
-"""Words of an input row in its ring: the same place in two rows lies in different banks."""
+"""Words of an input row in its ring: the same position in two rows is in different banks."""
 
 _BIAS_PLACE = gl.constexpr(8 * 80)  # in the ring: the word (1, 1), which is multiplied by the bias
 
@@ -58,7 +58,7 @@ def _pair_code(kind):
 
 @jit
 def place(height, width, segment, KEPT: gl.constexpr):
-    """Of this program: the first of the columns that it keeps, its first row and that behind its last, its frame."""
+    """This program's first kept column, first row, last row plus 1, and frame."""
     pid = gl.program_id(0)
     strips = gl.cdiv(width, KEPT)
     top = pid // strips % gl.cdiv(height, segment) * segment

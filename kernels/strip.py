@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @triton.jit
 def _place(height, width, segment, KEPT: tl.constexpr):
-    """Of this program: the first of the columns that it keeps, its first row and that behind its last, its frame."""
+    """This program's first kept column, first row, last row plus 1, and frame."""
     pid = tl.program_id(0)
     strips = tl.cdiv(width, KEPT)
     top = pid // strips % tl.cdiv(height, segment) * segment
@@ -120,20 +120,20 @@ CONFIGS: list[dict[str, Any]] = [
 EXACT_CONFIGS: list[dict[str, Any]] = [{"STRIP_W": 32, "ROWS": 1, "num_warps": 4, "num_stages": 1}]
 
 _LEAST_SEGMENT = 32
-_RESIDENT = 2  # programs that share a processor, in most configurations
+_RESIDENT = 2  # programs per multiprocessor, in most configurations
 
 
 def segment_rows(strips: int, height: int, extra: int, processors: int, resident: int = _RESIDENT) -> int:
-    """How many rows a program walks down, so that all programs are done soonest.
+    """The number of rows per program with which all programs finish soonest.
 
-    Short segments keep every processor busy, but each one has to compute the rows above and below it, too.
+    Short segments keep every multiprocessor busy, but each also needs the rows above and below it.
 
     Args:
-        strips: Of all frames of a batch.
-        height: Of a frame.
-        extra: Rows that a program walks beside its own.
-        processors: Of the device.
-        resident: Programs that share one.
+        strips: Strips of all frames of a batch.
+        height: Height of a frame.
+        extra: Rows that a program computes in addition to its own.
+        processors: Multiprocessors of the device.
+        resident: Programs per multiprocessor.
     """
     return _segment_rows(strips, height, extra, processors * resident, _LEAST_SEGMENT)
 
@@ -145,7 +145,7 @@ def _segment_rows(strips: int, height: int, extra: int, places: int, least: int)
 
 
 def steps(values: dict[str, Any], halo: int) -> int:
-    """How often a program walks down ROWS rows: those of a segment, and those that it needs above and below."""
+    """A program's steps of ROWS rows: through its segment, and the rows that it needs above and below."""
     rows: int = values["ROWS"]
     height: int = min(values["segment"], values["height"])
     return -(-(height + 2 * halo) // rows)

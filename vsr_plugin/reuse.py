@@ -61,7 +61,7 @@ class Reuse:
         """Enlarge the next frames of the stream; one that repeats the frame before it shares the planes of its result.
 
         Args:
-            frames: Of one geometry.
+            frames: Frames of one geometry.
             begin: Starts to enlarge frames; returns a function that waits for the results.
 
         Returns:

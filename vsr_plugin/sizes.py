@@ -104,7 +104,7 @@ class Size:
         Args:
             width: The width of a frame, in pixels.
             height: ″
-            scales: Those that the network has.
+            scales: The scales that the network has.
             ratio: Width : height of a pixel, or None.
             subsampling: As in `ColorSpec`: a side that was not requested is rounded to whole chroma samples.
             transposed: Whether rows are displayed as columns, so that the requested width is for the frames' height.

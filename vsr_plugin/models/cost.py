@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 _SIDE = 20  # of the input: large enough that padding does not change a layer's rounded enlargement
-_ROWS = 4  # of the input of `radius`: it is the same in rows and columns, and mirrored edges need so many
+_ROWS = 4  # rows of the input of `radius`, which is the same in both directions; mirrored edges need so many
 
 
 def parameters(module: nn.Module) -> int:

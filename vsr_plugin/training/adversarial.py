@@ -152,7 +152,7 @@ def unequal_phases(output: Tensor, target: Tensor, scale: int) -> Tensor:
 
     Args:
         output: (N, C, H·scale, W·scale).
-        target: Of the same shape.
+        target: A tensor of the same shape.
         scale: The network's.
     """
     means = F.pixel_unshuffle(output - target, scale).mean((2, 3))  # (N, C·scale²)

@@ -92,7 +92,7 @@ def _spread(path: Path, count: int) -> Iterator[Frame]:
             except InputError:
                 if index == 0:
                     raise
-                return  # the sound goes on for longer
+                return  # the sound lasts longer than the frames
 
 
 def _thinned(frames: Iterable[Frame], count: int) -> list[Frame]:

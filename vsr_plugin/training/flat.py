@@ -49,7 +49,7 @@ def emphasize(output: Tensor, target: Tensor, flat: int, batch: int) -> Tensor:
 
     Args:
         output: (k · batch, C, H, W): k outputs for the patches of the batch, one batch after the other.
-        target: Of the same shape.
+        target: A tensor of the same shape.
         flat: How many patches of each batch are flat; they are the first.
         batch: The number of patches in a batch.
     """

@@ -70,11 +70,11 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an engine is built by, and for.
+    """The library that builds an engine, and the GPU that it is for.
 
     Attributes:
         flavor: The library.
-        version: Of the library.
+        version: The library's version.
         capability: Compute capability, such as 8.9.
         gpu: Name of the GPU; empty for TensorRT-RTX, whose engines run on every GPU of the compute capability.
         driver: Version of its driver; empty for TensorRT-RTX.

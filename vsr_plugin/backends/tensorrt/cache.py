@@ -1,9 +1,9 @@
 """Engine files and their companions, in a folder of limited size.
 
-A file is four lines (the format, a sha256 of all that follows, the file's own name, what it is for) and the content. It
-is written under another name and renamed, so it is complete or not there. The name of an engine is a key, the sha256 of
-all that it depends on, and its profile. Builds hold a directory lock: two processes build an engine once, and never at
-the same time, because builders measure.
+A file is four lines (the format, a sha256 of all that follows, the file's own name, its purpose) and the content. It is
+written under another name and renamed, so it is complete or does not exist. The name of an engine is a key, the sha256
+of all that it depends on, and its profile. Builds hold a lock on the folder: two processes build an engine once, and
+never at the same time, because builders measure.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ _KINDS = {
 _NOT_SEALED = re.compile(r"\d+\.blob|[0-9a-f]{16}\.part")
 _OURS = re.compile(r"[0-9a-f]{64}(_.*)?")
 CACHE_SIZE = 2000
-"""Megabytes of engines that are kept by default."""
+"""The default size limit, in megabytes of engines."""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheFile:
-    """A file that has been read: its name, what it is for in words, and its content."""
+    """A file that has been read: its name, its purpose in words, and its content."""
 
     name: str
     what: str
@@ -62,7 +62,7 @@ class CacheEntry:
     Attributes:
         path: The file's path.
         kind: Engine, timing cache, …
-        what: What it is for, in words.
+        what: Its purpose, in words.
         size: Bytes.
         modified: When it was written, or last used.
     """

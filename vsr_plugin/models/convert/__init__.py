@@ -71,7 +71,7 @@ def convert_file(
         source: As for `read_weights`.
         target: The .safetensors file to write.
         model: Name of our model with this architecture.
-        scale: What the weights were trained for.
+        scale: The scale that the weights were trained for.
         options: Arguments of the network's class that the file does not state.
         overwrite: Replace an existing file.
 
