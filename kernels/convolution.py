@@ -109,7 +109,7 @@ def _convolution_kernel(
     residual_ptr += image * stride_rn + corner * stride_rh + edge * stride_rw
     inside = (rows < out_height - top) & (columns < out_width - left)
     if SHUFFLE > 1 and OUT == SHUFFLE * SHUFFLE:
-        # One plane: (M, i · j) becomes rows of samples, so that neighbours in memory are neighbours in a warp.
+        # One plane: (M, i · j) becomes rows of samples, so that neighbors in memory are neighbors in a warp.
         SIDE: tl.constexpr = 2 if SHUFFLE == 2 else 4
         acc = _to_rows(acc, TILE_H, TILE_W, BLOCK_N, SIDE)
         p, q = tl.arange(0, TILE_H * SIDE), tl.arange(0, TILE_W * SIDE)

@@ -24,8 +24,8 @@ _log = logging.getLogger(__name__)
 INTERPRETED: bool = triton.knobs.runtime.interpret  # on the CPU, in numpy: for tests
 
 LOCK = threading.RLock()
-"""Held while a kernel starts: Triton's autotuner keeps the arguments of a call in itself. Also to be held while a CUDA
-graph is recorded, for tuning in another thread would wait for the whole device, and end the recording."""
+"""Held while a kernel starts, as Triton's autotuner stores the arguments of a call in itself. Must also be held while a
+CUDA graph is recorded: tuning in another thread would wait for the whole device, and end the recording."""
 
 _LEAST_PROGRAMS = 256  # about two for each multiprocessor of a large GPU
 
