@@ -28,7 +28,7 @@ def is_for_cpus() -> bool:
     from importlib import metadata
 
     try:
-        return metadata.version("torch").endswith("+cpu")
+        return str(metadata.version("torch")).endswith("+cpu")  # None of a damaged installation
     except metadata.PackageNotFoundError:
         return False
 

@@ -7,7 +7,7 @@ import _weakrefset
 import signal
 import threading
 import weakref
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,9 +36,10 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     ):
         leave()
     if (frames and frames[0].f_code in _LOCKING) or any(_drops(each) for each in frames):
-        threading.Timer(_LATER, _thread.interrupt_main, (number,)).start()
-    else:
-        raise KeyboardInterrupt
+        with suppress(RuntimeError):  # the program ends already, and starts no thread any more
+            threading.Timer(_LATER, _thread.interrupt_main, (number,)).start()
+            return
+    raise KeyboardInterrupt
 
 
 @contextmanager

@@ -160,6 +160,15 @@ def test_hdr_beside_a_header_that_says_nothing_is_refused(
 
 
 @pytest.mark.usefixtures("media")
+def test_yuv_is_not_read_as_the_rgb_of_another_header(enlarge: Enlarge, tmp_path: Path) -> None:
+    file = tmp_path / "joined.h264"
+    rgb = _encoded("silent", "gbrp", _X264.replace("libx264", "libx264rgb"))
+    file.write_bytes(rgb + _encoded("silent", "yuv444p"))
+    with pytest.raises(InputError, match=r"changes from RGB to YUV at 0\.400 s: cut the file there"):
+        enlarge(file, "out.mkv")
+
+
+@pytest.mark.usefixtures("media")
 def test_frames_that_say_nothing_are_not_read_as_those_that_come_later(enlarge: Enlarge, tmp_path: Path) -> None:
     if b"libsvtav1" not in subprocess.run(["ffmpeg", "-v", "error", "-encoders"], capture_output=True).stdout:
         pytest.skip("this ffmpeg has no SVT-AV1")

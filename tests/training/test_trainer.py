@@ -130,20 +130,25 @@ def stop_at(trainer: Trainer, step: int) -> None:
             pass
 
 
-@pytest.mark.parametrize(("step", "kept"), [(1, 0), (7, 6)])
-def test_a_long_run_is_saved_between_its_validations(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, step: int, kept: int
-) -> None:
+def test_a_run_that_could_not_begin_leaves_its_folder_to_the_next(settings: Settings) -> None:
+    """Which has the learning rate that the error asked for."""
+    failed = Trainer(settings)
+    stop_at(failed, 1)
+    assert failed.kept is None
+    assert finish(Trainer(replace(settings, lr=1e-5)))
+
+
+def test_a_long_run_is_saved_between_its_validations(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vsr_plugin.training.trainer.VALIDATIONS", 1)
     settings = replace(settings, steps=10)
     whole = finish(Trainer(settings))
     assert [progress.step for progress in whole] == [10]
     monkeypatch.setattr("vsr_plugin.training.trainer._SAVING", (0.0, 0))  # always time for it
     interrupted = Trainer(replace(settings, out=settings.out.with_name("interrupted")))
-    stop_at(interrupted, step)
-    assert interrupted.kept == kept
+    stop_at(interrupted, 7)
+    assert interrupted.kept == 6
     resumed = Trainer(interrupted.settings, resume=True)
-    assert resumed.kept == kept
+    assert resumed.kept == 6
     assert [(p.loss, p.psnr, p.best) for p in finish(resumed)] == [(p.loss, p.psnr, p.best) for p in whole]
 
 

@@ -92,7 +92,8 @@ class Run:
                 self._check_names(source, target)
                 check_input(source)
                 older = identities([target])
-                again = f"the same command{' without --fresh' * self.fresh}" if self.resume else ""
+                changed = " with --skip-existing" * (len(jobs) > 1)
+                again = f"the same command{' without --fresh' * self.fresh}{changed}" if self.resume else ""
                 tell_if_stopped(partial(if_stopped, target, done, len(jobs), older=older, again=again))
                 place = f"{number} of {len(jobs)}: " if len(jobs) > 1 else ""
                 report = self._encode(source, target, label=place + _name(source))

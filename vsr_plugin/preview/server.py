@@ -164,7 +164,7 @@ class Server:
             closing = [
                 asyncio.create_task(socket.close(code=WSCloseCode.GOING_AWAY)) for socket in self._senders.values()
             ]
-            await asyncio.wait(closing, timeout=_FAREWELL)
+            await asyncio.wait([asyncio.gather(*closing, return_exceptions=True)], timeout=_FAREWELL)
         if self._listener is not None:
             self._listener.close()
         if self._runner is not None:

@@ -180,11 +180,7 @@ def _is_taken_for_another(output: OutputContainer, stream: Any) -> bool:
     """Whether the muxer would write, without a warning, sound that cannot be decoded from the file."""
     if stream.type != "audio" or stream.codec_context is None:
         return False
-    codec: str = stream.codec_context.name
-    if output.format.name == "nut":
-        return bool(_SIZED.match(codec))
-    # Only in a Blu-ray's transport stream does TrueHD's number have a meaning.
-    return codec == "truehd" and output.format.name == "mpegts" and not output.name.lower().endswith(".m2ts")
+    return output.format.name == "nut" and bool(_SIZED.match(stream.codec_context.name))
 
 
 def lacks_parameters(stream: Any) -> bool:

@@ -179,7 +179,7 @@ class FrameDecoder:
         """Read a frame's samples, color and side data.
 
         Raises:
-            InputError: the frame is interlaced, or its colors change and cannot be converted.
+            InputError: the frame is interlaced, or its colors change and cannot be converted or are unknown.
         """
         file, first = self._file, self._first
         if (decoded.interlaced_frame or file.field_order) and not file.selection.deinterlace:
@@ -189,6 +189,8 @@ class FrameDecoder:
             )
         at = decoded.pts
         assert at is not None
+        if self._silent.is_mistaken(decoded):
+            raise self._cut_there(f"changes from RGB to YUV at {file.clock(at)}")
         side_data = next((data for pts, data in reversed(self._lasting) if pts <= at), {})
         side_data = side_data | read_side_data(decoded, file.stream.codec_context.codec.canonical_name, NAMES)
         side_data |= self._stills.pop(at, {})

@@ -92,6 +92,12 @@ class SilentColors:
         if not said.description:
             frame.color_primaries = frame.color_trc = frame.colorspace = _UNSPECIFIED
 
+    @staticmethod
+    def is_mistaken(frame: av.VideoFrame) -> bool:
+        """Whether a frame is YUV, and the decoder takes it for RGB because an earlier header said so."""
+        said = frame.opaque
+        return isinstance(said, _Said) and not said.description and frame.format.name.startswith("gbr")
+
 
 class _Bits:
     """Reads the bits of a NAL unit after its first byte.

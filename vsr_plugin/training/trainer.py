@@ -158,7 +158,8 @@ class Trainer:
         at = self._at
         begun = time.monotonic() - at.seconds
         if not at.step:
-            at.start = self.validate()
+            start = self.validate()
+            at.start = start if math.isfinite(start) else -math.inf
             at.seconds = at.validating = time.monotonic() - begun
             self._save(improved=True)
         losses = self._losses()
@@ -339,6 +340,8 @@ class Trainer:
             partial = settings.best.with_suffix(".part")
             partial.write_bytes(save(state, {"model": settings.model, "scale": scales}))
             partial.replace(settings.best)
+        if not self._at.step:  # there is nothing to resume, and another run may take the folder
+            return
         history = [asdict(progress) for progress in self.history]
         state = {
             "module": self.module.state_dict(),
@@ -389,3 +392,4 @@ class Trainer:
         self._generator.set_state(state["generator"].cpu())
         self.history = [Progress(**progress) for progress in state["history"]]
         self.kept = self._at.step
+        self._next_save = self._at.seconds + _SAVING[0]
