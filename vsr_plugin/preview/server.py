@@ -11,18 +11,15 @@ import hmac
 import json
 import logging
 import secrets
-import struct
 import time
 from functools import partial
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-import cv2
-
 from ..errors import BackendError
 from ..installation import install
 from ..interruption import interrupting
-from . import BASELINES, KEYS, VIEWS
+from . import BASELINES, KEYS, VIEWS, messages
 from .addresses import is_loopback, not_listening, public_name
 
 try:
@@ -33,9 +30,9 @@ except ImportError as error:
     raise BackendError(f"The page needs aiohttp: {install('preview')}") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
-    from . import DisplayedFrame, Image
+    from . import DisplayedFrame
     from .player import Player
 
     type Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -50,7 +47,6 @@ _FILES = {
 }
 _KEYS = {key: what for key, what in KEYS.items() if key != "q"}  # a tab is closed by its browser
 _COOKIE = "vsr_preview_token"  # and the port, since all ports share cookies
-_QUALITY = [cv2.IMWRITE_JPEG_QUALITY, 95, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
 _STALLED = 60.0  # seconds without an answer after which a viewer is disconnected
 _POLL = 0.25  # seconds between updates of figures while no new frame comes
 _FAREWELL = 1.0  # seconds to tell viewers that the server ends
@@ -205,7 +201,7 @@ class Server:
         if shown is None:
             return web.Response(status=404, text="Nothing is shown yet.")
         files = shown.files(self._player.status().name)
-        body = _packed({"names": list(files)}, await asyncio.to_thread(_encoded, files.values(), ".png", []))
+        body = messages.pack({"names": list(files)}, await asyncio.to_thread(messages.pngs, files.values()))
         return web.Response(body=body, content_type="application/octet-stream")
 
     async def _watch(self) -> None:
@@ -242,7 +238,7 @@ class Server:
             async for message in socket:
                 if message.type is not WSMsgType.TEXT:
                     continue
-                command = _parsed(message.data)
+                command = messages.parse(message.data)
                 if command.get("do") == "next":
                     wanted.set()
                 else:
@@ -277,7 +273,7 @@ class Server:
                 wanted.clear()
                 number = shown.number
                 figures["shown"] = {"baseline": shown.baseline, "model": shown.model}
-                await socket.send_bytes(_packed(figures, await self._jpegs(shown)))
+                await socket.send_bytes(messages.pack(figures, await self._jpegs(shown)))
         await socket.send_str(json.dumps({"error": str(self._failure)}))
         await socket.close()
 
@@ -290,10 +286,8 @@ class Server:
         """Both images, encoded once for all viewers."""
         async with self._encoding:
             if self._encoded[0] != shown.number:
-                self._encoded = (
-                    shown.number,
-                    await asyncio.to_thread(_encoded, (shown.plain, shown.network), ".jpg", _QUALITY),
-                )
+                files = await asyncio.to_thread(messages.jpegs, (shown.plain, shown.network))
+                self._encoded = shown.number, files
             return self._encoded[1]
 
     def _obey(self, command: dict[str, Any]) -> None:
@@ -383,21 +377,3 @@ def _host(request: web.Request) -> str:
         return request.url.host or ""
     except ValueError:
         return ""
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    """Parse a command, with every number as a float; empty if it is not valid."""
-    try:
-        command = json.loads(text, parse_int=float)
-    except (ValueError, RecursionError):
-        return {}
-    return command if isinstance(command, dict) else {}
-
-
-def _encoded(images: Iterable[Image], kind: str, options: list[int]) -> list[bytes]:
-    return [cv2.imencode(kind, image, options)[1].tobytes() for image in images]
-
-
-def _packed(words: dict[str, Any], files: list[bytes]) -> bytes:
-    """``words`` as JSON, and the files, each preceded by its length in four bytes."""
-    return b"".join(struct.pack(">I", len(part)) + part for part in (json.dumps(words).encode(), *files))
