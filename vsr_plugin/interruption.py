@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import _weakrefset
 import signal
+import sys
 import threading
 import weakref
 from contextlib import ExitStack, contextmanager, suppress
@@ -37,9 +38,18 @@ def interrupt(number: int, frame: FrameType | None) -> None:
         leave()
     if (frames and frames[0].f_code in _LOCKING) or any(_drops(each) for each in frames):
         with suppress(RuntimeError):  # the program ends already, and starts no thread any more
-            threading.Timer(_LATER, _thread.interrupt_main, (number,)).start()
+            threading.Timer(_LATER, _send, (number,)).start()
             return
     raise KeyboardInterrupt
+
+
+def _send(number: int) -> None:
+    """Send a signal to the main thread, which may wait in the meantime: only a real signal wakes it."""
+    thread = threading.main_thread().ident
+    if sys.platform == "win32" or thread is None:
+        _thread.interrupt_main(number)
+    else:
+        signal.pthread_kill(thread, number)
 
 
 @contextmanager
