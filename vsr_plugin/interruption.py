@@ -47,7 +47,7 @@ def _send(number: int) -> None:
     """Send a signal to the main thread, which may wait in the meantime: only a real signal wakes it."""
     thread = threading.main_thread().ident
     if sys.platform == "win32" or thread is None:
-        _thread.interrupt_main(number)
+        _thread.interrupt_main(signal.Signals(number))
     else:
         signal.pthread_kill(thread, number)
 
