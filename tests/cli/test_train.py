@@ -187,7 +187,7 @@ def test_a_training_that_is_stopped_says_what_it_keeps(
     out = tmp_path / "run"
     words = ["train", "espcn", "-x", "2", "--data", str(folder), "--steps", "4", "--out", str(out)]
 
-    def press(self: Trainer, *_: object) -> NoReturn:
+    def press(*_: object) -> NoReturn:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -197,7 +197,13 @@ def test_a_training_that_is_stopped_says_what_it_keeps(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", press)
         CliRunner().invoke(app, words)
-    assert outcomes[-1]() == f"{out} holds the run up to step 0, and the same command with --resume goes on from there"
+    assert outcomes[-1]() == "nothing was trained"
+    step = Trainer._step
+    with monkeypatch.context() as patch:
+        patch.setattr("vsr_plugin.training.trainer._SAVING", (0.0, 0))
+        patch.setattr(Trainer, "_step", lambda self, done, part: press() if done == 2 else step(self, done, part))
+        CliRunner().invoke(app, words)
+    assert outcomes[-1]() == f"{out} holds the run up to step 2, and the same command with --resume goes on from there"
     assert CliRunner().invoke(app, [*words, "--resume"]).exit_code == 0
     assert outcomes[-1]() == f"{out} holds the run up to step 4, and the same command goes on from there"
 
