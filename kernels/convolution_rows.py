@@ -43,25 +43,16 @@ CHANNELS = gl.constexpr(_CHANNELS)
 # Eight pixels, 16 bytes of each: threads that write together write to different banks.
 _FETCH = gl.constexpr(gl.BlockedLayout([1, 8], [8, 4], [4, 1], [0, 1]))
 
-# (64, 64) as the product leaves it, with columns in the order of `_order`; and the same registers in another order.
-_SUMS = gl.constexpr(
-    gl.DistributedLinearLayout(
-        reg_bases=[[0, 1], [8, 0], [0, 2], [0, 4], [0, 32]],
-        lane_bases=[[0, 8], [0, 16], [1, 0], [2, 0], [4, 0]],
-        warp_bases=[[16, 0], [32, 0]],
-        block_bases=[],
-        shape=[64, 64],
-    )
-)
-_STORED = gl.constexpr(
-    gl.DistributedLinearLayout(
-        reg_bases=[[0, 1], [0, 2], [0, 4], [0, 32], [8, 0]],
-        lane_bases=[[0, 8], [0, 16], [1, 0], [2, 0], [4, 0]],
-        warp_bases=[[16, 0], [32, 0]],
-        block_bases=[],
-        shape=[64, 64],
-    )
-)
+
+def _layout(registers: list[list[int]]) -> gl.DistributedLinearLayout:
+    """(64, 64) over four warps as a product leaves it, whose columns `pack` has ordered."""
+    lanes = [[0, 8], [0, 16], [1, 0], [2, 0], [4, 0]]
+    return gl.DistributedLinearLayout(registers, lanes, [[16, 0], [32, 0]], block_bases=[], shape=[64, 64])
+
+
+# The same numbers in the same threads: in the registers of the product, and with channels of a pixel one after another.
+_SUMS = gl.constexpr(_layout([[0, 1], [8, 0], [0, 2], [0, 4], [0, 32]]))
+_STORED = gl.constexpr(_layout([[0, 1], [0, 2], [0, 4], [0, 32], [8, 0]]))
 
 
 @constexpr_function
@@ -227,7 +218,7 @@ def convolution_rows(
 
 def layer(packed: Packed) -> Callable[..., Tensor]:
     """A function for a layer that `fits`: it uses this kernel, or `convolution` for features that `_takes` rejects."""
-    weight = pack(packed)
+    weight, kind = pack(packed), packed.weight.dtype
 
     def compute(
         x: Tensor,
@@ -237,11 +228,10 @@ def layer(packed: Packed) -> Callable[..., Tensor]:
         target: SampleFormat | None = None,
         dtype: torch.dtype | None = None,
     ) -> Tensor:
-        if target is None and _takes(x, residual, weight_type):
+        if target is None and _takes(x, residual, kind):
             return convolution_rows(x, packed, weight, residual=residual, dtype=dtype)
         return convolution(x, packed, residual=residual, source=source, target=target, dtype=dtype)
 
-    weight_type = packed.weight.dtype
     return compute
 
 

@@ -28,7 +28,7 @@ _FILMS = {"flv": "libx264", "mxf": "mpeg2video"}
 # What muxers log when they write something that no reader knows.
 _DOUBT = re.compile(r"may not be recognized|may be unplayable")
 # Decoders that need the size of a packet or the bits of a sample, which NUT does not store.
-_SIZED = re.compile(r"wma|g726|adpcm_g726|cook|sipr|atrac")
+_SIZED = re.compile(r"wma|g726|adpcm_g726|cook|sipr|atrac3")
 _NO_TAG = "\0\0\0\0"
 _STATING_AAC = ("flv", "matroska", "mov")  # in other formats, each packet states it
 # Tags that the muxer writes itself, or that apply to the old file only.
@@ -170,13 +170,13 @@ def refusal(output: OutputContainer, stream: Any, others: Sequence[Any] = ()) ->
         return f"{kind} cannot hold it" if known else f"FFmpeg has no decoder for it, and {kind} does not take it so"
     if not together and _holds_all(output, others):
         return f"{kind} cannot hold it beside the other streams"
-    doubted = any(_DOUBT.search(line) for _, _, line in said) or _is_taken_for_another(output, stream)
+    doubted = any(_DOUBT.search(line) for _, _, line in said) or _is_unreadable(output, stream)
     if stream.container.format.name != kind and doubted:
         return f"{kind} could hold it, but players could not read it there"
     return None
 
 
-def _is_taken_for_another(output: OutputContainer, stream: Any) -> bool:
+def _is_unreadable(output: OutputContainer, stream: Any) -> bool:
     """Whether the muxer would write, without a warning, sound that cannot be decoded from the file."""
     if stream.type != "audio" or stream.codec_context is None:
         return False

@@ -1,7 +1,8 @@
 """`SilentColors`: frames of H.264 whose headers do not state their colors.
 
 FFmpeg's decoder gives them the tags of other headers of the stream: earlier ones or, if frames are reordered, later
-ones. In streams that were joined, those tags belong to another film.
+ones. In streams that were joined, those tags belong to another film. MPEG-2 and AV1 are not handled: a stream without
+tags behind one with tags is read like it.
 """
 
 from __future__ import annotations
