@@ -13,6 +13,7 @@ from vsr_plugin.models.edsr import EDSR
 from vsr_plugin.models.espcn import ESPCN
 from vsr_plugin.models.lapsrn import LapSRN
 from vsr_plugin.models.mdsr import MDSR
+from vsr_plugin.models.srdensenet import SRDenseNet
 from vsr_plugin.models.srresnet import SRResNet
 from vsr_plugin.training.initial import initialize
 from vsr_plugin.training.transfer import load_start
@@ -86,6 +87,25 @@ def test_lapsrn_repeats_its_level(tmp_path: Path) -> None:
     x = torch.rand(1, 1, 5, 6)
     torch.testing.assert_close(second.pyramid(x)[0], first(x))
     assert torch.equal(second.state_dict()["levels.1.body.0.weight"], first.state_dict()["levels.0.body.0.weight"])
+
+
+@pytest.mark.parametrize(("skip", "seen"), [("low", (0, 3)), ("high", (3,))])
+def test_srdensenet_without_all_skips_starts_as_the_one_with_all(
+    tmp_path: Path, skip: str, seen: tuple[int, ...]
+) -> None:
+    size: Any = {"blocks": 3, "layers": 2, "growth": 2, "features": 6}
+    torch.manual_seed(0)
+    first, second = SRDenseNet(4, "all", **size), SRDenseNet(4, skip, **size)
+    with torch.no_grad():  # zero what the second does not see, and let the ReLU between the products do nothing
+        parameters = dict(first.named_parameters())
+        for block in (1, 2):
+            parameters[f"blocks.{block}.layers.0.0.weight"][:, :-4] = 0
+        bottleneck = parameters["bottleneck.0.weight"].abs_()
+        for index in {0, 1, 2, 3} - set(seen):
+            bottleneck[:, 4 * index : 4 * index + 4] = 0
+        parameters["bottleneck.0.bias"].zero_()
+    load_start(second, keep(first, 4, tmp_path / "all.safetensors"), (4,), (), PATCHES)
+    torch.testing.assert_close(second(PATCHES), first(PATCHES))
 
 
 def test_what_depends_on_the_scale_stays_behind(tmp_path: Path) -> None:

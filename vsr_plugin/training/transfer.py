@@ -30,7 +30,8 @@ def load_start(
 
     If the weights are for another scale, parameters that depend on the scale are derived: a sub-pixel convolution by
     interpolating its phases (EDSR, MDSR), a level of a pyramid by repeating the one before it (LapSRN). A network with
-    a method ``read_sibling`` can load a related network's weights, and then fits its normalization (SRResNet).
+    a method ``read_sibling`` can load a related network's weights (SRResNet, SRDenseNet), and with a method
+    ``normalize`` then fits its normalization to the patches.
 
     Args:
         module: A network with its initial weights.
@@ -55,7 +56,7 @@ def load_start(
     if misfits:
         raise WeightsError(f"{path.name} does not fit this network at ×{scale}: {', '.join(misfits)}")
     module.load_state_dict(own | state)
-    if sibling is not None:
+    if sibling is not None and hasattr(network, "normalize"):
         network.normalize(patches)
 
 
