@@ -89,13 +89,13 @@ def test_lapsrn_repeats_its_level(tmp_path: Path) -> None:
     assert torch.equal(second.state_dict()["levels.1.body.0.weight"], first.state_dict()["levels.0.body.0.weight"])
 
 
-@pytest.mark.parametrize(("skip", "seen"), [("low", (0, 3)), ("high", (3,))])
-def test_srdensenet_without_all_skips_starts_as_the_one_with_all(
-    tmp_path: Path, skip: str, seen: tuple[int, ...]
+@pytest.mark.parametrize(("forms", "seen"), [("all low", (0, 3)), ("all high", (3,)), ("all low high", (3,))])
+def test_srdensenet_with_fewer_skips_starts_as_the_one_with_more(
+    tmp_path: Path, forms: str, seen: tuple[int, ...]
 ) -> None:
     size: Any = {"blocks": 3, "layers": 2, "growth": 2, "features": 6}
     torch.manual_seed(0)
-    first, second = SRDenseNet(4, "all", **size), SRDenseNet(4, skip, **size)
+    first, *others = (SRDenseNet(4, form, **size) for form in forms.split())
     with torch.no_grad():  # zero what the second does not see, and let the ReLU between the products do nothing
         parameters = dict(first.named_parameters())
         for block in (1, 2):
@@ -104,8 +104,11 @@ def test_srdensenet_without_all_skips_starts_as_the_one_with_all(
         for index in {0, 1, 2, 3} - set(seen):
             bottleneck[:, 4 * index : 4 * index + 4] = 0
         parameters["bottleneck.0.bias"].zero_()
-    load_start(second, keep(first, 4, tmp_path / "all.safetensors"), (4,), (), PATCHES)
-    torch.testing.assert_close(second(PATCHES), first(PATCHES))
+    before = first
+    for form in others:
+        load_start(form, keep(before, 4, tmp_path / "start.safetensors"), (4,), (), PATCHES)
+        before = form
+    torch.testing.assert_close(before(PATCHES), first(PATCHES))
 
 
 def test_what_depends_on_the_scale_stays_behind(tmp_path: Path) -> None:

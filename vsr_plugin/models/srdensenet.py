@@ -65,24 +65,23 @@ class SRDenseNet(nn.Module):
         return result
 
     def read_sibling(self, state: Tensors) -> dict[str, Tensor] | None:
-        """Convert the weights of SRDenseNet_All to _HL or _H, as a start: what these do not see is dropped.
+        """Convert the weights of a form with more skip connections, as a start: what this one does not see is dropped.
 
         A block keeps the columns of the block before it. The first deconvolution becomes the product of bottleneck and
-        deconvolution, without the ReLU between them. Returns None if these are not weights of another form.
+        deconvolution, without the ReLU between them. Returns None if these are not SRDenseNet's weights.
         """
-        if self.skip == "all" or "bottleneck.0.weight" not in state:
+        if self.skip == "all" or "enlarge.0.weight" not in state:
             return None
         own = self.state_dict()
-        found = {key: state[key] for key in own}
         width = own["input.0.weight"].shape[0]
-        for block in range(1, len(self.blocks)):
-            key = f"blocks.{block}.layers.0.0.weight"
-            found[key] = state[key][:, -width:]
-        bottleneck = state["bottleneck.0.weight"].flatten(1)  # (256, 128·9)
-        high = bottleneck[:, -width:]
-        columns = high if self.skip == "high" else torch.cat([bottleneck[:, :width], high], 1)
-        found["enlarge.0.weight"] = torch.einsum("fi,fojk->iojk", columns, state["enlarge.0.weight"])
-        return found
+        first = state["enlarge.0.weight"]
+        if "bottleneck.0.weight" in state:
+            columns = state["bottleneck.0.weight"].flatten(1)  # (256, 128·9)
+            columns = torch.cat([columns[:, :width], columns[:, -width:]], 1)
+            first = torch.einsum("fi,fojk->iojk", columns, first)
+        later = {f"blocks.{block}.layers.0.0.weight" for block in range(1, len(self.blocks))}
+        found = {key: value[:, -width:] if key in later else value for key, value in state.items() if key in own}
+        return found | {"enlarge.0.weight": first[-own["enlarge.0.weight"].shape[0] :]}
 
     def start_from_bicubic(self, patches: Tensor, generator: torch.Generator) -> None:
         """Channel 0 passes the image to the bottleneck, and from there through bilinear enlargements to the end."""
