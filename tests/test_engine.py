@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import vsr_plugin.engine
@@ -25,11 +26,12 @@ from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError, OutOfMemoryError, UsageError, WeightsError
 from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range
-from vsr_plugin.models import MODELS, NetworkSpec
+from vsr_plugin.models import MODELS, NetworkSpec, load_model
 from vsr_plugin.reuse import Reuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from vsr_plugin.in_flight import Results
 
@@ -677,6 +679,27 @@ def test_what_a_network_must_not_return_is_told(backend: str, network: Any, mess
         pytest.raises(UsageError, match=message),
     ):
         upscaler.upscale([_gray()])
+
+
+@pytest.mark.parametrize("depth", [8, 10])
+@pytest.mark.parametrize(("backend", "precision"), [
+    ("eager", "float32"), ("eager", "bfloat16"), ("openvino", "float32"), ("openvino", "bfloat16"),
+])  # fmt: skip
+@pytest.mark.parametrize("layers", ["", "conv3"], ids=["all", "last"])
+def test_weights_that_overflow_make_no_image(
+    tmp_path: Path, depth: int, backend: str, precision: Any, layers: str
+) -> None:
+    state = load_model("espcn", 2).state_dict()
+    large = {name: tensor.sign() * 3e38 if name.startswith(layers) else tensor for name, tensor in state.items()}
+    save_file(large, tmp_path / "large.safetensors")
+    kind = torch.uint8 if depth == 8 else torch.uint16
+    gray = Frame((torch.full((12, 16), 100, dtype=kind),), 0, Fraction(1), color=ColorSpec(Matrix.BT709, depth=depth))
+    execution = Execution(backend=backend, device="cpu", precision=precision)
+    with (
+        Upscaler("espcn", 2, execution, weights=tmp_path / "large.safetensors") as upscaler,
+        pytest.raises(UsageError, match="espcn made samples that are no numbers"),
+    ):
+        upscaler.upscale([gray])
 
 
 @pytest.mark.parametrize(

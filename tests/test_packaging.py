@@ -51,6 +51,17 @@ def test_the_version_is_said_once_and_alike() -> None:
     assert f"## {vsr_plugin.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize(
+    ("name", "group", "safe"), [("filelock", None, (3, 20, 3)), ("aiohttp", "preview", (3, 13, 3))]
+)
+def test_versions_with_known_holes_are_not_installed(name: str, group: str | None, safe: tuple[int, ...]) -> None:
+    """Of filelock, a race between its check and its use of a link; of aiohttp, requests that exhaust the server."""
+    project = PROJECT["project"]
+    wanted = project["optional-dependencies"][group] if group else project["dependencies"]
+    (least,) = (word.partition(">=")[2] for word in wanted if word.partition(">=")[0] == name)
+    assert tuple(map(int, least.split("."))) >= safe
+
+
 @pytest.fixture(scope="module")
 def wheel_and_sdist(tmp_path_factory: pytest.TempPathFactory) -> tuple[set[str], set[str]]:
     """The names in a wheel and an sdist of a copy of the tracked files, built by setuptools itself."""

@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.cli.test_encode import Run, run
 from tests.cli.warm import Command
-from tests.stream.conftest import Media, frame_times
+from tests.stream.conftest import Make, Media, frame_times
 from vsr_plugin import cli, stream
 
 __all__ = ["run"]
@@ -202,6 +202,32 @@ def test_escapes_in_names_are_written_out(media: Media, run: Run, capfd: Say) ->
     said = capfd.readouterr().err
     assert "a\\x1b[31m\\u202eb.mkv → " in said
     assert not {"\x1b", "\u202e"} & set(said)
+
+
+_SOUNDED = "-f lavfi -i testsrc2=s=64x48:r=25:d=1 -f lavfi -i sine=d=1"
+
+
+@pytest.mark.parametrize(
+    ("how", "name"),
+    [
+        ("-c:v libx264 -preset ultrafast -g 5 -c:a aac", "a.mkv"),
+        ("-c:v libx264 -preset ultrafast -g 5 -c:a aac -movflags faststart", "a.mp4"),
+        ("-c:v mpeg2video -g 5 -c:a ac3", "a.ts"),
+        ("-c:v mpeg4 -g 5 -c:a libmp3lame", "a.avi"),
+        ("-c:v libvpx-vp9 -deadline realtime -g 5 -c:a libopus", "a.webm"),
+    ],
+)
+def test_ffmpeg_prints_no_lines_of_its_own(make: Make, run: Run, capfd: Say, how: str, name: str) -> None:
+    data = bytearray(make(f"{_SOUNDED} {how}", name).read_bytes())
+    for at in range(len(data) // 3, len(data), len(data) // 9):
+        data[at : at + 40] = bytes(40)
+    Path(name).write_bytes(data)
+    Path(f"cut_{name}").write_bytes(data[: len(data) * 3 // 4])
+    for film in (name, f"cut_{name}"):
+        assert run(film, "-o", "out.mkv", "-y") == 1
+    lines = capfd.readouterr().err.splitlines()
+    assert any(name in line for line in lines)
+    assert not [line for line in lines if " @ 0x" in line or line.startswith("[")]
 
 
 _FULL = Path("/dev/full")

@@ -7,6 +7,8 @@ import random
 import re
 import shutil
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +21,7 @@ from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import DamagedInputError, InputError
 from vsr_plugin.stream import Selection, Source, upscale_file
 from vsr_plugin.stream.containers.gif import fits
+from vsr_plugin.stream.damage import Damage
 
 from .conftest import FAST, Make, Media, frame_times, piped
 
@@ -324,6 +327,27 @@ def test_what_follows_a_whole_image_is_no_damage(tmp_path: Path) -> None:
     Image.effect_noise((64, 48), 60).save(file)
     file.write_bytes(file.read_bytes() + b"more \xff\xda of another kind")
     assert _read(file) == (1, 0)
+
+
+def test_damage_is_counted_by_several_threads() -> None:
+    counts = [0]
+
+    class Slow(Damage):
+        @property
+        def count(self) -> int:  # type: ignore[override]
+            found = counts[-1]
+            time.sleep(1e-4)  # others run
+            return found
+
+        @count.setter
+        def count(self, value: int) -> None:
+            counts.append(value)
+
+    damage = Slow("film.mkv", strict=False, quiet=True)
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(4):
+            threads.submit(lambda: [damage.add("a hole") for _ in range(20)])
+    assert damage.count == 80
 
 
 def test_empty_packets_end_nothing(make: Make) -> None:

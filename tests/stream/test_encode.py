@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from vsr_plugin.stream.containers.loop import read_plays
 from vsr_plugin.stream.encode import encode
 from vsr_plugin.stream.encoder import check_encoding
 from vsr_plugin.stream.encoding import DEFAULTS, encoder_options
+from vsr_plugin.stream.written import Written
 
 from .conftest import FAST, Make, Media, Nearest, frame_times, probe, video
 
@@ -648,18 +650,26 @@ def test_an_error_midway_leaves_nothing(media: Media, tmp_path: Path) -> None:
     assert closed == [True]
 
 
+@pytest.mark.parametrize("deleted", [False, True])
 @pytest.mark.parametrize("name", ["out.mkv", "out_%d.png"])
-def test_a_folder_that_is_moved_midway_is_named(media: Media, tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "there"
+def test_a_folder_that_is_moved_or_deleted_midway_is_named(
+    media: Media, tmp_path: Path, name: str, *, deleted: bool
+) -> None:
+    folder, frames = tmp_path / "there", []
     folder.mkdir()
 
-    def move(_: object) -> None:
-        folder.rename(tmp_path / "elsewhere")
+    def move(written: Written) -> None:
+        frames.append(written.frames)
+        if deleted:
+            shutil.rmtree(folder)
+        else:
+            folder.rename(tmp_path / "elsewhere")
 
     source = Source(media("plain.mp4"))
     with pytest.raises(OutputError, match=f"there was moved or deleted while {name} was written to it"):
         encode(source, folder / name, source, Encoding(), on_frame=move)
-    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert frames == [1], "it is noticed at the next frame"
+    assert [file for file in tmp_path.rglob("*") if file != tmp_path / "elsewhere"] == []
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError, BrokenPipeError, PermissionError])
@@ -713,6 +723,39 @@ def test_an_error_does_not_wait_for_a_pipe_that_is_silent(
         assert time.monotonic() - began < 50, "it has waited until nobody held the pipe any more"
         over.set()
     feeder.join()
+
+
+@pytest.mark.parametrize("stdin", [False, True])
+def test_a_full_disk_does_not_wait_for_a_pipe_that_is_silent(
+    make: Make, nearest: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, stdin: bool
+) -> None:
+    frames = make("-f lavfi -i testsrc2=s=64x48:r=25:d=1 -pix_fmt yuv420p", "a.y4m").read_bytes()
+    over = threading.Event()
+    reading, writing = os.pipe()
+
+    def feed() -> None:
+        with os.fdopen(writing, "wb") as file:
+            file.write(frames)
+            file.flush()
+            over.wait(PATIENCE)
+
+    most, limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    with os.fdopen(reading, "rb") as opened:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=opened))
+        film: str | Path = "-" if stdin else f"/dev/fd/{reading}"
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limit))  # bytes of a file; FFmpeg writes 256 KiB at a time
+        began = time.monotonic()
+        try:
+            with pytest.raises(OutputError, match=r"Cannot write out\.avi: File too large"):
+                upscale_file(film, tmp_path / "out.avi", nearest, encoding=Encoding("rawvideo"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (most, limit))
+        assert time.monotonic() - began < 50, "it has waited until nobody held the pipe any more"
+        over.set()
+    feeder.join()
+    assert list(tmp_path.glob("*out*")) == []
 
 
 def test_a_full_disk_is_one_error(media: Media, nearest: Upscaler, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 
 from vsr_plugin.engine import Upscaler
@@ -41,6 +42,7 @@ _RECIPES = {
     "b.flv": "-i b.mp4 -c copy",
     "b.avi": "-i b.mp4 -c:v copy -c:a libmp3lame",
     "divx.avi": f"{_VIDEO} {_SOUND} -c:v mpeg4 -bf 2 -c:a libmp3lame",
+    "packed.avi": f"{_VIDEO} {_SOUND} -c:v libxvid -bf 2 -c:a libmp3lame",
     "keys.ts": f"{_VIDEO} {_SOUND} {_X264} -g 5 -c:a mp2",
     "keys.m2ts": f"{_VIDEO} {_SOUND} {_X264} -g 5 -c:a aac",
     "keys.mpg": f"{_VIDEO} {_SOUND} -c:v mpeg2video -g 5 -bf 2 -c:a mp2",
@@ -164,12 +166,45 @@ def test_a_part_of_avi_begins_at_its_frame(make: Make, codec: str) -> None:
         assert _content(film, start=whole[index][1], frames=3) == whole[index : index + 3], index
 
 
-@pytest.mark.parametrize(("name", "count"), [("b.avi", 25), ("divx.avi", 25), ("plain.avi", 25)])
-def test_frames_of_avi_are_shown_in_the_order_of_their_places(
-    made: Made, enlarge: Enlarge, name: str, count: int
-) -> None:
+@pytest.mark.parametrize("name", ["b.avi", "divx.avi", "plain.avi"])
+def test_frames_of_avi_are_shown_in_the_order_of_their_places(made: Made, enlarge: Enlarge, name: str) -> None:
     after = enlarge(made(name), "out.mp4")
-    assert shown(after) == even(count)
+    assert shown(after) == even(25)
+
+
+def test_no_packed_frame_of_avi_is_lost(made: Made, enlarge: Enlarge) -> None:
+    """Two frames lie in one chunk; ffmpeg itself writes an empty one for some that libxvid delays."""
+    assert b"DivX503b1393p" in made("packed.avi").read_bytes(), "the encoder's mark of packed frames"
+    after = enlarge(made("packed.avi"), "out.mp4", encoding=Encoding("libx264", options={"qp": "0"}))
+    first, *others = shown(after)
+    assert first == 0
+    assert others == even(22, 4 / 25)
+    decode = "-v error -vsync passthrough -pix_fmt gray -f rawvideo -"
+    before = subprocess.run(["ffmpeg", "-i", made("packed.avi"), *decode.split()], capture_output=True, check=True)
+    expected = np.frombuffer(before.stdout, np.uint8).reshape(23, 48, 64)
+    with av.open(after) as container:
+        got = [frame.reformat(format="gray").to_ndarray() for frame in container.decode(video=0)]
+    assert np.array_equal(np.stack(got)[:, ::2, ::2], expected)
+
+
+_FLASH = "color=black:s=64x48:r=25:d=2,drawbox=c=white:t=fill:enable='between(t,0.99,1.19)'"
+_BEEP = "aevalsrc='if(between(t,1,1.2),sin(2*PI*1000*t),0)':s=48000:d=2"
+
+
+@pytest.mark.parametrize("codec", ["libx264 -preset ultrafast", "mpeg4"])
+@pytest.mark.parametrize("reordered", [0, 2])
+def test_a_flash_and_a_beep_stay_together_in_avi(make: Make, enlarge: Enlarge, codec: str, reordered: int) -> None:
+    """AVI states no presentation times; FFmpeg's own reading shows reordered frames one or two frames late."""
+    recipe = f"-f lavfi -i {_FLASH} -f lavfi -i {_BEEP} -c:v {codec} -bf {reordered} -c:a pcm_s16le"
+    after = enlarge(make(recipe, f"flash_{codec[:5]}_{reordered}.avi"), "out.mkv")
+    found = ["-vf", "blackdetect=d=0.1", "-af", "silencedetect=n=-30dB:d=0.1", "-f", "null", "-"]
+    command = ["ffmpeg", "-nostats", "-i", str(after), *found]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    flash, beep = (re.search(rf"{what}_end: ?([\d.]+)", said) for what in ("black", "silence"))
+    assert flash
+    assert beep
+    assert float(flash[1]) == pytest.approx(1, abs=2e-3)
+    assert float(beep[1]) == pytest.approx(1, abs=2e-3)
 
 
 def test_nothing_begins_before_zero(made: Made, enlarge: Enlarge, caplog: pytest.LogCaptureFixture) -> None:
@@ -188,7 +223,7 @@ def test_frames_closer_than_the_clock_tells_keep_apart(made: Made, enlarge: Enla
     assert times == even(100, 0, 2000)
 
 
-@pytest.mark.parametrize("output", ["out.ts", "out.flv", "out.nut"])
+@pytest.mark.parametrize("output", ["out.ts", "out.m2ts", "out.flv", "out.nut"])
 def test_a_shift_of_all_times_is_said(
     made: Made, enlarge: Enlarge, caplog: pytest.LogCaptureFixture, output: str
 ) -> None:
@@ -214,6 +249,8 @@ _COUNTING = [
     ("out.mxf", REORDERED),
     ("out.y4m", Encoding()),
     ("out.mpg", Encoding(codec="mpeg2video")),
+    ("out.vob", Encoding(codec="mpeg2video")),
+    ("out.h264", REORDERED),
     ("out.avi", Encoding(codec="mpeg4", options={"bf": "2"})),
 ]
 
@@ -225,7 +262,7 @@ def test_outputs_of_a_constant_rate_repeat_frames(
     after = enlarge(made("gaps.mp4"), output, encoding=encoding)
     times = shown(after)
     assert len(times) == 25
-    assert times[:20] == even(20, times[0])
+    assert output == "out.h264" or times[:20] == even(20, times[0])  # an elementary stream has no times
     assert video(after)["r_frame_rate"] == "25/1"
     assert f"{output}: 14 frames repeated and 0 dropped to keep the times" in caplog.messages
     with pytest.raises(OutputError, match="holds 25 frames per second and no other times"):
@@ -242,7 +279,8 @@ def test_a_constant_rate_stays_as_it_is(
     made: Made, enlarge: Enlarge, caplog: pytest.LogCaptureFixture, output: str, encoding: Encoding
 ) -> None:
     after = enlarge(made("ntsc.mp4"), output, encoding=encoding)
-    assert shown(after)[:25] == even(25, shown(after)[0], 30000 / 1001)
+    times = shown(after)
+    assert output == "out.h264" or times[:25] == even(25, times[0], 30000 / 1001)
     assert video(after)["r_frame_rate"] == "30000/1001"
     assert "repeated" not in caplog.text
     assert "written" not in caplog.text
@@ -257,11 +295,13 @@ def test_images_hold_no_times(made: Made, enlarge: Enlarge, caplog: pytest.LogCa
         enlarge(made("silent_gaps.mp4"), "strict_%02d.png", encoding=Encoding(), strict=True)
 
 
+@pytest.mark.parametrize(("output", "encoding"), _COUNTING)
 def test_a_late_start_is_kept_by_repeating_the_first_frame(
-    made: Made, enlarge: Enlarge, caplog: pytest.LogCaptureFixture
+    made: Made, enlarge: Enlarge, caplog: pytest.LogCaptureFixture, output: str, encoding: Encoding
 ) -> None:
-    after = enlarge(made("begins_late.mp4"), "out.avi", encoding=REORDERED)
-    assert shown(after) == even(43)
+    times = shown(enlarge(made("begins_late.mp4"), output, encoding=encoding))
+    assert len(times) == 43
+    assert output == "out.h264" or times[:42] == even(42, times[0])  # ffprobe has no time for the last of MPEG's
     assert "the first frame is written 18 more times up to 0.700 s" in caplog.text
 
 
@@ -275,13 +315,19 @@ def test_late_sound_has_no_place_in_avi(made: Made, enlarge: Enlarge, caplog: py
 @pytest.mark.parametrize("name", ["gaps.mp4", "begins_late.mp4"])
 @pytest.mark.parametrize(
     ("output", "codec"),
-    [("out.mp4", "mpeg4"), ("out.mkv", "mpeg2video"), ("out.asf", "wmv2"), ("out.mp4", "mpeg2video")],
+    [
+        ("out.mp4", "mpeg4"),
+        ("out.mkv", "mpeg2video"),
+        ("out.asf", "wmv2"),
+        ("out.wmv", "wmv2"),
+        ("out.mp4", "mpeg2video"),
+    ],
 )
 def test_encoders_that_count_keep_the_times_of_containers_that_do_not(
     made: Made, enlarge: Enlarge, name: str, output: str, codec: str
 ) -> None:
     after = enlarge(made(name), output, encoding=Encoding(codec=codec))
-    moved = 0.0233 if output == "out.asf" else 0  # the sound's priming
+    moved = 0.0233 if output in ("out.asf", "out.wmv") else 0  # the sound's priming
     assert shown(after) == pytest.approx([time + moved for time in shown(made(name))], abs=1e-3)
 
 
@@ -346,6 +392,7 @@ def test_time_codes_count(code: str, frames: int, rate: Fraction, expected: str 
     ("output", "encoding"),
     [
         ("out.mov", Encoding(codec="mpeg4")),
+        ("out.mov", Encoding(codec="prores_ks")),
         ("out.mov", Encoding(preset="ultrafast", options={"tune": "zerolatency"})),
         ("out.mkv", FAST),
     ],
@@ -385,6 +432,15 @@ def test_a_pipe_is_read_once_with_all_its_streams(made: Made, enlarge: Enlarge, 
             before, after = packets(whole, str(index)), packets(piped, str(index))
             assert [digest for _, digest in after] == [digest for _, digest in before]
             assert [float(time) for time, _ in after] == pytest.approx([float(time) for time, _ in before], abs=0.0011)
+
+
+def test_a_pipe_that_a_shell_names_is_read(made: Made, enlarge: Enlarge) -> None:
+    """As bash's ``<(command)`` does."""
+    with subprocess.Popen(["cat", made("b.ts")], stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        after = enlarge(f"/dev/fd/{process.stdout.fileno()}", "out.mkv")
+    assert shown(after) == pytest.approx(shown(made("b.ts")), abs=6e-4)
+    assert len(packets(after, "a")) == len(packets(made("b.ts"), "a"))
 
 
 @pytest.mark.parametrize("name", ["b.ts", "b.flv"])
