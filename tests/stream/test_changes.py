@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from vsr_plugin.errors import InputError
-from vsr_plugin.stream import Encoding
+from vsr_plugin.stream import Encoding, Selection, Source
 
 from .conftest import Media, streams
 
@@ -148,15 +150,64 @@ def test_a_header_that_says_nothing_of_colors_does_not_mean_what_another_says(
         assert np.abs(before.astype(int) - after).mean() < 0.6 * steps
 
 
+_MPEG2 = "-c:v mpeg2video -q:v 2 -g 5 -bf 2"
+_ENCODERS = {
+    "joined.h264": _X264,
+    "joined.m2v": f"{_MPEG2} -f mpeg2video",
+    "joined.ts": f"{_MPEG2} -f mpegts",
+    "joined.mpg": f"{_MPEG2} -f vob",
+    "joined.obu": "-c:v libsvtav1 -preset 12 -f obu",
+}
+
+
 @pytest.mark.parametrize("order", [("hdr", "silent"), ("silent", "hdr")])
+@pytest.mark.parametrize("name", _ENCODERS)
 @pytest.mark.usefixtures("media")
 def test_hdr_beside_a_header_that_says_nothing_is_refused(
-    enlarge: Enlarge, tmp_path: Path, order: tuple[str, str]
+    enlarge: Enlarge, tmp_path: Path, name: str, order: tuple[str, str]
 ) -> None:
-    file = tmp_path / "joined.h264"
-    file.write_bytes(b"".join(map(_encoded, order)))
-    with pytest.raises(InputError, match=r"changes its .*transfer .* at 0\.400 s: cut the file there"):
+    if name == "joined.obu" and not _has("libsvtav1"):
+        pytest.skip("this ffmpeg has no SVT-AV1")
+    file = tmp_path / name
+    file.write_bytes(b"".join(_encoded(says, encoder=_ENCODERS[name]) for says in order))
+    source = Source(file)
+    assert len(list(islice(source, 10))) == 10, "all of the first film"
+    message = r"changes its .*transfer .* at [\d.]+ s: cut the file there"
+    with pytest.raises(InputError, match=message):
+        next(source)
+    with pytest.raises(InputError, match=message):
         enlarge(file, "out.mkv")
+
+
+def _has(encoder: str) -> bool:
+    listed = subprocess.run(["ffmpeg", "-v", "error", "-encoders"], capture_output=True, text=True, check=True)
+    return encoder in listed.stdout
+
+
+def _without_extensions(stream: bytes, *, but: int) -> bytes:
+    """A stream of MPEG-2 without the display extensions after the first ``but`` ones."""
+    parts = stream.split(b"\0\0\1")
+    extensions = [index for index, part in enumerate(parts) if part[0:1] == b"\xb5" and part[1] >> 4 == 2]
+    return b"\0\0\1".join(part for index, part in enumerate(parts) if index not in extensions[but:])
+
+
+@pytest.mark.parametrize("start", [None, Fraction(6, 25)])
+@pytest.mark.usefixtures("media")
+def test_colors_that_mpeg2_states_once_hold_for_the_film(tmp_path: Path, start: Fraction | None) -> None:
+    file = tmp_path / "once.m2v"
+    file.write_bytes(_without_extensions(_encoded("hdr", encoder=_ENCODERS["joined.m2v"]), but=1))
+    frames = list(Source(file, Selection(start=start)))
+    assert {frame.color.transfer for frame in frames} == {16}
+    assert (len(frames) == 10) == (start is None)
+
+
+@pytest.mark.usefixtures("media")
+def test_colors_of_mpeg2_end_with_its_sequence(tmp_path: Path) -> None:
+    hdr, silent = (_encoded(says, encoder=f"{_MPEG2} -g 20 -f mpeg2video") for says in ("hdr", "silent"))
+    file = tmp_path / "joined.m2v"
+    file.write_bytes(hdr + b"\0\0\1\xb7" + silent)
+    with pytest.raises(InputError, match=r"changes its .*transfer .* at 0\.400 s: cut the file there"):
+        list(Source(file))
 
 
 @pytest.mark.usefixtures("media")
@@ -165,14 +216,4 @@ def test_yuv_is_not_read_as_the_rgb_of_another_header(enlarge: Enlarge, tmp_path
     rgb = _encoded("silent", "gbrp", _X264.replace("libx264", "libx264rgb"))
     file.write_bytes(rgb + _encoded("silent", "yuv444p"))
     with pytest.raises(InputError, match=r"changes from RGB to YUV at 0\.400 s: cut the file there"):
-        enlarge(file, "out.mkv")
-
-
-@pytest.mark.usefixtures("media")
-def test_frames_that_say_nothing_are_not_read_as_those_that_come_later(enlarge: Enlarge, tmp_path: Path) -> None:
-    if b"libsvtav1" not in subprocess.run(["ffmpeg", "-v", "error", "-encoders"], capture_output=True).stdout:
-        pytest.skip("this ffmpeg has no SVT-AV1")
-    file = tmp_path / "joined.obu"
-    file.write_bytes(b"".join(_encoded(says, encoder="-c:v libsvtav1 -preset 12 -f obu") for says in ("silent", "hdr")))
-    with pytest.raises(InputError, match=r"changes its .*transfer .* at 0\.400 s: cut the file there"):
         enlarge(file, "out.mkv")

@@ -334,7 +334,7 @@ def test_damage_is_counted_by_several_threads() -> None:
 
     class Slow(Damage):
         @property
-        def count(self) -> int:  # type: ignore[override]
+        def count(self) -> int:
             found = counts[-1]
             time.sleep(1e-4)  # others run
             return found
@@ -344,9 +344,14 @@ def test_damage_is_counted_by_several_threads() -> None:
             counts.append(value)
 
     damage = Slow("film.mkv", strict=False, quiet=True)
+
+    def add() -> None:
+        for _ in range(20):
+            damage.add("a hole")
+
     with ThreadPoolExecutor(4) as threads:
         for _ in range(4):
-            threads.submit(lambda: [damage.add("a hole") for _ in range(20)])
+            threads.submit(add)
     assert damage.count == 80
 
 
