@@ -1388,6 +1388,16 @@ def test_what_the_output_cannot_hold_is_refused_before_any_work(
     assert len(told) == len(set(told))
 
 
+def test_the_size_so_far_is_that_of_the_frames_encoded_so_far(resume: Resume) -> None:
+    """From which the size of the film is estimated."""
+    seen: list[tuple[int, int]] = []
+    report = resume(on_progress=lambda now: seen.append((now.written.size, now.written.encoded)))
+    assert seen[-1] == (sum(part.size for part in report.segments), 100)
+    assert all((size > 0) == (encoded > 0) for size, encoded in seen)
+    usual = seen[-1][0] / 100
+    assert all(usual / 2 < size / encoded < usual * 2 for size, encoded in seen if encoded)
+
+
 def test_each_segment_is_reported(resume: Resume) -> None:
     with pytest.raises(Stopped):
         resume(on_progress=_until(60))

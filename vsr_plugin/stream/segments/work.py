@@ -56,6 +56,7 @@ class PartWriter(Writer):
     def put(self, packet: Packet[Any]) -> None:
         """Add an encoded packet to the part."""
         self.written.size += packet.size
+        self.written.encoded += 1
         self._part.add(packet)
 
     def complete(self) -> None:
