@@ -576,6 +576,17 @@ def test_parts_of_other_settings_are_not_mixed_in(
     assert not (tmp_path / "out.mkv.parts").exists()
 
 
+def test_another_model_is_named_and_not_what_follows_from_it(resume: Resume, film: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        resume(on_progress=_until(60))
+    spec, how = NetworkSpec(name="other", overlap={2: 0}), Execution(backend="openvino", device="cpu")
+    with Upscaler.from_module(Nearest(2), spec, 2, how) as other, pytest.raises(OutputError) as caught:
+        upscale_file(
+            film, tmp_path / "out.mkv", other, encoding=FFV1, resume=True, segment_length=Fraction(1), strict=True
+        )
+    assert "settings, model was nearest and is other now" in str(caught.value)
+
+
 # A value of each field that changes the result, other than the default.
 _OTHER: dict[type, dict[str, Any]] = {
     Selection: {
@@ -746,8 +757,8 @@ def test_the_settings_of_a_job_say_which_frames_it_takes(nearest: Upscaler) -> N
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda there: there.update(settings=1), "parts in a form that is not known here"),
-        (lambda there: there.update(version=0), "parts in a form that is not known here"),
+        (lambda there: there.update(settings=1), "parts of another version of vsr_plugin"),
+        (lambda there: there.update(version=0), "parts of another version of vsr_plugin"),
         (lambda there: there["versions"].update(torch="1.0"), "another job: versions, torch was 1.0 and is "),
         (lambda there: there["versions"].pop("torch"), "another job: versions, torch was not set and is "),
         (lambda there: there["segments"].pop(), "parts of a film that was cut at other places"),

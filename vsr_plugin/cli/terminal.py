@@ -84,6 +84,8 @@ def remedy(name: str, value: object) -> str:
     """The advice of the command line for an argument of the library that would help, and its value."""
     if name == "overwrite":
         return "add -y to overwrite it"
+    if name == "fresh":
+        return "add --fresh to start over"
     if name == "weights":
         return f"use your own with --weights {value}, or make some with `vsr train`"
     if name == "quantize":

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-VERSION = 4
+VERSION = 5
 _MANIFEST = "manifest.json"
 _RESULT = "result.json"
 _LOCK = "lock"
@@ -77,13 +77,16 @@ def versions(backend: str) -> dict[str, str]:
 
 
 def network(upscaler: Upscaler, target: Target) -> dict[str, Any]:
-    """Settings that identify the network, the size of its output, and how it is run, where that changes results."""
+    """Settings that identify the network, the size of its output, and how it is run, where that changes results.
+
+    What others follow from comes first: of settings that differ, the first one is named.
+    """
     *_, execution = upscaler.recipe
     asked = {name.replace("_", " "): value for name, value in asdict(execution).items() if name not in SAME_RESULT}
     return {
-        **asked,
         "model": upscaler.spec.name,
         "scale": " ".join(map(str, target.scales)),
+        **asked,
         "size": f"{target.width}×{target.height}",
         "seen": None if target.window is None else [str(value) for value in astuple(target.window)],
         "pixel aspect ratio": target.ratio,
@@ -171,7 +174,7 @@ def contents(belongs: Mapping[str, Mapping[str, Any]], plan: Plan) -> dict[str, 
 
 def job_of(manifest: Mapping[str, Any]) -> str:
     """Checksum of a manifest, which identifies the job of its parts."""
-    return hashlib.sha256(json.dumps(manifest).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class PartsFolder:
@@ -360,7 +363,7 @@ class PartsFolder:
             self._empty()
             return
         if there.get("version") != VERSION:
-            raise OutputError(f"{self.path} has parts in a form that is not known here", fresh=True)
+            raise OutputError(f"{self.path} has parts of another version of vsr_plugin", fresh=True)
         for what, wanted in now.items():
             before = there.get(what)
             if wanted == before:
