@@ -391,6 +391,8 @@ def test_segments_are_measured_next_to_the_film_in_one_go() -> None:
     assert way["name"] == "in segments"
     assert len(way["seconds"]) == len(way["alone"]) == len(way["processor"]) == 1
     assert way["ratio"] == pytest.approx(way["seconds"][0] / way["alone"][0])
+    assert 0 < way["planning"] < 60
+    assert 0 < way["joining"][0] < 60
     if Path("/proc/self/clear_refs").exists():
         assert 50e6 < way["memory"] < 5e9
         assert 50e6 < way["memory_alone"] < 5e9

@@ -95,6 +95,7 @@ def test_a_killed_command_goes_on_where_it_was(film: Path) -> None:
 
     _, said = say("vsr-encode", "film.mkv", *_HOW, "-o", "out.mkv", "--resume", folder=folder)
     assert f"{len(there)} of 3 segments are there: going on" in said
+    assert "film.mkv: joining 3 segments" in said
     assert f"75 frames, {25 * len(there)} of them from before" in said
     assert frames(folder / "out.mkv") == frames(folder / "whole.mkv")
     assert {file.name for file in folder.iterdir()} == {"film.mkv", "out.mkv", "whole.mkv"}

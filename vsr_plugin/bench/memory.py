@@ -24,7 +24,7 @@ class Peaks:
         with suppress(OSError):
             (_PROCESSES / "self/clear_refs").write_text("5")  # proc_pid_clear_refs(5): forget the peak
 
-    def look(self, *_: object) -> None:
+    def look(self) -> None:
         """Poll the workers, which end with their job; however often it is called, at most twice a second."""
         if time.monotonic() >= self._due:
             self.of_worker = max(self.of_worker, *map(_held, _workers()), 0)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
     from pathlib import Path
 
+    from ..stream import Progress
     from . import Settings
 
 
@@ -35,6 +36,8 @@ class Way:
         alone: Seconds of the run in one go before each.
         processor: Processor time of each run, over that of the run before; None with workers, whose time is theirs.
             Other work on the machine changes it less than the seconds.
+        planning: Processor time of finding where to cut the film, in seconds.
+        joining: Processor time of joining the parts into the file, in seconds, of each run.
         memory: Peak bytes of this process in any run; None if the system does not report them.
         memory_alone: The same, in one go.
         memory_of_worker: The same of the largest worker; 0 without any.
@@ -44,6 +47,8 @@ class Way:
     seconds: tuple[float, ...]
     alone: tuple[float, ...]
     processor: tuple[float, ...] | None
+    planning: float
+    joining: tuple[float, ...]
     memory: int | None
     memory_alone: int | None
     memory_of_worker: int
@@ -56,10 +61,11 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One run: seconds, seconds of the processor, and bytes as in `Way`."""
+    """One run: seconds, seconds of the processor, those after the last frame, and bytes as in `Way`."""
 
     seconds: float
     processor: float
+    joining: float
     memory: int | None
     memory_of_worker: int
 
@@ -79,13 +85,23 @@ def measure_segments(
     Raises:
         UsageError: the film is one segment.
     """
+    began = time.process_time()
     whole = make_plan(str(film), Selection(), length).whole
+    planning = time.process_time() - began
     if whole:
         raise UsageError(f"Expected a film of several segments, got one of {settings.frames} frames: {whole}")
     with Upscaler(settings.model, settings.scale, settings.execution, weights=settings.weights) as upscaler:
 
         def run(**how: Any) -> _Run:
             before, peaks = time.process_time(), Peaks()
+            last = before
+
+            def note(_: Progress) -> None:
+                nonlocal last
+                last = time.process_time()
+                if "executor" in how:
+                    peaks.look()
+
             report = upscale_file(
                 film,
                 folder / "out.mkv",
@@ -93,10 +109,11 @@ def measure_segments(
                 encoding=ENCODING,
                 overwrite=True,
                 segment_length=length,
-                on_progress=peaks.look if "executor" in how else None,
+                on_progress=note,
                 **how,
             )
-            return _Run(report.seconds, time.process_time() - before, peaks.of_this, peaks.of_worker)
+            now = time.process_time()
+            return _Run(report.seconds, now - before, now - last, peaks.of_this, peaks.of_worker)
 
         for count in (0, *workers):
             name = f"{count} worker{'s' * (count > 1)}" if count else "in segments"
@@ -110,6 +127,8 @@ def measure_segments(
                 seconds=tuple(one.seconds for one in cut),
                 alone=tuple(one.seconds for one in alone),
                 processor=None if count else tuple(one.processor / other.processor for other, one in pairs),
+                planning=planning,
+                joining=tuple(one.joining for one in cut),
                 memory=max((one.memory for one in cut if one.memory), default=None),
                 memory_alone=max((one.memory for one in alone if one.memory), default=None),
                 memory_of_worker=max(one.memory_of_worker for one in cut),

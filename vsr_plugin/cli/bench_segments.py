@@ -55,7 +55,11 @@ def segments(
             ways.append(way)
             if not as_json:
                 took, alone = median(way.seconds), median(way.alone)
-                processor = f"; processor time ×{median(way.processor):.3f}" if way.processor else ""
+                processor = ""
+                if way.processor:
+                    processor = f"; processor time ×{median(way.processor):.3f}"
+                    a_frame = (f"{1000 * seconds / frames:.3f} ms" for seconds in (way.planning, median(way.joining)))
+                    processor += ", of which planning {} and joining {} a frame".format(*a_frame)
                 held = ""
                 if way.memory and way.memory_alone:
                     held = f"; memory {way.memory / 1e6:.0f} MB, in one go {way.memory_alone / 1e6:.0f} MB"

@@ -101,6 +101,7 @@ class Job:
             parts = [self._parts[segment.number] for segment in self._segments]
             self.unread = [part.number for part in parts if part.unread]
             check_unchanged(self._film, every_image=True)
+            log.info("%s: joining %d segments", self._name, len(parts))  # of a long film, this takes minutes
             written, damaged = join(
                 self._film,
                 parts,
