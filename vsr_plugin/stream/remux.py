@@ -224,7 +224,7 @@ class Remux:
             refused = "its parameters are not in the file"
         codec = _SUBTITLE_CODEC.get(kind)
         if not refused and is_cover(stream) and kind == "matroska":
-            self._attach_cover(stream)
+            self._attach_cover(stream, what)
             return
         if not refused:
             copy = _CopiedStream(stream, add_copy(self._output, stream))
@@ -246,10 +246,11 @@ class Remux:
         copy.target.disposition = Disposition(stream.disposition)
         self._copies[stream.index] = copy
 
-    def _attach_cover(self, stream: Stream) -> None:
+    def _attach_cover(self, stream: Stream, what: str) -> None:
         """Add a cover as an attachment, as Matroska stores it."""
         cover = self._source.queue.take(stream.index) if self._source.queue is not None else None
         if cover is None:
+            self._drop(what, "its image could not be read")
             return
         codec = stream.codec_context.name
         name = stream.metadata.get("filename", f"cover.{'jpg' if codec == 'mjpeg' else codec}")

@@ -73,7 +73,7 @@ def header(film: Film, output: Path, target: Target, drop: Drop) -> Header:
         OutputError: the file cannot store what it should.
     """
     with ExitStack() as cleanup:
-        copied = Copied(film)
+        copied = Copied(film, quiet=True)
         cleanup.callback(copied.close)
         writer = PartsWriter(Nowhere(film.suffix), film, copied, output.name, drop)
         cleanup.callback(writer.abandon)

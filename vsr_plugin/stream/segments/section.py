@@ -6,9 +6,10 @@ import hashlib
 from bisect import bisect_right
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from heapq import heappop, heappush
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from ...frames import Frame
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from av.packet import Packet
 
-    from ..damage import Tally
     from . import Film, Segment
     from .parts import Seam
 
@@ -151,34 +151,39 @@ class _SegmentDamage(Damage):
 class Copied:
     """Reads the packets of a film's other streams, while its frames come from parts.
 
+    Reading begins at once, up to the first packet of the video: covers, which a header may contain, come before it.
+
     Args:
         film: The film.
+        quiet: Log no damage, because the same will be found again.
 
     Attributes:
         file: The file that is read.
     """
 
-    def __init__(self, film: Film) -> None:
+    def __init__(self, film: Film, *, quiet: bool = False) -> None:
         plan = film.plan
-        damage = Damage(input_name(film.path), strict=film.strict)
+        damage = Damage(input_name(film.path), strict=film.strict, quiet=quiet)
         self.file = InputFile(film.path, film.selection, damage, keep_packets=True)
         self.file.first = replace(plan.opening.first)
         self.file.begin(plan.shift)
         self._plan = plan
-        self._tally: Tally | None = None
-        self._rest: Generator[Packet[Any]] | None = None
         self._shown: list[int] = []  # timestamps of frames that are not counted yet, a heap
         self._reached: int | None = None  # decoding time of the last video packet
         self._ahead = round(_AHEAD / plan.time_base)
+        with ExitStack() as cleanup:
+            cleanup.callback(self.file.release)
+            cleanup.callback(self.file.close)
+            if self.file.timeline.start is not None:
+                self.file.reader.seek(self.file.timeline.start)
+            self._tally = cleanup.enter_context(closing(self.file.new_tally()))
+            reading = cleanup.enter_context(closing(self._listened(self.file.packets(self._tally))))
+            self._rest = chain(list(islice(reading, 1)), reading)
+            self._cleanup = cleanup.pop_all()
 
     def close(self) -> None:
         """Close the file; may be called again."""
-        if self._rest is not None:
-            self._rest.close()
-        if self._tally is not None:
-            self._tally.close()
-        self.file.close()
-        self.file.release()
+        self._cleanup.close()
 
     def settle(self) -> None:
         """Set the end of the film to that of the plan."""
@@ -192,11 +197,6 @@ class Copied:
 
         The frames are counted, to find those that the file states but that are lost.
         """
-        if self._tally is None or self._rest is None:
-            if self.file.timeline.start is not None:
-                self.file.reader.seek(self.file.timeline.start)
-            self._tally = self.file.new_tally()
-            self._rest = self._listened(self.file.packets(self._tally))
         heappush(self._shown, packet.pts + self._plan.shift)
         time = packet.dts + self._plan.shift + self._ahead
         while self._reached is None or self._reached < time:
@@ -221,7 +221,7 @@ class Copied:
                 file.damage(f"FFmpeg reports an error ({said})")
 
     def _note(self, until: int | None) -> None:
-        while self._tally is not None and self._shown and (until is None or self._shown[0] < until):
+        while self._shown and (until is None or self._shown[0] < until):
             self._tally.frame(heappop(self._shown))
 
     def finish(self, frames: int, end: Fraction) -> None:
@@ -234,11 +234,10 @@ class Copied:
         timeline = self.file.timeline
         reached = end + timeline.shift
         if timeline.end is None:
-            for _ in self._rest or ():
+            for _ in self._rest:
                 pass
         else:
             self.file.reader.read_rest(timeline.end)
         self._note(None)
         whole = frames != self.file.limit and (timeline.end is None or reached < timeline.end)
-        if self._tally is not None:
-            self.file.account(self._tally, reached, None if whole else timeline.end or reached)
+        self.file.account(self._tally, reached, None if whole else timeline.end or reached)
