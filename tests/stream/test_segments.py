@@ -183,6 +183,15 @@ def test_transparency_that_is_lost_is_told_as_in_one_go(
     assert caplog.text.count("dropping the transparency") == 2 * told
 
 
+def test_3d_that_is_kept_is_not_called_lost(make: Make, both: Both, caplog: pytest.LogCaptureFixture) -> None:
+    film = make(f"{_FILM} -c:v libx264 -bf 2 {_SHORT} -metadata:s:v stereo_mode=left_right", "a.mkv")
+    whole, cut = both(film, "out.mkv")
+    assert "dropping" not in caplog.text
+    said = [probe(file, "-show_streams")["streams"][0] for file in (whole, cut)]
+    assert said[0]["tags"] == said[1]["tags"]
+    assert said[1]["tags"]["stereo_mode"] == "left_right"
+
+
 ENCODERS = {
     "x264": ("out.mp4", Encoding(crf=0, preset="ultrafast", options={"bf": "3"})),
     "x265": ("out.mkv", Encoding("libx265", preset="ultrafast", options={"x265-params": "lossless=1"})),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...reuse import Reuse
 from ..buffered import buffered
+from ..copies import kept_tags
 from ..encode import writing
 from ..writer import Writer
 from .encoding import Nowhere
@@ -68,7 +69,9 @@ class PartWriter(Writer):
         self.dropped.append((what, why))
 
     def _lay_out(self, add_video: Callable[[], VideoStream]) -> VideoStream:
-        return add_video()
+        video = add_video()
+        video.metadata.update(kept_tags(self._source.tags, self._output.format.name))  # Matroska's 3D is one of them
+        return video
 
 
 @dataclass(frozen=True, slots=True)
