@@ -416,6 +416,15 @@ def test_dispositions_that_are_lost_are_named(
     assert told == lost
 
 
+def test_a_dub_that_is_the_original_is_neither_in_matroska(
+    enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = _ffmpeg(f"{_SHORT} -c:a aac -disposition:a:0 dub+original", tmp_path / "in.nut")
+    enlarge(before, "out.nut", strict=True)
+    enlarge(before, "out.mkv")
+    assert _dropped(caplog) == ["the disposition dub+original of audio stream 1: matroska has no place for it"]
+
+
 @pytest.mark.parametrize(("name", "key"), [("out.mkv", "title"), ("again.mp4", "name")])
 def test_the_title_of_an_mp4_track_stays_one(enlarge: Enlarge, tmp_path: Path, name: str, key: str) -> None:
     first = enlarge(_ffmpeg(f"{_SHORT} -c:a aac -metadata:s:a title=Ton", tmp_path / "in.mkv"), "in.mp4")

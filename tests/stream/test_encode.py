@@ -868,3 +868,29 @@ def test_an_animation_is_played_as_often_as_before(
     with caplog.at_level(logging.INFO, "vsr_plugin"):
         enlarge(before, "out.mkv", strict=True)
     assert (f"in.{kind} plays " in caplog.text) == (plays != 1)
+
+
+@pytest.mark.parametrize("plays", [0, 1, 5])
+def test_how_often_an_animated_webp_plays_is_said(
+    enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture, plays: int
+) -> None:
+    before = tmp_path / "in.webp"
+    images = [Image.new("RGB", (32, 32), (60 * red, 0, 0)) for red in range(4)]
+    images[0].save(before, save_all=True, append_images=images[1:], duration=100, loop=plays)
+    assert read_plays(str(before)) == plays
+    with caplog.at_level(logging.INFO, "vsr_plugin"):
+        enlarge(before, "out.mkv")
+    assert ("in.webp plays " in caplog.text) == (plays != 1)
+    images[0].save(before)
+    assert read_plays(str(before)) is None
+
+
+def test_colors_that_an_encoder_does_not_get_are_said(
+    media: Media, enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of GIF, palettes are not written."""
+    enlarge(media("plain.mp4"), "out.gif", encoding=Encoding("gif"), frames=2)
+    assert "dropping the colors: of what gif takes, only gray can be written here" in caplog.text
+    with pytest.raises(OutputError, match="the colors would be lost"):
+        enlarge(media("plain.mp4"), "strict.gif", encoding=Encoding("gif"), frames=2, strict=True)
+    enlarge(media("plain.mp4"), "asked.gif", encoding=Encoding("gif", pixel_format="gray"), frames=2, strict=True)

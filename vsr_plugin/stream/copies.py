@@ -49,6 +49,7 @@ _ISO_LANGUAGES = re.compile(r"\w{3}(,\w{3})*")  # in a transport stream: ISO 639
 _OF_FILES = {"creation_time", "filename", "mimetype"}  # tags of files, and of streams that are files within a file
 # Dispositions that describe the frames, and not the use of the stream.
 _OF_FRAMES = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+_ONE_FLAG = Disposition.dub | Disposition.original  # of Matroska, which therefore has none of a stream that is both
 _SAID_TWICE = {
     Disposition.hearing_impaired: Disposition.captions,
     Disposition.visual_impaired: Disposition.descriptions,
@@ -257,6 +258,8 @@ def unheld(output: OutputContainer, streams: Sequence[Any]) -> list[str]:
             kept_marks = _DISPOSITIONS.get(kind, Disposition(0))
             if kind == "mpegts" and stream.type == "video":  # it stores those of sound and subtitles only
                 kept_marks = Disposition(0)
+        if kind in ("matroska", "webm") and Disposition(stream.disposition) & _ONE_FLAG == _ONE_FLAG:
+            kept_marks &= ~_ONE_FLAG
         first = all(other.type != stream.type for other in placed[:index])  # players choose it by default
         marks = (
             Disposition(stream.disposition) & ~kept_marks & ~(_OF_FRAMES | Disposition.default if first else _OF_FRAMES)

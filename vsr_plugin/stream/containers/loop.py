@@ -1,4 +1,4 @@
-"""How often an animation is played, which FFmpeg's demuxers do not report (GIF89a; PNG, third edition, 11.3.6.1)."""
+"""How often an animation is played, which FFmpeg does not report (GIF89a; PNG, third edition, 11.3.6.1; WebP)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from pathlib import Path
 _HEAD = 1 << 16  # number of bytes searched
 _GIF = b"\x21\xff\x0bNETSCAPE2.0\x03\x01"
 _PNG, _ANIMATION = b"\x89PNG\r\n\x1a\n", b"acTL"
+_RIFF, _WEBP, _ANIM = b"RIFF", b"WEBP", b"ANIM\6\0\0\0"
 
 
 def read_plays(path: str) -> int | None:
-    """Read how often a GIF or PNG is to be played, 0 for endlessly; None if it is not an animation.
+    """Read how often a GIF, PNG or WebP is to be played, 0 for endlessly; None if it is not an animation.
 
     Raises:
         OSError: the file cannot be read.
@@ -27,6 +28,8 @@ def read_plays(path: str) -> int | None:
         return again + 1 if again else 0
     if head.startswith(_PNG) and (at := head.find(_ANIMATION)) > 0:
         return int.from_bytes(head[at + 8 : at + 12])
+    if head.startswith(_RIFF) and head[8:12] == _WEBP and (at := head.find(_ANIM)) > 0:
+        return int.from_bytes(head[at + 12 : at + 14], "little")
     return None
 
 
