@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from tests.cli.warm import Command
 from vsr_plugin.backends import BACKEND_NAMES
+from vsr_plugin.cli import program
 from vsr_plugin.cli.jobs import find_jobs
 from vsr_plugin.cli.program import vsr
 from vsr_plugin.sizes import Size
@@ -269,6 +270,25 @@ def test_help_fits_80_columns_and_cuts_nothing(monkeypatch: pytest.MonkeyPatch) 
         assert [line for line in said.splitlines() if len(line) > 80] == [], path
         assert "..." not in commands, path
         left += [[*path, line.split()[0]] for line in commands.splitlines() if line[2:3].isalpha()]
+        assert path or left
+
+
+def test_help_has_placeholders_in_place_of_types(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    left: list[list[str]] = [[]]
+    while left:
+        path = left.pop()
+        monkeypatch.setattr(sys, "argv", ["vsr", *path, "--help"])
+        assert program.run("vsr") == 0
+        said = capsys.readouterr().out
+        assert [
+            line for line in said.replace("x>=", "").replace("<=x<=", "").splitlines() if set("<>{}") & set(line)
+        ] == []
+        assert "list[" not in said
+        left += [
+            [*path, line.split()[0]] for line in said.partition("\nCommands:\n")[2].splitlines() if line[2:3].isalpha()
+        ]
         assert path or left
 
 

@@ -105,29 +105,31 @@ def test_the_loupe_is_labelled_and_leaves_the_mouse_free(mouse: tuple[int, int])
 
 
 def test_the_strip_shows_where_and_how_well() -> None:
-    image = strip(STATUS, [(0.5 * i, 20.0 + i) for i in range(20)], 900, 10.0)
+    image = strip(STATUS, [(0.5 * i, 20.0 + i) for i in range(20)], 900, 10.0, 1.0)
     assert image.shape == (STRIP, 900, 3)
     bar = image[BAR // 2]
     played = (bar == bar[0]).all(1).sum()
     assert played == pytest.approx(900 * 30 / 120, abs=2)
-    other = strip(STATUS, [], 900, 10.0)
+    other = strip(STATUS, [], 900, 10.0, 1.0)
     assert (image[:, 700:] != other[:, 700:]).any(), "the graph"
-    assert (strip(STATUS, [], 200, 0.0)[BAR:] != image[-1, 0]).any(), "words, in a narrow one"
+    assert (strip(STATUS, [], 200, 0.0, 1.0)[BAR:] != image[-1, 0]).any(), "words, in a narrow one"
 
 
 @pytest.mark.parametrize("width", [500, 640])
 def test_a_narrow_strip_has_all_figures_and_marks_what_it_cuts(width: int) -> None:
     slow = replace(STATUS, source_fps=23.976, dropped=12345, decode_ms=123.4, network_ms=1234.5, display_ms=12.3)
-    assert (strip(slow, [], width, 0.0) != strip(replace(slow, display_ms=12.4), [], width, 0.0)).any(), "its last"
+    assert (strip(slow, [], width, 0.0, 1.0) != strip(replace(slow, display_ms=12.4), [], width, 0.0, 1.0)).any(), (
+        "its last"
+    )
     command = "vsr-encode /home/somebody/Videos/holidays/2024/a_long_name_of_a_film.mkv -m edsr-baseline"
-    said = [strip(replace(STATUS, notice=command + " -x 2" * times), [], width, 0.0) for times in (9, 10)]
+    said = [strip(replace(STATUS, notice=command + " -x 2" * times), [], width, 0.0, 1.0) for times in (9, 10)]
     assert (said[0] == said[1]).all()
     assert (said[0][BAR + 42 : BAR + 55, width - 19 :] == said[0][-1, 0]).all(), "no letter above the dots at its end"
 
 
 def test_the_figures_say_everything() -> None:
-    lines = figures(STATUS)
-    assert lines[0] == "espcn ×3   200×100 → 600×300   eager on cpu"
+    lines = figures(STATUS, 0.5)
+    assert lines[0] == "espcn ×3   200×100 → 600×300, shown at 50 %   eager on cpu"
     assert lines[1] == "25 fps, shown 24.5, dropped 3   decode 1.0  network 20.2  display 3.0 ms"
     assert lines[2] == "? keys   paused   0:00:30.00 of 0:02:00.00   in.mp4"
     assert clock(3723.46) == "1:02:03.46"

@@ -69,7 +69,7 @@ def test_a_clip_is_seen_in_the_size_that_is_asked_for(media: Media) -> None:
         assert (status.seen_width, status.seen_height) == (150, 100)
         assert {"espcn", "fsrcnn", "lapsrn"} <= set(status.models)
         assert "drcn" not in status.models
-        assert figures(status)[0].startswith("espcn   96×54 → 150×100   eager")
+        assert figures(status, 0.5)[0].startswith("espcn   96×54 → 150×100, shown at 50 %   eager")
         player.choose("fsrcnn", baseline="Lanczos")
         second = network_frame(player, first.number)
         while second.model != "fsrcnn":

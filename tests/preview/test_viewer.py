@@ -117,21 +117,24 @@ def test_at_100_percent_a_pixel_is_a_pixel_and_the_frame_can_be_dragged() -> Non
     viewer.move(0, 0, held=False)
 
 
-def test_at_100_percent_the_line_is_moved_by_its_handle() -> None:
+def test_at_100_percent_the_line_is_moved_by_its_handle_and_stays_when_the_frame_is_dragged() -> None:
     viewer = Viewer(1.0)
     viewer.actual = True
     size = (200, 100 + STRIP)
     drawn(viewer, size=size)
     viewer.press(100 + HANDLE, 50)
     viewer.move(150, 50)
-    assert viewer.split == pytest.approx(350 / 600)
+    assert viewer.split == 150 / 200
     viewer.move(150, 50, held=False)
     drawn(viewer, size=size)
-    viewer.press(20, 50)
-    viewer.move(180, 50)
-    assert viewer.split == pytest.approx(350 / 600)
-    row = drawn(viewer, size=size)[80]
-    assert (row[10:] == PLAIN).all(), "the line is to the right of what is seen"
+    for x, to in ((20, 9999), (20, -9999)):
+        viewer.press(x, 50)
+        viewer.move(to, 50)
+        viewer.move(to, 50, held=False)
+        row = drawn(viewer, size=size)[90]
+        assert viewer.split == 150 / 200
+        assert (row[:148] == PLAIN).all(), "bicubic to the left of the line, at either edge of the frame"
+        assert (row[152:] == NETWORK).all()
 
 
 def test_the_loupe_magnifies_what_is_under_the_mouse_from_2_to_16_times() -> None:

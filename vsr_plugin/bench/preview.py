@@ -106,7 +106,7 @@ class _Viewer:
             image = compose(shown, "split", 0.5)
             add_labels(image, shown, "split", image.shape[1] // 2)
             now = time.monotonic()
-            np.concatenate([image, strip(self._player.status(), self._player.times, image.shape[1], now)])
+            np.concatenate([image, strip(self._player.status(), self._player.times, image.shape[1], now, 1.0)])
             self.drawn += 1
             self.missed += shown.number - self._number - 1
             self._number = shown.number

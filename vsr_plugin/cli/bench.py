@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 bench = typer.Typer(name="bench", help="Measure speed, next to the machine's own limit.", no_args_is_help=True)
 
 _Model = Annotated[str, typer.Argument(help="Network; `vsr models` lists them.", autocompletion=complete_model)]
-_Scale = Annotated[int, typer.Option("-x", "--scale", help="How many times larger; `vsr models` says which.")]
+_Scale = Annotated[int, typer.Option("-x", "--scale", help="Scale; `vsr models` lists those of each network.")]
 _Size = Annotated[str, typer.Option(metavar="WxH", help="Size of the input frames.")]
-_Runs = Annotated[int, typer.Option(min=1, help="How often everything is measured; medians are compared.")]
+_Runs = Annotated[int, typer.Option(min=1, help="Number of measurements; medians are compared.")]
 _Weights = Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")]
 _Backend = Annotated[str | None, typer.Option(help="As in `vsr encode`.")]
 _Device = Annotated[str | None, typer.Option(help="As in `vsr encode`.")]
@@ -72,7 +72,7 @@ def job(
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw a bar chart.")] = None,
     as_json: _Json = False,
 ) -> None:
-    """The network, the upscaling, the whole job."""
+    """Measure the network, the upscaling and the whole job."""
     execution = _execution(backend, device, precision, batch, tile)
     if plot is not None:
         check_chart(plot)
@@ -103,7 +103,7 @@ def backends(
     batch: _Batch = None,
     as_json: _Json = False,
 ) -> None:
-    """A network by every backend and torch.compile."""
+    """Measure a network with every backend and torch.compile."""
     settings = _settings(model, scale, size, runs, weights, _execution(None, device, precision, batch))
     from rich.table import Table
 
@@ -140,7 +140,7 @@ def preview(
     precision: _Precision = None,
     as_json: _Json = False,
 ) -> None:
-    """Whether `vsr preview` keeps up with a clip."""
+    """Measure whether `vsr preview` keeps up with a clip."""
     settings = _settings(model, scale, size, runs, weights, _execution(backend, device, precision))
     import tempfile
 
@@ -166,9 +166,9 @@ def preview(
         )
 
 
-@bench.command(short_help="What the VapourSynth filter costs, by vspipe.")
+@bench.command(short_help="Measure the VapourSynth filter in vspipe.")
 def vapoursynth(runs: _Runs = 5, as_json: _Json = False) -> None:
-    """What the VapourSynth filter costs, by vspipe; its speed next to vapoursynth-mlrt-ov where that is installed."""
+    """Measure the VapourSynth filter in vspipe, next to vapoursynth-mlrt-ov if that is installed."""
     with _measuring("the VapourSynth filter"):
         from ..bench import Absent
         from ..bench.mlrt import measure_beside
@@ -188,12 +188,12 @@ def vapoursynth(runs: _Runs = 5, as_json: _Json = False) -> None:
 
 bench.command()(kernels)
 bench.command()(segments)
-bench.command(short_help="A clip with and without --reuse.")(reuse)
+bench.command(short_help="Measure a clip with and without --reuse.")(reuse)
 
 
 @bench.command()
 def layers(model: _Model = "espcn", scale: _Scale = 3, weights: _Weights = None, as_json: _Json = False) -> None:
-    """Which kernel runs each layer of a network; needs no GPU."""
+    """Print which kernel runs each layer of a network; needs no GPU."""
     find_model(model, scale)
     if weights is not None:
         check_weights_file(weights)

@@ -30,20 +30,20 @@ def kernels(
     device: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     precision: Annotated[str, typer.Option(help="float16, bfloat16 or float32.")] = "float16",
     batch: Annotated[int, typer.Option(min=1, help="Frames of 1920×1080 at a time.")] = 8,
-    runs: Annotated[int, typer.Option(min=1, help="How often everything is measured; medians are compared.")] = 5,
-    only: Annotated[str, typer.Option(metavar="TEXT", help="Kernels and cases with this in their names.")] = "",
+    runs: Annotated[int, typer.Option(min=1, help="Number of measurements; medians are compared.")] = 5,
+    only: Annotated[str, typer.Option(metavar="TEXT", help="Only kernels and cases with this in their names.")] = "",
     predict: Annotated[
-        bool, typer.Option("--predict", help="Count machine code for three GPUs instead; needs no GPU.")
+        bool, typer.Option("--predict", help="Estimate for three GPUs from machine code; needs no GPU.")
     ] = False,
     everything: Annotated[
         Path | None,
         typer.Option(
-            "--all", metavar="DIR", help="Measure, test, profile and compare all there is, in 8 minutes, into a folder."
+            "--all", metavar="DIR", help="Measure, test, profile and compare everything into a folder; takes 8 minutes."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Each Triton kernel on its own, next to torch."""
+    """Measure each Triton kernel next to torch."""
     from .progress import load_torch, waiting
 
     if predict:

@@ -14,14 +14,14 @@ import typer
 def reuse(
     clip: Annotated[str, typer.Argument(help="A video.")],
     model: Annotated[str, typer.Option("--model", "-m", help="Network; `vsr models` lists them.")] = "espcn",
-    scale: Annotated[int, typer.Option("-x", "--scale", help="How many times larger; `vsr models` says which.")] = 2,
-    frames: Annotated[int, typer.Option("--frames", "-n", min=2, help="Take this many frames at most.")] = 120,
-    runs: Annotated[int, typer.Option(min=1, help="How often everything is measured, in turns.")] = 5,
+    scale: Annotated[int, typer.Option("-x", "--scale", help="Scale; `vsr models` lists those of each network.")] = 2,
+    frames: Annotated[int, typer.Option("--frames", "-n", min=2, help="At most this many frames.")] = 120,
+    runs: Annotated[int, typer.Option(min=1, help="Number of measurements, in turns.")] = 5,
     backend: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     precision: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a line.")] = False,
 ) -> None:
-    """A clip with and without --reuse: enlarged only, neither decoded nor encoded."""
+    """Measure a clip with and without --reuse, without decoding and encoding."""
     from ..execution import Execution
     from ..models import find_model
 

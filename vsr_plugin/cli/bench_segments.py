@@ -16,18 +16,18 @@ from . import values
 
 def segments(
     model: Annotated[str, typer.Argument(help="Network; `vsr models` lists them.")] = "espcn",
-    scale: Annotated[int, typer.Option("-x", "--scale", help="How many times larger; `vsr models` says which.")] = 2,
+    scale: Annotated[int, typer.Option("-x", "--scale", help="Scale; `vsr models` lists those of each network.")] = 2,
     size: Annotated[str, typer.Option(metavar="WxH", help="Size of the input frames.")] = "160x90",
     frames: Annotated[int, typer.Option("--frames", "-n", min=2, help="Length of the film.")] = 2000,
     segment: Annotated[str, typer.Option(metavar="TIME", help="As in `vsr encode`.")] = "20",
     workers: Annotated[
-        list[int] | None, typer.Option(min=1, help="Also with so many workers, which need Ray; may be given again.")
+        list[int] | None, typer.Option(min=1, help="Also with N workers, which need Ray; repeatable.")
     ] = None,
-    runs: Annotated[int, typer.Option(min=1, help="How often everything is measured, in turns.")] = 5,
+    runs: Annotated[int, typer.Option(min=1, help="Number of measurements, in turns.")] = 5,
     backend: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """A film in one go, in segments, and with workers."""
+    """Measure a film in one go, in segments, and with workers."""
     from ..execution import Execution
     from ..models import find_model
 

@@ -28,34 +28,43 @@ def compare(
             "--models",
             "-m",
             metavar="A,B,…",
-            help="Names; `vsr models` lists them. NAME:video has the weights for compressed video, NAME=FILE has "
-            "weights of your own, NAME+ is with --self-ensemble.",
+            help="Networks; `vsr models` lists them. NAME:video takes the weights for compressed video, NAME=FILE "
+            "your own weights, NAME+ is with --self-ensemble.",
         ),
     ] = "espcn",
-    scale: Annotated[int, typer.Option("--scale", "-x", help="How many times larger: one that all of them have.")] = 2,
+    scale: Annotated[int, typer.Option("--scale", "-x", help="Scale that all of them have.")] = 2,
     at: Annotated[
-        str | None, typer.Option(metavar="TIME", help="The moment: seconds or HH:MM:SS. [default: four, or the middle]")
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Moment to show: seconds or HH:MM:SS. [default: four of them, or the middle]"
+        ),
     ] = None,
-    duration: Annotated[str | None, typer.Option(metavar="TIME", help="Of a video. [default: 5 seconds]")] = None,
+    duration: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Length of a video. [default: 5 seconds]")
+    ] = None,
     crop: Annotated[
         str | None,
-        typer.Option(metavar="WxH+X+Y", help="The part, in pixels of CLIP. [default: the one with most detail]"),
+        typer.Option(
+            metavar="WxH+X+Y", help="Part to show, in pixels of CLIP. [default: the one with the most detail]"
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="A page, an image or a video. [default: in_compare_x3.html beside in.mp4]"),
+        typer.Option(
+            "--output", "-o", help="A page, an image or a video. [default: in_compare_x3.html next to in.mp4]"
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace existing files.")] = False,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Overwrite existing files.")] = False,
     deinterlace: Annotated[bool, typer.Option("--deinterlace", help="As in `vsr encode`.")] = False,
     matrix: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     color_range: Annotated[str | None, typer.Option("--range", help="As in `vsr encode`.")] = None,
     backend: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     device: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
 ) -> None:
-    """Write a web page that shows parts of an image or video by bicubic, Lanczos and several models, under a slider.
+    """Write a web page that compares bicubic, Lanczos and several networks on an image or a video, under a slider.
 
-    The page is one file, works offline, and says how long each model would take. With -o in.png, one part stands side
-    by side in an image, bicubic first, and with -o in.mp4 in a video. The path of the result goes to stdout.
+    The page is one file that works offline, and says how long each network would take. With -o in.png, one part is
+    written side by side as an image, bicubic first; with -o in.mp4, as a video. The path of the result goes to stdout.
     """
     from ..stream import Encoding, Selection
     from ..stream.encoder import STILL_IMAGES, check_encoding

@@ -78,9 +78,9 @@ class Finding:
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Examine this installation and enlarge a test frame; exit code 1 if something needed is broken."""
+    """Check this installation, and enlarge a test frame; exit code 1 if something that is needed is broken."""
     from .progress import waiting
 
     with waiting("examining this installation"):

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _USAGE = """Usage: vsr-encode INPUT [OUTPUT] [OPTIONS]
 
   vsr-encode in.mkv                           # twice as large: in_espcn_x2.mkv
-  vsr-encode in.mp4 out.mp4 -m fsrcnn -x 4    # another network, four times
+  vsr-encode in.mp4 out.mp4 -m fsrcnn -x 4    # another network, four times as large
   vsr-encode in.mp4 --height 1080             # 1080 pixels high
 
 `vsr-encode --help` lists all options, `vsr models` the networks."""
@@ -34,8 +34,8 @@ def encode(
         list[str] | None,
         typer.Argument(
             metavar="INPUT [OUTPUT]",
-            help="A video, an image, frame_%04d.png, or - for standard input; then where it goes. "
-            "With -o FOLDER: any number of inputs and folders.",
+            help="A video, an image, frame_%04d.png, or - for standard input; then the output. "
+            "With -o FOLDER: any number of files and folders.",
             show_default=False,
         ),
     ] = None,
@@ -44,7 +44,7 @@ def encode(
         typer.Option(
             "--model",
             "-m",
-            help="Network; `vsr models` lists them. auto is the best one that makes --fps here.",
+            help="Network; `vsr models` lists them. auto takes the best one that reaches --fps on this machine.",
             autocompletion=values.complete_model,
         ),
     ] = "espcn",
@@ -58,7 +58,7 @@ def encode(
         float | None,
         typer.Option(
             metavar="N",
-            help="With --model auto: frames per second that it must make. [default: 4, two hours of film in 12]",
+            help="With --model auto: frames per second to reach. [default: 4: a film of 2 hours takes 12]",
         ),
     ] = None,
     output: Annotated[
@@ -66,14 +66,16 @@ def encode(
         typer.Option(
             "--output",
             "-o",
-            help="File, frame_%04d.png, - for y4m on standard output, or a folder. "
-            "[default: in_espcn_x2.mp4 beside in.mp4]",
+            help="A file, a folder, frame_%04d.png, or - for y4m on standard output. "
+            "[default: in_espcn_x2.mp4 next to in.mp4]",
         ),
     ] = None,
     overwrite: Annotated[
         bool,
         typer.Option(
-            "-y", "--overwrite", help="Replace existing files, and older frames that would follow a new image sequence."
+            "-y",
+            "--overwrite",
+            help="Overwrite existing files, and older frames that would follow a new image sequence.",
         ),
     ] = False,
     weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
@@ -82,106 +84,117 @@ def encode(
         str | None,
         typer.Option(help="eager, openvino, triton or tensorrt. [default: openvino on the CPU, triton on a GPU]"),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1. [default: a GPU where there is one]")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1. [default: a GPU if there is one]")] = None,
     precision: Annotated[
         str | None,
-        typer.Option(
-            help="float32, bfloat16, float16 or int8. [default: the fastest that costs little, keeping flat areas flat]"
-        ),
+        typer.Option(help="float32, bfloat16, float16 or int8. [default: the fastest that costs little quality]"),
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Frames at a time. [default: what fits]")] = None,
-    tile: Annotated[str, typer.Option(metavar="auto|N|off", help="Side of a tile in input pixels.")] = "auto",
+    batch: Annotated[int | None, typer.Option(min=1, help="Frames at a time. [default: as many as fit]")] = None,
+    tile: Annotated[
+        str, typer.Option(metavar="auto|N|off", help="Side of the tiles in input pixels; off: whole frames.")
+    ] = "auto",
     cache_dir: Annotated[
         Path | None,
-        typer.Option(help="Keep here what a backend compiles. [default: tensorrt in the user's cache, others not]"),
+        typer.Option(
+            help="Folder to keep compiled networks in. [default: the user's cache for tensorrt, none for others]"
+        ),
     ] = None,
     reuse: Annotated[
         str,
         typer.Option(
             metavar="auto|off",
-            help="Do not compute what did not change since the last frame; the output is the same.",
+            help="Do not compute again what is unchanged since the last frame; the output is the same.",
         ),
     ] = "auto",
     self_ensemble: Annotated[
-        bool, typer.Option("--self-ensemble", help="Mean over 8 flips and turns: a little better, 8 times the work.")
+        bool,
+        typer.Option("--self-ensemble", help="Average over 8 flips and rotations: slightly better, 8 times the work."),
     ] = False,
     codec: Annotated[
         str | None,
         typer.Option(
             "--codec",
             "-c",
-            help="Any encoder of PyAV. "
+            help="Any FFmpeg encoder. "
             "[default: libx264; libx265 above 8 bits. WebM: libvpx-vp9; libsvtav1 above 8 bits]",
         ),
     ] = None,
-    crf: Annotated[float | None, typer.Option(help="Quality; less is better. [default: visually lossless]")] = None,
+    crf: Annotated[float | None, typer.Option(help="Quality; lower is better. [default: visually lossless]")] = None,
     preset: Annotated[str | None, typer.Option(help="Encoder preset, such as medium or slow.")] = None,
     encoder_option: Annotated[
-        list[str] | None, typer.Option("--encoder-option", "-e", metavar="KEY=VALUE", help="Any option of the encoder.")
+        list[str] | None,
+        typer.Option("--encoder-option", "-e", metavar="KEY=VALUE", help="Any option of the encoder; repeatable."),
     ] = None,
     pixel_format: Annotated[
-        str | None, typer.Option("--pix-fmt", help="FFmpeg's name. [default: the input's own]")
+        str | None, typer.Option("--pix-fmt", help="Pixel format, by FFmpeg's name. [default: that of the input]")
     ] = None,
-    start: Annotated[str | None, typer.Option(metavar="TIME", help="Begin here: seconds or HH:MM:SS.")] = None,
+    start: Annotated[str | None, typer.Option(metavar="TIME", help="Start here: seconds or HH:MM:SS.")] = None,
     duration: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Encode this much; audio is trimmed to match.")
+        str | None, typer.Option(metavar="TIME", help="Encode only this much; audio is cut to match.")
     ] = None,
-    frames: Annotated[int | None, typer.Option("--frames", "-n", min=1, help="Take this many frames at most.")] = None,
+    frames: Annotated[
+        int | None, typer.Option("--frames", "-n", min=1, help="Encode at most this many frames.")
+    ] = None,
     frame_rate: Annotated[
-        str | None, typer.Option("--frame-rate", "-r", help="Of image sequences: 25, 30000/1001. [default: 25]")
+        str | None, typer.Option("--frame-rate", "-r", help="Of an image sequence, such as 30000/1001. [default: 25]")
     ] = None,
     deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Make one frame of every two fields.")] = False,
     matrix: Annotated[
         str | None,
-        typer.Option(help="Read YUV by this matrix, whatever the file says: bt601, bt709, bt2020. [default: its tags]"),
+        typer.Option(
+            help="Color matrix of the input, if its tags are wrong or missing: bt601, bt709, … [default: its tags]"
+        ),
     ] = None,
     color_range: Annotated[
         str | None,
-        typer.Option("--range", help="Read samples in this range: limited or full. [default: the file's tags]"),
+        typer.Option(
+            "--range", help="Range of the input, if its tags are wrong or missing: limited or full. [default: its tags]"
+        ),
     ] = None,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
-            help="Keep what is done in OUTPUT.parts until the file is whole: after a crash, the same command goes on.",
+            help="Keep finished segments in OUTPUT.parts: after a crash, the same command continues from there.",
         ),
     ] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="As --resume, but begin anew.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Like --resume, but start over.")] = False,
     segment: Annotated[
-        str | None, typer.Option(metavar="TIME", help="With --resume: how much is done at a time. [default: 20]")
+        str | None, typer.Option(metavar="TIME", help="With --resume: length of a segment. [default: 20 seconds]")
     ] = None,
     workers: Annotated[
         str | None,
         typer.Option(
             metavar="N|gpus",
-            help="As --resume, in so many processes; gpus: one on each GPU. Needs Ray.",
+            help="Like --resume, in N processes, or one on each GPU. Needs Ray.",
         ),
     ] = None,
     cluster: Annotated[
         str | None,
         typer.Option(
-            metavar="auto|ADDRESS", help="As --resume, on a Ray cluster: this machine's, or ray://HOST:10001."
+            metavar="auto|ADDRESS", help="Like --resume, on a Ray cluster: that of this machine, or ray://HOST:10001."
         ),
     ] = None,
     ship: Annotated[
         bool,
-        typer.Option("--ship", help="Send the files to the workers, where machines share no folder."),
+        typer.Option("--ship", help="Send the film to the workers in pieces, if the machines share no folder."),
     ] = False,
-    hwaccel: Annotated[str | None, typer.Option(help="Decode on this kind of device, such as cuda.")] = None,
-    skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave out inputs whose output exists.")
-    ] = False,
+    hwaccel: Annotated[str | None, typer.Option(help="Decode on a device of this kind, such as cuda.")] = None,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Skip inputs whose output exists.")] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse damaged input, and refuse to drop any stream.")
+        bool,
+        typer.Option("--strict", help="Fail if the input is damaged, or if the output cannot hold one of its streams."),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Verbose log; errors with traceback.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print a detailed log, and the traceback of an error.")
+    ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="A summary for programs on standard output: an object for each file.")
+        bool, typer.Option("--json", help="Print a JSON object for each file to standard output.")
     ] = False,
     version: Annotated[bool, values.VERSION] = False,
 ) -> None:
-    """Enlarge video with a neural network; sound, subtitles, chapters, timestamps and colors stay as they are."""
+    """Enlarge video with a neural network. Audio, subtitles, chapters, timestamps and colors stay as they are."""
     from .run import Run
     from .terminal import speak
 

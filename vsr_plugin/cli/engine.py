@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 _LARGEST_SIDE = 16384  # pixels
 
-engine = typer.Typer(name="engine", help="Build engine files of TensorRT ahead of time.", no_args_is_help=True)
-cache = typer.Typer(name="cache", help="What backends keep on disk: list it, remove it.", no_args_is_help=True)
+engine = typer.Typer(name="engine", help="Build TensorRT engine files ahead of time.", no_args_is_help=True)
+cache = typer.Typer(name="cache", help="List or remove cached engine files.", no_args_is_help=True)
 
-_CACHE_DIR = typer.Option(help="The folder. [default: vsr_plugin/engines in the user's cache folder]")
+_CACHE_DIR = typer.Option(help="Folder of the cache. [default: vsr_plugin/engines in the user's cache folder]")
 
 
 @engine.callback()
@@ -37,11 +37,14 @@ def _engine() -> None:
 @engine.command(short_help="Build the engine of a network for one size of frames.")
 def build(
     model: Annotated[str, typer.Argument(help="Network; `vsr models` lists them.", autocompletion=complete_model)],
-    scale: Annotated[int, typer.Option("-x", "--scale", help="How many times larger; `vsr models` says which.")],
-    size: Annotated[str, typer.Option(metavar="WxH", help="Of the input.")],
+    scale: Annotated[int, typer.Option("-x", "--scale", help="Scale; `vsr models` lists those of each network.")],
+    size: Annotated[str, typer.Option(metavar="WxH", help="Size of the input frames.")],
     compute_capability: Annotated[
         str | None,
-        typer.Option(metavar="8.9", help="Of the GPU it is for, which TensorRT-RTX need not see. [default: this GPU]"),
+        typer.Option(
+            metavar="8.9",
+            help="Compute capability of the GPU; TensorRT-RTX does not need that GPU here. [default: this GPU]",
+        ),
     ] = None,
     precision: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     dynamic: Annotated[
@@ -55,12 +58,17 @@ def build(
     tuned_for: TunedFor = CLEAN,
     cache_dir: Annotated[Path | None, _CACHE_DIR] = None,
     cache_size: Annotated[
-        int, typer.Option(min=1, metavar="MB", help="Keep at most this much: what was not used for longest is removed.")
+        int,
+        typer.Option(
+            min=1, metavar="MB", help="Keep at most this much; engines that were not used for longest are removed."
+        ),
     ] = 2000,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say everything; errors with traceback.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Print a detailed log, and the traceback of an error.")
+    ] = False,
 ) -> None:
-    """Build the engine file that `--backend tensorrt` will look for, and print its name."""
+    """Build the engine file that `--backend tensorrt` uses, and print its name."""
     from .terminal import speak
 
     speak(quiet=quiet, verbose=verbose)
@@ -135,9 +143,9 @@ def _writable(folder: Path) -> Path:
 @cache.command("ls")
 def list_cache(
     cache_dir: Annotated[Path | None, _CACHE_DIR] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a list of objects instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """List engine files and what lies beside them, the newest first."""
+    """List engine files and other files of the cache, newest first."""
     from ..backends.tensorrt.cache import entries
 
     folder = _cache(cache_dir)

@@ -34,32 +34,33 @@ _FILES = ("models.md", "models.json", "models.png")
 def evaluate(
     models: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[MODEL]...", help="Name of the model, or bicubic; with --video several.", show_default=False
-        ),
+        typer.Argument(metavar="[MODEL]...", help="Network, or bicubic; several with --video.", show_default=False),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="Folder of large images; the small ones are made from them.")
+        Path | None, typer.Option(help="Folder of full-size images, which are shrunk and enlarged again.")
     ] = None,
     video: Annotated[
-        Path | None, typer.Option(help="A clip to shrink, compress and enlarge, beside bicubic and Lanczos.")
+        Path | None, typer.Option(help="Clip to shrink, compress and enlarge, next to bicubic and Lanczos.")
     ] = None,
     crf: Annotated[
-        str | None, typer.Option(help="With --video: quality of the compression, several. [default: 18,23,28,32]")
+        str | None, typer.Option(help="With --video: qualities of the compression. [default: 18,23,28,32]")
     ] = None,
     codec: Annotated[
         str | None, typer.Option(help="With --video: libx264, libx265 or libvpx-vp9. [default: libx264]")
     ] = None,
     preset: Annotated[str | None, typer.Option(help="With --video: of libx264 and libx265. [default: medium]")] = None,
-    frames: Annotated[int | None, typer.Option(min=2, help="With --video: how many are taken. [default: 60]")] = None,
-    scale: Annotated[int | None, typer.Option("-x", "--scale", min=2, help="How many times larger.")] = None,
+    frames: Annotated[int | None, typer.Option(min=2, help="With --video: number of frames. [default: 60]")] = None,
+    scale: Annotated[int | None, typer.Option("-x", "--scale", min=2, help="Scale.")] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Every model that has weights, beside its paper, and its speed here.")
+        bool,
+        typer.Option(
+            "--all", help="All networks that have weights, next to their papers, with their speed on this machine."
+        ),
     ] = False,
-    weights: Annotated[Path | None, typer.Option(help="Weights instead of the shipped ones.")] = None,
-    self_ensemble: Annotated[bool, typer.Option("--self-ensemble", help="The mean over 8 flips and turns.")] = False,
+    weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
+    self_ensemble: Annotated[bool, typer.Option("--self-ensemble", help="Average over 8 flips and rotations.")] = False,
     backend: Annotated[
-        str | None, typer.Option(help="Measure through a backend instead of plain float32. [--video: as vsr encode]")
+        str | None, typer.Option(help="Measure with this backend. [default: plain float32; --video: as vsr encode]")
     ] = None,
     precision: Annotated[
         str | None, typer.Option(help="With --backend or --video: float32, bfloat16, float16 or int8.")
@@ -74,15 +75,15 @@ def evaluate(
             "video.png."
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace what is in --out.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print an object instead of a table.")] = False,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Overwrite existing files in --out.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Measure PSNR and SSIM the papers' way: studio-range luma, 8 bits, a border of SCALE samples cropped.
+    """Measure PSNR and SSIM as the papers do: limited-range luma, 8 bits, a border of SCALE samples cropped.
 
     Networks of RGB get RGB, and the luma of their result is compared.
 
-    With --video, measure what is left of a clip that is shrunk, compressed and enlarged, with the weights for clean
-    input and those for compressed video, and how steady the result is from frame to frame.
+    With --video, a clip is shrunk, compressed and enlarged, with the weights for clean input and with those for
+    compressed video. Flicker says how steady the result is from frame to frame.
     """
     if (data is None) == (video is None):
         raise UsageError("Expected either --data or --video" + (", got both" if data else ", got neither"))

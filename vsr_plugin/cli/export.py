@@ -17,8 +17,8 @@ from .values import TunedFor, complete_model, split_model
 
 def export(
     model: Annotated[str, typer.Argument(help="Network; `vsr models` lists them.", autocompletion=complete_model)],
-    to: Annotated[str, typer.Option("--to", help="onnx, openvino or glsl.")],
-    scale: Annotated[int, typer.Option("-x", "--scale", help="How many times larger; `vsr models` says which.")] = 2,
+    to: Annotated[str, typer.Option("--to", help="Kind of file: onnx, openvino or glsl.")],
+    scale: Annotated[int, typer.Option("-x", "--scale", help="Scale; `vsr models` lists those of each network.")] = 2,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", help="A file, or a folder. [default: MODEL_xSCALE.onnx, .xml, .glsl]"),
@@ -26,24 +26,24 @@ def export(
     weights: Annotated[Path | None, typer.Option(help="Your own .safetensors, .pth or .npz for this model.")] = None,
     tuned_for: TunedFor = CLEAN,
     precision: Annotated[
-        str, typer.Option(metavar="float32|float16", help="Of the weights; float16 halves the file. onnx and openvino.")
+        str, typer.Option(metavar="float32|float16", help="Of the weights; float16 halves the file. Not for glsl.")
     ] = "float32",
     size: Annotated[
         str | None,
         typer.Option(
             metavar="WxH",
-            help="The only frames it takes; OpenCV 4 reads lapsrn only so. [default: any] onnx and openvino.",
+            help="Accept frames of this size only, as OpenCV 4 needs for lapsrn. Not for glsl. [default: any]",
         ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace existing files.")] = False,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Overwrite existing files.")] = False,
 ) -> None:
-    """Write a network as a file that other programs run, and print its name.
+    """Write a network as a file for other programs, and print its name.
 
     onnx: for ONNX Runtime, OpenCV, vs-mlrt, vs-jetpack and others. openvino: for OpenVINO, with the weights in a .bin
-    file beside the .xml file. Both hold any network, take original frames, and say in their metadata what else must be
-    known. glsl: a shader for mpv and libplacebo, on any GPU, of espcn, fsrcnn or fsrcnn-s.
+    file next to the .xml file. Both work for any network; their metadata says how to prepare frames. glsl: a shader for
+    mpv and libplacebo, on any GPU, of espcn, fsrcnn or fsrcnn-s.
 
-    To bring weights the other way, into vsr, use `vsr models convert`.
+    `vsr models convert` does the opposite: it makes weights for vsr of those of others.
     """
     model, tuned_for = split_model(model, tuned_for)
     check_model(model, scale, weights, tuned_for, None, quantized=False)

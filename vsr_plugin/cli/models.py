@@ -43,13 +43,9 @@ def list_models(
     context: typer.Context,
     scale: Annotated[int | None, typer.Option("--scale", "-x", help="Only models with this scale.")] = None,
     name: Annotated[list[str] | None, typer.Option("--name", hidden=True)] = None,
-    every: Annotated[bool, typer.Option("--all", "-a", help="Models without weights, too.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print a list of objects, models without weights included.")
-    ] = False,
-    as_markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the tables of the README: Set5, beside the papers.")
-    ] = False,
+    every: Annotated[bool, typer.Option("--all", "-a", help="List models without weights, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with models without weights.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables of the README.")] = False,
 ) -> None:
     """List the models that come with weights, or convert and export weights.
 
@@ -98,7 +94,7 @@ def list_models(
 
 @models.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help=".npz, .pth, .pt or .safetensors of somebody else.")],
+    source: Annotated[Path, typer.Argument(help="Weights of another program: .npz, .pth, .pt or .safetensors.")],
     target: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
     model: Annotated[str, typer.Option(help="Name of our model with this architecture.")],
     scale: Annotated[int, typer.Option("-x", "--scale", help="Scale the weights were trained for.")],
@@ -106,7 +102,7 @@ def convert(
         list[str] | None,
         typer.Option(help="NAME=VALUE of the network, where the file does not tell, such as edges=repeat; repeatable."),
     ] = None,
-    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing file.")] = False,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Convert other people's weights to ours, for --weights. For files that other programs run: `vsr export`."""
     from ..errors import WeightsError
@@ -153,7 +149,7 @@ def quantize(
     scale: Annotated[int, typer.Option("-x", "--scale", help="Scale of the weights.")],
     weights: Annotated[Path | None, typer.Option(help="Your own weights instead of the shipped ones.")] = None,
     measure: Annotated[list[str] | None, typer.Option(help="NAME=FOLDER of images to measure on; repeatable.")] = None,
-    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Replace an existing file.")] = False,
+    overwrite: Annotated[bool, typer.Option("-y", "--overwrite", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Make weights in 8 bits, for --precision int8, of SRCNN, FSRCNN or ESPCN. It takes a minute, and no training."""
     from ..errors import OutputError
@@ -186,8 +182,8 @@ def export(
         list[str] | None,
         typer.Option(help="NAME=FILE of a video to measure on as `vsr eval --video` does; repeatable."),
     ] = None,
-    notice: Annotated[str, typer.Option(help="What a user must know of the training images.")] = "",
-    device: Annotated[str, typer.Option(help="Where to measure: cpu or cuda.")] = "cpu",
+    notice: Annotated[str, typer.Option(help="What users must know about the training images.")] = "",
+    device: Annotated[str, typer.Option(help="Device to measure on: cpu or cuda.")] = "cpu",
     level_with: Annotated[
         list[Path] | None,
         typer.Option(

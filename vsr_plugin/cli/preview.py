@@ -43,7 +43,7 @@ def preview(
         typer.Option(
             "--model",
             "-m",
-            help="Network; `vsr models` lists them. auto is the best one that keeps up here.",
+            help="Network; `vsr models` lists them. auto takes the best one that keeps up on this machine.",
             autocompletion=values.complete_model,
         ),
     ] = "espcn",
@@ -53,16 +53,17 @@ def preview(
     size: Annotated[str | None, values.SIZE] = None,
     fit: Annotated[str | None, values.FIT] = None,
     square_pixels: Annotated[bool, values.SQUARE_PIXELS] = False,
-    serve: Annotated[bool, typer.Option("--serve", help="A page to open in a browser, in place of a window.")] = False,
+    serve: Annotated[bool, typer.Option("--serve", help="Serve a web page instead of opening a window.")] = False,
     host: Annotated[
-        str, typer.Option(help="Address the page is served at. Anything but loopback asks for the printed token.")
+        str,
+        typer.Option(help="Address to serve the page on; other than loopback, viewers need the token that is printed."),
     ] = _HOST,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free.")] = _PORT,
-    start: Annotated[str | None, typer.Option(metavar="TIME", help="Where to begin: seconds or HH:MM:SS.")] = None,
-    loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to serve the page on; 0 for a free one.")] = _PORT,
+    start: Annotated[str | None, typer.Option(metavar="TIME", help="Start here: seconds or HH:MM:SS.")] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Start again at the end.")] = False,
     form: Annotated[
         str | None,
-        typer.Option("--format", help="FFmpeg's name of CLIP's format, where it does not tell: lavfi, x11grab; v4l2."),
+        typer.Option("--format", help="Input format, by FFmpeg's name, if CLIP does not tell: v4l2, x11grab, lavfi."),
     ] = None,
     deinterlace: Annotated[bool, typer.Option("--deinterlace", help="Make one frame of every two fields.")] = False,
     matrix: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
@@ -73,10 +74,10 @@ def preview(
     device: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     precision: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     cache_dir: Annotated[Path | None, typer.Option(help="As in `vsr encode`.")] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say everything.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print a detailed log.")] = False,
     version: Annotated[bool, values.VERSION] = False,
 ) -> None:
-    """Play a clip through a network, with bicubic to the left of a line that moves."""
+    """Play a clip enlarged by a network, next to bicubic."""
     from .terminal import speak
 
     speak(quiet=False, verbose=verbose, once=True)

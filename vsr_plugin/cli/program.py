@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 from ..arguments import meant
 from ..errors import UsageError
 from . import values
+from .placeholders import add_placeholders
 
 # Help without boxes prints twice as fast, and shows brackets as they are.
 _STYLE: dict[str, Any] = {
@@ -70,12 +71,12 @@ def vsr() -> typer.Typer:
     app = typer.Typer(name="vsr", **_STYLE)
     app.callback(help=about)(_options)
     app.command("encode", short_help="Enlarge videos, images, or folders of them.")(encode)
-    app.command("preview", short_help="Watch a video through a network, in a window or a browser.")(preview)
-    app.command("compare", short_help="Compare networks on a video or an image, on a web page.")(compare)
+    app.command("preview", short_help="Play a video enlarged by a network, in a window or a browser.")(preview)
+    app.command("compare", short_help="Compare networks on a video or an image, as a web page.")(compare)
     app.add_typer(models, name="models", short_help="List the networks; convert weights.")
-    app.command("doctor", short_help="Check this installation, and say how to fix what is wrong.")(doctor)
+    app.command("doctor", short_help="Check this installation, and print how to fix what is wrong.")(doctor)
     app.add_typer(bench, name="bench")
-    app.command("segments", short_help="Show where `vsr encode --resume` cuts a film, and what is done.")(segments)
+    app.command("segments", short_help="Show where `vsr encode --resume` cuts a film, and what is finished.")(segments)
     app.command("eval", short_help="Measure the PSNR and SSIM of networks.")(evaluate)
     app.command("train", short_help="Train networks.")(train)
     app.command("export", short_help="Write a network as an ONNX, OpenVINO or GLSL file.")(export)
@@ -93,7 +94,9 @@ def _options(
 def _code(app: typer.Typer) -> int:
     """Run a command, print its error if any, and return its exit code."""
     try:
-        code = app(standalone_mode=False) or 0
+        command = typer.main.get_command(app)
+        add_placeholders(command)
+        code = command(standalone_mode=False) or 0
         if sys.stdout is not None:
             sys.stdout.flush()
     except TyperException as error:  # of the parser; without arguments, its message is the help

@@ -16,7 +16,8 @@ from .values import parse_time, segment_seconds
 def segments(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The film, or frame_%04d.png.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where its results go. [default: the folder of the film]")
+        Path | None,
+        typer.Option("--output", "-o", help="Output of the job, or its folder. [default: the folder of the film]"),
     ] = None,
     segment: Annotated[
         str | None,
@@ -31,14 +32,14 @@ def segments(
     deinterlace: Annotated[bool, typer.Option("--deinterlace", help="As in `vsr encode`.")] = False,
     hwaccel: Annotated[str | None, typer.Option(help="As in `vsr encode`.")] = None,
     codec: Annotated[
-        str | None, typer.Option("--codec", "-c", help="As in `vsr encode`: some encoders need the film as a whole.")
+        str | None, typer.Option("--codec", "-c", help="As in `vsr encode`: some encoders need the whole film.")
     ] = None,
     clear: Annotated[
-        bool, typer.Option("--clear", help="Remove what interrupted jobs have left of this film.")
+        bool, typer.Option("--clear", help="Remove what interrupted jobs of this film have left.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs, on standard output.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON to standard output.")] = False,
 ) -> None:
-    """Show where a film would be cut for `vsr encode --resume`, and what is there of jobs that were interrupted."""
+    """Show where `vsr encode --resume` would cut a film, and what interrupted jobs have left."""
     from ..stream.selection import Selection
     from ..stream.sequence import ImageSequence
     from .jobs import check_input
@@ -121,6 +122,6 @@ def segments(
             f"{row['number']:5}  {row['start']:12.3f} s to {end:>12}  {row['frames']:6} frames{'  done' * row['done']}"
         )
     if why:
-        typer.echo(f"This film is not cut, because {why}: interrupted, it begins anew", err=True)
+        typer.echo(f"This film is not cut, because {why}: if interrupted, it starts over", err=True)
     for row in interrupted:
         typer.echo(f"{row['folder']}: {row['done']} of {row['of']} segments are done", err=True)

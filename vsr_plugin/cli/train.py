@@ -16,35 +16,36 @@ if TYPE_CHECKING:
 
 
 def train(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names; `vsr models` lists them.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Networks; `vsr models --all` lists them.")],
     data: Annotated[
         list[str],
         typer.Option(
             metavar="FOLDER|FILM[:WEIGHT]",
-            help="Ten images or more, or a film's frames; repeat for several, drawn from equally often, or as often as "
+            help="Folder of ten images or more, or a film; repeatable. All are used equally often, or as often as "
             "WEIGHT says.",
         ),
     ],
     scales: Annotated[
-        list[int] | None, typer.Option("-x", "--scale", help="How many times larger; repeatable [all of the model's].")
+        list[int] | None, typer.Option("-x", "--scale", help="Scale; repeatable. [default: all of the model's]")
     ] = None,
-    recipe: Annotated[str, typer.Option(help="fast (ours), paper, or one that only this model has.")] = "fast",
+    recipe: Annotated[str, typer.Option(help="fast (ours), paper, or another one of this model.")] = "fast",
     start: Annotated[
-        Path | None, typer.Option("--from", help="Weights to start from; `shipped` for those that come with vsr.")
+        Path | None, typer.Option("--from", help="Weights to start from; `shipped`: those that come with vsr.")
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="How many, instead of the recipe's.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Number of steps. [default: the recipe's]")] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Wall time of training instead of steps, shared out to the runs.")
+        float | None,
+        typer.Option(min=0.01, help="Train for this long, all runs together, instead of a number of steps."),
     ] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate instead of the recipe's.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate. [default: the recipe's]")] = None,
     degradation: Annotated[
         str,
         typer.Option(
-            help="none: small images are only shrunk. video: most of them are compressed, too, as parts of short clips "
+            help="none: images are only shrunk. video: most of them are compressed, too, as parts of short clips "
             "(x264, x265, VP9; quality as of CRF 18 to 32 of x264)."
         ),
     ] = "none",
-    seed: Annotated[int, typer.Option(help="Of the first weights and of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the initial weights and of the order of images.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     precision: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
     vgg: Annotated[
@@ -57,21 +58,21 @@ def train(
     benchmark: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder of images that will judge the result: refuse to train on any of them, "
+            help="Folder of images that the result will be measured on: refuse to train on any of them, "
             "even resized or cropped; repeatable."
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run [runs/MODEL_xSCALE]; of several runs, what they lie in.")
+        Path | None, typer.Option(help="Folder of the run, or of several runs. [default: runs/MODEL_xSCALE]")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where it was interrupted; runs that are done stay as they are.")
+        bool, typer.Option("--resume", help="Continue interrupted runs; finished ones stay as they are.")
     ] = False,
 ) -> None:
-    """Train networks; progress goes to stderr, the path of the best weights of each run to stdout.
+    """Train networks. Progress goes to stderr, the path of the best weights of each run to stdout.
 
-    A model whose weights serve all scales takes one run, another one for each scale. The best weights by validation,
-    on images that are kept out of training, are what a run leaves in its folder.
+    A model whose weights serve all scales is trained in one run, any other in one run for each scale. A run keeps the
+    weights that are best on images that are not trained on.
     """
     from ..errors import InputError
     from ..models import check_weights_file

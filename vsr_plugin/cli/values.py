@@ -11,15 +11,17 @@ import typer
 from ..errors import UsageError
 from ..sizes import Fit, Size
 
-SCALE = typer.Option("--scale", "-x", help="How many times larger; `vsr models` says which. [default: 2]")
-WIDTH = typer.Option("--width", min=1, help="In place of -x: pixels; the height follows.")
-HEIGHT = typer.Option("--height", min=1, help="In place of -x: pixels, such as 1080; the width follows.")
-SIZE = typer.Option("--size", metavar="WxH", help="In place of -x: 1920x1080, into which the frame is fitted.")
+SCALE = typer.Option("--scale", "-x", help="Scale; `vsr models` lists those of each network. [default: 2]")
+WIDTH = typer.Option("--width", min=1, help="Width of the output, instead of -x; the height keeps the shape.")
+HEIGHT = typer.Option("--height", min=1, help="Height of the output, instead of -x, such as 1080.")
+SIZE = typer.Option(
+    "--size", metavar="WxH", help="Size that the frame is fitted into, instead of -x, such as 1920x1080."
+)
 FIT = typer.Option(
     "--fit",
     metavar="inside|cover|stretch",
-    help="With --size: all is seen, and one side may be smaller; the size is filled, and what is too much cut off; "
-    "the frame is pulled into shape. [default: inside]",
+    help="With --size: inside keeps the shape (one side may be smaller), cover fills the size and crops the rest, "
+    "stretch changes the shape. [default: inside]",
 )
 SQUARE_PIXELS = typer.Option("--square-pixels", help="With a size: make the pixels of anamorphic video square.")
 
@@ -27,7 +29,7 @@ TunedFor = Annotated[
     str,
     typer.Option(
         metavar="clean|video",
-        help="Which of the shipped weights: clean input, or video that has been compressed. `vsr models` says which.",
+        help="Weights for clean input, or for video that has been compressed; `vsr models` lists them.",
     ),
 ]
 

@@ -119,7 +119,7 @@ def add_time(image: Image, x: int, seconds: float) -> None:
     _words(image, text, max(4, min(x - _length(text, 15, 600) // 2, room)), image.shape[0] - 8)
 
 
-def strip(status: Status, times: Sequence[tuple[float, float]], width: int, now: float) -> Image:
+def strip(status: Status, times: Sequence[tuple[float, float]], width: int, now: float, part: float) -> Image:
     """The part below the image, (STRIP, width, 3): time bar, figures, and a graph of the time that frames took.
 
     Args:
@@ -127,6 +127,7 @@ def strip(status: Status, times: Sequence[tuple[float, float]], width: int, now:
         times: (when, milliseconds) of every frame of the last ten seconds.
         width: Columns of the strip.
         now: Time on the clock of ``times``.
+        part: Pixels of the screen for one row of the image.
     """
     image = np.full((STRIP, width, 3), GROUND, np.uint8)
     cv2.rectangle(image, (0, 4), (width, 9), _FAINT, cv2.FILLED)
@@ -137,14 +138,14 @@ def strip(status: Status, times: Sequence[tuple[float, float]], width: int, now:
         right = width - _GRAPH_WIDTH - _EDGE
         limit = 1000 / status.source_fps if status.source_fps else 0.0
         _graph(image[BAR + 6 : -8, right : width - _EDGE], times, now, limit)
-    for row, (line, color) in enumerate(zip(figures(status), (_TEXT, _DIM, _DIM), strict=True)):
+    for row, (line, color) in enumerate(zip(figures(status, part), (_TEXT, _DIM, _DIM), strict=True)):
         _line(image[:, : right - _EDGE], line, _EDGE, BAR + 18 + 21 * row, color, 14)
     return image
 
 
-def figures(status: Status) -> tuple[str, str, str]:
-    """The three lines below the image."""
-    large = f"{status.seen_width}×{status.seen_height}"
+def figures(status: Status, part: float) -> tuple[str, str, str]:
+    """The three lines below the image; ``part`` as for `strip`."""
+    large = f"{status.seen_width}×{status.seen_height}, shown at {100 * part:.0f} %"
     times = f" ×{status.seen_scale}" if status.seen_scale else ""
     state = "paused   " if status.paused else ""
     of = f" of {clock(status.duration)}" if status.duration else ""

@@ -50,7 +50,7 @@ class Viewer:
 
     Attributes:
         view: One of `VIEWS`.
-        split: Where the baseline ends, 0 to 1 of the width.
+        split: Where the baseline ends, 0 to 1 of the visible width: at 100 %, the line stays when the image is dragged.
         actual: Whether a pixel of the image is a pixel of the screen; else the whole image is visible.
         loupe: Whether the loupe is shown.
         zoom: Magnification of the loupe.
@@ -113,18 +113,13 @@ class Viewer:
         left, top, width, height = layout.place
         from_left, from_top, columns, rows = layout.crop
         part = (slice(from_top, from_top + rows), slice(from_left, from_left + columns))
-        inside = (self.split * shown.network.shape[1] - from_left) / columns
         seen = replace(shown, plain=shown.plain[part], network=shown.network[part])
-        image = compose(seen, self.view, min(max(0.0, inside), 1.0))
+        image = compose(seen, self.view, self.split)
         whole = (width * layout.count, height)
         if whole != (image.shape[1], image.shape[0]):
             how = cv2.INTER_AREA if height < rows else cv2.INTER_LINEAR
             image = cv2.resize(image, whole, interpolation=how)
-        column = width if layout.count == 2 else round(inside * width)
-        if self.view != "split" or 0 <= inside <= 1:
-            add_labels(image, shown, self.view, column)
-        else:
-            add_labels(image, shown if inside < 0 else replace(shown, model=shown.baseline), "network", 0)
+        add_labels(image, shown, self.view, width if layout.count == 2 else round(self.split * width))
         area[top : top + height, left : left + whole[0]] = image
         if self.loupe:
             mouse = self._mouse or (left + width // 2, top + height // 2)
@@ -133,7 +128,7 @@ class Viewer:
             add_keys(area, status.models)
         if self._mouse and self.points_at_bar and status.duration:
             add_time(area, self._mouse[0], min(self._mouse[0] / size[0], 1.0) * status.duration)
-        below = strip(status, times, area.shape[1], now)[: self.rows]
+        below = strip(status, times, area.shape[1], now, height / rows)[: self.rows]
         return np.concatenate([area, below])[: size[1], : size[0]]
 
     def magnify(self, steps: int) -> None:
@@ -153,8 +148,7 @@ class Viewer:
         if y >= bottom:
             self._held = "bar" if y <= bottom + BAR else ""
         else:
-            line = left + (self.split * self._image[0] - self._layout.crop[0]) / self._layout.crop[2] * width
-            near = self.view == "split" and abs(x - line) <= 1.5 * HANDLE
+            near = self.view == "split" and abs(x - (left + self.split * width)) <= 1.5 * HANDLE
             self._held = "image" if self.actual and not near else "line" if self.view == "split" else ""
         return self.move(x, y)
 
@@ -164,9 +158,8 @@ class Viewer:
         if not held:
             self._held = ""
         left, _, width, _ = self._layout.place
-        from_left, _, columns, _ = self._layout.crop
         if self._held == "line":
-            self.split = min(max(0.0, (from_left + (x - left) / width * columns) / self._image[0]), 1.0)
+            self.split = min(max(0.0, (x - left) / width), 1.0)
         elif self._held == "image":
             across, down = before[0] - x, before[1] - y
             self._center = (

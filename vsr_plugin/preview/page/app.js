@@ -9,7 +9,8 @@ let socket, status = null, times = [], ended = false, flashed = 0;
 let bicubic = null, network = null; // ImageBitmaps of the moment that is shown
 let shown = { baseline: "", model: "" }; // what they were enlarged by
 let split = 0.5, view = "split", mouse = null, held = "", seeking = false, sought = 0, zoom = 4;
-let shift = { x: 0, y: 0 }; // of the frame at 100 %, from the middle
+const middle = { x: 0.5, y: 0.5 }; // of the visible part of a frame at 100 %, 0 to 1
+let part = { left: 0, top: 0, width: 1, height: 1 }; // the visible part of a frame, in its pixels
 const asked = {}; // control → what it was set to, until the player reports the same
 let pointed = false; // whether the last input was not by keyboard
 const arrivals = []; // when frames came, for "this page"
@@ -42,7 +43,7 @@ function connect() {
   socket.onclose = async () => {
     if (ended) return;
     const answer = await fetch("/app.js", { cache: "no-store" }).catch(() => null);
-    if (answer?.status === 403) return say("The preview was started anew: open the address that it printed");
+    if (answer?.status === 403) return say("The preview was started again: open the address that it printed");
     say("The connection is lost; trying again…");
     setTimeout(connect, 1000);
   };
@@ -89,32 +90,30 @@ async function arrived(buffer) {
 
 function draw() {
   if (!network) return;
-  const { width, height } = network, twice = view === "side by side";
-  if (canvas.width !== width * (twice ? 2 : 1) || canvas.height !== height) {
-    canvas.width = width * (twice ? 2 : 1);
+  const twice = view === "side by side", count = twice ? 2 : 1;
+  part = visible(count);
+  const { left, top, width, height } = part;
+  if (canvas.width !== width * count || canvas.height !== height) {
+    canvas.width = width * count;
     canvas.height = height;
   }
   const context = canvas.getContext("2d", { alpha: false });
-  if (twice) {
-    context.drawImage(bicubic, 0, 0);
-    context.drawImage(network, width, 0);
-  } else if (view === "difference") {
-    difference(context, width, height);
+  const paint = (image, x = 0, w = width) => context.drawImage(image, left, top, w, height, x, 0, w, height);
+  if (view === "difference") {
+    difference(context, paint);
   } else {
-    context.drawImage(network, 0, 0);
-    const column = Math.round(split * width);
-    if (view === "split" && column > 0) context.drawImage(bicubic, 0, 0, column, height, 0, 0, column, height);
+    paint(network, twice ? width : 0);
+    const columns = twice ? width : view === "split" ? Math.round(split * width) : 0;
+    if (columns) paint(bicubic, 0, columns);
   }
   canvas.style.setProperty("--ratio", (canvas.width * status.pixel_aspect) / height);
   canvas.style.setProperty("--actual", `${(canvas.width * status.pixel_aspect) / devicePixelRatio}px`);
-  place100();
   line.hidden = view !== "split" && !twice;
   line.classList.toggle("fixed", twice);
   const place = canvas.getBoundingClientRect(), around = stage.getBoundingClientRect();
-  const top = Math.max(place.top, around.top), bottom = Math.min(place.bottom, around.bottom);
   line.style.left = `${place.left - around.left + (twice ? 0.5 : split) * place.width}px`;
-  line.style.top = `${top - around.top}px`;
-  line.style.height = `${bottom - top}px`;
+  line.style.top = `${place.top - around.top}px`;
+  line.style.height = `${place.height}px`;
   $("left").textContent = shown.baseline;
   $("right").textContent = seen();
   $("alone").hidden = !line.hidden;
@@ -125,25 +124,29 @@ function draw() {
 }
 
 // 128 + 8 · (network − bicubic): both halves of the difference, each clamped at 0, added to and taken from gray.
-function difference(context, width, height) {
-  context.drawImage(network, 0, 0);
-  const ours = context.getImageData(0, 0, width, height);
-  context.drawImage(bicubic, 0, 0);
-  const theirs = context.getImageData(0, 0, width, height).data;
+function difference(context, paint) {
+  paint(network);
+  const ours = context.getImageData(0, 0, part.width, part.height);
+  paint(bicubic);
+  const theirs = context.getImageData(0, 0, part.width, part.height).data;
   for (let i = 0; i < theirs.length; i++) if (i % 4 !== 3) ours.data[i] = 128 + 8 * (ours.data[i] - theirs[i]);
   context.putImageData(ours, 0, 0);
 }
 
 function seen() { return shown.model || shown.baseline; }
 
-// At 100 % a frame may be larger than its place: apply its shift, limited so that its edges stay outside.
-function place100() {
-  const room = { x: canvas.clientWidth - stage.clientWidth, y: canvas.clientHeight - stage.clientHeight };
-  for (const axis of ["x", "y"]) {
-    const most = Math.max(0, room[axis] / 2);
-    shift[axis] = $("actual").checked ? Math.min(most, Math.max(-most, shift[axis])) : 0;
-    canvas.style.setProperty(`--${axis}`, `${shift[axis]}px`);
-  }
+// The visible part of each of `count` images: all of it, or at 100 % as much as there is room for.
+function visible(count) {
+  const { width, height } = network;
+  if (!$("actual").checked) return { left: 0, top: 0, width, height };
+  const inside = (axis, length, room) => {
+    const most = Math.max(1, Math.min(length, Math.floor(room * devicePixelRatio)));
+    middle[axis] = Math.min(Math.max(most / 2 / length, middle[axis]), 1 - most / 2 / length);
+    return [Math.round(middle[axis] * length - most / 2), most];
+  };
+  const [left, columns] = inside("x", width, stage.clientWidth / status.pixel_aspect / count);
+  const [top, rows] = inside("y", height, stage.clientHeight);
+  return { left, top, width: columns, height: rows };
 }
 
 function drawLoupe() {
@@ -153,8 +156,8 @@ function drawLoupe() {
   const { width, height } = network, { title } = LOUPE, density = devicePixelRatio;
   const w = Math.min(width, Math.floor(Math.min(LOUPE.width, around.width / 2 - 16) / zoom));
   const h = Math.min(height, Math.floor(Math.min(LOUPE.height, around.height / 2 - title - 16) / zoom));
-  const across = (mouse.x - place.left) / place.width * canvas.width % width;
-  const down = (mouse.y - place.top) / place.height * height;
+  const across = part.left + (mouse.x - place.left) / place.width * canvas.width % part.width;
+  const down = part.top + (mouse.y - place.top) / place.height * part.height;
   const left = Math.round(Math.min(Math.max(0, across - w / 2), width - w));
   const top = Math.round(Math.min(Math.max(0, down - h / 2), height - h));
   const wide = 2 * w * zoom + 2, high = h * zoom + title;
@@ -193,9 +196,13 @@ function figures(viewers) {
   document.title = `${s.name} – vsr preview`;
   $("name").textContent = s.name;
   $("viewers").hidden = viewers < 2;
-  $("viewers").textContent = `${viewers} viewers share this player: what one does, all see`;
-  $("model-line").textContent =
-    `${s.seen}${s.seen_scale ? ` ×${s.seen_scale}` : ""}   ${s.width}×${s.height} → ${s.seen_width}×${s.seen_height}   ${s.runs_on}`;
+  $("viewers").textContent = `${viewers} viewers share this player: what one changes, all see`;
+  const part = Math.round(100 * canvas.getBoundingClientRect().height / canvas.height * devicePixelRatio);
+  $("model-line").textContent = [
+    `${s.seen}${s.seen_scale ? ` ×${s.seen_scale}` : ""}`,
+    `${s.width}×${s.height} → ${s.seen_width}×${s.seen_height}${network ? `, shown at ${part} %` : ""}`,
+    s.runs_on,
+  ].filter(Boolean).join(" · ");
   options("model", s.models, s.model);
   $("scale").parentElement.hidden = !s.scale;  // a size was asked for
   options("scale", s.scales.map(String), String(s.scale));
@@ -352,8 +359,8 @@ stage.addEventListener("pointermove", (event) => {
   mouse = { x: event.clientX, y: event.clientY };
   if (held === "line") return moveSplit(event.clientX);
   if (held === "frame" && before) {
-    shift.x += mouse.x - before.x;
-    shift.y += mouse.y - before.y;
+    middle.x -= (mouse.x - before.x) * devicePixelRatio / status.pixel_aspect / network.width;
+    middle.y -= (mouse.y - before.y) * devicePixelRatio / network.height;
     return draw();
   }
   drawLoupe();
