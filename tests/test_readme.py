@@ -70,6 +70,11 @@ def _parse(command: Any, name: str, words: list[str]) -> None:
         _parse(below[rest[0]], f"{name} {rest[0]}", rest[1:])
 
 
+def test_no_shell_pattern_is_quoted() -> None:
+    quoted = [word for line in _lines() for word in re.findall(r"'[^']*'|\"[^\"$]*\"", line.partition("  #")[0])]
+    assert [word for word in quoted if "*" in word] == [], "pip and uv do not expand it"
+
+
 def test_the_first_scripts_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scripts = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
     for script in scripts:

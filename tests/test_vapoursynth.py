@@ -311,7 +311,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "half a scale": ({"scale": 2.5}, "expected scale to be a whole number, got 2.5"),
     "weights": ({"weights": "/no/such.safetensors"}, "expected weights to be a file of weights"),
     "no weights": ({"model_path": __file__}, "got 'test_vapoursynth.py'"),
-    "backend": ({"backend": "cuda"}, "unknown backend 'cuda'. Known backends: eager, openvino"),
+    "backend": ({"backend": "cuda"}, "expected a backend, got the device 'cuda'"),
     "precision": ({"precision": "float64"}, "unknown precision 'float64'. Known precisions: float32"),
     "precision of floats": (
         {"clip": core.std.BlankClip(format=vs.RGBS), "precision": "bfloat16", "backend": "eager"},

@@ -61,8 +61,9 @@ class Execution:
             if self.cache_dir.exists() and not self.cache_dir.is_dir():
                 raise UsageError(f"Expected cache_dir to be a folder, got the file {self.cache_dir}")
         if self.backend is not None and self.backend not in BACKEND_NAMES:
-            use = {"device": self.backend} if _DEVICE.fullmatch(self.backend) else {}
-            raise UsageError(f"Unknown backend {self.backend!r}. Known backends: {', '.join(BACKEND_NAMES)}", **use)
+            if _DEVICE.fullmatch(self.backend):
+                raise UsageError(f"Expected a backend, got the device {self.backend!r}", device=self.backend)
+            raise UsageError(f"Unknown backend {self.backend!r}. Known backends: {', '.join(BACKEND_NAMES)}")
         if self.device is not None:
             check_device(self.device)
         if self.precision is not None and self.precision not in get_args(Precision):

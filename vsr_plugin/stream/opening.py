@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import av
 from av.error import FFmpegError
 
+from ..arguments import meant
 from ..errors import OutputError, UsageError
 from .ffmpeg_log import captured
 
@@ -144,7 +145,10 @@ def _open(context: Any, codec: str, options: Mapping[str, str]) -> list[str] | N
     if refused:
         return said
     if unknown := sorted(set(options) & set(context.options)):
-        raise UsageError(f"Encoder {codec} has no option {unknown[0]!r}")
+        known = av.CodecContext.create(codec, "w").supported_options
+        close = meant(unknown[0], {option.name for option in (*known.private, *known.generic)})
+        hint = f". Did you mean {close!r}?" if close else ""
+        raise UsageError(f"Encoder {codec} has no option {unknown[0]!r}{hint}")
     return None
 
 
