@@ -353,3 +353,39 @@ def test_whatever_a_film_has_comes_out_or_is_said(
 ) -> None:
     with caplog.at_level(logging.INFO, "vsr_plugin"):
         assert judged(random.Random(seed), parts, enlarge, tmp_path, caplog) == []
+
+
+_CUT = (5, 22, 28, 33, 42)
+
+
+@pytest.mark.parametrize(
+    "seed", [*_CUT, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(100) if seed not in _CUT)]
+)
+def test_in_segments_the_same_comes_out_and_is_said(
+    parts: Parts, enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture, seed: int
+) -> None:
+    wrong: list[str] = []
+
+    def run(film: Path, name: str, **options: Any) -> Path:
+        """As `enlarge`, in segments, after a comparison with one go."""
+        if name.endswith((".png", ".y4m")):
+            return enlarge(film, name, **options)
+        if options.get("strict"):
+            return enlarge(film, name, resume=True, segment_length=Fraction(1, 5), **options)
+        whole = enlarge(film, f"whole_{name}", **options)
+        said = {line.replace("whole_", "") for line in caplog.messages}
+        caplog.clear()
+        cut = enlarge(film, name, resume=True, segment_length=Fraction(1, 5), **options)
+        also = {line for line in caplog.messages if "joining" not in line and "is not cut" not in line}
+        wrong.extend(f"said once only: {line}" for line in said ^ also)
+        one, other = _shown(whole), _shown(cut)
+        for found in (one, other):
+            found["format"] = found["format"]["tags"]  # names and sizes are others
+            for stream in found["streams"]:
+                stream.pop("bit_rate", None)
+        wrong.extend(f"{what}: {one[what]}, then {other[what]}" for what in one if one[what] != other[what])
+        return cut
+
+    with caplog.at_level(logging.INFO, "vsr_plugin"):
+        assert judged(random.Random(seed), parts, run, tmp_path, caplog) == []
+    assert wrong == []
