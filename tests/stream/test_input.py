@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from vsr_plugin.errors import InputError
-from vsr_plugin.stream import Source
+from vsr_plugin.stream import Encoding, Source
 
 
 def _box(kind: str, *parts: bytes) -> bytes:
@@ -81,3 +83,42 @@ def test_an_image_in_tiles_is_refused(tmp_path: Path, columns: int, rows: int) -
         InputError, match=rf"tiles\.avif: one image in {columns * rows} tiles.*: magick tiles\.avif tiles\.png"
     ):
         Source(file)
+
+
+def _single(*properties: bytes) -> bytes:
+    """An AVIF image of 64×64 with these properties."""
+    image, configuration = _still(100)
+    size = _full("ispe", 0, 0, struct.pack(">II", 64, 64))
+    essential = [0x02, *range(3, 3 + len(properties))]
+    links = struct.pack(">IHBB", 1, 1, 1 + len(essential), 1) + bytes(0x80 | number for number in essential)
+
+    def meta(offset: int) -> bytes:
+        return _full(
+            "meta", 0, 0,
+            _full("hdlr", 0, 0, struct.pack(">I4s12xB", 0, b"pict", 0)),
+            _full("pitm", 0, 0, struct.pack(">H", 1)),
+            _full("iloc", 0, 0, struct.pack(">BBH", 0x44, 0, 1), struct.pack(">HHHII", 1, 0, 1, offset, len(image))),
+            _full("iinf", 0, 0, struct.pack(">H", 1), _full("infe", 2, 0, struct.pack(">HH4sB", 1, 0, b"av01", 0))),
+            _box("iprp", _box("ipco", size, _box("av1C", configuration), *properties), _full("ipma", 0, 0, links)),
+        )  # fmt: skip
+
+    head = _box("ftyp", b"avif", struct.pack(">I", 0), b"avifmif1miaf")
+    return head + meta(len(head) + len(meta(0)) + 8) + _box("mdat", image)
+
+
+@pytest.mark.parametrize(
+    ("properties", "size"),
+    [
+        ((), (128, 128)),
+        ((_box("clap", struct.pack(">8I", 40, 1, 30, 1, 0, 1, 0, 1)),), (80, 60)),
+        ((_box("clap", struct.pack(">8I", 40, 1, 30, 1, 0, 1, 0, 1)), _box("irot", b"\1")), (60, 80)),
+    ],
+)
+def test_an_avif_image_is_cut_and_turned_as_it_says(
+    enlarge: Callable[..., Path], tmp_path: Path, properties: tuple[bytes, ...], size: tuple[int, int]
+) -> None:
+    file = tmp_path / "in.avif"
+    file.write_bytes(_single(*properties))
+    after = enlarge(file, "out.png", encoding=Encoding())
+    with Image.open(after) as image:
+        assert image.size == size
