@@ -128,6 +128,13 @@ def test_windows_of_tiles_are_all_counted() -> None:
     assert timing.flops == espcn_flops_per_pixel(3) * 96 * 96
 
 
+@pytest.mark.parametrize(("backend", "bytes_"), [("openvino", 1), ("eager", 4)])
+def test_the_network_is_measured_on_samples_where_files_are(backend: Any, bytes_: int) -> None:
+    with Upscaler("espcn", 3, Execution(backend=backend, batch=1)) as upscaler:
+        timing = inference.network(TINY, upscaler)
+    assert timing.bytes == TINY.width * TINY.height * 10 * bytes_
+
+
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_the_ceiling_is_above_what_a_loop_of_python_does(precision: Any) -> None:
     found = inference.ceiling(precision, torch.device("cpu"), 1)

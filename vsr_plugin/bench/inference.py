@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from .. import tiling
-from ..backends import open_backend
-from ..kernels import tuned_at_once
+from ..backends import SamplesNetwork, open_backend
+from ..kernels import SampleFormat, tuned_at_once
 from ..models import build_model, find_model, read_model
 from ..models.cost import macs
 from . import Ceiling, Timing
@@ -18,7 +19,7 @@ from . import Ceiling, Timing
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from ..backends import Precision
     from ..engine import Upscaler
@@ -69,7 +70,10 @@ def flops_per_frame(settings: Settings) -> int:
 
 
 def network(settings: Settings, upscaler: Upscaler) -> Timing:
-    """The compiled network by itself, on all windows of a frame: no color conversion, no cutting and joining."""
+    """The compiled network by itself, on all windows of a frame: no color conversion, no cutting and joining.
+
+    A luma network gets and returns samples as a file has them, if the backend takes them.
+    """
     spec = upscaler.spec
     grid = tiling.plan(settings.height, settings.width, upscaler.tile, spec.overlap[settings.scale], spec.multiple_of)
     batch = upscaler.batch or 1
@@ -77,9 +81,12 @@ def network(settings: Settings, upscaler: Upscaler) -> Timing:
     module = load_network(settings, upscaler.precision)[1]
     compiled = open_backend(upscaler.backend).compile(module, spec, shape, upscaler.precision, upscaler.device)
     x = torch.rand(shape, device=upscaler.device)
+    work: Callable[[Tensor], Tensor] = compiled
+    if spec.channels == spec.multiple_of == 1 and isinstance(compiled, SamplesNetwork):  # as in `Upscaler`
+        x, work = (255 * x).to(torch.uint8), partial(compiled.upscale_samples, samples=SampleFormat(255, 8))
     samples = settings.width * settings.height * spec.channels * (1 + settings.scale**2)
     try:
-        runs = tuple(taken * len(grid) for taken in repeat(lambda: compiled(x), upscaler.device, batch, settings.runs))
+        runs = tuple(taken * len(grid) for taken in repeat(lambda: work(x), upscaler.device, batch, settings.runs))
     finally:
         compiled.close()
     return Timing("network alone", runs, flops_per_frame(settings), samples * x.element_size())
