@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,14 @@ from .models.own import check_finite
 from .rectangles import Cover
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
 
     from .backends import Backend, Network, Precision
     from .kernels import SampleFormat
     from .models import NetworkSpec
+    from .rectangles import Rectangle
     from .reuse import Place
     from .tiling import Grid
 
@@ -104,20 +106,41 @@ class Pass:
 
         finished = native if isinstance(network, SamplesNetwork) else None  # the network's own output format
 
+        def windows_of(size: tuple[int, int]) -> Grid:
+            return tiling.plan(size[0], size[1], tile, overlap, spec.multiple_of, margin=0)
+
         def compile_for(size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
-            windows = tiling.plan(size[0], size[1], tile, overlap, spec.multiple_of, margin=0)
+            windows = windows_of(size)
             compiled = self._compile((1, x.shape[1], *windows.size))
-            return lambda part: self._run(compiled, unit(part), windows, 1, finished)
+            return lambda part: self._run(compiled, part if finished else unit(part), windows, 1, finished)
 
         def unit(x: Tensor) -> Tensor:
-            return x if native is None or finished else to_unit(x, native.peak)
+            return x if native is None else to_unit(x, native.peak)
 
         def store(large: Tensor) -> Tensor:
             return large if native is None or finished else to_samples(large, native.depth, peak=native.peak)
 
+        def agrees(rectangles: Sequence[Rectangle]) -> bool:
+            noise = torch.rand((1, *x.shape[1:]), generator=torch.Generator().manual_seed(0))
+            windows = windows_of(rectangles[0].size)
+            shapes = (batch, x.shape[1], *grid.size), (1, x.shape[1], *windows.size)
+            # In networks of their own: those of whole frames would take twice the memory for the rest of the stream.
+            with closing(self._compile(shapes[0])) as whole, closing(self._compile(shapes[1])) as alone:
+                large = self._run(whole, noise, grid, batch)
+
+                def same(one: Rectangle) -> bool:
+                    result = self._run(alone, noise[..., *one.inside], windows, 1)
+                    return result[..., *one.taken(self.scale)].equal(large[..., *one.placed(self.scale)])
+
+                return all(map(same, rectangles))
+
         cover = partial(Cover, grid.extended, overlap, spec.multiple_of)
         place = reuse((self, grid, native), cover, self.scale)
-        large = place.enlarge(x, lambda x: self._run(network, unit(x), grid, batch, finished), compile_for, store)
+
+        def enlarge(x: Tensor) -> Tensor:
+            return self._run(network, x if finished else unit(x), grid, batch, finished)
+
+        large = place.enlarge(x, enlarge, compile_for, store, agrees)
         return tiling.crop(large, grid, self.scale).clone(memory_format=torch.contiguous_format)
 
     def _run(self, network: Network, x: Tensor, grid: Grid, batch: int, native: SampleFormat | None = None) -> Tensor:

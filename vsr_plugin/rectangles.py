@@ -98,6 +98,7 @@ class Cover:
     Attributes:
         side: The side of the compared squares, in samples.
         whole: The cost of the whole frame, in samples, as all costs here.
+        sizes: All sizes that rectangles may have and whose results are used in part at least.
     """
 
     def __init__(self, shape: Size, overlap: int, multiple_of: int = 1) -> None:
@@ -107,6 +108,11 @@ class Cover:
         self._sides = tuple(self._eighths(length) for length in shape)
         self._call = max(_CALL, shape[0] * shape[1] // _MOST)
         self.whole = shape[0] * shape[1] + self._call
+        heights, widths = (
+            [side for side in sides.tolist() if self._reach(side, length)]
+            for sides, length in zip(self._sides, shape, strict=True)
+        )
+        self.sizes: Sequence[Size] = [(height, width) for height in heights for width in widths]
 
     def _eighths(self, length: int) -> NDArray[np.intp]:
         some = (-(-length * n // (8 * self.side)) * self.side for n in _EIGHTHS)
@@ -142,16 +148,26 @@ class Cover:
                 found += self._rectangles(box, best)
         return found
 
+    def all_over(self, size: Size) -> list[Rectangle]:
+        """Rectangles of a size whose results are the whole frame's."""
+        squares = tuple(-(-length // self.side) for length in self._shape)
+        return self.find(np.ones(squares, np.bool_), self.prices([size]))
+
     def prices(self, sizes: Sequence[Size] = ()) -> Prices:
         """The costs of boxes in rectangles of these sizes, several if one is too small; by default of all sizes."""
         rows, columns = self._sides
         seen = np.stack(np.meshgrid(rows, columns, indexing="ij"), -1)
         if not sizes:
             return Prices(seen.prod(-1) + self._call, seen)
-        around = 2 * self._overlap
-        counts = [(-(-np.maximum(seen - around, 1) // (np.array(size) - around))).prod(-1) for size in sizes]
+        needed = np.maximum(seen - 2 * self._overlap, 1)
+        reaches = [[self._reach(*sides) for sides in zip(size, self._shape, strict=True)] for size in sizes]
+        counts = [(-(-needed // np.array(reach))).prod(-1) for reach in reaches]
         costs = [self._cost(size) * count for size, count in zip(sizes, counts, strict=True)]
         return Prices(np.min(costs, 0), np.array(sizes)[np.argmin(costs, 0)])
+
+    def _reach(self, side: int, length: int) -> int:
+        """How many samples of a side's result are used: all if it is the frame's, whose borders need no overlap."""
+        return length if side == length else max(side - 2 * self._overlap, 0)
 
     def _rectangles(self, box: Boxes, best: NDArray[np.intp]) -> list[Rectangle]:
         """The rectangles that cover a box."""

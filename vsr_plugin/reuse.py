@@ -1,8 +1,8 @@
 """Reuse of results for the parts of a frame that did not change since the frame before.
 
 A frame is compared with the one before it. The network computes rectangles around the changes; everything else is
-copied from the previous result. The result is the same, bit for bit: to find networks whose results depend on the size
-of their input, the first result of each size of rectangle is compared with that of the whole frame.
+copied from the previous result. The result is the same, bit for bit: the results of some networks depend on the size of
+their input, so each size of rectangle is tried once, all over a frame of noise, before rounding.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     type Enlarge = Callable[[Tensor], Tensor]
 
 _WORTH = 0.6  # of a whole frame's work: more is not worth the search and the copies
-_COMPILING = 100_000  # samples that ESPCN computes in the time that it takes to compile it for one more size
+_COMPILING = 400_000  # samples that ESPCN computes in the time that it takes to compile it for one more size
 _LEARNING = 2  # one in so many frames is searched for better sizes
 _SIZES = 3.0  # the sizes in use add up to so many whole frames at most: it bounds the memory of their networks
+_DOUBTS = 2  # so many more sizes may fail than pass before the search ends
 _LONGEST_REST = 16  # frames that are not compared, at most, after frames with too many changes
 
 
@@ -149,11 +150,17 @@ class Place:
         self._work = work
         self._networks = _Networks(cover)
         self._before: tuple[Tensor, Tensor] | None = None
-        self._exact = True
         self._looked = 0  # frames compared
         self._rest = self._longest = 0  # frames not to compare: those still to come, and all of this pause
 
-    def enlarge(self, x: Tensor, network: Enlarge, compile_for: Callable[[Size], Enlarge], store: Enlarge) -> Tensor:
+    def enlarge(
+        self,
+        x: Tensor,
+        network: Enlarge,
+        compile_for: Callable[[Size], Enlarge],
+        store: Enlarge,
+        agrees: Callable[[Sequence[Rectangle]], bool],
+    ) -> Tensor:
         """Enlarge the next frames.
 
         Args:
@@ -161,17 +168,18 @@ class Place:
             network: (n, C, H, W) → (n, C, H·scale, W·scale), for any number of frames.
             compile_for: Makes such a function for one rectangle of a size.
             store: Converts the network's result, sample by sample, to what is kept.
+            agrees: Whether rectangles of one size have the results that the whole frame has there, in every bit.
 
         Returns:
             ``store(network(x))``, bit for bit; the next call may write to it.
         """
         before, self._before = self._before, None  # this call may fail
         plans: list[list[Rectangle] | None] = []
-        trials: dict[Size, tuple[int, Rectangle]] = {}
+        trials: set[Size] = set()
         for index, frame in enumerate(x):
             plan, tried = self._plan(frame, x[index - 1] if index else before and before[0])
             plans.append(plan)
-            trials.update({rectangle.size: (index, rectangle) for rectangle in tried})
+            trials.update(tried)
             self._work.done += self._cover.whole if plan is None else self._cover.cost(plan)
             self._work.whole += self._cover.whole
 
@@ -183,12 +191,13 @@ class Place:
         stored: dict[int, Tensor] = {}
         if whole:
             large = network(x if len(whole) == len(x) else x[whole])
-            for size, (index, rectangle) in trials.items():
-                self._networks.add(size, compile_for(size))
-                there = large[whole.index(index), :, *rectangle.placed(self._scale)]
-                self._exact &= compute(index, rectangle).equal(there)
             result = store(large)
             stored = dict(zip(whole, result, strict=True))
+        for size in trials:
+            if self._networks.allows(size) or agrees(self._cover.all_over(size)):
+                self._networks.add(size, compile_for(size))
+            else:
+                self._networks.exclude(size)
         if len(whole) < len(x):
             results: list[Tensor] = []
             for index, plan in enumerate(plans):
@@ -204,9 +213,9 @@ class Place:
         self._before = (x[-1].clone(), result[-1].clone()) if len(x) > 1 else (x[0], result[0])
         return result
 
-    def _plan(self, frame: Tensor, before: Tensor | None) -> tuple[list[Rectangle] | None, list[Rectangle]]:
-        """The rectangles to compute, None for the whole frame; and rectangles whose sizes are worth a new network."""
-        if before is None or not self._exact:
+    def _plan(self, frame: Tensor, before: Tensor | None) -> tuple[list[Rectangle] | None, list[Size]]:
+        """The rectangles to compute, None for the whole frame; and sizes that are worth a new network."""
+        if before is None or self._networks.hopeless:
             return None, []
         if self._rest:
             self._rest -= 1
@@ -219,7 +228,7 @@ class Place:
         plan = cover.find(changed, prices) if prices or not changed.any() else None
         self._looked += 1
         if prices is None or self._looked % _LEARNING == 0:
-            best = cover.find(changed)
+            best = cover.find(changed, self._networks.possible)
             if cover.cost(best) > enough:
                 return self._give_up()
             wanted = self._networks.miss(best, cover.whole if plan is None else min(cover.cost(plan), cover.whole))
@@ -228,7 +237,7 @@ class Place:
         self._longest = 0
         return None if plan is None or cover.cost(plan) > enough else plan, []
 
-    def _give_up(self) -> tuple[None, list[Rectangle]]:
+    def _give_up(self) -> tuple[None, list[Size]]:
         """Compute this frame and the next ones whole, without comparing; the pause grows each time."""
         self._rest = self._longest = min(2 * self._longest + 1, _LONGEST_REST)
         return None, []
@@ -239,34 +248,54 @@ class _Networks:
 
     Attributes:
         prices: For the sizes that have networks; None if there are none.
+        possible: For all sizes but those that failed; None for all.
     """
 
     def __init__(self, cover: Cover) -> None:
         self.prices: Prices | None = None
+        self.possible: Prices | None = None
         self._cover = cover
         self._networks: OrderedDict[Size, Enlarge] = OrderedDict()  # the last used last
         self._missed: Counter[Size] = Counter()  # samples that other sizes would have saved
+        self._passed: set[Size] = set()
+        self._failed: set[Size] = set()
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether so many sizes failed that no others are tried."""
+        return len(self._failed) > len(self._passed) + _DOUBTS
+
+    def allows(self, size: Size) -> bool:
+        """Whether a size has passed its trial."""
+        return size in self._passed
+
+    def exclude(self, size: Size) -> None:
+        """Never use a size: its trial failed."""
+        del self._missed[size]
+        self._failed.add(size)
+        self.possible = self._cover.prices([other for other in self._cover.sizes if other not in self._failed])
 
     def __getitem__(self, size: Size) -> Enlarge:
         self._networks.move_to_end(size)
         return self._networks[size]
 
-    def miss(self, best: Sequence[Rectangle], cost: int) -> list[Rectangle]:
-        """Record missing sizes; return one rectangle of each size that would have saved enough to be compiled.
+    def miss(self, best: Sequence[Rectangle], cost: int) -> list[Size]:
+        """Record missing sizes; return those that would have saved enough to be compiled.
 
         Args:
             best: The rectangles that would be best for a frame.
             cost: The frame's cost with the present sizes.
         """
-        new = {rectangle.size: rectangle for rectangle in best if rectangle.size not in self._networks}
+        new = {rectangle.size for rectangle in best} - self._networks.keys()
         frames = 1 if self.prices is None else _LEARNING
         for size in new:
             self._missed[size] += frames * (cost - self._cover.cost(best)) // len(new)
-        return [rectangle for size, rectangle in new.items() if self._missed[size] >= _COMPILING]
+        return [size for size in new if self._missed[size] >= _COMPILING]
 
     def add(self, size: Size, network: Enlarge) -> None:
         """Keep a network."""
         del self._missed[size]
+        self._passed.add(size)
         self._networks[size] = network
         self.prices = self._cover.prices(tuple(self._networks))
 

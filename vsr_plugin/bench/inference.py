@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from functools import partial
 from statistics import median
 from time import perf_counter
@@ -11,6 +12,7 @@ import torch
 
 from .. import tiling
 from ..backends import SamplesNetwork, open_backend
+from ..device import torch_threads
 from ..kernels import SampleFormat, tuned_at_once
 from ..models import build_model, find_model, read_model
 from ..models.cost import macs
@@ -79,16 +81,15 @@ def network(settings: Settings, upscaler: Upscaler) -> Timing:
     batch = upscaler.batch or 1
     shape = (batch, spec.channels, *grid.size)
     module = load_network(settings, upscaler.precision)[1]
-    compiled = open_backend(upscaler.backend).compile(module, spec, shape, upscaler.precision, upscaler.device)
+    backend = open_backend(upscaler.backend)
+    compiled = backend.compile(module, spec, shape, upscaler.precision, upscaler.device)
     x = torch.rand(shape, device=upscaler.device)
     work: Callable[[Tensor], Tensor] = compiled
     if spec.channels == spec.multiple_of == 1 and isinstance(compiled, SamplesNetwork):  # as in `Upscaler`
         x, work = (255 * x).to(torch.uint8), partial(compiled.upscale_samples, samples=SampleFormat(255, 8))
     samples = settings.width * settings.height * spec.channels * (1 + settings.scale**2)
-    try:
+    with closing(compiled), torch_threads(1 if backend.own_threads else None):
         runs = tuple(taken * len(grid) for taken in repeat(lambda: work(x), upscaler.device, batch, settings.runs))
-    finally:
-        compiled.close()
     return Timing("network alone", runs, flops_per_frame(settings), samples * x.element_size())
 
 
