@@ -39,6 +39,7 @@ def examine_in_another_process(*words: str) -> subprocess.CompletedProcess[str]:
 def healthy() -> list[dict[str, str]]:
     done = examine_in_another_process("--json")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert set(done.stderr.splitlines()) <= {"examining this installation …"}, "and nothing when it ends"
     findings: list[dict[str, str]] = json.loads(done.stdout)
     return findings
 

@@ -7,8 +7,6 @@ the modules below this one are imported.
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 
 from .lossy_stderr import lossy_stderr
@@ -30,14 +28,7 @@ def main_preview() -> None:
     _run("vsr-preview")
 
 
-def _end_soon() -> None:
-    """Let Python exit without a last search for garbage, which takes a second among the objects of torch."""
-    gc.disable()
-    gc.freeze()
-
-
 def _run(name: str) -> None:
-    atexit.register(_end_soon)
     listen()
     # OpenMP reads this when torch is loaded. By default, its threads spin while they wait for each other; where other
     # programs want the processors, a training step then takes ten times as long.
