@@ -31,11 +31,15 @@ YUV420 = ColorSpec(subsampling=(1, 1))
 RGB = ColorSpec(Matrix.RGB, Range.FULL)
 
 
+REAL = vsr_plugin.rectangles._CALL, vsr_plugin.reuse._COMPILING, vsr_plugin.reuse._Networks.cost_of_trial
+
+
 @pytest.fixture(autouse=True)
 def eager_to_reuse(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rectangles pay in small frames, too, and at once."""
     monkeypatch.setattr(vsr_plugin.rectangles, "_CALL", 0)
     monkeypatch.setattr(vsr_plugin.reuse, "_COMPILING", 0)
+    monkeypatch.setattr(vsr_plugin.reuse._Networks, "cost_of_trial", lambda *_: 0)
 
 
 def frame(seed: int, color: ColorSpec = YUV420, count: int = 3, height: int = HEIGHT, width: int = WIDTH) -> Frame:
@@ -215,6 +219,23 @@ def test_little_is_computed_where_little_changes() -> None:
         list(upscaler.stage(iter(still(12)), reuse))
     assert max(SEEN[-8:]) <= 24 * 24
     assert reuse.share > 0.7
+
+
+@pytest.mark.parametrize("overlap", [0, 8, 36])
+def test_trials_cost_no_more_than_they_save(monkeypatch: pytest.MonkeyPatch, overlap: int) -> None:
+    monkeypatch.setattr(vsr_plugin.rectangles, "_CALL", REAL[0])
+    monkeypatch.setattr(vsr_plugin.reuse, "_COMPILING", REAL[1])
+    monkeypatch.setattr(vsr_plugin.reuse._Networks, "cost_of_trial", REAL[2])
+    places = torch.randint(0, 100, (60, 3), generator=torch.Generator().manual_seed(0)).tolist()
+    frames = [frame(0, height=270, width=480)]
+    for seed, (top, left, side) in enumerate(places):
+        frames.append(patched(frames[-1], seed, 0, 2 * top, 4 * left, 8 + side))
+    SEEN.clear()
+    spec = NetworkSpec(name="counting", overlap={2: overlap}, channels=1)
+    with Upscaler.from_module(Counting(), spec, 2, Execution(backend="eager", device="cpu")) as upscaler:
+        for count, _ in enumerate(upscaler.stage(iter(frames)), 1):
+            assert sum(SEEN) <= (count + 4) * (270 + 2 * overlap) * (480 + 2 * overlap)
+    assert sum(SEEN) < len(frames) * 270 * 480
 
 
 def test_off_computes_every_frame() -> None:

@@ -66,6 +66,8 @@ class Pass:
         self._network: Network | None = None
         self._shape: tuple[int, int, int, int] | None = None
         self._checked = False
+        self._agreed: dict[tuple[Grid, int, tuple[int, int]], bool] = {}
+        self._noise: tuple[Grid, int, Tensor, Tensor] | None = None  # a frame of noise, and its result
 
     def drop(self) -> None:
         """Free the network; it is compiled again when it is needed."""
@@ -121,18 +123,10 @@ class Pass:
             return large if native is None or finished else to_samples(large, native.depth, peak=native.peak)
 
         def agrees(rectangles: Sequence[Rectangle]) -> bool:
-            noise = torch.rand((1, *x.shape[1:]), generator=torch.Generator().manual_seed(0))
-            windows = windows_of(rectangles[0].size)
-            shapes = (batch, x.shape[1], *grid.size), (1, x.shape[1], *windows.size)
-            # In networks of their own: those of whole frames would take twice the memory for the rest of the stream.
-            with closing(self._compile(shapes[0])) as whole, closing(self._compile(shapes[1])) as alone:
-                large = self._run(whole, noise, grid, batch)
-
-                def same(one: Rectangle) -> bool:
-                    result = self._run(alone, noise[..., *one.inside], windows, 1)
-                    return result[..., *one.taken(self.scale)].equal(large[..., *one.placed(self.scale)])
-
-                return all(map(same, rectangles))
+            size = rectangles[0].size
+            if (grid, batch, size) not in self._agreed:
+                self._agreed[grid, batch, size] = self._agrees(rectangles, grid, batch, windows_of(size))
+            return self._agreed[grid, batch, size]
 
         cover = partial(Cover, grid.extended, overlap, spec.multiple_of)
         place = reuse((self, grid, native), cover, self.scale)
@@ -142,6 +136,22 @@ class Pass:
 
         large = place.enlarge(x, enlarge, compile_for, store, agrees)
         return tiling.crop(large, grid, self.scale).clone(memory_format=torch.contiguous_format)
+
+    def _agrees(self, rectangles: Sequence[Rectangle], grid: Grid, batch: int, windows: Grid) -> bool:
+        """Whether rectangles of a frame of noise have the results that the whole frame has there, in every bit."""
+        channels = self._spec.channels
+        if self._noise is None or self._noise[:2] != (grid, batch):
+            self.drop()  # there may be no memory for two networks of whole frames; the next frame compiles it again
+            noise = torch.rand((1, channels, *grid.extended), generator=torch.Generator().manual_seed(0))
+            with closing(self._compile((batch, channels, *grid.size))) as whole:
+                self._noise = grid, batch, noise, self._run(whole, noise, grid, batch)
+        *_, noise, large = self._noise
+        with closing(self._compile((1, channels, *windows.size))) as alone:
+            results = ((one, self._run(alone, noise[..., *one.inside], windows, 1)) for one in rectangles)
+            return all(
+                result[..., *one.taken(self.scale)].equal(large[..., *one.placed(self.scale)])
+                for one, result in results
+            )
 
     def _run(self, network: Network, x: Tensor, grid: Grid, batch: int, native: SampleFormat | None = None) -> Tensor:
         """Run a network on extended frames, or rectangles of them, window by window."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _SQUARE = 8  # samples a side of the compared squares: a 64-bit word of the comparison
 _CALL = 2500  # samples that ESPCN computes in the time that calling it takes
 _EIGHTHS = 1, 2, 4, 6  # of the frame's sides
+_ENOUGH = 20_000  # samples whose results show whether a network depends on the size of its input
 _MOST = 128  # rectangles in a frame: finding them takes a few milliseconds
 
 
@@ -148,10 +149,11 @@ class Cover:
                 found += self._rectangles(box, best)
         return found
 
-    def all_over(self, size: Size) -> list[Rectangle]:
-        """Rectangles of a size whose results are the whole frame's."""
-        squares = tuple(-(-length // self.side) for length in self._shape)
-        return self.find(np.ones(squares, np.bool_), self.prices([size]))
+    def some(self, size: Size) -> list[Rectangle]:
+        """Rectangles of a size, from all over the frame, whose results are `_ENOUGH` to compare."""
+        rows, columns = (-(-length // self.side) for length in self._shape)
+        found = self._rectangles(np.array([0, rows, 0, columns]), self.prices([size]).sizes)
+        return found[:: max(1, self.whole // _ENOUGH)]
 
     def prices(self, sizes: Sequence[Size] = ()) -> Prices:
         """The costs of boxes in rectangles of these sizes, several if one is too small; by default of all sizes."""

@@ -2,7 +2,7 @@
 
 A frame is compared with the one before it. The network computes rectangles around the changes; everything else is
 copied from the previous result. The result is the same, bit for bit: the results of some networks depend on the size of
-their input, so each size of rectangle is tried once, all over a frame of noise, before rounding.
+their input, so each size of rectangle is tried once, on noise and before rounding.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     type Enlarge = Callable[[Tensor], Tensor]
 
 _WORTH = 0.6  # of a whole frame's work: more is not worth the search and the copies
-_COMPILING = 400_000  # samples that ESPCN computes in the time that it takes to compile it for one more size
+_COMPILING = 400_000  # samples that ESPCN computes in the time that it takes to compile it for one more size: 60 ms
 _LEARNING = 2  # one in so many frames is searched for better sizes
 _SIZES = 3.0  # the sizes in use add up to so many whole frames at most: it bounds the memory of their networks
-_DOUBTS = 2  # so many more sizes may fail than pass before the search ends
+_DOUBTS = 2  # so many more sizes may fail than pass before no others are tried
 _LONGEST_REST = 16  # frames that are not compared, at most, after frames with too many changes
 
 
@@ -175,11 +175,11 @@ class Place:
         """
         before, self._before = self._before, None  # this call may fail
         plans: list[list[Rectangle] | None] = []
-        trials: set[Size] = set()
+        trials: dict[Size, int] = {}  # size → index of a frame that is computed whole
         for index, frame in enumerate(x):
             plan, tried = self._plan(frame, x[index - 1] if index else before and before[0])
             plans.append(plan)
-            trials.update(tried)
+            trials.update(dict.fromkeys(tried, index))
             self._work.done += self._cover.whole if plan is None else self._cover.cost(plan)
             self._work.whole += self._cover.whole
 
@@ -193,10 +193,16 @@ class Place:
             large = network(x if len(whole) == len(x) else x[whole])
             result = store(large)
             stored = dict(zip(whole, result, strict=True))
-        for size in trials:
-            if self._networks.allows(size) or agrees(self._cover.all_over(size)):
+        for size, index in trials.items():
+            rectangles = self._cover.some(size)
+            self._work.done += self._networks.cost_of_trial(size)
+            exact = agrees(rectangles)
+            if exact:
                 self._networks.add(size, compile_for(size))
-            else:
+                exact = all(
+                    store(compute(index, one)).equal(stored[index][:, *one.placed(self._scale)]) for one in rectangles
+                )
+            if not exact:
                 self._networks.exclude(size)
         if len(whole) < len(x):
             results: list[Tensor] = []
@@ -215,7 +221,7 @@ class Place:
 
     def _plan(self, frame: Tensor, before: Tensor | None) -> tuple[list[Rectangle] | None, list[Size]]:
         """The rectangles to compute, None for the whole frame; and sizes that are worth a new network."""
-        if before is None or self._networks.hopeless:
+        if before is None:
             return None, []
         if self._rest:
             self._rest -= 1
@@ -227,7 +233,7 @@ class Place:
         prices = self._networks.prices
         plan = cover.find(changed, prices) if prices or not changed.any() else None
         self._looked += 1
-        if prices is None or self._looked % _LEARNING == 0:
+        if not self._networks.hopeless and (prices is None or self._looked % _LEARNING == 0):
             best = cover.find(changed, self._networks.possible)
             if cover.cost(best) > enough:
                 return self._give_up()
@@ -258,22 +264,29 @@ class _Networks:
         self._networks: OrderedDict[Size, Enlarge] = OrderedDict()  # the last used last
         self._missed: Counter[Size] = Counter()  # samples that other sizes would have saved
         self._passed: set[Size] = set()
-        self._failed: set[Size] = set()
+        self._excluded: set[Size] = set()
+        self._failures = 0  # trials that failed
 
     @property
     def hopeless(self) -> bool:
-        """Whether so many sizes failed that no others are tried."""
-        return len(self._failed) > len(self._passed) + _DOUBTS
+        """Whether so many trials failed that no other sizes are tried."""
+        return self._failures > len(self._passed) + _DOUBTS
 
-    def allows(self, size: Size) -> bool:
-        """Whether a size has passed its trial."""
-        return size in self._passed
+    def cost_of_trial(self, size: Size) -> int:
+        """The cost of trying a size: some rectangles twice, and the whole frame the first time."""
+        first = not self._passed and not self._failures
+        return first * self._cover.whole + 2 * self._cover.cost(self._cover.some(size))
 
     def exclude(self, size: Size) -> None:
-        """Never use a size: its trial failed."""
+        """Never use a size whose trial failed, nor an untried one that is narrower (lower, if this has full width)."""
+        axis = 0 if size[1] == self._cover.sizes[-1][1] else 1
+        self._failures += 1
         del self._missed[size]
-        self._failed.add(size)
-        self.possible = self._cover.prices([other for other in self._cover.sizes if other not in self._failed])
+        self._passed.discard(size)
+        self._excluded |= {other for other in self._cover.sizes if other[axis] <= size[axis]} - self._passed
+        self.possible = self._cover.prices([other for other in self._cover.sizes if other not in self._excluded])
+        if self._networks.pop(size, None):
+            self._price()
 
     def __getitem__(self, size: Size) -> Enlarge:
         self._networks.move_to_end(size)
@@ -290,17 +303,20 @@ class _Networks:
         frames = 1 if self.prices is None else _LEARNING
         for size in new:
             self._missed[size] += frames * (cost - self._cover.cost(best)) // len(new)
-        return [size for size in new if self._missed[size] >= _COMPILING]
+        return [size for size in new if self._missed[size] >= _COMPILING + self.cost_of_trial(size)]
 
     def add(self, size: Size, network: Enlarge) -> None:
         """Keep a network."""
         del self._missed[size]
         self._passed.add(size)
         self._networks[size] = network
-        self.prices = self._cover.prices(tuple(self._networks))
+        self._price()
 
     def trim(self) -> None:
         """Free the networks not used for longest, if there are too many."""
         while len(self._networks) > 1 and sum(map(prod, self._networks)) > _SIZES * self._cover.whole:
             self._networks.popitem(last=False)
-            self.prices = self._cover.prices(tuple(self._networks))
+            self._price()
+
+    def _price(self) -> None:
+        self.prices = self._cover.prices(tuple(self._networks)) if self._networks else None
