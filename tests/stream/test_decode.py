@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from av.codec.hwaccel import HWDeviceType
 
@@ -137,6 +138,16 @@ def test_a_part_begins_at_zero_and_ends_in_time(media: Media) -> None:
     assert source.shift == Fraction(12, 25)  # the frame on show at half a second
     assert len(times) == 13
     assert len(list(Source(media("plain.mp4"), Selection(frames=7)))) == 7
+
+
+@pytest.mark.parametrize(("start", "duration", "count"), [(0.04, 0.08, 2), (0.2, 0.12, 3), (0.68, 0.04, 1)])
+def test_floats_are_the_decimal_numbers_that_they_stand_for(
+    media: Media, start: float, duration: float, count: int
+) -> None:
+    given: Any = {"start": start, "duration": duration}
+    assert len(list(Source(media("plain.mp4"), Selection(**given)))) == count
+    assert Selection(**given).start == Fraction(str(start))
+    assert Selection(start=np.float64(start)).start == Fraction(str(start))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("start", ["0.2", "0.21", "0.239"])

@@ -81,11 +81,13 @@ class Selection:
 def exact(name: str, value: Any) -> Fraction:
     """Convert a number, or a string that contains one, to a fraction; ``name`` is the name of the argument.
 
+    A float is taken for the decimal number that Python prints: 0.1 is 1/10, so that 0.1 and 0.2 add up to 0.3.
+
     Raises:
         UsageError: the value is something else, or not finite.
     """
     try:
-        return Fraction(value)
+        return Fraction(float.__repr__(value) if isinstance(value, float) else value)
     except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
         raise UsageError(f"Expected {name} to be a number, got {value!r}") from error
 
