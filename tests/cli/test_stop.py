@@ -371,3 +371,22 @@ def test_a_stop_at_a_bad_moment_is_a_stop(media: Media, tmp_path: Path, place: s
     assert said.splitlines()[-1][:7] == "Stopped"
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_thread_that_still_computes_is_not_there_when_python_ends() -> None:
+    """As the network of a preview that is too slow: it would crash the process."""
+    script = """
+import atexit, sys, threading, time
+from vsr_plugin import cli
+from vsr_plugin.cli import program
+def run(name):
+    atexit.register(print, "Python ends")
+    threading.Thread(target=time.sleep, args=(600,), name=sys.argv[1], daemon=True).start()
+    print("done")
+    return 3
+program.run = run
+cli.main()
+"""
+    for name, said in (("vsr preview network", "done\n"), ("of another library", "done\nPython ends\n")):
+        done = subprocess.run([sys.executable, "-c", script, name], capture_output=True, text=True, timeout=PATIENCE)
+        assert (done.returncode, done.stdout, done.stderr) == (3, said, "")

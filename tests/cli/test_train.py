@@ -193,11 +193,12 @@ def test_a_training_that_is_stopped_says_what_it_keeps(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "validate", press)
         CliRunner().invoke(app, words)
-    assert outcomes[-1]() == "nothing was trained"
+    assert outcomes[-1]() == "nothing was saved yet"
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_step", press)
         CliRunner().invoke(app, words)
-    assert outcomes[-1]() == "nothing was trained"
+    assert outcomes[-1]() == "nothing was saved yet"
+    assert not out.exists()
     step = Trainer._step
     with monkeypatch.context() as patch:
         patch.setattr("vsr_plugin.training.trainer._SAVING", (0.0, 0))

@@ -8,9 +8,10 @@ the modules below this one are imported.
 from __future__ import annotations
 
 import os
+import threading
 
 from .lossy_stderr import lossy_stderr
-from .stop import end_if_stopped, leave, listen
+from .stop import end_beside, end_if_stopped, leave, listen
 
 
 def main() -> None:
@@ -30,6 +31,7 @@ def main_preview() -> None:
 
 def _run(name: str) -> None:
     listen()
+    threads = set(threading.enumerate())
     # OpenMP reads this when torch is loaded. By default, its threads spin while they wait for each other; where other
     # programs want the processors, a training step then takes ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -43,4 +45,5 @@ def _run(name: str) -> None:
             code = 130
         if code == 130:
             leave()
+    end_beside(threads, code)
     raise SystemExit(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,16 @@ def leave() -> None:
         print(f"Stopped{outcome and ': '}{outcome}", file=sys.stderr)  # noqa: T201 - output of the command line
     _flush()
     os._exit(130)
+
+
+def end_beside(others: set[threading.Thread], code: int) -> None:
+    """End the process at once if a thread still runs that is not one of ``others``, such as a preview's slow network.
+
+    A network that still computes while Python ends crashes the process.
+    """
+    if any(thread.name.startswith("vsr ") for thread in set(threading.enumerate()) - others):
+        _flush()
+        os._exit(code)
 
 
 def _flush() -> None:

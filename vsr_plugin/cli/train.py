@@ -143,7 +143,7 @@ def train(
 def _kept(trainer: Trainer, *, resume: bool) -> str:
     """What is kept of a run that is stopped, and how to continue it."""
     if trainer.kept is None:
-        return "nothing was trained"
+        return "nothing was saved yet"
     how = "the same command" if resume else "the same command with --resume"
     where = printable(str(trainer.settings.out))
     return f"{where} holds the run up to step {trainer.kept}, and {how} goes on from there"

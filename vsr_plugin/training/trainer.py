@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict
 from functools import cached_property
@@ -162,6 +163,16 @@ class Trainer:
             at.start = start if math.isfinite(start) else -math.inf
             at.seconds = at.validating = time.monotonic() - begun
             self._save(improved=True)
+        try:
+            yield from self._train(begun, on_step)
+        finally:
+            if self.kept is None:  # the initial weights alone would look like a result
+                self.settings.best.unlink(missing_ok=True)
+                with suppress(OSError):
+                    self.settings.out.rmdir()
+
+    def _train(self, begun: float, on_step: Callable[[int, float, float], object] | None) -> Iterator[Progress]:
+        at = self._at
         losses = self._losses()
         while at.part < 1.0:
             losses.append(self._step(at.step, at.part))
