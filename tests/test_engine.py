@@ -666,8 +666,12 @@ def test_a_function_is_a_network(backend: str) -> None:
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (lambda x: torch.log(-1 - x.repeat(1, 1, 2, 2)), "own network made samples that are no numbers"),
-        (lambda x: 1 / (0 * x.repeat(1, 1, 2, 2)), "own network made samples that are no numbers"),
+        (lambda x: torch.log(-1 - x.repeat(1, 1, 2, 2)), "own network made samples that are NaN, infinite or huge"),
+        (lambda x: 1 / (0 * x.repeat(1, 1, 2, 2)), "own network made samples that are NaN, infinite or huge"),
+        (
+            lambda x: torch.cat([x + 1e30, x - 1e30], 2).repeat(1, 1, 1, 2),
+            "own network made samples that are NaN, infinite or huge",
+        ),
         (lambda x: (255 * x.repeat(1, 1, 2, 2)).to(torch.uint8), "to return floating point .*, got u(int)?8"),
         (lambda x: (x.repeat(1, 1, 2, 2), 1 - x.repeat(1, 1, 2, 2)), "Expected own network to return .*tensor, got"),
     ],
@@ -697,7 +701,7 @@ def test_weights_that_overflow_make_no_image(
     execution = Execution(backend=backend, device="cpu", precision=precision)
     with (
         Upscaler("espcn", 2, execution, weights=tmp_path / "large.safetensors") as upscaler,
-        pytest.raises(UsageError, match="espcn made samples that are no numbers"),
+        pytest.raises(UsageError, match="espcn made samples that are NaN, infinite or huge"),
     ):
         upscaler.upscale([gray])
 

@@ -213,7 +213,7 @@ def _plain(module: nn.Module) -> nn.Module:
 class _Stored(nn.Module):
     """A module whose result is converted to samples as by `to_samples`, inside the graph, where it costs nothing.
 
-    It also returns the sum of the module's result, which is not finite if the result has NaN or infinity.
+    It also returns the sum of the magnitudes of the module's result, for `check_finite`.
     """
 
     def __init__(self, module: nn.Module, samples: SampleFormat, name: str) -> None:
@@ -227,7 +227,7 @@ class _Stored(nn.Module):
         """(N, 1, H, W) → (N, 1, H·scale, W·scale) of uint8, or of whole numbers in float32; and the sum."""
         large = check_result(self._module(x), self._name)
         codes = torch.round(large.clamp(0, 1) * self._peak)
-        return codes.to(torch.uint8) if self._bytes else codes, large.sum()
+        return codes.to(torch.uint8) if self._bytes else codes, large.abs().sum()
 
 
 class OpenVINONetwork:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
@@ -95,7 +96,8 @@ def _code(app: typer.Typer) -> int:
     """Run a command, print its error if any, and return its exit code."""
     try:
         command = typer.main.get_command(app)
-        add_placeholders(command)
+        with suppress(AttributeError):  # typer's own names, which are not its interface: without them, it prints types
+            add_placeholders(command)
         code = command(standalone_mode=False) or 0
         if sys.stdout is not None:
             sys.stdout.flush()

@@ -1,8 +1,7 @@
 """The preview as a web page, for machines without a screen: a few files, and one WebSocket with frames and commands.
 
 A viewer gets a frame, acknowledges it, and then gets the latest one. A slow viewer sees fewer frames, a stalled one
-none, and each has at most one frame in memory. All share one player, which is
-paused while there are none.
+none, and each has at most one frame in memory. All share one player, which is paused while there are no viewers.
 """
 
 from __future__ import annotations

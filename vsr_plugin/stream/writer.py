@@ -121,7 +121,7 @@ class Writer:
         keeps_alpha = form is not None and len(form.components) in (2, 4)
         self._loses_alpha = frame.has_alpha and not keeps_alpha
         if form is not None and len(form.components) <= 2 and not frame.is_gray and not self._encoding.pixel_format:
-            self._drop("the colors", f"of what {codec} takes, only {pixel_format} can be written here")
+            self._drop("the colors", f"{codec} can be written as {pixel_format} only")
         self._output = self._container()
         self._clock = OutputClock(
             self._source,

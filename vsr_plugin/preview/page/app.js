@@ -197,10 +197,10 @@ function figures(viewers) {
   $("name").textContent = s.name;
   $("viewers").hidden = viewers < 2;
   $("viewers").textContent = `${viewers} viewers share this player: what one changes, all see`;
-  const part = Math.round(100 * canvas.getBoundingClientRect().height / canvas.height * devicePixelRatio);
+  const percent = Math.round(100 * canvas.getBoundingClientRect().height / canvas.height * devicePixelRatio);
   $("model-line").textContent = [
     `${s.seen}${s.seen_scale ? ` ×${s.seen_scale}` : ""}`,
-    `${s.width}×${s.height} → ${s.seen_width}×${s.seen_height}${network ? `, shown at ${part} %` : ""}`,
+    `${s.width}×${s.height} → ${s.seen_width}×${s.seen_height}${network ? `, shown at ${percent} %` : ""}`,
     s.runs_on,
   ].filter(Boolean).join(" · ");
   options("model", s.models, s.model);
@@ -255,7 +255,7 @@ function options(id, names, chosen) {
   follow(id, chosen);
 }
 
-function setSplit(part) { split = Math.min(1, Math.max(0, part)); draw(); }
+function setSplit(place) { split = Math.min(1, Math.max(0, place)); draw(); }
 
 function moveSplit(x) {
   const place = canvas.getBoundingClientRect();
@@ -358,7 +358,7 @@ stage.addEventListener("pointermove", (event) => {
   const before = mouse;
   mouse = { x: event.clientX, y: event.clientY };
   if (held === "line") return moveSplit(event.clientX);
-  if (held === "frame" && before) {
+  if (held === "frame" && before && network) {
     middle.x -= (mouse.x - before.x) * devicePixelRatio / status.pixel_aspect / network.width;
     middle.y -= (mouse.y - before.y) * devicePixelRatio / network.height;
     return draw();
@@ -387,8 +387,8 @@ for (const name of ["change", "pointerup", "pointercancel", "blur"]) $("time").a
 // The time at the mouse, beside the displayed one; half the handle of the range lies beyond either end.
 $("time").onpointermove = (event) => {
   const { left, width, height } = $("time").getBoundingClientRect(), handle = Math.min(16, height);
-  const part = Math.min(1, Math.max(0, (event.clientX - left - handle / 2) / (width - handle)));
-  $("at").textContent = clock(part * $("time").max);
+  const along = Math.min(1, Math.max(0, (event.clientX - left - handle / 2) / (width - handle)));
+  $("at").textContent = clock(along * $("time").max);
   $("at").style.left = `${event.clientX - $("bar").getBoundingClientRect().left}px`;
   $("at").hidden = !status?.duration;
 };

@@ -165,8 +165,6 @@ class Copied:
         plan = film.plan
         damage = Damage(input_name(film.path), strict=film.strict, quiet=quiet)
         self.file = InputFile(film.path, film.selection, damage, keep_packets=True)
-        self.file.first = replace(plan.opening.first)
-        self.file.begin(plan.shift)
         self._plan = plan
         self._shown: list[int] = []  # timestamps of frames that are not counted yet, a heap
         self._reached: int | None = None  # decoding time of the last video packet
@@ -174,6 +172,8 @@ class Copied:
         with ExitStack() as cleanup:
             cleanup.callback(self.file.release)
             cleanup.callback(self.file.close)
+            self.file.first = replace(plan.opening.first)
+            self.file.begin(plan.shift)
             if self.file.timeline.start is not None:
                 self.file.reader.seek(self.file.timeline.start)
             self._tally = cleanup.enter_context(closing(self.file.new_tally()))
