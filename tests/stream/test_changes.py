@@ -15,6 +15,7 @@ import pytest
 
 from vsr_plugin.errors import InputError
 from vsr_plugin.stream import Encoding, Selection, Source
+from vsr_plugin.stream.segments.plan import make_plan
 
 from .conftest import Media, streams
 
@@ -208,6 +209,20 @@ def test_colors_of_mpeg2_end_with_its_sequence(tmp_path: Path) -> None:
     file.write_bytes(hdr + b"\0\0\1\xb7" + silent)
     with pytest.raises(InputError, match=r"changes its .*transfer .* at 0\.400 s: cut the file there"):
         list(Source(file))
+
+
+@pytest.mark.parametrize(("second", "why"), [("silent", "some of its headers do not state its colors"), ("hdr", "")])
+@pytest.mark.usefixtures("media")
+def test_mpeg2_whose_headers_depend_on_those_before_is_not_cut(tmp_path: Path, second: str, why: str) -> None:
+    at = "-muxdelay 0 -muxpreload 0 -output_ts_offset"
+    parts = [
+        _encoded(says, encoder=f"-c:v mpeg2video -q:v 2 -g 5 -bf 0 {at} {start} -f mpegts")
+        for says, start in (("hdr", 1), (second, 1.4))
+    ]
+    film = tmp_path / "joined.ts"
+    film.write_bytes(b"".join(parts))
+    plan = make_plan(str(film), Selection(), Fraction(1, 5))
+    assert (plan.whole or "", len(plan.segments) > 1) == (why, not why)
 
 
 @pytest.mark.usefixtures("media")

@@ -15,7 +15,7 @@ from ..errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-# No image has a sum of magnitudes beyond it. OpenVINO's convolutions in bfloat16 overflow to about 1e30, not to infinity.
+# No image has a sum of magnitudes beyond it. OpenVINO's convolutions in bfloat16 overflow to 1e30, not to infinity.
 _MOST = 1e20
 
 

@@ -25,6 +25,16 @@ _UNSPECIFIED = 2  # ITU-T H.273, for primaries, transfer and matrix
 _LIMITED, _FULL = 1, 2  # FFmpeg's ranges; 0 is unspecified
 
 
+def header_reader(file: InputFile, context: av.VideoCodecContext) -> H264 | Mpeg2 | AV1 | None:
+    """A reader for the headers of a stream whose color tags all come from the bitstream; None for other streams."""
+    kind = _READERS.get(context.codec.canonical_name) if file.container.format.name in _PLAIN else None
+    if kind is None:
+        return None
+    reader = kind()
+    reader.read(bytes(context.extradata or b""))
+    return reader
+
+
 class SilentColors:
     """Records the tags that the headers in a stream's packets contain, and clears all other tags of its frames.
 
@@ -34,13 +44,10 @@ class SilentColors:
     """
 
     def __init__(self, file: InputFile, context: av.VideoCodecContext) -> None:
-        plain = file.container.format.name in _PLAIN
-        self._reader: H264 | Mpeg2 | AV1 | None = None
-        if plain and context.codec.canonical_name in _READERS:
-            self._reader = _READERS[context.codec.canonical_name]()
+        self._reader = header_reader(file, context)
+        if self._reader is not None:
             context.flags |= Flags.copy_opaque
-            self._reader.read(bytes(context.extradata or b""))
-        if plain:
+        if file.container.format.name in _PLAIN:
             context.color_primaries = context.color_trc = context.colorspace = _UNSPECIFIED
             context.color_range = 0
 

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..color_headers import Mpeg2
 from ..damage import Damage
 from ..decode import Source
 from ..input import has_no_clock, input_name
 from ..input_file import InputFile
 from ..selection import Selection
+from ..silent_colors import header_reader
 from . import Opening, Plan, Segment
 from .access import KeyFrame, is_random_access, key_frames
 
@@ -125,6 +127,8 @@ def _scan(path: str, selection: Selection, *, strict: bool, stop: int | None) ->
     access: dict[int, bool] = {}
     with closing(file), closing(file.new_tally()) as tally:
         codec, header = file.stream.codec_context.name, file.stream.codec_context.extradata
+        reader = header_reader(file, file.stream.codec_context)
+        said = set()
         if has_no_clock(file.container) and "image2" not in file.container.format.name:
             found.obstacle = "nothing in it says when a frame is shown"
         for packet in file.packets(tally):
@@ -137,6 +141,8 @@ def _scan(path: str, selection: Selection, *, strict: bool, stop: int | None) ->
                 if stop is not None and packet.pts > stop and min(times, default=0) < stop:
                     break
                 access[len(times)] = is_random_access(bytes(packet), codec, header)
+            if isinstance(reader, Mpeg2):  # its headers mean what those before them say
+                said.add(reader.read(bytes(packet)))
             times.append(packet.pts)
             if not packet.is_discard:
                 found.shown.append(packet.pts)
@@ -144,6 +150,8 @@ def _scan(path: str, selection: Selection, *, strict: bool, stop: int | None) ->
         found.every_stream = file.timeline.may_leap
         if file.time_base != Fraction(file.stream.time_base.numerator, file.stream.time_base.denominator):
             found.obstacle = "its frames are closer than its clock can tell"
+    if len(said) > 1:
+        found.obstacle = "some of its headers do not state its colors"
     found.shown.sort()
     if not found.obstacle and len(set(times)) < len(times):
         found.obstacle = "several of its packets say that they are shown at one time"
