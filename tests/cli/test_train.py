@@ -138,6 +138,14 @@ def test_weights_of_all_scales_are_one_file_and_a_row_for_each(
     assert list(tomllib.loads((some / "manifest.toml").read_text(encoding="utf-8"))) == ["vdsr_x3", "vdsr_x4"]
     with pytest.raises(UsageError, match="out of 2, 3, 4, got 8"):
         CliRunner().invoke(app, [*words, "-x", "8"], catch_exceptions=False)
+    one = str(tmp_path / "one")  # for one scale: it does not replace the file of the others
+    for words in (["train", "vdsr", "-x", "2", "--data", str(folder), "--steps", "1", "--out", one],
+                  ["models", "export", one, str(weights)]):  # fmt: skip
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    again = tomllib.loads((weights / "manifest.toml").read_text(encoding="utf-8"))
+    assert again["vdsr_x2"]["file"] == "vdsr_x2.safetensors"
+    assert again["vdsr_x3"] == rows["vdsr_x3"]
+    assert hashlib.sha256((weights / "vdsr.safetensors").read_bytes()).hexdigest() == rows["vdsr_x3"]["sha256"]
 
 
 def test_export_keeps_the_other_rows_and_the_commands_that_led_here(

@@ -90,7 +90,7 @@ def export(
     model, scales = settings["model"], settings["scales"]
     spec = find_model(model, scales[0])
     tuned_for = CLEAN if settings.get("degradation", "none") == "none" else settings["degradation"]
-    name = (model if spec.shared else f"{model}_x{scales[0]}") + ("" if tuned_for == CLEAN else f"_{tuned_for}")
+    name = (model if len(scales) > 1 else f"{model}_x{scales[0]}") + ("" if tuned_for == CLEAN else f"_{tuned_for}")
     if level_with and (spec.channels != 1 or spec.shared):
         raise UsageError(f"Expected a network of luma, of one scale, to level, got {model}")
     if unknown := set(only) - set(scales):
