@@ -124,6 +124,7 @@ def test_a_size_that_is_not_larger_is_said_at_once(tmp_path: Path) -> None:
         ("segments in.txt", "in.txt: not a video or image"),
         ("encode in.png --weights in.txt", "Expected a file named .safetensors, .pth, .pt, .npz, got 'in.txt'"),
         ("preview in.txt --serve", "in.txt: not a video or image"),
+        ("preview . --serve", "Expected a file, got a folder: ."),
         ("export espcn --to x", "Unknown kind of file 'x'"),
         ("export espcn --to onnx --weights none.pth", "No such file: none.pth"),
         ("compare in.png -o out.xyz", "Cannot write a .xyz file"),

@@ -14,6 +14,8 @@ from PIL import Image
 from vsr_plugin.errors import InputError
 from vsr_plugin.stream import Encoding, Source
 
+from .conftest import Media
+
 
 def _box(kind: str, *parts: bytes) -> bytes:
     body = b"".join(parts)
@@ -122,3 +124,12 @@ def test_an_avif_image_is_cut_and_turned_as_it_says(
     after = enlarge(file, "out.png", encoding=Encoding())
     with Image.open(after) as image:
         assert image.size == size
+
+
+@pytest.mark.parametrize("name", ["cut.mp4", "cut.mov", "cut.bin"])
+def test_a_film_that_lost_its_index_is_not_called_no_film(media: Media, tmp_path: Path, name: str) -> None:
+    whole = media("plain.mp4").read_bytes()
+    assert whole.find(b"mdat") < whole.find(b"moov"), "the index comes last"
+    (tmp_path / name).write_bytes(whole[: whole.find(b"moov") - 100])
+    with pytest.raises(InputError, match=f"^{name}: an MP4 or MOV file without its index: it was cut off, or is still"):
+        Source(tmp_path / name)

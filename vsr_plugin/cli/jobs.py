@@ -188,6 +188,8 @@ def check_input(source: str, size: Size | None = None, scales: Iterable[int] = (
     from ..stream.input import find_video, first_shape, open_input
     from ..stream.sequence import ImageSequence
 
+    if _is_folder(source):
+        raise InputError(f"Expected a file, got a folder: {source}")
     if source == "-" or ImageSequence.find(source) is not None or not os.path.isfile(source):  # noqa: PTH113 - a name may be too long
         return
     with open_input(source) as container:

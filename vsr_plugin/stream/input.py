@@ -6,7 +6,7 @@ import os
 import select
 import stat
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
@@ -97,11 +97,23 @@ def open_input(
     except PermissionError as error:
         raise InputError(f"Not allowed to read {name}") from error
     except (FFmpegError, OSError, ValueError) as error:
+        if _is_mov(name):
+            what = "an MP4 or MOV file without its index: it was cut off, or is still being written"
+            raise InputError(f"{Path(name).name}: {what}") from error
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{Path(name).name}: not a video or image that FFmpeg can read ({reason})") from error
     guesses: Any = Flags.gen_pts.value  # its guesses are one frame late for H.264 in AVI
     container.flags &= ~guesses
     return container
+
+
+def _is_mov(name: str) -> bool:
+    """Whether a file begins like MP4 or MOV (ISO/IEC 14496-12, section 4.3)."""
+    if not os.path.isfile(name):  # noqa: PTH113 - a name may be too long
+        return False
+    with suppress(OSError), open(name, "rb") as file:  # noqa: PTH123 - ″
+        return file.read(8)[4:] == b"ftyp"
+    return False
 
 
 def _open(name: str | Remote, form: str | None, options: dict[str, str]) -> InputContainer:
