@@ -56,7 +56,7 @@ class Reuse:
         if not self._frames:
             return 0.0
         computed = self._work.done / self._work.whole if self._work.whole else 1.0
-        return 1 - computed * (self._frames - self._repeats) / self._frames
+        return max(0.0, 1 - computed * (self._frames - self._repeats) / self._frames)
 
     def begin(self, frames: Sequence[Frame], begin: Callable[[Sequence[Frame]], Results]) -> Results:
         """Enlarge the next frames of the stream; one that repeats the frame before it shares the planes of its result.
@@ -303,7 +303,9 @@ class _Networks:
         frames = 1 if self.prices is None else _LEARNING
         for size in new:
             self._missed[size] += frames * (cost - self._cover.cost(best)) // len(new)
-        return [size for size in new if self._missed[size] >= _COMPILING + self.cost_of_trial(size)]
+        # For a trial and for use, networks are compiled for the size, and before the first one for whole frames.
+        compiling = (2 if self._passed or self._failures else 4) * _COMPILING
+        return [size for size in new if self._missed[size] >= compiling + self.cost_of_trial(size)]
 
     def add(self, size: Size, network: Enlarge) -> None:
         """Keep a network."""
