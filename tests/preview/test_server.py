@@ -139,28 +139,6 @@ def test_the_first_viewer_starts_the_clip_and_commands_are_obeyed(play: Play) ->
     run(work)
 
 
-def test_the_clip_does_not_play_while_nobody_watches(play: Play) -> None:
-    player = play(paused=True, loop=True)
-
-    async def work() -> None:
-        async with serving(player) as (server, session):
-            for pauses in (False, True):
-                async with session.ws_connect(f"{server.url}ws"):
-                    await until(lambda: not player.status().paused)
-                    async with session.ws_connect(f"{server.url}ws") as other:
-                        await until(lambda: server.viewers == 2)
-                    await until(lambda: server.viewers == 1)
-                    assert not player.status().paused  # one still watches
-                    if pauses:
-                        player.pause(paused=True)
-                await until(lambda: server.viewers == 0 and player.status().paused)
-            async with session.ws_connect(f"{server.url}ws") as other:
-                await received(other)
-                assert player.status().paused  # as it was left
-
-    run(work)
-
-
 def test_whoever_does_not_answer_gets_no_second_image(play: Play) -> None:
     player = play(loop=True)
 

@@ -1,7 +1,7 @@
 """The preview as a web page, for machines without a screen: a few files, and one WebSocket with frames and commands.
 
 A viewer gets a frame, acknowledges it, and then gets the latest one. A slow viewer sees fewer frames, a stalled one
-none, and each has at most one frame in memory. All share one player, which is paused while there are no viewers.
+none, and each has at most one frame in memory. All share one player.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Server:
         self._token = "" if is_loopback(host) else secrets.token_urlsafe(16)
         self._encoded: tuple[int, list[bytes]] = (0, [])
         self._encoding = asyncio.Lock()
-        self._plays = True  # whether the clip plays as soon as there is a viewer
+        self._begun = False
         self._cookie = ""
         self._latest: DisplayedFrame | None = None
         self._failure: Exception | None = None
@@ -226,7 +226,8 @@ class Server:
             return web.Response(status=403, text="Expected a page of this server.")
         socket = web.WebSocketResponse(max_msg_size=_LARGEST_MESSAGE, heartbeat=20.0, compress=False)
         await socket.prepare(request)
-        if not self._senders and self._plays:
+        if not self._begun:  # the first viewer starts the clip
+            self._begun = True
             self._player.pause(paused=False)
         wanted = asyncio.Event()
         wanted.set()
@@ -245,9 +246,6 @@ class Server:
         finally:
             del self._senders[sender]
             sender.cancel()
-            if not self._senders:
-                self._plays = not self._player.status().paused
-                self._player.pause(paused=True)
         return socket
 
     async def _send(self, socket: web.WebSocketResponse, wanted: asyncio.Event) -> None:
