@@ -217,6 +217,14 @@ def test_a_training_that_is_stopped_says_what_it_keeps(
     assert outcomes[-1]() == f"{out} holds the run up to step 4, and the same command goes on from there"
 
 
+def test_a_run_that_cannot_be_written_does_not_begin(app: typer.Typer, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    words = ["train", "espcn", "-x", "2", "--data", str(folder), "--out", str(tmp_path / "file/run")]
+    error = CliRunner().invoke(app, words).exception
+    assert isinstance(error, OutputError)
+    assert "file' is no writable folder" in str(error)
+
+
 def test_what_takes_seconds_to_load_is_loaded_where_ctrl_c_is_heard(tmp_path: Path) -> None:
     (tmp_path / "torch").mkdir()
     (tmp_path / "torch/__init__.py").touch()

@@ -100,12 +100,16 @@ class Settings:
 
         Raises:
             InputError: there is nothing to resume.
-            OutputError: the folder already holds a run.
+            OutputError: the folder already holds a run, or cannot be written.
         """
         if resume and not self.begun:
             raise InputError(f"Nothing to resume in {str(self.out)!r}", resume=None)
         if self.begun and not resume:
             raise OutputError(f"{str(self.out)!r} already holds a run", resume=True, out=...)
+        there = next(folder for folder in (self.out, *self.out.parents) if folder.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK)):  # else the first save would fail
+            why = f"{str(there)!r} is no writable folder"
+            raise OutputError(f"Cannot write a run into {str(self.out)!r}: {why}", out=...)
 
     def check(self) -> torch.device:
         """Check the settings that are not names in a table; return the device.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict
 from functools import cached_property
@@ -130,6 +129,7 @@ class Trainer:
         self._optimizer = self._open_optimizer()
         self._at = Position()
         self.kept: int | None = None
+        self._unsaved = b""  # the best weights, until they are written
         self._next_save = 0.0  # in seconds of the run, unless a validation comes before
         self.history: list[Progress] = []
         if resume:
@@ -163,16 +163,6 @@ class Trainer:
             at.start = start if math.isfinite(start) else -math.inf
             at.seconds = at.validating = time.monotonic() - begun
             self._save(improved=True)
-        try:
-            yield from self._train(begun, on_step)
-        finally:
-            if self.kept is None:  # the initial weights alone would look like a result
-                self.settings.best.unlink(missing_ok=True)
-                with suppress(OSError):
-                    self.settings.out.rmdir()
-
-    def _train(self, begun: float, on_step: Callable[[int, float, float], object] | None) -> Iterator[Progress]:
-        at = self._at
         losses = self._losses()
         while at.part < 1.0:
             losses.append(self._step(at.step, at.part))
@@ -343,16 +333,19 @@ class Trainer:
 
     def _write(self, *, improved: bool) -> None:
         out, settings = self.settings.out, self.settings
-        out.mkdir(parents=True, exist_ok=True)
         if improved:
             whole = self._grown(self.average, {})
             state = {key: value.contiguous().cpu() for key, value in whole.state_dict().items()}
             scales = " ".join(map(str, settings.scales))
-            partial = settings.best.with_suffix(".part")
-            partial.write_bytes(save(state, {"model": settings.model, "scale": scales}))
-            partial.replace(settings.best)
-        if not self._at.step:  # there is nothing to resume, and another run may take the folder
+            self._unsaved = save(state, {"model": settings.model, "scale": scales})
+        if not self._at.step:  # initial weights alone, which cannot be resumed, would look like a result
             return
+        out.mkdir(parents=True, exist_ok=True)
+        if self._unsaved:
+            partial = settings.best.with_suffix(".part")
+            partial.write_bytes(self._unsaved)
+            partial.replace(settings.best)
+            self._unsaved = b""
         history = [asdict(progress) for progress in self.history]
         state = {
             "module": self.module.state_dict(),
