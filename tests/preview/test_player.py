@@ -260,9 +260,15 @@ def test_another_network_takes_over_where_the_clip_is(play: Play) -> None:
 
 def test_a_slow_network_leaves_the_baseline_on_the_screen_meanwhile(play: Play) -> None:
     gate = Gate()
-    player = play(model="slow", seconds=1.0, work=gate, paused=True)
+
+    def work(seconds: float) -> None:
+        gate(seconds)
+        time.sleep(seconds)  # longer than a draft waits, or the next frame would have none
+
+    player = play(model="slow", seconds=0.2, work=work, paused=True)
     for position in (0.0, 1.0, 2.0):
-        player.seek(position)
+        if position:  # the first frame is there without a seek, and would be enlarged twice after one
+            player.seek(position)
         until(lambda position=position: player.status().position == pytest.approx(position, abs=0.02))  # type: ignore[misc]
         draft, status = player.wait(), player.status()
         assert draft is not None
