@@ -458,6 +458,31 @@ def test_what_webm_and_nut_do_not_say_of_a_stream_is_named(
     assert [line.rpartition(": ")[0] for line in _dropped(caplog)][-1:] == lost
 
 
+@pytest.mark.parametrize("output", ["out.y4m", "out_%d.png", "out.png"])
+def test_tags_of_the_film_are_named_beside_images(
+    media: Media, enlarge: Enlarge, tmp_path: Path, caplog: pytest.LogCaptureFixture, output: str
+) -> None:
+    said = "-metadata:s:v title=Main -metadata:s:v language=deu -metadata:s:v comment=Short"
+    before = _ffmpeg(f"-i {media('plain.mp4')} -c copy {said}", tmp_path / "in.mkv")
+    enlarge(before, output, encoding=Encoding(), frames=1)
+    what = "the tags language=deu, title, COMMENT of video stream 0"
+    assert _dropped(caplog) == [f"{what}: {before.with_name(output).suffix} holds images only"]
+    with pytest.raises(OutputError, match="of video stream 0 would be lost"):
+        enlarge(before, f"strict_{output}", encoding=Encoding(), frames=1, strict=True)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(8000, 1), (22050, 2), (48000, 1), (48000, 2)])
+def test_avi_plays_yamaha_adpcm_at_its_own_rate(enlarge: Enlarge, tmp_path: Path, rate: int, channels: int) -> None:
+    tone = f"-f lavfi -i sine=d=1:r={rate} -ac {channels} -c:a adpcm_yamaha"
+    before = _ffmpeg(f"-f lavfi -i testsrc2=s=64x48:r=25:d=1 {tone} -c:v mpeg4", tmp_path / "in.mkv")
+    after = enlarge(before, "out.avi", encoding=Encoding(codec="mpeg4"), strict=True)
+    times, payloads = zip(*packets(after, "a"), strict=True)
+    stated, same = zip(*packets(before, "a"), strict=True)
+    assert payloads == same
+    assert [float(time) for time in times] == pytest.approx([float(time) for time in stated], abs=0.002)
+    assert _md5(after, "a") == _md5(before, "a")
+
+
 def test_titles_stay_where_the_codec_of_the_input_has_no_place(enlarge: Enlarge, tmp_path: Path) -> None:
     film = "-f lavfi -i testsrc2=s=64x48:r=25:d=0.2 -c:v libvpx -deadline realtime -metadata title=T"
     after = enlarge(_ffmpeg(film, tmp_path / "in.webm"), "out.mov", strict=True)

@@ -352,6 +352,32 @@ def test_two_frames_of_hevc_have_times_whatever_the_memory_held(media: Media, tm
     assert frame_times(tmp_path / "out.mkv") == frame_times(media("lossless.mkv"))[:2]
 
 
+@pytest.mark.parametrize(
+    ("output", "encoding", "said"),
+    [
+        ("out.flv", Encoding("h263"), r"at 0\.000 s: flv refuses it \(Codec h263 is not supported"),
+        ("out.mxf", Encoding("h263"), r"at 0\.000 s: mxf refuses it \(track 0: could not find essence container"),
+        ("out.mkv", Encoding("vc2", options={"b": "1"}), r"at 0\.000 s: vc2 refuses it \(Invalid argument\)"),
+    ],
+)
+def test_what_encoder_and_muxer_refuse_has_a_time_and_a_cause(
+    make: Make, enlarge: Enlarge, capfd: pytest.CaptureFixture[str], output: str, encoding: Encoding, said: str
+) -> None:
+    film = make("-f lavfi -i testsrc2=s=176x144:r=25:d=0.2 -c:v libx264 -preset ultrafast", "in.mp4")
+    with pytest.raises(OutputError, match=f"^Cannot write {re.escape(output)} {said}"):
+        enlarge(film, output, encoding=encoding, frames=1)
+    assert capfd.readouterr().err == ""
+
+
+def test_vc2_has_a_bit_rate(make: Make, enlarge: Enlarge) -> None:
+    film = make("-f lavfi -i testsrc2=s=176x144:r=25:d=0.2 -c:v ffv1", "in.mkv")
+    after, lossless = (enlarge(film, f"{name}.mkv", encoding=Encoding(name)) for name in ("vc2", "ffv1"))
+    assert video(after)["codec_name"] == "dirac"
+    command = ["ffmpeg", "-i", str(after), "-i", str(lossless), "-lavfi", "psnr", "-f", "null", "-"]
+    said = subprocess.run(command, capture_output=True, check=True, text=True).stderr
+    assert float(re.findall(r"min:(\S+)", said)[-1]) > 50
+
+
 @pytest.mark.parametrize("pix_fmt", ["yuv422p", "yuv422p10le", "yuv444p10le", "gbrp10le"])
 def test_dnxhd_takes_every_size(make: Make, enlarge: Enlarge, pix_fmt: str) -> None:
     film = make(f"-f lavfi -i testsrc2=s=140x90:d=0.1 -pix_fmt {pix_fmt} -c:v ffv1", "in.mkv")

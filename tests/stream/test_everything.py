@@ -251,8 +251,7 @@ def _differences(before: dict[str, Any], after: dict[str, Any], kind: str) -> di
         if old is _film(before):
             new = film
             left.remove(film)
-            if not images:
-                tags(f" of {where}", _tags(old), _tags(film))
+            tags(f" of {where}", _tags(old), {} if images else _tags(film))
         else:
             cover = old["disposition"]["attached_pic"]
             if old["codec_type"] == "data":

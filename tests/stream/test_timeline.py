@@ -361,6 +361,16 @@ def test_a_time_code_stays_beside_hdr_metadata(made: Made, enlarge: Enlarge, nam
     assert [stream["codec_type"] for stream in streams(after)] == ["video", "data"]
 
 
+@pytest.mark.parametrize("output", ["out.y4m", "out_%02d.png"])
+def test_a_time_code_has_no_place_beside_images(
+    made: Made, enlarge: Enlarge, caplog: pytest.LogCaptureFixture, output: str
+) -> None:
+    enlarge(made("hdr_code.mov"), output, encoding=Encoding())
+    assert "dropping the tag timecode of video stream 0: " in caplog.text
+    with pytest.raises(OutputError, match="would be lost"):
+        enlarge(made("hdr_code.mov"), f"strict_{output}", encoding=Encoding(), strict=True)
+
+
 def test_a_drop_frame_time_code_leaves_out_two_numbers(
     made: Made, enlarge: Enlarge, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -91,7 +91,7 @@ def compare(
         page = Page(["bicubic", *(choice.label for choice in candidates)], part.width * scale, part.height * scale)
         if still:
             # Sound, titles and the like are not expected to go into an image.
-            decoded.companions, decoded.file_tags, decoded.has_chapters = "", {}, False
+            decoded.companions, decoded.file_tags, decoded.tags, decoded.has_chapters = "", {}, {}, False
 
         def pages() -> Iterator[Frame]:
             frame: Frame | None = first

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from av.container import InputContainer, OutputContainer
 
+    from .input_file import InputFile
+
 MP4_KINDS = ("ipod", "mov", "mp4")
 # For each type, a codec that PyAV accepts for all containers that can store more codecs than PyAV lists.
 _HOLDERS = {"audio": "aac", "video": "mpeg4", "subtitle": "subrip"}
@@ -30,6 +32,8 @@ _DOUBT = re.compile(r"may not be recognized|may be unplayable")
 # Decoders that need the size of a packet or the bits of a sample, which NUT does not store.
 _SIZED = re.compile(r"wma|g726|adpcm_g726|cook|sipr|atrac3")
 _NO_TAG = "\0\0\0\0"
+# Bits per sample of codecs whose bit rate is misstated in every file that FFmpeg has encoded; AVI's muxer counts by it.
+_BITS = {"adpcm_yamaha": 4}
 _STATING_AAC = ("flv", "matroska", "mov")  # in other formats, each packet states it
 # Tags that the muxer writes itself, or that apply to the old file only.
 _STALE_TAGS = re.compile(
@@ -118,6 +122,10 @@ def add_copy(output: OutputContainer, stream: Any) -> Any:
         added.time_base = stream.time_base
     if channels:
         added.codec_context.layout = channels
+    context = stream.codec_context
+    bits = _BITS.get(context.name) if stream.type == "audio" and context is not None else None
+    if bits:
+        added.codec_context.bit_rate = bits * context.sample_rate * context.layout.nb_channels
     return added
 
 
@@ -225,6 +233,20 @@ def told_tags(tags: Mapping[str, str]) -> str | None:
     """Describe the tags of a file whose loss is to be reported; None if there are none."""
     missing = _missing(tags, {})
     return _named(missing) if missing else None
+
+
+def all_but_images(source: InputFile) -> list[str]:
+    """Describe all that an input has besides its frames."""
+    told = {_3D: None, "title": "Color"}  # the first is side data of the frames, too; libavif calls all images so
+    tags = {key: value for key, value in source.tags.items() if told.get(key, "") not in (None, value)}
+    film = told_tags(tags)
+    found = (
+        source.companions,
+        told_tags(source.file_tags),
+        f"{film} of video stream {source.stream_index}" if film else None,
+        "the chapters" if source.has_chapters else None,
+    )
+    return [what for what in found if what]
 
 
 def unheld(output: OutputContainer, streams: Sequence[Any]) -> list[str]:

@@ -108,4 +108,4 @@ def writing(writer: Writer) -> Iterator[None]:
     except BrokenPipeError as error:
         raise OutputError(f"{writer.name.capitalize()} was closed before the last frame") from error
     except (FFmpegError, OSError) as error:
-        raise OutputError(f"Cannot write {writer.name}: {error.strerror}") from error
+        raise OutputError(writer.explain(error)) from error

@@ -29,6 +29,7 @@ DEFAULTS: Mapping[str, Mapping[str, str]] = {
     "av1_nvenc": {"cq": "24", "rc": "vbr", "preset": "p5"},
     "libvpx": {"crf": "12", "b": "1G", "deadline": "good", "cpu-used": "2"},
     "mjpeg": {"qmin": "1", "qmax": "2"},
+    "vc2": {"b": "600M"},  # FFmpeg's own, which PyAV overwrites with 0
     **{name: {"quality": "95"} for name in ("libwebp", "libwebp_anim")},
     **{name: {"qmin": "2", "qmax": "2"} for name in _FIXED_QUANTIZER},
 }

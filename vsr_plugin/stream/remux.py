@@ -16,7 +16,9 @@ from av.error import ArgumentError, FFmpegError, InvalidDataError
 from av.stream import Discard, Disposition
 
 from ..errors import OutputError
+from .containers.loop import loop_options, read_plays
 from .copies import add_copy, custom_tags, kept_tags, lacks_parameters, refusal, told_tags, unheld
+from .encoder import STILL_IMAGES
 from .input import is_cover, seconds
 from .program import late_streams
 from .timecode import later
@@ -330,9 +332,37 @@ class Remux:
         return True
 
 
-def metadata_options(source: InputFile) -> dict[str, str]:
-    """Muxer options with which MP4 stores tags of any name; not used with a cover, which they would exclude."""
-    return {"movflags": "use_metadata_tags"} if custom_tags(source.file_tags) and not source.covers else {}
+def muxing(suffix: str, source: InputFile, *, sequence: bool) -> tuple[str | None, dict[str, str]]:
+    """Choose FFmpeg's muxer for an output, or None for the suffix's own, and the muxer's options.
+
+    Args:
+        suffix: The output's, in lower case.
+        source: The open input.
+        sequence: Whether the output is several images.
+    """
+    kind, options = None, {}
+    if suffix in STILL_IMAGES:
+        kind, options = "image2", {} if sequence else {"update": "1"}
+    elif suffix == ".y4m":
+        kind, options = "yuv4mpegpipe", {"strict": "-1"}  # its newer forms: more than 8 bits, gray, 4:1:1
+    elif suffix in (".mp4", ".m4v", ".mov"):
+        # Start offsets are stored in the movie's time scale, by default only milliseconds.
+        options = {"movie_timescale": "1000000"}
+        if custom_tags(source.file_tags) and not source.covers:  # it would exclude a cover
+            options["movflags"] = "use_metadata_tags"  # MP4 then stores tags of any name
+        if source.time_base.numerator == 1:
+            options["video_track_timescale"] = str(source.time_base.denominator)
+    elif suffix in (".avi", ".mxf"):
+        # They count frames: a shift, made because encoded sound begins before 0, would round to a whole frame.
+        options = {"avoid_negative_ts": "disabled"}
+    plays = read_plays(source.path)
+    if plays is not None:
+        looped = loop_options(suffix, plays)
+        options |= looped
+        if plays != 1 and not looped and suffix not in STILL_IMAGES:
+            often = f"{plays} times" if plays else "again and again"
+            log.info("%s plays %s: %s files do not say so", source.name, often, suffix)
+    return kind, options
 
 
 def _converted(copy: _CopiedStream, packet: Packet[Any]) -> Packet[Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from fractions import Fraction
 from io import BytesIO
@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
-from av.error import ArgumentError, FFmpegError
+from av.error import ArgumentError, FFmpegError, InvalidDataError, PatchWelcomeError
+from av.error import PermissionError as NotPermittedError
 
 from ..device import torch_threads
-from ..errors import OutputError, UsageError
+from ..errors import UsageError
 from .clock import OutputClock
-from .containers.loop import loop_options, read_plays
 from .containers.matroska_header import state_aspect
 from .containers.mov_header import hide_tracks
-from .copies import MP4_KINDS, add_copy, told_tags
+from .copies import MP4_KINDS, add_copy, all_but_images
 from .encoder import (
     STILL_IMAGES,
     add_encoder,
@@ -30,12 +30,13 @@ from .encoder import (
     holds,
     states_aspect,
 )
+from .ffmpeg_log import Errors
 from .layout import layout
 from .opening import open_container
 from .orientation import Turn, scaled
 from .planes import padded, write_planes
 from .rate import NO_B_FRAMES
-from .remux import Remux, drop, metadata_options
+from .remux import Remux, drop, muxing
 from .sequence import is_pattern
 from .side_data import Losses, SideData, template
 from .stills.still import WRITTEN, StillWriter
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STATING = {".m4v", ".mk3d", ".mkv", ".mov", ".mp4", ".qt", ".webm"}  # their headers state rotation and HDR metadata
+# With these, FFmpeg's encoders and muxers refuse what they are given; any other error is the file system's.
+_REFUSALS = (ArgumentError, InvalidDataError, PatchWelcomeError, NotPermittedError)
 _HDR_TRANSFERS = {16: "PQ", 18: "HLG"}  # H.273, table 3: with any other tag, the frames look wrong
 
 
@@ -88,6 +91,9 @@ class Writer:
         self._ratio: Fraction | None = None
         self._turn: Turn | None = None
         self._latest: int | None = None  # decoding time of the last encoded packet
+        self._log: Errors | None = None
+        self._at: Fraction | None = None  # time of the frame or packet that is being written
+        self._by = ""  # the encoder or the muxer that is at work
 
     @property
     def header(self) -> bytes:
@@ -188,10 +194,8 @@ class Writer:
 
     def _tell_all_but_images(self, frame: Frame) -> None:
         """Warn of all that the source has besides its frames, if only those are written, or raise if strict."""
-        chapters = "the chapters" if self._source.has_chapters else None
-        for what in (self._source.companions, told_tags(self._source.file_tags), chapters):
-            if what:
-                self._drop(what, f"{self._suffix} holds images only")
+        for what in all_but_images(self._source):
+            self._drop(what, f"{self._suffix} holds images only")
         if self._suffix != ".png" and frame.color.transfer in _HDR_TRANSFERS:
             what = f"the transfer {_HDR_TRANSFERS[frame.color.transfer]}"
             self._drop(what, f"{self._suffix} has no place for it")
@@ -226,6 +230,9 @@ class Writer:
         if self.written.frames and self._suffix in STILL_IMAGES and not self._sequence:
             pattern = f"{Path(self.name).stem}_%04d{self._suffix}"
             raise UsageError(f"Expected one frame for {self.name}, got several", frames=1, output=pattern)
+        self._at = frame.pts * frame.time_base
+        if self._log is not None:
+            self._log.take()  # what was logged before is not about this frame
         self._tell(frame)
         self._tell_transparency(frame)
         if self._turn:
@@ -241,15 +248,17 @@ class Writer:
             self._encode(video_frame, frame)
         self._shown = video_frame
         self.written.frames += 1
-        self.written.position = float(frame.pts * frame.time_base)
+        self.written.position = float(self._at)
 
     def _encode(self, video_frame: av.VideoFrame, frame: Frame) -> None:
         """Encode one frame with the time of ``frame``, or with the next number."""
         self._clock.stamp(video_frame, frame)
+        self._by = self.written.codec
         self._mux(self._context.encode(video_frame))
 
     def finish(self) -> None:
         """Write the encoder's last packets, the rest of the other streams, and the trailer."""
+        self._by = self.written.codec
         packets = self._context.encode(None)
         if self.written.frames <= 2:  # too few to reorder, and x265 then leaves dts uninitialised
             for packet in packets:
@@ -275,6 +284,13 @@ class Writer:
         read_back = isinstance(self._file, Path) and self._suffix not in STILL_IMAGES
         self._clock.finish(self._file if read_back else None, index)
 
+    def explain(self, error: FFmpegError | OSError) -> str:
+        """Describe an error of writing; what the encoder or the muxer refuses, with the time, and FFmpeg's reason."""
+        if not isinstance(error, _REFUSALS) or self._log is None:
+            return f"Cannot write {self.name}: {error.strerror}"
+        at = "" if self._at is None else f" at {float(self._at):.3f} s"
+        return f"Cannot write {self.name}{at}: {self._by} refuses it ({self._log.take() or error.strerror})"
+
     def abandon(self) -> None:
         """Close everything, in any state; after `finish`, this does nothing."""
         with suppress(FFmpegError, OSError, ValueError):
@@ -296,43 +312,25 @@ class Writer:
         self.written.encoded += 1
         packet.stream = self._stream
         stamp, decoding = packet.pts, packet.dts
+        self._at = None if stamp is None else stamp * self._clock.ticks
+        self._by = self._output.format.name
         try:
             self._output.mux_one(packet)
-        except ArgumentError as error:
-            at = "an unknown time" if stamp is None else f"{float(stamp * self._clock.ticks):.3f} s"
-            kind = self._output.format.name
-            rises = decoding is not None and (self._latest is None or decoding > self._latest)
-            if self._remux is None or self._latest is None or not rises:
-                raise OutputError(f"Cannot write {self.name}: {kind} does not take the frame at {at}") from error
+        except ArgumentError:
+            rises = decoding is not None and self._latest is not None and decoding > self._latest
+            if self._remux is None or stamp is None or not rises:
+                raise
             # FFmpeg has queued this frame, and failed to write an earlier packet.
-            self._source.damage(f"{kind} does not take a packet before {at}")
+            self._source.damage(f"{self._by} does not take a packet before {float(stamp * self._clock.ticks):.3f} s")
         self._latest = decoding if decoding is not None else self._latest
         if self._remux is not None:
             self._remux.begun = True
         self._clock.say_rounding(stamp, self._stream.time_base)
 
     def _container(self) -> OutputContainer:
-        kind, options = None, {}
-        if self._suffix in STILL_IMAGES:
-            kind, options = "image2", {} if self._sequence else {"update": "1"}
-        elif self._suffix == ".y4m":
-            kind, options = "yuv4mpegpipe", {"strict": "-1"}  # its newer forms: more than 8 bits, gray, 4:1:1
-        elif self._suffix in (".mp4", ".m4v", ".mov"):
-            # Start offsets are stored in the movie's time scale, by default only milliseconds.
-            options = {"movie_timescale": "1000000", **metadata_options(self._source)}
-            if self._source.time_base.numerator == 1:
-                options["video_track_timescale"] = str(self._source.time_base.denominator)
-        elif self._suffix in (".avi", ".mxf"):
-            # They count frames: a shift, made because encoded sound begins before 0, would round to a whole frame.
-            options = {"avoid_negative_ts": "disabled"}
-        plays = read_plays(self._source.path)
-        if plays is not None:
-            looped = loop_options(self._suffix, plays)
-            options |= looped
-            if plays != 1 and not looped and self._suffix not in STILL_IMAGES:
-                often = f"{plays} times" if plays else "again and again"
-                log.info("%s plays %s: %s files do not say so", self._source.name, often, self._suffix)
+        kind, options = muxing(self._suffix, self._source, sequence=self._sequence)
         output = open_container(self._target(), self.name, kind, options)
+        self._log = self._closing.enter_context(closing(Errors((self.written.codec, output.format.name))))
         self._closing.callback(output.close)
         return output
 
