@@ -20,7 +20,7 @@ from .copies import MemoryFile
 from .encoding import DEFAULTS, Encoding, encoder_options, without_b_frames
 from .ffmpeg_log import captured
 from .layout import layout, native_format, stored_color, tag
-from .opening import WrongOptionError, add_stream, not_listed, open_container, open_encoder, refusal
+from .opening import WrongOptionError, add_stream, not_listed, open_container, open_encoder, refusal, taken_size
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -205,17 +205,18 @@ def check_container(suffix: str, codec: str, pixel_format: str | None = None) ->
     file = MemoryFile(f"file{suffix}")
     output = open_container(file, f"a {suffix} file" if suffix else "a file without a suffix")
     try:
-        options = dict(DEFAULTS.get(codec, {}))
-        context = add_stream(output, codec, Fraction(25), dict(options)).codec_context
         known = [fmt.name for fmt in av.Codec(codec, "w").video_formats or []]
         tried = next((name for name in _TRIED_FORMATS if name in known), known[0] if known else "yuv420p")
-        context.width, context.height, context.pix_fmt = 320, 192, pixel_format or tried
-        with suppress(UsageError, OutputError):
-            open_encoder(context, codec, options)
-        if not context.is_open:
+        chosen = pixel_format or tried
+        options = encoder_options(codec, Encoding(codec), {}, chosen)
+        size = taken_size(codec, chosen, options)
+        context = add_stream(output, codec, Fraction(25), dict(options)).codec_context
+        if size is None:
             return
+        context.width, context.height = size
+        context.pix_fmt = chosen
+        open_encoder(context, codec, options)
         _start(output, codec)
-        size = context.width, context.height
         frame = av.VideoFrame(*size, context.pix_fmt)
         for plane in frame.planes:
             plane.update(bytes(plane.buffer_size))

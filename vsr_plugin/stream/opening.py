@@ -115,19 +115,38 @@ def refusal(
         frame_rate: Average frame rate.
     """
     refused = None
-    for width, height in _TRIED_SIZES:
-        context: Any = av.CodecContext.create(codec, "w")
-        context.width, context.height, context.pix_fmt = width, height, pixel_format
-        context.time_base, context.framerate = time_base, frame_rate
-        context.options = dict(options)
+    for size in _TRIED_SIZES:
         try:
-            said = _open(context, codec, options)
+            said = _try(codec, pixel_format, options, size, time_base, frame_rate)
         except UsageError as error:
             return error
         if said is None:
             return None
         refused = refused or UsageError(f"Encoder {codec} refuses {pixel_format} with {_words(options, said)}")
     return refused
+
+
+def taken_size(codec: str, pixel_format: str, options: Mapping[str, str]) -> tuple[int, int] | None:
+    """Return the first of several sizes at which an encoder takes these options; None if there is none."""
+    with suppress(UsageError):
+        return next((size for size in _TRIED_SIZES if _try(codec, pixel_format, options, size) is None), None)
+    return None
+
+
+def _try(
+    codec: str,
+    pixel_format: str,
+    options: Mapping[str, str],
+    size: tuple[int, int],
+    time_base: Fraction = Fraction(1, 25),
+    frame_rate: Fraction | None = Fraction(25),
+) -> list[str] | None:
+    """Open an encoder for nothing; return as `_open` does."""
+    context: Any = av.CodecContext.create(codec, "w")
+    context.width, context.height = size
+    context.pix_fmt, context.time_base, context.framerate = pixel_format, time_base, frame_rate
+    context.options = dict(options)
+    return _open(context, codec, options)
 
 
 def _open(context: Any, codec: str, options: Mapping[str, str]) -> list[str] | None:
