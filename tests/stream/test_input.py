@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 
 import av
@@ -13,8 +15,9 @@ from PIL import Image
 
 from vsr_plugin.errors import InputError
 from vsr_plugin.stream import Encoding, Source
+from vsr_plugin.stream.stills.heif import read_pixel_aspect
 
-from .conftest import Media
+from .conftest import Media, piped, video
 
 
 def _box(kind: str, *parts: bytes) -> bytes:
@@ -124,6 +127,43 @@ def test_an_avif_image_is_cut_and_turned_as_it_says(
     after = enlarge(file, "out.png", encoding=Encoding())
     with Image.open(after) as image:
         assert image.size == size
+
+
+_PASP = _box("pasp", struct.pack(">II", 4, 3))
+
+
+@pytest.mark.parametrize(
+    ("properties", "ratio"),
+    [((), "1:1"), ((_PASP,), "4:3"), ((_PASP, _box("irot", b"\1")), "3:4"), ((_box("pasp", bytes(8)),), "1:1")],
+)
+@pytest.mark.parametrize("is_pipe", [False, True])
+def test_pixels_of_an_avif_image_keep_their_shape(
+    enlarge: Callable[..., Path], tmp_path: Path, properties: tuple[bytes, ...], ratio: str, is_pipe: bool
+) -> None:
+    file = tmp_path / "in.avif"
+    if is_pipe:
+        with piped(_single(*properties), file):
+            after = enlarge(file, "out.png", encoding=Encoding())
+    else:
+        file.write_bytes(_single(*properties))
+        after = enlarge(file, "out.png", encoding=Encoding())
+    assert video(after).get("sample_aspect_ratio", "1:1") == ratio
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_links_of_properties_have_two_forms(wide: bool) -> None:
+    """`ipma` numbers items and properties in one or two sizes; a property of another item is not the image's."""
+    one, number = (">IBHH", ">I") if wide else (">HBBB", ">H")
+    for owner, ratio in ((7, Fraction(2)), (8, None)):
+        links = struct.pack(one, owner, 2, 1, 2) + struct.pack(one[:3], 9, 0)
+        pasp = _box("pasp", struct.pack(">II", 2, 1))
+        properties = _box("ipco", _full("ispe", 0, 0, bytes(8)), pasp)
+        linked = _full("ipma", int(wide), int(wide), struct.pack(">I", 2), links)
+        meta = _full(
+            "meta", 0, 0, _full("pitm", int(wide), 0, struct.pack(number, 7)), _box("iprp", properties, linked)
+        )
+        assert read_pixel_aspect(BytesIO(_box("ftyp", b"mif1") + meta)) == ratio
+        assert read_pixel_aspect(BytesIO((_box("ftyp", b"mif1") + meta)[:-3])) in (ratio, None)
 
 
 @pytest.mark.parametrize("name", ["cut.mp4", "cut.mov", "cut.bin"])

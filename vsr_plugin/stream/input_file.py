@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import av
 
 from ..errors import InputError, UsageError
+from .containers.matroska_header import unread
 from .crop import Crop
 from .damage import Tally
 from .deinterlace import first_field
@@ -19,6 +20,7 @@ from .input import average_rate, has_no_clock, input_name, is_cover, seconds
 from .program import read_programs
 from .reader import Reader
 from .sequence import ImageSequence
+from .stills.heif import read_pixel_aspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -128,6 +130,11 @@ class InputFile:
         self.time_base, self.ticks = _ticks(stream)
         ratio = stream.sample_aspect_ratio  # the container's, or else the codec's
         self.sample_aspect_ratio = Fraction(ratio.numerator, ratio.denominator) if ratio else None
+        with self.reader.header() as header:
+            form = self.container.format.name
+            self.unread = unread(header) if self.queue is not None and "matroska" in form else []
+            if "mov" in form:
+                self.sample_aspect_ratio = read_pixel_aspect(header) or self.sample_aspect_ratio
         self.crop = Crop.of(stream)
         self.side_data: dict[str, bytes] = {str(name): data for name, data in context.coded_side_data.items()}
         self.field_order = first_field(stream)
@@ -162,7 +169,6 @@ class InputFile:
         self.timeline.settled = selection.frames is None
         self.limit = selection.frames
         self.expected_frames = self._expected_frames(start, duration)
-        self.unread = self.reader.unread()
 
     def _origin(self) -> Fraction:
         return Fraction(self.container.start_time or 0, 1_000_000)

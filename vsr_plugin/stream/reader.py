@@ -8,14 +8,13 @@ from collections import deque
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from av.codec.context import Flags as CodecFlags
 from av.error import FFmpegError
 from av.format import Flags
 
 from ..errors import InputError, OutputError
-from .containers.matroska_header import unread
 from .input import Pipe, can_seek, find_video, is_cover, open_input, python_file, seconds
 from .packets import PacketQueue
 from .sound import SoundTally
@@ -107,17 +106,14 @@ class Reader:
         """Streams in which a gap is no sign of a jump of the clock."""
         return {stream.index for stream in self.container.streams if stream.type not in ("audio", "video")}
 
-    def unread(self) -> list[str]:
-        """Describe what FFmpeg does not read from the file, if packets are kept; call this before the first packet."""
-        if self.queue is None or "matroska" not in self.container.format.name:
-            return []
+    def header(self) -> BinaryIO:
+        """Open the file to read its header, or the bytes of a pipe that have been read so far; empty for others."""
         file = python_file(self.container)
         if isinstance(file, Pipe):
-            return unread(BytesIO(file.head))
+            return BytesIO(file.head)
         if not self.seekable or not Path(self._opening[0]).is_file():
-            return []
-        with Path(self._opening[0]).open("rb") as opened:
-            return unread(opened)
+            return BytesIO()
+        return Path(self._opening[0]).open("rb")
 
     def open_again(self) -> None:
         """Read from the beginning; only for seekable files."""

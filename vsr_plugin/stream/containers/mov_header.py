@@ -23,17 +23,17 @@ def hide_tracks(path: Path, tracks: Collection[int]) -> None:
         tracks: Indices of the tracks, from 0.
     """
     with path.open("r+b") as file:
-        movie = next(box for box in _boxes(file, 0, path.stat().st_size) if box[0] == b"moov")
-        found = [box for box in _boxes(file, *movie[1:]) if box[0] == b"trak"]
+        movie = next(box for box in boxes(file, 0, path.stat().st_size) if box[0] == b"moov")
+        found = [box for box in boxes(file, *movie[1:]) if box[0] == b"trak"]
         for track in tracks:
-            header = next(box for box in _boxes(file, *found[track][1:]) if box[0] == b"tkhd")
+            header = next(box for box in boxes(file, *found[track][1:]) if box[0] == b"tkhd")
             file.seek(header[1] + 3)
             flags = file.read(1)[0]
             file.seek(header[1] + 3)
             file.write(bytes([flags & ~_ENABLED]))
 
 
-def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield name, start of the contents and end of each box between two positions."""
     while start + 8 <= end:
         file.seek(start)
@@ -42,5 +42,7 @@ def _boxes(file: BinaryIO, start: int, end: int) -> Iterator[tuple[bytes, int, i
         if size == 1:
             (size,) = struct.unpack(">Q", file.read(8))
             begin += 8
+        if 0 < size < begin - start:
+            return  # damage
         start += size or end - start
         yield name, begin, start
