@@ -124,6 +124,9 @@ def test_a_part_may_lie_behind_a_jump(made: Made, enlarge: Enlarge, tmp_path: Pa
     assert shown(enlarge(twice, "out.mkv", start=Fraction(3, 2))) == even(14)
 
 
+_SMALL = "-c:v libx264 -preset ultrafast -g 10"
+
+
 def _content(path: Path, **selection: Any) -> list[tuple[bytes, Fraction]]:
     """(samples, time in the file) of each frame."""
     source = Source(path, Selection(**selection), strict=True, keep_packets=True)
@@ -154,6 +157,21 @@ def test_a_part_is_what_the_whole_has_there(made: Made, tmp_path: Path, name: st
         if 0 <= origin + start - whole[first][1] < Fraction(1, 25):
             expected = [frame for frame in whole[first:] if frame[1] < end]
             assert _content(film, start=start, duration=Fraction(1, 5)) == expected, eighth
+
+
+def test_a_part_may_lie_behind_a_small_jump_of_a_long_film(make: Make, tmp_path: Path) -> None:
+    """The clock goes back by less than the distance of two places at which a search would look at it."""
+    one, other = (
+        make(f"-f lavfi -i testsrc2=s=32x32:r=5:d=90 -vf hue=h={hue} {_SMALL} -output_ts_offset {begin}", "part.ts")
+        for hue, begin in ((0, 0), (90, 89.6))
+    )
+    film = tmp_path / "joined.ts"
+    film.write_bytes(one.read_bytes() + other.read_bytes())
+    whole = _content(film)
+    assert len(whole) == 900
+    with av.open(film) as container:
+        origin = Fraction(container.start_time or 0, 1_000_000)
+    assert _content(film, start=whole[700][1] - origin, frames=3) == whole[700:703]
 
 
 @pytest.mark.parametrize("codec", ["mpeg4", "mpeg2video", "mpeg1video"])

@@ -157,11 +157,14 @@ class Reader:
     def seek(self, start: Fraction) -> None:
         """Seek to where decoding must begin to get the frame shown at ``start``; if that fails, to the beginning.
 
-        If the clock of the file jumps, demuxers cannot seek: the packets before ``start`` are read and dropped.
+        If the clock of the file jumps, demuxers cannot seek: the packets before ``start`` are read and dropped. A jump
+        back of less than 1/512 of the file is found only by reading up to there, which is done with ``keep_packets``.
         """
-        if self.timeline.may_leap and self._clock_jumps():
-            self.read_to(start)
-            return
+        if self.timeline.may_leap and (self.queue is not None or self._clock_jumps()):
+            if self.read_to(start, seek=True):
+                return
+            if self.cancelled():
+                return
         origin = Fraction(self.container.start_time or 0, 1_000_000)
         tick = seconds(1, self.stream.time_base)
         for back in _SEEK_BACK:
@@ -201,8 +204,13 @@ class Reader:
                 times.append(seconds(found.dts, found.time_base))
         return leaps(times)
 
-    def read_to(self, start: Fraction) -> None:
-        """Make `packets` begin at a key frame early enough for ``start``; earlier packets are read and dropped."""
+    def read_to(self, start: Fraction, *, seek: bool = False) -> bool:
+        """Make `packets` begin at a key frame early enough for ``start``; earlier packets are read and dropped.
+
+        Args:
+            start: In seconds of the file's clock.
+            seek: Only read, and return False, if the clock does not jump before ``start``: it can be sought.
+        """
         self.open_again()
         scout = Timeline(self._name, self.stream.index, may_leap=self.timeline.may_leap, quiet=True)
         keys: deque[int] = deque(maxlen=_KEYS_BACK)
@@ -217,10 +225,13 @@ class Reader:
                 break
             if packet.is_keyframe and time <= start:
                 keys.append(packet.pts)
+        if seek and not scout.jumps:
+            return False
         if len(keys) == _KEYS_BACK:
             self.enter(keys[0], seek=False)
         else:
             self.open_again()
+        return True
 
     def _first_time(self) -> Fraction | None:
         """Presentation time of the first frame that decodes from the current position on, in seconds."""
