@@ -368,6 +368,21 @@ def test_what_encoder_and_muxer_refuse_has_a_time_and_a_cause(
     assert capfd.readouterr().err == ""
 
 
+def test_a_shape_of_pixels_that_is_rounded_is_said(
+    make: Make, enlarge: Enlarge, caplog: pytest.LogCaptureFixture
+) -> None:
+    """MPEG-4 has eight bits for each side."""
+    film = make("-f lavfi -i testsrc2=s=64x48:r=25:d=0.2 -vf setsar=304/243 -c:v libx264", "in.mp4")
+    caplog.set_level(logging.INFO)
+    after = enlarge(film, "out.asf", encoding=Encoding("mpeg4"))
+    stated = video(after)["sample_aspect_ratio"]
+    assert stated != "304:243"
+    assert f"out.asf: pixels of 304:243 are {stated}, as asf rounds it" in caplog.messages
+    caplog.clear()
+    enlarge(film, "out.mkv", encoding=Encoding("mpeg4"))
+    assert "pixels of" not in caplog.text
+
+
 def test_vc2_has_a_bit_rate(make: Make, enlarge: Enlarge) -> None:
     film = make("-f lavfi -i testsrc2=s=176x144:r=25:d=0.2 -c:v ffv1", "in.mkv")
     after, lossless = (enlarge(film, f"{name}.mkv", encoding=Encoding(name)) for name in ("vc2", "ffv1"))

@@ -44,6 +44,20 @@ def test_every_codec_keeps_its_pixel_aspect_ratio(media: Media, enlarge: Enlarge
         assert "Display unit: 3 (aspect ratio)" in said
 
 
+@pytest.mark.parametrize(
+    "mode", ["left_right", "top_bottom", "row_interleaved_rl", "col_interleaved_lr", "checkerboard_rl"]
+)
+@pytest.mark.parametrize("codec", ["ffv1", "libx264"])
+def test_pixels_of_3d_keep_their_shape(media: Media, enlarge: Enlarge, tmp_path: Path, mode: str, codec: str) -> None:
+    """The header states the shape of what one eye sees."""
+    before = tmp_path / "in.mkv"
+    words = ("-i", media("wide.mp4"), "-c", "copy", "-metadata:s:v", f"stereo_mode={mode}")
+    subprocess.run(("ffmpeg", "-v", "error", *words, before), check=True)
+    after = enlarge(before, "out.mkv", encoding=Encoding(codec=codec), frames=3, strict=True)
+    assert video(after)["sample_aspect_ratio"] == video(before)["sample_aspect_ratio"]
+    assert video(after)["tags"]["stereo_mode"] == mode
+
+
 def test_the_ratio_is_that_of_the_enlarged_track(media: Media, enlarge: Enlarge, tmp_path: Path) -> None:
     both = tmp_path / "both.mkv"
     clips = ("-i", media("plain.mp4"), "-i", media("wide.mp4"), "-map", "0:v", "-map", "1:v", "-c", "copy")

@@ -130,19 +130,25 @@ class OutputClock:
         self._rounds = True
         log.info("%s: times are rounded to %.3g ms, in which %s counts them", self._name, tick * 1000, self._kind)
 
-    def finish(self, file: Path | None, index: int) -> None:
-        """Log repeated and dropped frames, and whether the first one is shown earlier or later than intended.
+    def finish(self, file: Path | None, index: int, ratio: Fraction | None) -> None:
+        """Log repeated and dropped frames, and what the output holds in another way than intended: times, pixel shape.
 
         Args:
             file: The complete, closed output; None if it cannot be read back.
             index: Index of its video stream.
+            ratio: Width : height of a pixel that the output is to state, or None.
         """
         if self._rate is not None:
             self._rate.finish()
         if file is None:
             return
         with suppress(FFmpegError, InputError, IndexError), open_input(file) as written:
-            first = next(iter(written.demux(written.streams[index])))
+            stream: Any = written.streams[index]
+            stated = stream.sample_aspect_ratio
+            if ratio is not None and stated and Fraction(stated.numerator, stated.denominator) != ratio:
+                exact, rounded = (f"{one.numerator}:{one.denominator}" for one in (ratio, stated))
+                log.info("%s: pixels of %s are %s, as %s rounds it", self._name, exact, rounded, self._kind)
+            first = next(iter(written.demux(stream)))
             stamp = first.dts if first.pts is None else first.pts
             if stamp is None:
                 return

@@ -282,7 +282,7 @@ class Writer:
             if not stated and not states_aspect(codec, "another"):
                 self._drop("the pixel aspect ratio", f"{kind} left no room for it")
         read_back = isinstance(self._file, Path) and self._suffix not in STILL_IMAGES
-        self._clock.finish(self._file if read_back else None, index)
+        self._clock.finish(self._file if read_back else None, index, self._ratio)
 
     def explain(self, error: FFmpegError | OSError) -> str:
         """Describe an error of writing; what the encoder or the muxer refuses, with the time, and FFmpeg's reason."""

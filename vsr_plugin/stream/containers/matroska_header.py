@@ -23,6 +23,10 @@ _TRACK_NUMBER, _TRACK_TYPE = 0xD7, 0x83
 _STREAM_TYPES = {1, 2, 0x11, 0x21}  # video, audio, subtitles, metadata: FFmpeg makes streams of these only
 _TRACK, _VIDEO, _LANGUAGE_BCP47, _MAX_BLOCK_ADDITION_ID = 0xAE, 0xE0, 0x22B59D, 0x55EE
 _PIXEL_WIDTH, _PIXEL_HEIGHT, _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0xB0, 0xBA, 0x54B0, 0x54BA, 0x54B2
+_STEREO_MODE = 0x53B8
+# The header states the shape that one eye sees. Its share, by the mode: views side by side or in columns; one above the
+# other or in rows.
+_OF_ONE_EYE = {**dict.fromkeys((1, 8, 9, 11), Fraction(1, 2)), **dict.fromkeys((2, 3, 6, 7), Fraction(2))}
 _EDITION, _EDITION_DISPLAY, _EDITION_ORDERED = 0x45B9, 0x4520, 0x45DD
 _CHAPTER, _CHAPTER_START, _CHAPTER_HIDDEN, _CHAPTER_ENABLED, _CHAPTER_TITLE = 0xB6, 0x91, 0x98, 0x4598, 0x80
 _TAG, _TARGETS, _TARGET_VALUE, _SIMPLE_TAG = 0x7373, 0x63C0, 0x68CA, 0x67C8
@@ -108,7 +112,8 @@ def _with_aspect(data: bytearray, ratio: Fraction, track: int) -> bool:
     if video is not None:
         parts = {number: bytes(data[first:last]) for number, _, first, last in _elements(data, *video[2:])}
         width, height = (int.from_bytes(parts[number]) for number in (_PIXEL_WIDTH, _PIXEL_HEIGHT))
-        shape = ratio * Fraction(width, height)
+        mode = int.from_bytes(parts.get(_STEREO_MODE, b""))
+        shape = ratio * Fraction(width, height) * _OF_ONE_EYE.get(mode, 1)
         display = {_DISPLAY_WIDTH: shape.numerator, _DISPLAY_HEIGHT: shape.denominator, _DISPLAY_UNIT: _ASPECT_RATIO}
         kept = b"".join(_element(number, part) for number, part in parts.items() if number not in display)
         told = _element(_VIDEO, kept + b"".join(_element(number, _uint(value)) for number, value in display.items()))
