@@ -372,7 +372,7 @@ def test_a_shape_of_pixels_that_is_rounded_is_said(
     make: Make, enlarge: Enlarge, caplog: pytest.LogCaptureFixture
 ) -> None:
     """MPEG-4 has eight bits for each side."""
-    film = make("-f lavfi -i testsrc2=s=64x48:r=25:d=0.2 -vf setsar=304/243 -c:v libx264", "in.mp4")
+    film = make("-f lavfi -i testsrc2=s=64x48:r=25:d=0.2 -vf setsar=304/243:max=1000 -c:v libx264", "in.mp4")
     caplog.set_level(logging.INFO)
     after = enlarge(film, "out.asf", encoding=Encoding("mpeg4"))
     stated = video(after)["sample_aspect_ratio"]
