@@ -154,6 +154,55 @@ def test_sound_whose_headers_are_overwritten_in_a_transport_stream_is_damage(
     assert lost > 1
 
 
+def _without_units(data: bytes, stream: int, units: range, *, numbered: bool) -> bytes:
+    """A transport stream without some headers of a stream and what follows them; ``numbered`` as if nothing lacked."""
+    kept, unit, number = bytearray(), -1, 0
+    for at in range(0, len(data), 188):
+        packet = bytearray(data[at : at + 188])
+        if int.from_bytes(packet[1:3]) & 0x1FFF == stream:
+            unit += packet[1] >> 6 & 1
+            if unit in units:
+                continue
+            if numbered:
+                packet[3] = packet[3] & 0xF0 | number
+                number = (number + 1) % 16
+        kept += packet
+    return bytes(kept)
+
+
+_CODECS = ["libopus", "dca -strict -2", "aac", "ac3", "eac3", "mp2", "libmp3lame"]
+
+
+@pytest.mark.parametrize("sound", _CODECS)
+def test_sound_that_is_missing_as_a_whole_is_damage(
+    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture, sound: str
+) -> None:
+    small = "-pes_payload_size 1000"  # units of less than 16 packets, with which their numbers would return
+    whole = make(f"{_VIDEO} {_SOUND} {_H264} -c:a {sound} {small}", "small.ts")
+    data = whole.read_bytes()
+    with av.open(whole) as container:
+        stream = container.streams.audio[0].id
+    assert _damaged(whole) == 0
+    file = tmp_path / "a.ts"
+    for first in (3, 6):
+        file.write_bytes(_without_units(data, stream, range(first, first + 1), numbered=True))
+        assert _damaged(file) == 0, "a pause"
+        file.write_bytes(_without_units(data, stream, range(first, first + 1), numbered=False))
+        assert _damaged(file) == 1
+    assert " s of sound are missing before byte " in caplog.text
+
+
+def test_sound_of_joined_files_is_whole(make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each counts its packets from 0; the clock goes on, leaps ahead, or begins again."""
+    recipe = f"-f lavfi -i testsrc2=s=64x48:r=25:d=1 -f lavfi -i sine=d=1:r=48000 {_H264} -c:a ac3"
+    parts = [make(f"{recipe} -output_ts_offset {begin}", "part.ts").read_bytes() for begin in (0, 1, 21)]
+    file = tmp_path / "joined.ts"
+    for first, second in ((0, 1), (0, 2), (0, 0)):
+        file.write_bytes(parts[first] + parts[second])
+        _damaged(file)
+        assert "sound are missing" not in caplog.text
+
+
 def _in_sound(data: bytearray, box: bytes) -> int:
     """Where this box of the track of sound begins."""
     for begin, end in _boxes(data, 0, len(data), b"moov", b"trak"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,10 @@ _FORMS = ((188, 0), (192, 4), (204, 0))
 _START_CODE = b"\0\0\1"
 _LENGTH_OF_HEADER = 8  # index of the byte in a frame's header with the number of those that follow
 _TIMES = 7  # index of the byte in a frame's header that says whether it states a time
+_WRAP = 1 << 33
+_JUMP = 10 * 90_000  # ticks: a step of the clock that is no gap, as in `Timeline`
+_STEPS = 16  # steps of sound that tell the longest usual one
+_MISSED = 1.75  # usual steps: with two, one is missing
 _STATED = ("h264", "hevc", "vvc")  # codecs whose fields are also separate packets
 
 
@@ -35,13 +40,14 @@ def transport_check(video: VideoStream) -> Check:
     frame whose first bytes are damaged is taken for a part of the previous one.
     """
     stated = video.id if video.codec_context.name in _STATED else None
+    sound = video.container.streams.audio
     opus = [
-        stream.id for stream in video.container.streams.audio if stream.codec_context.codec.canonical_name == "opus"
+        one.id for one in sound if one.codec_context is not None and one.codec_context.codec.canonical_name == "opus"
     ]
-    return lambda walk: _packets(walk, stated, opus)
+    return lambda walk: _packets(walk, stated, [one.id for one in sound], opus)
 
 
-def _packets(walk: Walk, stated: int | None, opus: list[int]) -> Steps:
+def _packets(walk: Walk, stated: int | None, sound: list[int], opus: list[int]) -> Steps:
     try:
         head = yield _HEAD
     except EOFError:
@@ -52,6 +58,7 @@ def _packets(walk: Walk, stated: int | None, opus: list[int]) -> Steps:
     length, offset = forms[0]
     headers = _FrameHeaders(stated)
     units = {stream: _OpusUnits() for stream in opus}
+    losses = {stream: _Losses() for stream in sound}
     filled: int | None = None  # where padding begins, which is damage only if more packets follow it
     held, at, last = head, 0, False
     while held or not last:
@@ -78,6 +85,10 @@ def _packets(walk: Walk, stated: int | None, opus: list[int]) -> Steps:
         for index in np.flatnonzero(there & np.isin(streams, opus)).tolist() if opus else ():
             if not units[int(streams[index])].take(packets[index, offset : offset + 188].tobytes()):
                 walk.note(at + index * length, f"sound is damaged before byte {at + index * length}")
+        for stream, sounds in losses.items():
+            for index, missing in sounds.read(packets[:, offset:], there & (streams == stream)):
+                what = f"{missing:.3f} s of sound are missing before byte {at + index * length}"
+                walk.note(at + index * length, what)
         at, held = at + count * length, held[count * length :]
         if last and held:
             raise BrokenError(f"its last packet of {length} bytes is cut")
@@ -112,6 +123,56 @@ class _FrameHeaders:
                 self._streams.discard(stream)
             elif stream in self._streams:
                 yield index, False
+
+
+class _Losses:
+    """Finds where packets of a stream of sound are missing, each time with a header, or whole ones at a time.
+
+    Packets of a stream are numbered from 0 to 15, again and again. Numbers alone break where files were joined, times
+    alone where the sound pauses: both together are a loss.
+    """
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+        self._broken = False  # whether the numbers have broken since the last time
+        self._time: int | None = None  # ticks of 1/90,000 s, modulo 2³³
+        self._steps: deque[int] = deque(maxlen=_STEPS)  # from time to time, where the numbers are in order
+
+    def read(self, packets: NDArray[np.uint8], here: NDArray[np.bool_]) -> Iterator[tuple[int, float]]:
+        """For packets of 188 bytes: (index, seconds that are missing before it)."""
+        here = here & (packets[:, 3] & 0x10 != 0)  # those that have a payload
+        places = np.flatnonzero(here)
+        if not len(places):
+            return
+        numbers = (packets[places, 3] & 0xF).astype(int)
+        before = np.concatenate(([numbers[0] - 1 if self._number is None else self._number], numbers[:-1]))
+        self._number = int(numbers[-1])
+        stated = (packets[places, 3] & 0x20 != 0) & (packets[places, 4] > 0) & (packets[places, 5] & 0x80 != 0)
+        breaks = (((numbers - before) & 0xF) > 1) & ~stated
+        begins = packets[places, 1] & 0x40 != 0
+        for row in np.flatnonzero(breaks | begins).tolist():
+            self._broken = self._broken or bool(breaks[row])
+            time = _time(packets[places[row], :188].tobytes()) if begins[row] else None
+            if time is None:
+                continue
+            step = None if self._time is None else (time - self._time) % _WRAP
+            usual = max(self._steps, default=None)
+            if step is None or step > _JUMP:  # the first, or a jump
+                self._steps.clear()
+            elif not self._broken:
+                self._steps.append(step)
+            elif usual is not None and step > _MISSED * usual:
+                yield int(places[row]), (step - usual) / 90_000
+            self._time, self._broken = time, False
+
+
+def _time(packet: bytes) -> int | None:
+    """The time in the header that begins in a packet, in ticks; None if it has none."""
+    payload = packet[5 + packet[4] if packet[3] & 0x20 else 4 :]
+    if not payload.startswith(_START_CODE) or len(payload) < 14 or not payload[_TIMES] & 0x80:
+        return None
+    high, middle, low = payload[9], int.from_bytes(payload[10:12]), int.from_bytes(payload[12:14])
+    return (high >> 1 & 7) << 30 | (middle >> 1) << 15 | low >> 1
 
 
 class _OpusUnits:
