@@ -212,3 +212,45 @@ def test_a_worker_gets_the_pieces_that_it_reads_and_no_others(tmp_path: Path, mo
     ship.inbox.begin(other)
     ship.inbox.give(file.token, range(1), b"late", 100)
     assert 0 not in ship.inbox._pieces, "what was asked for of another file is dropped"
+
+
+@pytest.mark.parametrize("gap", range(1, 9))
+def test_pieces_that_come_again_are_kept_until_they_are_read(
+    gap: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ship, "inbox", ship.Inbox())
+    data = os.urandom(3000)
+    (tmp_path / "film.mkv").write_bytes(data)
+    file = Shipped(str(tmp_path / "film.mkv"))
+    file.piece = 10
+    found: list[bytes] = []
+
+    def serve() -> None:
+        while True:
+            token, wanted = ship.inbox.wanted()
+            ship.inbox.give(token, wanted, file.read(wanted), file.piece)
+
+    def read() -> None:
+        opened = file.open()
+        for first in (100, 100 - gap):  # the second segment begins just before those pieces that are still there
+            opened.seek(first * 10)
+            found.extend(opened.read(10) for _ in range(64 if first == 100 else 128))
+
+    reader = Thread(target=read, daemon=True)
+    Thread(target=serve, daemon=True).start()
+    reader.start()
+    reader.join(20)
+    assert b"".join(found) == data[1000:1640] + data[1000 - 10 * gap : 2280 - 10 * gap]
+
+
+def test_a_worker_that_was_lost_while_it_loaded_is_told_with_the_reason(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handle, "stop", lambda _: None)
+    work = _Work([_ready(), _ready()], _waiting(4))
+    work._lost(work.handles[0], None, RuntimeError("It died.\nThe machine is out of memory."))
+    assert len(work.handles) == 1
+    assert caplog.messages == [
+        "A worker was lost 3 times while it loaded the network: going on without it "
+        "(RuntimeError: The machine is out of memory.)"
+    ]

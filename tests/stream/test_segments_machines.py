@@ -79,6 +79,18 @@ def test_a_machine_that_is_lost_loses_nothing(
     assert not (tmp_path / "out.mkv.parts").exists()
 
 
+def test_a_machine_that_lacks_something_is_named(
+    make: Make, tmp_path: Path, nearest: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    film = make(f"-f lavfi -i testsrc2=s=48x32:r=25:d=2 -c:v libx264 {_SHORT}", "a.mkv")
+    (tmp_path / "other" / "av").mkdir(parents=True)
+    (tmp_path / "other" / "av" / "__init__.py").write_text("raise ImportError('this is another PyAV')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "other"))  # of the workers: here it is loaded
+    words = r"A worker cannot start on [\d.]+ \(ImportError: this is another PyAV\): all machines need the same"
+    with Cluster(1) as workers, pytest.raises(BackendError, match=words):
+        upscale_file(film, tmp_path / "out.mkv", nearest, segment_length=Fraction(1), executor=workers)
+
+
 @pytest.mark.parametrize(
     ("address", "said"),
     [

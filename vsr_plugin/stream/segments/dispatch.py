@@ -8,6 +8,7 @@ unless that would not help, as on a full disk.
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -167,7 +168,7 @@ def dispatch(handles: list[Handle], task: Task, film: Any, file: Shipped | None)
 
     Raises:
         BackendError: every worker was lost three times while it loaded the network; a segment was lost with its worker
-            three times.
+            three times; a worker cannot start, because its machine lacks something.
         VsrError: the error with which a segment failed three times, or once if trying again would not help.
     """
     import ray
@@ -283,12 +284,17 @@ class _Work:
     def _lost(self, handle: Handle, segment: Segment | None, error: Exception) -> None:
         """Assign the segments of a lost worker to others."""
         if segment is None:
+            if getattr(error, "actor_init_failed", False):  # it was not lost: its machine lacks something
+                raise BackendError(
+                    f"A worker cannot start{_place(error)} ({_reason(error)}): all machines need the same versions of "
+                    "vsr_plugin and of what it uses"
+                ) from error
             self.handles.remove(handle)
             handle.stop()
             what = f"A worker was lost {_TRIES} times while it loaded the network"
             if not self.handles:
                 raise BackendError(f"{what}, and none is left ({_last_line(error)})") from error
-            log.warning("%s: going on without it", what)
+            log.warning("%s: going on without it (%s)", what, _last_line(error))
             return
         segments = handle.lost()
         log.warning("A worker is lost: segment %d is made again", segments[0].number)
@@ -312,7 +318,19 @@ def _keep(made: Made, folder: Path) -> Part:
     return made.part
 
 
-def _last_line(error: BaseException) -> str:
+def _place(error: BaseException) -> str:
+    """Return where a worker failed, if Ray's error tells."""
+    found = re.search(r"\bip=([^,)\s]+)", str(error))
+    return f" on {found[1]}" if found else ""
+
+
+def _reason(error: BaseException) -> str:
     """Return the last line of another library's error, which is the most informative one."""
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[-1].strip()}" if lines else type(error).__name__
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+def _last_line(error: BaseException) -> str:
+    """Return the same after the error's type."""
+    name = type(error).__name__
+    return name if (reason := _reason(error)) == name else f"{name}: {reason}"

@@ -104,6 +104,7 @@ class Inbox:
                 return
             for place, number in enumerate(wanted):
                 self._pieces[number] = data[place * size : (place + 1) * size]
+                self._pieces.move_to_end(number)  # it may have been the oldest one, and is read next
             while len(self._pieces) > _HELD:
                 self._pieces.popitem(last=False)
             self._changed.notify_all()
