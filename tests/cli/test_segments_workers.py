@@ -219,10 +219,27 @@ def test_a_cluster_is_found_by_its_address(words: list[str], film: Path, head: s
     _check_whole(film.parent)
 
 
-def test_a_cluster_that_asks_for_a_token_is_one_line(film: Path, head: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("RAY_AUTH_MODE")
+@pytest.mark.parametrize(
+    ("mode", "token", "words"),
+    [
+        (None, "unchanged", "); if it asks for a token, "),
+        ("token", "0" * 64, "); if it asks for a token, "),
+        ("token", None, " (it asks for a token); "),
+    ],
+    ids=["no mode", "another token", "no token"],
+)
+def test_a_cluster_that_asks_for_a_token_is_one_line(
+    mode: str | None, token: str | None, words: str, film: Path, head: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(film.parent / "nowhere"))  # where Ray would find another token
+    for name, value in (("RAY_AUTH_MODE", mode), ("RAY_AUTH_TOKEN", token)):
+        if value is None:
+            monkeypatch.delenv(name)
+        elif value != "unchanged":
+            monkeypatch.setenv(name, value)
     _, said = say(*_RESUMED, "--cluster", head, "-q", folder=film.parent, code=1)
+    needs = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to what `ray get-auth-token` prints on its first machine\n"
     assert said.startswith(f"Error: No Ray cluster at {head} (")
-    assert said.endswith("); if it asks for a token, set RAY_AUTH_MODE=token\n")
+    assert said.endswith(words + needs)
     assert len(said.splitlines()) == 1
     assert {file.name for file in film.parent.iterdir()} == {"film.mkv", "whole.mkv"}

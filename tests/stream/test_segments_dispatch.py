@@ -250,7 +250,6 @@ def test_a_worker_that_was_lost_while_it_loaded_is_told_with_the_reason(
     work = _Work([_ready(), _ready()], _waiting(4))
     work._lost(work.handles[0], None, RuntimeError("It died.\nThe machine is out of memory."))
     assert len(work.handles) == 1
-    assert caplog.messages == [
-        "A worker was lost 3 times while it loaded the network: going on without it "
-        "(RuntimeError: The machine is out of memory.)"
-    ]
+    (said,) = caplog.messages
+    assert said.startswith("A worker was lost 3 times while it loaded the network: going on without it (")
+    assert said.endswith("(RuntimeError: The machine is out of memory.)")

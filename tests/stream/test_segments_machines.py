@@ -98,7 +98,10 @@ def test_a_machine_that_lacks_something_is_named(
         ("auto", "Ray does not run on this machine (It timed out.)"),
         (
             "ray://127.0.0.1:PORT",
-            "No Ray cluster at ray://127.0.0.1:PORT (It timed out.); if it asks for a token, set RAY_AUTH_MODE=token",
+            (
+                "No Ray cluster at ray://127.0.0.1:PORT (It timed out.); if it asks for a token, set "
+                "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to what `ray get-auth-token` prints on its first machine"
+            ),
         ),
     ],
 )
@@ -123,7 +126,6 @@ def test_why_there_is_no_ray_is_one_line(
     film = make(f"-f lavfi -i testsrc2=s=48x32:r=25:d=2 -c:v libx264 {_SHORT}", "a.mkv")
     monkeypatch.setattr(ray, "init", fail)
     monkeypatch.setattr(cluster, "time", Mock())  # nobody waits between the tries
-    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     with socket.create_server(("127.0.0.1", 0)) as listens:
         port = str(listens.getsockname()[1])
         address = address and address.replace("PORT", port)

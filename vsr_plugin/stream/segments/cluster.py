@@ -194,9 +194,12 @@ class Cluster:
             where = f"Ray does not {'run' if self._address else 'start'} on this machine"
         lines = str(error).strip().splitlines() or [type(error).__name__]
         reason = lines[-1] if lines[0].endswith(":") else lines[0]  # a traceback follows the colon
-        # Ray sends its token by itself to a cluster that it finds, but not to an address.
-        asks = self._address not in (None, "auto") and "RAY_AUTH_MODE" not in os.environ
-        token = "; if it asks for a token, set RAY_AUTH_MODE=token" if asks else ""
+        if missing := type(error).__name__ == "AuthenticationError":
+            reason = "it asks for a token"
+        needs = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to what `ray get-auth-token` prints on its first machine"
+        # Ray sends its token by itself to a cluster that it finds, but not to an address; a wrong one times out.
+        asks = self._address not in (None, "auto")
+        token = f"; {needs}" if missing else f"; if it asks for a token, {needs}" if asks else ""
         return BackendError(f"{where} ({reason}){token}")
 
     def _start_workers(self, upscaler: Upscaler) -> None:
