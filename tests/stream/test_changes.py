@@ -113,10 +113,10 @@ _SAYS = {
 _X264 = "-c:v libx264 -preset ultrafast -crf 1 -bf 2 -f h264"
 
 
-def _encoded(says: str, pixel_format: str = "yuv420p", encoder: str = _X264) -> bytes:
-    """A stream of 10 frames in another order than they are shown in, whose header says what ``says`` has."""
+def _encoded(says: str, pixel_format: str = "yuv420p", encoder: str = _X264, seconds: float = 0.4) -> bytes:
+    """A stream of 25 fps in another order than its frames are shown in, whose header says what ``says`` has."""
     picture, tags = _SAYS[says]
-    source = "-f lavfi -i testsrc2=s=64x64:r=25:d=0.4"
+    source = f"-f lavfi -i testsrc2=s=64x64:r=25:d={seconds}"
     filters = f"gblur=6,hue=s=0.4,{picture},format={pixel_format}"
     command = ["ffmpeg", "-v", "error", *f"{source} -vf {filters} {tags} {encoder} -".split()]
     return subprocess.run(command, check=True, capture_output=True).stdout
@@ -194,12 +194,34 @@ def _without_extensions(stream: bytes, *, but: int) -> bytes:
 
 @pytest.mark.parametrize("start", [None, Fraction(6, 25)])
 @pytest.mark.usefixtures("media")
-def test_colors_that_mpeg2_states_once_hold_for_the_film(tmp_path: Path, start: Fraction | None) -> None:
+def test_colors_that_mpeg2_states_once_hold_for_the_film(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, start: Fraction | None
+) -> None:
+    """One line says so: it may also be two films, the first of which has a single header."""
+    caplog.set_level("INFO")
     file = tmp_path / "once.m2v"
     file.write_bytes(_without_extensions(_encoded("hdr", encoder=_ENCODERS["joined.m2v"]), but=1))
     frames = list(Source(file, Selection(start=start)))
     assert {frame.color.transfer for frame in frames} == {16}
     assert (len(frames) == 10) == (start is None)
+    assert caplog.messages.count("once.m2v: headers do not state the colors again: read as before") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "joined"), [("joined.m2v", False), ("joined.m2v", True), ("joined.ts", True), ("joined.mpg", True)]
+)
+@pytest.mark.usefixtures("media")
+def test_a_part_of_mpeg2_is_read_as_in_the_whole_film(tmp_path: Path, name: str, joined: bool) -> None:
+    """Before it are the headers that tell whether its own, without colors, continue a film or begin another."""
+    film = _encoded("hdr", encoder=_ENCODERS[name], seconds=4)
+    rest = _encoded("silent", encoder=_ENCODERS[name].replace("-f", "-output_ts_offset 4 -f"), seconds=4)
+    file = tmp_path / name
+    file.write_bytes(film + rest if joined else _without_extensions(film, but=1))
+    start = Fraction(13, 2) if joined else Fraction(7, 2)
+    source = Source(file, Selection(start=start), keep_packets=True)
+    transfers = {frame.color.transfer for frame in source}
+    source.release()
+    assert transfers == ({2} if joined else {16})
 
 
 @pytest.mark.usefixtures("media")

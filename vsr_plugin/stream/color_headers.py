@@ -60,27 +60,36 @@ class Mpeg2:
 
     Some encoders write the extension once, some with every header. A header without one begins another film if it
     states another size or rate, if a sequence ended before it, or if all headers before it, at least two, had one.
+
+    Attributes:
+        inherits: Whether the header in the last packet leaves its colors to those before; None if it has no header.
+        stated: The last header with a display extension.
     """
 
     def __init__(self) -> None:
+        self.inherits: bool | None = None
+        self.stated = b""
         self._said = ALL
         self._header = b""
         self._extended = self._bare = 0  # frames of this film whose headers have the extension, or lack it
 
     def read(self, data: bytes) -> Said:
         """Read a packet, or headers alone: what the headers of its frame contain."""
-        header, described, frame = b"", None, False
+        header, described, frame, end = b"", None, False, len(data)
         place = data.find(_START)
         while 0 <= place < len(data) - 4 and not frame:
             kind, unit = data[place + 3], data[place + 4 : place + 11]
+            frame, end = kind == _PICTURE, place
             place = data.find(_START, place + 3)
-            frame = kind == _PICTURE
             if kind == _SEQUENCE_END:
                 self._header = b""
             elif kind == _SEQUENCE:
                 header = unit
             elif kind == _EXTENSION and unit[0] >> 4 == _DISPLAY:
                 described = bool(unit[0] & 1)
+        self.inherits = described is None if header else None
+        if header and described is not None:
+            self.stated = data[:end] if frame else data
         if header:
             self._note(header, described, frame=frame)
         if _START + bytes((_SEQUENCE_END,)) in data[-8:]:

@@ -54,6 +54,7 @@ class Reader:
         timeline: Corrects the times of the packets.
         queue: Packets of the other streams that have been read; None if they are not kept.
         seekable: Whether the file can be read from any position, and twice.
+        opening: Arguments of `open_input` that open the file once more.
         failed: Whether an error ended the reading of packets, probably before the end of the file.
 
     Raises:
@@ -76,7 +77,7 @@ class Reader:
         self.queue = PacketQueue() if keep_packets else None
         self._every_stream = every_stream or keep_packets
         self._name = name
-        self._opening = (path, frame_rate, form)
+        self.opening = (path, frame_rate, form)
         self._damage = damage
         self._asked = cancelled
         self._stopped = False
@@ -89,7 +90,7 @@ class Reader:
 
     def _open(self) -> None:
         self.failed = False
-        self.container = open_input(*self._opening)
+        self.container = open_input(*self.opening)
         self._sound = SoundTally(self.container, self._damage)
         try:
             self.stream = find_video(self.container, self._name)
@@ -111,9 +112,9 @@ class Reader:
         file = python_file(self.container)
         if isinstance(file, Pipe):
             return BytesIO(file.head)
-        if not self.seekable or not Path(self._opening[0]).is_file():
+        if not self.seekable or not Path(self.opening[0]).is_file():
             return BytesIO()
-        return Path(self._opening[0]).open("rb")
+        return Path(self.opening[0]).open("rb")
 
     def open_again(self) -> None:
         """Read from the beginning; only for seekable files."""
@@ -157,14 +158,12 @@ class Reader:
     def seek(self, start: Fraction) -> None:
         """Seek to where decoding must begin to get the frame shown at ``start``; if that fails, to the beginning.
 
-        If the clock of the file jumps, demuxers cannot seek: the packets before ``start`` are read and dropped. A jump
-        back of less than 1/512 of the file is found only by reading up to there, which is done with ``keep_packets``.
+        If the clock of the file jumps, demuxers cannot seek: the packets before ``start`` are read and dropped. Small
+        jumps are found only by reading up to there, which is done with ``keep_packets``.
         """
-        if self.timeline.may_leap and (self.queue is not None or self._clock_jumps()):
-            if self.read_to(start, seek=True):
-                return
-            if self.cancelled():
-                return
+        thorough = self.timeline.may_leap and (self.queue is not None or self._clock_jumps())
+        if thorough and (self.read_to(start, seek=True) or self.cancelled()):
+            return
         origin = Fraction(self.container.start_time or 0, 1_000_000)
         tick = seconds(1, self.stream.time_base)
         for back in _SEEK_BACK:
@@ -188,7 +187,7 @@ class Reader:
     def _clock_jumps(self) -> bool:
         """Whether the clock goes back, or leaps ahead, between places spread over the file."""
         size = self.container.size or 0
-        if size <= 0 or not os.path.isfile(self._opening[0]):  # noqa: PTH113 - this would be slow for a URL
+        if size <= 0 or not os.path.isfile(self.opening[0]):  # noqa: PTH113 - this would be slow for a URL
             return False
         times = []
         for place in range(_SAMPLES):
