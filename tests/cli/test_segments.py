@@ -113,7 +113,7 @@ def test_other_settings_are_said_and_fresh_begins_anew(film: Path) -> None:
     _run_until_parts(film.parent, 1, signal.SIGKILL)
     other = ["vsr-encode", "film.mkv", *_HOW, "-o", "out.mkv", "-e", "slices=4"]
     _, said = say(*other, "--resume", folder=film.parent, code=1)
-    assert said.splitlines()[-1].startswith("Error: out.mkv.parts has parts of another job: settings, options")
+    assert said.splitlines()[-1].startswith("Error: out.mkv.parts has parts of another job: options")
     assert said.endswith(": add --fresh to start over\n")
     say(*other, "--fresh", folder=film.parent)
     assert len(frame_times(film.parent / "out.mkv")) == 75

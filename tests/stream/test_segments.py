@@ -575,9 +575,9 @@ def test_a_folder_that_is_made_is_on_the_disk_before_its_parts(
 @pytest.mark.parametrize(
     ("other", "words"),
     [
-        ({"encoding": replace(FFV1, options={"slices": "4"})}, "settings, options was"),
-        ({"segment_length": Fraction(2)}, "settings, seconds of a segment was"),
-        ({"selection": Selection(frames=90)}, "settings, frames was"),
+        ({"encoding": replace(FFV1, options={"slices": "4"})}, "another job: options was"),
+        ({"segment_length": Fraction(2)}, "another job: seconds of a segment was"),
+        ({"selection": Selection(frames=90)}, "another job: frames was"),
     ],
 )
 def test_parts_of_other_settings_are_not_mixed_in(
@@ -603,7 +603,7 @@ def test_another_model_is_named_and_not_what_follows_from_it(resume: Resume, fil
         upscale_file(
             film, tmp_path / "out.mkv", other, encoding=FFV1, resume=True, segment_length=Fraction(1), strict=True
         )
-    assert "settings, model was nearest and is other now" in str(caught.value)
+    assert "another job: model was nearest and is other now" in str(caught.value)
 
 
 # A value of each field that changes the result, other than the default.
@@ -666,11 +666,11 @@ def test_parts_of_another_input_are_not_mixed_in(resume: Resume, film: Path, tmp
     with pytest.raises(Stopped):
         resume(copy, on_progress=_until(60))
     copy.write_bytes(film.read_bytes() + b"\0")
-    with pytest.raises(OutputError, match="input, size"):
+    with pytest.raises(OutputError, match="the input's size was"):
         resume(copy)
     copy.write_bytes(film.read_bytes())
     os.utime(copy, ns=(0, 1_700_000_000_123_456_789))
-    changed = r"input, the time of its last change was 2\d{3}-\d\d-.* and is 2023-11-1\d \d\d:\d\d:20\.123 now"
+    changed = r"the input's last change was 2\d{3}-\d\d-.* and is 2023-11-1\d \d\d:\d\d:20\.123 now"
     with pytest.raises(OutputError, match=changed):
         resume(copy)
 
@@ -778,8 +778,8 @@ def test_the_settings_of_a_job_say_which_frames_it_takes(nearest: Upscaler) -> N
     [
         (lambda there: there.update(settings=1), "parts of another version of vsr_plugin"),
         (lambda there: there.update(version=0), "parts of another version of vsr_plugin"),
-        (lambda there: there["versions"].update(torch="1.0"), "another job: versions, torch was 1.0 and is "),
-        (lambda there: there["versions"].pop("torch"), "another job: versions, torch was not set and is "),
+        (lambda there: there["versions"].update(torch="1.0"), "another job: torch was 1.0 and is "),
+        (lambda there: there["versions"].pop("torch"), "another job: torch was not set and is "),
         (lambda there: there["segments"].pop(), "parts of a film that was cut at other places"),
         (lambda there: there.update(time_base="1/7"), "parts of a film that was cut at other places"),
     ],
@@ -1528,7 +1528,9 @@ def test_what_is_done_is_on_the_disk_before_its_segments_are_removed(
 def test_parts_of_a_film_that_is_not_cut_now_are_not_passed_over(resume: Resume, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         resume(on_progress=_until(60))
-    with pytest.raises(OutputError, match="parts of a film, which is not cut now, because it is too short for two"):
+    with pytest.raises(OutputError, match="a film, which is not cut now, because what is taken of it is too short"):
+        resume(selection=Selection(frames=3))
+    with pytest.raises(OutputError, match="parts of another job: seconds of a segment was 1 and is 60 now"):
         resume(segment_length=Fraction(60))
     assert (tmp_path / "out.mkv.parts").exists()
     resume()

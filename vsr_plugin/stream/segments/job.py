@@ -18,7 +18,7 @@ from . import Film
 from .encoding import check_cuttable, obstacle
 from .executor import Executor, ThisProcess
 from .making import Job
-from .manifest import PartsFolder, contents, job_of, network, remove_finished, versions
+from .manifest import PartsFolder, contents, job_of, network, read_manifest, remove_finished, versions
 from .original import identity
 from .plan import make_plan
 
@@ -129,6 +129,10 @@ def upscale_segments(
         if cutting.fresh:
             folder.remove()
         elif folder.done()[0]:
+            before = read_manifest(folder.path)["settings"].get("seconds of a segment")
+            if before != (now := str(cutting.length)):  # what the parts were cut to may be why it was cut
+                what = f"seconds of a segment was {before} and is {now} now"
+                raise OutputError(f"{folder.path} has parts of another job: {what}", fresh=True)
             raise OutputError(f"{folder.path} has parts of a film, which is not cut now, because {whole}", fresh=True)
         alone = "" if cutting.executor is None else ", and no worker helps"
         log.warning("%s is not cut, because %s: nothing is kept if it is interrupted%s", input_name(path), whole, alone)

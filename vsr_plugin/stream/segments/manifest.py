@@ -61,6 +61,7 @@ SAME_RESULT = {"batch", "cache_dir", "reuse", "threads", "tile"}
 _EARLIER = r"\d{5,}\.(json|packets)"  # parts before `VERSION` 4
 _OURS = re.compile(rf"lock|(manifest|result)\.json|{NAME.pattern}|{_EARLIER}|\.\S+\.[0-9a-f]{{8}}\.tmp")
 _UNFINISHED = re.compile(r"\.\S+\.tmp")  # left by a killed process
+_OF_INPUT = {"mtime_ns": "last change", "sha256 of its ends": "checksum"}  # in messages
 _LIBRARIES = ("libavcodec", "libavformat", "libavfilter", "libavutil", "libswscale")
 
 
@@ -372,11 +373,9 @@ class PartsFolder:
                 raise OutputError(f"{self.path} has parts of a film that was cut at other places", fresh=True)
             key = next(key for key in [*wanted, *before] if wanted.get(key) != before.get(key))
             was, is_now = (_said(key, values.get(key)) for values in (before, wanted))
-            if key == "mtime_ns":
-                key = "the time of its last change"
-            raise OutputError(
-                f"{self.path} has parts of another job: {what}, {key} was {was} and is {is_now} now", fresh=True
-            )
+            if what == "input":
+                key = f"the input's {_OF_INPUT.get(key, key)}"
+            raise OutputError(f"{self.path} has parts of another job: {key} was {was} and is {is_now} now", fresh=True)
 
 
 def _said(key: str, value: object) -> str:
