@@ -166,6 +166,13 @@ def test_links_of_properties_have_two_forms(wide: bool) -> None:
         assert read_pixel_aspect(BytesIO((_box("ftyp", b"mif1") + meta)[:-3])) in (ratio, None)
 
 
+@pytest.mark.parametrize("name", ["film.yuv", "film.RGB", "film.nv12"])
+def test_samples_without_a_header_are_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(bytes(range(256)) * 54)
+    with pytest.raises(InputError, match=f"^{name}: samples without a header, .* -i {name} film.y4m$"):
+        Source(tmp_path / name)
+
+
 @pytest.mark.parametrize("name", ["cut.mp4", "cut.mov", "cut.bin"])
 def test_a_film_that_lost_its_index_is_not_called_no_film(media: Media, tmp_path: Path, name: str) -> None:
     whole = media("plain.mp4").read_bytes()

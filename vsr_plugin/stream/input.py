@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
+_HEADERLESS = {".bgr", ".gray", ".nv12", ".nv21", ".p010", ".raw", ".rgb", ".rgba", ".uyvy", ".yuv", ".yuyv"}
 _LOOK = 100  # milliseconds after which a reader that waits for a pipe checks whether to stop
 
 
@@ -100,6 +101,10 @@ def open_input(
         if _is_mov(name):
             what = "an MP4 or MOV file without its index: it was cut off, or is still being written"
             raise InputError(f"{Path(name).name}: {what}") from error
+        if Path(name).suffix.lower() in _HEADERLESS and os.path.isfile(name):  # noqa: PTH113 - ″
+            what = "samples without a header, which have no size: give it as y4m, for example from FFmpeg: ffmpeg -f "
+            what += "rawvideo -video_size 1280x720 -pixel_format yuv420p -framerate 25"
+            raise InputError(f"{Path(name).name}: {what} -i {Path(name).name} {Path(name).stem}.y4m") from error
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{Path(name).name}: not a video or image that FFmpeg can read ({reason})") from error
     guesses: Any = Flags.gen_pts.value  # its guesses are one frame late for H.264 in AVI
