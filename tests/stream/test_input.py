@@ -166,6 +166,13 @@ def test_links_of_properties_have_two_forms(wide: bool) -> None:
         assert read_pixel_aspect(BytesIO((_box("ftyp", b"mif1") + meta)[:-3])) in (ratio, None)
 
 
+@pytest.mark.parametrize("name", ["film.mp4", "film.yuv", "image.png"])
+def test_an_empty_file_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=f"^{name} is empty$"):
+        Source(tmp_path / name)
+
+
 @pytest.mark.parametrize("name", ["film.yuv", "film.RGB", "film.nv12"])
 def test_samples_without_a_header_are_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(bytes(range(256)) * 54)

@@ -101,6 +101,8 @@ def open_input(
         if _is_mov(name):
             what = "an MP4 or MOV file without its index: it was cut off, or is still being written"
             raise InputError(f"{Path(name).name}: {what}") from error
+        if os.path.isfile(name) and os.path.getsize(name) == 0:  # noqa: PTH113, PTH202 - ″
+            raise InputError(f"{Path(name).name} is empty") from error
         if Path(name).suffix.lower() in _HEADERLESS and os.path.isfile(name):  # noqa: PTH113 - ″
             what = "samples without a header, which have no size: give it as y4m, for example from FFmpeg: ffmpeg -f "
             what += "rawvideo -video_size 1280x720 -pixel_format yuv420p -framerate 25"
