@@ -139,6 +139,8 @@ def test_why_there_is_no_ray_is_one_line(
     ("address", "reason"),
     [
         ("ray://127.0.0.1:1", "Connection refused"),
+        ("127.0.0.1:1", "Connection refused"),
+        ("nowhere.invalid", "Name or service not known"),
         ("ray://nowhere.invalid", "Name or service not known"),
         ("ray://127.0.0.1:99999", "Port out of range 0-65535"),
     ],

@@ -249,12 +249,13 @@ class Cluster:
 
 
 def _check_port(address: str | None) -> None:
-    """Raise at once if nothing listens at the address; Ray's client would try for half a minute."""
-    if not address or not address.startswith("ray://"):
+    """Raise at once if nothing listens at the address; Ray would try for a minute or more."""
+    if not address or address in ("auto", "local"):
         return
     try:
-        where = urlsplit(address)
-        socket.create_connection((where.hostname, where.port or 10001), timeout=30).close()
+        where = urlsplit(address if "://" in address else f"//{address}")
+        port = where.port or (10001 if where.scheme == "ray" else 6379)  # Ray's own ports
+        socket.create_connection((where.hostname, port), timeout=30).close()
     except (OSError, ValueError) as error:  # ValueError: invalid port number
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise BackendError(f"No Ray cluster at {address} ({reason})") from error
