@@ -4,21 +4,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import torch
+import numpy as np
 
 import vsr_plugin as vsr
-from vsr_plugin.kernels import enlarge
+from vsr_plugin.samples import enlarge_plane
 from vsr_plugin.stream import Source
 from vsr_plugin.stream.planes import write_planes
 
 SCALE = 3
 TOP, LEFT, HEIGHT, WIDTH = 24, 230, 120, 200  # the part of the frame, in its own pixels
-
-
-def bicubic(plane: torch.Tensor) -> torch.Tensor:
-    """Enlarge one (H, W) plane of 8-bit samples the plain way."""
-    large = enlarge(plane[None, None].float(), SCALE, edges="symmetric")
-    return large[0, 0].round().clamp(0, 255).to(torch.uint8)
 
 
 def main(clip: Path, output: Path, second: float) -> None:
@@ -28,15 +22,15 @@ def main(clip: Path, output: Path, second: float) -> None:
     source.close()
     with vsr.Upscaler("espcn", SCALE) as upscaler:
         (network,) = upscaler.upscale([frame])
-    plain = bicubic(frame.planes[0])
+    (plain,) = enlarge_plane(frame.planes[0][None], SCALE, 8, (network.height, network.width))
     top, left, height, width = (SCALE * number for number in (TOP, LEFT, HEIGHT, WIDTH))
     rows, columns = slice(top, top + height), slice(left, left + width)
-    line = torch.full((height, 2), 235, dtype=torch.uint8)
-    luma = torch.cat([plain[rows, columns], line, network.planes[0][rows, columns]], 1)
+    line = np.full((height, 2), 235, np.uint8)
+    luma = np.concatenate([plain[rows, columns], line, network.planes[0][rows, columns]], 1)
     # Chroma is enlarged bicubically on both sides: only luma differs.
     chroma = [plane[top // 2 : (top + height) // 2, left // 2 : (left + width) // 2] for plane in network.planes[1:]]
-    gray = torch.full((height // 2, 1), 128, dtype=torch.uint8)
-    both = replace(network, planes=(luma, *(torch.cat([plane, gray, plane], 1) for plane in chroma)))
+    gray = np.full((height // 2, 1), 128, np.uint8)
+    both = replace(network, planes=(luma, *(np.concatenate([plane, gray, plane], 1) for plane in chroma)))
     write_planes(both, "yuv420p").save(output)
 
 

@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-import torch
+import numpy as np
 
 import vsr_plugin as vsr
 
@@ -11,10 +11,9 @@ HEIGHT, WIDTH, RATE = 90, 120, 25
 
 def moving_rings(index: int) -> vsr.Frame:
     """One 8-bit 4:2:0 frame of rings that wander to the right, of limited range as most video is."""
-    y, x = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
-    rings = torch.cos((((x - 40 - index) ** 2 + (y - 45) ** 2) / 40).float())
-    luma = (126 + 80 * rings).to(torch.uint8)
-    chroma = torch.full((HEIGHT // 2, WIDTH // 2), 128, dtype=torch.uint8)
+    y, x = np.mgrid[:HEIGHT, :WIDTH]
+    luma = (126 + 80 * np.cos(((x - 40 - index) ** 2 + (y - 45) ** 2) / 40)).astype(np.uint8)
+    chroma = np.full((HEIGHT // 2, WIDTH // 2), 128, np.uint8)
     color = vsr.ColorSpec(subsampling=(1, 1))
     return vsr.Frame((luma, chroma, chroma), pts=index, time_base=Fraction(1, RATE), color=color)
 

@@ -1,4 +1,4 @@
-"""Converts images in arrays, as NumPy, Pillow and OpenCV use them, to frames and back."""
+"""Converts images in arrays, as NumPy, Pillow and OpenCV use them, to frames and back; and arrays to tensors."""
 
 from __future__ import annotations
 
@@ -6,16 +6,22 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from .errors import UsageError
 from .frames import ColorSpec, Frame, Matrix, Range
 
 if TYPE_CHECKING:
-    from numpy import ndarray
+    from collections.abc import Sequence
 
-    type Image = ndarray[Any, np.dtype[Any]]
+    from torch import Tensor
 
+    from .frames import Samples
+
+    type Array = Any  # an array, or a tensor: what both can do is used
+    type Image = np.ndarray[Any, np.dtype[Any]]
+
+# No image has a sum of magnitudes beyond it. OpenVINO's convolutions in bfloat16 overflow to 1e30, not to infinity.
+_MOST = 1e20
 _BRIGHTEST = 4.0  # allows samples beyond white, but no 8-bit samples that were only cast
 _DEPTHS = {"uint8": 8, "uint16": 16, "float16": 16, "float32": 32, "float64": 32}
 
@@ -44,15 +50,65 @@ def to_frame(image: Image) -> Frame:
             f"Expected floating point from 0 (black) to 1 (white), got up to {image.max():g}: divide by 255?"
         )
     kept = np.float32 if image.dtype.name == "float64" else image.dtype.newbyteorder("=")
-    samples = np.ascontiguousarray(image.astype(kept, copy=False))
-    samples = samples if samples.flags.writeable else samples.copy()  # PyTorch warns of Pillow's: read-only
-    planes = torch.from_numpy(samples.reshape(*image.shape[:2], count)).unbind(2)
+    samples = image.astype(kept, copy=False).reshape(*image.shape[:2], count)
+    planes = tuple(samples[:, :, index] for index in range(count))
     color = ColorSpec(Matrix.BT709 if count == 1 else Matrix.RGB, Range.FULL, depth, floating=floating)
     return Frame(planes, 0, Fraction(1), color=color)
 
 
 def to_image(frame: Frame, like: Image) -> Image:
     """Make an image of a frame, in the layout and type of ``like``, the image before."""
-    planes = [plane.numpy() for plane in frame.planes]
-    image = planes[0] if like.ndim == 2 else np.stack(planes, axis=2)
+    image = frame.planes[0] if like.ndim == 2 else np.stack(frame.planes, axis=2)
     return image.astype(like.dtype, copy=False)
+
+
+def as_tensor(samples: Samples) -> Tensor:
+    """A tensor of the same memory; of a copy, if it is read-only or runs backwards, which tensors cannot."""
+    import torch  # which takes seconds, and this module is used without it, too
+
+    backwards = min(samples.strides, default=0) < 0
+    return torch.from_numpy(samples if samples.flags.writeable and not backwards else samples.copy())
+
+
+def empty(like: Array, shape: tuple[int, ...]) -> Array:
+    """An array or a tensor of this shape, otherwise like another."""
+    return np.empty(shape, like.dtype) if isinstance(like, np.ndarray) else like.new_empty(shape)
+
+
+def stack(parts: Sequence[Array]) -> Array:
+    """Arrays or tensors in a row, along a new first dimension; copied."""
+    if isinstance(parts[0], np.ndarray):
+        return np.stack(parts)
+    import torch
+
+    return torch.stack(list(parts))
+
+
+def copy(x: Array) -> Array:
+    """A copy in one piece of memory, row by row."""
+    if isinstance(x, np.ndarray):
+        return x.copy()
+    import torch
+
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+def magnitude(x: Array) -> float:
+    """The sum of the magnitudes of all samples, so that none cancels another."""
+    if isinstance(x, np.ndarray):
+        return float(np.abs(x).sum())
+    import torch
+
+    return float(torch.linalg.vector_norm(x, 1, dtype=torch.float32))
+
+
+def check_finite(total: float, given: Array, name: str) -> None:
+    """Raise UsageError if finite input gave a sample that is NaN, infinite or beyond `_MOST`, which would be no image.
+
+    Args:
+        total: The `magnitude` of the result.
+        given: The input.
+        name: The network's name.
+    """
+    if not total < _MOST and abs(float(given.sum())) < _MOST:
+        raise UsageError(f"{name} made samples that are NaN, infinite or huge: are its weights damaged?")

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .arrays import as_tensor
 from .errors import UsageError
 from .frames import ColorSpec, Matrix, Range
 from .kernels import (
-    SampleFormat,
     enlarge,
     enlarge_samples,
     mix,
@@ -25,16 +25,17 @@ from .kernels import (
     to_samples,
     to_unit,
 )
+from .samples import chroma_grid, enlarge_plane, luma_format, shifts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
+    from .frames import Samples
+    from .samples import SampleFormat
     from .sizes import Target, Window
 
-# Up to so many samples of a chroma plane, calling torch takes longer than its work: both planes are enlarged at once.
-_SMALL = 1 << 16
 # (Kr, Kb) of H.273, table 4.
 _LUMA_WEIGHTS = {
     Matrix.BT709: (0.2126, 0.0722),
@@ -84,7 +85,7 @@ class Conversion:
     def native(self) -> SampleFormat | None:
         """The format of stored Y, if a luma network gets just Y divided by its peak; otherwise None."""
         as_stored = self.channels == 1 and self.color.matrix is not Matrix.RGB and not self.color.floating
-        return SampleFormat(_luma_peak(self.color), self.color.depth) if as_stored else None
+        return luma_format(self.color) if as_stored else None
 
     def split(self, planes: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Make the input of the network, and set aside the planes that do not pass through it.
@@ -113,7 +114,7 @@ class Conversion:
         if color.floating:
             gain, black = _STUDIO_LUMA
             return (planes[0] * gain + black).clamp_(0, 1)[:, None], tuple(planes[1:])
-        return to_unit(planes[0], _luma_peak(color))[:, None], tuple(planes[1:])
+        return to_unit(planes[0], luma_format(color).peak)[:, None], tuple(planes[1:])
 
     def join(self, x: Tensor, rest: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Make native samples of the network's output and of the planes that `split` set aside.
@@ -146,17 +147,14 @@ class Conversion:
             return (*_store(ycc, matrix, color), *alpha)
         if color.floating:
             gain, black = _STUDIO_LUMA
-            luma = ((x[:, 0].clamp(0, 1) - black) / gain).to(color.dtype)
+            luma = ((x[:, 0].clamp(0, 1) - black) / gain).to(_dtype(color))
         elif x.is_floating_point():
-            luma = to_samples(x[:, 0], color.depth, peak=_luma_peak(color))
+            luma = to_samples(x[:, 0], color.depth, peak=luma_format(color).peak)
         else:
             luma = x[:, 0]
         if self.count <= 2:
             return (luma, *alpha)
         shape = color.chroma_shape(height, width)
-        if rest[0].is_cpu and rest[0].numel() <= _SMALL:
-            both = self.enlarge_plane(torch.cat(list(rest[:2])), shape, *chroma_grid(color))
-            return (luma, *both.chunk(2), *alpha)
         return (luma, *(self.enlarge_plane(plane, shape, *chroma_grid(color)) for plane in rest[:2]), *alpha)
 
     @property
@@ -182,13 +180,15 @@ class Conversion:
         color = self.color
         if self.window is not None:
             large = self._resized(plane.to(torch.float32), 1, shape, spacing, offset)
-            return large.to(color.dtype) if color.floating else to_samples(large, color.depth)
-        y, x = ((0.5 - (place + 0.5) / f) * (1 - 1 / self.scale) for place, f in zip(offset, spacing, strict=True))
+            return large.to(_dtype(color)) if color.floating else to_samples(large, color.depth)
+        if not color.floating and plane.is_cpu:
+            return torch.from_numpy(enlarge_plane(plane.numpy(), self.scale, color.depth, shape, spacing, offset))
+        shift = shifts(self.scale, spacing, offset)
         if not color.floating:
-            return enlarge_samples(plane, self.scale, color.depth, shape, (y, x))
+            return enlarge_samples(plane, self.scale, color.depth, shape, shift)
         # In float64 for the same reason as RGB's chroma.
-        large = enlarge(plane[:, None].to(torch.float64), self.scale, shift=(y, x), edges="symmetric")
-        return large[:, 0, : shape[0], : shape[1]].to(color.dtype)
+        large = enlarge(plane[:, None].to(torch.float64), self.scale, shift=shift, edges="symmetric")
+        return large[:, 0, : shape[0], : shape[1]].to(_dtype(color))
 
     def _resized(
         self,
@@ -223,7 +223,7 @@ class Conversion:
         return resize(x, shape or (target.height, target.width), (ratio[0], ratio[1]), (shift[0], shift[1]))
 
 
-def convert(planes: Sequence[Tensor], color: ColorSpec, target: ColorSpec) -> tuple[Tensor, ...]:
+def convert(planes: Sequence[Samples], color: ColorSpec, target: ColorSpec) -> tuple[Samples, ...]:
     """Convert a frame to another matrix, range, depth or subsampling at the same size; sited, and rounded once.
 
     Args:
@@ -237,29 +237,22 @@ def convert(planes: Sequence[Tensor], color: ColorSpec, target: ColorSpec) -> tu
     if color.matrix is target.matrix and color.matrix is not Matrix.RGB:  # any matrix will do, as it is undone
         color, target = replace(color, matrix=Matrix.BT709), replace(target, matrix=Matrix.BT709)
     matrix = _compose(_rgb_to_codes(target), _invert(_rgb_to_codes(color)))
-    y, cb, cr = (plane[None] for plane in planes)
+    y, cb, cr = (as_tensor(plane)[None] for plane in planes)
     codes = planes_to_rgb((y, cb, cr), matrix, *chroma_grid(color))
     same = torch.eye(3, 4, dtype=torch.float64)
-    return tuple(plane[0] for plane in rgb_to_planes(codes, same, target.depth, *chroma_grid(target)))
+    return tuple(plane[0].numpy() for plane in rgb_to_planes(codes, same, target.depth, *chroma_grid(target)))
 
 
 def _store(x: Tensor, matrix: Tensor, color: ColorSpec) -> tuple[Tensor, ...]:
     """Apply a (P, 4) matrix to (N, 3, H, W): P native planes; floating samples are not clamped."""
     if color.floating:
-        return mix(x, matrix).to(color.dtype).unbind(1)
+        return mix(x, matrix).to(_dtype(color)).unbind(1)
     return rgb_to_planes(x, matrix, color.depth, *chroma_grid(color))
 
 
-def _luma_peak(color: ColorSpec) -> int:
-    """The code value that is 1 for a luma network: its input is the same for 8 and 10 bits, and as in training."""
-    return 255 << (color.depth - 8) if color.range is Range.LIMITED else color.peak
-
-
-def chroma_grid(color: ColorSpec) -> tuple[tuple[int, int], tuple[float, float]]:
-    """(vertical, horizontal) luma samples per chroma sample, and the first chroma sample's position among them."""
-    fx, fy = (1 << log2 for log2 in color.subsampling)
-    x, y = color.chroma_location.value
-    return (fy, fx), ((fy - 1) * (y + 1) / 2, (fx - 1) * (x + 1) / 2)
+def _dtype(color: ColorSpec) -> torch.dtype:
+    dtype: torch.dtype = getattr(torch, color.dtype.name)
+    return dtype
 
 
 @lru_cache(maxsize=64)

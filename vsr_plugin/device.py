@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
-import torch
-
+from .arrays import as_tensor
 from .backends import open_backend
+from .driver import why_no_gpu
 from .errors import BackendError, UsageError
 from .execution import check_device
-from .kernels import usable as kernels_usable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,18 +21,47 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
     from torch import Tensor
 
+    from .frames import Samples
+
 _log = logging.getLogger(__name__)
 
 
-def default_backend(device: torch.device) -> str:
+class Device(str):
+    """The name of a device, as torch has it: cpu, cuda, cuda:1. Torch's functions take it as a device.
+
+    Attributes:
+        type: cpu or cuda.
+        number: Which GPU; None for the current one, and for the CPU.
+    """
+
+    __slots__ = ()
+
+    @property
+    def type(self) -> str:
+        """See above."""
+        return self.partition(":")[0]
+
+    @property
+    def number(self) -> int | None:
+        """See above."""
+        number = self.partition(":")[2]
+        return int(number) if number else None
+
+
+def default_backend(device: Device) -> str:
     """The name of the default backend of a device.
 
     On the CPU openvino; eager if openvino does not load, with one warning that says why.
     """
     if device.type != "cuda":
         return "openvino" if _openvino_loads() else "eager"
+    import torch
+
+    from .kernels import usable
+
     # On Turing the kernels run, too, but Triton does not use its matrix units.
-    return "triton" if torch.cuda.get_device_capability(device) >= (8, 0) and kernels_usable(device) else "eager"
+    able = torch.cuda.get_device_capability(device) >= (8, 0) and usable(torch.device(device))
+    return "triton" if able else "eager"
 
 
 @cache
@@ -46,37 +74,54 @@ def _openvino_loads() -> bool:
     return True
 
 
-def find_device(name: str | None) -> torch.device:
+def find_device(name: str | None) -> Device:
     """The device of this name, or the default device for None.
 
     Raises:
         UsageError: this is no name of a device, or the device does not exist.
     """
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return Device("cuda" if cuda_devices() else "cpu")
     check_device(name)
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"No device {name!r}: torch reports {torch.cuda.device_count()} CUDA devices", device="cpu")
+    device = Device(name)
+    if device.type == "cuda" and (device.number or 0) >= cuda_devices():
+        raise UsageError(f"No device {name!r}: torch reports {cuda_devices()} CUDA devices", device="cpu")
     return device
 
 
-def upload(planes: Sequence[Tensor], device: torch.device) -> Tensor:
-    """(H, W) planes on the CPU → (N, H, W) on a device, in the same type."""
-    if device.type == "cpu":
-        return torch.stack(list(planes))
-    pinned = torch.empty((len(planes), *planes[0].shape), dtype=planes[0].dtype, pin_memory=True)
+def cuda_devices() -> int:
+    """How many CUDA devices torch can use; it is loaded only if there may be one."""
+    if why_no_gpu() is not None:
+        return 0
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def upload(planes: Sequence[Samples], device: Device) -> Tensor:
+    """(H, W) planes → (N, H, W) on a GPU, in the same type."""
+    import torch
+
+    first = as_tensor(planes[0])
+    pinned = torch.empty((len(planes), *first.shape), dtype=first.dtype, pin_memory=True)
     for index, plane in enumerate(planes):
-        pinned[index].copy_(plane)
+        pinned[index].copy_(as_tensor(plane))
     return pinned.to(device, non_blocking=True)
 
 
 def download(planes: Tensor) -> Tensor:
     """Copy to the CPU; the samples are there only after the device is synchronized."""
-    if planes.device.type == "cpu":
-        return planes
+    import torch
+
     pinned = torch.empty(planes.shape, dtype=planes.dtype, pin_memory=True)
     return pinned.copy_(planes, non_blocking=True)
+
+
+def free_memory(device: Device) -> int:
+    """Bytes of memory that a GPU has free."""
+    import torch
+
+    return torch.cuda.mem_get_info(device)[0]
 
 
 def memory() -> int:
@@ -98,8 +143,10 @@ def torch_threads(number: int | None) -> Iterator[None]:
 
     OpenMP's threads keep spinning after their work, and slow others down. `torch.set_num_threads` would also set the
     number, for good, for every thread that first uses torch meanwhile; OpenMP itself keeps a number for each thread.
+    Before torch is loaded, there is nothing to limit.
     """
-    if number is None:
+    torch = sys.modules.get("torch")
+    if number is None or torch is None:
         yield
         return
     torch.get_num_threads()  # the first call sets this thread's number

@@ -14,23 +14,21 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-import torch
-
 from .arguments import checked_arguments
-from .arrays import to_frame, to_image
+from .arrays import as_tensor, to_frame, to_image
 from .backends import Precision, check_precision, open_backend
 from .backends.memory import forget_frames, translated_errors
-from .color import Conversion
-from .device import default_backend, find_device, memory, torch_threads
+from .device import default_backend, find_device, free_memory, memory, torch_threads
 from .errors import BackendError, OutOfMemoryError, UsageError
 from .execution import MIN_TILE, Execution
 from .frames import Frame
 from .in_flight import InFlight, batches
-from .models import CLEAN, NetworkSpec, find_model, read_model, read_models
-from .models.own import check_modules, checksum
+from .luma import LumaConversion
+from .models import CLEAN, NetworkSpec, find_model, find_sources
 from .passes import Pass
 from .reuse import Reuse
 from .sizes import Size, Target
+from .sources import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from .arrays import Image
+    from .arrays import Array, Image
     from .in_flight import Results
 
 _log = logging.getLogger(__name__)
@@ -100,16 +98,13 @@ class Upscaler:
         spec = find_model(model, fixed)
         self._configure(spec, scale, execution)
         quantized = self._asked.precision == "int8"
-        if fixed is None:
-            read = read_models(spec, weights, tuned_for, quantized=quantized)
-        else:
-            read = {fixed: read_model(model, fixed, weights, tuned_for, quantized=quantized)}
+        read = find_sources(spec, fixed, weights, tuned_for, quantized=quantized)
         if weights is None:
             self.tuned_for = tuned_for
         self.spec = spec = next(iter(read.values()))[0]
         if isinstance(scale, Size):
             self.spec = replace(spec, overlap={one: spec.overlap[one] for one, (spec, _) in read.items()})
-        self._take({one: module for one, (_, module) in read.items()})
+        self._take({one: source for one, (_, source) in read.items()})
 
     @classmethod
     @checked_arguments("module", scale="Size", execution="Execution")
@@ -134,17 +129,23 @@ class Upscaler:
                 argument is out of range. `upscale` raises it, too, if the module's output is not ``scale`` times as
                 large as its input, is not floating point, or is NaN or infinite.
         """
+        from .models.own import check_modules
+
         self = cls.__new__(cls)
         self._configure(spec, scale, execution)
         fixed = scale.scale if isinstance(scale, Size) else scale
-        self._take(check_modules(module, spec.scales if fixed is None else (fixed,), spec.scales))
+        modules = check_modules(module, spec.scales if fixed is None else (fixed,), spec.scales)
+        self._take({one: Source.of(each) for one, each in modules.items()})
         return self
 
-    def _take(self, modules: dict[int, nn.Module]) -> None:
-        self._modules = modules
+    def _take(self, sources: dict[int, Source]) -> None:
+        self._sources = sources
         default = self._backend.default_precision
         with torch_threads(1 if self._backend.own_threads else None):  # it may run small frames: more would only wait
-            self.precision: Precision = self._asked.precision or default(modules.values(), self.spec, self.device)
+            self.precision: Precision = self._asked.precision or default(sources.values(), self.spec, self.device)
+        if not self._backend.is_lazy:
+            for source in sources.values():
+                source.module  # noqa: B018 - so that weights that cannot be read are told now
 
     def _configure(self, spec: NetworkSpec, scale: int | Size, execution: Execution | None) -> None:
         execution = execution or Execution()
@@ -162,7 +163,7 @@ class Upscaler:
             runs_on = " and ".join(self._backend.devices)
             missing = execution.device is None and self._backend.devices == ("cuda",)
             why = "and there is no CUDA device that torch can use" if missing else f"not on {self.device.type}"
-            there = self._backend.devices == ("cuda",) and torch.cuda.is_available()
+            there = self._backend.devices == ("cuda",) and find_device(None).type == "cuda"
             device = {"device": "cuda"} if there else {}
             raise UsageError(f"Backend {self.backend!r} runs on {runs_on}, {why}", **device, backend=...)
         if execution.precision is not None:
@@ -190,7 +191,7 @@ class Upscaler:
         """
         if self.size is None:
             return Target(frame.width * self.scale, frame.height * self.scale, self.scales, frame.sample_aspect_ratio)
-        return self.size.of(frame, self._modules)
+        return self.size.of(frame, self._sources)
 
     @checked_arguments("frames")
     def upscale(self, frames: Sequence[Frame]) -> list[Frame]:
@@ -286,11 +287,14 @@ class Upscaler:
     @property
     def recipe(self) -> tuple[Mapping[int, nn.Module], NetworkSpec, int | Size, Execution]:
         """The arguments of `from_module` that make another upscaler for the same network."""
-        return self._modules, self.spec, self.size or self.scale, self._asked
+        modules = {scale: source.module for scale, source in self._sources.items()}
+        return modules, self.spec, self.size or self.scale, self._asked
 
     def checksum(self) -> str:
         """SHA-256, in hexadecimal, of the network's class and its weights."""
-        return checksum(module for _, module in sorted(self._modules.items()))
+        from .models.own import checksum
+
+        return checksum(source.module for _, source in sorted(self._sources.items()))
 
     def close(self) -> None:
         """Free the network and its memory on the device; the upscaler must not be used afterwards."""
@@ -298,8 +302,6 @@ class Upscaler:
         with suppress(BackendError):  # a failed device has raised its error before
             self._in_flight.wait()
         self._drop_networks()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
     def __enter__(self) -> Self:
         return self
@@ -310,6 +312,10 @@ class Upscaler:
     def _drop_networks(self) -> None:
         while self._passes:
             self._passes.popitem()[1].drop()
+        if self.device.type == "cuda":
+            import torch
+
+            torch.cuda.empty_cache()
 
     def _fit(self, frame: Frame) -> int:
         """Choose batch and tile for frames of this size, if it is new; return the current batch."""
@@ -319,7 +325,7 @@ class Upscaler:
             self.scales = target.scales
             need = frame.height * frame.width * self.scale**2 * _BYTES_PER_PIXEL
             on_cpu = self.device.type == "cpu"
-            budget = _CPU_BUDGET if on_cpu else torch.cuda.mem_get_info(self.device)[0] // 2
+            budget = _CPU_BUDGET if on_cpu else free_memory(self.device) // 2
             # On a CPU one frame keeps all cores busy; a larger batch only takes more memory.
             self.batch = self._asked.batch or (
                 1 if on_cpu else max(1, min(self._backend.largest_batch, budget // need))
@@ -336,8 +342,6 @@ class Upscaler:
     def _shrink(self, frame: Frame, failure: OutOfMemoryError) -> None:
         """Halve the batch, then the tile, and log a warning; raise if neither can be halved."""
         self._drop_networks()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
         assert self.batch is not None
         smaller = max(MIN_TILE, (self.tile or max(frame.height, frame.width)) // 2)
         if self.batch > 1:
@@ -357,22 +361,36 @@ class Upscaler:
         first, batch = frames[0], self.batch
         assert batch is not None
         target = self.target(first)
-        conversion = Conversion(first.color, len(first.planes), self.spec.channels, target.scale, target)
-        if self.device.type != "cpu" or not self.spec.exact_in_windows:
+        on_cpu = self.device.type == "cpu"
+        if not (on_cpu and self.spec.exact_in_windows):
             reuse = None
-        whole = len(target.scales) == 1 and target.window is None
+        luma = LumaConversion(first.color, len(first.planes), target.scale)
+        whole = self.spec.channels == 1 and luma.is_possible and len(target.scales) == 1 and target.window is None
         reads = self._backend.reads_samples and self.spec.multiple_of == 1 and not self.self_ensemble
-        native = conversion.native if whole and (reads or reuse) else None
+        native = luma.format if whole and (reads or reuse) else None
 
-        def compute(planes: list[Tensor]) -> Sequence[Tensor]:
-            x, rest = conversion.split(planes) if native is None else (planes[0][:, None], tuple(planes[1:]))
+        def run(x: Array) -> Array:
             for place, scale in enumerate(target.scales):
                 before = None if reuse is None else partial(reuse.place, place)
                 x = self._pass(place, scale)(x if place == 0 else x.clamp(0, 1), batch, self.tile, native, before)
-            return conversion.join(x, rest)
+            return x
+
+        def compute(planes: list[Array]) -> Sequence[Array]:
+            if native is not None and on_cpu:
+                return luma.join(run(planes[0][:, None])[:, 0], planes[1:])
+            import torch
+
+            from .color import Conversion
+
+            conversion = Conversion(first.color, len(first.planes), self.spec.channels, target.scale, target)
+            with torch.inference_mode():
+                tensors = [as_tensor(plane) for plane in planes] if on_cpu else planes
+                x, rest = conversion.split(tensors) if native is None else (planes[0][:, None], planes[1:])
+                large = conversion.join(run(x), rest)
+            return [plane.numpy() for plane in large] if on_cpu else large
 
         task = f"{self.backend}: enlarging {first.width}×{first.height}"
-        with torch.inference_mode(), translated_errors(task), torch_threads(1 if self._backend.own_threads else None):
+        with translated_errors(task), torch_threads(1 if self._backend.own_threads else None):
             begun = self._in_flight.begin(list(zip(*(frame.planes for frame in frames), strict=True)), compute, task)
 
         def results() -> list[Frame]:
@@ -387,7 +405,7 @@ class Upscaler:
     def _pass(self, place: int, scale: int) -> Pass:
         if (place, scale) not in self._passes:
             self._passes[place, scale] = Pass(
-                self._modules[scale],
+                self._sources[scale],
                 self.spec,
                 scale,
                 self._backend,

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .arguments import check_type, checked_arguments
 from .errors import UsageError
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from fractions import Fraction
 
-    import torch
+    type Samples = np.ndarray[Any, np.dtype[Any]]
 
 
 class Matrix(IntEnum):
@@ -119,13 +121,11 @@ class ColorSpec:
             raise UsageError(f"Expected RGB without subsampling, got {self.subsampling}")
 
     @property
-    def dtype(self) -> torch.dtype:
+    def dtype(self) -> np.dtype[Any]:
         """The sample type: uint8 for 8 bits, uint16 above; float16 or float32."""
-        import torch  # importing it takes seconds, and checking names does not need it
-
         if self.floating:
-            return torch.float16 if self.depth == 16 else torch.float32
-        return torch.uint8 if self.depth == 8 else torch.uint16
+            return np.dtype(np.float16 if self.depth == 16 else np.float32)
+        return np.dtype(np.uint8 if self.depth == 8 else np.uint16)
 
     @property
     def peak(self) -> int:
@@ -144,9 +144,9 @@ class Frame:
     """One frame in presentation order; equal only to itself.
 
     Attributes:
-        planes: One (H, W) tensor of native samples per component, in the order Y Cb Cr, R G B, or gray, each
-            optionally followed by alpha. A plane may be a strided view (NV12's chroma, packed RGB). NumPy arrays are
-            accepted, too, and converted to tensors.
+        planes: One (H, W) array of native samples per component, in the order Y Cb Cr, R G B, or gray, each
+            optionally followed by alpha. A plane may be a strided view (NV12's chroma, packed RGB). Tensors on the CPU
+            are accepted, too, and become arrays of the same memory.
         pts: Presentation time in units of ``time_base``.
         time_base: Seconds per unit, exact.
         duration: Display time in units of ``time_base``; 0 if the file does not say.
@@ -158,7 +158,7 @@ class Frame:
         UsageError: the number, a shape or a type of the planes contradicts ``color``.
     """
 
-    planes: tuple[torch.Tensor, ...]
+    planes: tuple[Samples, ...]
     pts: int
     time_base: Fraction
     duration: int = 0
@@ -174,13 +174,13 @@ class Frame:
             )
         if self.is_gray and self.color.matrix is Matrix.RGB:
             raise UsageError("Expected three planes for RGB, got gray ones: give them the matrix of their file")
-        object.__setattr__(self, "planes", tuple(_tensor(*plane) for plane in enumerate(self.planes)))
+        object.__setattr__(self, "planes", tuple(_samples(*plane) for plane in enumerate(self.planes)))
         for index, plane in enumerate(self.planes):
             chroma = not self.is_gray and index in (1, 2)
             expected = self.color.chroma_shape(self.height, self.width) if chroma else (self.height, self.width)
-            if tuple(plane.shape) != expected:
-                raise UsageError(f"Expected plane {index} of shape {expected}, got {tuple(plane.shape)}")
-            if plane.dtype is not self.color.dtype:
+            if plane.shape != expected:
+                raise UsageError(f"Expected plane {index} of shape {expected}, got {plane.shape}")
+            if plane.dtype != self.color.dtype:
                 raise UsageError(f"Expected {self.color.dtype} samples for {self.color.depth} bits, got {plane.dtype}")
 
     @property
@@ -216,7 +216,7 @@ class Frame:
     def geometry(self) -> tuple[Any, ...]:
         """What frames of a batch must have in common: the planes' shapes, color, pixel shape and transposition."""
         return (
-            tuple(tuple(plane.shape) for plane in self.planes),
+            tuple(plane.shape for plane in self.planes),
             self.color,
             self.sample_aspect_ratio,
             self.transposed,
@@ -224,18 +224,12 @@ class Frame:
 
     def check_numbers(self) -> None:
         """Raise UsageError if a sample is NaN or infinite: a network would spread it over its receptive field."""
-        import torch
-
         for index, plane in enumerate(self.planes if self.color.floating else ()):
-            # The sum is quick, and not finite if any sample is not. Very large samples may overflow it, too.
-            if not torch.isfinite(plane.sum(dtype=torch.float32)) and not torch.isfinite(plane).all():
+            if not np.isfinite(plane).all():
                 raise UsageError(f"Expected numbers for samples, got NaN or infinity in plane {index} of {self}")
 
     def repeats(self, other: Frame) -> bool:
         """Whether all samples equal those of ``other``, and `geometry` is the same."""
-        import numpy as np
-
-        # Not Tensor.equal, whose threads keep the processor busy for a while after the comparison.
         same = self.geometry == other.geometry
         return same and all(np.array_equal(one, two) for one, two in zip(self.planes, other.planes, strict=True))
 
@@ -247,21 +241,11 @@ class Frame:
         return f"Frame({self.width}×{self.height} {kind} {depth}, pts={self.pts}·{self.time_base}s)"
 
 
-def _tensor(index: int, plane: Any) -> torch.Tensor:
-    import torch
-
-    if isinstance(plane, torch.Tensor):
-        return plane
+def _samples(index: int, plane: Any) -> Samples:
+    """The plane as an array in the machine's byte order."""
     try:
-        if not plane.dtype.isnative:
-            plane = plane.astype(plane.dtype.newbyteorder("="))
-        if not plane.flags.writeable or min(plane.strides, default=0) < 0:
-            plane = plane.copy()  # PyTorch warns about read-only arrays, and has no negative strides
-        return torch.from_numpy(plane)
-    except (
-        AttributeError,
-        TypeError,
-        ValueError,
-    ) as error:  # not an array, or a type that torch lacks
+        samples = plane if isinstance(plane, np.ndarray) else plane.numpy()
+    except (AttributeError, TypeError, RuntimeError) as error:  # no tensor, or one on a GPU
         kind = getattr(plane, "dtype", type(plane).__name__)
-        raise UsageError(f"Expected plane {index} as a tensor or a NumPy array of samples, got {kind}") from error
+        raise UsageError(f"Expected plane {index} as a NumPy array or a tensor on the CPU, got {kind}") from error
+    return samples if samples.dtype.isnative else samples.astype(samples.dtype.newbyteorder("="))

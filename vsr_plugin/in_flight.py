@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
 from .backends.memory import translated_errors
 from .device import download, upload
@@ -17,9 +17,12 @@ from .device import download, upload
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    import torch
     from torch import Tensor
 
-    from .frames import Frame
+    from .arrays import Array
+    from .device import Device
+    from .frames import Frame, Samples
 
     type Results = Callable[[], list[Frame]]  # waits for the frames
 
@@ -31,7 +34,7 @@ class Batch:
     """Frames that a device is working on.
 
     Args:
-        planes: (N, H, W) on the CPU, to be filled.
+        planes: (N, H, W) on the CPU, to be filled; arrays, or tensors if there is an event.
         task: The work being done, for error messages.
         filled: The event after which they are filled; None if they are already.
         used: Tensors on the device that are in use until then.
@@ -39,7 +42,7 @@ class Batch:
 
     def __init__(
         self,
-        planes: Sequence[Tensor],
+        planes: Sequence[Array],
         task: str,
         filled: torch.cuda.Event | None = None,
         used: Sequence[Tensor] = (),
@@ -49,7 +52,7 @@ class Batch:
         self._filled = filled
         self._used = used
 
-    def wait(self) -> Sequence[Tensor]:
+    def wait(self) -> Sequence[Samples]:
         """Wait for the planes, and return them.
 
         Raises:
@@ -59,6 +62,7 @@ class Batch:
             with translated_errors(self._task):
                 self._filled.synchronize()
             self._filled, self._used = None, ()
+            self._planes = [plane.numpy() for plane in self._planes]
         return self._planes
 
 
@@ -74,35 +78,40 @@ class InFlight:
         device: The CPU or a CUDA device.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: Device) -> None:
         self._device = device
         self._batches: deque[Batch] = deque()
         self.most = 1
         if device.type == "cuda":
+            import torch
+
             self.most = _MOST
             make: Callable[..., torch.cuda.Stream] = torch.cuda.Stream  # it is not typed
             self._inward, self._computing, self._outward = (make(device) for _ in range(3))
 
     def begin(
-        self, planes: Sequence[Sequence[Tensor]], compute: Callable[[list[Tensor]], Sequence[Tensor]], task: str
+        self, planes: Sequence[Sequence[Samples]], compute: Callable[[list[Array]], Sequence[Array]], task: str
     ) -> Batch:
         """Send a batch to the device.
 
         Args:
-            planes: For each plane, those of all frames, (H, W) on the CPU. They are read before this returns.
-            compute: (N, H, W) planes on the device → the same; enqueues on the current stream.
+            planes: For each plane, those of all frames, (H, W). They are read before this returns.
+            compute: (N, H, W) planes → the same: arrays on the CPU; tensors on a GPU, where it enqueues on the current
+                stream.
             task: The work being done, for error messages.
 
         Raises:
             Exception: any error of ``compute``. Earlier batches go on.
         """
         if self._device.type == "cpu":
-            return Batch(compute([upload(stack, self._device) for stack in planes]), task)
+            return Batch(compute([np.stack(each) for each in planes]), task)
+        import torch
+
         while len(self._batches) >= self.most:
             self._batches.popleft().wait()
         self._computing.wait_stream(torch.cuda.current_stream(self._device))  # the caller may make weights there
         with torch.cuda.stream(self._inward):
-            small = [upload(stack, self._device) for stack in planes]
+            small = [upload(each, self._device) for each in planes]
         self._computing.wait_stream(self._inward)
         with torch.cuda.stream(self._computing):
             large = compute(small)

@@ -6,26 +6,27 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
 from . import tiling
+from .arrays import as_tensor, check_finite, copy, empty, magnitude, stack
 from .backends import SamplesNetwork
 from .backends.ensemble import SelfEnsemble
 from .errors import UsageError
-from .kernels import to_samples, to_unit
-from .models.own import check_finite
 from .rectangles import Cover
+from .samples import to_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch import Tensor, nn
-
+    from .arrays import Array
     from .backends import Backend, Network, Precision
-    from .kernels import SampleFormat
+    from .device import Device
     from .models import NetworkSpec
     from .rectangles import Rectangle
     from .reuse import Place
+    from .samples import SampleFormat
+    from .sources import Source
     from .tiling import Grid
 
 
@@ -36,7 +37,7 @@ class Pass:
         scale: The network's.
 
     Args:
-        module: (N, C, H, W) → (N, C, H·scale, W·scale), samples in [0, 1].
+        source: The module, (N, C, H, W) → (N, C, H·scale, W·scale), samples in [0, 1].
         spec: Its overlap at ``scale``, its channels, and what its input's sides must be multiples of.
         scale: ″
         backend: The backend that runs it.
@@ -47,17 +48,17 @@ class Pass:
 
     def __init__(
         self,
-        module: nn.Module,
+        source: Source,
         spec: NetworkSpec,
         scale: int,
         backend: Backend,
-        device: torch.device,
+        device: Device,
         precision: Precision,
         *,
         self_ensemble: bool,
     ) -> None:
         self.scale = scale
-        self._module = module
+        self._source = source
         self._spec = spec
         self._backend = backend
         self._device = device
@@ -67,7 +68,7 @@ class Pass:
         self._shape: tuple[int, int, int, int] | None = None
         self._checked = False
         self._agreed: dict[tuple[Grid, int, tuple[int, int]], bool] = {}
-        self._noise: tuple[Grid, int, Tensor, Tensor] | None = None  # a frame of noise, and its result
+        self._noise: tuple[Grid, int, Array, Array] | None = None  # a frame of noise, and its result
 
     def drop(self) -> None:
         """Free the network; it is compiled again when it is needed."""
@@ -77,19 +78,20 @@ class Pass:
 
     def __call__(
         self,
-        x: Tensor,
+        x: Array,
         batch: int,
         tile: int | None,
         native: SampleFormat | None = None,
         reuse: Callable[..., Place] | None = None,
-    ) -> Tensor:
+    ) -> Array:
         """(N, C, H, W) → (N, C, H·scale, W·scale), contiguous.
 
         The frames are first extended by their mirror image, and the result is cropped, so that flat areas stay flat up
         to the border (`tiling`). The papers do not do this; `evaluation` measures networks as the papers do.
 
         Args:
-            x: float32; or, with ``native``, samples of this format, like the result.
+            x: float32 tensors; or, with ``native``, samples of this format, like the result: arrays on the CPU, tensors
+                on a GPU.
             batch: Windows per call of the network.
             tile: Side of a tile in input samples, without the overlap; None if frames are not tiled.
             native: ″
@@ -104,23 +106,28 @@ class Pass:
         network = self._compiled((batch, x.shape[1], *grid.size))
         if reuse is None:
             large = self._run(network, x, grid, batch, native)
-            return tiling.crop(large, grid, self.scale).contiguous()
+            part = tiling.crop(large, grid, self.scale)
+            return np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part.contiguous()
 
         finished = native if isinstance(network, SamplesNetwork) else None  # the network's own output format
 
         def windows_of(size: tuple[int, int]) -> Grid:
             return tiling.plan(size[0], size[1], tile, overlap, spec.multiple_of, margin=0)
 
-        def compile_for(size: tuple[int, int]) -> Callable[[Tensor], Tensor]:
+        def compile_for(size: tuple[int, int]) -> Callable[[Array], Array]:
             windows = windows_of(size)
             compiled = self._compile((1, x.shape[1], *windows.size))
             return lambda part: self._run(compiled, part if finished else unit(part), windows, 1, finished)
 
-        def unit(x: Tensor) -> Tensor:
-            return x if native is None else to_unit(x, native.peak)
+        def unit(x: Array) -> Array:
+            return x if native is None else as_tensor(to_unit(x, native.peak))
 
-        def store(large: Tensor) -> Tensor:
-            return large if native is None or finished else to_samples(large, native.depth, peak=native.peak)
+        def store(large: Array) -> Array:
+            if native is None or finished:
+                return large
+            from .kernels import to_samples
+
+            return to_samples(large, native.depth, peak=native.peak).numpy()
 
         def agrees(rectangles: Sequence[Rectangle]) -> bool:
             size = rectangles[0].size
@@ -131,37 +138,37 @@ class Pass:
         cover = partial(Cover, grid.extended, overlap, spec.multiple_of)
         place = reuse((self, grid, native), cover, self.scale)
 
-        def enlarge(x: Tensor) -> Tensor:
+        def enlarge(x: Array) -> Array:
             return self._run(network, x if finished else unit(x), grid, batch, finished)
 
         large = place.enlarge(x, enlarge, compile_for, store, agrees)
-        return tiling.crop(large, grid, self.scale).clone(memory_format=torch.contiguous_format)
+        return copy(tiling.crop(large, grid, self.scale))
 
     def _agrees(self, rectangles: Sequence[Rectangle], grid: Grid, batch: int, windows: Grid) -> bool:
         """Whether rectangles of a frame of noise have the results that the whole frame has there, in every bit."""
         channels = self._spec.channels
         if self._noise is None or self._noise[:2] != (grid, batch):
             self.drop()  # there may be no memory for two networks of whole frames; the next frame compiles it again
-            noise = torch.rand((1, channels, *grid.extended), generator=torch.Generator().manual_seed(0))
+            noise = np.random.default_rng(0).random((1, channels, *grid.extended), np.float32)
             with closing(self._compile((batch, channels, *grid.size))) as whole:
                 self._noise = grid, batch, noise, self._run(whole, noise, grid, batch)
         *_, noise, large = self._noise
         with closing(self._compile((1, channels, *windows.size))) as alone:
             results = ((one, self._run(alone, noise[..., *one.inside], windows, 1)) for one in rectangles)
             return all(
-                result[..., *one.taken(self.scale)].equal(large[..., *one.placed(self.scale)])
+                np.array_equal(result[..., *one.taken(self.scale)], large[..., *one.placed(self.scale)])
                 for one, result in results
             )
 
-    def _run(self, network: Network, x: Tensor, grid: Grid, batch: int, native: SampleFormat | None = None) -> Tensor:
+    def _run(self, network: Network, x: Array, grid: Grid, batch: int, native: SampleFormat | None = None) -> Array:
         """Run a network on extended frames, or rectangles of them, window by window."""
         scale = self.scale
-        run: Callable[[Tensor], Tensor] = network
+        run: Callable[[Array], Array] = network
         if native is not None:
             assert isinstance(network, SamplesNetwork)
             run = partial(network.upscale_samples, samples=native)
 
-        def checked(x: Tensor) -> Tensor:
+        def checked(x: Array) -> Array:
             large = run(x)
             expected = (*x.shape[:2], x.shape[2] * scale, x.shape[3] * scale)
             if large.shape != expected:
@@ -169,19 +176,19 @@ class Pass:
                     f"Expected {self._spec.name} to make {expected} of {tuple(x.shape)}, ×{scale}, "
                     f"got {tuple(large.shape)}"
                 )
-            if native is None and (large.device.type == "cpu" or not self._checked):
-                check_finite(large, x, self._spec.name)  # on a GPU only for the first batch, as it waits for the result
+            if native is None and (self._device.type == "cpu" or not self._checked):
+                check_finite(magnitude(large), x, self._spec.name)  # on a GPU once, as it waits for the result
                 self._checked = True
             return large
 
         if len(grid) == 1 and len(x) == batch:
             return checked(x)
-        out = x.new_empty((len(x), x.shape[1], x.shape[2] * scale, x.shape[3] * scale))
+        out = empty(x, (len(x), x.shape[1], x.shape[2] * scale, x.shape[3] * scale))
         windows = list(tiling.cut(x, grid))
         for begin in range(0, len(windows), batch):
             group = windows[begin : begin + batch]
             missing = batch - len(group)
-            for index, result in enumerate(checked(torch.stack(group + group[-1:] * missing))[: len(group)], begin):
+            for index, result in enumerate(checked(stack(group + group[-1:] * missing))[: len(group)], begin):
                 tiling.place(result, index, out, grid, scale)
         return out
 
@@ -202,4 +209,5 @@ class Pass:
         return SelfEnsemble(network, network if square else self._compile_as_is((n, channels, width, height)))
 
     def _compile_as_is(self, shape: tuple[int, int, int, int]) -> Network:
-        return self._backend.compile(self._module, self._spec, shape, self._precision, self._device)
+        source = self._source if self._backend.is_lazy else self._source.module
+        return self._backend.compile(source, self._spec, shape, self._precision, self._device)

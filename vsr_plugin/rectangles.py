@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
-    from torch import Tensor
+
+    from .arrays import Array
 
     type Size = tuple[int, int]  # height, width
     type Mask = NDArray[np.bool_]
@@ -58,7 +59,7 @@ class Rectangle:
         return slice(top + rows.start, top + rows.stop), slice(left + columns.start, left + columns.stop)
 
 
-def changed_squares(x: Tensor, before: Tensor, side: int = _SQUARE) -> Mask:
+def changed_squares(x: Array, before: Array, side: int = _SQUARE) -> Mask:
     """Which squares of a frame changed in any bit: (rows, columns) of squares of ``side`` samples.
 
     Args:
@@ -67,9 +68,9 @@ def changed_squares(x: Tensor, before: Tensor, side: int = _SQUARE) -> Mask:
         side: A multiple of 8.
     """
     height, width = x.shape[1:]
-    bits = {1: np.uint8, 2: np.uint16, 4: np.uint32}[x.element_size()]
+    bits = {1: np.uint8, 2: np.uint16, 4: np.uint32}[x.itemsize]
     differ = np.zeros((height, -(-width // _SQUARE) * _SQUARE), np.bool_)
-    for mine, other in zip(x.numpy().view(bits), before.numpy().view(bits), strict=True):
+    for mine, other in zip(np.asarray(x).view(bits), np.asarray(before).view(bits), strict=True):
         differ[:, :width] |= mine != other
     words = np.bitwise_or.reduceat(differ.view(np.uint64), np.arange(0, height, side), axis=0)
     found: Mask = np.bitwise_or.reduceat(words, np.arange(0, words.shape[1], side // _SQUARE), axis=1) != 0

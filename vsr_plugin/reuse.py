@@ -12,20 +12,20 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
+from .arrays import copy, stack
 from .rectangles import Cover, changed_squares
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
-    from torch import Tensor
-
+    from .arrays import Array
     from .frames import Frame
     from .in_flight import Results
     from .rectangles import Prices, Rectangle, Size
 
-    type Enlarge = Callable[[Tensor], Tensor]
+    type Enlarge = Callable[[Array], Array]
 
 _WORTH = 0.6  # of a whole frame's work: more is not worth the search and the copies
 _COMPILING = 400_000  # samples that ESPCN computes in the time that it takes to compile it for one more size: 60 ms
@@ -149,18 +149,18 @@ class Place:
         self._scale = scale
         self._work = work
         self._networks = _Networks(cover)
-        self._before: tuple[Tensor, Tensor] | None = None
+        self._before: tuple[Array, Array] | None = None
         self._looked = 0  # frames compared
         self._rest = self._longest = 0  # frames not to compare: those still to come, and all of this pause
 
     def enlarge(
         self,
-        x: Tensor,
+        x: Array,
         network: Enlarge,
         compile_for: Callable[[Size], Enlarge],
         store: Enlarge,
         agrees: Callable[[Sequence[Rectangle]], bool],
-    ) -> Tensor:
+    ) -> Array:
         """Enlarge the next frames.
 
         Args:
@@ -183,12 +183,12 @@ class Place:
             self._work.done += self._cover.whole if plan is None else self._cover.cost(plan)
             self._work.whole += self._cover.whole
 
-        def compute(index: int, rectangle: Rectangle) -> Tensor:
+        def compute(index: int, rectangle: Rectangle) -> Array:
             seen = x[index : index + 1, :, *rectangle.inside]
             return self._networks[rectangle.size](seen)[0, :, *rectangle.taken(self._scale)]
 
         whole = [index for index, plan in enumerate(plans) if plan is None]
-        stored: dict[int, Tensor] = {}
+        stored: dict[int, Array] = {}
         if whole:
             large = network(x if len(whole) == len(x) else x[whole])
             result = store(large)
@@ -200,26 +200,27 @@ class Place:
             if exact:
                 self._networks.add(size, compile_for(size))
                 exact = all(
-                    store(compute(index, one)).equal(stored[index][:, *one.placed(self._scale)]) for one in rectangles
+                    np.array_equal(store(compute(index, one)), stored[index][:, *one.placed(self._scale)])
+                    for one in rectangles
                 )
             if not exact:
                 self._networks.exclude(size)
         if len(whole) < len(x):
-            results: list[Tensor] = []
+            results: list[Array] = []
             for index, plan in enumerate(plans):
                 last = results[-1] if results else before and before[1]
                 if plan is None or last is None:
                     results.append(stored[index])
                     continue
-                results.append(last.clone() if len(x) > 1 else last)
+                results.append(copy(last) if len(x) > 1 else last)
                 for rectangle in plan:
                     results[-1][:, *rectangle.placed(self._scale)] = store(compute(index, rectangle))
-            result = torch.stack(results) if len(x) > 1 else results[0][None]
+            result = stack(results) if len(x) > 1 else results[0][None]
         self._networks.trim()
-        self._before = (x[-1].clone(), result[-1].clone()) if len(x) > 1 else (x[0], result[0])
+        self._before = (copy(x[-1]), copy(result[-1])) if len(x) > 1 else (x[0], result[0])
         return result
 
-    def _plan(self, frame: Tensor, before: Tensor | None) -> tuple[list[Rectangle] | None, list[Size]]:
+    def _plan(self, frame: Array, before: Array | None) -> tuple[list[Rectangle] | None, list[Size]]:
         """The rectangles to compute, None for the whole frame; and sizes that are worth a new network."""
         if before is None:
             return None, []

@@ -18,11 +18,15 @@ from functools import lru_cache
 from itertools import product
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import torch
     from torch import Tensor
+
+    from .arrays import Array
 
 # Input samples by which a frame is extended: the fewest with which every shipped network makes a border as flat as the
 # inside, within 0.05 code values. Samples farther away weigh little, and each costs time.
@@ -110,7 +114,7 @@ def _round_up(length: int, multiple_of: int) -> int:
     return -(-length // multiple_of) * multiple_of
 
 
-def extend(x: Tensor, grid: Grid) -> Tensor:
+def extend(x: Array, grid: Grid) -> Array:
     """Extend (N, C, H, W) by its mirror image, edge sample included (… b a | a b …), to the grid's extended frame.
 
     Of the usual ways, only this one costs no PSNR near the border: repeating the edge sample loses up to 0.8 dB in
@@ -124,6 +128,9 @@ def extend(x: Tensor, grid: Grid) -> Tensor:
     if grid.extended == grid.frame:
         return x
     (height, width), m = grid.frame, grid.margin
+    if isinstance(x, np.ndarray):
+        around = [(m, longer - length - m) for length, longer in zip(grid.frame, grid.extended, strict=True)]
+        return np.pad(x, ((0, 0), (0, 0), *around), "symmetric")
     rows, columns = (
         _mirrored(length, m, longer - length - m, x.device)
         for length, longer in zip(grid.frame, grid.extended, strict=True)
@@ -141,20 +148,20 @@ def extend(x: Tensor, grid: Grid) -> Tensor:
 @lru_cache(maxsize=64)
 def _mirrored(length: int, before: int, after: int, device: torch.device) -> Tensor:
     """For each position of the extension, the index among ``length`` samples."""
-    import torch  # here, as `margin_of` is called before torch is loaded
+    import torch  # here, as arrays do without it
 
     with torch.inference_mode(mode=False):  # the cache must hold tensors that autograd may use as well
         index = torch.arange(-before, length + after) % (2 * length)
         return torch.where(index < length, index, 2 * length - 1 - index).to(device)
 
 
-def crop(large: Tensor, grid: Grid, scale: int) -> Tensor:
+def crop(large: Array, grid: Grid, scale: int) -> Array:
     """The frame's part of the network's result for the extended frame: (N, C, H·scale, W·scale), a view."""
     (height, width), m = grid.frame, grid.margin
     return large[..., m * scale : (m + height) * scale, m * scale : (m + width) * scale]
 
 
-def cut(x: Tensor, grid: Grid) -> Iterator[Tensor]:
+def cut(x: Array, grid: Grid) -> Iterator[Array]:
     """The windows of extended frames (N, C, H, W) as views (C, h, w): frame by frame, row by row."""
     tall, wide = grid.size
     for frame in x:
@@ -162,7 +169,7 @@ def cut(x: Tensor, grid: Grid) -> Iterator[Tensor]:
             yield frame[:, row.start : row.start + tall, column.start : column.start + wide]
 
 
-def place(result: Tensor, index: int, out: Tensor, grid: Grid, scale: int) -> None:
+def place(result: Array, index: int, out: Array, grid: Grid, scale: int) -> None:
     """Copy the used part of one window's result to its place.
 
     Args:

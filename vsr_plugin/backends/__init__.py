@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    import torch
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from ..kernels import SampleFormat
+    from ..arrays import Array
+    from ..device import Device
     from ..models import NetworkSpec
+    from ..samples import SampleFormat
+    from ..sources import Source
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 
@@ -53,11 +55,12 @@ class Network(Protocol):
 class SamplesNetwork(Network, Protocol):
     """A luma network that also takes samples as they are stored, and returns samples to store."""
 
-    def upscale_samples(self, x: Tensor, samples: SampleFormat) -> Tensor:
+    def upscale_samples(self, x: Array, samples: SampleFormat) -> Array:
         """Run one batch.
 
         Args:
-            x: uint8 or uint16 (N, 1, H, W), of the shape that the network was compiled for, on its device; any strides.
+            x: uint8 or uint16 (N, 1, H, W), of the shape that the network was compiled for; any strides. An array on
+                the CPU, a tensor on a GPU, and so is the result.
             samples: Their format; samples above its peak are clamped.
 
         Returns:
@@ -78,6 +81,8 @@ class Backend(Protocol):
         own_threads: Whether it computes on CPU threads of its own, which torch's threads should not disturb.
         has_cache: Whether its constructor takes a folder in which it keeps compiled networks.
         reads_samples: Whether it compiles to `SamplesNetwork`.
+        is_lazy: Whether `compile` also takes a `Source`, whose module it may never need. Its networks then take arrays,
+            too, and give what they take.
         largest_batch: The largest batch that is chosen automatically, in frames.
     """
 
@@ -85,10 +90,11 @@ class Backend(Protocol):
     own_threads: bool
     has_cache: bool
     reads_samples: bool
+    is_lazy: bool
     largest_batch: int
 
-    def default_precision(self, modules: Iterable[nn.Module], spec: NetworkSpec, device: torch.device) -> Precision:
-        """The fastest precision in which these modules lose at most 0.02 dB of PSNR against float32.
+    def default_precision(self, sources: Iterable[Source], spec: NetworkSpec, device: Device) -> Precision:
+        """The fastest precision in which these networks lose at most 0.02 dB of PSNR against float32.
 
         Flat areas must stay flat in it, too, as far as the backend can tell.
         """
@@ -96,11 +102,11 @@ class Backend(Protocol):
 
     def compile(
         self,
-        module: nn.Module,
+        module: Any,  # nn.Module; or Source, if `is_lazy`
         spec: NetworkSpec,
         shape: tuple[int, int, int, int],
         precision: Precision,
-        device: torch.device,
+        device: Device,
     ) -> Network:
         """Compile ``module`` for ``device`` and for inputs of ``shape`` (N, C, H, W).
 
@@ -173,7 +179,7 @@ def open_backend(name: str, cache_dir: Path | None = None, threads: int | None =
     Args:
         name: A name in `BACKEND_NAMES`.
         cache_dir: A folder where a backend keeps compiled networks for later runs; backends that do not compile ignore
-            it. By default tensorrt keeps its engines in the user's cache folder, and openvino keeps nothing.
+            it. By default tensorrt keeps its engines in the user's cache folder, and openvino graphs of networks.
         threads: CPU threads for a backend with threads of its own (`Backend.own_threads`); by default all.
 
     Raises:

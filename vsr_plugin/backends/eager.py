@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from ..device import Device
     from ..models import NetworkSpec
+    from ..sources import Source
     from . import Precision
 
 
@@ -27,9 +29,10 @@ class EagerBackend:
     own_threads = False
     has_cache = False
     reads_samples = False
+    is_lazy = False
     largest_batch = 16
 
-    def default_precision(self, modules: Iterable[nn.Module], spec: NetworkSpec, device: torch.device) -> Precision:
+    def default_precision(self, sources: Iterable[Source], spec: NetworkSpec, device: Device) -> Precision:
         """float16 on CUDA, which costs no model more than 0.003 dB; float32 on the CPU, where bfloat16 costs 0.06."""
         return "float16" if device.type == "cuda" else "float32"
 
@@ -39,7 +42,7 @@ class EagerBackend:
         spec: NetworkSpec,
         shape: tuple[int, int, int, int],
         precision: Precision,
-        device: torch.device,
+        device: Device,
     ) -> EagerNetwork:
         """Copy the module to the device; the copy takes inputs of any shape."""
         with translated_errors(f"eager: loading {spec.name}"):

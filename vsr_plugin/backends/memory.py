@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-import torch
 
 from ..errors import BackendError, OutOfMemoryError, VsrError
 
@@ -54,10 +53,11 @@ def translated_errors(task: str) -> Iterator[None]:
         yield
     except VsrError:
         raise
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except MemoryError as error:
         raise OutOfMemoryError(f"{task}: no room in memory", tile=..., batch=...) from error
     except RuntimeError as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        if means_no_room(str(error)):
+        torch = sys.modules.get("torch")
+        if means_no_room(str(error)) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
             raise OutOfMemoryError(f"{task}: no room in memory", tile=..., batch=...) from error
         raise BackendError(f"{task} failed: {lines[-1].strip()}") from error

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
+from ..arrays import as_tensor
 from ..errors import BackendError, OutOfMemoryError
-from ..kernels import AVAILABLE, exact_float32, load_ops, to_samples, to_unit
+from ..kernels import AVAILABLE, SampleFormat, exact_float32, load_ops, to_samples, to_unit
 from . import fusion
 from .memory import translated_errors
 from .recording import record
@@ -28,8 +30,11 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from ..kernels import SampleFormat
+    from .. import samples
+    from ..arrays import Array
+    from ..device import Device
     from ..models import NetworkSpec
+    from ..sources import Source
     from . import Precision
     from .fusion import Plan
 
@@ -60,6 +65,7 @@ class TritonBackend:
     own_threads = False
     has_cache = False
     reads_samples = True
+    is_lazy = False
     largest_batch = 16
 
     def __init__(self) -> None:
@@ -68,7 +74,7 @@ class TritonBackend:
         if load_ops().INTERPRETED:
             self.devices = ("cpu",)
 
-    def default_precision(self, modules: Iterable[nn.Module], spec: NetworkSpec, device: torch.device) -> Precision:
+    def default_precision(self, sources: Iterable[Source], spec: NetworkSpec, device: Device) -> Precision:
         """float16: features have 11 significant bits, and frames stay in float32."""
         return "float16"
 
@@ -78,7 +84,7 @@ class TritonBackend:
         spec: NetworkSpec,
         shape: tuple[int, int, int, int],
         precision: Precision,
-        device: torch.device,
+        device: Device,
     ) -> TritonNetwork:
         """Read the network and pack its weights; the first run compiles and tunes the kernels."""
         if precision == "bfloat16" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
@@ -88,7 +94,7 @@ class TritonBackend:
             )
         with _translated_errors(f"triton: compiling {spec.name}"), torch.no_grad():
             plan = fusion.read(module, shape)
-            return TritonNetwork(plan, spec.name, getattr(torch, precision), device)
+            return TritonNetwork(plan, spec.name, getattr(torch, precision), torch.device(device))
 
 
 class TritonNetwork:
@@ -110,9 +116,10 @@ class TritonNetwork:
         return self._run(x, None)
 
     @torch.inference_mode()
-    def upscale_samples(self, x: Tensor, samples: SampleFormat) -> Tensor:
+    def upscale_samples(self, x: Array, samples: samples.SampleFormat) -> Array:
         """Run one batch of native samples, as `SamplesNetwork` says."""
-        return self._run(x, samples)
+        stored = SampleFormat(samples.peak, samples.depth)
+        return self._run(as_tensor(x), stored).numpy() if isinstance(x, np.ndarray) else self._run(x, stored)
 
     def close(self) -> None:
         """Free weights and graphs."""

@@ -9,6 +9,7 @@ import torch
 from ..backends import BACKEND_NAMES, open_backend, precisions
 from ..device import default_backend, find_device
 from ..errors import BackendError
+from ..sources import Source
 from . import Absent, Settings, Timing, inference
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ..backends import Precision
+    from ..device import Device
     from ..models import NetworkSpec
 
 _BATCH = 4
@@ -46,13 +48,13 @@ def _backend(
     spec: NetworkSpec,
     shape: tuple[int, int, int, int],
     settings: Settings,
-    device: torch.device,
+    device: Device,
 ) -> Timing | Absent:
     try:
         backend = open_backend(name)
         if device.type not in backend.devices:
             return Absent(name, f"runs on {' and '.join(backend.devices)}")
-        default = backend.default_precision([module], spec, device)
+        default = backend.default_precision([Source.of(module)], spec, device)
         precision = settings.execution.precision if settings.execution.precision in precisions(name) else default
         assert precision is not None
         if precision == "int8":
@@ -69,7 +71,7 @@ def _backend(
 
 
 def _compiled(
-    module: nn.Module, shape: tuple[int, int, int, int], settings: Settings, device: torch.device
+    module: nn.Module, shape: tuple[int, int, int, int], settings: Settings, device: Device
 ) -> Timing | Absent:
     name = "torch.compile"
     default: Precision = "float16" if device.type == "cuda" else "float32"

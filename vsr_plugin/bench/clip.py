@@ -22,7 +22,10 @@ def frames(settings: Settings) -> list[Frame]:
     """The clip as frames, for use without PyAV."""
     color = ColorSpec(Matrix.BT709, subsampling=(1, 1))
     base = Fraction(1, RATE)
-    return [Frame(planes, index, base, color=color) for index, planes in enumerate(clip_planes(settings))]
+    return [
+        Frame(tuple(plane.numpy() for plane in planes), index, base, color=color)
+        for index, planes in enumerate(clip_planes(settings))
+    ]
 
 
 def clip_planes(settings: Settings) -> Iterator[tuple[torch.Tensor, ...]]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..color import chroma_grid, convert
+from ..color import convert
 from ..compare import Candidate
 from ..errors import UsageError
 from ..evaluation import psnr, ssim
@@ -27,6 +27,7 @@ from ..frames import ColorSpec, Frame, Matrix, Range
 from ..interpolation import interpolation
 from ..kernels import resample
 from ..models import CLEAN, TUNINGS, find_model
+from ..samples import chroma_grid
 from ..stream import Selection, Source
 from ..stream.compression import Compression
 from ..stream.quality import has_vmaf, lanczos, vmaf
@@ -246,7 +247,7 @@ def _read(clip: Path, scale: int, frames: int) -> tuple[ColorSpec, Fraction, lis
                 target = replace(target, matrix=Matrix.BT709, range=Range.LIMITED) if is_rgb else target
                 color, planes = target, convert(planes, color, target)
             height, width = (side // unit * unit for side in planes[0].shape)
-            y, cb, cr = (plane.contiguous().numpy() for plane in planes)
+            y, cb, cr = planes
             half = (slice(height // 2), slice(width // 2))
             truth.append((y[:height, :width].copy(), cb[half].copy(), cr[half].copy()))
     finally:
@@ -290,13 +291,10 @@ def _methods(
 
 def _through(upscaler: Upscaler, color: ColorSpec) -> Enlarge:
     def enlarge(frames: Sequence[Planes]) -> list[Planes]:
-        asked = [
-            Frame(tuple(map(torch.from_numpy, planes)), index, Fraction(1, 25), color=color)
-            for index, planes in enumerate(frames)
-        ]
+        asked = [Frame(planes, index, Fraction(1, 25), color=color) for index, planes in enumerate(frames)]
         made: list[Planes] = []
         for frame in upscaler.stage(frame for frame in asked):
-            y, cb, cr = (plane.contiguous().numpy() for plane in frame.planes[:3])
+            y, cb, cr = frame.planes[:3]
             made.append((y, cb, cr))
         return made
 

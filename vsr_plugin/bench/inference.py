@@ -13,17 +13,20 @@ import torch
 from .. import tiling
 from ..backends import SamplesNetwork, open_backend
 from ..device import torch_threads
-from ..kernels import SampleFormat, tuned_at_once
+from ..kernels import tuned_at_once
 from ..models import build_model, find_model, read_model
 from ..models.cost import macs
+from ..samples import SampleFormat
 from . import Ceiling, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch import Tensor, nn
+    from torch import nn
 
+    from ..arrays import Array
     from ..backends import Precision
+    from ..device import Device
     from ..engine import Upscaler
     from ..frames import Frame
     from ..models import ModelSpec
@@ -34,7 +37,7 @@ _BUSY, _LARGEST = 0.02, 8192  # seconds and side of a matrix product that shows 
 _LEAST_SECONDS = 0.25  # of a run: shorter ones measure the clock and the scheduler
 
 
-def seconds(work: Callable[[], object], device: torch.device) -> float:
+def seconds(work: Callable[[], object], device: Device) -> float:
     """Seconds that ``work`` takes, until the device is idle."""
     _finish(device)
     began = perf_counter()
@@ -83,17 +86,18 @@ def network(settings: Settings, upscaler: Upscaler) -> Timing:
     module = load_network(settings, upscaler.precision)[1]
     backend = open_backend(upscaler.backend)
     compiled = backend.compile(module, spec, shape, upscaler.precision, upscaler.device)
-    x = torch.rand(shape, device=upscaler.device)
-    work: Callable[[Tensor], Tensor] = compiled
+    x: Array = torch.rand(shape, device=upscaler.device)
+    work: Callable[[Array], Array] = compiled
     if spec.channels == spec.multiple_of == 1 and isinstance(compiled, SamplesNetwork):  # as in `Upscaler`
         x, work = (255 * x).to(torch.uint8), partial(compiled.upscale_samples, samples=SampleFormat(255, 8))
+        x = x.numpy() if upscaler.device.type == "cpu" else x
     samples = settings.width * settings.height * spec.channels * (1 + settings.scale**2)
     with closing(compiled), torch_threads(1 if backend.own_threads else None):
         runs = tuple(taken * len(grid) for taken in repeat(lambda: work(x), upscaler.device, batch, settings.runs))
-    return Timing("network alone", runs, flops_per_frame(settings), samples * x.element_size())
+    return Timing("network alone", runs, flops_per_frame(settings), samples * x.itemsize)
 
 
-def repeat(work: Callable[[], object], device: torch.device, batch: int, runs: int) -> tuple[float, ...]:
+def repeat(work: Callable[[], object], device: Device, batch: int, runs: int) -> tuple[float, ...]:
     """Seconds per frame of ``work``, which takes ``batch`` frames and is repeated in each run for `_LEAST_SECONDS`."""
     with tuned_at_once():
         once = min(seconds(work, device) for _ in range(3))  # the first ones warm up
@@ -128,7 +132,7 @@ def fps(upscaler: Upscaler, frame: Frame) -> float:
     return len(group) / median(runs)
 
 
-def ceiling(precision: Precision, device: torch.device, runs: int) -> Ceiling:
+def ceiling(precision: Precision, device: Device, runs: int) -> Ceiling:
     """The best of several runs of a square matrix product, and of a copy larger than any cache.
 
     Args:
@@ -161,6 +165,6 @@ def ceiling(precision: Precision, device: torch.device, runs: int) -> Ceiling:
     return Ceiling(2 * n**3 / multiply / 1e9, 2 * source.numel() * source.element_size() / copy / 1e9)
 
 
-def _finish(device: torch.device) -> None:
+def _finish(device: Device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

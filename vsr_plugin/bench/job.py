@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 
+from ..arrays import as_tensor
 from ..stream import Encoding, Source, upscale_file
 from ..stream.buffered import buffered
 from ..stream.encode import encode
@@ -48,7 +49,7 @@ def make_clip(folder: Path, settings: Settings, rate: int = RATE) -> Path:
 
 def load(clip: Path) -> list[Frame]:
     """All frames of a clip, in memory of their own."""
-    return [replace(frame, planes=tuple(plane.clone() for plane in frame.planes)) for frame in Source(clip)]
+    return [replace(frame, planes=tuple(plane.copy() for plane in frame.planes)) for frame in Source(clip)]
 
 
 def whole(clip: Path, output: Path, upscaler: Upscaler, encoding: Encoding = ENCODING) -> float:
@@ -75,5 +76,8 @@ def _bicubic(frames: buffered[Frame], scale: int) -> Iterator[Frame]:
     """Enlarge every plane, ignoring chroma siting: the least work that could replace the network."""
     with closing(frames):
         for frame in frames:
-            large = (F.interpolate(plane[None, None], scale_factor=scale, mode="bicubic") for plane in frame.planes)
-            yield replace(frame, planes=tuple(plane[0, 0] for plane in large))
+            large = (
+                F.interpolate(as_tensor(plane)[None, None], scale_factor=scale, mode="bicubic")
+                for plane in frame.planes
+            )
+            yield replace(frame, planes=tuple(plane[0, 0].numpy() for plane in large))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..device import Device
 from ..errors import UsageError
 from ..kernels import tuned_at_once
 from . import Ceiling, inference, prediction
@@ -131,7 +132,7 @@ def measure_kernels(
         raise UsageError(f"Expected a CUDA device for the kernels, got {device.type}: run this where there is one")
     dtype: torch.dtype = getattr(torch, precision)
     cases = timed_cases(only, device, dtype)
-    ceiling = inference.ceiling(precision, device, runs)
+    ceiling = inference.ceiling(precision, Device(str(device)), runs)
     timings = []
     for case in cases:
         if monotonic() >= until:
@@ -197,7 +198,8 @@ def _time(work: Callable[[], object], device: torch.device, runs: int) -> float:
     """Seconds of a call; on CUDA, by a recorded graph, so that Python's time to launch it does not count."""
     for _ in range(3):
         work()  # compiles, tunes, warms up
-    once = inference.seconds(work, device)
+    where = Device(str(device))
+    once = inference.seconds(work, where)
     calls = max(1, round(_LEAST_SECONDS / max(once, 1e-6)))
     repeat: Callable[[], object] = work
     each = 1
@@ -209,7 +211,7 @@ def _time(work: Callable[[], object], device: torch.device, runs: int) -> float:
         repeat = graph.replay
     replays = -(-calls // each)
     repeat()
-    times = [inference.seconds(lambda: [repeat() for _ in range(replays)], device) for _ in range(runs)]
+    times = [inference.seconds(lambda: [repeat() for _ in range(replays)], where) for _ in range(runs)]
     return median(times) / replays / each
 
 

@@ -26,13 +26,14 @@ from .job import CODEC, CRF, PLAIN_CODEC, PRESET
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ..device import Device
     from . import Settings
 
 _INSTALL_FFMPEG = "apt-get install ffmpeg"
 _PATIENCE = 600  # seconds for one run of another program
 
 
-def compare(clip: Path, settings: Settings, device: torch.device) -> Iterator[Timing | Absent]:
+def compare(clip: Path, settings: Settings, device: Device) -> Iterator[Timing | Absent]:
     """Run each of the others on ``clip``, one after the other.
 
     Args:
@@ -47,7 +48,7 @@ def compare(clip: Path, settings: Settings, device: torch.device) -> Iterator[Ti
         yield _ffmpeg_sr(clip, Path(folder), settings)
 
 
-def _torch_loop(clip: Path, folder: Path, settings: Settings, device: torch.device) -> Timing | Absent:
+def _torch_loop(clip: Path, folder: Path, settings: Settings, device: Device) -> Timing | Absent:
     name = f"eager torch on {device.type}, frame by frame"
     module = load_network(settings)[1].to(device)
 

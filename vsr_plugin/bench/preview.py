@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
-import torch
 
 from ..backends.graph import onnx_graph
 from ..errors import BackendError
@@ -167,9 +166,9 @@ class _DnnUpscaler:
 
     def _enlarge(self, frame: Frame) -> Frame:
         """Luma by the network, chroma bicubically."""
-        x = frame.planes[0].numpy()[None, None].astype(np.float32) / 255
+        x = frame.planes[0][None, None].astype(np.float32) / 255
         self._net.setInput(x)
-        luma = torch.from_numpy((self._net.forward()[0, 0].clip(0, 1) * 255).round().astype(np.uint8))
+        luma = (self._net.forward()[0, 0].clip(0, 1) * 255).round().astype(np.uint8)
         large = interpolate(frame, self.target(frame))
         return replace(large, planes=(luma, *large.planes[1:]))
 

@@ -20,6 +20,7 @@ from .clip import frames as made_up
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..device import Device
     from ..frames import Frame
 
 _log = logging.getLogger(__name__)
@@ -171,7 +172,7 @@ def _plain_whole(clip: Path, output: Path, settings: Settings, upscaler: Upscale
     return Timing("whole job, as MPEG-4 part 2", runs, codec=job.PLAIN_CODEC, note="as OpenCV would write it")
 
 
-def _others(clip: Path, settings: Settings, device: torch.device) -> Iterator[Timing | Absent]:
+def _others(clip: Path, settings: Settings, device: Device) -> Iterator[Timing | Absent]:
     from . import peers
 
     for other in peers.compare(clip, settings, device):
@@ -188,7 +189,7 @@ def warn_if_busy() -> None:
         _log.warning("this machine is busy with other work (load %.1f): every figure will be worse than it is", load)
 
 
-def processor_name(device: torch.device) -> str:
+def processor_name(device: Device) -> str:
     """Name of the CPU and its number of threads, or name of the GPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

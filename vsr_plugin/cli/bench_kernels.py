@@ -64,6 +64,8 @@ def kernels(
         check_device(device)
     check_device_here(device, "triton")
     load_torch()
+    import torch
+
     from ..device import find_device
 
     if everything is not None:
@@ -71,14 +73,14 @@ def kernels(
             raise UsageError("--all DIR is for all kernels, in float16, as JSON in DIR: leave out what asks for less")
         from ..bench.first_day import measure_all
 
-        for report in measure_all(find_device(device), everything, batch=batch, runs=runs):
+        for report in measure_all(torch.device(find_device(device)), everything, batch=batch, runs=runs):
             _print_report(report)
         return
     from ..bench.kernels import measure_kernels
 
     with waiting("measuring kernels"):
         report = measure_kernels(
-            find_device(device),
+            torch.device(find_device(device)),
             precision=precision,  # type: ignore[arg-type] # any dtype of torch that the kernels have
             batch=batch,
             height=_FRAME[0],

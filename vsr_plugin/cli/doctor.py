@@ -153,7 +153,7 @@ def _import_error(module: str) -> str:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    from ..backends.openvino import multiplies_bytes
+    from ..backends.processor import multiplies_bytes
 
     able = torch.cpu.get_capabilities()
     features = [name for name in _CPU_FEATURES if able.get(name)]
@@ -251,6 +251,7 @@ def _enlargement(name: str, model: str, scale: int, backend: str | None, device:
 
     import torch
 
+    from ..arrays import as_tensor
     from ..engine import Upscaler
     from ..errors import VsrError
     from ..execution import Execution
@@ -262,7 +263,7 @@ def _enlargement(name: str, model: str, scale: int, backend: str | None, device:
     try:
         with Upscaler(model, scale, Execution(backend=backend, device=device, batch=1)) as upscaler:
             began = perf_counter()
-            [large] = upscaler.upscale([Frame((luma,), pts=0, time_base=Fraction(1, 25))])
+            [large] = upscaler.upscale([Frame((luma.numpy(),), pts=0, time_base=Fraction(1, 25))])
             took = perf_counter() - began
             how = f"{upscaler.backend} on {upscaler.device}, {upscaler.precision}"
     except VsrError as error:
@@ -270,7 +271,7 @@ def _enlargement(name: str, model: str, scale: int, backend: str | None, device:
             "backends", name, "broken", str(error), "vsr encode --backend eager works without any other backend"
         )
     expected = enlarge(luma[None, None].float(), scale)[0, 0]
-    distance = (large.planes[0].float() - expected).abs().mean().item()
+    distance = (as_tensor(large.planes[0]).float() - expected).abs().mean().item()
     what = f"{model} ×{scale}, {how}"
     if not distance < _SMOOTH_DIFFERENCE:
         found = f"{what}: {distance:.2f} code values from bicubic; expected less than {_SMOOTH_DIFFERENCE:g}"

@@ -203,10 +203,13 @@ def _through(
     """The network as a backend runs it, compiled anew for each shape."""
     from ..backends import check_precision, open_backend
     from ..device import find_device
+    from ..sources import Source
 
     backend, device = open_backend(backend_name), find_device(device_name)
     chosen = (
-        check_precision(backend_name, precision) if precision else backend.default_precision([module], spec, device)
+        check_precision(backend_name, precision)
+        if precision
+        else backend.default_precision([Source.of(module)], spec, device)
     )
 
     def run(x: Tensor) -> Tensor:

@@ -215,6 +215,8 @@ def export(
     from .progress import load_torch, waiting
 
     load_torch()
+    import torch
+
     from ..device import find_device
     from ..training.export import export as export_run
 
@@ -226,7 +228,9 @@ def export(
 
     more = measure_clips if clips else None
     with waiting(f"measuring {run.name}"):
-        keys = export_run(run, into, benchmarks, notice, more, find_device(device), level_with or (), scale or ())
+        keys = export_run(
+            run, into, benchmarks, notice, more, torch.device(find_device(device)), level_with or (), scale or ()
+        )
     for key in keys:
         typer.echo(key)
 

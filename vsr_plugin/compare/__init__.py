@@ -117,4 +117,4 @@ def _frame(rgb: Tensor, like: Frame, color: ColorSpec) -> Frame:
     """A composed page at the time of the frame that it shows."""
     x = (rgb.permute(2, 0, 1)[None].float()) / 255
     planes = Conversion(color, 3, 3, 1).join(x, ())
-    return Frame(tuple(plane[0] for plane in planes), like.pts, like.time_base, like.duration, color)
+    return Frame(tuple(plane[0].numpy() for plane in planes), like.pts, like.time_base, like.duration, color)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
+from ..arrays import as_tensor
 from ..errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def busiest(frame: Frame, width: int, height: int, count: int = 1) -> list[Crop]
         count: Number of parts; fewer if the frame has no room for them.
     """
     width, height = min(width, frame.width), min(height, frame.height)
-    luma = frame.planes[0].to(torch.float32)
+    luma = as_tensor(frame.planes[0]).to(torch.float32)
     detail = torch.zeros_like(luma)
     detail[:, 1:] += (luma[:, 1:] - luma[:, :-1]).abs()
     detail[1:] += (luma[1:] - luma[:-1]).abs()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..arrays import as_tensor
 from ..color import Conversion
 from ..engine import Upscaler
 from ..models import CLEAN
@@ -56,6 +57,6 @@ def enlarge(frame: Frame, crop: Crop, upscaler: Upscaler) -> Tensor:
     window, x, y = cut(frame, crop, upscaler.spec.overlap[scale])
     (large,) = upscaler.upscale([window])
     conversion = Conversion(large.color, len(large.planes), 3, 1)
-    rgb, _ = conversion.split([plane[None] for plane in large.planes])
+    rgb, _ = conversion.split([as_tensor(plane)[None] for plane in large.planes])
     rgb = rgb[0, :, y * scale : (y + crop.height) * scale, x * scale : (x + crop.width) * scale]
     return (rgb * 255).round().to(torch.uint8).permute(1, 2, 0)

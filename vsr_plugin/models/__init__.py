@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..arguments import check_type, checked_arguments
 from ..errors import UsageError, WeightsError
+from ..sources import Source
 from .catalogue import MODELS
-from .specs import CLEAN, TUNINGS, ModelSpec, NetworkSpec
+from .specs import CLEAN, TUNINGS, ModelSpec, NetworkSpec, weights_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from torch import nn
 
@@ -36,6 +37,7 @@ __all__ = [
     "check_tuning",
     "check_weights_file",
     "find_model",
+    "find_sources",
     "load_model",
     "manifest",
     "read_model",
@@ -212,6 +214,38 @@ def read_model(
     return converted.spec, module.eval().requires_grad_(requires_grad=False)
 
 
+def find_sources(
+    spec: ModelSpec, scale: int | None, weights: str | Path | None, tuned_for: str, *, quantized: bool
+) -> dict[int, tuple[ModelSpec, Source]]:
+    """The network at a scale, or at every scale that has weights if that is None; shipped weights are not read yet.
+
+    Raises:
+        UsageError: as `load_model`.
+        WeightsError: ″
+    """
+    if weights is not None:
+        if scale is None:
+            read = read_models(spec, weights, tuned_for, quantized=quantized)
+        else:
+            read = {scale: read_model(spec.name, scale, weights, tuned_for, quantized=quantized)}
+        return {each: (found, Source.of(module)) for each, (found, module) in read.items()}
+    scales = [each for each in spec.scales if spec.weights(each, tuned_for, quantized=quantized) is not None]
+    wanted: Iterable[int] = (scales or spec.scales[:1]) if scale is None else (scale,)
+    return {each: (spec, _shipped(spec, each, tuned_for, quantized=quantized)) for each in wanted}
+
+
+def _shipped(spec: ModelSpec, scale: int, tuned_for: str, *, quantized: bool) -> Source:
+    path = _path(spec, scale, tuned_for, None, quantized=quantized)
+    check_weights_file(path)
+    row = manifest()[weights_key(spec.name, scale, tuned_for)]
+    status = path.stat()
+    return Source(
+        lambda: read_model(spec.name, scale, tuned_for=tuned_for, quantized=quantized)[1],
+        f"{spec}, ×{scale}, {path.name}, {status.st_size} bytes, {status.st_mtime_ns}, {row['sha256']}",
+        stays_flat=row.get("stays_flat") if not quantized else None,
+    )
+
+
 def _path(spec: ModelSpec, scale: int, tuned_for: str, weights: str | Path | None, *, quantized: bool) -> Path:
     if weights is not None:
         return Path(weights)
@@ -220,20 +254,14 @@ def _path(spec: ModelSpec, scale: int, tuned_for: str, weights: str | Path | Non
 
 
 def read_models(
-    spec: ModelSpec, weights: str | Path | None = None, tuned_for: str = CLEAN, *, quantized: bool = False
+    spec: ModelSpec, weights: str | Path, tuned_for: str = CLEAN, *, quantized: bool = False
 ) -> dict[int, tuple[ModelSpec, nn.Module]]:
-    """`read_model` at every scale that has weights, by scale.
+    """`read_model` of a file at every scale that it fits, by scale.
 
     Raises:
-        WeightsError: none are shipped, or the user's own weights fit no scale, or several.
+        WeightsError: the weights fit no scale, or several.
     """
     check_tuning(tuned_for, weights)
-    if weights is None:
-        scales = [one for one in spec.scales if spec.weights(one, tuned_for, quantized=quantized) is not None]
-        return {
-            one: read_model(spec.name, one, tuned_for=tuned_for, quantized=quantized)
-            for one in scales or spec.scales[:1]  # the latter raises the error
-        }
     found, failure = {}, None
     for one in spec.scales:
         try:

@@ -15,9 +15,6 @@ from ..errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-# No image has a sum of magnitudes beyond it. OpenVINO's convolutions in bfloat16 overflow to 1e30, not to infinity.
-_MOST = 1e20
-
 
 def check_modules(given: object, scales: Sequence[int], known: Sequence[int]) -> dict[int, nn.Module]:
     """The module of each scale.
@@ -92,16 +89,6 @@ def check_results(types: Sequence[str], name: str) -> None:
         raise UsageError(f"Expected {name} to return one tensor, got {len(types)}")
     if "f" not in types[0]:
         raise UsageError(f"Expected {name} to return floating point from 0 (black) to 1 (white), got {types[0]}")
-
-
-def check_finite(result: Tensor, given: Tensor, name: str) -> None:
-    """Raise UsageError if finite input gave a sample that is NaN, infinite or beyond `_MOST`, which would be no image.
-
-    Only sums are checked: of magnitudes, so that none cancels another.
-    """
-    total = torch.linalg.vector_norm(result, 1, dtype=torch.float32)
-    if not float(total) < _MOST and abs(float(given.sum())) < _MOST:
-        raise UsageError(f"{name} made samples that are NaN, infinite or huge: are its weights damaged?")
 
 
 def checksum(modules: Iterable[nn.Module]) -> str:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
-import torch
 
 from ..errors import InputError, UsageError
 from ..frames import ColorSpec, Frame, Matrix, Range
@@ -135,7 +134,7 @@ class CameraClip:
                 if not there:
                     return
                 seen = True
-                planes = tuple(torch.from_numpy(image[..., channel].copy()) for channel in (2, 1, 0))
+                planes = tuple(image[..., channel].copy() for channel in (2, 1, 0))
                 passed = time.monotonic() - began
                 yield Frame(planes, round(1e6 * passed), _MICROSECONDS, step, color), position + passed
         finally:

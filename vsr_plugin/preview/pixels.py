@@ -16,16 +16,19 @@ import cv2
 import numpy as np
 import torch
 
-from ..color import Conversion, chroma_grid, codes_to_rgb
+from ..arrays import as_tensor
+from ..color import Conversion, codes_to_rgb
 from ..device import torch_threads
 from ..errors import UsageError
 from ..frames import ColorSpec, Frame, Matrix
+from ..samples import chroma_grid
 from ..sizes import Target, Window
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ..engine import Upscaler
+    from ..frames import Samples
     from ..reuse import Reuse
     from ..sizes import Size
     from . import Image
@@ -106,10 +109,10 @@ def interpolate(frame: Frame, target: int | Target, baseline: str = "bicubic", c
     window = target.window or Window(Fraction(0), Fraction(0), Fraction(frame.width), Fraction(frame.height))
     conversion = Conversion(color, len(frame.planes), 1, target.scale, target)
 
-    def large(plane: Tensor) -> Tensor:
+    def large(plane: Samples) -> Tensor:
         if baseline == "bicubic":
-            return conversion.enlarge_plane(plane[None], shape)
-        samples = plane.contiguous().numpy()
+            return conversion.enlarge_plane(as_tensor(plane)[None], shape)
+        samples = np.ascontiguousarray(plane)
         if window.is_all_of(frame.width, frame.height):
             samples = cv2.resize(samples, shape[::-1], interpolation=cv2.INTER_LANCZOS4)
         else:
@@ -120,13 +123,13 @@ def interpolate(frame: Frame, target: int | Target, baseline: str = "bicubic", c
         return torch.from_numpy(np.minimum(samples, color.peak))[None]
 
     if chroma_of is not None:
-        return replace(chroma_of, planes=(large(frame.planes[0])[0], *chroma_of.planes[1:]))
+        return replace(chroma_of, planes=(large(frame.planes[0])[0].numpy(), *chroma_of.planes[1:]))
     if color.matrix is Matrix.RGB:
         planes = [large(plane) for plane in frame.planes]
     else:
-        chroma = [plane[None] for plane in frame.planes[1:]]
+        chroma = [as_tensor(plane)[None] for plane in frame.planes[1:]]
         planes = list(conversion.join(large(frame.planes[0])[:, None], chroma))
-    return replace(frame, planes=tuple(plane[0] for plane in planes))
+    return replace(frame, planes=tuple(plane[0].numpy() for plane in planes))
 
 
 def images(*frames: Frame) -> list[Image]:
@@ -144,15 +147,15 @@ def images(*frames: Frame) -> list[Image]:
 
 def _components(frame: Frame, seen: dict[int, Any]) -> list[Any]:
     """Three (H, W) arrays of the frame's samples."""
-    first = frame.planes[0].contiguous().numpy()
+    first = np.ascontiguousarray(frame.planes[0])
     if frame.is_gray:
         return [first, first, first]
     return [first, *(_full_size(plane, frame, seen) for plane in frame.planes[1:3])]
 
 
-def _full_size(plane: Tensor, frame: Frame, seen: dict[int, Any]) -> Any:
+def _full_size(plane: Samples, frame: Frame, seen: dict[int, Any]) -> Any:
     if id(plane) not in seen:
-        samples = plane.contiguous().numpy()
+        samples = np.ascontiguousarray(plane)
         if frame.color.subsampling != (0, 0):
             (fy, fx), (oy, ox) = chroma_grid(frame.color)
             place = np.array([[1 / fx, 0, -ox / fx], [0, 1 / fy, -oy / fy]])

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from av.video.reformatter import ColorPrimaries, ColorTrc
 
-from ..color import convert
 from ..errors import UsageError
 from ..frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
 from .layout import layout
@@ -117,6 +116,8 @@ class Reading:
             raise UsageError("Expected the same primaries and transfer in all frames")
         if replace(new, primaries=old.primaries, transfer=old.transfer) == old:
             return replace(frame, color=old)
+        from ..color import convert  # this loads torch
+
         if frame.is_gray:  # converted as RGB with three equal components
             gray, target = (replace(color, matrix=Matrix.RGB, subsampling=(0, 0)) for color in (new, old))
             planes = (convert((frame.planes[0],) * 3, gray, target)[0], *frame.planes[1:])

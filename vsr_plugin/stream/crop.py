@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
-    from torch import Tensor
 
-    from ..frames import ColorSpec, Frame
+    from ..frames import ColorSpec, Frame, Samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +46,14 @@ class Crop:
         planes = self._cut(planes, replace(frame, planes=planes, color=whole))
         return replace(frame, planes=(*convert(planes[:3], whole, color), *planes[3:]))
 
-    def _cut(self, planes: tuple[Tensor, ...], frame: Frame) -> tuple[Tensor, ...]:
+    def _cut(self, planes: tuple[Samples, ...], frame: Frame) -> tuple[Samples, ...]:
         width, height = self.size(frame.width, frame.height)
         return tuple(
             self._part(plane, width, height, frame.color, chroma=index in (1, 2) and not frame.is_gray)
             for index, plane in enumerate(planes)
         )
 
-    def _part(self, plane: Tensor, width: int, height: int, color: ColorSpec, *, chroma: bool) -> Tensor:
+    def _part(self, plane: Samples, width: int, height: int, color: ColorSpec, *, chroma: bool) -> Samples:
         horizontal, vertical = color.subsampling if chroma else (0, 0)
         rows, columns = color.chroma_shape(height, width) if chroma else (height, width)
         top, left = self.top >> vertical, self.left >> horizontal

@@ -6,15 +6,12 @@ import struct
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..color import convert
 from ..frames import ChromaLocation
 
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from torch import Tensor
-
-    from ..frames import Frame
+    from ..frames import Frame, Samples
 
 _ONE = 1 << 16
 # Exif 3.0, section 4.6.5, tag 274: (a, b, c, d) of the display matrix, in units of one.
@@ -65,16 +62,17 @@ class Turn:
             subsampling = color.subsampling if whole and named else (0, 0)
             middle = replace(color, subsampling=subsampling, chroma_location=ChromaLocation.CENTER)
             if middle != color:
+                from ..color import convert  # this loads torch
+
                 planes = (*convert(frame.planes[:3], color, middle), *frame.planes[3:])
                 frame = replace(frame, planes=planes, color=middle)
             color = replace(middle, subsampling=subsampling[::-1]) if self.transposed else middle
         return replace(frame, planes=tuple(self._turned(plane) for plane in frame.planes), color=color)
 
-    def _turned(self, plane: Tensor) -> Tensor:
+    def _turned(self, plane: Samples) -> Samples:
         if self.transposed:
-            plane = plane.transpose(0, 1)
-        axes = [axis for axis, flipped in enumerate((self.upended, self.mirrored)) if flipped]
-        return plane.flip(axes) if axes else plane
+            plane = plane.T
+        return plane[:: -1 if self.upended else 1, :: -1 if self.mirrored else 1]
 
 
 def exif_matrix(orientation: int) -> bytes | None:

@@ -7,26 +7,22 @@ least significant bit (P010 and similar formats) or are big-endian are copied.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
-import torch
 
-from ..color import convert
 from ..errors import InputError, UsageError
 from ..frames import Range
 from .layout import layout, native_format, stored_color, tag
 
 if TYPE_CHECKING:
-    from ..frames import ColorSpec, Frame
+    from ..frames import ColorSpec, Frame, Samples
     from .layout import Layout
-
-Samples = np.ndarray[Any, np.dtype[Any]]  # uint8, or uint16 in the byte order of its format
 
 
 def _component(frame: av.VideoFrame, form: Layout, index: int) -> Samples:
-    """Return the samples of one component as a (H, W) view into the frame's own memory."""
+    """Return the samples of one component as a (H, W) view into the frame's own memory, in its byte order."""
     number, offset, step = form.components[index]
     plane = frame.planes[number]
     height, width = frame.height, frame.width
@@ -38,8 +34,8 @@ def _component(frame: av.VideoFrame, form: Layout, index: int) -> Samples:
     return samples[:, offset : offset + (width - 1) * step + 1 : step]
 
 
-def read_planes(frame: av.VideoFrame) -> tuple[torch.Tensor, ...]:
-    """Return one (H, W) uint8 or uint16 tensor of samples per component; they keep the frame's memory alive."""
+def read_planes(frame: av.VideoFrame) -> tuple[Samples, ...]:
+    """Return one (H, W) uint8 or uint16 array of samples per component; they keep the frame's memory alive."""
     form = layout(frame.format.name)
     if form is None:
         raise InputError(f"Expected a pixel format of 8- to 16-bit integers, got {frame.format.name}")
@@ -50,7 +46,7 @@ def read_planes(frame: av.VideoFrame) -> tuple[torch.Tensor, ...]:
             samples = samples.astype("<u2")
         if form.shift:
             samples = samples >> np.uint16(form.shift)
-        planes.append(torch.from_numpy(samples))
+        planes.append(samples)
     return tuple(planes)
 
 
@@ -95,13 +91,15 @@ def _laid_out(frame: Frame, form: Layout) -> av.VideoFrame:
         return _laid_out(frame, native).reformat(format=form.name)
     stored = stored_color(frame.color, form)
     if not frame.is_gray and replace(stored, depth=frame.color.depth) != frame.color:
-        alpha = [torch.from_numpy(_at_depth(plane.numpy(), frame.color, form.depth)) for plane in frame.planes[3:]]
+        from ..color import convert  # this loads torch
+
+        alpha = [_at_depth(plane, frame.color, form.depth) for plane in frame.planes[3:]]
         frame = replace(frame, planes=(*convert(frame.planes[:3], frame.color, stored), *alpha), color=stored)
     laid_out = av.VideoFrame(frame.width, frame.height, form.name)
     for index in range(len(form.components)):
         target = _component(laid_out, form, index)
         if index < len(frame.planes):
-            samples = _at_depth(frame.planes[index].numpy(), frame.color, form.depth)
+            samples = _at_depth(frame.planes[index], frame.color, form.depth)
             np.copyto(target, samples << form.shift if form.shift else samples)
         else:  # alpha that the frame does not have: opaque
             target[...] = ((1 << form.depth) - 1) << form.shift
@@ -131,9 +129,9 @@ def padded(frame: Frame, width: int, height: int) -> Frame:
     if not rows and not columns:
         return frame
 
-    def pad(plane: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    def pad(plane: Samples, shape: tuple[int, int]) -> Samples:
         missing = [(0, want - have) for want, have in zip(shape, plane.shape, strict=True)]
-        return torch.from_numpy(np.pad(plane.numpy(), missing, mode="edge"))
+        return np.pad(plane, missing, mode="edge")
 
     chroma = frame.color.chroma_shape(height, width)
     shapes = [

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from safetensors.torch import load_file, save
 
+from ..backends.rounding import stays_flat
 from ..errors import InputError, OutputError, UsageError
 from ..evaluation import evaluate
 from ..images import read_images
@@ -133,7 +134,10 @@ def export(
     try:
         into.mkdir(parents=True, exist_ok=True)
         before = tomllib.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {}
-        (into / f"{name}.safetensors").write_bytes(content)
+        file = into / f"{name}.safetensors"
+        file.write_bytes(content)
+        for row in rows.values():
+            row["stays_flat"] = stays_flat(load_model(model, row["scale"], file), spec)
         manifest.write_text(dump_manifest(before | rows), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"Cannot write weights into {str(into)!r}: {error}") from error

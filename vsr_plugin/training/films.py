@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..arrays import as_tensor
 from ..color import Conversion
 from ..errors import InputError
 from ..images import Image, read_images, rgb_to_luma
@@ -109,7 +110,7 @@ def _thinned(frames: Iterable[Frame], count: int) -> list[Frame]:
 
 
 def _image(name: str, frame: Frame, channels: int) -> Image:
-    planes = [plane[None] for plane in frame.planes]
+    planes = [as_tensor(plane)[None] for plane in frame.planes]
 
     def samples(wanted: int) -> NDArray[np.uint8]:
         x, _ = Conversion(frame.color, len(planes), wanted, 1).split(planes)

@@ -25,9 +25,7 @@ except ImportError as error:
     message = f"vsr_plugin.vapoursynth needs VapourSynth 74 or newer: {install('vapoursynth')}"
     raise ImportError(message) from error
 
-import torch
-
-from ..device import default_backend
+from ..device import Device, default_backend
 from ..engine import Upscaler
 from ..errors import VsrError
 from ..execution import Execution
@@ -137,7 +135,7 @@ def upscale(
         )
         path = arguments.weights(named["weights"])
         where = arguments.device(backend, named["device"])
-        backend = backend or default_backend(torch.device(where))
+        backend = backend or default_backend(Device(where))
         precision = arguments.precision(clip.format, backend, precision)
         count, threads = arguments.streams(where, backend, num_streams, latency=latency)
         execution = replace(execution, backend=backend, device=where, precision=precision, threads=threads)

@@ -7,12 +7,11 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 import vapoursynth as vs
 
 from ..arguments import meant
 from ..backends import open_backend, precisions
-from ..device import cpu_count, find_device
+from ..device import cpu_count, cuda_devices, find_device
 from ..errors import UsageError
 from ..models import find_model
 from ..sizes import Size
@@ -111,12 +110,12 @@ def device(backend: str | None, index: object) -> str:
     """The device of this name or number, for torch."""
     if isinstance(index, str):
         found = find_device(index)
-        return "cpu" if found.type == "cpu" else f"cuda:{found.index or 0}"
+        return "cpu" if found.type == "cpu" else f"cuda:{found.number or 0}"
     index = 0 if index is None else index
     if isinstance(index, bool) or not isinstance(index, int) or index < -1:
         raise UsageError(f"Expected device to be 'cpu', 'cuda:1', −1 (the CPU), 0 or more, got {index!r}")
     able = open_backend(backend).devices if backend else ("cpu", "cuda")
-    count = torch.cuda.device_count() if "cuda" in able and torch.cuda.is_available() else 0
+    count = cuda_devices() if "cuda" in able else 0
     if 0 <= index < count:
         return f"cuda:{index}"
     if count == 0 and "cpu" not in able:

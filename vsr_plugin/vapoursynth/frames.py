@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
 from fractions import Fraction
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 import vapoursynth as vs
 
 from ..errors import UsageError
 from ..frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
+
+if TYPE_CHECKING:
+    from ..frames import Samples
 
 _TIME_BASE = Fraction(1)  # VapourSynth counts frames; their times stay in their properties
 _CHROMA_LOCATIONS = dict(enumerate(ChromaLocation))  # VapourSynth counts in the order of our enumeration
@@ -50,7 +52,7 @@ def blank(clip: vs.VideoNode) -> Frame:
     form = clip.format
     color = _color(form.id, clip.width, clip.height, None, None, None)
     shapes = [(clip.height, clip.width), *[color.chroma_shape(clip.height, clip.width)] * (form.num_planes - 1)]
-    return Frame(tuple(torch.zeros(shape, dtype=color.dtype) for shape in shapes), 0, _TIME_BASE, color=color)
+    return Frame(tuple(np.zeros(shape, color.dtype) for shape in shapes), 0, _TIME_BASE, color=color)
 
 
 def read(frame: vs.VideoFrame, number: int) -> Frame:
@@ -68,7 +70,7 @@ def read(frame: vs.VideoFrame, number: int) -> Frame:
         )
     matrix, value, location = (_tag(props, name) for name in ("_Matrix", "_Range", "_ChromaLocation"))
     color = _color(frame.format.id, frame.width, frame.height, matrix, value, location)
-    planes = [_plane(frame, index, color.dtype) for index in range(frame.format.num_planes)]
+    planes = [_plane(frame, index) for index in range(frame.format.num_planes)]
     alpha = props.get("_Alpha")
     if isinstance(alpha, vs.VideoFrame):
         form = frame.format.replace(color_family=vs.GRAY, subsampling_w=0, subsampling_h=0)
@@ -77,7 +79,7 @@ def read(frame: vs.VideoFrame, number: int) -> Frame:
                 f"Expected _Alpha to be {form.name} of {frame.width}×{frame.height}, got {alpha.format.name} of "
                 f"{alpha.width}×{alpha.height} in frame {number}: convert it with resize.Bicubic"
             )
-        planes.append(_plane(alpha, 0, color.dtype))
+        planes.append(_plane(alpha, 0))
     return Frame(tuple(planes), number, _TIME_BASE, color=color)
 
 
@@ -91,7 +93,7 @@ def write(large: Frame, source: vs.VideoFrame, pixels: Fraction = Fraction(1)) -
     """
     frame = vs.core.create_video_frame(source.format, large.width, large.height)
     for index in range(source.format.num_planes):
-        np.copyto(np.asarray(frame[index]), large.planes[index].numpy())
+        np.copyto(np.asarray(frame[index]), large.planes[index])
     frame.props = source.props
     across, down = (_tag(source.props, name) for name in ("_SARNum", "_SARDen"))
     if pixels != 1 and across and down:
@@ -100,7 +102,7 @@ def write(large: Frame, source: vs.VideoFrame, pixels: Fraction = Fraction(1)) -
     if large.has_alpha:
         small = source.props["_Alpha"]
         alpha = vs.core.create_video_frame(small.format, large.width, large.height)
-        np.copyto(np.asarray(alpha[0]), large.planes[-1].numpy())
+        np.copyto(np.asarray(alpha[0]), large.planes[-1])
         alpha.props = small.props
         frame.props["_Alpha"] = alpha
     return frame
@@ -137,10 +139,6 @@ def _color(
     )
 
 
-def _plane(frame: vs.VideoFrame, index: int, dtype: torch.dtype) -> torch.Tensor:
-    """(H, W), a view of the frame's memory, by its address: torch takes no buffers that are read-only."""
-    stride = frame.get_stride(index)
-    height, width = frame[index].shape
-    memory = (ctypes.c_uint8 * (stride * height)).from_address(frame.get_read_ptr(index).value)
-    memory.frame = frame  # must live as long as the tensor does
-    return torch.frombuffer(memory, dtype=dtype).view(height, -1)[:, :width]
+def _plane(frame: vs.VideoFrame, index: int) -> Samples:
+    """(H, W), a read-only view of the frame's memory, which it keeps alive."""
+    return np.asarray(frame[index])

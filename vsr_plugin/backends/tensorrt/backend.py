@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from ...device import Device
     from ...models import NetworkSpec
+    from ...sources import Source
     from .. import Precision
     from . import Shape, Target
     from .flavor import Flavor, LoadedEngine
@@ -50,33 +52,35 @@ class TensorRTBackend:
     own_threads = False
     has_cache = True
     reads_samples = True
+    is_lazy = False
     largest_batch = 4
 
     def __init__(self, cache_dir: Path | None = None, *, ahead: bool = False, cache_size: int = CACHE_SIZE) -> None:
         self.flavor: Flavor = find_flavor(ahead=ahead)
         self.cache = Cache(cache_dir or default_folder(), cache_size)
 
-    def default_precision(self, modules: Iterable[nn.Module], spec: NetworkSpec, device: torch.device) -> Precision:
+    def default_precision(self, sources: Iterable[Source], spec: NetworkSpec, device: Device) -> Precision:
         """float16: features have 11 significant bits, and frames stay in float32."""
         return "float16"
 
     def compile(
-        self, module: nn.Module, spec: NetworkSpec, shape: Shape, precision: Precision, device: torch.device
+        self, module: nn.Module, spec: NetworkSpec, shape: Shape, precision: Precision, device: Device
     ) -> EngineNetwork:
         """Load an engine for this shape; if there is none, build one for its height and width."""
-        with translated_errors(f"tensorrt: compiling {spec.name}"), current(device):  # it measures there
-            graph, target = export(module, spec, precision), self.flavor.target(device)
+        where = torch.device(device)
+        with translated_errors(f"tensorrt: compiling {spec.name}"), current(where):  # it measures there
+            graph, target = export(module, spec, precision), self.flavor.target(where)
             if device.type == "cuda":
                 torch.cuda.empty_cache()  # the libraries do not allocate through torch
             file = self.cache.find(_key(graph, target), shape)
-            engine = None if file is None else self._load(file, device)
+            engine = None if file is None else self._load(file, where)
             if file is None or engine is None:
                 what = f"{spec.name} ×{graph.scale}, {fixed(shape)}, {precision}, {target}"
                 file, _ = self._build(graph, fixed(shape), target, what, refused=file)
-                engine = self._load(file, device)
+                engine = self._load(file, where)
             if engine is None:
                 raise BackendError(f"tensorrt: {self.flavor.name} does not take what it has built: install it again")
-            network = EngineNetwork(engine, shape, graph.shuffle, device, spec.name)
+            network = EngineNetwork(engine, shape, graph.shuffle, where, spec.name)
             self._keep_compiled(file, engine)
             return network
 

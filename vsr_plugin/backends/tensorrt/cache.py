@@ -32,11 +32,12 @@ _log = logging.getLogger(__name__)
 _FORMAT = b"vsr_plugin cache 3"
 _LOCK, _PART = "build.lock", ".part"
 _SECONDS_BEFORE_SAYING = 1.0
-ENGINE, TIMING, COMPILED = ".engine", ".timing", ".compiled"
+ENGINE, TIMING, COMPILED, GRAPH = ".engine", ".timing", ".compiled", ".graph"
 _KINDS = {
     ENGINE: "engine",
     TIMING: "timing cache",
     COMPILED: "compiled at run time",
+    GRAPH: "graph for OpenVINO",
     ".blob": "OpenVINO network",
     _PART: "unfinished",
 }
@@ -87,12 +88,13 @@ class Cache:
     Args:
         folder: The folder; made when the first file is written.
         megabytes: The size limit; the files not used for longest are removed.
+        warns: Whether the warning is logged.
     """
 
-    def __init__(self, folder: Path, megabytes: int = CACHE_SIZE) -> None:
+    def __init__(self, folder: Path, megabytes: int = CACHE_SIZE, *, warns: bool = True) -> None:
         self.folder = folder
         self._limit = megabytes * 1_000_000
-        self._complained = False
+        self._complained = not warns
 
     def read(self, name: str) -> CacheFile | None:
         """Read a file; None if it does not exist, or is not as it was written, in which case it is removed."""
@@ -174,7 +176,7 @@ class Cache:
 
     def _trim(self, newest: str) -> None:
         """Remove the oldest files if there are too many; never the one that was just written."""
-        ours = [path for path in self.folder.iterdir() if path.suffix in (ENGINE, TIMING, COMPILED)]
+        ours = [path for path in self.folder.iterdir() if path.suffix in (ENGINE, TIMING, COMPILED, GRAPH)]
         status = {path: path.stat() for path in ours if path.name != newest and _OURS.fullmatch(path.stem)}
         size = (self.folder / newest).stat().st_size
         for path in sorted(status, key=lambda path: status[path].st_mtime_ns, reverse=True):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ...kernels import load_ops, pixel_shuffle, to_samples, to_unit, usable
+from ...kernels import SampleFormat, load_ops, pixel_shuffle, to_samples, to_unit, usable
 from ..memory import translated_errors
 from ..recording import record
 from .flavor import current
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ...kernels import SampleFormat
+    from ... import samples
     from . import Shape
     from .flavor import LoadedEngine
 
@@ -62,12 +62,14 @@ class EngineNetwork:
             return frames.clone() if own else frames  # the next run overwrites the engine's own output
 
     @torch.inference_mode()
-    def upscale_samples(self, x: Tensor, samples: SampleFormat) -> Tensor:
+    def upscale_samples(self, x: Tensor, samples: samples.SampleFormat) -> Tensor:
         """Run one batch of native samples, as `SamplesNetwork` says: shuffled, rounded and stored in one kernel."""
         with translated_errors(self._task):
             self._run(to_unit(x, samples.peak))
             if usable(self._device):
-                stored: Tensor = load_ops().shuffle_to_samples(self._y, self._shuffle, samples)
+                stored: Tensor = load_ops().shuffle_to_samples(
+                    self._y, self._shuffle, SampleFormat(samples.peak, samples.depth)
+                )
                 return stored
             return to_samples(self._frames(), samples.depth, peak=samples.peak)
 

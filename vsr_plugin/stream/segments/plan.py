@@ -10,7 +10,7 @@ from fractions import Fraction
 from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
 from ..color_headers import Mpeg2
 from ..damage import Damage
@@ -96,8 +96,8 @@ def without_samples(frame: Frame, target: Target | None = None) -> Frame:
     shapes = [
         chroma if index in (1, 2) and not frame.is_gray else (height, width) for index in range(len(frame.planes))
     ]
-    one = torch.zeros(1, 1, dtype=frame.planes[0].dtype)
-    return replace(frame, planes=tuple(one.expand(shape) for shape in shapes))
+    one = np.zeros(1, frame.color.dtype)
+    return replace(frame, planes=tuple(np.broadcast_to(one, shape) for shape in shapes))
 
 
 @dataclass(slots=True)

@@ -11,7 +11,6 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import ray
-import torch
 
 from ...engine import Upscaler
 from ...errors import BackendError, InputError, VsrError
@@ -115,6 +114,8 @@ class Worker:
                     )
             module, spec, scale, execution = ray.get(given.network[0])
             if execution.threads is not None:
+                import torch
+
                 torch.set_num_threads(execution.threads)
             self._upscaler = Upscaler.from_module(module, spec, scale, execution)
         return self._upscaler

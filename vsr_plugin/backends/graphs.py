@@ -1,0 +1,88 @@
+"""Graphs of networks for OpenVINO, kept on disk: reading one needs no torch, and tracing its module does."""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .tensorrt.cache import GRAPH, Cache, default_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from ..samples import SampleFormat
+
+_PACKAGE = Path(__file__).parent.parent
+
+
+class Kind(NamedTuple):
+    """What traces differ in: the parity of rows and columns (0 even, 1 odd), and the samples to output, or None."""
+
+    rows: int
+    columns: int
+    samples: SampleFormat | None
+
+
+class Trace(NamedTuple):
+    """A graph, the decoder that must live as long as the graph, and a module to apply to the input first."""
+
+    graph: Any
+    decoder: Any
+    enlarge: nn.Module | None
+
+
+class GraphCache:
+    """A folder of graphs. If one cannot be written, nothing is said: it is traced again.
+
+    Args:
+        folder: The folder; by default the one of TensorRT's engines, in the user's cache folder.
+        version: OpenVINO's.
+    """
+
+    def __init__(self, folder: Path | None, version: str) -> None:
+        self._cache = Cache(folder or default_folder(), warns=False)
+        self._version = version
+
+    def read(self, key: str) -> tuple[bytes, bytes] | None:
+        """The graph that was written under this key, and its weights; None if there is none."""
+        file = self._cache.read(self._name(key))
+        if file is None:
+            return None
+        (length,) = struct.unpack_from("<Q", file.content)
+        return file.content[8 : 8 + length], file.content[8 + length :]
+
+    def write(self, key: str, what: str, save: Callable[..., object]) -> None:
+        """Keep a graph.
+
+        Args:
+            key: All that it depends on, but for versions.
+            what: What it is, in words.
+            save: `openvino.save_model` for it.
+        """
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "graph.xml"
+            save(str(path), compress_to_fp16=False)
+            xml, weights = path.read_bytes(), path.with_suffix(".bin").read_bytes()
+        self._cache.write(self._name(key), what, struct.pack("<Q", len(xml)) + xml + weights)
+
+    def _name(self, key: str) -> str:
+        return sha256(f"{key}, {self._version}, {_sources()}".encode()).hexdigest() + GRAPH
+
+
+@cache
+def _sources() -> str:
+    """A name of the code that makes graphs: the sizes and times of the files in which it is written."""
+    files = sorted(each for room in ("models", "backends", "kernels/reference") for each in _folder(room).glob("*.py"))
+    status = ((each.name, each.stat()) for each in files)
+    return sha256(repr([(name, at.st_size, at.st_mtime_ns) for name, at in status]).encode()).hexdigest()
+
+
+def _folder(room: str) -> Path:
+    there = _PACKAGE / room
+    return there if there.is_dir() else _PACKAGE.parent / room  # `kernels` of a checkout lies beside the package
