@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from .frames import Range
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from .frames import ColorSpec, Samples
 
-_STRIP = 1 << 15  # samples of a plane whose intermediate results stay in the cache
+_STRIP = 1 << 15  # samples
 
 
 class SampleFormat(NamedTuple):
@@ -74,14 +76,42 @@ def enlarge_plane(
         spacing: (vertical, horizontal) luma samples per sample.
         offset: (vertical, horizontal) position of the first sample, in luma samples from the first luma sample.
     """
-    (vertical, top, bottom), (horizontal, left, right) = (
-        _phases(scale, shift) for shift in shifts(scale, spacing, offset)
-    )
-    count, height, width = planes.shape
-    x = np.pad(planes, ((0, 0), (top, bottom), (left, right)), "symmetric").astype(np.float32)
-    large = np.empty((count, height * scale, width * scale), planes.dtype)
-    phases = large.reshape(count, height, scale, width, scale)
     most = np.float32((1 << depth) - 1)
+    large = np.empty((planes.shape[0], planes.shape[1] * scale, planes.shape[2] * scale), planes.dtype)
+
+    def rounded(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.clip(np.rint(x, out=x), 0, most, out=x)
+
+    _enlarge(planes, large, scale, shifts(scale, spacing, offset), "symmetric", rounded)
+    return large[:, : shape[0], : shape[1]]
+
+
+def enlarge_unit(x: NDArray[np.float32], scale: int) -> NDArray[np.float32]:
+    """Enlarge floating-point samples bicubically, edge samples repeated, as `models.layers.BicubicUpsample` does.
+
+    Args:
+        x: (N, C, H, W).
+        scale: Whole number.
+    """
+    n, c, h, w = x.shape
+    large = np.empty((n * c, h * scale, w * scale), np.float32)
+    _enlarge(x.reshape(n * c, h, w), large, scale, (0.0, 0.0), "edge", lambda x: x)
+    return large.reshape(n, c, h * scale, w * scale)
+
+
+def _enlarge(
+    planes: Samples,
+    large: Samples,
+    scale: int,
+    shift: tuple[float, float],
+    edges: Literal["symmetric", "edge"],
+    finish: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+) -> None:
+    """Fill ``large`` phase by phase with sums of shifted planes, in strips whose sums stay in the cache."""
+    (vertical, top, bottom), (horizontal, left, right) = (_phases(scale, part) for part in shift)
+    count, height, width = planes.shape
+    x = np.pad(planes, ((0, 0), (top, bottom), (left, right)), edges).astype(np.float32, copy=False)
+    phases = large.reshape(count, height, scale, width, scale)
     rows = max(1, _STRIP // (count * width))
     for first in range(0, height, rows):
         last = min(first + rows, height)
@@ -90,9 +120,7 @@ def enlarge_plane(
             tall = _weighted_sum([strip[:, index : index + last - first] for index in range(len(down))], down)
             for column, across in enumerate(horizontal):
                 wide = _weighted_sum([tall[:, :, index : index + width] for index in range(len(across))], across)
-                np.rint(wide, out=wide)
-                phases[:, first:last, row, :, column] = np.clip(wide, 0, most, out=wide)
-    return large[:, : shape[0], : shape[1]]
+                phases[:, first:last, row, :, column] = finish(wide)
 
 
 def shifts(scale: int, spacing: tuple[int, int], offset: tuple[float, float]) -> tuple[float, float]:

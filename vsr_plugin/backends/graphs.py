@@ -14,11 +14,10 @@ from .tensorrt.cache import GRAPH, Cache, default_folder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import nn
-
     from ..samples import SampleFormat
 
 _PACKAGE = Path(__file__).parent.parent
+_HEAD = struct.Struct("<QQ")
 
 
 class Kind(NamedTuple):
@@ -30,11 +29,17 @@ class Kind(NamedTuple):
 
 
 class Trace(NamedTuple):
-    """A graph, the decoder that must live as long as the graph, and a module to apply to the input first."""
+    """A traced network.
+
+    Attributes:
+        graph: The graph.
+        decoder: What must live as long as the graph.
+        enlarge: How many times larger the network's input is made first, bicubically; 1 if it is not.
+    """
 
     graph: Any
     decoder: Any
-    enlarge: nn.Module | None
+    enlarge: int
 
 
 class GraphCache:
@@ -49,27 +54,29 @@ class GraphCache:
         self._cache = Cache(folder or default_folder(), warns=False)
         self._version = version
 
-    def read(self, key: str) -> tuple[bytes, bytes] | None:
-        """The graph that was written under this key, and its weights; None if there is none."""
+    def read(self, key: str) -> tuple[bytes, bytes, int] | None:
+        """The graph that was written under this key, its weights, and `Trace.enlarge`; None if there is none."""
         file = self._cache.read(self._name(key))
         if file is None:
             return None
-        (length,) = struct.unpack_from("<Q", file.content)
-        return file.content[8 : 8 + length], file.content[8 + length :]
+        length, enlarge = _HEAD.unpack_from(file.content)
+        weights = _HEAD.size + length
+        return file.content[_HEAD.size : weights], file.content[weights:], enlarge
 
-    def write(self, key: str, what: str, save: Callable[..., object]) -> None:
+    def write(self, key: str, what: str, save: Callable[..., object], enlarge: int) -> None:
         """Keep a graph.
 
         Args:
             key: All that it depends on, but for versions.
             what: What it is, in words.
             save: `openvino.save_model` for it.
+            enlarge: `Trace.enlarge`.
         """
         with TemporaryDirectory() as folder:
             path = Path(folder) / "graph.xml"
             save(str(path), compress_to_fp16=False)
             xml, weights = path.read_bytes(), path.with_suffix(".bin").read_bytes()
-        self._cache.write(self._name(key), what, struct.pack("<Q", len(xml)) + xml + weights)
+        self._cache.write(self._name(key), what, _HEAD.pack(len(xml), enlarge) + xml + weights)
 
     def _name(self, key: str) -> str:
         return sha256(f"{key}, {self._version}, {_sources()}".encode()).hexdigest() + GRAPH

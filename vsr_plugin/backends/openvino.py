@@ -19,7 +19,7 @@ import numpy as np
 from ..arrays import as_tensor, check_finite
 from ..errors import BackendError
 from ..installation import install_package
-from ..samples import to_unit
+from ..samples import enlarge_unit, to_unit
 from ..sources import Source
 from .graphs import GraphCache, Kind, Trace
 from .memory import translated_errors
@@ -109,7 +109,7 @@ class OpenVINOBackend:
                     "which this one does not: others add them up with too few bits"
                 )
 
-        def make(samples: SampleFormat | None) -> tuple[Any, nn.Module | None]:
+        def make(samples: SampleFormat | None) -> tuple[Any, int]:
             with translated_errors(f"openvino: compiling {spec.name}"):
                 traced = source.key or source.module, precision
                 if self._traced != traced:
@@ -118,7 +118,7 @@ class OpenVINOBackend:
                 if kind not in self._traces:
                     self._traces[kind] = self._trace(source, spec, precision, kind)
                 graph, _, enlarge = self._traces[kind]
-                graph.reshape(list(shape if enlarge is None else _shape_after(enlarge, shape)))
+                graph.reshape([*shape[:2], shape[2] * enlarge, shape[3] * enlarge])
                 hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision], **self._threads}
                 compiled = self._core.compile_model(graph, "CPU", hints)
                 return compiled, enlarge
@@ -130,12 +130,14 @@ class OpenVINOBackend:
         key = None if source.key is None or spec.channels != 1 else f"{source.key}, {precision}, {kind}"
         kept = None if key is None else self._graphs.read(key)
         if kept is not None:
-            return Trace(self._core.read_model(*kept), None, None)
+            *graph, enlarge = kept
+            return Trace(self._core.read_model(*graph), None, enlarge)
         from .tracing import trace
 
         new = trace(source.module, spec, precision, kind)
-        if key is not None and new.enlarge is None:
-            self._graphs.write(key, f"{spec.name}, {precision}", partial(self._openvino.save_model, new.graph))
+        if key is not None:
+            save = partial(self._openvino.save_model, new.graph)
+            self._graphs.write(key, f"{spec.name}, {precision}", save, new.enlarge)
         return new
 
     def save(
@@ -174,12 +176,6 @@ class OpenVINOBackend:
             self._openvino.save_model(graph, str(path), compress_to_fp16=half)
 
 
-def _shape_after(enlarge: nn.Module, shape: tuple[int, int, int, int]) -> tuple[int, ...]:
-    from .tracing import shape_after
-
-    return shape_after(enlarge, shape)
-
-
 def _stays_flat(source: Source, spec: NetworkSpec) -> bool:
     if source.stays_flat is not None:
         return source.stays_flat
@@ -192,24 +188,25 @@ class OpenVINONetwork:
     """Infer requests, one for each format of the result, that read and write arrays without copies.
 
     Args:
-        make: Compiles for a format of samples, or None for float32: the compiled model, and a module for its input.
+        make: Compiles for a format of samples, or None for float32: the compiled model, and `Trace.enlarge`.
         tensor: OpenVINO's tensor class.
         name: The model's name.
     """
 
-    def __init__(
-        self, make: Callable[[SampleFormat | None], tuple[Any, nn.Module | None]], tensor: Any, name: str
-    ) -> None:
+    def __init__(self, make: Callable[[SampleFormat | None], tuple[Any, int]], tensor: Any, name: str) -> None:
         self._make = make
-        self._requests: dict[SampleFormat | None, tuple[Any, nn.Module | None, tuple[int, ...]]] = {}
+        self._requests: dict[SampleFormat | None, tuple[Any, int, tuple[int, ...]]] = {}
         self._tensor = tensor
         self._name = name
 
     def __call__(self, x: Array) -> Array:
         """Run one batch: a tensor, or an array, and so is the result."""
-        request, x, shape = self._input(x, None)
-        result = self._run(request, np.asarray(x), np.empty(shape, np.float32))
-        return result if isinstance(x, np.ndarray) else as_tensor(result)
+        if not isinstance(x, np.ndarray):
+            return as_tensor(self(x.numpy()))
+        request, enlarge, shape = self._request(None)
+        result = np.empty(shape, np.float32)
+        self._run(request, x, enlarge, result)
+        return result
 
     def upscale_samples(self, x: Samples, samples: SampleFormat) -> Samples:
         """Run one batch of samples.
@@ -218,9 +215,9 @@ class OpenVINONetwork:
             UsageError: the network's output has NaN or infinity.
         """
         unit = to_unit(x, samples.peak)
-        request, seen, shape = self._input(unit, samples)
+        request, enlarge, shape = self._request(samples)
         result = np.empty(shape, np.uint8 if samples.depth == 8 else np.float32)
-        self._run(request, np.asarray(seen), result)
+        self._run(request, unit, enlarge, result)
         check_finite(float(request.get_output_tensor(1).data), unit, self._name)
         return result.astype(samples.dtype, copy=False)
 
@@ -228,30 +225,22 @@ class OpenVINONetwork:
         """Free the requests, and with them the compiled models."""
         self._requests.clear()
 
-    def _input(self, x: Array, samples: SampleFormat | None) -> tuple[Any, Array, tuple[int, ...]]:
-        """The request for a format, the input that it takes, and the shape of its result."""
+    def _request(self, samples: SampleFormat | None) -> tuple[Any, int, tuple[int, ...]]:
         if samples not in self._requests:
             compiled, enlarge = self._make(samples)
             self._requests[samples] = compiled.create_infer_request(), enlarge, tuple(compiled.output(0).shape)
-        request, enlarge, shape = self._requests[samples]
-        if enlarge is None:
-            return request, x, shape
-        import torch
+        return self._requests[samples]
 
-        with torch.inference_mode():
-            large = enlarge(as_tensor(x) if isinstance(x, np.ndarray) else x)
-            return request, large.numpy() if isinstance(x, np.ndarray) else large, shape
-
-    def _run(self, request: Any, x: Samples, result: Samples) -> Samples:
+    def _run(self, request: Any, x: Samples, enlarge: int, result: Samples) -> None:
         with translated_errors(f"openvino: running {self._name}"):
-            x = np.ascontiguousarray(x)  # must live until the request is done
+            # The input must live until the request is done.
+            x = np.ascontiguousarray(x if enlarge == 1 else enlarge_unit(x, enlarge))
             request.set_input_tensor(self._tensor(x, shared_memory=True))
             request.set_output_tensor(0, self._tensor(result, shared_memory=True))
             # Not infer(), which computes in the calling thread: if that thread has ended when another one closes the
             # request, the heap is corrupted (OpenVINO 2026.4).
             request.start_async()
             request.wait()
-            return result
 
 
 @contextmanager

@@ -41,16 +41,15 @@ def trace(module: nn.Module, spec: NetworkSpec, precision: Precision, kind: Kind
         kind: What traces differ in.
     """
     module = _plain(module)
-    enlarge: nn.Module | None = None
+    enlarge = 1
     if precision == "bfloat16":
         module = for_bfloat16(module, spec)
         upsample = getattr(module, "upsample", None)
         if isinstance(upsample, BicubicUpsample):
             # Inside the graph the enlargement would be rounded before the first layer.
-            enlarge, module.upsample = upsample, nn.Identity()
+            enlarge, module.upsample = upsample.scale, nn.Identity()
     height, width = ((_EXAMPLE + odd) * spec.multiple_of for odd in (kind.rows, kind.columns))
-    example = torch.zeros(1, spec.channels, height, width)
-    example = example if enlarge is None else enlarge(example)
+    example = torch.zeros(1, spec.channels, height * enlarge, width * enlarge)
     packed = with_packed_shuffle(module, example)
     stored = packed if kind.samples is None else _Stored(packed, kind.samples, spec.name)
     graph, decoder = _graph(stored, example)
@@ -69,12 +68,6 @@ def trace_plain(module: nn.Module, spec: NetworkSpec) -> tuple[Any, Any]:
     """Trace a module as it is, in float32: the graph, and the decoder that must live as long as it."""
     side = _EXAMPLE * spec.multiple_of
     return _graph(_plain(module), torch.zeros(1, spec.channels, side, side))
-
-
-@torch.no_grad()
-def shape_after(module: nn.Module, shape: tuple[int, int, int, int]) -> tuple[int, ...]:
-    """The shape of what a module makes of an input of this shape."""
-    return tuple(module(torch.empty(shape, device="meta")).shape)
 
 
 def check_quantized(module: nn.Module, spec: NetworkSpec) -> None:
