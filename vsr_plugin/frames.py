@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from .arguments import check_type, checked_arguments
 from .errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from fractions import Fraction
+
+    import numpy as np
 
     type Samples = np.ndarray[Any, np.dtype[Any]]
 
@@ -123,6 +123,8 @@ class ColorSpec:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The sample type: uint8 for 8 bits, uint16 above; float16 or float32."""
+        import numpy as np  # not before it is needed: names are checked without it
+
         if self.floating:
             return np.dtype(np.float16 if self.depth == 16 else np.float32)
         return np.dtype(np.uint8 if self.depth == 8 else np.uint16)
@@ -224,12 +226,16 @@ class Frame:
 
     def check_numbers(self) -> None:
         """Raise UsageError if a sample is NaN or infinite: a network would spread it over its receptive field."""
+        import numpy as np
+
         for index, plane in enumerate(self.planes if self.color.floating else ()):
             if not np.isfinite(plane).all():
                 raise UsageError(f"Expected numbers for samples, got NaN or infinity in plane {index} of {self}")
 
     def repeats(self, other: Frame) -> bool:
         """Whether all samples equal those of ``other``, and `geometry` is the same."""
+        import numpy as np
+
         same = self.geometry == other.geometry
         return same and all(np.array_equal(one, two) for one, two in zip(self.planes, other.planes, strict=True))
 
@@ -243,6 +249,8 @@ class Frame:
 
 def _samples(index: int, plane: Any) -> Samples:
     """The plane as an array in the machine's byte order."""
+    import numpy as np
+
     try:
         samples = plane if isinstance(plane, np.ndarray) else plane.numpy()
     except (AttributeError, TypeError, RuntimeError) as error:  # no tensor, or one on a GPU
