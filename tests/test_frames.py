@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
 from vsr_plugin.errors import UsageError
 from vsr_plugin.frames import ChromaLocation, ColorSpec, Frame, Matrix, Range
 
+if TYPE_CHECKING:
+    from vsr_plugin.frames import Samples
 
-def plane(height: int, width: int, dtype: torch.dtype = torch.uint8) -> torch.Tensor:
-    return torch.zeros(height, width, dtype=dtype)
+
+def plane(height: int, width: int, dtype: Any = np.uint8) -> Samples:
+    return np.zeros((height, width), dtype)
 
 
-def frame(*planes: torch.Tensor, **color: Any) -> Frame:
+def frame(*planes: Samples, **color: Any) -> Frame:
     return Frame(planes, 0, Fraction(1, 25), color=ColorSpec(**color))
 
 
@@ -35,8 +39,8 @@ def test_chroma_shapes_round_up() -> None:
         ((plane(4, 4),) * 5, {}, "Expected 1 to 4 planes"),
         ((plane(4, 4), plane(4, 4), plane(4, 4)), {"subsampling": (1, 1)}, "Expected plane 1 of shape (2, 2)"),
         ((plane(4, 4), plane(3, 4)), {}, "Expected plane 1 of shape (4, 4), got (3, 4)"),
-        ((plane(4, 4),), {"depth": 10}, "Expected torch.uint16 samples for 10 bits, got torch.uint8"),
-        ((plane(4, 4, torch.uint16),), {}, "Expected torch.uint8 samples"),
+        ((plane(4, 4),), {"depth": 10}, "Expected uint16 samples for 10 bits, got uint8"),
+        ((plane(4, 4, np.uint16),), {}, "Expected uint8 samples for 8 bits, got uint16"),
         ((plane(4, 4),), {"matrix": Matrix.RGB}, "Expected three planes for RGB"),
     ],
 )
