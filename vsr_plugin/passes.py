@@ -149,7 +149,9 @@ class Pass:
         channels = self._spec.channels
         if self._noise is None or self._noise[:2] != (grid, batch):
             self.drop()  # there may be no memory for two networks of whole frames; the next frame compiles it again
-            noise = np.random.default_rng(0).random((1, channels, *grid.extended), np.float32)
+            noise: Array = np.random.default_rng(0).random((1, channels, *grid.extended), np.float32)
+            if self._self_ensemble or not self._backend.is_lazy:  # they take tensors alone
+                noise = as_tensor(noise)
             with closing(self._compile((batch, channels, *grid.size))) as whole:
                 self._noise = grid, batch, noise, self._run(whole, noise, grid, batch)
         *_, noise, large = self._noise
