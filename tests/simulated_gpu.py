@@ -13,12 +13,15 @@ from contextlib import contextmanager
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
+
+    from vsr_plugin.frames import Samples
 
 GARBAGE = 222
 
@@ -121,8 +124,8 @@ class SimulatedGPU:
 
     # As `vsr_plugin.device` has it.
 
-    def upload(self, planes: Sequence[Tensor], _: object) -> Memory:
-        stack = torch.stack(list(planes))
+    def upload(self, planes: Sequence[Samples], _: object) -> Memory:
+        stack = torch.from_numpy(np.stack(planes))
         return self.launch(lambda: stack, (), tuple(stack.shape), self._copy_in)
 
     def download(self, memory: Memory) -> Tensor:

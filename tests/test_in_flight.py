@@ -8,12 +8,14 @@ from random import Random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 import vsr_plugin.in_flight
 from tests.simulated_gpu import SimulatedGPU
+from vsr_plugin.device import Device
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import OutOfMemoryError, UsageError
 from vsr_plugin.execution import Execution
@@ -25,7 +27,9 @@ from vsr_plugin.reuse import Reuse
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-CUDA = torch.device("cuda")
+    from vsr_plugin.frames import Samples
+
+CUDA = Device("cuda")
 SIDE = 2
 
 
@@ -33,7 +37,7 @@ SIDE = 2
 def simulate(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SimulatedGPU]:
     def make(*args: Any, **how: Any) -> SimulatedGPU:
         gpu = SimulatedGPU(*args, **how)
-        monkeypatch.setattr(vsr_plugin.in_flight, "torch", SimpleNamespace(cuda=gpu))
+        monkeypatch.setattr(torch, "cuda", gpu)
         monkeypatch.setattr(vsr_plugin.in_flight, "upload", gpu.upload)
         monkeypatch.setattr(vsr_plugin.in_flight, "download", gpu.download)
         return gpu
@@ -41,10 +45,10 @@ def simulate(monkeypatch: pytest.MonkeyPatch) -> Callable[..., SimulatedGPU]:
     return make
 
 
-def planes(number: int, count: int = 2) -> list[list[Tensor]]:
+def planes(number: int, count: int = 2) -> list[list[Samples]]:
     """Of a batch of two frames, for each plane."""
     return [
-        [torch.full((SIDE, SIDE), 4 * number + plane + 2 * frame, dtype=torch.uint8) for frame in range(2)]
+        [np.full((SIDE, SIDE), 4 * number + plane + 2 * frame, np.uint8) for frame in range(2)]
         for plane in range(count)
     ]
 
@@ -72,7 +76,8 @@ class Adding:
 
 
 def right(batch: Batch, number: int) -> bool:
-    return all(result.equal(torch.stack(given) + 3) for result, given in zip(batch.wait(), planes(number), strict=True))
+    results = zip(batch.wait(), planes(number), strict=True)
+    return all(np.array_equal(result, np.stack(given) + 3) for result, given in results)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -135,7 +140,7 @@ class Late(InFlight):
     """As on a GPU: results are there when they are waited for."""
 
     def __init__(self) -> None:
-        super().__init__(torch.device("cpu"))
+        super().__init__(Device("cpu"))
         self.most = 3
         self.waiting = 0
         self.full = 99
@@ -146,13 +151,12 @@ class Late(InFlight):
         batch = super().begin(planes, compute, task)
         self.waiting += 1
         results = batch.wait()
-        hidden = [torch.zeros_like(plane) for plane in results]
+        hidden = [torch.zeros(plane.shape, dtype=torch.uint8) for plane in results]
 
-        @torch.inference_mode()
         def arrive() -> None:
             self.waiting -= 1
             for plane, result in zip(hidden, results, strict=True):
-                plane.copy_(result)
+                plane.copy_(torch.from_numpy(result))
 
         late = Batch(hidden, task, SimpleNamespace(synchronize=arrive))  # type: ignore[arg-type]
         self._batches.append(late)
@@ -172,7 +176,7 @@ def upscaler(batch: int = 1, **how: Any) -> tuple[Upscaler, Late]:
 
 
 def frame(number: int, level: int | None = None) -> Frame:
-    plane = torch.full((4, 6), 20 + (number if level is None else level), dtype=torch.uint8)
+    plane = np.full((4, 6), 20 + (number if level is None else level), np.uint8)
     return Frame((plane,), number, Fraction(1, 25))
 
 
