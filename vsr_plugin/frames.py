@@ -252,8 +252,10 @@ def _samples(index: int, plane: Any) -> Samples:
     import numpy as np
 
     try:
-        samples = plane if isinstance(plane, np.ndarray) else plane.numpy()
-    except (AttributeError, TypeError, RuntimeError) as error:  # no tensor, or one on a GPU
-        kind = getattr(plane, "dtype", type(plane).__name__)
+        samples = plane if isinstance(plane, np.ndarray) else plane.detach().numpy()
+    except (AttributeError, TypeError, RuntimeError) as error:  # no tensor, or one on a GPU, or of a type of its own
+        kind = f"{plane.dtype} on {plane.device}" if hasattr(plane, "device") else type(plane).__name__
         raise UsageError(f"Expected plane {index} as a NumPy array or a tensor on the CPU, got {kind}") from error
+    if samples.ndim != 2:
+        raise UsageError(f"Expected plane {index} of two dimensions, got {samples.shape}")
     return samples if samples.dtype.isnative else samples.astype(samples.dtype.newbyteorder("="))
