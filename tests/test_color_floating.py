@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
-import torch
-from torch import Tensor
 
+from tests import distance
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import UsageError
 from vsr_plugin.execution import Execution
@@ -23,14 +23,10 @@ STEP = 256  # code values of 16 bits in one of 8 bits
 def codes(kind: tuple[Matrix, int]) -> Frame:
     """16-bit noise in limited range, not too far outside of it."""
     matrix, count = kind
-    generator = torch.Generator().manual_seed(count)
-    planes = [
-        torch.randint(8 * STEP, 248 * STEP, (20, 24), generator=generator, dtype=torch.int32) for _ in range(count)
-    ]
+    planes = np.random.default_rng(count).integers(8 * STEP, 248 * STEP, (count, 20, 24), np.uint16)
     if matrix is Matrix.RGB:
-        planes = [plane.clamp(16 * STEP, 235 * STEP) for plane in planes]
-    color = ColorSpec(matrix, depth=16)
-    return Frame(tuple(plane.to(torch.uint16) for plane in planes), 0, Fraction(1, 25), color=color)
+        planes = planes.clip(16 * STEP, 235 * STEP)
+    return Frame(tuple(planes), 0, Fraction(1, 25), color=ColorSpec(matrix, depth=16))
 
 
 def places(frame: Frame) -> list[tuple[int, int]]:
@@ -44,7 +40,7 @@ def floating(frame: Frame, depth: int = 32) -> Frame:
     """The same picture in floating point."""
     color = ColorSpec(frame.color.matrix, depth=depth, floating=True)
     planes = [
-        ((plane.to(torch.float64) - offset) / gain).to(color.dtype)
+        ((plane.astype(np.float64) - offset) / gain).astype(color.dtype)
         for plane, (gain, offset) in zip(frame.planes, places(frame), strict=True)
     ]
     return Frame(tuple(planes), 0, Fraction(1, 25), color=color)
@@ -53,7 +49,7 @@ def floating(frame: Frame, depth: int = 32) -> Frame:
 def distances(large: Frame, whole: Frame) -> list[float]:
     """The largest distance of floating planes from 16-bit ones, in code values; integers are clamped."""
     return [
-        ((plane.to(torch.float64) * gain + offset).clamp(0, 65535) - code.to(torch.float64)).abs().max().item()
+        distance((plane.astype(np.float64) * gain + offset).clip(0, 65535), code)
         for plane, code, (gain, offset) in zip(large.planes, whole.planes, places(whole), strict=True)
     ]
 
@@ -65,7 +61,7 @@ def test_floating_samples_are_the_same_picture(kind: tuple[Matrix, int], channel
     frame = codes(kind)
     with nearest(scale, channels) as upscaler:
         [whole], [large] = upscaler.upscale([frame]), upscaler.upscale([floating(frame)])
-    assert [plane.dtype for plane in large.planes] == [torch.float32] * len(frame.planes)
+    assert [plane.dtype for plane in large.planes] == [np.float32] * len(frame.planes)
     assert max(distances(large, whole)) < 0.55  # half a code value is the integers' rounding, the rest float32's
 
 
@@ -81,20 +77,20 @@ def test_a_trained_network_sees_the_same_numbers() -> None:
 def test_half_samples_lose_only_their_own_precision(kind: tuple[Matrix, int], channels: int) -> None:
     half = floating(codes(kind), 16)
     color = ColorSpec(kind[0], depth=32, floating=True)
-    single = Frame(tuple(plane.to(torch.float32) for plane in half.planes), 0, Fraction(1, 25), color=color)
+    single = Frame(tuple(plane.astype(np.float32) for plane in half.planes), 0, Fraction(1, 25), color=color)
     with nearest(2, channels) as upscaler:
         [small], [large] = upscaler.upscale([half]), upscaler.upscale([single])
     for plane, wanted in zip(small.planes, large.planes, strict=True):
-        assert torch.equal(plane, wanted.to(torch.float16))
+        assert np.array_equal(plane, wanted.astype(np.float16))
 
 
 def test_what_lies_outside_of_the_range_survives_as_far_as_the_network_goes() -> None:
     color = ColorSpec(depth=32, floating=True)
     below, above = -16 / 219, 239 / 219  # what 8-bit codes 0 and 255 are
-    plane: Tensor = torch.tensor([[-1.0, below], [above, 2.0]])
+    plane = np.array([[-1.0, below], [above, 2.0]], np.float32)
     with nearest(2, 1) as upscaler:
         [large] = upscaler.upscale([Frame((plane,), 0, Fraction(1, 25), color=color)])
-    assert torch.allclose(large.planes[0][::2, ::2], torch.tensor([[below, below], [above, above]]), atol=1e-6)
+    assert np.allclose(large.planes[0][::2, ::2], [[below, below], [above, above]], atol=1e-6)
 
 
 @pytest.mark.parametrize(("depth", "subsampling"), [(8, (0, 0)), (24, (0, 0)), (32, (1, 1))])
@@ -123,5 +119,5 @@ def test_samples_that_are_no_numbers_are_refused(kind: tuple[Matrix, int], depth
 
 def test_very_large_samples_are_numbers() -> None:
     color = ColorSpec(Matrix.BT709, depth=32, floating=True)
-    large = torch.full((20, 24), 3e38)  # whose sum is not finite
+    large = np.full((20, 24), 3e38, np.float32)  # whose sum is not finite
     Frame((large,), 0, Fraction(1, 25), color=color).check_numbers()
