@@ -23,7 +23,8 @@ def tiled(network: nn.Module, x: Tensor, scale: int, tile: int | None, overlap: 
     for index, window in enumerate(tiling.cut(x, grid)):
         assert window.shape[1:] == grid.size
         tiling.place(network(window[None])[0], index, out, grid, scale)
-    return tiling.crop(out, grid, scale)
+    large: Tensor = tiling.crop(out, grid, scale)
+    return large
 
 
 def seeded(spec: ModelSpec, scale: int, dtype: torch.dtype) -> nn.Module:
@@ -100,9 +101,11 @@ def test_frames_are_extended_by_their_mirror_image(
     x = torch.randint(0, 256, (2, 3, height, width)).to(dtype)
     grid = tiling.plan(height, width, None, overlap)
     beyond = ((0, 0), (0, 0), (margin, margin), (margin, margin))
-    extended = tiling.extend(x, grid)
-    assert np.array_equal(extended.numpy(), np.pad(x.numpy(), beyond, "symmetric"))
-    assert torch.equal(tiling.crop(extended, grid, 1), x)
+    for given in (x, x.numpy()):
+        extended = tiling.extend(given, grid)
+        assert type(extended) is type(given)
+        assert np.array_equal(extended, np.pad(x.numpy(), beyond, "symmetric"))
+        assert np.array_equal(tiling.crop(extended, grid, 1), x)
 
 
 @pytest.mark.parametrize("multiple_of", [2, 4, 8])

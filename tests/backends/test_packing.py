@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from vsr_plugin.backends import Precision, openvino
+from vsr_plugin.backends import Precision, openvino, tracing
 from vsr_plugin.backends.packing import with_packed_shuffle
+from vsr_plugin.device import Device
 from vsr_plugin.models import find_model, load_model
 from vsr_plugin.models.deconvolution import with_subpixel_deconvolutions
+from vsr_plugin.sources import Source
 
 
 @pytest.fixture(autouse=True)
@@ -98,13 +100,12 @@ def test_in_openvino_packing_changes_no_bit(
     results = []
     for _ in range(2):
         backend = openvino.OpenVINOBackend(threads=1)
-        if (
-            precision == "bfloat16"
-            and backend.default_precision([load_model("espcn", 2)], spec, torch.device("cpu")) != precision
-        ):
-            pytest.skip("no fast bfloat16")
-        results.append(backend.compile(module, spec, (1, 1, *shape), precision, torch.device("cpu"))(x))
-        monkeypatch.setattr(openvino, "with_packed_shuffle", lambda module, _: module)
+        if precision == "bfloat16":
+            source = Source.of(load_model("espcn", 2))
+            if backend.default_precision([source], spec, Device("cpu")) != precision:
+                pytest.skip("no fast bfloat16")
+        results.append(backend.compile(module, spec, (1, 1, *shape), precision, Device("cpu"))(x))
+        monkeypatch.setattr(tracing, "with_packed_shuffle", lambda module, _: module)
     assert results[0].shape == (1, 1, 2 * shape[0], 2 * shape[1])
     assert torch.equal(*results)
 
@@ -113,5 +114,5 @@ def test_one_backend_compiles_even_and_odd_sizes_in_any_order() -> None:
     module, spec, backend = load_model("espcn", 2), find_model("espcn"), openvino.OpenVINOBackend(threads=1)
     for height, width in [(28, 40), (27, 40), (30, 41), (28, 42), (27, 41)]:
         x = torch.rand(1, 1, height, width)
-        large = backend.compile(module, spec, (1, 1, height, width), "float32", torch.device("cpu"))(x)
+        large = backend.compile(module, spec, (1, 1, height, width), "float32", Device("cpu"))(x)
         torch.testing.assert_close(large, module(x), rtol=0, atol=1e-5)

@@ -11,12 +11,15 @@ from torch import Tensor, nn
 
 from tests.networks import CHOSEN, seeded, small
 from vsr_plugin.backends import Precision, open_backend, rounding
-from vsr_plugin.backends.openvino import OpenVINOBackend, _plain
+from vsr_plugin.backends.openvino import OpenVINOBackend
 from vsr_plugin.backends.rounding import for_bfloat16
+from vsr_plugin.backends.tracing import _plain
+from vsr_plugin.device import Device
 from vsr_plugin.evaluation import evaluate
 from vsr_plugin.images import Image, rgb_to_luma
 from vsr_plugin.models import CLEAN, MODELS, NetworkSpec, load_model, manifest, read_model
 from vsr_plugin.passes import Pass
+from vsr_plugin.sources import Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-CPU = torch.device("cpu")
+CPU = Device("cpu")
 # Residual networks, and one of RGB, that others have trained.
 OTHERS = {
     ("vdsr", 2): "vdsr/twtygqyy/model_epoch_50.npz",
@@ -128,7 +131,7 @@ def test_bfloat16_costs_the_weights_of_others_at_most_002_db(name: str, scale: i
 
 @NEEDS_BFLOAT16
 def test_without_the_form_for_bfloat16_it_would_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vsr_plugin.backends.openvino.for_bfloat16", lambda module, _spec: module)
+    monkeypatch.setattr("vsr_plugin.backends.tracing.for_bfloat16", lambda module, _spec: module)
     assert cost("fsrcnn", 2, None) > 0.02
 
 
@@ -148,10 +151,10 @@ def test_bfloat16_is_the_default_where_it_is_faster(
         def get_property(self, device: str, name: str) -> object:
             return {"FULL_DEVICE_NAME": maker, "OPTIMIZATION_CAPABILITIES": capabilities}[name]
 
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx})
+    monkeypatch.setattr("vsr_plugin.backends.openvino.features", lambda: {"amx_bf16"} if amx else set())
     backend = open_backend("openvino")
     monkeypatch.setattr(backend, "_core", Core())
-    assert backend.default_precision([load_model("espcn", 3)], MODELS["espcn"], CPU) == precision
+    assert backend.default_precision([Source.of(load_model("espcn", 3))], MODELS["espcn"], CPU) == precision
 
 
 @pytest.mark.parametrize(("model", "precision"), [("espcn", "bfloat16"), ("fsrcnn-s", "float32")])
@@ -159,12 +162,11 @@ def test_bfloat16_is_the_default_of_networks_that_leave_flat_areas_flat_in_it(
     monkeypatch: pytest.MonkeyPatch, model: str, precision: Precision
 ) -> None:
     monkeypatch.setattr(OpenVINOBackend, "fast_bfloat16", lambda _backend: True)
-    module = load_model(model, 2)
-    assert open_backend("openvino").default_precision([module], MODELS[model], CPU) == precision
-    assert open_backend("openvino").default_precision([module, nn.Identity()], MODELS[model], CPU) == precision
-    assert (
-        open_backend("openvino").default_precision([module, seeded(MODELS[model], 2)], MODELS[model], CPU) == "float32"
-    )
+    module, identity, random = map(Source.of, (load_model(model, 2), nn.Identity(), seeded(MODELS[model], 2)))
+    backend = open_backend("openvino")
+    assert backend.default_precision([module], MODELS[model], CPU) == precision
+    assert backend.default_precision([module, identity], MODELS[model], CPU) == precision
+    assert backend.default_precision([module, random], MODELS[model], CPU) == "float32"
 
 
 @pytest.mark.parametrize("model", ["espcn", "fsrcnn-s"])
@@ -174,7 +176,7 @@ def test_flat_frames_are_rounded_here_as_openvino_rounds_them(model: str) -> Non
         pytest.skip("this processor has no bfloat16")
     module, spec = _plain(load_model(model, 2)), MODELS[model]
     here = Pass(
-        rounding._endless(for_bfloat16(module, spec), rounding=True),
+        Source.of(rounding._endless(for_bfloat16(module, spec), rounding=True)),
         spec,
         2,
         open_backend("eager"),
@@ -182,6 +184,6 @@ def test_flat_frames_are_rounded_here_as_openvino_rounds_them(model: str) -> Non
         "float32",
         self_ensemble=False,
     )
-    there = Pass(module, spec, 2, open_backend("openvino"), CPU, "bfloat16", self_ensemble=False)
+    there = Pass(Source.of(module), spec, 2, open_backend("openvino"), CPU, "bfloat16", self_ensemble=False)
     flat = rounding._flat(range(16, 236, 20), spec)
     assert float(255 * (here(flat, len(flat), None) - there(flat, len(flat), None)).abs().max()) < 0.1
