@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,8 +25,15 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# Graphs of networks are kept between starts. Each worker of pytest has a folder of its own, empty at first.
+CACHE = os.environ["VSR_CACHE_DIR"] = tempfile.mkdtemp(prefix="vsr-cache-")
+
 # Whoever is started in the background is deaf to Ctrl-C, and so are all whom it starts: some tests need ears.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

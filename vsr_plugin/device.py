@@ -145,10 +145,11 @@ def torch_threads(number: int | None) -> Iterator[None]:
     number, for good, for every thread that first uses torch meanwhile; OpenMP itself keeps a number for each thread.
     Before torch is loaded, there is nothing to limit.
     """
-    torch = sys.modules.get("torch")
-    if number is None or torch is None:
+    if number is None or "torch" not in sys.modules:
         yield
         return
+    import torch  # waits for another thread that has only begun to import it
+
     torch.get_num_threads()  # the first call sets this thread's number
     with _openmp().limit(limits=number):
         yield

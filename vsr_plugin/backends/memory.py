@@ -42,6 +42,14 @@ def forget_frames(error: BaseException) -> None:
         behind = behind.__cause__ or behind.__context__
 
 
+def _is_torchs(error: RuntimeError) -> bool:
+    if "torch" not in sys.modules:
+        return False
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError)
+
+
 @contextmanager
 def translated_errors(task: str) -> Iterator[None]:
     """Raise errors inside the block as `OutOfMemoryError` or `BackendError`.
@@ -57,7 +65,6 @@ def translated_errors(task: str) -> Iterator[None]:
         raise OutOfMemoryError(f"{task}: no room in memory", tile=..., batch=...) from error
     except RuntimeError as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        torch = sys.modules.get("torch")
-        if means_no_room(str(error)) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        if means_no_room(str(error)) or _is_torchs(error):
             raise OutOfMemoryError(f"{task}: no room in memory", tile=..., batch=...) from error
         raise BackendError(f"{task} failed: {lines[-1].strip()}") from error

@@ -1,9 +1,9 @@
-"""Engine files and their companions, in a folder of limited size.
+"""Engine files and their companions, and graphs for OpenVINO, in a folder of limited size.
 
 A file is four lines (the format, a sha256 of all that follows, the file's own name, its purpose) and the content. It is
-written under another name and renamed, so it is complete or does not exist. The name of an engine is a key, the sha256
-of all that it depends on, and its profile. Builds hold a lock on the folder: two processes build an engine once, and
-never at the same time, because builders measure.
+written under another name and renamed, so it is complete or does not exist. The name of a graph is a key, the sha256 of
+all that it depends on; the name of an engine is a key and its profile. Builds hold a lock on the folder: two processes
+build an engine once, and never at the same time, because builders measure.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import InputError, OutputError
@@ -23,7 +24,6 @@ from . import Profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from . import Shape
 
@@ -76,7 +76,10 @@ class CacheEntry:
 
 
 def default_folder() -> Path:
-    """The default folder of engines, in the user's cache folder."""
+    """The default folder: `VSR_CACHE_DIR` of the environment, or one in the user's cache folder."""
+    named = os.environ.get("VSR_CACHE_DIR")
+    if named:
+        return Path(named)
     from platformdirs import user_cache_path
 
     return user_cache_path("vsr_plugin", appauthor=False) / "engines"

@@ -1,0 +1,205 @@
+"""Graphs of shipped networks are kept, and a start with one needs no torch."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("openvino", reason="no OpenVINO")
+
+from vsr_plugin.backends import graphs, rounding
+from vsr_plugin.backends.graphs import GraphCache
+from vsr_plugin.backends.openvino import OpenVINOBackend
+from vsr_plugin.backends.processor import features, multiplies_bytes
+from vsr_plugin.engine import Upscaler
+from vsr_plugin.execution import Execution
+from vsr_plugin.frames import ColorSpec, Frame
+from vsr_plugin.models import manifest, read_model
+
+CLIP = Path(__file__).parents[2] / "examples/clip.mp4"
+BYTES = pytest.mark.skipif(not multiplies_bytes(), reason="no fast int8")
+NO_TORCH = "import sys; sys.modules['torch'] = None  # to import it is an error\n"
+ENLARGE = """
+import hashlib, sys
+import numpy as np
+from fractions import Fraction
+import vsr_plugin as vsr
+model, scale, precision, depth = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+rng = np.random.default_rng(0)
+color = vsr.ColorSpec(depth=depth, subsampling=(1, 1))
+luma = rng.integers(0, color.peak, (131, 200)).astype(color.dtype)
+chroma = rng.integers(0, color.peak, (66, 100)).astype(color.dtype)
+found = hashlib.sha256()
+with vsr.Upscaler(model, scale, vsr.Execution(backend="openvino", precision=precision)) as upscaler:
+    frames = []
+    for index in range(12):
+        luma = luma.copy()
+        luma[8 : 16, index : index + 8] ^= 1
+        frames.append(vsr.Frame((luma, chroma, chroma), index, Fraction(1, 25), color=color))
+    for frame in upscaler.stage(iter(frames)):
+        for plane in frame.planes:
+            found.update(plane.tobytes())
+print(found.hexdigest(), sys.modules.get("torch") is not None)
+"""
+
+
+def run(script: str, *words: str, cache: Path) -> str:
+    how = {**os.environ, "VSR_CACHE_DIR": str(cache)}
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False, env=how)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("model", "scale", "precision", "depth"),
+    [
+        ("espcn", 2, "bfloat16", 8),
+        ("espcn", 3, "float32", 10),
+        pytest.param("fsrcnn", 3, "float32", 8, marks=pytest.mark.slow),
+        pytest.param("srcnn", 2, "bfloat16", 8, marks=pytest.mark.slow),
+        pytest.param("vdsr", 2, "bfloat16", 8, marks=pytest.mark.slow),
+        pytest.param("lapsrn", 2, "float32", 8, marks=pytest.mark.slow),
+        pytest.param(
+            "espcn",
+            2,
+            "int8",
+            8,
+            marks=[pytest.mark.slow, pytest.mark.skipif(not multiplies_bytes(), reason="no fast int8")],
+        ),
+    ],
+)
+def test_a_second_start_gives_the_same_samples_without_torch(
+    tmp_path: Path, model: str, scale: int, precision: str, depth: int
+) -> None:
+    words = (model, str(scale), precision, str(depth))
+    first, loaded = run(ENLARGE, *words, cache=tmp_path).split()
+    assert loaded == "True"
+    assert run(NO_TORCH + ENLARGE, *words, cache=tmp_path).split() == [first, "False"]
+
+
+def test_vsr_encode_needs_no_torch_either(tmp_path: Path) -> None:
+    for index, before in enumerate(("", NO_TORCH)):
+        script = before + "from vsr_plugin.cli import main_encode\nmain_encode()"
+        words = f"{CLIP} --frames 3 --model espcn -x 2 --codec ffv1 -o {tmp_path / f'{index}.mkv'}".split()
+        run(script, *words, cache=tmp_path / "cache")
+    decode = "ffmpeg -v error -i {} -map 0:v -f framemd5 -"
+    first, second = (
+        subprocess.run(decode.format(tmp_path / f"{index}.mkv").split(), capture_output=True, check=True).stdout
+        for index in range(2)
+    )
+    assert first == second
+
+
+def frame(height: int = 40, width: int = 52) -> Frame:
+    luma = np.random.default_rng(0).integers(16, 236, (height, width), np.uint8)
+    return Frame((luma,), 0, Fraction(1), color=ColorSpec())
+
+
+def enlarged(cache: Path, weights: Path | None = None, given: Frame | None = None, **how: Any) -> Any:
+    execution = Execution(**{"backend": "openvino", "precision": "float32", "cache_dir": cache, **how})
+    with Upscaler("espcn", 2, execution, weights=weights) as upscaler:
+        return upscaler.upscale([given or frame()])[0].planes[0]
+
+
+def kept(cache: Path) -> list[Path]:
+    return sorted(cache.glob("*.graph"))
+
+
+def test_a_damaged_graph_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    first = enlarged(tmp_path)
+    (graph,) = kept(tmp_path)
+    graph.write_bytes(graph.read_bytes()[:-100])
+    with caplog.at_level(logging.WARNING):
+        assert np.array_equal(enlarged(tmp_path), first)
+    assert "is damaged, or not a file of this program: making it again" in caplog.text
+    caplog.clear()
+    assert np.array_equal(enlarged(tmp_path), first)
+    assert not caplog.text
+
+
+def test_where_nothing_can_be_kept_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def save(path: str, **_: object) -> None:
+        for suffix in (".xml", ".bin"):
+            Path(path).with_suffix(suffix).write_text("x")
+
+    file = tmp_path / "file"
+    file.write_text("no folder")
+    cache = GraphCache(file, "1")
+    with caplog.at_level(logging.DEBUG):
+        cache.write(
+            "key",
+            "words",
+            lambda path, **_: [Path(path).with_suffix(end).write_text("x") for end in (".xml", ".bin")],
+            1,
+        )
+        assert cache.read("key") is None
+    assert not caplog.text
+
+
+def test_a_graph_serves_only_what_it_was_made_for(tmp_path: Path) -> None:
+    def count(**how: Any) -> int:
+        enlarged(tmp_path, **how)
+        return len(kept(tmp_path))
+
+    assert count() == 1
+    assert count(given=frame(60, 80)) == 1  # of any size
+    assert count(given=frame(61, 80)) == 2  # but odd ones are traced apart
+    deep = replace(frame(), planes=(frame().planes[0].astype(np.uint16) << 2,), color=ColorSpec(depth=10))
+    assert count(given=deep) == 3
+    assert count(precision="bfloat16") == 4
+
+
+def test_weights_of_the_users_own_leave_nothing(tmp_path: Path) -> None:
+    weights = Path(__file__).parents[2] / "weights/espcn_x2.safetensors"
+    assert np.array_equal(enlarged(tmp_path, weights), enlarged(tmp_path / "other"))
+    assert not kept(tmp_path)
+
+
+def test_other_weights_or_other_code_are_traced_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    enlarged(tmp_path)
+    row = {**manifest()["espcn_x2"], "sha256": "0" * 64}
+    with monkeypatch.context() as patch:
+        patch.setitem(manifest(), "espcn_x2", row)
+        enlarged(tmp_path)
+    assert len(kept(tmp_path)) == 2
+    monkeypatch.setattr(graphs, "_sources", lambda: "changed")
+    enlarged(tmp_path)
+    assert len(kept(tmp_path)) == 3
+
+
+_LIGHT = ("espcn", "fsrcnn-s", "fsrcnn", "srcnn")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [pytest.param(key, marks=() if row["model"] in _LIGHT else pytest.mark.slow) for key, row in manifest().items()],
+)
+def test_the_manifest_says_whether_flat_areas_stay_flat_in_bfloat16(key: str) -> None:
+    row = manifest()[key]
+    spec, module = read_model(row["model"], row["scale"], tuned_for=row.get("tuned_for", "clean"))
+    assert row["stays_flat"] is rounding.stays_flat(module, spec)
+
+
+def test_the_default_precision_is_known_without_the_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(OpenVINOBackend, "fast_bfloat16", lambda _: True)
+    monkeypatch.setattr(rounding, "stays_flat", lambda *_: pytest.fail("the manifest says it"))
+    for model, precision in (("espcn", "bfloat16"), ("fsrcnn", "float32")):
+        with Upscaler(model, 2, Execution(backend="openvino", cache_dir=tmp_path)) as upscaler:
+            assert upscaler.precision == precision
+
+
+def test_features_are_those_that_torch_finds() -> None:
+    import torch
+
+    known = {name for name, there in torch.cpu.get_capabilities().items() if there is True}
+    for name in ("avx2", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16"):
+        assert (name in features()) == (name in known), name
