@@ -145,7 +145,7 @@ def torch_threads(number: int | None) -> Iterator[None]:
     number, for good, for every thread that first uses torch meanwhile; OpenMP itself keeps a number for each thread.
     Before torch is loaded, there is nothing to limit.
     """
-    if number is None or "torch" not in sys.modules:
+    if number is None or sys.modules.get("torch") is None:
         yield
         return
     import torch  # waits for another thread that has only begun to import it

@@ -43,7 +43,7 @@ def forget_frames(error: BaseException) -> None:
 
 
 def _is_torchs(error: RuntimeError) -> bool:
-    if "torch" not in sys.modules:
+    if sys.modules.get("torch") is None:
         return False
     import torch
 
