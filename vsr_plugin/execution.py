@@ -35,7 +35,7 @@ class Execution:
         self_ensemble: Average the results of the eight flips and rotations of the frame: slightly better, eight times
             the work.
         cache_dir: A folder where a backend keeps compiled networks for later runs; backends that do not compile ignore
-            it. By default tensorrt keeps its engines in the user's cache folder, and openvino keeps nothing.
+            it. By default tensorrt keeps engines in the user's cache folder, and openvino the graphs of our networks.
         threads: CPU threads for a backend with threads of its own; by default all.
         reuse: "auto" or "off". With "auto", parts of a stream that do not change from one frame to the next are not
             computed again on the CPU; the frames are the same, bit for bit.

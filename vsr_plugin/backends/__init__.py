@@ -179,7 +179,7 @@ def open_backend(name: str, cache_dir: Path | None = None, threads: int | None =
     Args:
         name: A name in `BACKEND_NAMES`.
         cache_dir: A folder where a backend keeps compiled networks for later runs; backends that do not compile ignore
-            it. By default tensorrt keeps its engines in the user's cache folder, and openvino graphs of networks.
+            it. By default tensorrt keeps engines in the user's cache folder, and openvino the graphs of our networks.
         threads: CPU threads for a backend with threads of its own (`Backend.own_threads`); by default all.
 
     Raises:

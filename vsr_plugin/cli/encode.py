@@ -96,7 +96,7 @@ def encode(
     cache_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to keep compiled networks in. [default: the user's cache for tensorrt, none for others]"
+            help="Folder to keep compiled networks in. [default: the user's cache folder, for tensorrt's engines and openvino's graphs]"
         ),
     ] = None,
     reuse: Annotated[

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _LARGEST_SIDE = 16384  # pixels
 
 engine = typer.Typer(name="engine", help="Build TensorRT engine files ahead of time.", no_args_is_help=True)
-cache = typer.Typer(name="cache", help="List or remove cached engine files.", no_args_is_help=True)
+cache = typer.Typer(name="cache", help="List or remove cached engines and graphs.", no_args_is_help=True)
 
 _CACHE_DIR = typer.Option(help="Folder of the cache. [default: vsr_plugin/engines in the user's cache folder]")
 
@@ -145,7 +145,7 @@ def list_cache(
     cache_dir: Annotated[Path | None, _CACHE_DIR] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """List engine files and other files of the cache, newest first."""
+    """List engines, graphs and other files of the cache, newest first."""
     from ..backends.tensorrt.cache import entries
 
     folder = _cache(cache_dir)

@@ -109,7 +109,7 @@ def upscale(
         tile: Side of a tile in input samples, 32 or more; "off" or 0 for whole frames; "auto", the default, for what
             fits.
         cache_dir: Where a backend that compiles keeps the result for the next time; other backends keep nothing.
-            By default tensorrt keeps its engines in the user's cache folder, and openvino nothing.
+            By default tensorrt keeps engines in the user's cache folder, and openvino the graphs of our networks.
         others: ``model_path``, ``device_index`` and ``batch_size`` are further names of ``weights``, ``device`` and
             ``batch``, as other filters have them.
 
