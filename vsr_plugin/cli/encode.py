@@ -96,7 +96,7 @@ def encode(
     cache_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to keep compiled networks in. [default: the user's cache folder, for tensorrt's engines and openvino's graphs]"
+            help="Folder to keep compiled networks in. [default: the user's cache folder, for engines and graphs]"
         ),
     ] = None,
     reuse: Annotated[
