@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
+from ...arrays import as_tensor
 from ...kernels import SampleFormat, load_ops, pixel_shuffle, to_samples, to_unit, usable
 from ..memory import translated_errors
 from ..recording import record
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ... import samples
+    from ...arrays import Array
     from . import Shape
     from .flavor import LoadedEngine
 
@@ -62,8 +65,10 @@ class EngineNetwork:
             return frames.clone() if own else frames  # the next run overwrites the engine's own output
 
     @torch.inference_mode()
-    def upscale_samples(self, x: Tensor, samples: samples.SampleFormat) -> Tensor:
+    def upscale_samples(self, x: Array, samples: samples.SampleFormat) -> Array:
         """Run one batch of native samples, as `SamplesNetwork` says: shuffled, rounded and stored in one kernel."""
+        if isinstance(x, np.ndarray):
+            return self.upscale_samples(as_tensor(x), samples).numpy()
         with translated_errors(self._task):
             self._run(to_unit(x, samples.peak))
             if usable(self._device):
