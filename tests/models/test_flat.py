@@ -9,8 +9,10 @@ import torch
 
 from vsr_plugin.backends import open_backend
 from vsr_plugin.backends.openvino import OpenVINOBackend
+from vsr_plugin.device import Device
 from vsr_plugin.models import MODELS, TUNINGS, load_model
 from vsr_plugin.passes import Pass
+from vsr_plugin.sources import Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +25,7 @@ LEVELS = range(16, 236)  # code values of 8 bits
 FEWER = [*LEVELS[::24], LEVELS[-1]]
 LIGHT = 150_000  # multiply-accumulates per input pixel: networks up to here are asked for every level
 MOST = 0.5  # code values
-CPU = torch.device("cpu")
+CPU = Device("cpu")
 SIDE = 12  # samples of a frame: none is farther than six from two borders
 
 
@@ -54,14 +56,14 @@ def test_flat_areas_stay_flat_in_the_default_precision(
     monkeypatch.setattr(OpenVINOBackend, "fast_bfloat16", lambda _backend: True)
     backend: Backend = open_backend("openvino")
     module = load_model(name, scale, tuned_for=tuned_for)
-    precision = backend.default_precision([module], MODELS[name], CPU)
+    precision = backend.default_precision([Source.of(module)], MODELS[name], CPU)
     assert _worst(module, name, scale, levels, backend, precision) <= MOST
 
 
 def _worst(module: nn.Module, name: str, scale: int, levels: Any, backend: Backend, precision: Precision) -> float:
     """Code values by which a level moves, or by which the samples that are made of one sample differ."""
     spec = MODELS[name]
-    enlarge = Pass(module, spec, scale, backend, CPU, precision, self_ensemble=False)
+    enlarge = Pass(Source.of(module), spec, scale, backend, CPU, precision, self_ensemble=False)
     level = torch.tensor(levels).reshape(-1, 1, 1, 1)
     with torch.inference_mode():
         small = (level / 255).expand(-1, spec.channels, SIDE, SIDE)

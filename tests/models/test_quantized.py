@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from vsr_plugin.backends import open_backend
-from vsr_plugin.backends.openvino import multiplies_bytes
+from vsr_plugin.backends.processor import multiplies_bytes
+from vsr_plugin.device import Device
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError, UsageError, WeightsError
 from vsr_plugin.execution import Execution
@@ -28,7 +29,7 @@ SHIPPED = [
     for scale in spec.scales
     if spec.weights(scale, quantized=True) is not None
 ]
-CPU = torch.device("cpu")
+CPU = Device("cpu")
 FAST = pytest.mark.skipif(find_spec("openvino") is None or not multiplies_bytes(), reason="no fast int8")
 
 
@@ -155,7 +156,7 @@ def test_weights_of_the_other_kind_are_refused() -> None:
 
 def test_a_processor_without_such_instructions_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
-    monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"architecture": "x86_64", "avx2": True})
+    monkeypatch.setattr("vsr_plugin.backends.processor.features", lambda: {"avx2", "fma"})
     spec, module = read_model("espcn", 2, quantized=True)
     with pytest.raises(BackendError, match="needs a processor that multiplies bytes"):
         open_backend("openvino").compile(module, spec, (1, 1, 16, 16), "int8", CPU)

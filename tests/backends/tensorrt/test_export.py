@@ -19,6 +19,7 @@ from vsr_plugin.backends.graph import INPUT, OPSET, OUTPUT
 from vsr_plugin.backends.tensorrt import Profile
 from vsr_plugin.backends.tensorrt.builds import Watch
 from vsr_plugin.backends.tensorrt.export import Graph, export
+from vsr_plugin.device import Device
 from vsr_plugin.errors import BackendError
 from vsr_plugin.kernels import pixel_shuffle
 from vsr_plugin.models import MODELS, build_model, load_model
@@ -95,7 +96,7 @@ def test_half_precision_is_as_near_the_truth_as_torchs(name: str, scale: int, fr
     module = load_model(name, scale)
     x = frame
     truth = load_model(name, scale).double()(x.double())
-    eager = open_backend("eager").compile(module, spec, tuple(x.shape), "float16", torch.device("cpu"))  # type: ignore[arg-type]
+    eager = open_backend("eager").compile(module, spec, tuple(x.shape), "float16", Device("cpu"))  # type: ignore[arg-type]
     plain = float((eager(x) - truth).square().mean().sqrt())
     ours = float((result_of(export(module, spec, "float16"), x) - truth).square().mean().sqrt())
     assert ours <= 2 * plain
@@ -107,7 +108,7 @@ def frame() -> Tensor:
     source = Source(str(CLIP))
     luma = next(source).planes[0]
     source.close()
-    return luma[None, None, 100:148, 200:264].float() / 255
+    return torch.from_numpy(luma[None, None, 100:148, 200:264]).float() / 255
 
 
 def types(graph: Graph) -> dict[str, int]:

@@ -16,7 +16,8 @@ from vsr_plugin.backends.tensorrt import run
 from vsr_plugin.backends.tensorrt.flavor import Flavor, LoadedEngine
 from vsr_plugin.backends.tensorrt.run import EngineNetwork
 from vsr_plugin.errors import BackendError, OutOfMemoryError
-from vsr_plugin.kernels import SampleFormat, to_samples, to_unit
+from vsr_plugin.kernels import to_samples, to_unit
+from vsr_plugin.samples import SampleFormat
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
