@@ -25,6 +25,7 @@ from vsr_plugin.bench.ffmpeg_model import ffmpeg_model
 from vsr_plugin.bench.kernels import measure_kernels
 from vsr_plugin.bench.report import Report, measure
 from vsr_plugin.cli.bench import bench as app
+from vsr_plugin.device import Device
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError, OutputError, UsageError
 from vsr_plugin.execution import Execution
@@ -137,7 +138,7 @@ def test_the_network_is_measured_on_samples_where_files_are(backend: Any, bytes_
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_the_ceiling_is_above_what_a_loop_of_python_does(precision: Any) -> None:
-    found = inference.ceiling(precision, torch.device("cpu"), 1)
+    found = inference.ceiling(precision, Device("cpu"), 1)
     assert found.gflops > 0.1
     assert found.gigabytes > 0.1
 
@@ -214,7 +215,7 @@ def test_what_is_missing_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.setitem(__import__("sys").modules, "cv2", None)
     clip = job.make_clip(tmp_path, TINY)
-    found = list(peers.compare(clip, TINY, torch.device("cpu")))
+    found = list(peers.compare(clip, TINY, Device("cpu")))
     assert all(isinstance(other, Absent) and other.remedy for other in found)
     assert {other.remedy for other in found if isinstance(other, Absent)} == {
         install("bench"),
@@ -227,7 +228,7 @@ def test_the_others_do_the_same_job(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     settings = replace(TINY, runs=1)
     clip = job.make_clip(tmp_path, settings)
-    found = list(peers.compare(clip, settings, torch.device("cpu")))
+    found = list(peers.compare(clip, settings, Device("cpu")))
     assert [other.name.split()[0] for other in found] == ["eager", "OpenCV", "FFmpeg", "FFmpeg"]
     assert [isinstance(other, Timing) for other in found[:2]] == [True, True]
     if shutil.which("ffmpeg"):
@@ -243,7 +244,7 @@ def test_a_loop_that_fails_is_absent_not_an_exception(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(peers, "load_network", broken)
     clip = job.make_clip(tmp_path, TINY)
-    other = peers._torch_loop(clip, tmp_path, TINY, torch.device("cpu"))
+    other = peers._torch_loop(clip, tmp_path, TINY, Device("cpu"))
     assert isinstance(other, Absent)
     assert other.why.startswith("fails: ")
 

@@ -341,7 +341,7 @@ def test_chroma_lands_where_zimg_puts_it(form: str, location: ChromaLocation, sc
         assert distance(cr[0], theirs[2]) <= 1
         luma = planes[0].repeat(scale, 0).repeat(scale, 1)
         large = LumaConversion(color, 3, scale).join(luma[None], [plane[None] for plane in planes[1:]])
-        assert all(np.array_equal(a, b) for a, b in zip(large, (luma[None], cb, cr), strict=True))
+        assert all(np.array_equal(a, b) for a, b in zip(large, (luma[None], cb.numpy(), cr.numpy()), strict=True))
 
 
 def with_nearest(conversion: Conversion, planes: Sequence[Samples]) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 import vapoursynth as vs
 
 from tests import PATIENCE
@@ -223,7 +222,7 @@ def test_a_frame_that_cannot_be_read_fails_those_that_fetch_it_and_no_others() -
 
 
 def picture(number: int) -> Frame:
-    return Frame((torch.full((1, 1), number % 251, dtype=torch.uint8),), number, Fraction(1))
+    return Frame((np.full((1, 1), number % 251, np.uint8),), number, Fraction(1))
 
 
 def ask(order: Iterable[int], length: int, block: int, streams: int, counter: Counter | None = None) -> list[int]:
@@ -278,7 +277,7 @@ def test_frames_that_nobody_asks_for_are_not_held_for_ever() -> None:
         def __call__(self, frames: Any) -> Any:
             pixels = np.zeros((len(frames), 1, 1), np.uint8)
             batches.append(weakref.ref(pixels))
-            return [replace(frame, planes=(torch.from_numpy(pixels[index]),)) for index, frame in enumerate(frames)]
+            return [replace(frame, planes=(pixels[index],)) for index, frame in enumerate(frames)]
 
     held = []
 

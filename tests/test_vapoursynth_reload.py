@@ -78,12 +78,13 @@ def test_a_host_reloads_a_script(
 
 # The same without VapourSynth: threads that have worked and ended, and upscalers that another one closes.
 POOLS = """
-import sys, torch
+import sys
+import numpy as np
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from vsr_plugin import ColorSpec, Execution, Frame, Upscaler
 
-frame = Frame((torch.zeros(180, 320, dtype=torch.uint8),), 0, Fraction(1), color=ColorSpec())
+frame = Frame((np.zeros((180, 320), np.uint8),), 0, Fraction(1), color=ColorSpec())
 for _ in range(int(sys.argv[1])):
     upscaler = Upscaler("espcn", 2, Execution(device="cpu"))
     upscaler.upscale([frame])

@@ -118,7 +118,7 @@ def encoded(path: Path, folder: Path, *options: str) -> list[bytes]:
         assert command.wait() == 0, command.stderr
     frames = []
     for frame in Source(output):
-        planes = [plane.contiguous().numpy().tobytes() for plane in frame.planes]
+        planes = [plane.tobytes() for plane in frame.planes]
         frames.append(b"".join(planes[1:] + planes[:1] if frame.color.matrix is Matrix.RGB else planes))
     return frames
 

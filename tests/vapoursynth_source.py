@@ -120,4 +120,4 @@ def _copied(frame: Frame) -> Frame:
     """What belongs to VapourSynth must not be kept."""
     from dataclasses import replace
 
-    return replace(frame, planes=tuple(plane.clone() for plane in frame.planes))
+    return replace(frame, planes=tuple(plane.copy() for plane in frame.planes))

@@ -14,6 +14,7 @@ import torch
 
 from tests.stream.conftest import Media, frame_times, video
 from vsr_plugin import cli
+from vsr_plugin.arrays import as_tensor
 from vsr_plugin.cli import progress
 from vsr_plugin.color import Conversion
 from vsr_plugin.compare.crop import Crop, busiest, cut
@@ -43,7 +44,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
 
 
 def rgb(frame: Frame) -> torch.Tensor:
-    x, _ = Conversion(frame.color, len(frame.planes), 3, 1).split([plane[None] for plane in frame.planes])
+    x, _ = Conversion(frame.color, len(frame.planes), 3, 1).split([as_tensor(plane[None]) for plane in frame.planes])
     return (x[0] * 255).round().to(torch.uint8).permute(1, 2, 0)
 
 
@@ -156,8 +157,8 @@ def test_mistakes_are_told_in_one_line(
 
 
 def test_the_busiest_part_is_found() -> None:
-    luma = torch.full((90, 120), 80, dtype=torch.uint8)
-    luma[40:60, 64:92] = torch.randint(0, 255, (20, 28), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    luma = np.full((90, 120), 80, np.uint8)
+    luma[40:60, 64:92] = np.random.default_rng(0).integers(0, 255, (20, 28))
     frame = Frame((luma,), 0, Fraction(1))
     assert busiest(frame, 28, 20) == [Crop(28, 20, 64, 40)]
     assert busiest(frame, 500, 400) == [Crop(120, 90, 0, 0)]
@@ -167,7 +168,7 @@ def test_the_busiest_part_is_found() -> None:
     assert (second.x, second.y) <= (8, 4) < (second.right, second.bottom)
     crops = busiest(frame, 40, 30, 99)
     assert 4 <= len(crops) <= 9
-    covered = torch.zeros(90, 120)
+    covered = np.zeros((90, 120))
     for crop in crops:
         covered[crop.y : crop.bottom, crop.x : crop.right] += 1
     assert covered.max() == 1
@@ -175,11 +176,11 @@ def test_the_busiest_part_is_found() -> None:
 
 def test_a_window_holds_the_crop_and_whole_chroma_samples() -> None:
     color = ColorSpec(Matrix.BT709, subsampling=(1, 1))
-    luma = torch.arange(50 * 61).reshape(50, 61).remainder(251).to(torch.uint8)
-    chroma = torch.arange(25 * 31).reshape(25, 31).remainder(241).to(torch.uint8)
+    luma = (np.arange(50 * 61).reshape(50, 61) % 251).astype(np.uint8)
+    chroma = (np.arange(25 * 31).reshape(25, 31) % 241).astype(np.uint8)
     frame = Frame((luma, chroma, chroma), 0, Fraction(1), color=color)
     window, x, y = cut(frame, Crop(10, 9, 23, 21), 3)
-    assert torch.equal(window.planes[0][y : y + 9, x : x + 10], luma[21:30, 23:33])
+    assert np.array_equal(window.planes[0][y : y + 9, x : x + 10], luma[21:30, 23:33])
     left, top = 23 - x, 21 - y
     assert (left % 2, top % 2) == (0, 0)
     assert window.planes[1][0, 0] == chroma[top // 2, left // 2]

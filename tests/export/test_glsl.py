@@ -85,8 +85,8 @@ def textured(height: int, width: int, depth: int) -> np.ndarray:
 
 def enlarged(model: str, scale: int, luma: np.ndarray, depth: int) -> np.ndarray:
     with Upscaler(model, scale, Execution(backend="eager", device="cpu", precision="float32")) as upscaler:
-        frame = Frame((torch.from_numpy(luma),), 0, Fraction(1, 25), color=ColorSpec(depth=depth))
-        return np.asarray(upscaler.upscale([frame])[0].planes[0])
+        frame = Frame((luma,), 0, Fraction(1, 25), color=ColorSpec(depth=depth))
+        return upscaler.upscale([frame])[0].planes[0]
 
 
 def enlarged_from_half(model: str, scale: int, luma: np.ndarray, depth: int) -> np.ndarray:

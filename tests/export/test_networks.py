@@ -16,6 +16,7 @@ from tests.test_readme import README
 from vsr_plugin import Upscaler
 from vsr_plugin.backends import open_backend
 from vsr_plugin.backends.graph import INPUT, OUTPUT
+from vsr_plugin.device import Device
 from vsr_plugin.execution import Execution
 from vsr_plugin.export import KINDS, export_file
 from vsr_plugin.export.facts import Exported
@@ -129,7 +130,7 @@ def test_in_float16_a_file_is_as_near_the_truth_as_torch_in_it(
     if kind == "onnx":
         overlap = MODELS[name].overlap[scale]
         shape = (2, MODELS[name].channels, 12 + 2 * min(8, overlap), 18 + 2 * min(8, overlap))
-        module, device = load_model(name, scale), torch.device("cpu")
+        module, device = load_model(name, scale), Device("cpu")
         half = open_backend("eager").compile(module, MODELS[name], shape, "float16", device)
         plain = Mirrored(half, overlap, scale)(x)
     else:

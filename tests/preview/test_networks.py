@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import distance
 from tests.stream.conftest import Media
 from vsr_plugin.bench import preview as bench
 from vsr_plugin.engine import Upscaler
@@ -106,4 +107,4 @@ def test_the_bench_plays_by_us_and_by_opencv(monkeypatch: pytest.MonkeyPatch, me
         (a,), (b,) = (upscaler.stage(iter([frame])) for upscaler in (bench.DnnNetworks().open("espcn", 2), ours))
     inside = slice(8 * 2, -8 * 2)  # OpenCV runs the network without the mirrored border
     for one, other in zip(a.planes, b.planes, strict=True):
-        assert int((one.int() - other.int())[inside, inside].abs().max()) <= 1
+        assert distance(one[inside, inside], other[inside, inside]) <= 1

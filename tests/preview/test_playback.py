@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import torch
 
 from vsr_plugin.frames import ColorSpec, Frame
 from vsr_plugin.preview import DisplayedFrame
@@ -33,9 +32,7 @@ class Machine:
     def __init__(self, count: int = 3, fps: int = 10, cost: float = 0.0, **how: object) -> None:
         self.now, self.cost = 100.0, cost
         self.clip = [
-            DecodedFrame(
-                Frame((torch.zeros(2, 2, dtype=torch.uint8),), index, Fraction(1, fps), 1, ColorSpec()), index / fps
-            )
+            DecodedFrame(Frame((np.zeros((2, 2), np.uint8),), index, Fraction(1, fps), 1, ColorSpec()), index / fps)
             for index in range(count)
         ]
         self.next = 0

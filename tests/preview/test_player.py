@@ -10,7 +10,6 @@ from queue import Empty, SimpleQueue
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from tests import PATIENCE
 from tests.stream.conftest import Media, frame_times, rotated
@@ -149,7 +148,7 @@ class Slides:
 
 
 def slide(index: int) -> Frame:
-    plane = torch.full((8, 8), index % 200, dtype=torch.uint8)
+    plane = np.full((8, 8), index % 200, np.uint8)
     return Frame((plane,), 3 * index, Fraction(1, 10), 3, ColorSpec())
 
 

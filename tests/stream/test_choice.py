@@ -5,8 +5,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import UsageError
@@ -22,7 +22,7 @@ from .conftest import FAST, Media
 
 HOW = Execution(backend="eager", device="cpu")
 FRAME = Frame(
-    tuple(torch.zeros(48 >> part, 64 >> part, dtype=torch.uint8) for part in (0, 1, 1)),
+    tuple(np.zeros((48 >> part, 64 >> part), np.uint8) for part in (0, 1, 1)),
     0,
     Fraction(1, 25),
     color=ColorSpec(subsampling=(1, 1)),

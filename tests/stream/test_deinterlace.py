@@ -25,7 +25,7 @@ def _make(folder: Path, recipe: str, name: str) -> Path:
 
 def _samples(file: Path, *, deinterlace: bool) -> bytes:
     frames = list(Source(file, Selection(deinterlace=deinterlace)))
-    return b"".join(plane.numpy().tobytes() for frame in frames for plane in frame.planes)
+    return b"".join(plane.tobytes() for frame in frames for plane in frame.planes)
 
 
 def _ffmpegs(file: Path, filters: str) -> bytes:

@@ -130,7 +130,7 @@ _SMALL = "-c:v libx264 -preset ultrafast -g 10"
 def _content(path: Path, **selection: Any) -> list[tuple[bytes, Fraction]]:
     """(samples, time in the file) of each frame."""
     source = Source(path, Selection(**selection), strict=True, keep_packets=True)
-    frames = [(frame.planes[0].numpy().tobytes(), frame.pts * frame.time_base) for frame in source]
+    frames = [(frame.planes[0].tobytes(), frame.pts * frame.time_base) for frame in source]
     source.release()
     return [(samples, time + source.shift) for samples, time in frames]
 
