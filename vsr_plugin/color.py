@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .frames import Samples
-    from .samples import SampleFormat
     from .sizes import Target, Window
 
 # (Kr, Kb) of H.273, table 4.
@@ -80,12 +79,6 @@ class Conversion:
     def __post_init__(self) -> None:
         if self.channels == 3:
             _rgb_to_codes(self.color)
-
-    @property
-    def native(self) -> SampleFormat | None:
-        """The format of stored Y, if a luma network gets just Y divided by its peak; otherwise None."""
-        as_stored = self.channels == 1 and self.color.matrix is not Matrix.RGB and not self.color.floating
-        return luma_format(self.color) if as_stored else None
 
     def split(self, planes: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Make the input of the network, and set aside the planes that do not pass through it.

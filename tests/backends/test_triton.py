@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from tests import distance
 from tests.networks import CHOSEN, seeded, small
 from vsr_plugin.backends import SamplesNetwork, open_backend, triton
-from vsr_plugin.color import Conversion
 from vsr_plugin.device import Device, default_backend
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError
@@ -249,14 +247,6 @@ def test_frames_come_out_as_through_eager_whole_and_tiled(name: str, depth: int,
             # Where a row lies in a tile decides in what order some matrix products sum; half precision may show it.
             assert distance(one, other) <= (0 if depth == 8 else 1)
             assert distance(one, expected) <= 1 << max(0, depth - 9)
-
-
-def test_only_luma_as_it_is_stored_goes_by_as_samples() -> None:
-    yuv = ColorSpec(Matrix.BT709, Range.LIMITED, 10, (1, 1))
-    assert Conversion(yuv, 3, 1, 2).native == SampleFormat(1020, 10)
-    assert Conversion(dataclasses.replace(yuv, range=Range.FULL), 3, 1, 2).native == SampleFormat(1023, 10)
-    assert Conversion(yuv, 3, 3, 2).native is None
-    assert Conversion(ColorSpec(Matrix.RGB), 3, 1, 2).native is None
 
 
 def test_networks_of_the_backend_take_samples() -> None:
