@@ -18,6 +18,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from tests.networks import small
+from vsr_plugin.backends import Device
 from vsr_plugin.bench import Absent, Ceiling, Settings, Timing, backends, inference, job, peers
 from vsr_plugin.bench.chart import draw
 from vsr_plugin.bench.clip import RATE
@@ -25,7 +26,6 @@ from vsr_plugin.bench.ffmpeg_model import ffmpeg_model
 from vsr_plugin.bench.kernels import measure_kernels
 from vsr_plugin.bench.report import Report, measure
 from vsr_plugin.cli.bench import bench as app
-from vsr_plugin.device import Device
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError, OutputError, UsageError
 from vsr_plugin.execution import Execution

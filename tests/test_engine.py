@@ -21,8 +21,9 @@ from torch import Tensor, nn
 import vsr_plugin.engine
 from tests import distance, networks
 from tests.networks import CHOSEN, seeded
+from vsr_plugin.backends import Device
 from vsr_plugin.backends.eager import EagerBackend
-from vsr_plugin.device import Device, torch_threads
+from vsr_plugin.device import torch_threads
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError, OutOfMemoryError, UsageError, WeightsError
 from vsr_plugin.execution import Execution

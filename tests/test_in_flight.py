@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import vsr_plugin.in_flight
 from tests.simulated_gpu import SimulatedGPU
-from vsr_plugin.device import Device
+from vsr_plugin.backends import Device
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import OutOfMemoryError, UsageError
 from vsr_plugin.execution import Execution

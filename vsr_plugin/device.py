@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from .arrays import as_tensor
-from .backends import open_backend
+from .backends import Device, open_backend
 from .driver import why_no_gpu
 from .errors import BackendError, UsageError
 from .execution import check_device
@@ -24,28 +24,6 @@ if TYPE_CHECKING:
     from .frames import Samples
 
 _log = logging.getLogger(__name__)
-
-
-class Device(str):
-    """The name of a device, as torch has it: cpu, cuda, cuda:1. Torch's functions take it as a device.
-
-    Attributes:
-        type: cpu or cuda.
-        number: Which GPU; None for the current one, and for the CPU.
-    """
-
-    __slots__ = ()
-
-    @property
-    def type(self) -> str:
-        """See above."""
-        return self.partition(":")[0]
-
-    @property
-    def number(self) -> int | None:
-        """See above."""
-        number = self.partition(":")[2]
-        return int(number) if number else None
 
 
 def default_backend(device: Device) -> str:

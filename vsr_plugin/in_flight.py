@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .arrays import Array
-    from .device import Device
+    from .backends import Device
     from .frames import Frame, Samples
 
     type Results = Callable[[], list[Frame]]  # waits for the frames

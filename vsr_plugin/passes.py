@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from .arrays import Array
-    from .backends import Backend, Network, Precision
-    from .device import Device
+    from .backends import Backend, Device, Network, Precision
     from .models import NetworkSpec
     from .rectangles import Rectangle
     from .reuse import Place

@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from tests.networks import CHOSEN, seeded, small
 from vsr_plugin.arrays import as_tensor
-from vsr_plugin.backends import BACKEND_NAMES, Precision, SamplesNetwork, open_backend, precisions
+from vsr_plugin.backends import BACKEND_NAMES, Device, Precision, SamplesNetwork, open_backend, precisions
 from vsr_plugin.backends.memory import translated_errors
-from vsr_plugin.device import Device
 from vsr_plugin.errors import BackendError, OutOfMemoryError, UsageError
 from vsr_plugin.kernels import to_samples
 from vsr_plugin.models import MODELS
@@ -114,7 +113,7 @@ def test_every_precision_takes_and_gives_float32(backend: str) -> None:
 
 SCRIPT = """
 from vsr_plugin.backends import open_backend
-from vsr_plugin.device import Device
+from vsr_plugin.backends import Device
 from vsr_plugin.models import MODELS, build_model
 
 spec = MODELS["espcn"]

@@ -12,9 +12,8 @@ import torch
 
 from tests import distance
 from tests.networks import Mirrored, seeded, small
-from vsr_plugin.backends import open_backend
+from vsr_plugin.backends import Device, open_backend
 from vsr_plugin.backends.ensemble import SelfEnsemble, mean_of_eight
-from vsr_plugin.device import Device
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.execution import Execution, Tile
 from vsr_plugin.frames import ColorSpec, Frame, Matrix, Range

@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from vsr_plugin.backends import Precision, openvino, tracing
+from vsr_plugin.backends import Device, Precision, openvino, tracing
 from vsr_plugin.backends.packing import with_packed_shuffle
-from vsr_plugin.device import Device
 from vsr_plugin.models import find_model, load_model
 from vsr_plugin.models.deconvolution import with_subpixel_deconvolutions
 from vsr_plugin.sources import Source

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from tests.networks import CHOSEN, seeded, small
-from vsr_plugin.backends import Precision, open_backend, rounding
+from vsr_plugin.backends import Device, Precision, open_backend, rounding
 from vsr_plugin.backends.openvino import OpenVINOBackend
 from vsr_plugin.backends.rounding import for_bfloat16
 from vsr_plugin.backends.tracing import _plain
-from vsr_plugin.device import Device
 from vsr_plugin.evaluation import evaluate
 from vsr_plugin.images import Image, rgb_to_luma
 from vsr_plugin.models import CLEAN, MODELS, NetworkSpec, load_model, manifest, read_model

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from tests import distance
 from tests.networks import CHOSEN, seeded, small
-from vsr_plugin.backends import SamplesNetwork, open_backend, triton
-from vsr_plugin.device import Device, default_backend
+from vsr_plugin.backends import Device, SamplesNetwork, open_backend, triton
+from vsr_plugin.device import default_backend
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError
 from vsr_plugin.execution import Execution

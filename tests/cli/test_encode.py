@@ -126,7 +126,7 @@ def test_reuse_is_reported_and_changes_nothing(media: Media, run: Run, capfd: py
     assert 0.1 < json.loads(capfd.readouterr().out)["reused"] < 1
     pictures = [[plane for frame in Source(name) for plane in frame.planes] for name in ("with.mkv", "without.mkv")]
     assert len(pictures[0]) == 216
-    assert all(mine.equal(other) for mine, other in zip(*pictures, strict=True))
+    assert all(np.array_equal(mine, other) for mine, other in zip(*pictures, strict=True))
 
 
 def test_existing_files_stay_unless_asked(media: Media, run: Run, capfd: pytest.CaptureFixture[str]) -> None:

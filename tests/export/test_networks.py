@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from tests.networks import CHOSEN, SMALL, Mirrored, seeded, small
 from tests.test_readme import README
 from vsr_plugin import Upscaler
-from vsr_plugin.backends import open_backend
+from vsr_plugin.backends import Device, open_backend
 from vsr_plugin.backends.graph import INPUT, OUTPUT
-from vsr_plugin.device import Device
 from vsr_plugin.execution import Execution
 from vsr_plugin.export import KINDS, export_file
 from vsr_plugin.export.facts import Exported

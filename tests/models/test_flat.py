@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from vsr_plugin.backends import open_backend
+from vsr_plugin.backends import Device, open_backend
 from vsr_plugin.backends.openvino import OpenVINOBackend
-from vsr_plugin.device import Device
 from vsr_plugin.models import MODELS, TUNINGS, load_model
 from vsr_plugin.passes import Pass
 from vsr_plugin.sources import Source

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from vsr_plugin.backends import open_backend
+from vsr_plugin.backends import Device, open_backend
 from vsr_plugin.backends.processor import multiplies_bytes
-from vsr_plugin.device import Device
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError, UsageError, WeightsError
 from vsr_plugin.execution import Execution

@@ -20,12 +20,33 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..arrays import Array
-    from ..device import Device
     from ..models import NetworkSpec
     from ..samples import SampleFormat
     from ..sources import Source
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
+
+
+class Device(str):
+    """The name of a device, as torch has it: cpu, cuda, cuda:1. Torch's functions take it as a device.
+
+    Attributes:
+        type: cpu or cuda.
+        number: Which GPU; None for the current one, and for the CPU.
+    """
+
+    __slots__ = ()
+
+    @property
+    def type(self) -> str:
+        """See above."""
+        return self.partition(":")[0]
+
+    @property
+    def number(self) -> int | None:
+        """See above."""
+        number = self.partition(":")[2]
+        return int(number) if number else None
 
 
 class Network(Protocol):

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from ..device import Device
     from ..models import NetworkSpec
     from ..sources import Source
-    from . import Precision
+    from . import Device, Precision
 
 
 class EagerBackend:

@@ -31,11 +31,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..arrays import Array
-    from ..device import Device
     from ..frames import Samples
     from ..models import NetworkSpec
     from ..samples import SampleFormat
-    from . import Precision
+    from . import Device, Precision
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 _REPORTER = "openvino_telemetry"

@@ -32,10 +32,9 @@ if TYPE_CHECKING:
 
     from .. import samples
     from ..arrays import Array
-    from ..device import Device
     from ..models import NetworkSpec
     from ..sources import Source
-    from . import Precision
+    from . import Device, Precision
     from .fusion import Plan
 
 _log = logging.getLogger(__name__)

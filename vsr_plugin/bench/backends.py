@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from ..backends import Precision
-    from ..device import Device
+    from ..backends import Device, Precision
     from ..models import NetworkSpec
 
 _BATCH = 4

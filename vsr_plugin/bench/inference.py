@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..arrays import Array
-    from ..backends import Precision
-    from ..device import Device
+    from ..backends import Device, Precision
     from ..engine import Upscaler
     from ..frames import Frame
     from ..models import ModelSpec

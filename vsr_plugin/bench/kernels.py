@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..device import Device
+from ..backends import Device
 from ..errors import UsageError
 from ..kernels import tuned_at_once
 from . import Ceiling, inference, prediction

@@ -26,7 +26,7 @@ from .job import CODEC, CRF, PLAIN_CODEC, PRESET
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..device import Device
+    from ..backends import Device
     from . import Settings
 
 _INSTALL_FFMPEG = "apt-get install ffmpeg"

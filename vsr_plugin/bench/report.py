@@ -20,7 +20,7 @@ from .clip import frames as made_up
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..device import Device
+    from ..backends import Device
     from ..frames import Frame
 
 _log = logging.getLogger(__name__)

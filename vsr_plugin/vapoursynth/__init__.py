@@ -25,7 +25,8 @@ except ImportError as error:
     message = f"vsr_plugin.vapoursynth needs VapourSynth 74 or newer: {install('vapoursynth')}"
     raise ImportError(message) from error
 
-from ..device import Device, default_backend
+from ..backends import Device
+from ..device import default_backend
 from ..engine import Upscaler
 from ..errors import VsrError
 from ..execution import Execution

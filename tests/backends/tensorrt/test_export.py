@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from tests.networks import CHOSEN, EVERY, seeded, small
 from tests.test_examples import CLIP
-from vsr_plugin.backends import open_backend
+from vsr_plugin.backends import Device, open_backend
 from vsr_plugin.backends.graph import INPUT, OPSET, OUTPUT
 from vsr_plugin.backends.tensorrt import Profile
 from vsr_plugin.backends.tensorrt.builds import Watch
 from vsr_plugin.backends.tensorrt.export import Graph, export
-from vsr_plugin.device import Device
 from vsr_plugin.errors import BackendError
 from vsr_plugin.kernels import pixel_shuffle
 from vsr_plugin.models import MODELS, build_model, load_model

@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from ...device import Device
     from ...models import NetworkSpec
     from ...sources import Source
-    from .. import Precision
+    from .. import Device, Precision
     from . import Shape, Target
     from .flavor import Flavor, LoadedEngine
 
