@@ -151,6 +151,11 @@ def test_batches_and_tiles_do_not_matter(name: str, how: dict[str, Any]) -> None
         check(upscaler, sequence()[::2])
 
 
+def test_a_self_ensemble_on_openvino_gives_the_same_bytes() -> None:
+    with upscaler_of("espcn", 2, backend="openvino", precision="float32", self_ensemble=True) as upscaler:
+        assert check(upscaler, sequence()[:8]) > 0.1
+
+
 @pytest.mark.parametrize(
     ("color", "count"),
     [

@@ -145,6 +145,15 @@ def test_a_missing_openvino_names_the_command(monkeypatch: pytest.MonkeyPatch) -
         open_backend("openvino")
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "number"), [("cpu", "cpu", None), ("cuda", "cuda", None), ("cuda:1", "cuda", 1)]
+)
+def test_a_device_is_torchs_by_its_name(name: str, kind: str, number: int | None) -> None:
+    device, of_torch = Device(name), torch.device(name)
+    assert (device.type, device.number) == (of_torch.type, of_torch.index) == (kind, number)
+    assert torch.device(device) == of_torch
+
+
 def test_an_unknown_backend_is_refused() -> None:
     known = ", ".join(BACKEND_NAMES)
     with pytest.raises(UsageError, match=rf"Unknown backend 'tensorflow'\. Known backends: {known}"):
