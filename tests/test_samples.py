@@ -21,9 +21,9 @@ def test_a_luma_network_reads_stored_luma_of_integers() -> None:
     assert luma_format(YUV) == (1020, 10)
     assert luma_format(replace(YUV, range=Range.FULL)) == (1023, 10)
     assert luma_format(ColorSpec()) == (255, 8)
-    assert LumaConversion(YUV, 3, 2).is_possible
-    assert not LumaConversion(ColorSpec(Matrix.RGB), 3, 2).is_possible
-    assert not LumaConversion(ColorSpec(depth=32, floating=True), 1, 2).is_possible
+    assert LumaConversion(YUV, 3, 2).format == luma_format(YUV)
+    assert LumaConversion(ColorSpec(Matrix.RGB), 3, 2).format is None
+    assert LumaConversion(ColorSpec(depth=32, floating=True), 1, 2).format is None
 
 
 def test_samples_above_white_are_white() -> None:

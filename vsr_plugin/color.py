@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from .arrays import as_tensor
@@ -28,10 +29,11 @@ from .kernels import (
 from .samples import chroma_grid, enlarge_plane, luma_format, shifts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
+    from .arrays import Array
     from .frames import Samples
     from .sizes import Target, Window
 
@@ -79,6 +81,20 @@ class Conversion:
     def __post_init__(self) -> None:
         if self.channels == 3:
             _rgb_to_codes(self.color)
+
+    @torch.inference_mode()
+    def enlarge(self, planes: Sequence[Array], network: Callable[[Array], Array], *, native: bool) -> Sequence[Array]:
+        """Enlarge frames by a network.
+
+        Args:
+            planes: (N, H, W) native samples per component: arrays on the CPU, tensors on a GPU; and so are the results.
+            network: (N, channels, H, W) → (N, channels, H·scale, W·scale).
+            native: Whether it takes and gives Y as it is stored.
+        """
+        tensors = [as_tensor(plane) if isinstance(plane, np.ndarray) else plane for plane in planes]
+        x, rest = (tensors[0][:, None], tuple(tensors[1:])) if native else self.split(tensors)
+        large = self.join(network(x), rest)
+        return [plane.numpy() for plane in large] if tensors[0].is_cpu else large
 
     def split(self, planes: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Make the input of the network, and set aside the planes that do not pass through it.

@@ -67,6 +67,27 @@ def find_device(name: str | None) -> Device:
     return device
 
 
+def check_runs_on(backend: str, devices: Sequence[str], device: Device, *, asked: bool) -> None:
+    """Check that a backend runs on a device.
+
+    Args:
+        backend: Its name.
+        devices: The types of devices that it runs on.
+        device: ″
+        asked: Whether the user has named the device.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if device.type in devices:
+        return
+    only_cuda = tuple(devices) == ("cuda",)
+    missing = only_cuda and not asked
+    why = "and there is no CUDA device that torch can use" if missing else f"not on {device.type}"
+    use = {"device": "cuda"} if only_cuda and cuda_devices() else {}
+    raise UsageError(f"Backend {backend!r} runs on {' and '.join(devices)}, {why}", **use, backend=...)
+
+
 def cuda_devices() -> int:
     """How many CUDA devices torch can use; it is loaded only if there may be one."""
     if why_no_gpu() is not None:
@@ -100,6 +121,14 @@ def free_memory(device: Device) -> int:
     import torch
 
     return torch.cuda.mem_get_info(device)[0]
+
+
+def release_memory(device: Device) -> None:
+    """Give memory back to a GPU that torch keeps for later."""
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 def memory() -> int:

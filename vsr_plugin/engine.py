@@ -15,10 +15,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from .arguments import checked_arguments
-from .arrays import as_tensor, to_frame, to_image
+from .arrays import to_frame, to_image
 from .backends import Precision, check_precision, open_backend
 from .backends.memory import forget_frames, translated_errors
-from .device import default_backend, find_device, free_memory, memory, torch_threads
+from .device import check_runs_on, default_backend, find_device, free_memory, memory, release_memory, torch_threads
 from .errors import BackendError, OutOfMemoryError, UsageError
 from .execution import MIN_TILE, Execution
 from .frames import Frame
@@ -143,9 +143,8 @@ class Upscaler:
         default = self._backend.default_precision
         with torch_threads(1 if self._backend.own_threads else None):  # it may run small frames: more would only wait
             self.precision: Precision = self._asked.precision or default(sources.values(), self.spec, self.device)
-        if not self._backend.is_lazy:
-            for source in sources.values():
-                source.module  # noqa: B018 - so that weights that cannot be read are told now
+        if not self._backend.is_lazy:  # it would make them later: weights that cannot be read are told now
+            _ = [source.module for source in sources.values()]
 
     def _configure(self, spec: NetworkSpec, scale: int | Size, execution: Execution | None) -> None:
         execution = execution or Execution()
@@ -159,13 +158,7 @@ class Upscaler:
         self.device = find_device(execution.device)
         self.backend = execution.backend or default_backend(self.device)
         self._backend = open_backend(self.backend, execution.cache_dir, execution.threads)
-        if self.device.type not in self._backend.devices:
-            runs_on = " and ".join(self._backend.devices)
-            missing = execution.device is None and self._backend.devices == ("cuda",)
-            why = "and there is no CUDA device that torch can use" if missing else f"not on {self.device.type}"
-            there = self._backend.devices == ("cuda",) and find_device(None).type == "cuda"
-            device = {"device": "cuda"} if there else {}
-            raise UsageError(f"Backend {self.backend!r} runs on {runs_on}, {why}", **device, backend=...)
+        check_runs_on(self.backend, self._backend.devices, self.device, asked=execution.device is not None)
         if execution.precision is not None:
             elsewhere = {"device": "cpu"} if execution.precision == "int8" and self.device.type == "cuda" else {}
             check_precision(self.backend, execution.precision, **elsewhere)
@@ -312,10 +305,7 @@ class Upscaler:
     def _drop_networks(self) -> None:
         while self._passes:
             self._passes.popitem()[1].drop()
-        if self.device.type == "cuda":
-            import torch
-
-            torch.cuda.empty_cache()
+        release_memory(self.device)
 
     def _fit(self, frame: Frame) -> int:
         """Choose batch and tile for frames of this size, if it is new; return the current batch."""
@@ -365,7 +355,7 @@ class Upscaler:
         if not (on_cpu and self.spec.exact_in_windows):
             reuse = None
         luma = LumaConversion(first.color, len(first.planes), target.scale)
-        whole = self.spec.channels == 1 and luma.is_possible and len(target.scales) == 1 and target.window is None
+        whole = self.spec.channels == 1 and len(target.scales) == 1 and target.window is None
         reads = self._backend.reads_samples and self.spec.multiple_of == 1 and not self.self_ensemble
         native = luma.format if whole and (reads or reuse) else None
 
@@ -378,16 +368,10 @@ class Upscaler:
         def compute(planes: list[Array]) -> Sequence[Array]:
             if native is not None and on_cpu:
                 return luma.join(run(planes[0][:, None])[:, 0], planes[1:])
-            import torch
-
-            from .color import Conversion
+            from .color import Conversion  # this loads torch
 
             conversion = Conversion(first.color, len(first.planes), self.spec.channels, target.scale, target)
-            with torch.inference_mode():
-                tensors = [as_tensor(plane) for plane in planes] if on_cpu else planes
-                x, rest = conversion.split(tensors) if native is None else (planes[0][:, None], planes[1:])
-                large = conversion.join(run(x), rest)
-            return [plane.numpy() for plane in large] if on_cpu else large
+            return conversion.enlarge(planes, run, native=native is not None)
 
         task = f"{self.backend}: enlarging {first.width}×{first.height}"
         with translated_errors(task), torch_threads(1 if self._backend.own_threads else None):

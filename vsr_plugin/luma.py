@@ -33,14 +33,10 @@ class LumaConversion:
     scale: int
 
     @property
-    def is_possible(self) -> bool:
-        """Whether Y is stored, in integers: of RGB and floating point, `color.Conversion` makes it."""
-        return self.color.matrix is not Matrix.RGB and not self.color.floating
-
-    @property
-    def format(self) -> SampleFormat:
-        """How the network reads Y."""
-        return luma_format(self.color)
+    def format(self) -> SampleFormat | None:
+        """How the network reads Y; None if no Y is stored, or none in integers: then `color.Conversion` makes it."""
+        stored = self.color.matrix is not Matrix.RGB and not self.color.floating
+        return luma_format(self.color) if stored else None
 
     def join(self, luma: Samples, rest: Sequence[Samples]) -> list[Samples]:
         """All planes of the results.
