@@ -170,7 +170,7 @@ def test_frames_live_as_long_as_they_are_computed() -> None:
         def __call__(self, frames: Any) -> Any:
             if len(frames) == 8:
                 assert go.wait(PATIENCE)
-            seen.extend((frame.pts, frame.planes[0].unique().tolist()) for frame in frames)
+            seen.extend((frame.pts, np.unique(frame.planes[0]).tolist()) for frame in frames)
             return super().__call__(frames)
 
     clip = enlarged(numbered(64, 640, 480), [Late()], 8)
