@@ -20,6 +20,7 @@ from vsr_plugin.cli import progress
 from vsr_plugin.errors import BackendError
 from vsr_plugin.installation import install, install_package
 from vsr_plugin.models import MODELS, manifest
+from vsr_plugin.sources import Source
 
 if TYPE_CHECKING:
     from vsr_plugin.cli.doctor import Finding
@@ -140,7 +141,8 @@ def test_a_frame_far_from_bicubic_is_broken(monkeypatch: pytest.MonkeyPatch) -> 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return 1 - torch.nn.functional.interpolate(x, scale_factor=3)
 
-    monkeypatch.setattr("vsr_plugin.engine.read_model", lambda *_, **__: (MODELS["espcn"], Inverse()))
+    source = Source.of(Inverse())
+    monkeypatch.setattr("vsr_plugin.engine.find_sources", lambda *_, **__: {3: (MODELS["espcn"], source)})
     finding = module._enlargement("eager on cpu", "espcn", 3, "eager", "cpu")
     assert finding.state == "broken"
     assert "expected less than" in finding.detail
