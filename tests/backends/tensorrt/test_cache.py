@@ -190,6 +190,9 @@ def test_waiting_for_another_process_is_told(tmp_path: Path, caplog: pytest.LogC
 
 
 def test_the_default_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("VSR_CACHE_DIR", str(tmp_path / "named"))
+    assert default_folder() == tmp_path / "named"
+    monkeypatch.delenv("VSR_CACHE_DIR")
     if sys.platform.startswith("linux"):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         assert default_folder() == tmp_path / "vsr_plugin" / "engines"
