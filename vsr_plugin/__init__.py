@@ -28,7 +28,7 @@
 | `WeightsError`, `BackendError`, `OutOfMemoryError` | ″ |
 | `__version__` | the version of this package |
 
-Importing this package is cheap: torch is imported when the first name that needs it is used.
+Importing this package is cheap: what a name needs is imported when it is first used, and torch only for its work.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@
 | `buffered.buffered` | reads ahead in a thread |
 | `encode.encode` | writes frames into a file, with everything else that the source contains |
 
-Names are imported when they are first used, because most modules here need torch, which takes seconds to import. Code
-that checks names and options before any work imports `encoder`, `output` and `sequence`, which do not need it.
+Names are imported when they are first used. Code that checks names and options before any work imports `encoder`,
+`output` and `sequence` alone. Torch, which takes seconds to load, is imported only where colors are converted.
 """
 
 from __future__ import annotations
