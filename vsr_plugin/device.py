@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
-from .arrays import as_tensor
+import numpy as np
+
 from .backends import Device, open_backend
 from .driver import why_no_gpu
 from .errors import BackendError, UsageError
@@ -101,10 +102,9 @@ def upload(planes: Sequence[Samples], device: Device) -> Tensor:
     """(H, W) planes → (N, H, W) on a GPU, in the same type."""
     import torch
 
-    first = as_tensor(planes[0])
-    pinned = torch.empty((len(planes), *first.shape), dtype=first.dtype, pin_memory=True)
-    for index, plane in enumerate(planes):
-        pinned[index].copy_(as_tensor(plane))
+    dtype: torch.dtype = getattr(torch, planes[0].dtype.name)
+    pinned = torch.empty((len(planes), *planes[0].shape), dtype=dtype, pin_memory=True)
+    np.stack(planes, out=pinned.numpy())  # planes may be read-only, and run backwards, as no tensor can
     return pinned.to(device, non_blocking=True)
 
 
