@@ -132,7 +132,7 @@ def test_segments_make_what_one_go_makes_and_are_not_mixed_with_other_sizes(medi
         make("film.mkv", {"height": 140}, resume=True, segment_length=Fraction(1), on_progress=stop)
     with pytest.raises(OutputError, match="another job: size was 248×140 and is 256×144 now"):
         make("film.mkv", {"height": 144}, resume=True, segment_length=Fraction(1))
-    with pytest.raises(OutputError, match="settings, seen was"):
+    with pytest.raises(OutputError, match="another job: seen was"):
         make("film.mkv", {"width": 248, "height": 140, "fit": "cover"}, resume=True, segment_length=Fraction(1))
 
 
