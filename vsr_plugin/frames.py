@@ -148,7 +148,8 @@ class Frame:
     Attributes:
         planes: One (H, W) array of native samples per component, in the order Y Cb Cr, R G B, or gray, each
             optionally followed by alpha. A plane may be a strided view (NV12's chroma, packed RGB). Tensors on the CPU
-            are accepted, too, and become arrays of the same memory.
+            are accepted, too, and become arrays of the same memory. Do not write to a plane afterwards: copy a buffer
+            that is used again for the next frame.
         pts: Presentation time in units of ``time_base``.
         time_base: Seconds per unit, exact.
         duration: Display time in units of ``time_base``; 0 if the file does not say.

@@ -99,6 +99,34 @@ def test_vsr_encode_needs_no_torch_either(tmp_path: Path) -> None:
     assert first == second
 
 
+AT_ONCE = """
+import sys, threading
+sys.setswitchinterval(1e-5)
+from fractions import Fraction
+import numpy as np
+import vsr_plugin as vsr
+luma = np.random.default_rng(0).integers(16, 236, (40, 52), np.uint8)
+def enlarge(model, scale, found):
+    with vsr.Upscaler(model, scale, vsr.Execution(backend="openvino", precision="bfloat16")) as upscaler:
+        found.append(upscaler.upscale([vsr.Frame((luma,), 0, Fraction(1))])[0].planes[0])
+wanted = [("espcn", 2), ("fsrcnn-s", 2), ("espcn", 3), ("srcnn", 2), ("fsrcnn", 3), ("espcn", 4)]
+found = [[] for _ in wanted]
+threads = [threading.Thread(target=enlarge, args=(*each, its)) for each, its in zip(wanted, found)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+for each, its in zip(wanted, found):
+    enlarge(*each, its)
+    assert np.array_equal(*its), each
+"""
+
+
+def test_first_networks_of_several_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """All load OpenVINO and torch at once, and torch.fx changes nn.Module for all threads while it traces."""
+    run(AT_ONCE, cache=tmp_path)
+
+
 def frame(height: int = 40, width: int = 52) -> Frame:
     luma = np.random.default_rng(0).integers(16, 236, (height, width), np.uint8)
     return Frame((luma,), 0, Fraction(1), color=ColorSpec())

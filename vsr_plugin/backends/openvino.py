@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 _REPORTER = "openvino_telemetry"
+# Held while modules are traced, or run: torch.fx changes nn.Module for all threads while it traces.
+_tracing = threading.Lock()
+_importing = threading.Lock()
 
 
 class OpenVINOBackend:
@@ -131,9 +134,10 @@ class OpenVINOBackend:
         if kept is not None:
             *graph, enlarge = kept
             return Trace(self._core.read_model(*graph), None, enlarge)
-        from .tracing import trace
+        with _tracing:
+            from .tracing import trace
 
-        new = trace(source.module, spec, precision, kind)
+            new = trace(source.module, spec, precision, kind)
         if key is not None:
             save = partial(self._openvino.save_model, new.graph)
             self._graphs.write(key, f"{spec.name}, {precision}", save, new.enlarge)
@@ -163,7 +167,7 @@ class OpenVINOBackend:
         """
         from .tracing import trace_plain
 
-        with translated_errors(f"openvino: exporting {spec.name}"):
+        with _tracing, translated_errors(f"openvino: exporting {spec.name}"):
             graph, _decoder = trace_plain(module, spec)
             graph.reshape(list(shape))
             graph.set_friendly_name(path.stem)
@@ -178,9 +182,10 @@ class OpenVINOBackend:
 def _stays_flat(source: Source, spec: NetworkSpec) -> bool:
     if source.stays_flat is not None:
         return source.stays_flat
-    from .rounding import stays_flat
+    with _tracing:
+        from .rounding import stays_flat
 
-    return stays_flat(source.module, spec)
+        return stays_flat(source.module, spec)
 
 
 class OpenVINONetwork:
@@ -249,11 +254,13 @@ def _unreported() -> Iterator[None]:
     It is hidden only from imports of this thread.
     """
     finder = _Hidden(_REPORTER, threading.get_ident())
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.meta_path.remove(finder)
+    with _importing:
+        # New lists: other threads go through the old one, and would miss a finder if one before it were removed.
+        sys.meta_path = [finder, *sys.meta_path]
+        try:
+            yield
+        finally:
+            sys.meta_path = [each for each in sys.meta_path if each is not finder]
 
 
 class _Hidden:
