@@ -159,10 +159,14 @@ def test_where_nothing_can_be_kept_nothing_is_said(tmp_path: Path, caplog: pytes
         for suffix in (".xml", ".bin"):
             Path(path).with_suffix(suffix).write_text("x")
 
+    def full(*_: object, **__: object) -> None:
+        raise RuntimeError("Can't open bin file")  # as OpenVINO says it
+
     file = tmp_path / "file"
     file.write_text("no folder")
     cache = GraphCache(file, "1")
     with caplog.at_level(logging.DEBUG):
+        cache.write("key", "words", full, 1)
         cache.write(
             "key",
             "words",

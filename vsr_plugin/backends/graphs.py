@@ -72,10 +72,13 @@ class GraphCache:
             save: `openvino.save_model` for it.
             enlarge: `Trace.enlarge`.
         """
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "graph.xml"
-            save(str(path), compress_to_fp16=False)
-            xml, weights = path.read_bytes(), path.with_suffix(".bin").read_bytes()
+        try:
+            with TemporaryDirectory() as folder:
+                path = Path(folder) / "graph.xml"
+                save(str(path), compress_to_fp16=False)
+                xml, weights = path.read_bytes(), path.with_suffix(".bin").read_bytes()
+        except (OSError, RuntimeError):  # there is no room for it, or no right to write
+            return
         self._cache.write(self._name(key), what, _HEAD.pack(len(xml), enlarge) + xml + weights)
 
     def _name(self, key: str) -> str:
