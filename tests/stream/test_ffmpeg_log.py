@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import random
+import threading
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 
@@ -126,3 +128,24 @@ def test_errors_of_others_are_not_taken() -> None:
     assert others.take() == "first"
     others.close()
     others.close()
+
+
+def test_a_line_that_another_thread_passes_on_is_waited_for() -> None:
+    """The reader's thread may deliver a line to all listeners when the writer asks why its frame was refused."""
+    reached, go = threading.Event(), threading.Event()
+
+    class Names(frozenset[str]):
+        def __contains__(self, name: object) -> bool:
+            reached.set()
+            go.wait(10)
+            return super().__contains__(name)
+
+    with closing(Errors(Names({"swf"}))) as reader, closing(Errors({"swf"})) as writer:
+        reader._names = Names({"swf"})
+        ffmpeg_log._lines.append((av.logging.ERROR, "swf", "Invalid frame rate"))
+        thread = threading.Thread(target=reader.take)
+        thread.start()
+        assert reached.wait(10)
+        threading.Timer(0.2, go.set).start()
+        assert writer.take() == "Invalid frame rate"
+        thread.join()

@@ -32,6 +32,7 @@ _HEALTHY = (
 )
 
 _lock = threading.RLock()
+_delivering = threading.Lock()
 _listeners: list[Errors] = []
 _listening = ExitStack()  # undone when the last of them is closed
 _lines: list[Line] = []  # from all threads that do not capture their own, while there are listeners
@@ -61,13 +62,15 @@ class Errors:
             if not _listeners:
                 _listening.enter_context(_logged(max(av.logging.ERROR, av.logging.get_level() or 0)))
                 _listening.enter_context(_all_lines())
-            _deliver()  # earlier lines do not belong to it
-            _listeners.append(self)
+            with _delivering:
+                _deliver()  # earlier lines do not belong to it
+                _listeners.append(self)
 
     def take(self) -> str:
         """The first line that was logged since the last call; empty if there was none."""
-        _deliver()
-        taken, self._texts = self._texts, []
+        with _delivering:
+            _deliver()
+            taken, self._texts = self._texts, []
         return " ".join(taken[0].split()) if taken else ""
 
     def close(self) -> None:
@@ -80,7 +83,7 @@ class Errors:
 
 
 def _deliver() -> None:
-    """Pass the lines since the last call to the listeners."""
+    """Pass the lines since the last call to the listeners; under `_delivering`, or a line could be between the two."""
     while _lines:
         level, name, text = _lines.pop(0)
         if level <= av.logging.ERROR and text.strip() and not text.startswith(_HEALTHY):
