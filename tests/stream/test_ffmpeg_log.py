@@ -140,7 +140,7 @@ def test_a_line_that_another_thread_passes_on_is_waited_for() -> None:
             go.wait(10)
             return super().__contains__(name)
 
-    with closing(Errors(Names({"swf"}))) as reader, closing(Errors({"swf"})) as writer:
+    with closing(Errors({"swf"})) as reader, closing(Errors({"swf"})) as writer:
         reader._names = Names({"swf"})
         ffmpeg_log._lines.append((av.logging.ERROR, "swf", "Invalid frame rate"))
         thread = threading.Thread(target=reader.take)
