@@ -141,7 +141,10 @@ def _weighted_sum(terms: list[NDArray[np.float32]], weights: tuple[float, ...]) 
 
 @lru_cache(maxsize=64)
 def _phases(scale: int, shift: float) -> tuple[tuple[tuple[float, ...], ...], int, int]:
-    """The weights of each output phase, and how many samples they reach before and after."""
+    """The weights of each output phase, and how many samples they reach before and after.
+
+    As in `kernels.reference`, which imports torch; a test compares both enlargements.
+    """
     positions = [(phase + 0.5) / scale - 0.5 + shift for phase in range(scale)]
     low = math.floor(min(positions)) - 1
     high = math.floor(max(positions)) + 2
