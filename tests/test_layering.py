@@ -142,11 +142,11 @@ THIRD_PARTIES = {
     "tensorrt": ("vsr_plugin/backends/tensorrt/flavor.py",),
     "tensorrt_rtx": ("vsr_plugin/backends/tensorrt/flavor.py",),
     "filelock": (
-        "vsr_plugin/backends/tensorrt/cache.py",
+        "vsr_plugin/backends/cache.py",
         "vsr_plugin/stream/output.py",
         "vsr_plugin/stream/segments/manifest.py",
     ),
-    "platformdirs": ("vsr_plugin/backends/tensorrt/cache.py",),
+    "platformdirs": ("vsr_plugin/backends/cache.py",),
     "openvino": ("vsr_plugin/backends/openvino.py", "vsr_plugin/backends/tracing.py"),
     "ray": tuple(f"vsr_plugin/stream/segments/{name}.py" for name in ("cluster", "dispatch", "ship", "worker")),
     "triton": ("kernels",),

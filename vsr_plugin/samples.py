@@ -21,7 +21,7 @@ _STRIP = 1 << 15  # samples
 
 
 class SampleFormat(NamedTuple):
-    """How a plane of integer samples is stored.
+    """How a plane of integer samples is stored; the kernels have one of their own, with torch's type.
 
     Attributes:
         peak: The sample that means 1.

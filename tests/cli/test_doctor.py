@@ -155,7 +155,8 @@ def test_a_backend_that_fails_is_broken_not_an_exception() -> None:
 
 
 def test_the_library_behind_tensorrt_and_its_engines_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from vsr_plugin.backends.tensorrt import cache, flavor
+    from vsr_plugin.backends import cache
+    from vsr_plugin.backends.tensorrt import flavor
 
     def missing(**_: object) -> None:
         raise BackendError("tensorrt_rtx does not load: libnvinfer.so: cannot open")

@@ -13,7 +13,7 @@ import pytest
 
 from tests import PATIENCE
 from vsr_plugin import cli, tiling
-from vsr_plugin.backends.tensorrt.cache import Cache
+from vsr_plugin.backends.cache import Cache
 from vsr_plugin.models import MODELS
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .tensorrt.cache import GRAPH, Cache, default_folder
+from .cache import GRAPH, Cache, default_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

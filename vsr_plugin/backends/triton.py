@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from .. import samples
     from ..arrays import Array
     from ..models import NetworkSpec
+    from ..samples import SampleFormat as PlaneFormat
     from ..sources import Source
     from . import Device, Precision
     from .fusion import Plan
@@ -115,7 +115,7 @@ class TritonNetwork:
         return self._run(x, None)
 
     @torch.inference_mode()
-    def upscale_samples(self, x: Array, samples: samples.SampleFormat) -> Array:
+    def upscale_samples(self, x: Array, samples: PlaneFormat) -> Array:
         """Run one batch of native samples, as `SamplesNetwork` says."""
         stored = SampleFormat(samples.peak, samples.depth)
         return self._run(as_tensor(x), stored).numpy() if isinstance(x, np.ndarray) else self._run(x, stored)

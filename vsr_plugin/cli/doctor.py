@@ -282,7 +282,7 @@ def _enlargement(name: str, model: str, scale: int, backend: str | None, device:
 
 def _engines() -> Iterator[Finding]:
     """Report which TensorRT library is used, and how many engine files are cached."""
-    from ..backends.tensorrt.cache import default_folder, entries
+    from ..backends.cache import default_folder, entries
     from ..backends.tensorrt.flavor import find_flavor
     from ..errors import BackendError, InputError
 

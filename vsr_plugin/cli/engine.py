@@ -87,8 +87,8 @@ def build(
     check_installed()
     load_torch()
     from .. import tiling
+    from ..backends.cache import default_folder
     from ..backends.tensorrt.backend import TensorRTBackend, fixed, ranged
-    from ..backends.tensorrt.cache import default_folder
     from ..backends.tensorrt.flavor import find_flavor
     from ..models import read_model
 
@@ -146,7 +146,7 @@ def list_cache(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """List engines, graphs and other files of the cache, newest first."""
-    from ..backends.tensorrt.cache import entries
+    from ..backends.cache import entries
 
     folder = _cache(cache_dir)
     files = entries(folder)
@@ -168,7 +168,7 @@ def list_cache(
 @cache.command("clear", short_help="Remove what `vsr cache ls` lists.")
 def clear_cache(cache_dir: Annotated[Path | None, _CACHE_DIR] = None) -> None:
     """Remove what `vsr cache ls` lists; it is made again when it is needed."""
-    from ..backends.tensorrt.cache import clear
+    from ..backends.cache import clear
 
     tell_if_stopped(str)
     folder = _cache(cache_dir)
@@ -177,7 +177,7 @@ def clear_cache(cache_dir: Annotated[Path | None, _CACHE_DIR] = None) -> None:
 
 def _cache(path: Path | None) -> Path:
     """The given folder, or the user's cache folder, which need not exist before the first engine is built."""
-    from ..backends.tensorrt.cache import default_folder
+    from ..backends.cache import default_folder
 
     if path is None:
         return _folder(default_folder())

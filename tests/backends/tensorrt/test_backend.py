@@ -14,10 +14,10 @@ import torch
 from tests import distance
 from tests.networks import EVERY, seeded, small
 from vsr_plugin.backends import Device, open_backend
+from vsr_plugin.backends.cache import Cache
 from vsr_plugin.backends.tensorrt import Profile, Target
 from vsr_plugin.backends.tensorrt import backend as module
 from vsr_plugin.backends.tensorrt.backend import TensorRTBackend, fixed, ranged
-from vsr_plugin.backends.tensorrt.cache import Cache
 from vsr_plugin.backends.tensorrt.export import Graph, export
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.errors import BackendError, OutputError, UsageError

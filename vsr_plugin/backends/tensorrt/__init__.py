@@ -1,7 +1,7 @@
 """TensorRT and TensorRT-RTX: the profiles and targets of engines.
 
-`backend` is the `Backend`; `export` writes a network as an ONNX graph, `builds` watches a build, `cache` keeps engine
-files, `run` runs an engine on memory and streams of torch; only `flavor` knows the two libraries.
+`backend` is the `Backend`; `export` writes a network as an ONNX graph, `builds` watches a build, `run` runs an engine
+on memory and streams of torch; only `flavor` knows the two libraries.
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from ...errors import BackendError, OutputError
+from ..cache import CACHE_SIZE, COMPILED, ENGINE, TIMING, Cache, CacheFile, default_folder
 from ..memory import translated_errors
 from . import Profile
 from .builds import watched
-from .cache import CACHE_SIZE, COMPILED, ENGINE, TIMING, Cache, CacheFile, default_folder
 from .export import Graph, export
 from .flavor import OPTIONS, current, find_flavor
 from .run import EngineNetwork

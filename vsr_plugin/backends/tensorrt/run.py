@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ... import samples
     from ...arrays import Array
+    from ...samples import SampleFormat as PlaneFormat
     from . import Shape
     from .flavor import LoadedEngine
 
@@ -65,7 +65,7 @@ class EngineNetwork:
             return frames.clone() if own else frames  # the next run overwrites the engine's own output
 
     @torch.inference_mode()
-    def upscale_samples(self, x: Array, samples: samples.SampleFormat) -> Array:
+    def upscale_samples(self, x: Array, samples: PlaneFormat) -> Array:
         """Run one batch of native samples, as `SamplesNetwork` says: shuffled, rounded and stored in one kernel."""
         if isinstance(x, np.ndarray):
             return self.upscale_samples(as_tensor(x), samples).numpy()

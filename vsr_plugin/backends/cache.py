@@ -19,13 +19,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...errors import InputError, OutputError
-from . import Profile
+from ..errors import InputError, OutputError
+from .tensorrt import Profile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from . import Shape
+    from .tensorrt import Shape
 
 _log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from vsr_plugin.backends.cache import COMPILED, ENGINE, TIMING, Cache, clear, default_folder, entries
 from vsr_plugin.backends.tensorrt import Profile
-from vsr_plugin.backends.tensorrt.cache import COMPILED, ENGINE, TIMING, Cache, clear, default_folder, entries
 from vsr_plugin.errors import InputError
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def test_a_folder_that_cannot_be_written_is_told_once(tmp_path: Path, caplog: py
 BUILDER = """
 import os, sys, time
 from pathlib import Path
-from vsr_plugin.backends.tensorrt.cache import Cache
+from vsr_plugin.backends.cache import Cache
 folder = Path(sys.argv[1])
 cache = Cache(folder)
 (folder / f"{os.getpid()}.here").touch()
@@ -177,7 +177,7 @@ def test_waiting_for_another_process_is_told(tmp_path: Path, caplog: pytest.LogC
             stdin.write(b"\n")
             stdin.flush()
 
-    logger = logging.getLogger("vsr_plugin.backends.tensorrt.cache")
+    logger = logging.getLogger("vsr_plugin.backends.cache")
     handler = Patient()
     logger.addHandler(handler)
     try:
