@@ -69,6 +69,7 @@ ROOMS = {
         "models",
         "samples",
         "sources",
+        "tiling",
     },
     "rectangles": {"arrays", "tiling"},
     "reuse": {"arrays", "frames", "in_flight", "rectangles"},

@@ -65,16 +65,22 @@ def test_openvino_makes_the_samples_that_its_numbers_are_rounded_to(
 ) -> None:
     for name, scale in (("espcn", 2), ("fsrcnn", 3), ("srcnn", 2), ("vdsr", 2)):
         spec = small(name, scale)
-        network = open_backend("openvino").compile(seeded(spec, scale), spec, (2, 1, 21, 34), precision, CPU)
+        network = open_backend("openvino").compile(seeded(spec, scale), spec, (2, 1, 29, 34), precision, CPU)
         assert isinstance(network, SamplesNetwork)
         highest = (1 << samples.depth) - 1  # above the peak of limited range, too
-        x = np.random.default_rng(scale).integers(0, highest + 1, (2, 1, 21, 34), samples.dtype)
+        x = np.random.default_rng(scale).integers(0, highest + 1, (2, 1, 29, 34), samples.dtype)
         result = network.upscale_samples(x, samples)
         unit: Any = to_unit(x, samples.peak)
         large: Any = network(unit)
-        expected = to_samples(as_tensor(large), samples.depth, peak=samples.peak)
+        expected = to_samples(as_tensor(large), samples.depth, peak=samples.peak).numpy()
         assert result.dtype == samples.dtype
-        assert np.array_equal(result, expected)
+        assert result.shape == expected.shape
+        rim = spec.overlap[scale] * scale
+        inner = (result[..., rim:-rim, rim:-rim].astype(int), expected[..., rim:-rim, rim:-rim].astype(int))
+        if precision == "bfloat16" and samples.depth == 8:  # code values are exact in it, and others are split
+            assert abs(inner[0] - inner[1]).max() <= 2
+        else:
+            assert np.array_equal(*inner)
         network.close()
 
 

@@ -123,8 +123,31 @@ for each, its in zip(wanted, found):
 
 
 def test_first_networks_of_several_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
-    """All load OpenVINO and torch at once, and torch.fx changes nn.Module for all threads while it traces."""
+    """All load OpenVINO and torch at once, and trace."""
     run(AT_ONCE, cache=tmp_path)
+
+
+BESIDE = """
+import threading
+import torch
+import vsr_plugin as vsr
+module, x, done = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 3), torch.nn.ReLU()), torch.rand(1, 1, 8, 8), []
+def open_networks():
+    for model in ("espcn", "fsrcnn-s", "fsrcnn", "srcnn"):
+        with vsr.Upscaler(model, 2, vsr.Execution(backend="openvino", precision="float32")) as upscaler:
+            upscaler(torch.zeros(16, 16, dtype=torch.uint8).numpy())
+    done.append(True)
+opening = threading.Thread(target=open_networks)
+opening.start()
+while not done:
+    module(x)
+    assert opening.is_alive() or done
+"""
+
+
+def test_networks_that_are_opened_do_not_disturb_modules_of_other_threads(tmp_path: Path) -> None:
+    """torch.fx would: while it traces, it changes what calling any module does, in all threads."""
+    run(BESIDE, cache=tmp_path)
 
 
 def frame(height: int = 40, width: int = 52) -> Frame:

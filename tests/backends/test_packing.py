@@ -1,4 +1,4 @@
-"""Convolutions before a pixel shuffle are computed in blocks, and nothing else changes."""
+"""Convolutions before a pixel shuffle are computed in blocks, borders are left out, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from tests.networks import seeded, small
 from vsr_plugin.backends import Device, Precision, openvino, tracing
-from vsr_plugin.backends.packing import with_packed_shuffle
-from vsr_plugin.models import find_model, load_model
+from vsr_plugin.backends.packing import with_packed_shuffle, without_padding
+from vsr_plugin.models import NetworkSpec, find_model, load_model
 from vsr_plugin.models.deconvolution import with_subpixel_deconvolutions
 from vsr_plugin.sources import Source
 
@@ -87,6 +88,35 @@ class Decides(nn.Module):
 @torch.no_grad()
 def test_what_cannot_be_packed_is_left_as_it_is(module: nn.Module) -> None:
     assert with_packed_shuffle(module, torch.rand(1, 1, 12, 16)) is module
+
+
+@pytest.mark.parametrize(("model", "scale"), [("espcn", 2), ("espcn", 3), ("fsrcnn", 4), ("fsrcnn-s", 2)])
+@torch.no_grad()
+def test_a_chain_of_layers_needs_no_padding(model: str, scale: int) -> None:
+    module, spec = with_subpixel_deconvolutions(load_model(model, scale)).double(), find_model(model)
+    before = str(module)
+    x = torch.rand(2, 1, 32, 33, dtype=torch.float64)
+    bare, rim = without_padding(module, x, spec, 1)
+    assert 0 < rim <= spec.overlap[scale] * scale
+    assert str(module) == before
+    large = module(x)
+    torch.testing.assert_close(bare(x), large[..., rim:-rim, rim:-rim], rtol=0, atol=1e-13)
+
+
+# Layers whose input is added to their output, and one that reaches farther than frames are extended.
+@pytest.mark.parametrize("model", ["vdsr", "drcn", "edsr-baseline"])
+def test_other_networks_keep_their_padding(model: str) -> None:
+    spec = small(model, 2)
+    module, x = seeded(spec, 2), torch.rand(1, spec.channels, 32, 32)
+    assert without_padding(module, x, spec, 1) == (module, 0)
+
+
+@torch.no_grad()
+def test_a_network_that_reaches_beyond_the_extension_keeps_its_padding() -> None:
+    module, x = nn.Sequential(nn.Conv2d(1, 1, 19, padding=9), nn.Conv2d(1, 1, 3, padding=1)), torch.rand(1, 1, 40, 40)
+    assert without_padding(module, x, NetworkSpec(overlap={1: 10}), 1) == (module, 0)
+    narrow = nn.Sequential(nn.Conv2d(1, 1, 13, padding=6), nn.Conv2d(1, 1, 3, padding=1))
+    assert without_padding(narrow, x, NetworkSpec(overlap={1: 7}), 1)[1] == 7
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 from tests.networks import CHOSEN, seeded, small
 from vsr_plugin.backends import Device, Precision, open_backend, rounding
 from vsr_plugin.backends.openvino import OpenVINOBackend
-from vsr_plugin.backends.rounding import for_bfloat16
+from vsr_plugin.backends.rounding import RationalTanh, for_bfloat16
 from vsr_plugin.backends.tracing import _plain
-from vsr_plugin.evaluation import evaluate
-from vsr_plugin.images import Image, rgb_to_luma
+from vsr_plugin.engine import Upscaler
+from vsr_plugin.evaluation import evaluate, psnr, to_uint8
+from vsr_plugin.execution import Execution
+from vsr_plugin.images import Image, crop_to_multiple, rgb_to_luma, shrink
 from vsr_plugin.models import CLEAN, MODELS, NetworkSpec, load_model, manifest, read_model
 from vsr_plugin.passes import Pass
 from vsr_plugin.sources import Source
@@ -129,8 +132,56 @@ def test_bfloat16_costs_the_weights_of_others_at_most_002_db(name: str, scale: i
 
 
 @NEEDS_BFLOAT16
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("name", ["espcn", "fsrcnn", "fsrcnn-s"])
+def test_bfloat16_costs_frames_of_8_bits_at_most_002_db(name: str, scale: int) -> None:
+    """Their code values are not split, and ESPCN's tanh is a quotient."""
+    measured = images(1, 240)
+    small = [to_uint8(shrink(crop_to_multiple(image.luma, scale)[..., None], scale)[0]) for image in measured]
+
+    def mean(precision: Precision) -> float:
+        with Upscaler(name, scale, Execution(backend="openvino", precision=precision)) as upscaler:
+            results = zip(measured, map(upscaler, small), strict=True)
+            return fmean(psnr(crop_to_multiple(image.luma, scale), large) for image, large in results)
+
+    assert mean("float32") - mean("bfloat16") <= 0.02
+
+
+@torch.no_grad()
+def test_the_quotient_is_tanh() -> None:
+    x = torch.linspace(-20, 20, 40001)
+    error = (RationalTanh()(x) - torch.tanh(x)).abs()
+    assert float((error / torch.tanh(x).abs().clamp(min=1e-3)).max()) < 3e-4
+    assert float(error[x.abs() < 4].max()) < 4e-5
+
+
+class Centered(nn.Module):
+    """A network of a user's own, which does not see the samples as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.last(torch.relu(self.first(x - 0.5)))
+        return y + x
+
+
+@torch.no_grad()
+def test_only_a_layer_that_sees_code_values_takes_them_so() -> None:
+    def forms(module: nn.Module) -> list[str]:
+        return [type(part).__name__ for part in for_bfloat16(module, NetworkSpec(overlap={1: 2}), codes=True).modules()]
+
+    torch.manual_seed(0)
+    assert "CodeConvolution" in forms(load_model("fsrcnn-s", 2))
+    assert "SplitConvolution" in forms(Centered())
+    module, x = Centered(), torch.arange(256).reshape(1, 1, 16, 16) / 255
+    assert float((for_bfloat16(module, NetworkSpec(overlap={1: 2}), codes=True)(x) - module(x)).abs().max()) < 2**-7
+
+
+@NEEDS_BFLOAT16
 def test_without_the_form_for_bfloat16_it_would_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vsr_plugin.backends.tracing.for_bfloat16", lambda module, _spec: module)
+    monkeypatch.setattr("vsr_plugin.backends.tracing.for_bfloat16", lambda module, _spec, codes: module)
     assert cost("fsrcnn", 2, None) > 0.02
 
 

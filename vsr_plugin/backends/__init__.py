@@ -85,7 +85,8 @@ class SamplesNetwork(Network, Protocol):
             samples: Their format; samples above its peak are clamped.
 
         Returns:
-            (N, 1, H·scale, W·scale) in the same format, clamped to [0, peak], and rounded.
+            (N, 1, H·scale, W·scale) in the same format, clamped to [0, peak], and rounded. Samples that are nearer to
+            the border than the network's overlap may be wrong.
 
         Raises:
             OutOfMemoryError: the device has no room.

@@ -51,6 +51,18 @@ def _is_torchs(error: RuntimeError) -> bool:
 
 
 @contextmanager
+def tolerated() -> Iterator[None]:
+    """Suppress what a user's module may raise; but not a lack of memory, which says nothing about a module."""
+    try:
+        yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        if means_no_room(str(error)):
+            raise
+
+
+@contextmanager
 def translated_errors(task: str) -> Iterator[None]:
     """Raise errors inside the block as `OutOfMemoryError` or `BackendError`.
 

@@ -218,11 +218,12 @@ class OpenVINONetwork:
         Raises:
             UsageError: the network's output has NaN or infinity.
         """
-        unit = to_unit(x, samples.peak)
         request, enlarge, shape = self._request(samples)
+        if request.get_input_tensor().data.dtype != np.uint8:
+            x = to_unit(x, samples.peak)
         result = np.empty(shape, np.uint8 if samples.depth == 8 else np.float32)
-        self._run(request, unit, enlarge, result)
-        check_finite(float(request.get_output_tensor(1).data), unit, self._name)
+        self._run(request, x, enlarge, result)
+        check_finite(float(request.get_output_tensor(1).data), x, self._name)
         return result.astype(samples.dtype, copy=False)
 
     def close(self) -> None:

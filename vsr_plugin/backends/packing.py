@@ -1,4 +1,7 @@
-"""Makes the convolution before the last pixel shuffle compute a block of samples at once.
+"""Makes convolutions compute no more than they must, with the same results.
+
+`without_padding` leaves out what is cropped. `with_packed_shuffle` makes the convolution before the last pixel shuffle
+compute a block of samples at once.
 
 A processor multiplies 16 channels in the time of one, and a convolution whose result is shuffled to twice the size has
 only four. A kernel that is larger by one sample, with a stride of two, computes the same sums for four neighbors at
@@ -8,69 +11,89 @@ which change no sum. In OpenVINO, ESPCN ×2 takes a tenth less time, FSRCNN ×2 
 
 from __future__ import annotations
 
+import copy
 import platform
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
-from torch import fx, nn
+from torch import nn
+
+from ..models.deconvolution import SubpixelDeconvolution
+from ..tiling import margin_of
+from .memory import tolerated
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ..models import NetworkSpec
+
 _CHANNELS = 16  # multiplied at once
 _MACHINES = ("amd64", "x86_64")  # an ARM processor multiplies four at once, so four fill it
 _SIDE = 2  # of the blocks
-_SHUFFLES = (F.pixel_shuffle, torch.pixel_shuffle)
+_EQUAL = 1e-4  # two ways to sum differ by less
 
 
+@torch.no_grad()
 def with_packed_shuffle(module: nn.Module, example: Tensor) -> nn.Module:
     """A module that computes the same in this way; or the module itself, if it does not end in such a shuffle.
 
+    The shuffle is an `nn.PixelShuffle` or a `SubpixelDeconvolution`. Whether the result is the same is tried.
+
     Args:
-        module: Shares its layers with the result. A module that `torch.fx` cannot trace is returned unchanged.
+        module: It is not changed.
         example: An input. For it and every other one, the convolution must output an even number of rows and columns.
     """
-    if platform.machine().lower() not in _MACHINES:
+    shuffles = [part for part in module.modules() if isinstance(part, (nn.PixelShuffle, SubpixelDeconvolution))]
+    layers = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
+    if platform.machine().lower() not in _MACHINES or not shuffles or not _fits(layers[-1], _factor(shuffles[-1])):
         return module
-    try:
-        packed = fx.symbolic_trace(module)
-    except Exception:  # noqa: BLE001 - a user's module may raise anything
-        return module
-    layers = dict(packed.named_modules())
-    (end,) = packed.graph.find_nodes(op="output")
-    shuffle = _only(end.args[0])
-    r = 0 if shuffle is None else _times(shuffle, layers)
-    if shuffle is None or r == 0:
-        return module
-    source = _only(shuffle.args[0])
-    if source is not None and source.target is F.hardtanh:  # allowed between, as it works sample by sample
-        source = _only(source.args[0])
-    name = "" if source is None else str(source.target)
-    layer = layers.get(name)
-    used = sum(str(node.target) == name for node in packed.graph.nodes)
-    if not isinstance(layer, nn.Conv2d) or used > 1 or not _fits(layer, r):
-        return module
+    packed = copy.deepcopy(module)
+    shuffle = [part for part in packed.modules() if isinstance(part, type(shuffles[-1]))][-1]
+    *_, name = [name for name, part in packed.named_modules() if isinstance(part, nn.Conv2d)]
     parent, _, child = name.rpartition(".")
-    setattr(packed.get_submodule(parent), child, _packed(layer, r))
-    with packed.graph.inserting_before(shuffle):
-        shuffle.replace_all_uses_with(packed.graph.call_function(F.pixel_shuffle, (shuffle.args[0], r * _SIDE)))
-    packed.graph.erase_node(shuffle)
-    packed.recompile()
-    return packed if packed(example).shape == module(example).shape else module
+    setattr(packed.get_submodule(parent), child, _packed(layers[-1], _factor(shuffle)))
+    if isinstance(shuffle, nn.PixelShuffle):
+        shuffle.upscale_factor *= _SIDE
+    else:
+        shuffle.r *= _SIDE
+    with tolerated():
+        same, expected = packed(example), module(example)
+        if same.shape == expected.shape and torch.allclose(same, expected, rtol=0, atol=_EQUAL):
+            return packed
+    return module
 
 
-def _times(node: fx.Node, layers: dict[str, nn.Module]) -> int:
-    """The factor of a pixel shuffle; 0 for anything else."""
-    if node.op == "call_function" and node.target in _SHUFFLES and len(node.args) == 2:
-        return int(node.args[1])  # type: ignore[arg-type] # a number, as traced
-    layer = layers.get(str(node.target)) if node.op == "call_module" else None
-    return layer.upscale_factor if isinstance(layer, nn.PixelShuffle) else 0
+@torch.no_grad()
+def without_padding(module: nn.Module, example: Tensor, spec: NetworkSpec, enlarge: int) -> tuple[nn.Module, int]:
+    """A module without the padding of its convolutions, and the samples that its result lacks on each side.
+
+    What a frame is extended by (`tiling`) is cropped in the end, and without padding each layer computes less of it.
+    Networks that reach beyond the extension need the padding, and those in which a layer's input is added to its output
+    need the sizes: they are returned as they are, with 0. Whether the result is the same is tried.
+
+    Args:
+        module: It is not changed.
+        example: An input.
+        spec: Its overlap.
+        enlarge: How many times the frame is enlarged before.
+    """
+    bare = copy.deepcopy(module)
+    for layer in bare.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.padding, layer.padding_mode = (0, 0), "zeros"
+    with tolerated():
+        large, inner = module(example), bare(example)
+        scale = large.shape[-1] * enlarge // example.shape[-1]
+        overlap = spec.overlap[scale]
+        rim = (large.shape[-1] - inner.shape[-1]) // 2
+        fits = 0 < rim <= overlap * scale and overlap <= margin_of(overlap, spec.multiple_of)
+        if fits and torch.allclose(inner, large[..., rim:-rim, rim:-rim], rtol=0, atol=_EQUAL):
+            return bare, rim
+    return module, 0
 
 
-def _only(value: object) -> fx.Node | None:
-    """The node of a value that is used only once; None for others."""
-    return value if isinstance(value, fx.Node) and len(value.users) == 1 else None
+def _factor(shuffle: nn.PixelShuffle | SubpixelDeconvolution) -> int:
+    return shuffle.upscale_factor if isinstance(shuffle, nn.PixelShuffle) else shuffle.r
 
 
 def _fits(layer: nn.Conv2d, r: int) -> bool:

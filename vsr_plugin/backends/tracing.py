@@ -6,6 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import nn
@@ -16,7 +17,7 @@ from ..models.layers import BicubicUpsample
 from ..models.own import check_result, check_results
 from ..models.quantized import QuantizedNetwork
 from .graphs import Trace
-from .packing import with_packed_shuffle
+from .packing import with_packed_shuffle, without_padding
 from .rounding import for_bfloat16
 
 if TYPE_CHECKING:
@@ -42,17 +43,23 @@ def trace(module: nn.Module, spec: NetworkSpec, precision: Precision, kind: Kind
     """
     module = _plain(module)
     enlarge = 1
+    codes = False
     if precision == "bfloat16":
-        module = for_bfloat16(module, spec)
         upsample = getattr(module, "upsample", None)
+        outside = isinstance(upsample, BicubicUpsample)
+        codes = kind.samples is not None and kind.samples.depth == 8 and not outside
+        module = for_bfloat16(module, spec, codes=codes)
         if isinstance(upsample, BicubicUpsample):
             # Inside the graph the enlargement would be rounded before the first layer.
             enlarge, module.upsample = upsample.scale, nn.Identity()
     height, width = ((_EXAMPLE + odd) * spec.multiple_of for odd in (kind.rows, kind.columns))
-    example = torch.zeros(1, spec.channels, height * enlarge, width * enlarge)
-    packed = with_packed_shuffle(module, example)
-    stored = packed if kind.samples is None else _Stored(packed, kind.samples, spec.name)
-    graph, decoder = _graph(stored, example)
+    example = torch.rand(1, spec.channels, height * enlarge, width * enlarge)
+    if kind.samples is None:
+        graph, decoder = _graph(with_packed_shuffle(module, example), example)
+    else:
+        module, rim = without_padding(module, example, spec, enlarge)
+        stored = _Stored(with_packed_shuffle(module, example), kind.samples, spec.name, rim)
+        graph, decoder = _graph(stored, (255 * example).to(torch.uint8) if codes else example)
     if precision == "int8":
         from openvino._offline_transformations import apply_moc_transformations
 
@@ -91,20 +98,27 @@ def _plain(module: nn.Module) -> nn.Module:
 
 
 class _Stored(nn.Module):
-    """A module whose result is converted to samples as by `to_samples`, inside the graph, where it costs nothing.
+    """A module whose samples are converted as by `to_unit` and `to_samples`, inside the graph, where it costs nothing.
 
     It also returns the sum of the magnitudes of the module's result, for `check_finite`.
     """
 
-    def __init__(self, module: nn.Module, samples: SampleFormat, name: str) -> None:
+    def __init__(self, module: nn.Module, samples: SampleFormat, name: str, rim: int) -> None:
         super().__init__()
         self._module = module
         self._name = name
         self._peak = float(samples.peak)
         self._bytes = samples.depth == 8
+        self._rim = rim
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 1, H, W) → (N, 1, H·scale, W·scale) of uint8, or of whole numbers in float32; and the sum."""
+        """(N, 1, H, W) → (N, 1, H·scale, W·scale) of uint8, or of whole numbers in float32; and the sum.
+
+        The input is uint8, or float32 in [0, 1].
+        """
+        if x.dtype == torch.uint8:
+            x = (x.float() * (1 / self._peak)).clamp(max=1)
         large = check_result(self._module(x), self._name)
         codes = torch.round(large.clamp(0, 1) * self._peak)
-        return codes.to(torch.uint8) if self._bytes else codes, large.abs().sum()
+        stored = codes.to(torch.uint8) if self._bytes else codes
+        return F.pad(stored, (self._rim,) * 4) if self._rim else stored, large.abs().sum()
