@@ -358,6 +358,8 @@ class Upscaler:
         whole = self.spec.channels == 1 and len(target.scales) == 1 and target.window is None
         reads = self._backend.reads_samples and self.spec.multiple_of == 1 and not self.self_ensemble
         native = luma.format if whole and (reads or reuse) else None
+        if native is None or not on_cpu:
+            from .color import Conversion  # loads torch, before its threads are limited
 
         def run(x: Array) -> Array:
             for place, scale in enumerate(target.scales):
@@ -368,8 +370,6 @@ class Upscaler:
         def compute(planes: list[Array]) -> Sequence[Array]:
             if native is not None and on_cpu:
                 return luma.join(run(planes[0][:, None])[:, 0], planes[1:])
-            from .color import Conversion  # this loads torch
-
             conversion = Conversion(first.color, len(first.planes), self.spec.channels, target.scale, target)
             return conversion.enlarge(planes, run, native=native is not None)
 

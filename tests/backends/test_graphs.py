@@ -150,6 +150,32 @@ def test_networks_that_are_opened_do_not_disturb_modules_of_other_threads(tmp_pa
     run(BESIDE, cache=tmp_path)
 
 
+FIRST_RGB = """
+import sys
+from fractions import Fraction
+import numpy as np
+import vsr_plugin as vsr
+from vsr_plugin import tiling
+extend, seen = tiling.extend, []
+def spy(x, grid):
+    import torch
+    seen.append(torch.get_num_threads())
+    return extend(x, grid)
+tiling.extend = spy
+color = vsr.ColorSpec(matrix=vsr.Matrix.RGB, range=vsr.Range.FULL)
+frames = [vsr.Frame((np.zeros((40, 52), np.uint8),) * 3, index, Fraction(1), color=color) for index in range(2)]
+with vsr.Upscaler("espcn", 2, vsr.Execution(backend="openvino", precision="float32", batch=1)) as upscaler:
+    assert "torch" not in sys.modules
+    upscaler.upscale(frames)
+print(seen)
+"""
+
+
+def test_torch_is_held_to_one_thread_from_the_first_frame_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert run(FIRST_RGB, cache=tmp_path) == "[1, 1]\n"
+
+
 def frame(height: int = 40, width: int = 52) -> Frame:
     luma = np.random.default_rng(0).integers(16, 236, (height, width), np.uint8)
     return Frame((luma,), 0, Fraction(1), color=ColorSpec())
