@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.networks import CHOSEN, seeded, small
@@ -155,15 +156,16 @@ def test_the_quotient_is_tanh() -> None:
     assert float(error[x.abs() < 4].max()) < 4e-5
 
 
-class Centered(nn.Module):
-    """A network of a user's own, which does not see the samples as they are."""
+class Prepared(nn.Module):
+    """A network of a user's own, whose first layer does not see the samples as they are."""
 
-    def __init__(self) -> None:
+    def __init__(self, prepare: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
+        self.prepare = prepare
         self.first, self.last = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.last(torch.relu(self.first(x - 0.5)))
+        y: Tensor = self.last(torch.relu(self.first(self.prepare(x))))
         return y + x
 
 
@@ -174,9 +176,12 @@ def test_only_a_layer_that_sees_code_values_takes_them_so() -> None:
 
     torch.manual_seed(0)
     assert "CodeConvolution" in forms(load_model("fsrcnn-s", 2))
-    assert "SplitConvolution" in forms(Centered())
-    module, x = Centered(), torch.arange(256).reshape(1, 1, 16, 16) / 255
-    assert float((for_bfloat16(module, NetworkSpec(overlap={1: 2}), codes=True)(x) - module(x)).abs().max()) < 2**-7
+    x = torch.arange(256).reshape(1, 1, 16, 16) / 255
+    for prepare in (lambda x: x - 0.5, lambda x: 3 * x, lambda x: x - F.avg_pool2d(x, 3, 1, 1)):
+        module = Prepared(prepare)
+        assert "SplitConvolution" in forms(module)
+        rounded = for_bfloat16(module, NetworkSpec(overlap={1: 2}), codes=True)
+        assert float((rounded(x) - module(x)).abs().max()) < 2**-7
 
 
 @NEEDS_BFLOAT16

@@ -53,7 +53,8 @@ def trace(module: nn.Module, spec: NetworkSpec, precision: Precision, kind: Kind
             # Inside the graph the enlargement would be rounded before the first layer.
             enlarge, module.upsample = upsample.scale, nn.Identity()
     height, width = ((_EXAMPLE + odd) * spec.multiple_of for odd in (kind.rows, kind.columns))
-    example = torch.rand(1, spec.channels, height * enlarge, width * enlarge)
+    random = torch.Generator().manual_seed(0)
+    example = torch.rand(1, spec.channels, height * enlarge, width * enlarge, generator=random)
     if kind.samples is None:
         graph, decoder = _graph(with_packed_shuffle(module, example), example)
     else:
