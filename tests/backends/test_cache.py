@@ -14,7 +14,7 @@ import pytest
 
 from vsr_plugin.backends.cache import COMPILED, ENGINE, TIMING, Cache, clear, default_folder, entries
 from vsr_plugin.backends.tensorrt import Profile
-from vsr_plugin.errors import InputError
+from vsr_plugin.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -197,6 +197,32 @@ def test_the_default_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_pa
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         assert default_folder() == tmp_path / "vsr_plugin" / "engines"
     assert default_folder().is_absolute()
+
+
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user has no entry in /etc/passwd."""
+    import pwd
+
+    def unknown(_: int) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME", "VSR_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems know a folder otherwise")
+def test_without_a_home_directory_one_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from vsr_plugin.backends.tensorrt import backend
+
+    homeless(monkeypatch)
+    monkeypatch.setattr(backend, "find_flavor", lambda **_: None)
+    with pytest.raises(UsageError, match=r"a folder for the cache in VSR_CACHE_DIR.*: use cache_dir='FOLDER'"):
+        backend.TensorRTBackend()
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("~/.cache"))  # of older versions
+    with pytest.raises(UsageError, match="a folder for the cache"):
+        default_folder()
+    assert backend.TensorRTBackend(tmp_path).cache.folder == tmp_path
 
 
 def test_the_listing_knows_our_files_and_openvinos_and_leaves_others(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame
 from vsr_plugin.models import manifest, read_model
 
+from .test_cache import homeless
+
 CLIP = Path(__file__).parents[2] / "examples/clip.mp4"
 BYTES = pytest.mark.skipif(not multiplies_bytes(), reason="no fast int8")
 NO_TORCH = "import sys; sys.modules['torch'] = None  # to import it is an error\n"
@@ -132,7 +134,7 @@ def frame(height: int = 40, width: int = 52) -> Frame:
     return Frame((luma,), 0, Fraction(1), color=ColorSpec())
 
 
-def enlarged(cache: Path, weights: Path | None = None, given: Frame | None = None, **how: Any) -> Any:
+def enlarged(cache: Path | None, weights: Path | None = None, given: Frame | None = None, **how: Any) -> Any:
     execution = Execution(**{"backend": "openvino", "precision": "float32", "cache_dir": cache, **how})
     with Upscaler("espcn", 2, execution, weights=weights) as upscaler:
         return upscaler.upscale([given or frame()])[0].planes[0]
@@ -175,6 +177,14 @@ def test_where_nothing_can_be_kept_nothing_is_said(tmp_path: Path, caplog: pytes
         )
         assert cache.read("key") is None
     assert not caplog.text
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems know a folder otherwise")
+def test_without_a_home_directory_nothing_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    homeless(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    assert enlarged(None).shape == (80, 104)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_graph_serves_only_what_it_was_made_for(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def open_backend(name: str, cache_dir: Path | None = None, threads: int | None =
         threads: CPU threads for a backend with threads of its own (`Backend.own_threads`); by default all.
 
     Raises:
-        UsageError: the name is unknown.
+        UsageError: the name is unknown; or a backend needs a folder, and none is given, nor known.
         BackendError: a package that it needs is not installed, or does not load.
     """
     if name not in _BACKENDS:

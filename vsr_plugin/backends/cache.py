@@ -19,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError, OutputError
+from ..errors import InputError, OutputError, UsageError
 from .tensorrt import Profile
 
 if TYPE_CHECKING:
@@ -76,13 +76,23 @@ class CacheEntry:
 
 
 def default_folder() -> Path:
-    """The default folder: `VSR_CACHE_DIR` of the environment, or one in the user's cache folder."""
+    """The default folder: `VSR_CACHE_DIR` of the environment, or one in the user's cache folder.
+
+    Raises:
+        UsageError: neither is known.
+    """
     named = os.environ.get("VSR_CACHE_DIR")
     if named:
         return Path(named)
     from platformdirs import user_cache_path
 
-    return user_cache_path("vsr_plugin", appauthor=False) / "engines"
+    with suppress(RuntimeError):  # of newer versions; others return a path of "~"
+        folder = user_cache_path("vsr_plugin", appauthor=False) / "engines"
+        if folder.is_absolute():
+            return folder
+    raise UsageError(
+        "Expected a folder for the cache in VSR_CACHE_DIR, as this user has no home directory", cache_dir="FOLDER"
+    )
 
 
 class Cache:

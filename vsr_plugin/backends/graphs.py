@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..errors import UsageError
 from .cache import GRAPH, Cache, default_folder
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Trace(NamedTuple):
 
 
 class GraphCache:
-    """A folder of graphs. If one cannot be written, nothing is said: it is traced again.
+    """A folder of graphs. If one cannot be written, or there is no folder, nothing is said: it is traced again.
 
     Args:
         folder: The folder; by default the one of TensorRT's engines, in the user's cache folder.
@@ -51,12 +52,20 @@ class GraphCache:
     """
 
     def __init__(self, folder: Path | None, version: str) -> None:
-        self._cache = Cache(folder or default_folder(), warns=False)
+        self._folder = folder
         self._version = version
+
+    @cached_property
+    def _cache(self) -> Cache | None:
+        """None if no folder is known."""
+        try:
+            return Cache(self._folder or default_folder(), warns=False)
+        except UsageError:
+            return None
 
     def read(self, key: str) -> tuple[bytes, bytes, int] | None:
         """The graph that was written under this key, its weights, and `Trace.enlarge`; None if there is none."""
-        file = self._cache.read(self._name(key))
+        file = None if self._cache is None else self._cache.read(self._name(key))
         if file is None:
             return None
         length, enlarge = _HEAD.unpack_from(file.content)
@@ -72,6 +81,8 @@ class GraphCache:
             save: `openvino.save_model` for it.
             enlarge: `Trace.enlarge`.
         """
+        if self._cache is None:
+            return
         try:
             with TemporaryDirectory() as folder:
                 path = Path(folder) / "graph.xml"
