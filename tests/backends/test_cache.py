@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from vsr_plugin.backends.cache import COMPILED, ENGINE, TIMING, Cache, clear, default_folder, entries
+from vsr_plugin.backends.cache import COMPILED, ENGINE, GRAPH, TIMING, Cache, clear, default_folder, entries
 from vsr_plugin.backends.tensorrt import Profile
 from vsr_plugin.errors import InputError, UsageError
 
@@ -107,6 +107,20 @@ def test_the_files_that_were_not_used_for_longest_are_removed(tmp_path: Path) ->
     assert {path.name for path in tmp_path.iterdir()} == {"mine.engine", names[1], names[3], names[4]}
     cache.write(names[5], "", bytes(2_000_000))  # too large by itself, but it is needed now
     assert {path.name for path in tmp_path.iterdir()} == {"mine.engine", names[5]}
+
+
+def test_graphs_and_engines_do_not_remove_each_other(tmp_path: Path) -> None:
+    engines, graphs = ([f"{letter * 64}{kind}" for letter in "abc"] for kind in (ENGINE, GRAPH))
+    for names in zip(engines, graphs, strict=True):
+        for name in names:
+            Cache(tmp_path, megabytes=10).write(name, "", bytes(300_000))
+    small = Cache(tmp_path, megabytes=1)
+    small.write(f"{'d' * 64}{GRAPH}", "", bytes(300_000))
+    assert sorted(path.name for path in tmp_path.glob(f"*{ENGINE}")) == engines
+    assert len(list(tmp_path.glob(f"*{GRAPH}"))) == 3
+    small.write(f"{'d' * 64}{ENGINE}", "", bytes(900_000))
+    assert [path.name for path in tmp_path.glob(f"*{ENGINE}")] == [f"{'d' * 64}{ENGINE}"]
+    assert len(list(tmp_path.glob(f"*{GRAPH}"))) == 3
 
 
 def test_a_full_disk_is_told_once(

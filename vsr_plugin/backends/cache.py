@@ -33,6 +33,7 @@ _FORMAT = b"vsr_plugin cache 3"
 _LOCK, _PART = "build.lock", ".part"
 _SECONDS_BEFORE_SAYING = 1.0
 ENGINE, TIMING, COMPILED, GRAPH = ".engine", ".timing", ".compiled", ".graph"
+OF_ENGINES = (ENGINE, TIMING, COMPILED)
 _KINDS = {
     ENGINE: "engine",
     TIMING: "timing cache",
@@ -96,11 +97,11 @@ def default_folder() -> Path:
 
 
 class Cache:
-    """A folder of engines. If one cannot be written, a warning is logged once, and nothing is raised.
+    """A folder of engines or graphs. If one cannot be written, a warning is logged once, and nothing is raised.
 
     Args:
         folder: The folder; made when the first file is written.
-        megabytes: The size limit; the files not used for longest are removed.
+        megabytes: The size limit; the files not used for longest are removed. Engines and graphs have each their own.
         warns: Whether the warning is logged.
     """
 
@@ -189,7 +190,8 @@ class Cache:
 
     def _trim(self, newest: str) -> None:
         """Remove the oldest files if there are too many; never the one that was just written."""
-        ours = [path for path in self.folder.iterdir() if path.suffix in (ENGINE, TIMING, COMPILED, GRAPH)]
+        kinds = (GRAPH,) if newest.endswith(GRAPH) else OF_ENGINES
+        ours = [path for path in self.folder.iterdir() if path.suffix in kinds]
         status = {path: path.stat() for path in ours if path.name != newest and _OURS.fullmatch(path.stem)}
         size = (self.folder / newest).stat().st_size
         for path in sorted(status, key=lambda path: status[path].st_mtime_ns, reverse=True):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..samples import SampleFormat
 
 _PACKAGE = Path(__file__).parent.parent
+_MEGABYTES = 200  # a graph is as large as its weights, at most 8 MB
 _HEAD = struct.Struct("<QQ")
 
 
@@ -59,7 +60,7 @@ class GraphCache:
     def _cache(self) -> Cache | None:
         """None if no folder is known."""
         try:
-            return Cache(self._folder or default_folder(), warns=False)
+            return Cache(self._folder or default_folder(), _MEGABYTES, warns=False)
         except UsageError:
             return None
 
