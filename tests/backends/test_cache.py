@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -107,6 +108,15 @@ def test_the_files_that_were_not_used_for_longest_are_removed(tmp_path: Path) ->
     assert {path.name for path in tmp_path.iterdir()} == {"mine.engine", names[1], names[3], names[4]}
     cache.write(names[5], "", bytes(2_000_000))  # too large by itself, but it is needed now
     assert {path.name for path in tmp_path.iterdir()} == {"mine.engine", names[5]}
+
+
+@pytest.mark.parametrize("rest", [b"", b"one line", b"\xff\nwords\n", NAME.encode() + b"\n\xff\xfe\n"])
+def test_a_whole_file_of_other_lines_is_damaged(tmp_path: Path, rest: bytes) -> None:
+    path = tmp_path / NAME
+    path.write_bytes(b"vsr_plugin cache 3\n" + sha256(rest).hexdigest().encode() + b"\n" + rest)
+    assert [entry.what for entry in entries(tmp_path)] == ["damaged"]
+    assert Cache(tmp_path).read(NAME) is None
+    assert not path.exists()
 
 
 def test_graphs_and_engines_do_not_remove_each_other(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +17,8 @@ import pytest
 pytest.importorskip("openvino", reason="no OpenVINO")
 
 from vsr_plugin.backends import graphs, rounding
+from vsr_plugin.backends.cache import Cache
+from vsr_plugin.backends.graphs import _HEAD as HEAD
 from vsr_plugin.backends.graphs import GraphCache
 from vsr_plugin.backends.openvino import OpenVINOBackend
 from vsr_plugin.backends.processor import features, multiplies_bytes
@@ -26,6 +28,9 @@ from vsr_plugin.frames import ColorSpec, Frame
 from vsr_plugin.models import manifest, read_model
 
 from .test_cache import homeless
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CLIP = Path(__file__).parents[2] / "examples/clip.mp4"
 BYTES = pytest.mark.skipif(not multiplies_bytes(), reason="no fast int8")
@@ -156,6 +161,40 @@ def test_a_damaged_graph_is_made_again(tmp_path: Path, caplog: pytest.LogCapture
     assert not caplog.text
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:3],
+        lambda content: content[:-5000],
+        lambda content: content + b"more",
+        lambda content: HEAD.pack(10, 100, 1) + bytes(110),
+        lambda content: HEAD.pack(0, 0, 1),
+        lambda content: HEAD.pack(*HEAD.unpack_from(content)[:2], 0) + content[HEAD.size :],
+        lambda content: (
+            HEAD.pack(HEAD.unpack_from(content)[0], 5000, 1)
+            + content[HEAD.size : HEAD.size + HEAD.unpack_from(content)[0] + 5000]
+        ),
+    ],
+    ids=["empty", "short", "cut off", "long", "no graph", "nothing", "enlarged zero times", "few weights"],
+)
+def test_a_file_that_is_whole_but_no_graph_is_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[bytes], bytes]
+) -> None:
+    first = enlarged(tmp_path)
+    (graph,) = kept(tmp_path)
+    cache = Cache(tmp_path)
+    whole = cache.read(graph.name)
+    assert whole is not None
+    cache.write(graph.name, whole.what, damage(whole.content))
+    with caplog.at_level(logging.WARNING):
+        assert np.array_equal(enlarged(tmp_path), first)
+    assert f"{graph} cannot be used (" in caplog.text
+    caplog.clear()
+    assert np.array_equal(enlarged(tmp_path), first)
+    assert not caplog.text
+
+
 def test_where_nothing_can_be_kept_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def save(path: str, **_: object) -> None:
         for suffix in (".xml", ".bin"):
@@ -175,7 +214,7 @@ def test_where_nothing_can_be_kept_nothing_is_said(tmp_path: Path, caplog: pytes
             lambda path, **_: [Path(path).with_suffix(end).write_text("x") for end in (".xml", ".bin")],
             1,
         )
-        assert cache.read("key") is None
+        assert cache.read("key", lambda *_: pytest.fail("there is none")) is None
     assert not caplog.text
 
 

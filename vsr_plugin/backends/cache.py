@@ -258,5 +258,8 @@ def _read(path: Path) -> CacheFile | None:
     digest, _, rest = data.partition(b"\n")
     if form != _FORMAT or sha256(rest).hexdigest().encode() != digest:
         return None
-    name, what, content = rest.split(b"\n", 2)
-    return CacheFile(path.name, what.decode(), content) if name.decode() == path.name else None
+    try:
+        name, what, content = rest.split(b"\n", 2)
+        return CacheFile(path.name, what.decode(), content) if name.decode() == path.name else None
+    except ValueError:  # fewer lines, or no UTF-8
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 from functools import cache, cached_property
 from hashlib import sha256
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
 
     from ..samples import SampleFormat
 
+_log = logging.getLogger(__name__)
+
 _PACKAGE = Path(__file__).parent.parent
 _MEGABYTES = 200  # a graph is as large as its weights, at most 8 MB
-_HEAD = struct.Struct("<QQ")
+_HEAD = struct.Struct("<QQQ")  # bytes of the graph, bytes of its weights, `Trace.enlarge`
+_ENLARGE = range(1, 9)
 
 
 class Kind(NamedTuple):
@@ -64,14 +68,24 @@ class GraphCache:
         except UsageError:
             return None
 
-    def read(self, key: str) -> tuple[bytes, bytes, int] | None:
-        """The graph that was written under this key, its weights, and `Trace.enlarge`; None if there is none."""
-        file = None if self._cache is None else self._cache.read(self._name(key))
-        if file is None:
+    def read(self, key: str, load: Callable[[bytes, bytes], Any]) -> Trace | None:
+        """The trace that was written under this key; None if there is none, or none that can be used.
+
+        Args:
+            key: ″
+            load: `openvino.Core.read_model`.
+        """
+        if self._cache is None:
             return None
-        length, enlarge = _HEAD.unpack_from(file.content)
-        weights = _HEAD.size + length
-        return file.content[_HEAD.size : weights], file.content[weights:], enlarge
+        name = self._name(key)
+        file = self._cache.read(name)
+        try:
+            return None if file is None else _unpacked(file.content, load)
+        except Exception as error:  # noqa: BLE001 - whatever it is: the next start must not meet it again
+            line = next(iter(str(error).splitlines()), "")
+            _log.warning("%s cannot be used (%s): making it again", self._cache.folder / name, line)
+            self._cache.drop(name)
+            return None
 
     def write(self, key: str, what: str, save: Callable[..., object], enlarge: int) -> None:
         """Keep a graph.
@@ -91,10 +105,19 @@ class GraphCache:
                 xml, weights = path.read_bytes(), path.with_suffix(".bin").read_bytes()
         except (OSError, RuntimeError):  # there is no room for it, or no right to write
             return
-        self._cache.write(self._name(key), what, _HEAD.pack(len(xml), enlarge) + xml + weights)
+        head = _HEAD.pack(len(xml), len(weights), enlarge)
+        self._cache.write(self._name(key), what, head + xml + weights)
 
     def _name(self, key: str) -> str:
         return sha256(f"{key}, {self._version}, {_sources()}".encode()).hexdigest() + GRAPH
+
+
+def _unpacked(content: bytes, load: Callable[[bytes, bytes], Any]) -> Trace:
+    length, rest, enlarge = _HEAD.unpack_from(content) if len(content) >= _HEAD.size else (0, 0, 0)
+    if len(content) != _HEAD.size + length + rest or enlarge not in _ENLARGE:
+        raise ValueError("its lengths are wrong")
+    weights = _HEAD.size + length
+    return Trace(load(content[_HEAD.size : weights], content[weights:]), None, enlarge)
 
 
 @cache
