@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +18,7 @@ import pytest
 
 pytest.importorskip("openvino", reason="no OpenVINO")
 
+from vsr_plugin import models
 from vsr_plugin.backends import graphs, rounding
 from vsr_plugin.backends.cache import Cache
 from vsr_plugin.backends.graphs import _HEAD as HEAD
@@ -245,16 +248,76 @@ def test_weights_of_the_users_own_leave_nothing(tmp_path: Path) -> None:
     assert not kept(tmp_path)
 
 
-def test_other_weights_or_other_code_are_traced_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_weights_are_traced_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enlarged(tmp_path)
-    row = {**manifest()["espcn_x2"], "sha256": "0" * 64}
-    with monkeypatch.context() as patch:
-        patch.setitem(manifest(), "espcn_x2", row)
-        enlarged(tmp_path)
+    shipped = Path(__file__).parents[2] / "weights/espcn_x2.safetensors"
+    content, times = bytearray(shipped.read_bytes()), shipped.stat()
+    content[-1] ^= 1
+    other = tmp_path / shipped.name
+    other.write_bytes(content)
+    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
+    monkeypatch.setattr(models, "_path", lambda *_, **__: other)
+    enlarged(tmp_path)
     assert len(kept(tmp_path)) == 2
-    monkeypatch.setattr(graphs, "_sources", lambda: "changed")
+
+
+def test_weights_in_8_bits_have_their_own_name() -> None:
+    def key(*, quantized: bool) -> str:
+        _, source = models.find_sources(models.find_model("espcn"), 2, None, "clean", quantized=quantized)[2]
+        assert source.key is not None
+        return source.key
+
+    row = manifest()["espcn_x2"]
+    assert row["sha256"] in key(quantized=False)
+    assert row["int8"]["sha256"] in key(quantized=True)
+
+
+@pytest.mark.parametrize(
+    "file", ["models/layers.py", "models/convert/files.py", "backends/tracing.py", "kernels/color.py"]
+)
+def test_other_code_is_traced_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    sources = graphs._sources.__wrapped__
+    for room in ("models", "backends", "kernels"):
+        shutil.copytree(graphs._folder(room), tmp_path / room)
+    shutil.copy(graphs._PACKAGE / "__init__.py", tmp_path)  # where the package's version is
+    monkeypatch.setattr(graphs, "_PACKAGE", tmp_path)
+    before, times = sources(), (tmp_path / file).stat()
+    assert before == sources() is not None
+    (tmp_path / "backends/.#tracing.py").symlink_to("nobody@nowhere.1234")  # as Emacs does
+    assert sources() == before
+    (tmp_path / file).write_bytes((tmp_path / file).read_bytes()[:-2] + b"\t\n")
+    os.utime(tmp_path / file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert sources() not in (before, None)
+    (tmp_path / file).unlink()
+    (tmp_path / file).symlink_to("gone.py")  # as one that is removed between listing and reading
+    assert sources() is None
+    (tmp_path / file).unlink()
+    assert (sources() is None) == (file == "__init__.py")  # which was alone in its folder
+    shutil.rmtree(tmp_path / "models")
+    assert sources() is None
+
+
+def test_where_changes_of_the_code_cannot_be_told_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "_sources", lambda: None)
     enlarged(tmp_path)
-    assert len(kept(tmp_path)) == 3
+    assert not kept(tmp_path)
+
+
+def test_another_openvino_or_machine_makes_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(path: str, **_: object) -> None:
+        for suffix in (".xml", ".bin"):
+            Path(path).with_suffix(suffix).write_bytes(b"x")
+
+    def read(openvino: str = "1") -> Any:
+        return GraphCache(tmp_path, openvino).read("key", lambda *parts: parts)
+
+    GraphCache(tmp_path, "1").write("key", "words", save, 1)
+    assert read() == ((b"x", b"x"), None, 1)
+    assert read("2") is None
+    monkeypatch.setattr(platform, "machine", lambda: "another")
+    assert read() is None
 
 
 _LIGHT = ("espcn", "fsrcnn-s", "fsrcnn", "srcnn")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 import struct
 from functools import cache, cached_property
 from hashlib import sha256
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _PACKAGE = Path(__file__).parent.parent
+_ROOMS = ("", "models", "backends", "kernels")  # where the code that makes graphs is, and the package's version
 _MEGABYTES = 200  # a graph is as large as its weights, at most 8 MB
 _HEAD = struct.Struct("<QQQ")  # bytes of the graph, bytes of its weights, `Trace.enlarge`
 _ENLARGE = range(1, 9)
@@ -62,7 +64,9 @@ class GraphCache:
 
     @cached_property
     def _cache(self) -> Cache | None:
-        """None if no folder is known."""
+        """None if no folder is known, or if changes of the code could not be told."""
+        if _sources() is None:
+            return None
         try:
             return Cache(self._folder or default_folder(), _MEGABYTES, warns=False)
         except UsageError:
@@ -109,7 +113,8 @@ class GraphCache:
         self._cache.write(self._name(key), what, head + xml + weights)
 
     def _name(self, key: str) -> str:
-        return sha256(f"{key}, {self._version}, {_sources()}".encode()).hexdigest() + GRAPH
+        what = f"{key}, {_sources()}, openvino {self._version}, {platform.machine()}"
+        return sha256(what.encode()).hexdigest() + GRAPH
 
 
 def _unpacked(content: bytes, load: Callable[[bytes, bytes], Any]) -> Trace:
@@ -121,11 +126,24 @@ def _unpacked(content: bytes, load: Callable[[bytes, bytes], Any]) -> Trace:
 
 
 @cache
-def _sources() -> str:
-    """A name of the code that makes graphs: the sizes and times of the files in which it is written."""
-    files = sorted(each for room in ("models", "backends", "kernels/reference") for each in _folder(room).glob("*.py"))
-    status = ((each.name, each.stat()) for each in files)
-    return sha256(repr([(name, at.st_size, at.st_mtime_ns) for name, at in status]).encode()).hexdigest()
+def _sources() -> str | None:
+    """A sha256 of the code that makes graphs; None where it cannot be read, as in an archive, or if only compiled."""
+    found = sha256()
+    try:
+        for room in _ROOMS:
+            folder = _folder(room)
+            # Editors keep hidden files beside those that are being changed.
+            pattern = "**/*.py" if room else "*.py"
+            files = sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+            if not files:
+                return None
+            for path in files:
+                content = path.read_bytes()
+                found.update(f"{room}, {path.relative_to(folder).parts}, {len(content)}\n".encode())
+                found.update(content)
+    except OSError:
+        return None
+    return found.hexdigest()
 
 
 def _folder(room: str) -> Path:

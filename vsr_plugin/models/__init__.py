@@ -7,6 +7,7 @@ loaded, so that front ends can list and check names without delay.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import logging
 import tomllib
 from dataclasses import replace
@@ -237,12 +238,12 @@ def find_sources(
 def _shipped(spec: ModelSpec, scale: int, tuned_for: str, *, quantized: bool) -> Source:
     path = _path(spec, scale, tuned_for, None, quantized=quantized)
     check_weights_file(path)
-    row = manifest()[weights_key(spec.name, scale, tuned_for)]
-    status = path.stat()
+    with path.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
     return Source(
         lambda: read_model(spec.name, scale, tuned_for=tuned_for, quantized=quantized)[1],
-        f"{spec}, ×{scale}, {path.name}, {status.st_size} bytes, {status.st_mtime_ns}, {row['sha256']}",
-        stays_flat=row.get("stays_flat") if not quantized else None,
+        f"{spec}, ×{scale}, {checksum}",
+        stays_flat=manifest()[weights_key(spec.name, scale, tuned_for)].get("stays_flat") if not quantized else None,
     )
 
 
