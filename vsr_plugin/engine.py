@@ -77,7 +77,7 @@ class Upscaler:
 
     Raises:
         UsageError: an argument is out of range; the message says what is allowed.
-        WeightsError: the weights are missing or do not fit the model.
+        WeightsError: the weights are missing, damaged, or do not fit the model.
         BackendError: the backend is not installed, or does not load.
     """
 

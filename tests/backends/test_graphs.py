@@ -18,7 +18,6 @@ import pytest
 
 pytest.importorskip("openvino", reason="no OpenVINO")
 
-from vsr_plugin import models
 from vsr_plugin.backends import graphs, rounding
 from vsr_plugin.backends.cache import Cache
 from vsr_plugin.backends.graphs import _HEAD as HEAD
@@ -28,7 +27,7 @@ from vsr_plugin.backends.processor import features, multiplies_bytes
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame
-from vsr_plugin.models import manifest, read_model
+from vsr_plugin.models import find_model, find_sources, manifest, read_model
 
 from .test_cache import homeless
 
@@ -250,20 +249,46 @@ def test_weights_of_the_users_own_leave_nothing(tmp_path: Path) -> None:
 
 def test_other_weights_are_traced_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enlarged(tmp_path)
-    shipped = Path(__file__).parents[2] / "weights/espcn_x2.safetensors"
-    content, times = bytearray(shipped.read_bytes()), shipped.stat()
-    content[-1] ^= 1
-    other = tmp_path / shipped.name
-    other.write_bytes(content)
-    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
-    monkeypatch.setattr(models, "_path", lambda *_, **__: other)
+    row = manifest()["espcn_x2"]
+    video = {key: manifest()["espcn_x2_video"][key] for key in ("file", "sha256")}
+    monkeypatch.setitem(manifest(), "espcn_x2", {**row, **video})
     enlarged(tmp_path)
     assert len(kept(tmp_path)) == 2
 
 
+DAMAGED = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+import vsr_plugin as vsr
+from vsr_plugin import models
+models.manifest()
+models.resources = SimpleNamespace(files=lambda _: Path(sys.argv[1]))
+for scale in (2, vsr.Size(width=200)):
+    for precision in ("float32", "int8"):
+        try:
+            vsr.Upscaler("espcn", scale, vsr.Execution(backend="openvino", precision=precision))
+        except vsr.WeightsError as error:
+            print(error)
+"""
+
+
+@BYTES
+def test_damage_of_shipped_weights_is_told_before_the_first_frame(tmp_path: Path) -> None:
+    for file in (Path(__file__).parents[2] / "weights").glob("espcn_x?*.safetensors"):
+        content = bytearray(file.read_bytes())
+        content[-1] ^= file.stem.endswith(("x2", "x2.int8"))
+        (tmp_path / file.name).write_bytes(content)
+    told = run(NO_TORCH + DAMAGED, str(tmp_path), cache=tmp_path).splitlines()
+    assert told == [
+        f"{tmp_path / name} is damaged, or not the file that was shipped: install the package again"
+        for name in ("espcn_x2.safetensors", "espcn_x2.int8.safetensors") * 2
+    ]
+
+
 def test_weights_in_8_bits_have_their_own_name() -> None:
     def key(*, quantized: bool) -> str:
-        _, source = models.find_sources(models.find_model("espcn"), 2, None, "clean", quantized=quantized)[2]
+        _, source = find_sources(find_model("espcn"), 2, None, "clean", quantized=quantized)[2]
         assert source.key is not None
         return source.key
 
