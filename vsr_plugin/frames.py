@@ -7,7 +7,7 @@ immutable and check their fields; neither depends on a file, a codec or a networ
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -239,6 +239,21 @@ class Frame:
 
         same = self.geometry == other.geometry
         return same and all(np.array_equal(one, two) for one, two in zip(self.planes, other.planes, strict=True))
+
+    def __getstate__(self) -> list[Any]:
+        """For pickle: of planes, rows and columns that lie on one another (`numpy.broadcast_to`) are kept once."""
+        kept = [
+            (plane[tuple(slice(1 if step == 0 else None) for step in plane.strides)], plane.shape)
+            for plane in self.planes
+        ]
+        return [kept, *(getattr(self, each.name) for each in fields(self)[1:])]
+
+    def __setstate__(self, state: list[Any]) -> None:
+        import numpy as np
+
+        planes = tuple(one if one.shape == shape else np.broadcast_to(one, shape) for one, shape in state[0])
+        for each, value in zip(fields(self), [planes, *state[1:]], strict=True):
+            object.__setattr__(self, each.name, value)
 
     def __repr__(self) -> str:
         kind = ("gray", "gray+alpha", "rgb" if self.color.matrix is Matrix.RGB else "yuv", "+alpha")[
