@@ -263,12 +263,27 @@ class Frame:
         return f"Frame({self.width}×{self.height} {kind} {depth}, pts={self.pts}·{self.time_base}s)"
 
 
+def plain(what: str, array: Samples) -> Samples:
+    """The array itself, or the one behind it if it is of a class of its own, as `numpy.memmap` and `numpy.matrix` are.
+
+    Raises:
+        UsageError: it is masked: which samples would the masked ones be?
+    """
+    import numpy as np
+
+    if type(array) is np.ndarray:
+        return array
+    if isinstance(array, np.ma.MaskedArray):
+        raise UsageError(f"Expected {what} without a mask, got a masked array: its method filled() makes one")
+    return np.asarray(array)
+
+
 def _samples(index: int, plane: Any) -> Samples:
     """The plane as an array in the machine's byte order."""
     import numpy as np
 
     try:
-        samples = plane if isinstance(plane, np.ndarray) else plane.detach().numpy()
+        samples = plain(f"plane {index}", plane) if isinstance(plane, np.ndarray) else plane.detach().numpy()
     except (AttributeError, TypeError, RuntimeError) as error:  # no tensor, or one on a GPU, or of a type of its own
         kind = f"{plane.dtype} on {plane.device}" if hasattr(plane, "device") else type(plane).__name__
         raise UsageError(f"Expected plane {index} as a NumPy array or a tensor on the CPU, got {kind}") from error
