@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from vsr_plugin import ColorSpec, Execution, Frame, Matrix, Range, Upscaler, UsageError
-from vsr_plugin.arrays import as_tensor
+from vsr_plugin.arrays import as_tensor, check_finite, magnitude
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,6 +104,14 @@ def test_samples_that_do_not_lie_at_whole_distances_become_a_tensor() -> None:
     assert as_tensor(packed["sample"]).tolist() == packed["sample"].tolist()
     unaligned = np.zeros(25, np.uint8)[1:].view(np.uint16).reshape(3, 4)
     assert as_tensor(unaligned).tolist() == unaligned.tolist()
+
+
+@pytest.mark.filterwarnings("error")
+def test_samples_that_overflow_are_told_by_an_error_alone() -> None:
+    huge = np.full((2, 2), 3e38, np.float32)
+    assert magnitude(huge) == float("inf")
+    with pytest.raises(UsageError, match="NaN, infinite or huge"):
+        check_finite(magnitude(huge), np.zeros((2, 2), np.float32), "espcn")
 
 
 def test_a_frame_takes_tensors_as_arrays_of_their_memory() -> None:

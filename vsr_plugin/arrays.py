@@ -97,7 +97,8 @@ def copy(x: Array) -> Array:
 def magnitude(x: Array) -> float:
     """The sum of the magnitudes of all samples, so that none cancels another."""
     if isinstance(x, np.ndarray):
-        return float(np.abs(x).sum())
+        with np.errstate(over="ignore"):  # infinity says it, and `check_finite` tells
+            return float(np.abs(x).sum())
     import torch
 
     return float(torch.linalg.vector_norm(x, 1, dtype=torch.float32))

@@ -282,7 +282,7 @@ def _enlargement(name: str, model: str, scale: int, backend: str | None, device:
 
 def _engines() -> Iterator[Finding]:
     """Report which TensorRT library is used, and how many engine files are cached."""
-    from ..backends.cache import default_folder, entries
+    from ..backends.cache import OF_ENGINES, default_folder, entries
     from ..backends.tensorrt.flavor import find_flavor
     from ..errors import BackendError, InputError, UsageError
 
@@ -293,7 +293,7 @@ def _engines() -> Iterator[Finding]:
         return
     try:
         folder = default_folder()
-        files = entries(folder)
+        files = [file for file in entries(folder) if file.path.suffix in OF_ENGINES]
     except UsageError as error:
         yield Finding("engines", "tensorrt", "broken", error.message, "set VSR_CACHE_DIR to a folder")
         return
