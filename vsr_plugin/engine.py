@@ -279,7 +279,7 @@ class Upscaler:
 
     @property
     def recipe(self) -> tuple[Mapping[int, nn.Module], NetworkSpec, int | Size, Execution]:
-        """The arguments of `from_module` that make another upscaler for the same network."""
+        """Arguments of `from_module` for another upscaler of this network; its modules must be copied to be changed."""
         modules = {scale: source.module for scale, source in self._sources.items()}
         return modules, self.spec, self.size or self.scale, self._asked
 
