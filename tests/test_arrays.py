@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from vsr_plugin import ColorSpec, Execution, Frame, Matrix, Range, Upscaler, UsageError
+from vsr_plugin.arrays import as_tensor, check_finite, magnitude
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,6 +63,7 @@ def test_views_of_arrays_are_taken(espcn: Upscaler) -> None:
         (np.zeros((4, 4, 2), np.uint8), r"Expected an image of shape .*, got \(4, 4, 2\)"),
         (np.zeros((1, 4, 4, 3), np.uint8), r"Expected an image of shape .*, got \(1, 4, 4, 3\)"),
         (np.zeros((0, 4), np.uint8), r"Expected an image of shape .*, got \(0, 4\)"),
+        (np.ma.masked_equal(np.zeros((4, 4), np.uint8), 0), "Expected an image without a mask, got a masked array"),
     ],
 )
 def test_what_is_no_image_is_refused(espcn: Upscaler, image: Any, message: str) -> None:
@@ -83,6 +85,35 @@ def test_a_frame_takes_arrays() -> None:
     assert frame.planes[0] is plane
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
+@pytest.mark.parametrize("kind", [np.matrix, np.recarray])
+def test_arrays_of_a_class_of_their_own_are_taken_as_plain_ones(espcn: Upscaler, kind: Any) -> None:
+    image = noise((20, 30), "uint8")
+    own = image.view(kind)
+    frame = Frame((own,), 0, Fraction(1))
+    assert type(frame.planes[0]) is np.ndarray
+    assert np.shares_memory(frame.planes[0], own)
+    assert type(espcn(own)) is np.ndarray
+    assert np.array_equal(espcn(own), espcn(image))
+
+
+def test_samples_that_do_not_lie_at_whole_distances_become_a_tensor() -> None:
+    packed = np.zeros((3, 4), [("flag", "u1"), ("sample", "u2")])
+    packed["sample"] = np.arange(12).reshape(3, 4)
+    assert packed["sample"].strides == (12, 3)
+    assert as_tensor(packed["sample"]).tolist() == packed["sample"].tolist()
+    unaligned = np.zeros(25, np.uint8)[1:].view(np.uint16).reshape(3, 4)
+    assert as_tensor(unaligned).tolist() == unaligned.tolist()
+
+
+@pytest.mark.filterwarnings("error")
+def test_samples_that_overflow_are_told_by_an_error_alone() -> None:
+    huge = np.full((2, 2), 3e38, np.float32)
+    assert magnitude(huge) == float("inf")
+    with pytest.raises(UsageError, match="NaN, infinite or huge"):
+        check_finite(magnitude(huge), np.zeros((2, 2), np.float32), "espcn")
+
+
 def test_a_frame_takes_tensors_as_arrays_of_their_memory() -> None:
     tensor: Any = torch.zeros(3, 4, requires_grad=True)
     color = ColorSpec(depth=32, floating=True)
@@ -102,6 +133,7 @@ def test_a_frame_takes_tensors_as_arrays_of_their_memory() -> None:
         (np.zeros(4, np.uint8), r"of two dimensions, got \(4,\)"),
         (torch.zeros(1, 3, 4), r"of two dimensions, got \(1, 3, 4\)"),
         (np.zeros((3, 4)), "Expected uint8 samples for 8 bits, got float64"),
+        (np.ma.masked_equal(np.zeros((3, 4), np.uint8), 1), "Expected plane 0 without a mask, got a masked array: its"),
     ],
 )
 def test_what_is_no_plane_is_refused(plane: Any, message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -83,3 +84,27 @@ def test_geometry_is_what_a_batch_shares() -> None:
 def test_a_frame_prints_its_shape_and_not_its_samples() -> None:
     text = repr(frame(plane(2, 3), depth=8))
     assert text == "Frame(3×2 gray 8-bit, pts=0·1/25s)"
+
+
+def test_a_pickled_frame_is_as_small_as_its_memory() -> None:
+    color = ColorSpec(depth=10, subsampling=(1, 1))
+    shapes = [(2160, 3840), (1080, 1920), (1080, 1920)]
+    whole = Frame(
+        tuple(np.broadcast_to(np.full(1, value, np.uint16), shape) for value, shape in enumerate(shapes)),
+        7, Fraction(1, 25), color=color, side_data={"A": b"b"}, sample_aspect_ratio=Fraction(4, 3),
+    )  # fmt: skip
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        pickled = pickle.dumps(whole, protocol)
+        assert len(pickled) < 2000
+        again = pickle.loads(pickled)
+        assert again.repeats(whole)
+        assert (again.pts, again.time_base, again.side_data) == (7, Fraction(1, 25), {"A": b"b"})
+
+
+@pytest.mark.parametrize("steps", [(1, 1), (-1, 2), (3, -1)])
+def test_a_pickled_frame_has_its_samples(steps: tuple[int, int]) -> None:
+    samples = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    row = np.broadcast_to(np.arange(7, dtype=np.uint8), (5, 7))
+    for one in (samples, row, row.T, samples[:1], samples[:, :1]):
+        given = frame(one[:: steps[0], :: steps[1]])
+        assert pickle.loads(pickle.dumps(given)).repeats(given)

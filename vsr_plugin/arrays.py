@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .errors import UsageError
-from .frames import ColorSpec, Frame, Matrix, Range
+from .frames import ColorSpec, Frame, Matrix, Range, plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +38,7 @@ def to_frame(image: Image) -> Frame:
     """
     if not isinstance(image, np.ndarray):
         raise UsageError(f"Expected an image as a NumPy array, got {type(image).__name__}: numpy.asarray makes one")
+    image = plain("an image", image)
     depth = _DEPTHS.get(image.dtype.name)
     if depth is None:
         raise UsageError(f"Expected an image of uint8, uint16 or floating point, got {image.dtype}")
@@ -63,11 +64,11 @@ def to_image(frame: Frame, like: Image) -> Image:
 
 
 def as_tensor(samples: Samples) -> Tensor:
-    """A tensor of the same memory; of a copy, if it is read-only or runs backwards, which tensors cannot."""
+    """A tensor of the same memory; of a copy, if that is read-only, runs backwards, or lies between whole samples."""
     import torch  # which takes seconds, and this module is used without it, too
 
-    backwards = min(samples.strides, default=0) < 0
-    return torch.from_numpy(samples if samples.flags.writeable and not backwards else samples.copy())
+    taken = samples.flags.writeable and all(step >= 0 and step % samples.itemsize == 0 for step in samples.strides)
+    return torch.from_numpy(samples if taken else samples.copy())
 
 
 def empty(like: Array, shape: tuple[int, ...]) -> Array:
@@ -96,7 +97,8 @@ def copy(x: Array) -> Array:
 def magnitude(x: Array) -> float:
     """The sum of the magnitudes of all samples, so that none cancels another."""
     if isinstance(x, np.ndarray):
-        return float(np.abs(x).sum())
+        with np.errstate(over="ignore"):  # infinity says it, and `check_finite` tells
+            return float(np.abs(x).sum())
     import torch
 
     return float(torch.linalg.vector_norm(x, 1, dtype=torch.float32))

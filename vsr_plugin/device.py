@@ -63,7 +63,7 @@ def find_device(name: str | None) -> Device:
         return Device("cuda" if cuda_devices() else "cpu")
     check_device(name)
     device = Device(name)
-    if device.type == "cuda" and (device.number or 0) >= cuda_devices():
+    if device.type == "cuda" and (device.index or 0) >= cuda_devices():
         raise UsageError(f"No device {name!r}: torch reports {cuda_devices()} CUDA devices", device="cpu")
     return device
 

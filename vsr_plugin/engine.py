@@ -77,7 +77,7 @@ class Upscaler:
 
     Raises:
         UsageError: an argument is out of range; the message says what is allowed.
-        WeightsError: the weights are missing or do not fit the model.
+        WeightsError: the weights are missing, damaged, or do not fit the model.
         BackendError: the backend is not installed, or does not load.
     """
 
@@ -279,7 +279,7 @@ class Upscaler:
 
     @property
     def recipe(self) -> tuple[Mapping[int, nn.Module], NetworkSpec, int | Size, Execution]:
-        """The arguments of `from_module` that make another upscaler for the same network."""
+        """Arguments of `from_module` for another upscaler of this network; its modules must be copied to be changed."""
         modules = {scale: source.module for scale, source in self._sources.items()}
         return modules, self.spec, self.size or self.scale, self._asked
 

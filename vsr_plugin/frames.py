@@ -7,7 +7,7 @@ immutable and check their fields; neither depends on a file, a codec or a networ
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -240,6 +240,21 @@ class Frame:
         same = self.geometry == other.geometry
         return same and all(np.array_equal(one, two) for one, two in zip(self.planes, other.planes, strict=True))
 
+    def __getstate__(self) -> list[Any]:
+        """For pickle: of planes, rows and columns that lie on one another (`numpy.broadcast_to`) are kept once."""
+        kept = [
+            (plane[tuple(slice(1 if step == 0 else None) for step in plane.strides)], plane.shape)
+            for plane in self.planes
+        ]
+        return [kept, *(getattr(self, each.name) for each in fields(self)[1:])]
+
+    def __setstate__(self, state: list[Any]) -> None:
+        import numpy as np
+
+        planes = tuple(one if one.shape == shape else np.broadcast_to(one, shape) for one, shape in state[0])
+        for each, value in zip(fields(self), [planes, *state[1:]], strict=True):
+            object.__setattr__(self, each.name, value)
+
     def __repr__(self) -> str:
         kind = ("gray", "gray+alpha", "rgb" if self.color.matrix is Matrix.RGB else "yuv", "+alpha")[
             len(self.planes) - 1
@@ -248,12 +263,27 @@ class Frame:
         return f"Frame({self.width}×{self.height} {kind} {depth}, pts={self.pts}·{self.time_base}s)"
 
 
+def plain(what: str, array: Samples) -> Samples:
+    """The array itself, or the one behind it if it is of a class of its own, as `numpy.memmap` and `numpy.matrix` are.
+
+    Raises:
+        UsageError: it is masked: which samples would the masked ones be?
+    """
+    import numpy as np
+
+    if type(array) is np.ndarray:
+        return array
+    if isinstance(array, np.ma.MaskedArray):
+        raise UsageError(f"Expected {what} without a mask, got a masked array: its method filled() makes one")
+    return np.asarray(array)
+
+
 def _samples(index: int, plane: Any) -> Samples:
     """The plane as an array in the machine's byte order."""
     import numpy as np
 
     try:
-        samples = plane if isinstance(plane, np.ndarray) else plane.detach().numpy()
+        samples = plain(f"plane {index}", plane) if isinstance(plane, np.ndarray) else plane.detach().numpy()
     except (AttributeError, TypeError, RuntimeError) as error:  # no tensor, or one on a GPU, or of a type of its own
         kind = f"{plane.dtype} on {plane.device}" if hasattr(plane, "device") else type(plane).__name__
         raise UsageError(f"Expected plane {index} as a NumPy array or a tensor on the CPU, got {kind}") from error

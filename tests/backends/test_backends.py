@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import builtins
 import os
+import pickle
 import subprocess
 import sys
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -152,12 +154,19 @@ def test_a_missing_openvino_names_the_command(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "number"), [("cpu", "cpu", None), ("cuda", "cuda", None), ("cuda:1", "cuda", 1)]
+    ("name", "kind", "index"), [("cpu", "cpu", None), ("cuda", "cuda", None), ("cuda:1", "cuda", 1)]
 )
-def test_a_device_is_torchs_by_its_name(name: str, kind: str, number: int | None) -> None:
+def test_a_device_is_torchs_by_its_name(name: str, kind: str, index: int | None) -> None:
     device, of_torch = Device(name), torch.device(name)
-    assert (device.type, device.number) == (of_torch.type, of_torch.index) == (kind, number)
+    assert (device.type, device.index) == (of_torch.type, of_torch.index) == (kind, index)
     assert torch.device(device) == of_torch
+    others: tuple[object, ...] = (torch.device("cuda:2"), "cuda:2", Device("meta"), None, 1, PurePath(name))
+    pairs = [(same, True) for same in (of_torch, name, Device(name))] + [(other, False) for other in others]
+    for each, equal in pairs:
+        assert (device == each, each == device) == (equal, equal)
+        assert (device != each, each != device) == (not equal, not equal)
+    assert {name: 1}[device] == 1
+    assert pickle.loads(pickle.dumps(device)) == of_torch
 
 
 def test_an_unknown_backend_is_refused() -> None:

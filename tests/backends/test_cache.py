@@ -7,14 +7,15 @@ import logging
 import os
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from vsr_plugin.backends.cache import COMPILED, ENGINE, TIMING, Cache, clear, default_folder, entries
+from vsr_plugin.backends.cache import COMPILED, ENGINE, GRAPH, TIMING, Cache, clear, default_folder, entries
 from vsr_plugin.backends.tensorrt import Profile
-from vsr_plugin.errors import InputError
+from vsr_plugin.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,6 +110,29 @@ def test_the_files_that_were_not_used_for_longest_are_removed(tmp_path: Path) ->
     assert {path.name for path in tmp_path.iterdir()} == {"mine.engine", names[5]}
 
 
+@pytest.mark.parametrize("rest", [b"", b"one line", b"\xff\nwords\n", NAME.encode() + b"\n\xff\xfe\n"])
+def test_a_whole_file_of_other_lines_is_damaged(tmp_path: Path, rest: bytes) -> None:
+    path = tmp_path / NAME
+    path.write_bytes(b"vsr_plugin cache 3\n" + sha256(rest).hexdigest().encode() + b"\n" + rest)
+    assert [entry.what for entry in entries(tmp_path)] == ["damaged"]
+    assert Cache(tmp_path).read(NAME) is None
+    assert not path.exists()
+
+
+def test_graphs_and_engines_do_not_remove_each_other(tmp_path: Path) -> None:
+    engines, graphs = ([f"{letter * 64}{kind}" for letter in "abc"] for kind in (ENGINE, GRAPH))
+    for names in zip(engines, graphs, strict=True):
+        for name in names:
+            Cache(tmp_path, megabytes=10).write(name, "", bytes(300_000))
+    small = Cache(tmp_path, megabytes=1)
+    small.write(f"{'d' * 64}{GRAPH}", "", bytes(300_000))
+    assert sorted(path.name for path in tmp_path.glob(f"*{ENGINE}")) == engines
+    assert len(list(tmp_path.glob(f"*{GRAPH}"))) == 3
+    small.write(f"{'d' * 64}{ENGINE}", "", bytes(900_000))
+    assert [path.name for path in tmp_path.glob(f"*{ENGINE}")] == [f"{'d' * 64}{ENGINE}"]
+    assert len(list(tmp_path.glob(f"*{GRAPH}"))) == 3
+
+
 def test_a_full_disk_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -197,6 +221,32 @@ def test_the_default_folder_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_pa
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         assert default_folder() == tmp_path / "vsr_plugin" / "engines"
     assert default_folder().is_absolute()
+
+
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user has no entry in /etc/passwd."""
+    import pwd
+
+    def unknown(_: int) -> None:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME", "VSR_CACHE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems know a folder otherwise")
+def test_without_a_home_directory_one_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from vsr_plugin.backends.tensorrt import backend
+
+    homeless(monkeypatch)
+    monkeypatch.setattr(backend, "find_flavor", lambda **_: None)
+    with pytest.raises(UsageError, match=r"a folder for the cache in VSR_CACHE_DIR.*: use cache_dir='FOLDER'"):
+        backend.TensorRTBackend()
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda *_, **__: Path("~/.cache"))  # of older versions
+    with pytest.raises(UsageError, match="a folder for the cache"):
+        default_folder()
+    assert backend.TensorRTBackend(tmp_path).cache.folder == tmp_path
 
 
 def test_the_listing_knows_our_files_and_openvinos_and_leaves_others(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,13 +19,20 @@ import pytest
 pytest.importorskip("openvino", reason="no OpenVINO")
 
 from vsr_plugin.backends import graphs, rounding
+from vsr_plugin.backends.cache import Cache
+from vsr_plugin.backends.graphs import _HEAD as HEAD
 from vsr_plugin.backends.graphs import GraphCache
 from vsr_plugin.backends.openvino import OpenVINOBackend
 from vsr_plugin.backends.processor import features, multiplies_bytes
 from vsr_plugin.engine import Upscaler
 from vsr_plugin.execution import Execution
 from vsr_plugin.frames import ColorSpec, Frame
-from vsr_plugin.models import manifest, read_model
+from vsr_plugin.models import find_model, find_sources, manifest, read_model
+
+from .test_cache import homeless
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CLIP = Path(__file__).parents[2] / "examples/clip.mp4"
 BYTES = pytest.mark.skipif(not multiplies_bytes(), reason="no fast int8")
@@ -181,7 +190,7 @@ def frame(height: int = 40, width: int = 52) -> Frame:
     return Frame((luma,), 0, Fraction(1), color=ColorSpec())
 
 
-def enlarged(cache: Path, weights: Path | None = None, given: Frame | None = None, **how: Any) -> Any:
+def enlarged(cache: Path | None, weights: Path | None = None, given: Frame | None = None, **how: Any) -> Any:
     execution = Execution(**{"backend": "openvino", "precision": "float32", "cache_dir": cache, **how})
     with Upscaler("espcn", 2, execution, weights=weights) as upscaler:
         return upscaler.upscale([given or frame()])[0].planes[0]
@@ -198,6 +207,40 @@ def test_a_damaged_graph_is_made_again(tmp_path: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING):
         assert np.array_equal(enlarged(tmp_path), first)
     assert "is damaged, or not a file of this program: making it again" in caplog.text
+    caplog.clear()
+    assert np.array_equal(enlarged(tmp_path), first)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:3],
+        lambda content: content[:-5000],
+        lambda content: content + b"more",
+        lambda content: HEAD.pack(10, 100, 1) + bytes(110),
+        lambda content: HEAD.pack(0, 0, 1),
+        lambda content: HEAD.pack(*HEAD.unpack_from(content)[:2], 0) + content[HEAD.size :],
+        lambda content: (
+            HEAD.pack(HEAD.unpack_from(content)[0], 5000, 1)
+            + content[HEAD.size : HEAD.size + HEAD.unpack_from(content)[0] + 5000]
+        ),
+    ],
+    ids=["empty", "short", "cut off", "long", "no graph", "nothing", "enlarged zero times", "few weights"],
+)
+def test_a_file_that_is_whole_but_no_graph_is_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[bytes], bytes]
+) -> None:
+    first = enlarged(tmp_path)
+    (graph,) = kept(tmp_path)
+    cache = Cache(tmp_path)
+    whole = cache.read(graph.name)
+    assert whole is not None
+    cache.write(graph.name, whole.what, damage(whole.content))
+    with caplog.at_level(logging.WARNING):
+        assert np.array_equal(enlarged(tmp_path), first)
+    assert f"{graph} cannot be used (" in caplog.text
     caplog.clear()
     assert np.array_equal(enlarged(tmp_path), first)
     assert not caplog.text
@@ -222,8 +265,16 @@ def test_where_nothing_can_be_kept_nothing_is_said(tmp_path: Path, caplog: pytes
             lambda path, **_: [Path(path).with_suffix(end).write_text("x") for end in (".xml", ".bin")],
             1,
         )
-        assert cache.read("key") is None
+        assert cache.read("key", lambda *_: pytest.fail("there is none")) is None
     assert not caplog.text
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems know a folder otherwise")
+def test_without_a_home_directory_nothing_is_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    homeless(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    assert enlarged(None).shape == (80, 104)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_graph_serves_only_what_it_was_made_for(tmp_path: Path) -> None:
@@ -245,16 +296,102 @@ def test_weights_of_the_users_own_leave_nothing(tmp_path: Path) -> None:
     assert not kept(tmp_path)
 
 
-def test_other_weights_or_other_code_are_traced_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_weights_are_traced_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enlarged(tmp_path)
-    row = {**manifest()["espcn_x2"], "sha256": "0" * 64}
-    with monkeypatch.context() as patch:
-        patch.setitem(manifest(), "espcn_x2", row)
-        enlarged(tmp_path)
+    row = manifest()["espcn_x2"]
+    video = {key: manifest()["espcn_x2_video"][key] for key in ("file", "sha256")}
+    monkeypatch.setitem(manifest(), "espcn_x2", {**row, **video})
+    enlarged(tmp_path)
     assert len(kept(tmp_path)) == 2
-    monkeypatch.setattr(graphs, "_sources", lambda: "changed")
+
+
+DAMAGED = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+import vsr_plugin as vsr
+from vsr_plugin import models
+models.manifest()
+models.resources = SimpleNamespace(files=lambda _: Path(sys.argv[1]))
+for scale in (2, vsr.Size(width=200)):
+    for precision in ("float32", "int8"):
+        try:
+            vsr.Upscaler("espcn", scale, vsr.Execution(backend="openvino", precision=precision))
+        except vsr.WeightsError as error:
+            print(error)
+"""
+
+
+@BYTES
+def test_damage_of_shipped_weights_is_told_before_the_first_frame(tmp_path: Path) -> None:
+    for file in (Path(__file__).parents[2] / "weights").glob("espcn_x?*.safetensors"):
+        content = bytearray(file.read_bytes())
+        content[-1] ^= file.stem.endswith(("x2", "x2.int8"))
+        (tmp_path / file.name).write_bytes(content)
+    told = run(NO_TORCH + DAMAGED, str(tmp_path), cache=tmp_path).splitlines()
+    assert told == [
+        f"{tmp_path / name} is damaged, or not the file that was shipped: install the package again"
+        for name in ("espcn_x2.safetensors", "espcn_x2.int8.safetensors") * 2
+    ]
+
+
+def test_weights_in_8_bits_have_their_own_name() -> None:
+    def key(*, quantized: bool) -> str:
+        _, source = find_sources(find_model("espcn"), 2, None, "clean", quantized=quantized)[2]
+        assert source.key is not None
+        return source.key
+
+    row = manifest()["espcn_x2"]
+    assert row["sha256"] in key(quantized=False)
+    assert row["int8"]["sha256"] in key(quantized=True)
+
+
+@pytest.mark.parametrize(
+    "file", ["models/layers.py", "models/convert/files.py", "backends/tracing.py", "kernels/color.py"]
+)
+def test_other_code_is_traced_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    sources = graphs._sources.__wrapped__
+    for room in ("models", "backends", "kernels"):
+        shutil.copytree(graphs._folder(room), tmp_path / room)
+    shutil.copy(graphs._PACKAGE / "__init__.py", tmp_path)  # where the package's version is
+    monkeypatch.setattr(graphs, "_PACKAGE", tmp_path)
+    before, times = sources(), (tmp_path / file).stat()
+    assert before == sources() is not None
+    (tmp_path / "backends/.#tracing.py").symlink_to("nobody@nowhere.1234")  # as Emacs does
+    assert sources() == before
+    (tmp_path / file).write_bytes((tmp_path / file).read_bytes()[:-2] + b"\t\n")
+    os.utime(tmp_path / file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert sources() not in (before, None)
+    (tmp_path / file).unlink()
+    (tmp_path / file).symlink_to("gone.py")  # as one that is removed between listing and reading
+    assert sources() is None
+    (tmp_path / file).unlink()
+    assert (sources() is None) == (file == "__init__.py")  # which was alone in its folder
+    shutil.rmtree(tmp_path / "models")
+    assert sources() is None
+
+
+def test_where_changes_of_the_code_cannot_be_told_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "_sources", lambda: None)
     enlarged(tmp_path)
-    assert len(kept(tmp_path)) == 3
+    assert not kept(tmp_path)
+
+
+def test_another_openvino_or_machine_makes_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def save(path: str, **_: object) -> None:
+        for suffix in (".xml", ".bin"):
+            Path(path).with_suffix(suffix).write_bytes(b"x")
+
+    def read(openvino: str = "1") -> Any:
+        return GraphCache(tmp_path, openvino).read("key", lambda *parts: parts)
+
+    GraphCache(tmp_path, "1").write("key", "words", save, 1)
+    assert read() == ((b"x", b"x"), None, 1)
+    assert read("2") is None
+    monkeypatch.setattr(platform, "machine", lambda: "another")
+    assert read() is None
 
 
 _LIGHT = ("espcn", "fsrcnn-s", "fsrcnn", "srcnn")

@@ -17,7 +17,7 @@ import typer
 from typer.testing import CliRunner
 
 from vsr_plugin.cli import progress
-from vsr_plugin.errors import BackendError
+from vsr_plugin.errors import BackendError, UsageError
 from vsr_plugin.installation import install, install_package
 from vsr_plugin.models import MODELS, manifest
 from vsr_plugin.sources import Source
@@ -167,10 +167,19 @@ def test_the_library_behind_tensorrt_and_its_engines_are_told(monkeypatch: pytes
     assert absent.detail == "tensorrt_rtx does not load: libnvinfer.so: cannot open"
     monkeypatch.setattr(cache, "default_folder", lambda: tmp_path)
     cache.Cache(tmp_path).write(f"{'a' * 64}.engine", "", bytes(2_000_000))
+    cache.Cache(tmp_path).write(f"{'b' * 64}.graph", "", bytes(1_000_000))  # which is OpenVINO's
     monkeypatch.setattr(flavor, "find_flavor", lambda: SimpleNamespace(name="tensorrt_rtx", version="1.7"))
     [found] = module._engines()
     assert found.state == "ok"
     assert found.detail == f"by tensorrt_rtx 1.7; 1 files, 2.0 MB, in {tmp_path}"
+
+    def homeless() -> None:
+        raise UsageError("This user has no home directory", cache_dir="FOLDER")
+
+    monkeypatch.setattr(cache, "default_folder", homeless)
+    [found] = module._engines()
+    assert (found.state, found.detail) == ("broken", "This user has no home directory")
+    assert found.remedy == "set VSR_CACHE_DIR to a folder"
 
 
 # VapourSynth: vspipe must be told where this Python is.

@@ -189,3 +189,12 @@ def test_a_file_is_no_cache_folder(
         == f"Error: Expected a folder, got {file}, which is a file: give the folder with --cache-dir\n"
     )
     assert file.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("words", [("encode",), ("engine", "build"), ("cache", "ls"), ("cache", "clear")])
+def test_help_names_the_variable_of_the_default_folder(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert vsr(monkeypatch, *words, "--help") == 0
+    assert "VSR_CACHE_DIR" in capsys.readouterr().out

@@ -171,6 +171,12 @@ def test_shipped_weights_load_and_are_the_files_of_the_manifest(key: str) -> Non
     assert not {"Set5", "Set14"} & {part for folder in row["trained_on"] for part in folder.split("/")}
 
 
+def test_shipped_weights_that_are_not_as_they_were_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(manifest(), "espcn_x2", {**manifest()["espcn_x2"], "sha256": "0" * 64})
+    with pytest.raises(WeightsError, match=r"espcn_x2\.safetensors is damaged"):
+        load_model("espcn", 2)
+
+
 def test_every_weight_file_is_in_the_manifest() -> None:
     files = {entry.name for entry in resources.files("vsr_plugin.weights").iterdir() if "safetensors" in entry.name}
     quantized = {row["int8"]["file"]: row["int8"]["sha256"] for row in manifest().values() if "int8" in row}

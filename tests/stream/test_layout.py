@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -138,6 +139,84 @@ def test_rgb_becomes_yuv_by_bt709_in_limited_range() -> None:
     assert abs(y - 63) <= 1  # 16 + 219 · 0.2126
     assert abs(cb - 102) <= 1  # 128 − 224 · 0.1146
     assert abs(cr - 240) <= 1  # 128 + 112
+
+
+# What is a third of the way from black to white.
+LIGHT = {("limited", 8): 89, ("full", 8): 85, ("limited", 10): 356, ("full", 10): 341}
+
+
+@pytest.mark.parametrize(("range_", "depth"), LIGHT)
+@pytest.mark.parametrize("size", [(20, 34), (21, 33), (1, 1)])
+@pytest.mark.parametrize(
+    "name", ["gray", "ya8", "gray10le", "yuv444p", "yuvj420p", "yuv420p10le", "yuva422p", "rgb24", "gbrap", "gbrp10le"]
+)
+def test_gray_and_color_become_each_other_without_a_change_of_light(
+    range_: str, depth: int, size: tuple[int, int], name: str
+) -> None:
+    form = layout(name)
+    assert form is not None
+    to_gray = len(form.components) <= 2
+    color = ColorSpec(range=Range(range_), depth=depth)
+    levels = [LIGHT[range_, depth], *[1 << (depth - 1)] * 2][: 3 if to_gray else 1]
+    frame = Frame(tuple(np.full(size, level, color.dtype) for level in levels), 0, Fraction(1), color=color)
+    picture = write_planes(frame, name)
+    full = to_gray or form.is_rgb or form.full_range or range_ == "full"
+    assert picture.color_range == (2 if full else 1)
+    first, *others = read_planes(picture)
+    assert set(first.flat) == {LIGHT["full" if full else "limited", form.depth]}
+    if form.is_rgb:
+        assert all(np.array_equal(first, other) for other in others[:2])
+    elif not to_gray:
+        assert all(set(chroma.flat) == {1 << (form.depth - 1)} for chroma in others[:2])
+    if len(form.components) in (2, 4):
+        assert set(others[-1].flat) == {(1 << form.depth) - 1}
+
+
+@pytest.mark.parametrize("name", ["gray", "gray10le", "gray16le", "ya8"])
+def test_rgb_becomes_gray_by_the_luma_of_bt709_in_any_size_and_every_time(name: str) -> None:
+    form = layout(name)
+    assert form is not None
+    for height, width in [(20, 34), (21, 33), (7, 100), (1, 1)]:
+        frame = _random_frame("gbrp", height, width)
+        red, green, blue = (plane / 255 for plane in frame.planes)
+        luma = (0.2126 * red + 0.7152 * green + 0.0722 * blue) * ((1 << form.depth) - 1)
+        for _ in range(20):
+            gray = read_planes(write_planes(frame, name))[0]
+            assert np.abs(gray - luma).max() < 0.51
+
+
+def test_pictures_of_odd_sizes_become_readable_alike_every_time() -> None:
+    """What libswscale makes of some depends on what lay in memory before."""
+    for name in ("pal8", "monow", "rgb565le", "x2rgb10le", "gbrpf32le", "grayf32le", "xyz12le", "y210le", "uyyvyy411"):
+        for width, height in ((34, 20), (33, 21)):
+            results = []
+            for used in (0x00, 0xAA, 0xFF):
+                _ = [np.full(size, used, np.uint8) for size in (500, 5000, 50_000)]
+                frame = av.VideoFrame(width, height, name)
+                for plane in frame.planes:
+                    np.frombuffer(plane, np.uint8)[...] = np.arange(plane.buffer_size) % 61
+                results.append([np.array(plane) for plane in read_planes(readable(frame))])
+            for result in results[1:]:
+                assert all(np.array_equal(one, other) for one, other in zip(results[0], result, strict=True))
+
+
+BAYER = """
+import av
+from vsr_plugin.errors import InputError
+from vsr_plugin.stream.planes import readable
+for name in ("bayer_bggr8", "bayer_gbrg16le"):
+    for width, height in [(16, 5), (17, 5), (3, 3), (2, 2), (1, 2), (33, 21)]:
+        assert readable(av.VideoFrame(width, height, name)).format.name in ("rgb24", "rgb48le")
+    try:
+        readable(av.VideoFrame(16, 1, name))
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_bayer_patterns_of_any_height_do_not_end_the_process() -> None:
+    done = subprocess.run([sys.executable, "-c", BAYER], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "Expected at least two rows of a Bayer pattern, got one\n" * 2)
 
 
 @pytest.mark.parametrize("location", list(ChromaLocation))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -134,6 +135,12 @@ def test_a_film_in_segments_is_the_film_in_one_go(what: str, make: Make, both: B
 )
 def test_why_a_film_is_not_cut_is_said(media: Media, selection: Selection, length: str, why: str) -> None:
     assert make_plan(str(media("plain.mp4")), selection, Fraction(length)).whole == why
+
+
+def test_a_plan_has_no_samples_for_the_machines_that_it_is_sent_to() -> None:
+    clip = Path(__file__).parents[2] / "examples/clip.mp4"
+    opening = make_plan(str(clip), Selection(frames=2), Fraction(1)).opening
+    assert len(pickle.dumps(opening)) < 3000 < opening.frame.width * opening.frame.height
 
 
 def test_an_edit_list_hides_the_same_frames(make: Make, media: Media, both: Both) -> None:

@@ -30,9 +30,11 @@ Precision = Literal["float32", "float16", "bfloat16", "int8"]
 class Device(str):
     """The name of a device, as torch has it: cpu, cuda, cuda:1. Torch's functions take it as a device.
 
+    It equals the `torch.device` of its name, but as a key of a dictionary it is the name.
+
     Attributes:
         type: cpu or cuda.
-        number: Which GPU; None for the current one, and for the CPU.
+        index: Which GPU; None for the current one, and for the CPU.
     """
 
     __slots__ = ()
@@ -43,10 +45,20 @@ class Device(str):
         return self.partition(":")[0]
 
     @property
-    def number(self) -> int | None:
+    def index(self) -> int | None:  # type: ignore[override] # as torch has it; a string's says where a part of it is
         """See above."""
-        number = self.partition(":")[2]
-        return int(number) if number else None
+        index = self.partition(":")[2]
+        return int(index) if index else None
+
+    def __eq__(self, other: object) -> bool:
+        kind = type(other)
+        torchs = (kind.__module__, kind.__name__) == ("torch", "device")  # without loading torch
+        return str.__eq__(self, str(other) if torchs else other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = str.__hash__
 
 
 class Network(Protocol):
@@ -205,7 +217,7 @@ def open_backend(name: str, cache_dir: Path | None = None, threads: int | None =
         threads: CPU threads for a backend with threads of its own (`Backend.own_threads`); by default all.
 
     Raises:
-        UsageError: the name is unknown.
+        UsageError: the name is unknown; or a backend needs a folder, and none is given, nor known.
         BackendError: a package that it needs is not installed, or does not load.
     """
     if name not in _BACKENDS:

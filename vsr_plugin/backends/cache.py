@@ -19,7 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import InputError, OutputError
+from ..errors import InputError, OutputError, UsageError
 from .tensorrt import Profile
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _FORMAT = b"vsr_plugin cache 3"
 _LOCK, _PART = "build.lock", ".part"
 _SECONDS_BEFORE_SAYING = 1.0
 ENGINE, TIMING, COMPILED, GRAPH = ".engine", ".timing", ".compiled", ".graph"
+OF_ENGINES = (ENGINE, TIMING, COMPILED)
 _KINDS = {
     ENGINE: "engine",
     TIMING: "timing cache",
@@ -76,21 +77,31 @@ class CacheEntry:
 
 
 def default_folder() -> Path:
-    """The default folder: `VSR_CACHE_DIR` of the environment, or one in the user's cache folder."""
+    """The default folder: `VSR_CACHE_DIR` of the environment, or one in the user's cache folder.
+
+    Raises:
+        UsageError: neither is known.
+    """
     named = os.environ.get("VSR_CACHE_DIR")
     if named:
         return Path(named)
     from platformdirs import user_cache_path
 
-    return user_cache_path("vsr_plugin", appauthor=False) / "engines"
+    with suppress(RuntimeError):  # of newer versions; others return a path of "~"
+        folder = user_cache_path("vsr_plugin", appauthor=False) / "engines"
+        if folder.is_absolute():
+            return folder
+    raise UsageError(
+        "Expected a folder for the cache in VSR_CACHE_DIR, as this user has no home directory", cache_dir="FOLDER"
+    )
 
 
 class Cache:
-    """A folder of engines. If one cannot be written, a warning is logged once, and nothing is raised.
+    """A folder of engines or graphs. If one cannot be written, a warning is logged once, and nothing is raised.
 
     Args:
         folder: The folder; made when the first file is written.
-        megabytes: The size limit; the files not used for longest are removed.
+        megabytes: The size limit; the files not used for longest are removed. Engines and graphs have each their own.
         warns: Whether the warning is logged.
     """
 
@@ -179,7 +190,8 @@ class Cache:
 
     def _trim(self, newest: str) -> None:
         """Remove the oldest files if there are too many; never the one that was just written."""
-        ours = [path for path in self.folder.iterdir() if path.suffix in (ENGINE, TIMING, COMPILED, GRAPH)]
+        kinds = (GRAPH,) if newest.endswith(GRAPH) else OF_ENGINES
+        ours = [path for path in self.folder.iterdir() if path.suffix in kinds]
         status = {path: path.stat() for path in ours if path.name != newest and _OURS.fullmatch(path.stem)}
         size = (self.folder / newest).stat().st_size
         for path in sorted(status, key=lambda path: status[path].st_mtime_ns, reverse=True):
@@ -246,5 +258,8 @@ def _read(path: Path) -> CacheFile | None:
     digest, _, rest = data.partition(b"\n")
     if form != _FORMAT or sha256(rest).hexdigest().encode() != digest:
         return None
-    name, what, content = rest.split(b"\n", 2)
-    return CacheFile(path.name, what.decode(), content) if name.decode() == path.name else None
+    try:
+        name, what, content = rest.split(b"\n", 2)
+        return CacheFile(path.name, what.decode(), content) if name.decode() == path.name else None
+    except ValueError:  # fewer lines, or no UTF-8
+        return None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import platform
 import struct
-from functools import cache
+from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..errors import UsageError
 from .cache import GRAPH, Cache, default_folder
 
 if TYPE_CHECKING:
@@ -16,8 +19,13 @@ if TYPE_CHECKING:
 
     from ..samples import SampleFormat
 
+_log = logging.getLogger(__name__)
+
 _PACKAGE = Path(__file__).parent.parent
-_HEAD = struct.Struct("<QQ")
+_ROOMS = ("", "models", "backends", "kernels")  # where the code that makes graphs is, and the package's version
+_MEGABYTES = 200  # a graph is as large as its weights, at most 8 MB
+_HEAD = struct.Struct("<QQQ")  # bytes of the graph, bytes of its weights, `Trace.enlarge`
+_ENLARGE = range(1, 9)
 
 
 class Kind(NamedTuple):
@@ -43,7 +51,7 @@ class Trace(NamedTuple):
 
 
 class GraphCache:
-    """A folder of graphs. If one cannot be written, nothing is said: it is traced again.
+    """A folder of graphs. If one cannot be written, or there is no folder, nothing is said: it is traced again.
 
     Args:
         folder: The folder; by default the one of TensorRT's engines, in the user's cache folder.
@@ -51,17 +59,37 @@ class GraphCache:
     """
 
     def __init__(self, folder: Path | None, version: str) -> None:
-        self._cache = Cache(folder or default_folder(), warns=False)
+        self._folder = folder
         self._version = version
 
-    def read(self, key: str) -> tuple[bytes, bytes, int] | None:
-        """The graph that was written under this key, its weights, and `Trace.enlarge`; None if there is none."""
-        file = self._cache.read(self._name(key))
-        if file is None:
+    @cached_property
+    def _cache(self) -> Cache | None:
+        """None if no folder is known, or if changes of the code could not be told."""
+        if _sources() is None:
             return None
-        length, enlarge = _HEAD.unpack_from(file.content)
-        weights = _HEAD.size + length
-        return file.content[_HEAD.size : weights], file.content[weights:], enlarge
+        try:
+            return Cache(self._folder or default_folder(), _MEGABYTES, warns=False)
+        except UsageError:
+            return None
+
+    def read(self, key: str, load: Callable[[bytes, bytes], Any]) -> Trace | None:
+        """The trace that was written under this key; None if there is none, or none that can be used.
+
+        Args:
+            key: ″
+            load: `openvino.Core.read_model`.
+        """
+        if self._cache is None:
+            return None
+        name = self._name(key)
+        file = self._cache.read(name)
+        try:
+            return None if file is None else _unpacked(file.content, load)
+        except Exception as error:  # noqa: BLE001 - whatever it is: the next start must not meet it again
+            line = next(iter(str(error).splitlines()), "")
+            _log.warning("%s cannot be used (%s): making it again", self._cache.folder / name, line)
+            self._cache.drop(name)
+            return None
 
     def write(self, key: str, what: str, save: Callable[..., object], enlarge: int) -> None:
         """Keep a graph.
@@ -72,6 +100,8 @@ class GraphCache:
             save: `openvino.save_model` for it.
             enlarge: `Trace.enlarge`.
         """
+        if self._cache is None:
+            return
         try:
             with TemporaryDirectory() as folder:
                 path = Path(folder) / "graph.xml"
@@ -79,18 +109,41 @@ class GraphCache:
                 xml, weights = path.read_bytes(), path.with_suffix(".bin").read_bytes()
         except (OSError, RuntimeError):  # there is no room for it, or no right to write
             return
-        self._cache.write(self._name(key), what, _HEAD.pack(len(xml), enlarge) + xml + weights)
+        head = _HEAD.pack(len(xml), len(weights), enlarge)
+        self._cache.write(self._name(key), what, head + xml + weights)
 
     def _name(self, key: str) -> str:
-        return sha256(f"{key}, {self._version}, {_sources()}".encode()).hexdigest() + GRAPH
+        what = f"{key}, {_sources()}, openvino {self._version}, {platform.machine()}"
+        return sha256(what.encode()).hexdigest() + GRAPH
+
+
+def _unpacked(content: bytes, load: Callable[[bytes, bytes], Any]) -> Trace:
+    length, rest, enlarge = _HEAD.unpack_from(content) if len(content) >= _HEAD.size else (0, 0, 0)
+    if len(content) != _HEAD.size + length + rest or enlarge not in _ENLARGE:
+        raise ValueError("its lengths are wrong")
+    weights = _HEAD.size + length
+    return Trace(load(content[_HEAD.size : weights], content[weights:]), None, enlarge)
 
 
 @cache
-def _sources() -> str:
-    """A name of the code that makes graphs: the sizes and times of the files in which it is written."""
-    files = sorted(each for room in ("models", "backends", "kernels/reference") for each in _folder(room).glob("*.py"))
-    status = ((each.name, each.stat()) for each in files)
-    return sha256(repr([(name, at.st_size, at.st_mtime_ns) for name, at in status]).encode()).hexdigest()
+def _sources() -> str | None:
+    """A sha256 of the code that makes graphs; None where it cannot be read, as in an archive, or if only compiled."""
+    found = sha256()
+    try:
+        for room in _ROOMS:
+            folder = _folder(room)
+            # Editors keep hidden files beside those that are being changed.
+            pattern = "**/*.py" if room else "*.py"
+            files = sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+            if not files:
+                return None
+            for path in files:
+                content = path.read_bytes()
+                found.update(f"{room}, {path.relative_to(folder).parts}, {len(content)}\n".encode())
+                found.update(content)
+    except OSError:
+        return None
+    return found.hexdigest()
 
 
 def _folder(room: str) -> Path:

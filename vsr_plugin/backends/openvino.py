@@ -130,10 +130,9 @@ class OpenVINOBackend:
     def _trace(self, source: Source, spec: NetworkSpec, precision: Precision, kind: Kind) -> Trace:
         """The trace that was kept, or a new one, which is kept."""
         key = None if source.key is None or spec.channels != 1 else f"{source.key}, {precision}, {kind}"
-        kept = None if key is None else self._graphs.read(key)
+        kept = None if key is None else self._graphs.read(key, self._core.read_model)
         if kept is not None:
-            *graph, enlarge = kept
-            return Trace(self._core.read_model(*graph), None, enlarge)
+            return kept
         with _tracing:
             from .tracing import trace
 

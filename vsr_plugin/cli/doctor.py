@@ -282,9 +282,9 @@ def _enlargement(name: str, model: str, scale: int, backend: str | None, device:
 
 def _engines() -> Iterator[Finding]:
     """Report which TensorRT library is used, and how many engine files are cached."""
-    from ..backends.cache import default_folder, entries
+    from ..backends.cache import OF_ENGINES, default_folder, entries
     from ..backends.tensorrt.flavor import find_flavor
-    from ..errors import BackendError, InputError
+    from ..errors import BackendError, InputError, UsageError
 
     try:
         flavor = find_flavor()
@@ -292,12 +292,16 @@ def _engines() -> Iterator[Finding]:
         yield Finding("engines", "tensorrt", "absent", str(error), install("tensorrt"))
         return
     try:
-        files = entries(default_folder())
+        folder = default_folder()
+        files = [file for file in entries(folder) if file.path.suffix in OF_ENGINES]
+    except UsageError as error:
+        yield Finding("engines", "tensorrt", "broken", error.message, "set VSR_CACHE_DIR to a folder")
+        return
     except InputError as error:
         yield Finding("engines", "tensorrt", "broken", str(error), "make it readable, or remove it")
         return
     size = sum(file.size for file in files) / 1e6
-    detail = f"by {flavor.name} {flavor.version}; {len(files)} files, {size:.1f} MB, in {default_folder()}"
+    detail = f"by {flavor.name} {flavor.version}; {len(files)} files, {size:.1f} MB, in {folder}"
     yield Finding("engines", "tensorrt", "ok", detail)
 
 

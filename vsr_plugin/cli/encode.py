@@ -96,7 +96,8 @@ def encode(
     cache_dir: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to keep compiled networks in. [default: the user's cache folder, for engines and graphs]"
+            help="Folder to keep compiled networks in. [default: for engines and graphs, that of VSR_CACHE_DIR, or the "
+            "user's cache folder]"
         ),
     ] = None,
     reuse: Annotated[

@@ -26,7 +26,9 @@ _LARGEST_SIDE = 16384  # pixels
 engine = typer.Typer(name="engine", help="Build TensorRT engine files ahead of time.", no_args_is_help=True)
 cache = typer.Typer(name="cache", help="List or remove cached engines and graphs.", no_args_is_help=True)
 
-_CACHE_DIR = typer.Option(help="Folder of the cache. [default: vsr_plugin/engines in the user's cache folder]")
+_CACHE_DIR = typer.Option(
+    help="Folder of the cache. [default: that of VSR_CACHE_DIR, or vsr_plugin/engines in the user's cache folder]"
+)
 
 
 @engine.callback()

@@ -7,6 +7,7 @@ loaded, so that front ends can list and check names without delay.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import logging
 import tomllib
 from dataclasses import replace
@@ -197,11 +198,12 @@ def read_model(
 
     spec = find_model(name, scale)
     check_tuning(tuned_for, weights)
+    path = _shipped_file(spec, scale, tuned_for, quantized=quantized)[0] if weights is None else Path(weights)
+    file = read_weights(path)
     if quantized:
         from .quantized import read_quantized
 
-        return spec, read_quantized(read_weights(_path(spec, scale, tuned_for, weights, quantized=True)), spec, scale)
-    file = read_weights(_path(spec, scale, tuned_for, weights, quantized=False))
+        return spec, read_quantized(file, spec, scale)
     if weights is None:
         file = replace(file, metadata={**file.metadata, "model": name})  # the manifest says which models a file serves
     elif file.metadata.get("precision") == "int8":
@@ -217,7 +219,9 @@ def read_model(
 def find_sources(
     spec: ModelSpec, scale: int | None, weights: str | Path | None, tuned_for: str, *, quantized: bool
 ) -> dict[int, tuple[ModelSpec, Source]]:
-    """The network at a scale, or at every scale that has weights if that is None; shipped weights are not read yet.
+    """The network at a scale, or at every scale that has weights if that is None.
+
+    Shipped weights are checked, but not read yet, which needs torch.
 
     Raises:
         UsageError: as `load_model`.
@@ -235,22 +239,30 @@ def find_sources(
 
 
 def _shipped(spec: ModelSpec, scale: int, tuned_for: str, *, quantized: bool) -> Source:
-    path = _path(spec, scale, tuned_for, None, quantized=quantized)
-    check_weights_file(path)
-    row = manifest()[weights_key(spec.name, scale, tuned_for)]
-    status = path.stat()
+    path, row = _shipped_file(spec, scale, tuned_for, quantized=quantized)
     return Source(
         lambda: read_model(spec.name, scale, tuned_for=tuned_for, quantized=quantized)[1],
-        f"{spec}, ×{scale}, {path.name}, {status.st_size} bytes, {status.st_mtime_ns}, {row['sha256']}",
-        stays_flat=row.get("stays_flat") if not quantized else None,
+        f"{spec}, ×{scale}, {path.name}, {row['sha256']}",
+        stays_flat=row.get("stays_flat"),
     )
 
 
-def _path(spec: ModelSpec, scale: int, tuned_for: str, weights: str | Path | None, *, quantized: bool) -> Path:
-    if weights is not None:
-        return Path(weights)
-    shipped = shipped_weights(spec, scale, tuned_for, quantized=quantized)
-    return Path(str(resources.files("vsr_plugin.weights") / shipped))
+def _shipped_file(spec: ModelSpec, scale: int, tuned_for: str, *, quantized: bool) -> tuple[Path, Mapping[str, Any]]:
+    """The file of the shipped weights, which is as it was shipped, and its row of the manifest.
+
+    Raises:
+        UsageError: as `load_model`.
+        WeightsError: ″
+    """
+    name = shipped_weights(spec, scale, tuned_for, quantized=quantized)
+    path = Path(str(resources.files("vsr_plugin.weights") / name))
+    check_weights_file(path)
+    row = manifest()[weights_key(spec.name, scale, tuned_for)]
+    row = row["int8"] if quantized else row
+    with path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != row["sha256"]:
+            raise WeightsError(f"{path} is damaged, or not the file that was shipped: install the package again")
+    return path, row
 
 
 def read_models(

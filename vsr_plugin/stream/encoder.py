@@ -351,7 +351,7 @@ def add_encoder(
         context.sample_aspect_ratio = sample_aspect_ratio
     form = layout(pixel_format)
     assert form is not None
-    tag(context, stored_color(frame.color, form))
+    tag(context, stored_color(frame, form))
     if codec in ("libx265", "hevc_nvenc") and output.format.name in ("mp4", "mov"):
         context.codec_tag = "hvc1"  # the tag that Apple's players need
     open_encoder(context, codec, options)

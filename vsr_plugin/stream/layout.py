@@ -124,9 +124,12 @@ def native_format(frame: Frame) -> str:
     return f"yuv{'a' if frame.has_alpha else ''}{kind[frame.color.subsampling]}p{depth}"
 
 
-def stored_color(color: ColorSpec, form: Layout) -> ColorSpec:
-    """The color of samples of ``color`` after conversion to ``form``; RGB becomes YUV with the matrix of BT.709."""
-    color = replace(color, depth=form.depth)
+def stored_color(frame: Frame, form: Layout) -> ColorSpec:
+    """The color of a frame's samples after conversion to ``form``.
+
+    RGB becomes YUV with the matrix of BT.709. Color becomes gray of full range, which is how gray without tags is read.
+    """
+    color = replace(frame.color, depth=form.depth)
     if form.is_rgb:
         return (
             color
@@ -134,7 +137,9 @@ def stored_color(color: ColorSpec, form: Layout) -> ColorSpec:
             else replace(color, matrix=Matrix.RGB, range=Range.FULL, subsampling=(0, 0))
         )
     if len(form.components) <= 2:
-        return replace(color, subsampling=(0, 0))
+        matrix = Matrix.BT709 if color.matrix is Matrix.RGB else color.matrix
+        full = color.range if frame.is_gray else Range.FULL
+        return replace(color, matrix=matrix, range=full, subsampling=(0, 0))
     if color.matrix is Matrix.RGB:
         color = replace(color, matrix=Matrix.BT709, range=Range.LIMITED, chroma_location=ChromaLocation.LEFT)
     return replace(color, range=Range.FULL if form.full_range else color.range, subsampling=form.subsampling)

@@ -13,8 +13,8 @@ import av
 import numpy as np
 
 from ..errors import InputError, UsageError
-from ..frames import Range
-from .layout import layout, native_format, stored_color, tag
+from ..frames import Matrix, Range
+from .layout import layout, stored_color, tag
 
 if TYPE_CHECKING:
     from ..frames import ColorSpec, Frame, Samples
@@ -51,7 +51,11 @@ def read_planes(frame: av.VideoFrame) -> tuple[Samples, ...]:
 
 
 def readable(frame: av.VideoFrame) -> av.VideoFrame:
-    """Return the frame, converted to the nearest format with a `Layout` if its own has none (palettes, floats, …)."""
+    """Return the frame, converted to the nearest format with a `Layout` if its own has none (palettes, floats, …).
+
+    Raises:
+        InputError: the frame is one row of a Bayer pattern, which has two.
+    """
     if layout(frame.format.name) is not None:
         return frame
     fmt = frame.format
@@ -63,15 +67,19 @@ def readable(frame: av.VideoFrame) -> av.VideoFrame:
         target = ("rgba64le" if alpha else "rgb48le") if deep else ("rgba" if alpha else "rgb24")
     else:
         target = f"yuv{'a' if len(fmt.components) == 4 else ''}444p{'16le' if deep else ''}"
-    return frame.reformat(format=target)
+    if fmt.name.startswith("bayer") and frame.height < 2:
+        raise InputError("Expected at least two rows of a Bayer pattern, got one")
+    # One thread: several give gray other samples from time to time, and parts of any height, of which an odd one of a
+    # Bayer pattern ends the process (FFmpeg 8).
+    return frame.reformat(format=target, threads=1)
 
 
 def write_planes(frame: Frame, name: str) -> av.VideoFrame:
     """Convert a frame to the pixel format ``name``; the result has the matching color tags.
 
     Components at the same depth are copied unchanged; those at a different depth are shifted up or rounded down.
-    Changes of subsampling or range and RGB ↔ YUV are computed with exact siting; gray ↔ color is converted by
-    libswscale.
+    Changes of subsampling or range and RGB ↔ YUV are computed with exact siting. Color becomes gray by its luma, in
+    full range, and gray becomes color without any.
 
     Raises:
         UsageError: ``name`` is not a pixel format of 8- to 16-bit integers.
@@ -80,16 +88,14 @@ def write_planes(frame: Frame, name: str) -> av.VideoFrame:
     if form is None:
         raise UsageError(f"Expected a pixel format of 8- to 16-bit integers, got {name!r}")
     laid_out = _laid_out(frame, form)
-    tag(laid_out, stored_color(frame.color, form))
+    tag(laid_out, stored_color(frame, form))
     return laid_out
 
 
 def _laid_out(frame: Frame, form: Layout) -> av.VideoFrame:
+    stored = stored_color(frame, form)
     if (len(form.components) <= 2) != frame.is_gray:
-        native = layout(native_format(frame))
-        assert native is not None
-        return _laid_out(frame, native).reformat(format=form.name)
-    stored = stored_color(frame.color, form)
+        frame = _colored(frame, form, stored) if frame.is_gray else _gray(frame, stored)
     if not frame.is_gray and replace(stored, depth=frame.color.depth) != frame.color:
         from ..color import convert  # this loads torch
 
@@ -104,6 +110,40 @@ def _laid_out(frame: Frame, form: Layout) -> av.VideoFrame:
         else:  # alpha that the frame does not have: opaque
             target[...] = ((1 << form.depth) - 1) << form.shift
     return laid_out
+
+
+def _gray(frame: Frame, stored: ColorSpec) -> Frame:
+    """The luma of a frame with color."""
+    color = frame.color
+    alpha = [_at_depth(plane, color, stored.depth) for plane in frame.planes[3:]]
+    luma = frame.planes[0]
+    if color.matrix is Matrix.RGB:
+        from ..color import convert  # this loads torch
+
+        luma = convert(frame.planes[:3], color, stored)[0]
+    else:
+        luma = _in_range(luma, color, stored)
+    return replace(frame, planes=(luma, *alpha), color=stored)
+
+
+def _colored(frame: Frame, form: Layout, stored: ColorSpec) -> Frame:
+    """A gray frame as RGB, or as YUV, without any color."""
+    gray, *alpha = frame.planes
+    luma = _in_range(gray, frame.color, stored)
+    alpha = [_at_depth(plane, frame.color, stored.depth) for plane in alpha]
+    chroma = np.full(stored.chroma_shape(*luma.shape), 1 << (stored.depth - 1), stored.dtype)
+    others = (luma, luma) if form.is_rgb else (chroma, chroma)
+    return replace(frame, planes=(luma, *others, *alpha), color=stored)
+
+
+def _in_range(luma: Samples, color: ColorSpec, stored: ColorSpec) -> Samples:
+    """Luma, or gray, at another depth and in another range."""
+    if color.range is stored.range:
+        return _at_depth(luma, color, stored.depth)
+    from ..color import convert  # this loads torch
+
+    gray, target = (replace(each, matrix=Matrix.RGB, subsampling=(0, 0)) for each in (color, stored))
+    return convert((luma,) * 3, gray, target)[0]
 
 
 def _at_depth(samples: Samples, color: ColorSpec, depth: int) -> Samples:

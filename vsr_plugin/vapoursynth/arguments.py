@@ -110,7 +110,7 @@ def device(backend: str | None, index: object) -> str:
     """The device of this name or number, for torch."""
     if isinstance(index, str):
         found = find_device(index)
-        return "cpu" if found.type == "cpu" else f"cuda:{found.number or 0}"
+        return "cpu" if found.type == "cpu" else f"cuda:{found.index or 0}"
     index = 0 if index is None else index
     if isinstance(index, bool) or not isinstance(index, int) or index < -1:
         raise UsageError(f"Expected device to be 'cpu', 'cuda:1', −1 (the CPU), 0 or more, got {index!r}")
