@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 _REPORTER = "openvino_telemetry"
-# Held while modules are traced, or run: torch.fx changes nn.Module for all threads while it traces.
+# Held while modules are traced, or run: torch.jit keeps the names of the module that is traced for all threads.
 _tracing = threading.Lock()
 _importing = threading.Lock()
 
