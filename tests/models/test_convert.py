@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
@@ -370,7 +371,9 @@ def test_one_file_of_the_catalogue_may_serve_models_of_other_depths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_file(build("drrn", 2).state_dict(), tmp_path / "drrn.safetensors", {"model": "drrn", "scale": "2 3 4"})
-    monkeypatch.setattr("vsr_plugin.models.manifest", lambda: {"drrn-b1u9_x2": {"file": tmp_path / "drrn.safetensors"}})
+    file = tmp_path / "drrn.safetensors"
+    row = {"file": file, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    monkeypatch.setattr("vsr_plugin.models.manifest", lambda: {"drrn-b1u9_x2": row})
     spec, module = read_model("drrn-b1u9", 2)
     assert spec is MODELS["drrn-b1u9"]
     assert module.units == 9
