@@ -58,10 +58,12 @@ class Twice(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Conv2d(1, 4, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.layer(x)
-        return torch.pixel_shuffle(y + y.mean(), 2)
+        large: torch.Tensor = self.shuffle(y + y.mean(1, keepdim=True))
+        return large
 
 
 class Shared(nn.Module):
@@ -70,9 +72,11 @@ class Shared(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Conv2d(1, 4, 3, padding=1)
+        self.shuffle = nn.PixelShuffle(2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.pixel_shuffle(self.layer(x * self.layer(x).mean()), 2)
+        large: torch.Tensor = self.shuffle(self.layer(x * self.layer(x)[:, :1]))
+        return large
 
 
 class Decides(nn.Module):
