@@ -137,6 +137,30 @@ def test_openvino_says_nothing_and_reports_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []  # it would keep the number that it reports under here
 
 
+INTERRUPTED = """
+import gc, signal
+from vsr_plugin.backends import open_backend
+
+backends = [open_backend("openvino") for _ in range(3)]
+for backend in backends:
+    backend.fast_bfloat16()  # which asks OpenVINO's plugin for CPUs
+del backend
+while backends:
+    del backends[0]
+    gc.collect()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_is_heard_after_several_backends_were_closed() -> None:
+    """Signals of Python use a thread's stack for signals, which OpenVINO replaces."""
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+
+
 def test_a_missing_openvino_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 

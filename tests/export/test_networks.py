@@ -49,10 +49,7 @@ DEEP = [chosen for chosen in CHOSEN if MODELS[chosen.values[0]].architecture in 
 
 @cache
 def core() -> Any:
-    open_backend("openvino")  # which imports it without its report
-    import openvino
-
-    return openvino.Core()
+    return open_backend("openvino")._core  # type: ignore[attr-defined]
 
 
 def by_openvino(file: Path, x: np.ndarray) -> np.ndarray:

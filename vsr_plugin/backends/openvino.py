@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,19 +57,18 @@ class OpenVINOBackend:
         try:
             with _unreported():
                 import openvino
+
+                self._core = _core()
         except ImportError as error:
             raise BackendError(_why_not(error)) from error
         # Threads are not bound to cores, which threads of the program and of other networks use, too.
         self._threads: dict[str, Any] = {"ENABLE_CPU_PINNING": False}
         if threads is not None:
             self._threads["INFERENCE_NUM_THREADS"] = threads
-        self._core = openvino.Core()
         self._traced: tuple[object, Precision] | None = None  # the last traced
         self._traces: dict[Kind, Trace] = {}
         self._graphs = GraphCache(cache_dir, openvino.__version__)
-        if cache_dir is not None:
-            with translated_errors("openvino: opening its cache"):
-                self._core.set_property({"CACHE_DIR": str(cache_dir)})
+        self._kept = {} if cache_dir is None else {"CACHE_DIR": str(cache_dir)}
         self._tensor = openvino.Tensor
         self._openvino = openvino
 
@@ -121,8 +120,8 @@ class OpenVINOBackend:
                     self._traces[kind] = self._trace(source, spec, precision, kind)
                 graph, _, enlarge = self._traces[kind]
                 graph.reshape([*shape[:2], shape[2] * enlarge, shape[3] * enlarge])
-                hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision], **self._threads}
-                compiled = self._core.compile_model(graph, "CPU", hints)
+                hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _HINTS[precision]}
+                compiled = self._core.compile_model(graph, "CPU", {**hints, **self._threads, **self._kept})
                 return compiled, enlarge
 
         return OpenVINONetwork(make, self._tensor, spec.name)
@@ -245,6 +244,18 @@ class OpenVINONetwork:
             # request, the heap is corrupted (OpenVINO 2026.4).
             request.start_async()
             request.wait()
+
+
+@cache
+def _core() -> Any:
+    """The process's only `openvino.Core`, which is never freed; called under `_importing`, so that there is one.
+
+    OpenVINO's plugin for CPUs gives the thread that loads it another stack for signals (OpenVINO 2026.4). If cores are
+    not freed last in, first out, the thread is left with a stack that is gone: the next Ctrl-C is a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 @contextmanager
