@@ -23,8 +23,8 @@ from ..models import find_model, load_model
 from . import Absent, Timing
 
 _NAME = "vapoursynth-mlrt-ov"
-_SIZES = {(320, 180): 120, (960, 540): 24}  # size → frames to time, after those that fill the pipeline
-_FILLED = 8
+_SIZES = {(320, 180): 240, (960, 540): 36}  # size → frames to time, after more than are computed ahead
+_FILLED = 16
 # Moving noise: of repeated frames, the filter would compute only one.
 _SOURCE = """
 import numpy as np

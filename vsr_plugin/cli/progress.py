@@ -101,7 +101,8 @@ def load_optimizers() -> None:
     with waiting("loading torch"):
         thread = threading.Thread(target=_load, args=("torch._dynamo",), daemon=True)
         thread.start()
-        thread.join()
+        while thread.is_alive():  # a signal just before a wait does not end it: Python 3.12 hears it after the wait
+            thread.join(0.1)
 
 
 def _load(name: str) -> None:
