@@ -29,20 +29,20 @@ def app() -> typer.Typer:
     return found
 
 
-def _patches(count: int, side: int) -> Tensor:
+def soft_noise(count: int, side: int) -> Tensor:
     """Soft noise."""
     noise = torch.rand(count, 1, side, side, generator=torch.Generator().manual_seed(1))
     return torch.nn.functional.avg_pool2d(noise, 5, 1, 2, count_include_pad=False) * 1.6 - 0.3
 
 
-def _network() -> nn.Module:
+def network() -> nn.Module:
     torch.manual_seed(0)
     layers = [nn.Conv2d(1, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 4, 3, padding=1), nn.PixelShuffle(2)]
     return nn.Sequential(*layers).eval()
 
 
 def test_a_network_in_8_bits_gives_nearly_the_same() -> None:
-    module, patches = _network(), _patches(40, 24)
+    module, patches = network(), soft_noise(40, 24)
     result = quantize(module, 2, patches[:32])
     with torch.inference_mode():
         error = 255 * (result(patches[32:]) - module(patches[32:]))[..., 8:-8, 8:-8]
@@ -56,16 +56,17 @@ def test_a_network_in_8_bits_gives_nearly_the_same() -> None:
 
 
 def test_the_same_patches_make_the_same_weights() -> None:
-    one, other = (quantize(_network(), 2, _patches(32, 24)).state_dict() for _ in range(2))
+    one, other = (quantize(network(), 2, soft_noise(32, 24)).state_dict() for _ in range(2))
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
 
 
-def test_a_command_makes_weights_in_8_bits_of_ones_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("minutes", [[], ["--minutes", "0.01"]])
+def test_a_command_makes_weights_in_8_bits_of_ones_own(tmp_path: Path, minutes: list[str]) -> None:
     for index in range(9):
-        samples = (255 * _patches(1, 100)[0, 0].clamp(0, 1)).numpy().astype(np.uint8)
+        samples = (255 * soft_noise(1, 100)[0, 0].clamp(0, 1)).numpy().astype(np.uint8)
         Image.fromarray(np.roll(samples, index)).save(tmp_path / f"{index}.png")
     target = tmp_path / "mine.safetensors"
-    words = ["models", "quantize", "fsrcnn-s", str(target), "-x", "2", "--data", str(tmp_path)]
+    words = ["models", "quantize", "fsrcnn-s", str(target), "-x", "2", "--data", str(tmp_path), *minutes]
     result = CliRunner().invoke(app(), words)
     assert result.exit_code == 0, result.output
     _, module = read_model("fsrcnn-s", 2, target, quantized=True)

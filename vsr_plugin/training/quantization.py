@@ -27,6 +27,7 @@ from ..models import MODELS, read_model
 from ..models.deconvolution import with_subpixel_deconvolutions
 from ..models.quantized import PEAK, QuantizedConvolution, QuantizedNetwork, convolutions, mirrored, replace_part
 from ..models.specs import weights_key
+from .distillation import distill
 from .export import dump_manifest
 from .small_patches import training_patches
 
@@ -43,6 +44,7 @@ _CROP = 4  # outputs at the border of a patch, which depend on padding
 _GROUP = 32  # patches at once
 _SAMPLES = 20_000  # of a channel, to find its range
 _PLAIN = ("srcnn", "fsrcnn", "espcn")  # networks that are a sequence of layers, the last of which makes the output
+_TRAINED = 400  # images to train on
 _SHARES = 29  # of the largest value, tried as the limit
 
 
@@ -184,6 +186,7 @@ def export_quantized(
     *,
     weights: Path | None = None,
     benchmarks: Mapping[str, Path] | None = None,
+    minutes: float = 0.0,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, float]:
     """Write a model's weights in 8 bits, and measure them.
@@ -197,6 +200,7 @@ def export_quantized(
         folders: Folders of images to fit them to.
         weights: The weights to convert; by default the shipped ones.
         benchmarks: Name → folder of images to measure them on.
+        minutes: How long to train the rounded weights.
         say: Called with a line on what is being done.
 
     Returns:
@@ -215,6 +219,8 @@ def export_quantized(
     if target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
         raise OutputError(f"Cannot write {str(target)!r}")
     result = quantize(module, scale, training_patches(folders, scale), say)
+    if minutes:
+        distill(result, module, training_patches(folders, scale, _TRAINED), minutes, say)
     measured: dict[str, dict[str, float]] = {}
     for name, folder in (benchmarks or {}).items():
         say(f"measuring on {name}")

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-_IMAGES, _PER_IMAGE, _PATCH = 60, 4, 36
+_PER_IMAGE, _PATCH = 4, 36
 _LEAST = 32  # patches
 
 
-def training_patches(folders: Sequence[Path], scale: int, seed: int = 0) -> Tensor:
-    """Patches of small images from folders, equally many from each: (N, 1, 36, 36).
+def training_patches(folders: Sequence[Path], scale: int, images: int = 60, seed: int = 0) -> Tensor:
+    """Four patches of each of so many small images, equally many from each folder: (N, 1, 36, 36).
 
     Raises:
         InputError: a folder has no images, or only images that are too small.
@@ -29,7 +29,7 @@ def training_patches(folders: Sequence[Path], scale: int, seed: int = 0) -> Tens
     generator = torch.Generator().manual_seed(seed)
     found = []
     for folder in folders:
-        for path in list_images(folder)[: _IMAGES // len(folders)]:
+        for path in list_images(folder)[: images // len(folders)]:
             small = shrunk_pair(read_image(path), scale, 1).small
             room = [side - _PATCH + 1 for side in small.shape[1:]]
             if min(room) < 1:
