@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -122,6 +123,29 @@ def test_full_range_samples_are_rescaled() -> None:
     deeper = read_planes(write_planes(frame, "gbrp10le"))
     assert max(int(plane.max()) for plane in deeper) <= 1023
     assert np.array_equal(deeper[0], np.rint(frame.planes[0] * (1023 / 255)))
+
+
+def test_no_color_stays_no_color_at_another_depth_and_full_range_comes_back() -> None:
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    color = ColorSpec(range=Range.FULL, subsampling=(0, 0))
+    frame = Frame((values,) * 3, 0, Fraction(1), color=color)
+    luma, blue, red = read_planes(write_planes(frame, "yuv444p10le"))
+    assert (luma[values == 255], blue[values == 128], red[values == 128]) == (1023, 512, 512)
+    deeper = Frame((luma, blue, red), 0, Fraction(1), color=replace(color, depth=10))
+    for plane in read_planes(write_planes(deeper, "yuv444p")):
+        assert np.array_equal(plane, values)
+
+
+@pytest.mark.parametrize(
+    ("planes", "target"), [(4, "yuva444p10le"), (4, "yuva420p10le"), (4, "ya16le"), (2, "ya16le"), (2, "yuva444p12le")]
+)
+def test_what_is_opaque_stays_so_at_another_depth(planes: int, target: str) -> None:
+    color = ColorSpec(range=Range.LIMITED, subsampling=(0, 0))
+    gray = np.full((8, 8), 100, np.uint8)
+    frame = Frame((*[gray] * (planes - 1), np.full((8, 8), 255, np.uint8)), 0, Fraction(1), color=color)
+    form = layout(target)
+    assert form is not None
+    assert bool((read_planes(write_planes(frame, target))[-1] == (1 << form.depth) - 1).all())
 
 
 def test_missing_alpha_is_opaque() -> None:

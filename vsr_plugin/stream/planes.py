@@ -99,13 +99,13 @@ def _laid_out(frame: Frame, form: Layout) -> av.VideoFrame:
     if not frame.is_gray and replace(stored, depth=frame.color.depth) != frame.color:
         from ..color import convert  # this loads torch
 
-        alpha = [_at_depth(plane, frame.color, form.depth) for plane in frame.planes[3:]]
+        alpha = [_alpha(plane, frame.color, form.depth) for plane in frame.planes[3:]]
         frame = replace(frame, planes=(*convert(frame.planes[:3], frame.color, stored), *alpha), color=stored)
     laid_out = av.VideoFrame(frame.width, frame.height, form.name)
     for index in range(len(form.components)):
         target = _component(laid_out, form, index)
         if index < len(frame.planes):
-            samples = _at_depth(frame.planes[index], frame.color, form.depth)
+            samples = _component_at_depth(frame, index, form.depth)
             np.copyto(target, samples << form.shift if form.shift else samples)
         else:  # alpha that the frame does not have: opaque
             target[...] = ((1 << form.depth) - 1) << form.shift
@@ -115,7 +115,7 @@ def _laid_out(frame: Frame, form: Layout) -> av.VideoFrame:
 def _gray(frame: Frame, stored: ColorSpec) -> Frame:
     """The luma of a frame with color."""
     color = frame.color
-    alpha = [_at_depth(plane, color, stored.depth) for plane in frame.planes[3:]]
+    alpha = [_alpha(plane, color, stored.depth) for plane in frame.planes[3:]]
     luma = frame.planes[0]
     if color.matrix is Matrix.RGB:
         from ..color import convert  # this loads torch
@@ -130,7 +130,7 @@ def _colored(frame: Frame, form: Layout, stored: ColorSpec) -> Frame:
     """A gray frame as RGB, or as YUV, without any color."""
     gray, *alpha = frame.planes
     luma = _in_range(gray, frame.color, stored)
-    alpha = [_at_depth(plane, frame.color, stored.depth) for plane in alpha]
+    alpha = [_alpha(plane, frame.color, stored.depth) for plane in alpha]
     chroma = np.full(stored.chroma_shape(*luma.shape), 1 << (stored.depth - 1), stored.dtype)
     others = (luma, luma) if form.is_rgb else (chroma, chroma)
     return replace(frame, planes=(luma, *others, *alpha), color=stored)
@@ -146,13 +146,30 @@ def _in_range(luma: Samples, color: ColorSpec, stored: ColorSpec) -> Samples:
     return convert((luma,) * 3, gray, target)[0]
 
 
-def _at_depth(samples: Samples, color: ColorSpec, depth: int) -> Samples:
-    """Convert samples to another depth: full range is rescaled, limited range is shifted (code values × 2 per bit)."""
+def _component_at_depth(frame: Frame, index: int, depth: int) -> Samples:
+    plane, color = frame.planes[index], frame.color
+    if frame.has_alpha and index == len(frame.planes) - 1:
+        return _alpha(plane, color, depth)
+    is_chroma = index in (1, 2) and not frame.is_gray and color.matrix is not Matrix.RGB
+    return _at_depth(plane, color, depth, neutral=is_chroma)
+
+
+def _alpha(samples: Samples, color: ColorSpec, depth: int) -> Samples:
+    """Alpha at another depth; it has full range in every color."""
+    return _at_depth(samples, replace(color, range=Range.FULL), depth)
+
+
+def _at_depth(samples: Samples, color: ColorSpec, depth: int, *, neutral: bool = False) -> Samples:
+    """Convert samples to another depth: full range is rescaled, limited range is shifted (code values × 2 per bit).
+
+    With ``neutral``, the code value of no color stays that of no color in full range, too (H.273, section 8.3).
+    """
     if depth == color.depth:
         return samples
     peak = (1 << depth) - 1
     if color.range is Range.FULL:
-        scaled = np.rint(samples * (peak / color.peak))
+        before, after = (1 << color.depth - 1, 1 << depth - 1) if neutral else (0, 0)
+        scaled = np.clip(np.rint((samples - np.float64(before)) * (peak / color.peak)) + after, 0, peak)
     else:
         scaled = np.minimum(np.floor(samples * 2.0 ** (depth - color.depth) + 0.5), peak)
     return scaled.astype(np.uint8 if depth == 8 else np.uint16)
