@@ -169,7 +169,7 @@ def _at_depth(samples: Samples, color: ColorSpec, depth: int, *, neutral: bool =
     peak = (1 << depth) - 1
     if color.range is Range.FULL:
         before, after = (1 << color.depth - 1, 1 << depth - 1) if neutral else (0, 0)
-        scaled = np.clip(np.rint((samples - np.float64(before)) * (peak / color.peak)) + after, 0, peak)
+        scaled: Samples = np.clip(np.rint((samples - np.float64(before)) * (peak / color.peak)) + after, 0, peak)
     else:
         scaled = np.minimum(np.floor(samples * 2.0 ** (depth - color.depth) + 0.5), peak)
     return scaled.astype(np.uint8 if depth == 8 else np.uint16)
