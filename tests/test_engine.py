@@ -119,22 +119,6 @@ def test_batch_and_tile_are_known_after_the_first_batch() -> None:
         assert (upscaler.batch, upscaler.tile) == (1, None)
 
 
-@pytest.mark.parametrize(
-    ("backend", "model", "side", "batch"),
-    [
-        ("openvino", "espcn", 16, 2),
-        ("openvino", "fsrcnn", 16, 2),
-        ("openvino", "espcn", 1000, 1),
-        ("openvino", "vdsr", 16, 1),
-        ("eager", "espcn", 16, 1),
-    ],
-)
-def test_on_a_cpu_small_frames_are_batched_where_calls_count(backend: str, model: str, side: int, batch: int) -> None:
-    with Upscaler(model, 2, Execution(backend=backend, device="cpu")) as upscaler:
-        upscaler.upscale([noise(0, side, side)])
-        assert upscaler.batch == batch
-
-
 def test_large_pictures_are_tiled_without_asking() -> None:
     color = ColorSpec()
     frame = Frame((np.zeros((1100, 1000), np.uint8),), 0, Fraction(1), color=color)
@@ -452,7 +436,7 @@ def test_a_network_that_does_not_enlarge_by_its_scale_is_refused(backend: str, t
         Upscaler.from_module(Recorder(), spec, 3, Execution(backend=backend, device="cpu", tile=tile)) as upscaler,
         pytest.raises(
             UsageError,
-            match=r"Expected own network to make \(\d, 1, (\d+), \d+\) of .*, ×3, got \(\d, 1, (?!\1)\d+, \d+\)",
+            match=r"Expected own network to make \(1, 1, (\d+), \d+\) of .*, ×3, got \(1, 1, (?!\1)\d+, \d+\)",
         ),
     ):
         upscaler.upscale([noise(0, 50, 60)])

@@ -316,8 +316,10 @@ class Upscaler:
             need = frame.height * frame.width * self.scale**2 * _BYTES_PER_PIXEL
             on_cpu = self.device.type == "cpu"
             budget = _CPU_BUDGET if on_cpu else free_memory(self.device) // 2
-            most = self._backend.largest_batch(self.spec, self.device)
-            self.batch = self._asked.batch or max(1, min(most, budget // need))
+            # On a CPU one frame keeps all cores busy; a larger batch only takes more memory.
+            self.batch = self._asked.batch or (
+                1 if on_cpu else max(1, min(self._backend.largest_batch, budget // need))
+            )
             if self._asked.tile == "auto":
                 self.tile = None if need * self.batch <= budget else _AUTO_TILE
             # When main memory is full, no error is raised: the process is killed.

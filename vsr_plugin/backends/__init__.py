@@ -117,6 +117,7 @@ class Backend(Protocol):
         reads_samples: Whether it compiles to `SamplesNetwork`.
         is_lazy: Whether `compile` also takes a `Source`, whose module it may never need. Its networks then take arrays,
             too, and give what they take.
+        largest_batch: The largest batch that is chosen automatically, in frames.
     """
 
     devices: tuple[str, ...]
@@ -124,10 +125,7 @@ class Backend(Protocol):
     has_cache: bool
     reads_samples: bool
     is_lazy: bool
-
-    def largest_batch(self, spec: NetworkSpec, device: Device) -> int:
-        """The largest batch that is chosen automatically, in frames."""
-        ...
+    largest_batch: int
 
     def default_precision(self, sources: Iterable[Source], spec: NetworkSpec, device: Device) -> Precision:
         """The fastest precision in which these networks lose at most 0.02 dB of PSNR against float32.

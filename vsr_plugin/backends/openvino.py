@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from . import Device, Precision
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
-_SHALLOW = 8  # samples that a network of few layers needs around a tile
 _REPORTER = "openvino_telemetry"
 # Held while modules are traced, or run: torch.jit keeps the names of the module that is traced for all threads.
 _tracing = threading.Lock()
@@ -52,6 +51,7 @@ class OpenVINOBackend:
     has_cache = True
     reads_samples = True
     is_lazy = True
+    largest_batch = 16
 
     def __init__(self, cache_dir: Path | None = None, threads: int | None = None) -> None:
         try:
@@ -71,13 +71,6 @@ class OpenVINOBackend:
         self._kept = {} if cache_dir is None else {"CACHE_DIR": str(cache_dir)}
         self._tensor = openvino.Tensor
         self._openvino = openvino
-
-    def largest_batch(self, spec: NetworkSpec, device: Device) -> int:
-        """Two frames for networks of few layers, whose calls are so short that their number counts; else one.
-
-        A batch that is not full takes as long as a full one, so a frame out of order takes twice as long.
-        """
-        return 2 if max(spec.overlap.values()) <= _SHALLOW else 1
 
     def default_precision(self, sources: Iterable[Source], spec: NetworkSpec, device: Device) -> Precision:
         """bfloat16 if the processor is faster in it, and flat areas stay flat in it (`stays_flat`); else float32."""

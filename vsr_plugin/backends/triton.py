@@ -65,16 +65,13 @@ class TritonBackend:
     has_cache = False
     reads_samples = True
     is_lazy = False
+    largest_batch = 16
 
     def __init__(self) -> None:
         if not AVAILABLE:
             raise BackendError("Backend 'triton' needs the package triton, which is not installed", backend="eager")
         if load_ops().INTERPRETED:
             self.devices = ("cpu",)
-
-    def largest_batch(self, spec: NetworkSpec, device: Device) -> int:
-        """16 on a GPU; on a CPU one frame keeps all cores busy, and several do not stay in its cache."""
-        return 1 if device.type == "cpu" else 16
 
     def default_precision(self, sources: Iterable[Source], spec: NetworkSpec, device: Device) -> Precision:
         """float16: features have 11 significant bits, and frames stay in float32."""

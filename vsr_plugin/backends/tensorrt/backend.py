@@ -52,14 +52,11 @@ class TensorRTBackend:
     has_cache = True
     reads_samples = True
     is_lazy = False
+    largest_batch = 4
 
     def __init__(self, cache_dir: Path | None = None, *, ahead: bool = False, cache_size: int = CACHE_SIZE) -> None:
         self.flavor: Flavor = find_flavor(ahead=ahead)
         self.cache = Cache(cache_dir or default_folder(), cache_size)
-
-    def largest_batch(self, spec: NetworkSpec, device: Device) -> int:
-        """Four frames."""
-        return 4
 
     def default_precision(self, sources: Iterable[Source], spec: NetworkSpec, device: Device) -> Precision:
         """float16: features have 11 significant bits, and frames stay in float32."""
