@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from vsr_plugin.cli.models import models
-from vsr_plugin.errors import OutputError
+from vsr_plugin.errors import OutputError, UsageError
 from vsr_plugin.models import read_model
 from vsr_plugin.models.quantized import QuantizedConvolution
 from vsr_plugin.training.quantization import export_quantized, quantize
@@ -89,3 +89,9 @@ def test_other_networks_are_refused(model: str, tmp_path: Path) -> None:
     )
     assert result.exit_code != 0
     assert "Expected SRCNN, FSRCNN or ESPCN" in str(result.exception)
+
+
+@pytest.mark.parametrize("minutes", [float("nan"), float("inf"), -1.0])
+def test_a_time_that_is_none_is_refused(minutes: float, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"Expected minutes of training from 0 on, got (nan|inf|-1\.0)"):
+        export_quantized("espcn", 2, tmp_path / "a.safetensors", [tmp_path], minutes=minutes)

@@ -72,8 +72,11 @@ def distill(
             wanted = truth(x)[..., inside, inside]
         return F.mse_loss(functional_call(network, rounded() | biases, (x,))[..., inside, inside], wanted)
 
-    with torch.no_grad():
-        before = float(loss(held_out))
+    @torch.no_grad()
+    def error() -> float:
+        return sum(float(loss(part)) for part in torch.split(held_out, _BATCH))
+
+    before = error()
     began = said = time.monotonic()
     while (share := (time.monotonic() - began) / (60 * minutes)) < 1:
         for group, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
@@ -86,8 +89,7 @@ def distill(
         if time.monotonic() - said > _REPORT:
             said = time.monotonic()
             say(f"training in 8 bits: {share:.0%}")
-    with torch.no_grad():
-        nearer = float(loss(held_out)) < before
-        if nearer:
-            network.load_state_dict(state | {name: value.to(torch.int8) for name, value in rounded().items()} | biases)
+    nearer = error() < before
+    if nearer:
+        network.load_state_dict(state | {name: value.to(torch.int8) for name, value in rounded().items()} | biases)
     return nearer

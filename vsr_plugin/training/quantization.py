@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 import os
 import tomllib
 from typing import TYPE_CHECKING
@@ -207,13 +208,15 @@ def export_quantized(
         The PSNR of each benchmark in dB.
 
     Raises:
-        UsageError: a model of RGB.
+        UsageError: another model, or a time that is none.
         InputError: images that cannot be read.
         OutputError: the file cannot be written.
     """
     spec, module = read_model(model, scale, weights)
     if spec.architecture.partition(":")[0] not in _PLAIN or spec.options != MODELS[model].options:
         raise UsageError(f"Expected SRCNN, FSRCNN or ESPCN in the form of the catalogue, got {model}")
+    if not 0 <= minutes < math.inf:
+        raise UsageError(f"Expected minutes of training from 0 on, got {minutes}")
     if not target.parent.is_dir():
         raise OutputError(f"Cannot write {str(target)!r}: there is no such folder")
     if target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):

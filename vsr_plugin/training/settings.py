@@ -119,6 +119,8 @@ class Settings:
         """
         if self.steps is not None and self.minutes is not None:
             raise UsageError("Expected a number of steps or minutes, got both: leave one out")
+        if self.minutes is not None and not (math.isfinite(self.minutes) and self.minutes > 0):
+            raise UsageError(f"Expected minutes of training above 0, got {self.minutes}")
         if self.lr is not None and not (math.isfinite(self.lr) and self.lr > 0):
             raise UsageError(f"Expected a positive learning rate, got {self.lr}", lr=None)
         for share in self.shares:
