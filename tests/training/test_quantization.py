@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from vsr_plugin.cli.models import models
-from vsr_plugin.errors import OutputError, UsageError
+from vsr_plugin.errors import InputError, OutputError, UsageError
 from vsr_plugin.models import read_model
 from vsr_plugin.models.quantized import QuantizedConvolution
 from vsr_plugin.training.quantization import export_quantized, quantize
 
-if TYPE_CHECKING:
-    from pathlib import Path
+WEIGHTS = Path(__file__).parents[2] / "weights"
 
 
 def app() -> typer.Typer:
@@ -39,6 +38,12 @@ def network() -> nn.Module:
     torch.manual_seed(0)
     layers = [nn.Conv2d(1, 8, 3, padding=1), nn.Tanh(), nn.Conv2d(8, 4, 3, padding=1), nn.PixelShuffle(2)]
     return nn.Sequential(*layers).eval()
+
+
+def photos(folder: Path) -> None:
+    for index in range(9):
+        samples = (255 * soft_noise(1, 100)[0, 0].clamp(0, 1)).numpy().astype(np.uint8)
+        Image.fromarray(np.roll(samples, index)).save(folder / f"{index}.png")
 
 
 def test_a_network_in_8_bits_gives_nearly_the_same() -> None:
@@ -62,9 +67,7 @@ def test_the_same_patches_make_the_same_weights() -> None:
 
 @pytest.mark.parametrize("minutes", [[], ["--minutes", "0.01"]])
 def test_a_command_makes_weights_in_8_bits_of_ones_own(tmp_path: Path, minutes: list[str]) -> None:
-    for index in range(9):
-        samples = (255 * soft_noise(1, 100)[0, 0].clamp(0, 1)).numpy().astype(np.uint8)
-        Image.fromarray(np.roll(samples, index)).save(tmp_path / f"{index}.png")
+    photos(tmp_path)
     target = tmp_path / "mine.safetensors"
     words = ["models", "quantize", "fsrcnn-s", str(target), "-x", "2", "--data", str(tmp_path), *minutes]
     result = CliRunner().invoke(app(), words)
@@ -95,3 +98,23 @@ def test_other_networks_are_refused(model: str, tmp_path: Path) -> None:
 def test_a_time_that_is_none_is_refused(minutes: float, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"Expected minutes of training from 0 on, got (nan|inf|-1\.0)"):
         export_quantized("espcn", 2, tmp_path / "a.safetensors", [tmp_path], minutes=minutes)
+
+
+def test_what_would_be_lost_or_could_not_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    own = tmp_path / "own.safetensors"
+    own.write_bytes((WEIGHTS / "espcn_x2.safetensors").read_bytes())
+    with pytest.raises(OutputError, match="it holds the weights to convert"):
+        export_quantized("espcn", 2, own, [tmp_path], weights=own)
+    (tmp_path / "manifest.toml").write_text("not [ toml")
+    with pytest.raises(InputError, match=r"Cannot read .*manifest"):
+        export_quantized("espcn", 2, tmp_path / "new.safetensors", [tmp_path])
+    assert not (tmp_path / "new.safetensors").exists()
+
+
+def test_training_that_brings_nothing_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    photos(tmp_path)
+    monkeypatch.setattr("vsr_plugin.training.quantization.distill", lambda *_: False)
+    export_quantized("fsrcnn-s", 2, tmp_path / "new.safetensors", [tmp_path], minutes=1)
+    assert caplog.messages == ["training brought nothing: the weights are only rounded"]

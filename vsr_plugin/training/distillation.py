@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from ..models.quantized import QuantizedNetwork
 
 _BATCH = 16
-_LEVELS = 4  # flat patches in a batch
+_LEVELS, _SIDE = 16, 24  # flat patches beside them, and their side
+_FLAT = 4.0  # weight of flat patches
 _RATE, _BIASES = 0.2, 2e-5  # of weights, in their steps; and of biases
-_CROP = 4  # samples at the border, which depend on padding
 _HELD_OUT = 0.1  # of the patches, by which the result is judged
 _REPORT = 10.0  # seconds
 
@@ -37,15 +37,19 @@ def distill(
     network: QuantizedNetwork,
     module: nn.Module,
     patches: Tensor,
+    margin: int,
     minutes: float,
     say: Callable[[str], None] = lambda _: None,
 ) -> bool:
-    """Train for a time; if results on held-out patches are no nearer to the module's, leave the weights as they were.
+    """Train for a time; if results are no nearer to the module's then, leave the weights as they were.
+
+    They are compared on the last patches, which are not trained on, and on flat ones.
 
     Args:
         network: The network to train.
         module: The network in float32.
         patches: (N, 1, S, S) samples of its inputs, S at least 24; the more, the better.
+        margin: Samples at the border of results that depend on padding, and are not compared; fewer than 12·scale.
         minutes: How long.
         say: Called with a line on what is being done.
 
@@ -54,8 +58,7 @@ def distill(
     """
     truth = with_subpixel_deconvolutions(module).eval()
     generator = torch.Generator().manual_seed(0)
-    patches = patches[torch.randperm(len(patches), generator=generator)]
-    held_out, patches = patches.tensor_split([max(1, int(_HELD_OUT * len(patches)))])
+    patches, held_out = patches.tensor_split([-max(1, int(_HELD_OUT * len(patches)))])
     state = network.state_dict()
     parts = [name for name, part in network.named_modules() if isinstance(part, QuantizedConvolution)]
     weights = {f"{name}.weight": state[f"{name}.weight"].float().requires_grad_() for name in parts}
@@ -67,14 +70,18 @@ def distill(
         return {name: value + (value.round().clamp(-PEAK, PEAK) - value).detach() for name, value in weights.items()}
 
     def loss(x: Tensor) -> Tensor:
-        inside = slice(_CROP, -_CROP)
+        inside = slice(margin, -margin)
         with torch.no_grad():
             wanted = truth(x)[..., inside, inside]
         return F.mse_loss(functional_call(network, rounded() | biases, (x,))[..., inside, inside], wanted)
 
+    def flat(levels: Tensor) -> Tensor:
+        return _FLAT * loss(levels.reshape(-1, 1, 1, 1).expand(-1, 1, _SIDE, _SIDE))
+
     @torch.no_grad()
     def error() -> float:
-        return sum(float(loss(part)) for part in torch.split(held_out, _BATCH))
+        batches = torch.split(held_out, _BATCH)
+        return sum(float(loss(batch)) for batch in batches) / len(batches) + float(flat(torch.arange(16, 236) / 255))
 
     before = error()
     began = said = time.monotonic()
@@ -82,9 +89,8 @@ def distill(
         for group, (_, rate) in zip(optimizer.param_groups, groups, strict=True):
             group["lr"] = rate * (1 - share)
         drawn = patches[torch.randint(len(patches), (_BATCH,), generator=generator)]
-        levels = torch.rand(_LEVELS, 1, 1, 1, generator=generator).expand(-1, 1, *drawn.shape[2:])
         optimizer.zero_grad()
-        loss(torch.cat([drawn, levels])).backward()  # type: ignore[no-untyped-call]
+        (loss(drawn) + flat(torch.rand(_LEVELS, generator=generator))).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if time.monotonic() - said > _REPORT:
             said = time.monotonic()

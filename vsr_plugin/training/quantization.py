@@ -1,4 +1,4 @@
-"""Makes weights in 8 bits from trained ones without training: layer by layer, to keep the network's results.
+"""Makes weights in 8 bits from trained ones: layer by layer, to keep the network's results.
 
 A layer's weights are first fitted again to its inputs, which are rounded by then; then they are rounded one after the
 other, and the remaining ones compensate for each rounding error.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 import math
 import os
 import tomllib
@@ -21,7 +22,7 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from ..errors import OutputError, UsageError
+from ..errors import InputError, OutputError, UsageError
 from ..evaluation import evaluate
 from ..images import read_images
 from ..models import MODELS, read_model
@@ -35,6 +36,8 @@ from .small_patches import training_patches
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
+
+_log = logging.getLogger(__name__)
 
 _LEVELS = range(16, 236)  # code values of flat patches
 _SIDE = 16  # samples of a flat patch
@@ -209,7 +212,7 @@ def export_quantized(
 
     Raises:
         UsageError: another model, or a time that is none.
-        InputError: images that cannot be read.
+        InputError: images, or a manifest beside the file, that cannot be read.
         OutputError: the file cannot be written.
     """
     spec, module = read_model(model, scale, weights)
@@ -221,19 +224,26 @@ def export_quantized(
         raise OutputError(f"Cannot write {str(target)!r}: there is no such folder")
     if target.is_dir() or not os.access(target if target.exists() else target.parent, os.W_OK):
         raise OutputError(f"Cannot write {str(target)!r}")
+    if weights is not None and target.exists() and target.samefile(weights):
+        raise OutputError(f"Cannot write {str(target)!r}: it holds the weights to convert; name another file")
+    manifest, key = target.parent / "manifest.toml", weights_key(model, scale)
+    try:
+        rows = tomllib.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"Cannot read {str(manifest)!r}: {error}") from error
     result = quantize(module, scale, training_patches(folders, scale), say)
     if minutes:
-        distill(result, module, training_patches(folders, scale, _TRAINED), minutes, say)
+        patches, margin = training_patches(folders, scale, _TRAINED), spec.overlap[scale] * scale
+        if not distill(result, module, patches, margin, minutes, say):
+            _log.warning("training brought nothing: the weights are only rounded")
     measured: dict[str, dict[str, float]] = {}
     for name, folder in (benchmarks or {}).items():
         say(f"measuring on {name}")
         scores = evaluate(mirrored(result, scale, spec.overlap[scale]), scale, read_images(folder))
         measured[name] = {"psnr": round(scores.psnr, 3), "ssim": round(scores.ssim, 4)}
     content = save(result.state_dict(), {"model": model, "scale": str(scale), "precision": "int8"})
-    manifest, key = target.parent / "manifest.toml", weights_key(model, scale)
     try:
         target.write_bytes(content)
-        rows = tomllib.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else {}
         if weights is None and key in rows:
             of = {"file": target.name, "sha256": hashlib.sha256(content).hexdigest()}
             rows[key]["int8"] = of | measured

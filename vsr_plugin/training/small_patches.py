@@ -1,4 +1,4 @@
-"""Patches of shrunk photographs, for fits without training."""
+"""Patches of shrunk photographs, to fit weights to."""
 
 from __future__ import annotations
 
