@@ -131,7 +131,7 @@ def test_a_perturbed_pixel_is_seen_as_far_as_the_overlap_and_no_farther(name: st
 
 def test_an_unknown_model_or_scale_says_what_is_known() -> None:
     with pytest.raises(
-        UsageError, match=r"Unknown model 'espnc'\. Did you mean 'espcn'\? Known models: drrn-b1u9, edsr-base"
+        UsageError, match=r"Unknown model 'espnc'\. Did you mean 'espcn'\? Known models: drrn, drrn-b1u9, edsr-base"
     ):
         find_model("espnc", 3)
     with pytest.raises(UsageError, match=r"Did you mean 'srcnn'\?.*srresnet, vdsr; without weights: drcn, "):

@@ -100,6 +100,7 @@ MODELS: Mapping[str, ModelSpec] = {
             "drrn:DRRN",
             overlap={2: 28, 3: 19, 4: 15},
             cost={scale: (297_216, scale**2 * 7_375_104) for scale in (2, 3, 4)},
+            nanoseconds={3: 333_000, 4: 628_000},  # by its multiply-adds, compared with B1U9
             published={2: (37.74, 33.23), 3: (34.03, 29.96), 4: (31.68, 28.21)},
             shared=True,
         ),
