@@ -128,4 +128,5 @@ def test_models_lists_what_weights_are_tuned_for() -> None:
     assert by_key["srcnn", 2] == ["clean"]
     listed = CliRunner().invoke(app, ["models", "espcn"], catch_exceptions=False)
     assert "--tuned-for video: espcn ×2" in listed.stderr
+    assert "\n--precision int8: espcn ×2 ×3 ×4, fsrcnn ×2 ×3 ×4\n" in CliRunner().invoke(app, ["models"]).stderr
     assert MODELS["espcn"].weights(2, "video") == "espcn_x2_video.safetensors"

@@ -77,19 +77,21 @@ def list_models(
     if any(row["model"] == DEFAULT and row["scale"] == DEFAULT_SCALE for row in shown):
         typer.echo(f"* is what is used if nothing is named: {DEFAULT} ×{DEFAULT_SCALE}.", err=True)
     for kind in TUNINGS[1:]:
-        tuned: dict[str, str] = {}
-        for row in rows:
-            if kind in row["tuned_for"]:
-                tuned[row["model"]] = f"{tuned.get(row['model'], row['model'])} ×{row['scale']}"
-        if tuned:
-            typer.echo(f"--tuned-for {kind}: {', '.join(tuned.values())}", err=True)
-    quantized = [f"{row['model']} ×{row['scale']}" for row in rows if row["int8"]]
-    if quantized:
-        typer.echo(f"--precision int8: {', '.join(quantized)}", err=True)
+        _echo_models(f"--tuned-for {kind}", (row for row in rows if kind in row["tuned_for"]))
+    _echo_models("--precision int8", (row for row in rows if row["int8"]))
     hidden = [f"{row['model']} ×{row['scale']}" for row in rows if row not in shown]
     if hidden:
         which = f": {', '.join(hidden)}" if name else ""
         typer.echo(f"--all lists {len(hidden)} more without weights{which}.", err=True)
+
+
+def _echo_models(what: str, rows: Iterable[dict[str, Any]]) -> None:
+    """Name the models of rows, each with its scales, if there are any."""
+    named: dict[str, str] = {}
+    for row in rows:
+        named[row["model"]] = f"{named.get(row['model'], row['model'])} ×{row['scale']}"
+    if named:
+        typer.echo(f"{what}: {', '.join(named.values())}", err=True)
 
 
 @models.command()
