@@ -156,7 +156,7 @@ def quantize(
 ) -> None:
     """Make weights in 8 bits, for --precision int8, of SRCNN, FSRCNN or ESPCN.
 
-    It takes a minute. If --measure shows that too much is lost, train them, too: 5 --minutes gain up to 0.1 dB.
+    It takes a minute. If --measure shows that too much is lost, train them, too: --minutes 5 brought FSRCNN ×3 0.07 dB.
     """
     from ..errors import OutputError
     from ..models import check_weights_file, find_model

@@ -211,7 +211,7 @@ def export_quantized(
         The PSNR of each benchmark in dB.
 
     Raises:
-        UsageError: another model, or a time that is none.
+        UsageError: another model, or minutes below 0 or without end.
         InputError: images, or a manifest beside the file, that cannot be read.
         OutputError: the file cannot be written.
     """
